@@ -12,24 +12,24 @@
 #define COLD __attribute__((cold, noinline))
 
 /* Makes x_freep() for CLEANUP out of `struct x *x_free(struct x *)`. */
-#define DEFINE_FREEP(name)                                                                         \
-    static inline void name##_freep(struct name **at)                                              \
-    {                                                                                              \
-        *at = name##_free(*at);                                                                    \
+#define DEFINE_FREEP(name)                            \
+    static inline void name##_freep(struct name **at) \
+    {                                                 \
+        *at = name##_free(*at);                       \
     }
 
 #define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The object that contains `member`; `ptr` must point to a member of exactly that type. */
-#define container_of(ptr, type, member)                                                            \
-    (__extension__({                                                                               \
-        __typeof__(((type *)0)->member) *container_of_ptr = (ptr);                                 \
-        (type *)(void *)((char *)container_of_ptr - offsetof(type, member));                       \
+#define container_of(ptr, type, member)                                      \
+    (__extension__({                                                         \
+        __typeof__(((type *)0)->member) *container_of_ptr = (ptr);           \
+        (type *)(void *)((char *)container_of_ptr - offsetof(type, member)); \
     }))
 
 /* For our own bugs only; stays on in release builds. Bad input is an error, never a CHECK. */
-#define CHECK(condition)                                                                           \
-    (__builtin_expect(!(condition), 0) ? base_check_failed(#condition, __FILE__, __LINE__)         \
+#define CHECK(condition)                                                                   \
+    (__builtin_expect(!(condition), 0) ? base_check_failed(#condition, __FILE__, __LINE__) \
                                        : (void)0)
 
 /* Prints the condition and where it stands to standard error, then aborts. */

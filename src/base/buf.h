@@ -1,9 +1,11 @@
 /*
- * base/buf.h -- counted data buffers and slices of them: how file data travels without being copied.
+ * base/buf.h -- counted data buffers and slices of them: how file data travels without being
+ * copied.
  *
- * A pool hands out aligned buffers (4 KiB) in a few size classes under a byte budget; a buffer goes back when
- * the last reference goes. The only way to copy one is buf_copy(), which counts, so a test can assert
- * that a path copies nothing. A pool and its buffers belong to one loop; counts are not atomic.
+ * A pool hands out aligned buffers (4 KiB) in a few size classes under a byte budget; a buffer goes
+ * back when the last reference goes. The only way to copy one is buf_copy(), which counts, so a
+ * test can assert that a path copies nothing. A pool and its buffers belong to one loop; counts are
+ * not atomic.
  */
 #pragma once
 
@@ -32,9 +34,9 @@ struct slice {
 };
 
 struct buf_pool_options {
-    uint64_t limit_bytes;       /* all buffers that are out or kept */
-    size_t max_size;            /* largest buffer, a power of two times BUF_ALIGN */
-    struct mem_budget *budget;  /* may be NULL */
+    uint64_t limit_bytes;      /* all buffers that are out or kept */
+    size_t max_size;           /* largest buffer, a power of two times BUF_ALIGN */
+    struct mem_budget *budget; /* may be NULL */
 };
 
 NODISCARD struct buf_pool *buf_pool_new(const struct buf_pool_options *opt);
@@ -42,7 +44,8 @@ struct buf_pool *buf_pool_free(struct buf_pool *p);
 DEFINE_FREEP(buf_pool)
 size_t buf_pool_used_bytes(const struct buf_pool *p); /* out now */
 
-/* One waiter of the pool; called in FIFO order when a buffer came back. Never from inside buf_get. */
+/* One waiter of the pool; called in FIFO order when a buffer came back. Never from inside buf_get.
+ */
 struct buf_waiter {
     void (*ready)(struct buf_waiter *w);
     struct buf_waiter *next, *prev;

@@ -1,8 +1,10 @@
 /*
- * base/dict.h -- intrusive hash dictionary with incremental rehash: no operation ever moves everything.
+ * base/dict.h -- intrusive hash dictionary with incremental rehash: no operation ever moves
+ * everything.
  *
- * The owner embeds struct dict_node and supplies key comparison; the dictionary owns only its bucket arrays. Hashes are
- * the caller's (dict_hash is XXH3 with the dictionary's seed, so that peers cannot aim at one bucket). Not thread-safe.
+ * The owner embeds struct dict_node and supplies key comparison; the dictionary owns only its
+ * bucket arrays. Hashes are the caller's (dict_hash is XXH3 with the dictionary's seed, so that
+ * peers cannot aim at one bucket). Not thread-safe.
  */
 #pragma once
 
@@ -33,7 +35,8 @@ void dict_clear(struct dict *d); /* drops all nodes, keeps d usable */
 uint64_t dict_hash(const struct dict *d, const void *key, size_t len);
 uint64_t dict_hash_u64(const struct dict *d, uint64_t key);
 struct dict_node *dict_find(struct dict *d, uint64_t hash, const void *key);
-/* The key must not be present. Only the first insertion can fail (-ENOMEM); growth failures are retried later. */
+/* The key must not be present. Only the first insertion can fail (-ENOMEM); growth failures are
+ * retried later. */
 NODISCARD int dict_insert(struct dict *d, uint64_t hash, struct dict_node *node);
 void dict_remove(struct dict *d, struct dict_node *node); /* must be present; not `dropped` */
 

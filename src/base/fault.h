@@ -1,7 +1,7 @@
 /*
- * base/fault.h -- fault points: places where a test can make the program fail. Test builds only (ODFS_FAULTS);
- * in release builds FAULT() is `false` and nothing is compiled in. Points are listed in base/fault.def
- * (X(name, what happens)); a name that is not listed aborts.
+ * base/fault.h -- fault points: places where a test can make the program fail. Test builds only
+ * (ODFS_FAULTS); in release builds FAULT() is `false` and nothing is compiled in. Points are listed
+ * in base/fault.def (X(name, what happens)); a name that is not listed aborts.
  */
 #pragma once
 

@@ -1,4 +1,5 @@
-/* base/heap.h -- intrusive binary min-heap over an array of pointers (timers, schedules). Not thread-safe. */
+/* base/heap.h -- intrusive binary min-heap over an array of pointers (timers, schedules). Not
+ * thread-safe. */
 #pragma once
 
 #include "base/base.h"
@@ -15,7 +16,8 @@ struct heap {
 };
 void heap_init(struct heap *h);
 void heap_fini(struct heap *h); /* nodes are the owner's */
-NODISCARD int heap_reserve(struct heap *h, size_t count); /* later inserts up to count cannot fail */
+NODISCARD int heap_reserve(struct heap *h,
+                           size_t count); /* later inserts up to count cannot fail */
 NODISCARD int heap_insert(struct heap *h, struct heap_node *n, uint64_t key); /* -ENOMEM */
 void heap_remove(struct heap *h, struct heap_node *n); /* fine when it is in none */
 struct heap_node *heap_first(const struct heap *h);    /* NULL when empty */

@@ -1,10 +1,12 @@
-/* base/list.h -- intrusive doubly linked lists. A node is in at most one list; no allocation, all O(1). */
+/* base/list.h -- intrusive doubly linked lists. A node is in at most one list; no allocation, all
+ * O(1). */
 #pragma once
 
 #include "base/base.h"
 
 struct list {
-    struct list *next, *prev; /* a head points to itself when empty; a node that is in no list too */
+    struct list *next,
+        *prev; /* a head points to itself when empty; a node that is in no list too */
 };
 
 static inline void list_init(struct list *l)
@@ -66,10 +68,10 @@ static inline void list_splice_back(struct list *to, struct list *from)
     }
 }
 
-#define LIST_FOR_EACH(node, head)                                                                  \
+#define LIST_FOR_EACH(node, head) \
     for (struct list *node = (head)->next; node != (head); node = node->next)
 /* The body may remove `node`, nothing else. */
-#define LIST_FOR_EACH_SAFE(node, head)                                                             \
-    for (struct list *node = (head)->next, *list_next_##node = node->next; node != (head);         \
+#define LIST_FOR_EACH_SAFE(node, head)                                                     \
+    for (struct list *node = (head)->next, *list_next_##node = node->next; node != (head); \
          node = list_next_##node, list_next_##node = node->next)
 #define LIST_ENTRY(node, type, member) container_of(node, type, member)

@@ -1,6 +1,6 @@
 /*
- * base/lock.h -- ranked mutexes and conditions. A thread may take a lock only if its rank is above those it holds;
- * test builds abort otherwise. No lock is held across a callback.
+ * base/lock.h -- ranked mutexes and conditions. A thread may take a lock only if its rank is above
+ * those it holds; test builds abort otherwise. No lock is held across a callback.
  */
 #pragma once
 
@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#define LOCK_RANKS(X)                                                                              \
+#define LOCK_RANKS(X) \
     X(simulation) X(executor) X(disk_pool) X(loop) X(client) X(stats) X(log) X(leaf)
 #define LOCK_RANK_ENUM(name) LOCK_RANK_##name,
 enum lock_rank { LOCK_RANK_none, LOCK_RANKS(LOCK_RANK_ENUM) LOCK_RANK_count };

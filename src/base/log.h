@@ -1,6 +1,6 @@
 /*
- * base/log.h -- structured log: a message, a level, named fields, a trace id. The sink is set by who assembles
- * the process. Libraries do not log what they return; the edge logs once.
+ * base/log.h -- structured log: a message, a level, named fields, a trace id. The sink is set by
+ * who assembles the process. Libraries do not log what they return; the edge logs once.
  */
 #pragma once
 
@@ -31,9 +31,9 @@ struct log_line { /* what a sink gets; lent for the call */
     enum log_level level;
     uint64_t wall_ns;
     uint64_t trace;
-    const char *node;      /* "meta", "data.1" */
+    const char *node; /* "meta", "data.1" */
     const char *message;
-    const char *fields;    /* "path=/x chunk=3", values quoted where needed */
+    const char *fields; /* "path=/x chunk=3", values quoted where needed */
 };
 struct log_sink {
     void (*write)(struct log_sink *s, const struct log_line *line);
@@ -41,8 +41,8 @@ struct log_sink {
 struct log_options {
     const char *node;
     enum log_level level;
-    struct log_sink *sink;                   /* must outlive the log */
-    uint64_t (*wall_ns)(void *clock);        /* may be NULL: time 0 */
+    struct log_sink *sink;            /* must outlive the log */
+    uint64_t (*wall_ns)(void *clock); /* may be NULL: time 0 */
     void *clock;
 };
 NODISCARD struct log *log_new(const struct log_options *opt);
@@ -64,5 +64,6 @@ void log_write(struct log *l, enum log_level level, uint64_t trace, const char *
 #define log_info(l, message, ...) LOG_AT(l, LOG_INFO, 0, message __VA_OPT__(, ) __VA_ARGS__)
 #define log_debug(l, message, ...) LOG_AT(l, LOG_DEBUG, 0, message __VA_OPT__(, ) __VA_ARGS__)
 
-/* One line of text as written to standard error: "2026-11-21T10:00:00.123Z info meta message k=v". */
+/* One line of text as written to standard error: "2026-11-21T10:00:00.123Z info meta message k=v".
+ */
 size_t log_line_to_text(const struct log_line *line, char *out, size_t size);

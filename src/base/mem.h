@@ -1,10 +1,11 @@
 /*
  * base/mem.h -- all allocation. Out of line, checked, countable.
  *
- * Allocators return NULL on failure (also when a torture run says so); sizes of arrays are checked for
- * overflow. Thread-safe except where said. A *domain* groups the allocations of one simulated process: when
- * the simulator kills the process, mem_domain_drop() frees everything it held without running destructors,
- * as a kernel would. Domains exist in test builds only; elsewhere the calls do nothing.
+ * Allocators return NULL on failure (also when a torture run says so); sizes of arrays are checked
+ * for overflow. Thread-safe except where said. A *domain* groups the allocations of one simulated
+ * process: when the simulator kills the process, mem_domain_drop() frees everything it held without
+ * running destructors, as a kernel would. Domains exist in test builds only; elsewhere the calls do
+ * nothing.
  */
 #pragma once
 
@@ -13,7 +14,8 @@
 NODISCARD void *mem_alloc(size_t size);
 NODISCARD void *mem_zalloc(size_t size);
 NODISCARD void *mem_calloc(size_t count, size_t size); /* zeroed */
-NODISCARD void *mem_realloc(void *p, size_t size);     /* p may be NULL; on NULL result p is unchanged */
+NODISCARD void *mem_realloc(void *p,
+                            size_t size); /* p may be NULL; on NULL result p is unchanged */
 NODISCARD void *mem_aligned(size_t alignment, size_t size); /* freed by mem_free */
 NODISCARD void *mem_dup(const void *from, size_t size);
 NODISCARD char *mem_strdup(const char *text);
@@ -25,7 +27,8 @@ static inline void mem_freep(void *at)
     *(void **)at = NULL;
 }
 
-/* Grows *array (element size `size`) so that it holds `need` elements, at least doubling. -ENOMEM. */
+/* Grows *array (element size `size`) so that it holds `need` elements, at least doubling. -ENOMEM.
+ */
 NODISCARD int mem_grow(void *array, size_t *capacity, size_t need, size_t size);
 
 /* Test support: the nth allocation from now fails (0: never); counts allocations made. */
@@ -34,18 +37,21 @@ uint64_t mem_count(void);
 
 struct mem_domain;
 struct mem_domain *mem_domain_new(void);
-void mem_domain_drop(struct mem_domain *d);                   /* frees all of it and itself */
-struct mem_domain *mem_domain_enter(struct mem_domain *d);    /* of this thread; returns the previous one */
+void mem_domain_drop(struct mem_domain *d); /* frees all of it and itself */
+struct mem_domain *
+mem_domain_enter(struct mem_domain *d); /* of this thread; returns the previous one */
 size_t mem_domain_bytes(const struct mem_domain *d);
 
-/* A byte budget, charged before allocation. Thread-safe. `parent` may be NULL and is charged as well. */
+/* A byte budget, charged before allocation. Thread-safe. `parent` may be NULL and is charged as
+ * well. */
 struct mem_budget {
     struct mem_budget *parent;
     uint64_t limit_bytes;
     _Atomic uint64_t used_bytes;
 };
 void mem_budget_init(struct mem_budget *b, struct mem_budget *parent, uint64_t limit_bytes);
-NODISCARD bool mem_budget_take(struct mem_budget *b, uint64_t bytes); /* false: full, nothing charged */
+NODISCARD bool mem_budget_take(struct mem_budget *b,
+                               uint64_t bytes); /* false: full, nothing charged */
 void mem_budget_give(struct mem_budget *b, uint64_t bytes);
 
 /* A pool of equal objects: grows by slabs up to its limit, then says NULL. One thread. */
@@ -53,8 +59,8 @@ struct mem_pool;
 struct mem_pool_options {
     size_t object_size;
     size_t max_count;
-    size_t slab_count;          /* objects per slab; 0: chosen */
-    struct mem_budget *budget;  /* may be NULL */
+    size_t slab_count;         /* objects per slab; 0: chosen */
+    struct mem_budget *budget; /* may be NULL */
 };
 NODISCARD struct mem_pool *mem_pool_new(const struct mem_pool_options *opt);
 struct mem_pool *mem_pool_free(struct mem_pool *p); /* CHECKs that nothing is out */
@@ -71,5 +77,6 @@ struct mem_arena {
 void mem_arena_init(struct mem_arena *a, size_t limit_bytes);
 void mem_arena_fini(struct mem_arena *a);
 void mem_arena_reset(struct mem_arena *a); /* keeps one block for the next request */
-NODISCARD void *mem_arena_alloc(struct mem_arena *a, size_t size); /* 8-aligned, not zeroed; NULL at the limit */
+NODISCARD void *mem_arena_alloc(struct mem_arena *a,
+                                size_t size); /* 8-aligned, not zeroed; NULL at the limit */
 NODISCARD void *mem_arena_dup(struct mem_arena *a, const void *from, size_t size);

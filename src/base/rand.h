@@ -1,4 +1,5 @@
-/* base/rand.h -- a pure pseudo-random generator (xoshiro256**, Blackman and Vigna) for simulation and jitter. */
+/* base/rand.h -- a pure pseudo-random generator (xoshiro256**, Blackman and Vigna) for simulation
+ * and jitter. */
 #pragma once
 
 #include "base/base.h"
@@ -8,8 +9,8 @@ struct rand {
 };
 void rand_seed(struct rand *r, uint64_t seed); /* splitmix64 expansion */
 uint64_t rand_u64(struct rand *r);
-uint64_t rand_below(struct rand *r, uint64_t bound);               /* 0 .. bound - 1; bound > 0 */
-uint64_t rand_range(struct rand *r, uint64_t low, uint64_t high);  /* low .. high inclusive */
-bool rand_chance(struct rand *r, uint64_t num, uint64_t den);      /* true num times of den */
+uint64_t rand_below(struct rand *r, uint64_t bound);              /* 0 .. bound - 1; bound > 0 */
+uint64_t rand_range(struct rand *r, uint64_t low, uint64_t high); /* low .. high inclusive */
+bool rand_chance(struct rand *r, uint64_t num, uint64_t den);     /* true num times of den */
 void rand_bytes(struct rand *r, void *out, size_t len);
 struct rand rand_fork(struct rand *r); /* an independent stream */

@@ -1,6 +1,6 @@
 /*
- * base/ring.h -- bounded FIFO queues: `ring` of pointers for one thread, `mpsc` intrusive for many producers and one
- * consumer (Vyukov's, with a count so that it is bounded).
+ * base/ring.h -- bounded FIFO queues: `ring` of pointers for one thread, `mpsc` intrusive for many
+ * producers and one consumer (Vyukov's, with a count so that it is bounded).
  */
 #pragma once
 
@@ -29,5 +29,6 @@ struct mpsc {
 void mpsc_init(struct mpsc *q, size_t limit);
 /* Any thread. false: full. *ret_was_empty (may be NULL): the consumer may need a wake-up. */
 NODISCARD bool mpsc_push(struct mpsc *q, struct mpsc_node *n, bool *ret_was_empty);
-struct mpsc_node *mpsc_pop(struct mpsc *q); /* consumer only; NULL: empty (or a push is half done) */
+struct mpsc_node *
+mpsc_pop(struct mpsc *q); /* consumer only; NULL: empty (or a push is half done) */
 bool mpsc_empty(struct mpsc *q);

@@ -1,7 +1,8 @@
 /*
- * base/stats.h -- statistics: a tree of groups owned by instances, with counters, gauges and latency histograms
- * as leaves. The owner of a component makes a group below its env's and embeds the leaves; taking a sample
- * is one relaxed atomic add. Groups and leaves are added and removed on their loop; reading may be from any.
+ * base/stats.h -- statistics: a tree of groups owned by instances, with counters, gauges and
+ * latency histograms as leaves. The owner of a component makes a group below its env's and embeds
+ * the leaves; taking a sample is one relaxed atomic add. Groups and leaves are added and removed on
+ * their loop; reading may be from any.
  */
 #pragma once
 
@@ -26,8 +27,8 @@ NODISCARD struct stats *stats_new(struct stats *parent, const char *name); /* pa
 struct stats *stats_free(struct stats *s); /* also its subgroups; NULL is fine */
 DEFINE_FREEP(stats)
 
-/* Names are constant strings. The leaf must live as long as the group. s may be NULL (then nothing is listed).
- * Out of memory: the leaf works and is not listed. */
+/* Names are constant strings. The leaf must live as long as the group. s may be NULL (then nothing
+ * is listed). Out of memory: the leaf works and is not listed. */
 void stats_add_counter(struct stats *s, const char *name, struct stats_counter *c);
 void stats_add_gauge(struct stats *s, const char *name, struct stats_gauge *g);
 void stats_add_histogram(struct stats *s, const char *name, struct stats_histogram *h);
@@ -47,7 +48,7 @@ uint64_t stats_quantile_ns(const struct stats_histogram *h, unsigned permille); 
 struct stats_value {
     const char *path;
     enum { STATS_IS_COUNTER, STATS_IS_GAUGE, STATS_IS_HISTOGRAM } kind;
-    int64_t value;                       /* counter, gauge */
+    int64_t value; /* counter, gauge */
     const struct stats_histogram *histogram;
 };
 struct stats_visitor {

@@ -16,7 +16,8 @@ void text_add(struct text *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void text_add_bytes(struct text *t, const void *bytes, size_t len);
 
 void text_hex(char *out, const void *bytes, size_t len); /* out: 2 * len + 1 */
-NODISCARD int text_unhex(void *out, size_t len, const char *hex); /* exactly 2 * len digits, else -EINVAL */
+NODISCARD int text_unhex(void *out, size_t len,
+                         const char *hex); /* exactly 2 * len digits, else -EINVAL */
 
 struct uuid {
     uint8_t bytes[16];
@@ -27,8 +28,8 @@ NODISCARD int uuid_from_text(struct uuid *u, const char *text);
 bool uuid_equal(const struct uuid *a, const struct uuid *b);
 bool uuid_is_zero(const struct uuid *u);
 
-/* "4096", "64K", "4MiB", "1.5G" (powers of 1024) -> bytes; "30s", "200ms", "10min", "1h" -> milliseconds.
- * -EINVAL bad text, -ERANGE does not fit. */
+/* "4096", "64K", "4MiB", "1.5G" (powers of 1024) -> bytes; "30s", "200ms", "10min", "1h" ->
+ * milliseconds. -EINVAL bad text, -ERANGE does not fit. */
 NODISCARD int text_to_bytes(const char *text, uint64_t *ret);
 NODISCARD int text_to_ms(const char *text, uint64_t *ret);
 NODISCARD int text_to_u64(const char *text, uint64_t *ret);

@@ -1,11 +1,14 @@
 /*
- * testing/testing.h -- the test runner: cmocka with seeds, torture and a summary line that CI adds up.
+ * testing/testing.h -- the test runner: cmocka with seeds, torture and a summary line that CI adds
+ * up.
  *
  *   TEST(dict_finds_what_was_inserted) { CHECK_EQ(...); }
  *
- * A test file holds TEST()s only; main() comes from libtesting. Options: --seed N (also from OPENDFS_SEED), --only NAME,
- * --torture (each test runs again with every allocation it makes failing in turn; it must end without crash or leak:
- * tests marked TEST_TORTURE only). The last line printed is "N passed, N failed, N skipped".
+ * A test file holds TEST()s only; main() comes from libtesting. Options: --seed N (also from
+ * OPENDFS_SEED), --only NAME,
+ * --torture (each test runs again with every allocation it makes failing in turn; it must end
+ * without crash or leak: tests marked TEST_TORTURE only). The last line printed is "N passed, N
+ * failed, N skipped".
  */
 #pragma once
 
@@ -20,18 +23,18 @@ struct testing_case {
 };
 void testing_register(struct testing_case *c);
 
-#define TESTING_CASE(test_name, with_torture)                                                      \
-    static void test_name(void);                                                                   \
-    __attribute__((constructor)) static void test_name##_register(void)                            \
-    {                                                                                              \
-        static struct testing_case test_case = {                                                   \
-            .name = #test_name, .file = __FILE__, .run = test_name, .torture = (with_torture)};    \
-        testing_register(&test_case);                                                              \
-    }                                                                                              \
+#define TESTING_CASE(test_name, with_torture)                                                   \
+    static void test_name(void);                                                                \
+    __attribute__((constructor)) static void test_name##_register(void)                         \
+    {                                                                                           \
+        static struct testing_case test_case = {                                                \
+            .name = #test_name, .file = __FILE__, .run = test_name, .torture = (with_torture)}; \
+        testing_register(&test_case);                                                           \
+    }                                                                                           \
     static void test_name(void)
 #define TEST(name) TESTING_CASE(name, false)
-/* Runs once normally; under --torture again and again with the nth allocation failing. The body must accept -ENOMEM:
- * use TRY(rc) to leave early on it. */
+/* Runs once normally; under --torture again and again with the nth allocation failing. The body
+ * must accept -ENOMEM: use TRY(rc) to leave early on it. */
 #define TEST_TORTURE(name) TESTING_CASE(name, true)
 
 /* Each fails the test with file, line and both values. */
@@ -39,21 +42,25 @@ void testing_register(struct testing_case *c);
 #define CHECK_NE(a, b) testing_check((int64_t)(a) != (int64_t)(b), #a " != " #b, __FILE__, __LINE__)
 #define CHECK_TRUE(a) testing_check((a), #a, __FILE__, __LINE__)
 #define CHECK_OK(rc) testing_check_rc((rc), 0, #rc, __FILE__, __LINE__)
-#define CHECK_RC(rc, code) testing_check_rc((rc), -(code), #rc, __FILE__, __LINE__)   /* exactly -code */
+#define CHECK_RC(rc, code) \
+    testing_check_rc((rc), -(code), #rc, __FILE__, __LINE__) /* exactly -code */
 #define CHECK_ERR(rc, class_code) testing_check_class((rc), (class_code), #rc, __FILE__, __LINE__)
 #define CHECK_TEXT(a, b) testing_check_text((a), (b), #a, __FILE__, __LINE__)
 #define CHECK_BYTES(a, b, len) testing_check_bytes((a), (b), (len), #a, __FILE__, __LINE__)
 
 void testing_check(bool good, const char *what, const char *file, int line);
-void testing_check_eq(int64_t a, int64_t b, const char *ta, const char *tb, const char *file, int line);
+void testing_check_eq(int64_t a, int64_t b, const char *ta, const char *tb, const char *file,
+                      int line);
 void testing_check_rc(int rc, int expected, const char *what, const char *file, int line);
 void testing_check_class(int rc, int class_code, const char *what, const char *file, int line);
 void testing_check_text(const char *a, const char *b, const char *what, const char *file, int line);
-void testing_check_bytes(const void *a, const void *b, size_t len, const char *what, const char *file, int line);
+void testing_check_bytes(const void *a, const void *b, size_t len, const char *what,
+                         const char *file, int line);
 
 /* Ends this test as skipped, with the reason printed and counted. */
 NORETURN void testing_skip(const char *reason);
 
-uint64_t testing_seed(void);          /* of this run; printed when a test fails, with the command that repeats it */
-bool testing_torturing(void);         /* this run makes allocations fail */
-const char *testing_directory(void);  /* a fresh empty directory of this test, removed afterwards */
+uint64_t
+testing_seed(void); /* of this run; printed when a test fails, with the command that repeats it */
+bool testing_torturing(void);        /* this run makes allocations fail */
+const char *testing_directory(void); /* a fresh empty directory of this test, removed afterwards */

@@ -1,0 +1,156 @@
+/*
+ * disk/disk.h -- asynchronous file I/O. Backends: thread pool (disk_pool_new), simulation
+ * (disk/sim.h), later io_uring.
+ *
+ * A request is caller-owned and embedded; disk_submit() cannot fail; `done` is called exactly once,
+ * on the loop of the struct disk, never from inside submit. Requests are independent: order is the
+ * caller's (sync after the writes it covers are done). A short read means end of file; writes are
+ * whole or failed. Errors are -errno as the kernel gave them (-EIO, -ENOSPC, -ENOENT ...),
+ * -ERR_busy when the queue is full.
+ */
+#pragma once
+
+#include "base/base.h"
+#include "base/err.h"
+#include "base/list.h"
+
+#include <sys/uio.h>
+
+struct env;
+struct loop;
+struct disk_file; /* an open file; freed by DISK_CLOSE */
+
+enum disk_op {
+    DISK_OPEN,  /* path, flags -> file */
+    DISK_CLOSE, /* file */
+    DISK_READ,  /* file, offset, iov -> bytes read */
+    DISK_WRITE, /* file, offset, iov; DISK_APPENDING hints that it extends the file -> bytes written
+                 */
+    DISK_SYNC,  /* file: fdatasync */
+    DISK_SYNC_ALL, /* file: fsync */
+    DISK_SYNC_DIR, /* path: fsync of a directory */
+    DISK_ALLOCATE, /* file, offset, len: space is reserved, length grows (DISK_KEEP_SIZE: not) */
+    DISK_PUNCH,    /* file, offset, len: freed, reads as zeros */
+    DISK_TRUNCATE, /* file, len */
+    DISK_STAT,     /* file or path -> stat */
+    DISK_STATFS,   /* path -> stat.total, stat.free */
+    DISK_RENAME,   /* path, path_to: atomic, replaces */
+    DISK_LINK,     /* path, path_to: fails with -EEXIST */
+    DISK_REMOVE,   /* path: file or empty directory */
+    DISK_MKDIR,    /* path */
+    DISK_LIST,     /* path -> names (entry count as result) */
+    DISK_LOCK, /* file: exclusive advisory lock of the open file; -ERR_in_use when held elsewhere */
+    DISK_SEND, /* file, offset, len, sink -> bytes moved (may be short), -EAGAIN: the sink is full
+                */
+};
+
+#define DISK_READ_ONLY 0u
+#define DISK_READ_WRITE 1u
+#define DISK_CREATE 2u    /* with DISK_READ_WRITE */
+#define DISK_EXCLUSIVE 4u /* with DISK_CREATE: -EEXIST */
+#define DISK_DIRECT \
+    8u /* offsets, lengths and memory in units of 4 KiB; -EINVAL where the file system cannot */
+#define DISK_APPENDING 16u
+#define DISK_KEEP_SIZE 32u
+
+struct disk_stat {
+    uint64_t size_bytes, allocated_bytes, mtime_ns;
+    uint64_t total_bytes, free_bytes;
+    bool directory;
+};
+
+/* Names in one directory, no "." and "..", sorted by bytes; one allocation, freed by mem_free. */
+struct disk_names {
+    size_t count;
+    const char *name[];
+};
+
+/* Where DISK_SEND sends to. Real backends use `fd` (non-blocking socket), the simulation `write`.
+ */
+struct disk_sink {
+    int fd;
+    int64_t (*write)(struct disk_sink *s, const void *bytes,
+                     size_t len); /* bytes taken, or -EAGAIN, -errno */
+};
+
+struct disk_req {
+    enum disk_op op;
+    uint32_t flags;
+    struct disk_file *file;     /* in; out for DISK_OPEN */
+    const char *path, *path_to; /* lent until done */
+    uint64_t offset, len;
+    const struct iovec *iov; /* lent until done; NULL: one piece of buf, len */
+    unsigned iov_count;
+    void *buf;
+    struct disk_sink *sink;
+    struct disk_stat stat;    /* out */
+    struct disk_names *names; /* out, the caller's */
+    void (*done)(struct disk_req *req, int64_t rc);
+    struct list node; /* the backend's, while in flight */
+    int64_t result;
+    void *backend;
+};
+
+struct disk {
+    const struct disk_ops *ops;
+    struct loop *loop;
+};
+struct disk_ops {
+    void (*submit)(struct disk *d, struct disk_req *req);
+    int64_t (*now)(struct disk *d, struct disk_req *req);
+    bool (*resident)(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len);
+    int64_t (*try_read)(struct disk *d, struct disk_req *req);
+    size_t (*in_flight)(const struct disk *d);
+    struct disk *(*free)(struct disk *d);
+};
+
+static inline void disk_submit(struct disk *d, struct disk_req *req)
+{
+    d->ops->submit(d, req);
+}
+/* Blocking, for start-up and tools only, never on a serving loop. Returns what `done` would get;
+ * `done` is not called. */
+static inline int64_t disk_now(struct disk *d, struct disk_req *req)
+{
+    return d->ops->now(d, req);
+}
+/* Is the range probably in the page cache, so that sending it does not wait for the medium? Never
+ * blocks. */
+static inline bool disk_resident(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len)
+{
+    return d->ops->resident(d, f, offset, len);
+}
+/* DISK_READ without waiting for the medium: bytes, or -EAGAIN (submit it then). */
+static inline int64_t disk_try_read(struct disk *d, struct disk_req *req)
+{
+    return d->ops->try_read(d, req);
+}
+static inline size_t disk_in_flight(const struct disk *d)
+{
+    return d->ops->in_flight(d);
+}
+static inline struct disk *disk_free(struct disk *d) /* nothing may be in flight; NULL is fine */
+{
+    return d == NULL ? NULL : d->ops->free(d);
+}
+DEFINE_FREEP(disk)
+
+struct disk_pool_options {
+    unsigned max_threads; /* 0: 16 */
+    size_t max_in_flight; /* 0: 4,096; beyond: -ERR_busy */
+};
+/* The thread-pool backend on env->loop. Thread of the loop. */
+NODISCARD int disk_pool_new(const struct env *env, const struct disk_pool_options *opt,
+                            struct disk **ret);
+/* Descriptor of an open file for sendfile by net/; -1 in simulation. */
+int disk_file_fd(const struct disk_file *f);
+
+/* Blocking conveniences on top of disk_now(), for start-up and tools. */
+#define DISK_SMALL_MAX (1u << 20)
+/* Whole file into fresh memory (mem_free), zero-terminated; -EFBIG above `max`. */
+NODISCARD int disk_load(struct disk *d, const char *path, size_t max, void **ret, size_t *ret_len);
+/* Replaces a file atomically and durably: temporary name, write, fsync, rename, fsync of the
+ * directory. */
+NODISCARD int disk_store(struct disk *d, const char *path, const void *bytes, size_t len);
+/* mkdir -p, each new level made durable. */
+NODISCARD int disk_make_directories(struct disk *d, const char *path);

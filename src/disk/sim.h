@@ -1,0 +1,46 @@
+/*
+ * disk/sim.h -- simulated machines' file systems: what a page cache and a disk may do, from the
+ * seed.
+ *
+ * One struct disk_sim per machine holds files and directories in memory; each process on it opens
+ * its own struct disk on its loop. A process that dies loses nothing that was written; a machine
+ * that crashes loses, tears (in units of 512 bytes) and reorders whatever was not synced, names
+ * included (a created, renamed or removed name is safe only after DISK_SYNC_DIR of its directory
+ * or, for a create, DISK_SYNC_ALL of the file). Latency is random.
+ */
+#pragma once
+
+#include "disk/disk.h"
+
+struct loop_sim;
+struct disk_sim;
+
+struct disk_sim_options {
+    struct loop_sim *sim;
+    uint64_t capacity_bytes; /* 0: unlimited; else -ENOSPC beyond */
+    uint64_t min_ns, max_ns; /* latency of one request; 0: chosen */
+};
+NODISCARD struct disk_sim *disk_sim_new(const struct disk_sim_options *opt);
+struct disk_sim *disk_sim_free(struct disk_sim *m);
+DEFINE_FREEP(disk_sim)
+/* A process's view: constructor for its env. */
+NODISCARD int disk_sim_open(struct disk_sim *m, struct loop *l, struct disk **ret);
+
+/* Power cut: the caller has killed the machine's processes. What was synced stays exactly; the rest
+ * is up to the seed. */
+void disk_sim_crash(struct disk_sim *m);
+/* How much chance at a crash: none lost, all lost, random subset with tears (default). */
+enum disk_sim_crash_mode { DISK_SIM_RANDOM, DISK_SIM_KEEP_ALL, DISK_SIM_LOSE_ALL };
+void disk_sim_crash_mode(struct disk_sim *m, enum disk_sim_crash_mode mode);
+
+/* Faults: the nth matching request from now fails with `rc`, `count` times (0: for ever).
+ * `path_part` NULL: any file. */
+void disk_sim_fail(struct disk_sim *m, enum disk_op op, const char *path_part, uint64_t nth,
+                   uint64_t count, int rc);
+void disk_sim_heal(struct disk_sim *m);
+void disk_sim_slow(struct disk_sim *m, uint64_t extra_ns);
+void disk_sim_capacity(struct disk_sim *m, uint64_t capacity_bytes);
+/* Flips bits of stored data behind everyone's back; offset within the file. -ENOENT, -ERANGE. */
+NODISCARD int disk_sim_corrupt(struct disk_sim *m, const char *path, uint64_t offset,
+                               uint8_t xor_with);
+uint64_t disk_sim_used_bytes(const struct disk_sim *m);

@@ -1,0 +1,44 @@
+/*
+ * loop/executor.h -- worker threads for blocking or heavy work; and threads that run loops.
+ *
+ * Jobs are caller-owned. `work` runs on some worker (or on a helping caller), `done` afterwards on
+ * the loop that submitted it, exactly once, never inside submit. The pool grows up to max_threads
+ * while jobs wait and shrinks when idle. In simulation `work` runs at a random later virtual time
+ * on the loop's own thread.
+ */
+#pragma once
+
+#include "loop/loop.h"
+
+struct executor;
+struct executor_options {
+    const char *name;
+    unsigned max_threads;   /* at least 1 */
+    size_t max_queued;      /* jobs not yet running; beyond: -ERR_busy */
+    uint64_t idle_ms;       /* a surplus thread ends after so long without work */
+    struct loop *simulated; /* NULL: real threads; else any loop of the simulation */
+};
+struct executor_job {
+    void (*work)(struct executor_job *j); /* any thread; no access to loop-owned objects */
+    void (*done)(struct executor_job *j); /* the submitting loop */
+    struct loop *loop;                    /* set by submit */
+    struct loop_message message;
+    struct list node;
+    bool cancelled;
+};
+NODISCARD int executor_new(const struct executor_options *opt, struct executor **ret);
+struct executor *
+executor_free(struct executor *x); /* waits for running jobs; queued ones are CHECKed to be none */
+DEFINE_FREEP(executor)
+NODISCARD int executor_submit(struct executor *x, struct loop *l,
+                              struct executor_job *j); /* 0, -ERR_busy */
+/* Takes queued jobs and runs them on the calling thread until `enough` jobs ran or none waits.
+ * Returns how many. */
+size_t executor_help(struct executor *x, size_t enough);
+unsigned executor_threads(const struct executor *x); /* now; for tests and statistics */
+
+/* A loop on its own thread. */
+struct loop_thread;
+NODISCARD int loop_thread_start(struct loop *l, struct loop_thread **ret);
+/* Asks the loop to stop and joins its thread. Any thread but its own. */
+struct loop_thread *loop_thread_stop(struct loop_thread *t);

@@ -1,0 +1,143 @@
+/*
+ * net/conn.h -- requests and responses in frames (wire/frame.h) over one stream.
+ *
+ * Both sides may call, answer and push. Many requests in flight, answered in any order; deadlines
+ * are relative in the frame and absolute here; cancel travels; bytes for the peer are gathered per
+ * round into one system call. Bad frames close the connection with a reason. Owner: the loop of the
+ * stream. Body bytes of the peer are lent for the callback (requests: until answered); data comes
+ * in pooled aligned buffers and is kept by taking a reference.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "net/stream.h"
+
+struct conn;
+struct conn_reply;
+struct conn_request;
+struct conn_response_pin; /* the owner's: whatever must stay until data was sent */
+
+#define CONN_SLICES 4u
+#define CONN_RANGES 40u
+
+/* What the owner of a connection hears. */
+struct conn_user {
+    const struct conn_user_ops *ops;
+};
+struct conn_user_ops {
+    /* A request: answer with conn_respond() now or later, exactly once. */
+    void (*request)(struct conn_user *u, struct conn_request *r);
+    void (*push)(struct conn_user *u, struct conn *c, uint16_t opcode, const uint8_t *body,
+                 size_t len);
+    /* Last call for this connection; all calls have been answered with `rc` before. Free it with
+     * conn_free, now or later. */
+    void (*closed)(struct conn_user *u, struct conn *c, int rc, const char *reason);
+};
+
+struct conn_options {
+    const struct env *env;
+    struct conn_user *user;
+    struct buf_pool *pool; /* for incoming data; shared by the connections of a loop */
+    struct stats *stats;   /* group to list counters in; may be NULL */
+    unsigned max_requests; /* of the peer, unanswered; then reading stops. 0: 256 */
+    size_t max_send_bytes; /* queued for the peer beyond which conn_full(). 0: 8 MiB */
+    uint64_t keepalive_ms; /* silence after which the peer is asked; three times: dead. 0: 5,000 */
+    uint32_t first_body_max; /* body limit until conn_trust() (before hello). 0: 4,096 */
+};
+/* Takes the stream over, also on failure. */
+NODISCARD int conn_new(const struct conn_options *opt, struct stream *s, struct conn **ret);
+struct conn *conn_free(
+    struct conn *c); /* closes at once if open, without `closed`; calls get -ERR_closed first */
+DEFINE_FREEP(conn)
+void conn_trust(struct conn *c); /* the peer has said a valid hello: full limits, data allowed */
+void conn_close(struct conn *c, int rc,
+                const char *reason); /* at once; `closed` comes later from the loop */
+/* No new requests are taken (they get -ERR_shutting_down); closes when those in progress are
+ * answered and sent, at the latest after `limit_ms`. */
+void conn_shutdown(struct conn *c, uint64_t limit_ms);
+bool conn_full(
+    const struct conn *c); /* more is queued than max_send_bytes: hold back; see conn_wait_room */
+void conn_peer(const struct conn *c, char *out, size_t size);
+struct conn_user *conn_user_of(const struct conn *c);
+void conn_set_user(struct conn *c, struct conn_user *u);
+
+/* One waiter for room in the send queue; called once, in FIFO order. */
+struct conn_room {
+    void (*room)(struct conn_room *w);
+    struct list node;
+    bool queued;
+};
+void conn_wait_room(struct conn *c, struct conn_room *w);
+void conn_unwait_room(struct conn *c, struct conn_room *w);
+
+/* A call: caller-owned. `done` exactly once, never from inside conn_call. The body is copied by
+ * conn_call; data slices are lent and referenced until done. */
+struct conn_call {
+    void (*done)(struct conn_call *c, const struct conn_reply *r);
+    const void *body;
+    size_t body_len;
+    struct slice data[CONN_SLICES];
+    unsigned data_count;
+    uint16_t opcode;
+    uint32_t timeout_ms; /* 0: 30,000 */
+    uint64_t trace;
+    /* the connection's */
+    struct conn *conn;
+    uint32_t id;
+    struct list node;
+    uint64_t deadline_ns, sent_ns;
+    unsigned state;
+};
+struct conn_reply {
+    int rc; /* 0 or negative: of the peer, or -ERR_closed, -ERR_deadline, -ERR_cancelled, -ERR_busy
+               of ours */
+    bool answered; /* the peer answered (rc is the peer's verdict); false: whether it was executed
+                      is unknown, except for -ERR_busy */
+    const uint8_t *body; /* lent for the call */
+    size_t body_len;
+    struct slice data; /* lent: buf_ref(data.buf) to keep it */
+};
+void conn_call(struct conn *c, struct conn_call *call);
+void conn_call_cancel(
+    struct conn_call *call); /* `done` with -ERR_cancelled comes later, unless an answer is there */
+bool conn_call_active(const struct conn_call *call);
+
+/* A request of the peer: the connection's memory, valid until conn_respond(). Survives the
+ * connection's end. */
+struct conn_request {
+    struct conn *conn; /* stays valid until answered, open or not */
+    uint16_t opcode;
+    uint64_t trace, deadline_ns, received_ns;
+    const uint8_t *body;
+    size_t body_len;
+    struct slice data;                         /* the request's reference */
+    void *context;                             /* the handler's */
+    void (*cancelled)(struct conn_request *r); /* the handler's, may be NULL: cancel, deadline or
+                                                  lost connection; it still answers */
+};
+/* A range of a file to send as data. */
+struct conn_range {
+    struct disk_file *file;
+    uint64_t offset, len;
+};
+struct conn_response {
+    int rc;
+    const void *body; /* copied */
+    size_t body_len;
+    struct slice data[CONN_SLICES]; /* referenced until sent */
+    unsigned data_count;
+    const struct conn_range
+        *range; /* copied; sent after the slices, by sendfile if resident, else through the disk */
+    unsigned range_count;
+    void (*sent)(struct conn_response_pin *pin,
+                 int rc); /* may be NULL: data has left or the connection ended */
+    struct conn_response_pin *pin;
+};
+void conn_respond(struct conn_request *r, const struct conn_response *resp);
+void conn_respond_rc(struct conn_request *r, int rc); /* without body */
+bool conn_request_gone(
+    const struct conn_request *r); /* connection closed or cancelled: the answer goes nowhere */
+
+/* One-way message; copied. -ERR_closed, -ERR_busy when more than max_send_bytes are queued. */
+NODISCARD int conn_push(struct conn *c, uint16_t opcode, uint64_t trace, const void *body,
+                        size_t len);
