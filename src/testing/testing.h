@@ -5,10 +5,13 @@
  *   TEST(dict_finds_what_was_inserted) { CHECK_EQ(...); }
  *
  * A test file holds TEST()s only; main() comes from libtesting. Options: --seed N (also from
- * OPENDFS_SEED), --only NAME,
- * --torture (each test runs again with every allocation it makes failing in turn; it must end
- * without crash or leak: tests marked TEST_TORTURE only). The last line printed is "N passed, N
- * failed, N skipped".
+ * OPENDFS_SEED), --only NAME, --list, --torture (each TEST_TORTURE runs again with every allocation
+ * it makes failing in turn; it must end without crash or leak). The last line printed is "N passed,
+ * N failed, N skipped"; the exit status is 1 when one failed. A crash (CHECK, signal, sanitizer)
+ * ends the whole program, without that line. In a fuzz target main() replays the files and
+ * directories it is given.
+ *
+ * CHECK_*, TRY and testing_* belong to the thread of the test: others hand their result over first.
  */
 #pragma once
 
@@ -33,8 +36,16 @@ void testing_register(struct testing_case *c);
     }                                                                                           \
     static void test_name(void)
 #define TEST(name) TESTING_CASE(name, false)
-/* Runs once normally; under --torture again and again with the nth allocation failing. The body
- * must accept -ENOMEM: use TRY(rc) to leave early on it. */
+/*
+ * Runs once normally; under --torture again and again with the nth allocation failing, for n = 1,
+ * 2, ... until a run makes fewer than n. How to write one: whatever the body owns is in a CLEANUP
+ * local (or in an object that frees it), each call that may run out of memory is in TRY, an
+ * allocator's NULL in TRY_PTR, and TRY leaves the test when it was the injected failure that came
+ * back. What must still hold after a failure is checked before leaving: `if (testing_torturing() &&
+ * rc == -ENOMEM) { CHECK_EQ(d.count, 3); return; }`. Calls whose failure is tolerated inside
+ * (growth that is retried later) need nothing. No fixed counts of allocations, no dependence on the
+ * seed that changes them from run to run.
+ */
 #define TEST_TORTURE(name) TESTING_CASE(name, true)
 
 /* Each fails the test with file, line and both values. */
@@ -48,11 +59,22 @@ void testing_register(struct testing_case *c);
 #define CHECK_TEXT(a, b) testing_check_text((a), (b), #a, __FILE__, __LINE__)
 #define CHECK_BYTES(a, b, len) testing_check_bytes((a), (b), (len), #a, __FILE__, __LINE__)
 
+/* CHECK_OK that leaves the test (return) when a torture run made the call fail with -ENOMEM. */
+#define TRY(rc)                                                  \
+    do {                                                         \
+        if (testing_try_failed((rc), #rc, __FILE__, __LINE__)) { \
+            return;                                              \
+        }                                                        \
+    } while (0)
+/* The same for a pointer that is NULL when memory is out. */
+#define TRY_PTR(p) TRY((p) == NULL ? -ENOMEM : 0)
+
 void testing_check(bool good, const char *what, const char *file, int line);
 void testing_check_eq(int64_t a, int64_t b, const char *ta, const char *tb, const char *file,
                       int line);
 void testing_check_rc(int rc, int expected, const char *what, const char *file, int line);
 void testing_check_class(int rc, int class_code, const char *what, const char *file, int line);
+bool testing_try_failed(int rc, const char *what, const char *file, int line);
 void testing_check_text(const char *a, const char *b, const char *what, const char *file, int line);
 void testing_check_bytes(const void *a, const void *b, size_t len, const char *what,
                          const char *file, int line);
@@ -62,5 +84,12 @@ NORETURN void testing_skip(const char *reason);
 
 uint64_t
 testing_seed(void); /* of this run; printed when a test fails, with the command that repeats it */
-bool testing_torturing(void);        /* this run makes allocations fail */
-const char *testing_directory(void); /* a fresh empty directory of this test, removed afterwards */
+bool testing_torturing(void); /* this run makes allocations fail */
+
+/* A fresh empty directory of this test (the same one for all its calls), below TMPDIR or /tmp.
+ * Removed with all that is in it when the test ends, however it ends; each torture run has its own.
+ */
+const char *testing_directory(void);
+
+/* main() of test programs: runs what was registered, returns the exit status. */
+int testing_main(int argc, char **argv);
