@@ -14,8 +14,8 @@
 NODISCARD void *mem_alloc(size_t size);
 NODISCARD void *mem_zalloc(size_t size);
 NODISCARD void *mem_calloc(size_t count, size_t size); /* zeroed */
-NODISCARD void *mem_realloc(void *p,
-                            size_t size); /* p may be NULL; on NULL result p is unchanged */
+/* p may be NULL; on a NULL result p is unchanged. The result has the alignment of mem_alloc, 16. */
+NODISCARD void *mem_realloc(void *p, size_t size);
 NODISCARD void *mem_aligned(size_t alignment, size_t size); /* freed by mem_free */
 NODISCARD void *mem_dup(const void *from, size_t size);
 NODISCARD char *mem_strdup(const char *text);
@@ -31,16 +31,23 @@ static inline void mem_freep(void *at)
  */
 NODISCARD int mem_grow(void *array, size_t *capacity, size_t need, size_t size);
 
-/* Test support: the nth allocation from now fails (0: never); counts allocations made. */
+/* Test support, of this thread: the nth allocation from now fails (0: none); counts those tried.
+ * Always 0 and without effect outside test builds. */
 void mem_fail_at(uint64_t nth);
 uint64_t mem_count(void);
 
+/* A domain and all that was allocated in it belong to one thread. A block stays in the domain in
+ * which it was made: it may be freed while another one is entered, and mem_realloc keeps it where
+ * it was. NULL is "no domain". */
 struct mem_domain;
+struct fault;
 struct mem_domain *mem_domain_new(void);
-void mem_domain_drop(struct mem_domain *d); /* frees all of it and itself */
-struct mem_domain *
-mem_domain_enter(struct mem_domain *d); /* of this thread; returns the previous one */
-size_t mem_domain_bytes(const struct mem_domain *d);
+void mem_domain_drop(
+    struct mem_domain *d); /* frees all of it and itself; CHECKs that it is not entered */
+struct mem_domain *mem_domain_enter(struct mem_domain *d); /* returns the previous one */
+size_t mem_domain_bytes(const struct mem_domain *d); /* what callers asked for and did not free */
+/* Allocations in `d` pass the fault point "mem.alloc" of `f` (NULL: no longer). */
+void mem_domain_set_fault(struct mem_domain *d, struct fault *f);
 
 /* A byte budget, charged before allocation. Thread-safe. `parent` may be NULL and is charged as
  * well. */
@@ -64,7 +71,8 @@ struct mem_pool_options {
 };
 NODISCARD struct mem_pool *mem_pool_new(const struct mem_pool_options *opt);
 struct mem_pool *mem_pool_free(struct mem_pool *p); /* CHECKs that nothing is out */
-NODISCARD void *mem_pool_get(struct mem_pool *p);   /* zeroed */
+DEFINE_FREEP(mem_pool)
+NODISCARD void *mem_pool_get(struct mem_pool *p); /* zeroed */
 void mem_pool_put(struct mem_pool *p, void *object);
 size_t mem_pool_used(const struct mem_pool *p);
 
