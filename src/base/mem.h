@@ -42,8 +42,8 @@ uint64_t mem_count(void);
 struct mem_domain;
 struct fault;
 struct mem_domain *mem_domain_new(void);
-void mem_domain_drop(
-    struct mem_domain *d); /* frees all of it and itself; CHECKs that it is not entered */
+/* Frees all of it and itself. CHECKs that it is not entered. */
+void mem_domain_drop(struct mem_domain *d);
 struct mem_domain *mem_domain_enter(struct mem_domain *d); /* returns the previous one */
 size_t mem_domain_bytes(const struct mem_domain *d); /* what callers asked for and did not free */
 /* Allocations in `d` pass the fault point "mem.alloc" of `f` (NULL: no longer). */
