@@ -1,10 +1,11 @@
 /*
  * wire/frame.h -- the frame header (design section 4): 40 bytes before the encoded body and the raw
- * data bytes.
+ * data bytes, little-endian:
  *
- *  0 magic u32 | 4 version u8 | 5 kind u8 | 6 opcode u16 | 8 id u32 | 12 status i32 or deadline_ms
- * u32 16 body length u32 | 20 data length u32 | 24 trace u64 | 32 body CRC u32 | 36 header CRC u32
- * over bytes 0..35
+ *  0 magic u32 | 4 version u8 | 5 kind u8 | 6 opcode u16 | 8 id u32
+ * 12 status i32 (responses) or deadline_ms u32 (requests)
+ * 16 body length u32 | 20 data length u32 | 24 trace u64
+ * 32 body CRC u32 | 36 header CRC u32, over bytes 0..35
  */
 #pragma once
 
@@ -29,8 +30,11 @@ struct wire_frame {
     uint64_t trace;
     uint32_t body_crc;
 };
+/* The status goes out in responses, the deadline in requests, zero otherwise. */
 void wire_frame_encode(const struct wire_frame *f, uint8_t out[FRAME_BYTES]);
-/* Checks magic, CRC, version, kind and limits in this order: -ERR_bad_magic, -ERR_bad_crc,
- * -ERR_bad_version, -ERR_bad_value, -ERR_bad_length. Nothing is trusted before. */
+/* Checks magic, CRC, version, kind and status, and limits in this order: -ERR_bad_magic,
+ * -ERR_bad_crc, -ERR_bad_version, -ERR_bad_value, -ERR_bad_length. Nothing is trusted before. A
+ * positive status is a bad value; a push with data, or a cancel with anything, a bad length. */
 NODISCARD int wire_frame_decode(const uint8_t in[FRAME_BYTES], struct wire_frame *ret);
+#define FRAME_TEXT_SIZE 160u /* enough for wire_frame_to_text */
 void wire_frame_to_text(const struct wire_frame *f, char *out, size_t size);
