@@ -1,0 +1,45 @@
+# Thin: every target installs what is missing, then hands over to Meson or to one script.
+# make run [DIR=/some/tree]   make test   make check   make bench [BENCH=first]   make soak   make format   make install
+SHELL := /bin/bash
+DIR ?=
+BENCH ?= first
+PREFIX ?= /usr/local
+RELEASE := build/release
+DEBUG := build/debug
+
+.PHONY: all run test check bench soak format install deps clean
+all: $(RELEASE)/.configured
+	ninja -C $(RELEASE)
+
+deps:
+	@tools/deps.sh
+
+run: all
+	test/cluster/first_light.sh $(RELEASE)/prog/opendfs $(DIR)
+
+test:
+	tools/test.sh quick
+
+check:
+	tools/test.sh full
+
+soak:
+	tools/test.sh soak
+
+bench: all
+	tools/bench.sh $(BENCH) $(RELEASE)
+
+format: deps
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all
+	meson install -C $(RELEASE) --no-rebuild
+
+clean:
+	rm -rf $(RELEASE) $(DEBUG) build/asan build/tsan
+
+# Configured again whenever the list of files changes: sources are found by name (tools/sources.py).
+$(RELEASE)/.configured: FORCE | deps
+	@tools/configure.sh $(RELEASE) --buildtype=release --prefix=$(PREFIX)
+.PHONY: FORCE
+FORCE:

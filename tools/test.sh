@@ -1,0 +1,147 @@
+#!/bin/bash
+# usage: test.sh quick|full|soak
+# quick: what CI runs. full: also clang-tidy on every file. soak: hours of seeds.
+# Prints the time of each stage and ends with one line "N passed, N failed, N skipped".
+set -uo pipefail
+cd "$(dirname "$0")/.."
+mode=${1:-quick}
+jobs=$(nproc)
+passed=0
+failed=0
+skipped=0
+logs=build/logs
+mkdir -p "$logs"
+started=$SECONDS
+
+say() {
+    printf '[%4ds] %s\n' "$((SECONDS - started))" "$*"
+}
+
+# One check that passes or fails as a whole: check NAME COMMAND...
+check() {
+    local name=$1 begin=$SECONDS
+    shift
+    if "$@" >"$logs/$name.log" 2>&1 </dev/null; then
+        passed=$((passed + 1))
+        say "ok      $name ($((SECONDS - begin)) s)"
+    else
+        failed=$((failed + 1))
+        say "FAILED  $name ($((SECONDS - begin)) s)"
+        tail -n 60 "$logs/$name.log"
+        return 1
+    fi
+}
+
+# A program that ends with "N passed, N failed, N skipped": count NAME COMMAND...
+count() {
+    local name=$1 begin=$SECONDS line rc
+    shift
+    "$@" >"$logs/$name.log" 2>&1 </dev/null
+    rc=$?
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$logs/$name.log" | tail -n 1)
+    if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ ([0-9]+)\ skipped)? ]]; then
+        passed=$((passed + BASH_REMATCH[1]))
+        failed=$((failed + BASH_REMATCH[2]))
+        skipped=$((skipped + ${BASH_REMATCH[4]:-0}))
+        if [ "${BASH_REMATCH[2]}" = 0 ] && [ $rc -ne 0 ]; then
+            failed=$((failed + 1))
+        fi
+    else
+        failed=$((failed + 1))
+        line="no summary, exit status $rc"
+        rc=1
+    fi
+    say "$([ $rc = 0 ] && echo 'ok     ' || echo 'FAILED ') $name: $line ($((SECONDS - begin)) s)"
+    [ $rc = 0 ] || tail -n 60 "$logs/$name.log"
+    return $rc
+}
+
+finish() {
+    say "done"
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    [ "$failed" = 0 ]
+    exit
+}
+
+# All unit tests and fuzz replays of one build directory, their own counts added up.
+units() {
+    local dir=$1 begin=$SECONDS before=$failed list
+    list=$(meson introspect --tests "$dir" | python3 -c '
+import json, sys
+for t in sorted(json.load(sys.stdin), key=lambda t: t["name"]):
+    print("\t".join([t["name"], t["suite"][0].split(":")[-1]] + t["cmd"]))')
+    local results
+    results=$(mktemp -d)
+    export -f run_unit
+    printf '%s\n' "$list" | xargs -d '\n' -P "$jobs" -I{} bash -c 'run_unit "$1" "$2"' _ {} "$results"
+    local name rc p f s n=0
+    while read -r name rc p f s; do
+        n=$((n + 1))
+        passed=$((passed + p))
+        failed=$((failed + f))
+        skipped=$((skipped + s))
+        if [ "$rc" != 0 ]; then
+            say "FAILED  $name of $dir"
+            tail -n 40 "$results/$name.log"
+        elif [ "$s" != 0 ]; then
+            grep -h -i 'skip' "$results/$name.log" | head -n 5
+        fi
+    done < <(cat "$results"/*.result)
+    rm -rf "$results"
+    say "$([ $failed = $before ] && echo 'ok     ' || echo 'FAILED ') $n unit test programs of $dir ($((SECONDS - begin)) s)"
+}
+
+run_unit() {
+    local name suite rc line
+    IFS=$'\t' read -r -a field <<<"$1"
+    name=${field[0]}
+    suite=${field[1]}
+    timeout 300 "${field[@]:2}" >"$2/$name.log" 2>&1 </dev/null
+    rc=$?
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$2/$name.log" | tail -n 1)
+    if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ ([0-9]+)\ skipped)? ]]; then
+        local bad=${BASH_REMATCH[2]}
+        [ $rc = 0 ] || [ "$bad" != 0 ] || bad=1
+        echo "$name $rc ${BASH_REMATCH[1]} $bad ${BASH_REMATCH[4]:-0}" >"$2/$name.result"
+    elif [ "$suite" = fuzz ] && [ $rc = 0 ]; then
+        echo "$name 0 1 0 0" >"$2/$name.result"
+    else
+        echo "$name 1 0 1 0" >"$2/$name.result"
+    fi
+}
+
+build() {
+    local name=$1 dir=$2
+    shift 2
+    check "configure-$name" tools/configure.sh "$dir" "$@" && check "build-$name" ninja -C "$dir"
+}
+
+check deps tools/deps.sh || finish
+build debug build/debug -Dfaults=true || finish
+check layers python3 tools/check_layers.py . build/debug
+check calls python3 tools/check_calls.py build/debug
+check style python3 tools/check_style.py
+check format bash -c 'clang-format --dry-run --Werror $(git ls-files "*.c" "*.h")'
+check protocol-doc python3 tools/protocol_doc.py --check
+units build/debug
+build asan build/asan -Dfaults=true -Db_sanitize=address,undefined -Db_lundef=false && {
+    export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    units build/asan
+}
+build tsan build/tsan -Dfaults=true -Db_sanitize=thread -Db_lundef=false && units build/tsan
+build release build/release --buildtype=release || finish
+for script in test/cluster/*_test.sh; do
+    [ -e "$script" ] && count "$(basename "$script" .sh)" timeout 600 bash "$script" build/release/prog/opendfs
+done
+if [ -x build/debug/test/sim/sim ]; then
+    if [ "$mode" = soak ]; then
+        count simulation timeout 14400 build/debug/test/sim/sim --seeds 20000
+    else
+        count simulation timeout 300 build/debug/test/sim/sim --seeds 100
+    fi
+fi
+case $mode in
+quick) check tidy tools/tidy.sh changed ;;
+*) check tidy tools/tidy.sh all ;;
+esac
+finish
