@@ -34,27 +34,36 @@ struct slice {
 };
 
 struct buf_pool_options {
-    uint64_t limit_bytes;      /* all buffers that are out or kept */
+    uint64_t limit_bytes;      /* all buffers that are out or kept for reuse */
     size_t max_size;           /* largest buffer, a power of two times BUF_ALIGN */
     struct mem_budget *budget; /* may be NULL */
 };
 
 NODISCARD struct buf_pool *buf_pool_new(const struct buf_pool_options *opt);
-struct buf_pool *buf_pool_free(struct buf_pool *p);
+struct buf_pool *buf_pool_free(struct buf_pool *p); /* CHECKs: no buffer out, no waiter queued */
 DEFINE_FREEP(buf_pool)
 size_t buf_pool_used_bytes(const struct buf_pool *p); /* out now */
 
-/* One waiter of the pool; called in FIFO order when a buffer came back. Never from inside buf_get.
+/*
+ * One waiter of the pool. `ready` is called from inside buf_unref (so on the loop of the pool)
+ * after a buffer came back: one waiter per returned buffer, in FIFO order, and never from inside
+ * buf_get or buf_wait. It may call everything here but buf_pool_free; an unref inside it calls
+ * further waiters only after it has returned, so the stack does not grow. A waiter is out of the
+ * queue when it is called; one that still gets NULL waits again, at the end. Whoever waits while
+ * nothing of the pool is out (its budget is full elsewhere, or the system is out of memory) needs a
+ * timer as well: no buffer will come back. A waiter leaves with buf_unwait before its memory goes.
  */
 struct buf_waiter {
     void (*ready)(struct buf_waiter *w);
     struct buf_waiter *next, *prev;
     bool queued;
 };
-void buf_wait(struct buf_pool *p, struct buf_waiter *w);
-void buf_unwait(struct buf_pool *p, struct buf_waiter *w);
+void buf_wait(struct buf_pool *p, struct buf_waiter *w);   /* CHECKs that it is not queued */
+void buf_unwait(struct buf_pool *p, struct buf_waiter *w); /* fine when it is not queued */
 
-/* A buffer of at least `size` bytes with one reference, or NULL when the pool is at its limit. */
+/* A buffer of at least `size` bytes (b->size says how many) with one reference, its bytes
+ * undefined. NULL when the pool or its budget is at the limit, without memory, and for more than
+ * max_size. */
 NODISCARD struct buf *buf_get(struct buf_pool *p, size_t size);
 /* Makes `b` (caller's memory) a counted buffer over at[0..size) with one reference. */
 void buf_wrap(struct buf *b, void *at, size_t size, void (*released)(struct buf *b));
