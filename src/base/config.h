@@ -3,7 +3,11 @@
  * caller's).
  *
  * A table of keys says type, unit, range and default; every error names file, line and key. Unknown
- * sections and keys are errors, with the nearest known name as a hint.
+ * sections and keys are errors, with the nearest known name as a hint; so are sections and keys
+ * that stand twice, and a table entry without default that the file leaves out. Lines have at most
+ * 197 bytes, a file 256 KiB and 1024 sections. "name = value" or "name: value"; comments begin with
+ * ';' or '#' on a line of their own, with a blank and ';' behind a value. Not thread-safe while
+ * parsing; the result is read-only. All errors are -ERR_config or -ENOMEM.
  */
 #pragma once
 

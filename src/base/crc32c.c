@@ -8,6 +8,8 @@
  * for iSCSI Polynomial Using CRC32 Instruction", Intel 2011). Shifting a finished stream is one
  * carry-less multiplication.
  */
+#include "base/crc32c.h"
+
 #include "base/crc32c_priv.h"
 
 #include <string.h>
