@@ -219,6 +219,7 @@ static const char sample[] = "[net]\n"
                              "# Required.\n"
                              "#listen =\n"
                              "\n"
+                             "# (0 to 4096)\n"
                              "#backlog = 128\n"
                              "\n";
 

@@ -86,7 +86,7 @@ static const char *what_is_wanted(enum config_type type)
     case CONFIG_BOOL:
         return "yes or no";
     case CONFIG_ENUM:
-        return "one of";
+        return "one of:";
     case CONFIG_PERCENT:
         return "a percentage (0% to 100%)";
     }
