@@ -1,0 +1,116 @@
+/* proto/values.h -- the numbers that messages carry. They go over the wire and into logs: append
+ * only. */
+#pragma once
+
+#include "base/base.h"
+
+#define PROTO_VERSION_MIN 1u
+#define PROTO_VERSION_MAX 1u
+#define PROTO_FEATURES UINT64_C(0)
+#define PROTO_CELL_BYTES 4096u
+#define PROTO_CELLS_MAX 1024u /* of one message: 4 MiB of data */
+#define PROTO_ROOT_INO UINT64_C(1)
+
+/* Who speaks. */
+#define PROTO_ROLE_CLIENT 1u
+#define PROTO_ROLE_TARGET 2u /* a worker of a data node */
+#define PROTO_ROLE_META 4u
+#define PROTO_ROLE_MASTER 8u /* the master process of a data node */
+#define PROTO_ROLE_ADMIN 16u
+#define PROTO_ROLE_ANY 31u
+
+enum proto_inode_type {
+    PROTO_INODE_FILE = 1,
+    PROTO_INODE_DIRECTORY = 2,
+    PROTO_INODE_SYMLINK = 3,
+    PROTO_INODE_FIFO = 4,
+    PROTO_INODE_SOCKET = 5,
+    PROTO_INODE_CHAR = 6,
+    PROTO_INODE_BLOCK = 7,
+};
+#define PROTO_INODE_LINKED 1u /* has or had several links: only INO(i) covers it */
+#define PROTO_INODE_INLINE 2u /* contents are in the metadata */
+#define PROTO_INODE_APPEND 4u /* chattr +a */
+#define PROTO_INODE_IMMUTABLE 8u
+
+#define PROTO_RIGHT_READ 1u
+#define PROTO_RIGHT_WRITE 2u
+
+enum proto_object { PROTO_OBJECT_DIR = 1, PROTO_OBJECT_INO = 2 };
+#define PROTO_GRANT_NAMES 1u
+#define PROTO_GRANT_ATTR 2u
+#define PROTO_GRANT_COMPLETE 4u
+#define PROTO_GRANT_NO_KERNEL 8u
+#define PROTO_GRANT_REMOTE_WRITER 16u
+
+enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S };
+
+#define PROTO_CREATE_EXCLUSIVE 1u
+#define PROTO_CREATE_WOPEN 2u
+#define PROTO_CREATE_ORPHAN 4u /* O_TMPFILE: no name is made; `name` is ignored */
+#define PROTO_CREATE_HAS_DATA 8u
+
+#define PROTO_SET_MODE 1u
+#define PROTO_SET_UID 2u
+#define PROTO_SET_GID 4u
+#define PROTO_SET_SIZE 8u
+#define PROTO_SET_ATIME 16u
+#define PROTO_SET_MTIME 32u
+#define PROTO_SET_CTIME 64u
+#define PROTO_SET_FLAGS 128u
+#define PROTO_SET_CLASS 256u
+#define PROTO_SET_ATIME_NOW 512u /* the server's clock; wins over ATIME */
+#define PROTO_SET_MTIME_NOW 1024u
+#define PROTO_SET_KILL_PRIV 2048u /* drop set-id bits as write(2) does */
+
+#define PROTO_RENAME_NOREPLACE 1u
+#define PROTO_RENAME_EXCHANGE 2u
+#define PROTO_XATTR_CREATE 1u
+#define PROTO_XATTR_REPLACE 2u
+#define PROTO_WANT_DATA 1u  /* inline contents too */
+#define PROTO_WANT_GRANT 2u /* caching grants too */
+#define PROTO_COMMIT_RELEASE 1u
+#define PROTO_COMMIT_HAS_DATA 2u
+#define PROTO_COMMIT_APPEND 4u /* data goes to the end of the inline contents */
+#define PROTO_COMMIT_TIMES 8u  /* mtime and ctime count; else the server's clock */
+
+#define PROTO_SESSION_STATEFUL 1u
+#define PROTO_SESSION_SUPERVISED 2u
+#define PROTO_SESSION_OLD_CLOSED 4u /* the descriptor of `replaces` is closed */
+
+enum proto_inval_kind { PROTO_INVAL_NAME = 1, PROTO_INVAL_ATTR = 2 };
+#define PROTO_INVAL_UNLINK 1u
+#define PROTO_INVAL_MOVE 2u
+#define PROTO_INVAL_WOPEN 4u
+#define PROTO_ACK_OPEN 1u
+#define PROTO_ACK_KEEP 2u
+#define PROTO_ACK_DEFER 4u
+#define PROTO_ACK_HAS_TIMES 8u
+
+enum proto_member_state {
+    PROTO_MEMBER_SERVING = 1,
+    PROTO_MEMBER_SYNCING = 2,
+    PROTO_MEMBER_WAITING = 3,
+    PROTO_MEMBER_LAST_SERVING = 4,
+    PROTO_MEMBER_OFFLINE = 5,
+};
+enum proto_target_state { PROTO_TARGET_UNKNOWN, PROTO_TARGET_UP, PROTO_TARGET_DOWN };
+#define PROTO_TARGET_SET_WEIGHT 1u
+#define PROTO_TARGET_SET_RACK 2u
+#define PROTO_TARGET_SET_LABELS 4u
+enum proto_failure_domain { PROTO_DOMAIN_TARGET = 1, PROTO_DOMAIN_HOST = 2, PROTO_DOMAIN_RACK = 3 };
+enum proto_engine { PROTO_ENGINE_EXTENT = 1, PROTO_ENGINE_FILE = 2, PROTO_ENGINE_RAM = 3 };
+/* What a worker says of one chain; registration and lost leases say the rest (chain.md 4). */
+enum proto_report { PROTO_REPORT_OK = 1, PROTO_REPORT_SYNCED = 2, PROTO_REPORT_GONE = 3 };
+enum proto_format { PROTO_FORMAT_TEXT = 1, PROTO_FORMAT_JSON = 2, PROTO_FORMAT_PROMETHEUS = 3 };
+
+enum proto_write_kind {
+    PROTO_WRITE_AT = 1,
+    PROTO_WRITE_APPEND = 2,
+    PROTO_WRITE_SET_LENGTH = 3,
+};
+enum proto_forward_form { PROTO_FORWARD_DELTA = 1, PROTO_FORWARD_WHOLE = 2 };
+#define PROTO_READ_STREAM 1u /* large, cold, in order: bypass the page cache */
+#define PROTO_CHUNK_TOMBSTONE 1u
+#define PROTO_CHUNK_DAMAGED 2u
+#define PROTO_CHUNK_DEDUPE_OVERFLOW 4u
