@@ -1,0 +1,158 @@
+#include "kv/kv.h"
+
+#include "base/mem.h"
+
+/* Arguments are checked here once, so that engines may trust them. */
+
+static void kv_check_key(struct kv_slice key)
+{
+    CHECK(key.len > 0);
+    CHECK(key.len <= KV_KEY_MAX);
+}
+
+struct kv_need_item *kv_need_find(const struct kv_need *n, uint64_t id0, uint64_t id1)
+{
+    for (size_t i = n->count; i > 0; i--) { /* newest first: what was just missed is asked again */
+        struct kv_need_item *item = &n->item[i - 1];
+        if (item->id[0] == id0 && item->id[1] == id1) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
+int kv_need_add(struct kv_need *n, struct kv *kv, uint64_t id0, uint64_t id1)
+{
+    CHECK(n->kv == NULL || n->kv == kv);
+    if (kv_need_find(n, id0, id1) != NULL) {
+        return 0;
+    }
+    if (n->count >= KV_NEED_MAX) {
+        return -ENOBUFS;
+    }
+    if (mem_grow(&n->item, &n->capacity, n->count + 1, sizeof *n->item) < 0) {
+        return -ENOMEM;
+    }
+    n->kv = kv;
+    n->item[n->count++] = (struct kv_need_item){.id = {id0, id1}};
+    n->missing++;
+    return 0;
+}
+
+void kv_need_release(struct kv_need *n)
+{
+    for (size_t i = 0; i < n->count; i++) {
+        if (n->item[i].pin != NULL) {
+            n->kv->ops->unpin(n->kv, &n->item[i]);
+        }
+    }
+    mem_free(n->item);
+    *n = (struct kv_need){0};
+}
+
+int kv_snapshot_new(struct kv *kv, struct kv_snapshot **ret)
+{
+    return kv->ops->snapshot(kv, ret);
+}
+
+struct kv_snapshot *kv_snapshot_free(struct kv_snapshot *s)
+{
+    if (s != NULL) {
+        s->kv->ops->snapshot_free(s);
+    }
+    return NULL;
+}
+
+int kv_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need, struct kv_slice *ret)
+{
+    kv_check_key(key);
+    return s->kv->ops->get(s, key, need, ret);
+}
+
+int kv_iter_new(struct kv_snapshot *s, const struct kv_iter_options *opt, struct kv_iter **ret)
+{
+    CHECK(opt->lower.len <= KV_KEY_MAX);
+    CHECK(opt->upper.len <= KV_KEY_MAX);
+    CHECK(opt->need != NULL);
+    return s->kv->ops->iter(s, opt, ret);
+}
+
+struct kv_iter *kv_iter_free(struct kv_iter *it)
+{
+    if (it != NULL) {
+        it->ops->free(it);
+    }
+    return NULL;
+}
+
+int kv_iter_seek(struct kv_iter *it, struct kv_slice key)
+{
+    CHECK(key.len <= KV_KEY_MAX);
+    return it->ops->seek(it, key);
+}
+
+int kv_iter_seek_back(struct kv_iter *it, struct kv_slice key)
+{
+    CHECK(key.len <= KV_KEY_MAX);
+    return it->ops->seek_back(it, key);
+}
+
+int kv_iter_next(struct kv_iter *it)
+{
+    CHECK(it->key.at != NULL);
+    return it->ops->next(it);
+}
+
+int kv_iter_prev(struct kv_iter *it)
+{
+    CHECK(it->key.at != NULL);
+    return it->ops->prev(it);
+}
+
+struct kv_estimate kv_estimate(struct kv_snapshot *s, struct kv_slice low, struct kv_slice high)
+{
+    struct kv_estimate e = {0};
+    s->kv->ops->estimate(s, low, high, &e);
+    return e;
+}
+
+void kv_fetch(struct kv *kv, struct kv_fetch *f)
+{
+    CHECK(f->done != NULL);
+    CHECK(f->need != NULL);
+    CHECK(f->need->kv == NULL || f->need->kv == kv);
+    kv->ops->fetch(kv, f);
+}
+
+int kv_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
+{
+    if (b->rc != 0) {
+        return b->rc;
+    }
+    CHECK(index >= kv->ops->applied_index(kv));
+    return kv->ops->commit(kv, b, index);
+}
+
+uint64_t kv_applied_index(struct kv *kv)
+{
+    return kv->ops->applied_index(kv);
+}
+
+void kv_checkpoint(struct kv *kv, struct kv_checkpoint *c)
+{
+    CHECK(c->done != NULL);
+    kv->ops->checkpoint(kv, c);
+}
+
+unsigned kv_poll(struct kv *kv)
+{
+    return kv->ops->poll(kv);
+}
+
+struct kv *kv_free(struct kv *kv)
+{
+    if (kv != NULL) {
+        kv->ops->free(kv);
+    }
+    return NULL;
+}

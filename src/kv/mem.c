@@ -1,0 +1,483 @@
+#include "kv/mem.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rand.h"
+#include "kv/mem_tree_priv.h"
+
+/* Kinds of pieces that may be "missing", second word of their names. */
+enum { KV_MEM_ID_KEY = 1, KV_MEM_ID_END = 2 };
+
+struct kv_mem {
+    struct kv base;
+    struct kv_mem_tree tree;
+    struct kv_owner *owner;
+    struct rand rand;
+    uint32_t need_permille, fetch_polls_max;
+    uint64_t index;
+    struct kv_fetch *fetches, **fetches_end;
+    struct kv_checkpoint *checkpoints, **checkpoints_end;
+    size_t snapshots, pins, under_way;
+};
+
+struct kv_mem_snapshot {
+    struct kv_snapshot base;
+    struct kv_mem_node *root;
+    uint64_t key_count, bytes;
+};
+
+struct kv_mem_iter {
+    struct kv_iter base;
+    struct kv_mem_snapshot *snapshot;
+    struct kv_need *need;
+    struct kv_mem_path path;
+    struct kv_slice lower, upper; /* in `bounds` */
+    uint8_t bounds[];
+};
+
+static struct kv_mem *kv_mem_of(struct kv *kv)
+{
+    return container_of(kv, struct kv_mem, base);
+}
+
+static struct kv_mem_snapshot *kv_mem_snapshot_of(struct kv_snapshot *s)
+{
+    return container_of(s, struct kv_mem_snapshot, base);
+}
+
+/* ---- pretending that records are elsewhere ---- */
+
+static uint64_t kv_mem_hash(struct kv_slice key)
+{
+    const uint8_t *at = key.at;
+    uint64_t h = 14695981039346656037U; /* FNV-1a */
+    for (size_t i = 0; i < key.len; i++) {
+        h = (h ^ at[i]) * 1099511628211U;
+    }
+    return h;
+}
+
+/* 0 when the piece can be read now, else -ERR_need, -ENOMEM, -ENOBUFS. */
+static int kv_mem_touch(struct kv_mem *m, struct kv_need *need, struct kv_slice key, uint64_t kind)
+{
+    if (m->need_permille == 0) {
+        return 0;
+    }
+    uint64_t id = kv_mem_hash(key);
+    struct kv_need_item *item = kv_need_find(need, id, kind);
+    if (item != NULL) {
+        return item->pin != NULL ? 0 : -ERR_need;
+    }
+    if (!rand_chance(&m->rand, m->need_permille, 1000)) {
+        return 0;
+    }
+    int rc = kv_need_add(need, &m->base, id, kind);
+    return rc < 0 ? rc : -ERR_need;
+}
+
+static void kv_mem_wake(struct kv_mem *m)
+{
+    if (m->owner != NULL) {
+        m->owner->wake(m->owner);
+    }
+}
+
+static void kv_mem_fetch(struct kv *kv, struct kv_fetch *f)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    f->next = NULL;
+    f->engine[0] = rand_below(&m->rand, (uint64_t)m->fetch_polls_max + 1);
+    *m->fetches_end = f;
+    m->fetches_end = &f->next;
+    m->under_way++;
+    kv_mem_wake(m);
+}
+
+static void kv_mem_fetch_complete(struct kv_mem *m, struct kv_fetch *f)
+{
+    struct kv_need *n = f->need;
+    for (size_t i = 0; i < n->count; i++) {
+        if (n->item[i].pin == NULL) {
+            n->item[i].pin = m;
+            m->pins++;
+        }
+    }
+    n->missing = 0;
+    m->under_way--;
+    f->done(f, 0);
+}
+
+static unsigned kv_mem_poll_fetches(struct kv_mem *m)
+{
+    struct kv_fetch *list = m->fetches;
+    unsigned done = 0;
+    m->fetches = NULL; /* callbacks may submit: those wait for the next poll */
+    m->fetches_end = &m->fetches;
+    while (list != NULL) {
+        struct kv_fetch *f = list;
+        list = f->next;
+        if (f->engine[0] == 0) {
+            kv_mem_fetch_complete(m, f);
+            done++;
+            continue;
+        }
+        f->engine[0]--;
+        f->next = NULL;
+        *m->fetches_end = f;
+        m->fetches_end = &f->next;
+    }
+    return done;
+}
+
+static unsigned kv_mem_poll_checkpoints(struct kv_mem *m)
+{
+    struct kv_checkpoint *list = m->checkpoints;
+    unsigned done = 0;
+    m->checkpoints = NULL;
+    m->checkpoints_end = &m->checkpoints;
+    while (list != NULL) {
+        struct kv_checkpoint *c = list;
+        list = c->next;
+        m->under_way--;
+        c->done(c, done == 0 ? 0 : -EALREADY);
+        done++;
+    }
+    return done;
+}
+
+static unsigned kv_mem_poll(struct kv *kv)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    unsigned done = kv_mem_poll_fetches(m);
+    done += kv_mem_poll_checkpoints(m);
+    if (m->fetches != NULL || m->checkpoints != NULL) {
+        kv_mem_wake(m);
+    }
+    return done;
+}
+
+static void kv_mem_checkpoint(struct kv *kv, struct kv_checkpoint *c)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    c->next = NULL;
+    c->index = m->index;
+    *m->checkpoints_end = c;
+    m->checkpoints_end = &c->next;
+    m->under_way++;
+    kv_mem_wake(m);
+}
+
+static void kv_mem_unpin(struct kv *kv, struct kv_need_item *item)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    CHECK(item->pin == m);
+    CHECK(m->pins > 0);
+    item->pin = NULL;
+    m->pins--;
+}
+
+/* ---- snapshots and reads ---- */
+
+static int kv_mem_snapshot(struct kv *kv, struct kv_snapshot **ret)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    struct kv_mem_snapshot *s = mem_zalloc(sizeof *s);
+    if (s == NULL) {
+        return -ENOMEM;
+    }
+    s->base = (struct kv_snapshot){.kv = kv, .index = m->index};
+    s->root = m->tree.root;
+    s->root->ref++;
+    s->key_count = m->tree.key_count;
+    s->bytes = m->tree.bytes;
+    m->snapshots++;
+    *ret = &s->base;
+    return 0;
+}
+
+static void kv_mem_snapshot_free(struct kv_snapshot *base)
+{
+    struct kv_mem_snapshot *s = kv_mem_snapshot_of(base);
+    struct kv_mem *m = kv_mem_of(base->kv);
+    CHECK(m->snapshots > 0);
+    m->snapshots--;
+    kv_mem_node_unref(m->tree.budget, s->root);
+    mem_free(s);
+}
+
+static int kv_mem_get(struct kv_snapshot *base, struct kv_slice key, struct kv_need *need,
+                      struct kv_slice *ret)
+{
+    struct kv_mem_snapshot *s = kv_mem_snapshot_of(base);
+    int rc = kv_mem_touch(kv_mem_of(base->kv), need, key, KV_MEM_ID_KEY);
+    if (rc < 0) {
+        return rc;
+    }
+    struct kv_mem_entry *e = kv_mem_find(s->root, key);
+    if (e == NULL) {
+        return 0;
+    }
+    *ret = kv_mem_value(e);
+    return 1;
+}
+
+static void kv_mem_estimate(struct kv_snapshot *base, struct kv_slice low, struct kv_slice high,
+                            struct kv_estimate *ret)
+{
+    struct kv_mem_snapshot *s = kv_mem_snapshot_of(base);
+    double from = kv_mem_rank(s->root, low);
+    double to = high.len == 0 ? 1 : kv_mem_rank(s->root, high);
+    double part = to > from ? to - from : 0;
+    ret->key_count = (uint64_t)(part * (double)s->key_count + 0.5);
+    ret->bytes = (uint64_t)(part * (double)s->bytes + 0.5);
+}
+
+/* ---- iterators ---- */
+
+static struct kv_mem_iter *kv_mem_iter_of(struct kv_iter *it)
+{
+    return container_of(it, struct kv_mem_iter, base);
+}
+
+/* Makes `p` the position, unless what lies there is missing. p NULL: nowhere. */
+static int kv_mem_iter_land(struct kv_mem_iter *it, const struct kv_mem_path *p)
+{
+    struct kv_mem_entry *e = p == NULL ? NULL : kv_mem_path_entry(p);
+    if (e != NULL) {
+        bool below = kv_slice_compare(kv_mem_key(e), it->lower) < 0;
+        bool above = it->upper.len > 0 && kv_slice_compare(kv_mem_key(e), it->upper) >= 0;
+        e = below || above ? NULL : e;
+    }
+    struct kv_mem *m = kv_mem_of(it->snapshot->base.kv);
+    int rc = e != NULL ? kv_mem_touch(m, it->need, kv_mem_key(e), KV_MEM_ID_KEY)
+                       : kv_mem_touch(m, it->need, it->lower, KV_MEM_ID_END);
+    if (rc < 0) {
+        return rc;
+    }
+    if (e == NULL) {
+        it->base.key = kv_slice_of(NULL, 0);
+        it->base.value = kv_slice_of(NULL, 0);
+        return 0;
+    }
+    it->path = *p;
+    it->base.key = kv_mem_key(e);
+    it->base.value = kv_mem_value(e);
+    return 1;
+}
+
+static int kv_mem_iter_seek(struct kv_iter *base, struct kv_slice key)
+{
+    struct kv_mem_iter *it = kv_mem_iter_of(base);
+    struct kv_slice from = kv_slice_compare(key, it->lower) > 0 ? key : it->lower;
+    struct kv_mem_path p;
+    kv_mem_path_seek(&p, it->snapshot->root, from);
+    return kv_mem_iter_land(it, &p);
+}
+
+static int kv_mem_iter_seek_back(struct kv_iter *base, struct kv_slice key)
+{
+    struct kv_mem_iter *it = kv_mem_iter_of(base);
+    struct kv_mem_path p;
+    bool bounded = it->upper.len > 0;
+    bool whole = key.len == 0 || (bounded && kv_slice_compare(key, it->upper) >= 0);
+    if (whole && !bounded) {
+        kv_mem_path_end(&p, it->snapshot->root);
+    } else {
+        kv_mem_path_seek(&p, it->snapshot->root, whole ? it->upper : key);
+        struct kv_mem_entry *e = kv_mem_path_entry(&p);
+        if (!whole && e != NULL && kv_slice_compare(kv_mem_key(e), key) == 0) {
+            return kv_mem_iter_land(it, &p);
+        }
+    }
+    return kv_mem_iter_land(it, kv_mem_path_prev(&p) ? &p : NULL);
+}
+
+static int kv_mem_iter_next(struct kv_iter *base)
+{
+    struct kv_mem_iter *it = kv_mem_iter_of(base);
+    struct kv_mem_path p = it->path;
+    kv_mem_path_next(&p);
+    return kv_mem_iter_land(it, &p);
+}
+
+static int kv_mem_iter_prev(struct kv_iter *base)
+{
+    struct kv_mem_iter *it = kv_mem_iter_of(base);
+    struct kv_mem_path p = it->path;
+    return kv_mem_iter_land(it, kv_mem_path_prev(&p) ? &p : NULL);
+}
+
+static void kv_mem_iter_free(struct kv_iter *base)
+{
+    mem_free(kv_mem_iter_of(base));
+}
+
+static const struct kv_iter_ops kv_mem_iter_ops = {
+    .seek = kv_mem_iter_seek,
+    .seek_back = kv_mem_iter_seek_back,
+    .next = kv_mem_iter_next,
+    .prev = kv_mem_iter_prev,
+    .free = kv_mem_iter_free,
+};
+
+static int kv_mem_iter(struct kv_snapshot *s, const struct kv_iter_options *opt,
+                       struct kv_iter **ret)
+{
+    struct kv_mem_iter *it = mem_alloc(sizeof *it + opt->lower.len + opt->upper.len);
+    if (it == NULL) {
+        return -ENOMEM;
+    }
+    it->base = (struct kv_iter){.ops = &kv_mem_iter_ops};
+    it->snapshot = kv_mem_snapshot_of(s);
+    it->need = opt->need;
+    it->lower = kv_slice_of(it->bounds, opt->lower.len);
+    it->upper = kv_slice_of(it->bounds + opt->lower.len, opt->upper.len);
+    if (opt->lower.len > 0) {
+        memcpy(it->bounds, opt->lower.at, opt->lower.len);
+    }
+    if (opt->upper.len > 0) {
+        memcpy(it->bounds + opt->lower.len, opt->upper.at, opt->upper.len);
+    }
+    *ret = &it->base;
+    return 0;
+}
+
+/* ---- commits ---- */
+
+static int kv_mem_upsert(struct kv_mem_tree *t, const struct kv_batch_item *item)
+{
+    struct kv_mem_entry *old = kv_mem_find(t->root, item->key);
+    size_t old_len = old == NULL ? 0 : old->value_len;
+    size_t len = (size_t)base_max(old_len, item->value_len);
+    struct kv_mem_entry *e = kv_mem_entry_new(t->budget, item->key, kv_slice_of(NULL, len));
+    if (e == NULL) {
+        return -ENOMEM;
+    }
+    uint8_t *value = e->bytes + e->key_len;
+    memset(value + old_len, 0, len - old_len);
+    if (old_len > 0) {
+        memcpy(value, kv_mem_value(old).at, old_len);
+    }
+    kv_fields_apply(value, len, item->field, item->field_count);
+    return kv_mem_tree_put(t, e);
+}
+
+static int kv_mem_apply(struct kv_mem_tree *t, const struct kv_batch_item *item)
+{
+    switch (item->op) {
+    case KV_PUT: {
+        struct kv_mem_entry *e = kv_mem_entry_new(t->budget, item->key, item->value);
+        return e == NULL ? -ENOMEM : kv_mem_tree_put(t, e);
+    }
+    case KV_DELETE:
+        return kv_mem_tree_delete(t, item->key);
+    case KV_DELETE_RANGE:
+        return kv_mem_tree_delete_range(t, item->key, item->value);
+    case KV_UPSERT:
+        return kv_mem_upsert(t, item);
+    default:
+        CHECK(!"an operation of a batch");
+        return -EINVAL;
+    }
+}
+
+static int kv_mem_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    struct kv_mem_tree work = m->tree;
+    struct kv_batch_reader r;
+    struct kv_batch_item item;
+    int rc = 0;
+    work.root->ref++; /* m->tree keeps the old state until all has succeeded */
+    kv_batch_reader_init(&r, b);
+    while (rc == 0 && kv_batch_reader_next(&r, &item)) {
+        rc = kv_mem_apply(&work, &item);
+    }
+    kv_mem_node_unref(work.budget, rc == 0 ? m->tree.root : work.root);
+    if (rc < 0) {
+        return rc;
+    }
+    m->tree = work;
+    m->index = index;
+    return 0;
+}
+
+static uint64_t kv_mem_applied_index(struct kv *kv)
+{
+    return kv_mem_of(kv)->index;
+}
+
+static void kv_mem_free(struct kv *kv)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    CHECK(m->snapshots == 0);
+    CHECK(m->pins == 0);
+    CHECK(m->under_way == 0);
+    kv_mem_node_unref(m->tree.budget, m->tree.root);
+    mem_free(m);
+}
+
+static const struct kv_ops kv_mem_ops = {
+    .snapshot = kv_mem_snapshot,
+    .snapshot_free = kv_mem_snapshot_free,
+    .get = kv_mem_get,
+    .iter = kv_mem_iter,
+    .estimate = kv_mem_estimate,
+    .fetch = kv_mem_fetch,
+    .unpin = kv_mem_unpin,
+    .commit = kv_mem_commit,
+    .applied_index = kv_mem_applied_index,
+    .checkpoint = kv_mem_checkpoint,
+    .poll = kv_mem_poll,
+    .free = kv_mem_free,
+};
+
+int kv_mem_new(const struct kv_mem_options *opt, struct kv **ret)
+{
+    CHECK(opt->need_permille <= 1000);
+    struct kv_mem *m = mem_zalloc(sizeof *m);
+    if (m == NULL) {
+        return -ENOMEM;
+    }
+    m->tree.budget = opt->budget;
+    m->tree.root = kv_mem_node_new(opt->budget, 0);
+    if (m->tree.root == NULL) {
+        mem_free(m);
+        return -ENOMEM;
+    }
+    m->base.ops = &kv_mem_ops;
+    m->owner = opt->owner;
+    m->need_permille = opt->need_permille;
+    m->fetch_polls_max = opt->fetch_polls_max;
+    m->fetches_end = &m->fetches;
+    m->checkpoints_end = &m->checkpoints;
+    rand_seed(&m->rand, opt->seed);
+    *ret = &m->base;
+    return 0;
+}
+
+void kv_mem_verify(struct kv *kv)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    struct kv_mem_path p;
+    uint64_t keys = 0, bytes = 0;
+    struct kv_mem_entry *last = NULL;
+    kv_mem_path_seek(&p, m->tree.root, kv_slice_of(NULL, 0));
+    CHECK(p.depth == m->tree.root->height + 1U);
+    for (struct kv_mem_entry *e; (e = kv_mem_path_entry(&p)) != NULL; kv_mem_path_next(&p)) {
+        CHECK(e->ref > 0);
+        CHECK(last == NULL || kv_slice_compare(kv_mem_key(last), kv_mem_key(e)) < 0);
+        CHECK(kv_mem_find(m->tree.root, kv_mem_key(e)) == e);
+        for (unsigned d = 0; d < p.depth; d++) {
+            CHECK(p.node[d]->ref > 0);
+            CHECK(p.node[d]->height == p.depth - 1 - d);
+            CHECK(d == 0 || p.node[d]->count >= KV_MEM_FILL_MIN);
+        }
+        last = e;
+        keys++;
+        bytes += e->key_len + e->value_len;
+    }
+    CHECK(keys == m->tree.key_count);
+    CHECK(bytes == m->tree.bytes);
+}

@@ -1,0 +1,120 @@
+#include "kv/mem_tree_priv.h"
+
+/* Moving over a tree without parent pointers: the path from the root is the position. */
+
+static void kv_mem_path_push(struct kv_mem_path *p, struct kv_mem_node *n, size_t slot)
+{
+    CHECK(p->depth < KV_MEM_DEPTH_MAX);
+    p->node[p->depth] = n;
+    p->slot[p->depth] = (uint16_t)slot;
+    p->depth++;
+}
+
+static size_t kv_mem_lower_bound(const struct kv_mem_node *n, struct kv_slice key)
+{
+    size_t low = n->height > 0 ? 1 : 0, high = n->count;
+    int equal_goes_on = n->height > 0 ? 1 : 0; /* an equal separator: the child behind it */
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (kv_slice_compare(kv_mem_key(n->entry[mid]), key) < equal_goes_on) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return n->height > 0 ? low - 1 : low;
+}
+
+/* Behind the last slot of a leaf that is not the last one stands the next leaf. */
+static void kv_mem_path_settle(struct kv_mem_path *p)
+{
+    unsigned leaf = p->depth - 1;
+    if (p->slot[leaf] < p->node[leaf]->count) {
+        return;
+    }
+    unsigned d = leaf;
+    while (d > 0 && p->slot[d - 1] + 1U >= p->node[d - 1]->count) {
+        d--;
+    }
+    if (d == 0) {
+        return; /* behind the last of all */
+    }
+    p->slot[d - 1]++;
+    p->depth = d;
+    while (p->depth <= leaf) {
+        struct kv_mem_node *up = p->node[p->depth - 1];
+        kv_mem_path_push(p, up->child[p->slot[p->depth - 1]], 0);
+    }
+}
+
+void kv_mem_path_seek(struct kv_mem_path *p, struct kv_mem_node *root, struct kv_slice key)
+{
+    p->depth = 0;
+    struct kv_mem_node *n = root;
+    while (n->height > 0) {
+        size_t i = kv_mem_lower_bound(n, key);
+        kv_mem_path_push(p, n, i);
+        n = n->child[i];
+    }
+    kv_mem_path_push(p, n, kv_mem_lower_bound(n, key));
+    kv_mem_path_settle(p);
+}
+
+void kv_mem_path_end(struct kv_mem_path *p, struct kv_mem_node *root)
+{
+    p->depth = 0;
+    struct kv_mem_node *n = root;
+    while (n->height > 0) {
+        kv_mem_path_push(p, n, n->count - 1U);
+        n = n->child[n->count - 1U];
+    }
+    kv_mem_path_push(p, n, n->count);
+}
+
+struct kv_mem_entry *kv_mem_path_entry(const struct kv_mem_path *p)
+{
+    const struct kv_mem_node *leaf = p->node[p->depth - 1];
+    size_t i = p->slot[p->depth - 1];
+    return i < leaf->count ? leaf->entry[i] : NULL;
+}
+
+void kv_mem_path_next(struct kv_mem_path *p)
+{
+    CHECK(p->slot[p->depth - 1] < p->node[p->depth - 1]->count);
+    p->slot[p->depth - 1]++;
+    kv_mem_path_settle(p);
+}
+
+bool kv_mem_path_prev(struct kv_mem_path *p)
+{
+    unsigned leaf = p->depth - 1, d = p->depth;
+    while (d > 0 && p->slot[d - 1] == 0) {
+        d--;
+    }
+    if (d == 0) {
+        return false;
+    }
+    p->slot[d - 1]--;
+    p->depth = d;
+    while (p->depth <= leaf) {
+        struct kv_mem_node *n = p->node[p->depth - 1]->child[p->slot[p->depth - 1]];
+        kv_mem_path_push(p, n, n->count - 1U);
+    }
+    return true;
+}
+
+double kv_mem_rank(struct kv_mem_node *root, struct kv_slice key)
+{
+    double rank = 0, part = 1;
+    struct kv_mem_node *n = root;
+    while (n->count > 0) {
+        size_t i = kv_mem_lower_bound(n, key);
+        part /= n->count;
+        rank += part * (double)i;
+        if (n->height == 0) {
+            break;
+        }
+        n = n->child[i];
+    }
+    return rank;
+}

@@ -1,0 +1,76 @@
+/*
+ * kv/mem_tree_priv.h -- the persistent B+tree of the memory engine.
+ *
+ * A node may be changed exactly when it and all nodes above it have one reference; otherwise it is
+ * copied on the way down. Slot 0 of an inner node has no separator. Nodes are split and filled up
+ * on the way down, so that no change ever climbs back. Nothing here recurses.
+ */
+#pragma once
+
+#include "kv/kv.h"
+
+struct mem_budget;
+
+#define KV_MEM_FANOUT 64u
+#define KV_MEM_FILL_MIN 16u
+#define KV_MEM_MERGE_MAX 48u
+#define KV_MEM_DEPTH_MAX 16u
+
+struct kv_mem_entry { /* immutable; shared by nodes of several roots */
+    uint32_t ref;
+    uint32_t key_len, value_len;
+    uint8_t bytes[]; /* key, value */
+};
+
+struct kv_mem_node {
+    uint32_t ref;
+    uint16_t count, height;                    /* height 0: leaf */
+    struct kv_mem_node *dying;                 /* list of kv_mem_node_unref() */
+    struct kv_mem_entry *entry[KV_MEM_FANOUT]; /* leaf: records; inner: least key of the child */
+    struct kv_mem_node *child[];               /* inner: KV_MEM_FANOUT of them */
+};
+
+struct kv_mem_tree {
+    struct mem_budget *budget; /* may be NULL */
+    struct kv_mem_node *root;
+    uint64_t key_count, bytes;
+};
+
+struct kv_mem_path {
+    struct kv_mem_node *node[KV_MEM_DEPTH_MAX]; /* [0] is the root, [depth - 1] a leaf */
+    uint16_t slot[KV_MEM_DEPTH_MAX];
+    unsigned depth;
+};
+
+static inline struct kv_slice kv_mem_key(const struct kv_mem_entry *e)
+{
+    return kv_slice_of(e->bytes, e->key_len);
+}
+static inline struct kv_slice kv_mem_value(const struct kv_mem_entry *e)
+{
+    return kv_slice_of(e->bytes + e->key_len, e->value_len);
+}
+
+/* NULL: out of memory or budget. The value is left unset when value.at is NULL. */
+struct kv_mem_entry *kv_mem_entry_new(struct mem_budget *b, struct kv_slice key,
+                                      struct kv_slice value);
+void kv_mem_entry_unref(struct mem_budget *b, struct kv_mem_entry *e);
+
+struct kv_mem_node *kv_mem_node_new(struct mem_budget *b, unsigned height);
+void kv_mem_node_unref(struct mem_budget *b, struct kv_mem_node *n); /* NULL is fine */
+
+/* Takes over one reference of `e`, also on failure. 0, -ENOMEM. */
+NODISCARD int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e);
+NODISCARD int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key);
+NODISCARD int kv_mem_tree_delete_range(struct kv_mem_tree *t, struct kv_slice low,
+                                       struct kv_slice high);
+struct kv_mem_entry *kv_mem_find(struct kv_mem_node *root, struct kv_slice key);
+
+/* Stands on the first entry >= key, or behind the last. An empty key is the first. */
+void kv_mem_path_seek(struct kv_mem_path *p, struct kv_mem_node *root, struct kv_slice key);
+void kv_mem_path_end(struct kv_mem_path *p, struct kv_mem_node *root); /* behind the last */
+struct kv_mem_entry *kv_mem_path_entry(const struct kv_mem_path *p);   /* NULL behind the last */
+void kv_mem_path_next(struct kv_mem_path *p);                          /* from an entry */
+bool kv_mem_path_prev(struct kv_mem_path *p); /* false: was the first; the path is then void */
+/* Where `key` lies between 0 (first) and 1. */
+double kv_mem_rank(struct kv_mem_node *root, struct kv_slice key);
