@@ -11,6 +11,7 @@
 #include "base/base.h"
 #include "base/err.h"
 #include "disk/disk.h"
+#include "loop/loop.h"
 
 #include <sys/uio.h>
 
@@ -41,6 +42,7 @@ struct stream {
     struct stream_user *user; /* set by stream_attach */
 };
 struct stream_ops {
+    void (*attach)(struct stream *s, struct stream_user *u);
     int64_t (*read)(struct stream *s, const struct iovec *iov, unsigned count);
     int64_t (*write)(struct stream *s, const struct iovec *iov, unsigned count, bool more);
     int64_t (*send_file)(struct stream *s, struct disk_file *f, uint64_t offset, uint64_t len,
@@ -49,8 +51,13 @@ struct stream_ops {
     void (*peer)(const struct stream *s, char *out, size_t size);
     struct stream *(*close)(struct stream *s);
 };
-/* From here on `u` hears of events; the first ready() with what is true now comes soon. */
-void stream_attach(struct stream *s, struct stream_user *u);
+/* From here on `u` hears of events; the first ready() comes soon. It may say more than is true
+ * (then read or write answer -EAGAIN), never less. A read that returned less than was asked for,
+ * without STREAM_CLOSED having been seen, has emptied the stream: the next ready() tells. */
+static inline void stream_attach(struct stream *s, struct stream_user *u)
+{
+    s->ops->attach(s, u);
+}
 static inline int64_t stream_read(struct stream *s, const struct iovec *iov, unsigned count)
 {
     return s->ops->read(s, iov, count); /* bytes; 0: end; -EAGAIN; -errno */
@@ -62,7 +69,7 @@ static inline int64_t stream_write(struct stream *s, const struct iovec *iov, un
     return s->ops->write(s, iov, count, more);
 }
 /* Page cache to socket without a copy; blocks on the medium if not resident (check disk_resident
- * first). */
+ * first). 0: the file ends at `offset`. -EOPNOTSUPP: not with this stream, use DISK_SEND. */
 static inline int64_t stream_send_file(struct stream *s, struct disk_file *f, uint64_t offset,
                                        uint64_t len, bool more)
 {
@@ -85,7 +92,11 @@ struct net_connect {
     void (*done)(struct net_connect *c, int rc, struct stream *s);
     struct net_address to;
     uint64_t timeout_ms; /* 0: 3,000 */
+    /* the backend's; zero before the first use */
+    struct net *net;
     void *backend;
+    struct loop_task failed; /* refused at once: told later */
+    int rc;
 };
 /* Listening. `accepted` hands a new stream over. Accepting pauses while `paused` is set. */
 struct net_listener;
