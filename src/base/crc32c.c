@@ -70,6 +70,8 @@ uint32_t crc32c_software(uint32_t crc, const void *data, size_t len)
 #define LONG_TWICE 0x5aa1f3cfu
 #define SHORT_ONCE 0x1b3d8f29u
 #define SHORT_TWICE 0xa60ce07bu
+#define LONG_STEP ((size_t)3 * CRC32C_LONG_BYTES)
+#define SHORT_STEP ((size_t)3 * CRC32C_SHORT_BYTES)
 
 TARGET static uint64_t shift(uint64_t state, uint32_t power)
 {
@@ -94,13 +96,13 @@ TARGET static uint64_t three_streams(uint64_t state, const uint8_t *at, size_t b
 TARGET static uint32_t run_sse42(uint32_t crc, const uint8_t *at, size_t len)
 {
     uint64_t state = ~crc;
-    for (; len >= 3 * CRC32C_LONG_BYTES; len -= 3 * CRC32C_LONG_BYTES) {
+    for (; len >= LONG_STEP; len -= LONG_STEP) {
         state = three_streams(state, at, CRC32C_LONG_BYTES, LONG_ONCE, LONG_TWICE);
-        at += 3 * CRC32C_LONG_BYTES;
+        at += LONG_STEP;
     }
-    for (; len >= 3 * CRC32C_SHORT_BYTES; len -= 3 * CRC32C_SHORT_BYTES) {
+    for (; len >= SHORT_STEP; len -= SHORT_STEP) {
         state = three_streams(state, at, CRC32C_SHORT_BYTES, SHORT_ONCE, SHORT_TWICE);
-        at += 3 * CRC32C_SHORT_BYTES;
+        at += SHORT_STEP;
     }
     for (; len >= 8; len -= 8, at += 8) {
         state = _mm_crc32_u64(state, load_u64(at));

@@ -66,7 +66,7 @@ TEST(crc32c_tables_follow_from_the_polynomial)
     }
 }
 
-static void compare_ways(const uint8_t *at, size_t len, uint32_t crc)
+static void check_ways(const uint8_t *at, size_t len, uint32_t crc)
 {
     uint32_t expected = by_definition(crc, at, len), hardware = crc;
     CHECK_EQ(crc32c(crc, at, len), expected);
@@ -88,12 +88,12 @@ TEST(crc32c_ways_agree_on_all_lengths_and_alignments)
     rand_bytes(&r, bytes, sizeof bytes);
     for (size_t align = 0; align < 8; align++) {
         for (size_t len = 0; len < 300; len++) {
-            compare_ways(bytes + align, len, (uint32_t)rand_u64(&r));
+            check_ways(bytes + align, len, (uint32_t)rand_u64(&r));
         }
         for (size_t i = 0; i < ARRAY_COUNT(edges); i++) {
-            compare_ways(bytes + align, edges[i] - 1, (uint32_t)rand_u64(&r));
-            compare_ways(bytes + align, edges[i], (uint32_t)rand_u64(&r));
-            compare_ways(bytes + align, edges[i] + 9, (uint32_t)rand_u64(&r));
+            check_ways(bytes + align, edges[i] - 1, (uint32_t)rand_u64(&r));
+            check_ways(bytes + align, edges[i], (uint32_t)rand_u64(&r));
+            check_ways(bytes + align, edges[i] + 9, (uint32_t)rand_u64(&r));
         }
     }
 }

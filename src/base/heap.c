@@ -22,7 +22,9 @@ void heap_fini(struct heap *h)
 
 int heap_reserve(struct heap *h, size_t count)
 {
-    return count <= h->capacity ? 0 : mem_grow(&h->node, &h->capacity, count, sizeof *h->node);
+    return count <= h->capacity
+               ? 0
+               : mem_grow(&h->node, &h->capacity, count, sizeof(struct heap_node *));
 }
 
 static bool before(const struct heap_node *a, const struct heap_node *b)

@@ -4,9 +4,11 @@
 #include "base/mem.h"
 #include "base/rand.h"
 
+#include <fcntl.h>
 #include <fts.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define REPLAY_FILE_MAX (16u << 20)
 #define REPLAY_RANDOM_COUNT 256u
@@ -17,34 +19,45 @@ bool testing_replay_wanted(void)
     return LLVMFuzzerTestOneInput != NULL;
 }
 
-/* 1 when it ran, 0 when it could not be read. The copy has the exact size, so that ASan sees an
- * overrun. */
-static unsigned replay_file(const char *path, size_t size)
+/* True when all of the file was read. */
+static bool read_whole(const char *path, uint8_t *out, size_t size)
 {
-    FILE *f = size <= REPLAY_FILE_MAX ? fopen(path, "rbe") : NULL;
-    if (f == NULL) {
-        (void)fprintf(stderr, "%s: cannot read\n", path);
-        return 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? 1 : -1;
+    size_t len = 0;
+    while (len < size && got > 0) {
+        got = read(fd, out + len, size - len);
+        len += got > 0 ? (size_t)got : 0;
     }
-    uint8_t *bytes = mem_alloc(size > 0 ? size : 1);
-    bool good = bytes != NULL && fread(bytes, 1, size, f) == size;
-    (void)fclose(f);
-    if (good) {
-        (void)LLVMFuzzerTestOneInput(bytes, size);
+    if (fd >= 0) {
+        (void)close(fd);
     }
-    mem_free(bytes);
-    return good ? 1 : 0;
+    return fd >= 0 && len == size;
 }
 
-static unsigned replay_tree(const char *path)
+/* True when it ran. The copy has the exact size, so that a sanitizer sees an overrun. */
+static bool replay_file(const char *path, size_t size)
 {
-    char *roots[] = {(char *)(uintptr_t)path, NULL}; /* fts does not write to them */
+    uint8_t *bytes = size <= REPLAY_FILE_MAX ? mem_alloc(size > 0 ? size : 1) : NULL;
+    bool good = bytes != NULL && read_whole(path, bytes, size);
+    if (good) {
+        (void)LLVMFuzzerTestOneInput(bytes, size);
+    } else {
+        (void)fprintf(stderr, "%s: cannot read\n", path);
+    }
+    mem_free(bytes);
+    return good;
+}
+
+static unsigned replay_tree(char *path)
+{
+    char *roots[] = {path, NULL};
     FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
     unsigned count = 0;
     FTSENT *at = walk != NULL ? fts_read(walk) : NULL;
     for (; at != NULL; at = fts_read(walk)) {
-        if (at->fts_info == FTS_F) {
-            count += replay_file(at->fts_path, (size_t)at->fts_statp->st_size);
+        if (at->fts_info == FTS_F && replay_file(at->fts_path, (size_t)at->fts_statp->st_size)) {
+            count++;
         }
     }
     if (walk != NULL) {
@@ -71,10 +84,7 @@ int testing_replay(int argc, char **argv)
 {
     unsigned count = 0;
     for (int i = 1; i < argc; i++) {
-        struct stat st;
-        if (argv[i][0] != '-' && stat(argv[i], &st) == 0) {
-            count += replay_tree(argv[i]);
-        }
+        count += argv[i][0] != '-' ? replay_tree(argv[i]) : 0;
     }
     replay_random();
     (void)printf("%u inputs of the corpus and %u generated ones\n", count, REPLAY_RANDOM_COUNT + 1);

@@ -26,14 +26,14 @@ struct testing_case {
 };
 void testing_register(struct testing_case *c);
 
-#define TESTING_CASE(test_name, with_torture)                                                   \
-    static void test_name(void);                                                                \
-    __attribute__((constructor)) static void test_name##_register(void)                         \
-    {                                                                                           \
-        static struct testing_case test_case = {                                                \
-            .name = #test_name, .file = __FILE__, .run = test_name, .torture = (with_torture)}; \
-        testing_register(&test_case);                                                           \
-    }                                                                                           \
+#define TESTING_CASE(test_name, with_torture)                                                     \
+    static void test_name(void);                                                                  \
+    __attribute__((constructor)) static void test_name##_register(void)                           \
+    {                                                                                             \
+        static struct testing_case test_case = {                                                  \
+            .name = #test_name, .file = __FILE__, .run = (test_name), .torture = (with_torture)}; \
+        testing_register(&test_case);                                                             \
+    }                                                                                             \
     static void test_name(void)
 #define TEST(name) TESTING_CASE(name, false)
 /*
