@@ -27,10 +27,10 @@ enum config_type {
 struct config_key {
     const char *section, *name;
     enum config_type type;
+    bool many;                  /* the section may stand several times: [target.0], [target.1] */
     const char *default_text;   /* parsed like a value; NULL: required */
     uint64_t min, max;          /* numbers; for text: length limits. max 0: no limit */
     const char *const *choices; /* CONFIG_ENUM: NULL-terminated; the value is the index */
-    bool many;                  /* the section may stand several times: [target.0], [target.1] */
     const char *help;
 };
 struct config;

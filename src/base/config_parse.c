@@ -348,8 +348,7 @@ static int read_all(struct config *c, const char *text, size_t len, struct err *
     return bad_line < 0 ? -ENOMEM : p.rc; /* inih says < 0 only when it could not allocate */
 }
 
-/* NOLINTNEXTLINE(readability-function-size): the contract has seven parameters, all of them
- * distinct. */
+/* NOLINTNEXTLINE(readability-function-size): seven parameters in the contract */
 int config_parse(const char *text, size_t len, const char *origin, const struct config_key *keys,
                  size_t key_count, struct config **ret, struct err *e)
 {

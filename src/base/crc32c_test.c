@@ -79,9 +79,9 @@ static void check_ways(const uint8_t *at, size_t len, uint32_t crc)
 /* All short lengths and those around the lengths at which the code changes its way. */
 TEST(crc32c_ways_agree_on_all_lengths_and_alignments)
 {
-    static const size_t edges[] = {3 * CRC32C_SHORT_BYTES, 3 * CRC32C_LONG_BYTES,
-                                   3 * (CRC32C_LONG_BYTES + CRC32C_SHORT_BYTES),
-                                   6 * CRC32C_LONG_BYTES, 12300};
+    static const size_t edges[] = {(size_t)3 * CRC32C_SHORT_BYTES, (size_t)3 * CRC32C_LONG_BYTES,
+                                   (size_t)3 * (CRC32C_LONG_BYTES + CRC32C_SHORT_BYTES),
+                                   (size_t)6 * CRC32C_LONG_BYTES, 12300};
     static uint8_t bytes[12400];
     struct rand r;
     rand_seed(&r, testing_seed());
@@ -157,7 +157,7 @@ TEST(crc32c_is_fast)
         crc = crc32c(crc, bytes, sizeof bytes);
         double t1 = seconds();
         for (unsigned i = 0; i < 16; i++) {
-            crc = crc32c(crc, bytes + 4096 * i, 4096);
+            crc = crc32c(crc, bytes + (size_t)4096 * i, 4096);
         }
         double t2 = seconds();
         for (unsigned i = 0; i < 16; i++) {

@@ -99,12 +99,14 @@ static void directory_remove(void)
 const char *testing_directory(void)
 {
     if (run.directory[0] == 0) {
+        /* NOLINTNEXTLINE(concurrency-mt-unsafe): the runner is one thread */
         const char *top = getenv("TMPDIR");
         char path[sizeof run.directory];
         int len = snprintf(path, sizeof path, "%s/odfs-test-XXXXXX",
                            top != NULL && top[0] == '/' ? top : "/tmp");
         testing_check(len > 0 && (size_t)len < sizeof path, "TMPDIR is short enough", __FILE__,
                       __LINE__);
+        /* NOLINTNEXTLINE(concurrency-mt-unsafe): the runner is one thread */
         testing_check(mkdtemp(path) != NULL, "mkdtemp below TMPDIR or /tmp", __FILE__, __LINE__);
         memcpy(run.directory, path, sizeof path);
     }
@@ -123,12 +125,10 @@ NORETURN static void check_failed(const char *file, int line)
     abort(); /* not reached: cmocka jumps out of the test */
 }
 
-void testing_check(bool good, const char *what, const char *file, int line)
+void testing_failed(const char *what, const char *file, int line)
 {
-    if (!good) {
-        print_error("not so: %s\n", what);
-        check_failed(file, line);
-    }
+    print_error("not so: %s\n", what);
+    check_failed(file, line);
 }
 
 void testing_check_eq(int64_t a, int64_t b, const char *ta, const char *tb, const char *file,
@@ -298,11 +298,13 @@ static bool parse_options(int argc, char **argv)
                                             {"torture", no_argument, NULL, 't'},
                                             {"list", no_argument, NULL, 'l'},
                                             {NULL, 0, NULL, 0}};
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the runner is one thread */
     const char *seed = getenv("OPENDFS_SEED");
     bool good = getrandom(&run.seed, 4, 0) == 4; /* 4 bytes: short enough to type again */
     good = good && (seed == NULL || parse_seed(seed));
     run.program = argv[0];
     for (int c = 0; good && c != -1;) {
+        /* NOLINTNEXTLINE(concurrency-mt-unsafe): the runner is one thread */
         c = getopt_long(argc, argv, "", options, NULL);
         run.torture = run.torture || c == 't';
         run.list = run.list || c == 'l';

@@ -69,7 +69,14 @@ void testing_register(struct testing_case *c);
 /* The same for a pointer that is NULL when memory is out. */
 #define TRY_PTR(p) TRY((p) == NULL ? -ENOMEM : 0)
 
-void testing_check(bool good, const char *what, const char *file, int line);
+NORETURN void testing_failed(const char *what, const char *file, int line);
+/* Inline, so that the static analyzer knows what holds behind it. */
+static inline void testing_check(bool good, const char *what, const char *file, int line)
+{
+    if (!good) {
+        testing_failed(what, file, line);
+    }
+}
 void testing_check_eq(int64_t a, int64_t b, const char *ta, const char *tb, const char *file,
                       int line);
 void testing_check_rc(int rc, int expected, const char *what, const char *file, int line);
