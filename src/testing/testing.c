@@ -85,6 +85,7 @@ static int directory_remove_one(const char *path, const struct stat *st, int kin
 static void directory_remove(void)
 {
     for (unsigned pass = 0; pass < 3 && run.directory[0] != 0; pass++) {
+        /* NOLINTNEXTLINE(concurrency-mt-unsafe): the runner is one thread */
         (void)nftw(run.directory, directory_remove_one, DIRECTORY_FDS_MAX, FTW_DEPTH | FTW_PHYS);
         if (access(run.directory, F_OK) != 0) {
             run.directory[0] = 0;
