@@ -24,7 +24,7 @@ struct executor_job {
     struct loop *loop;                    /* set by submit */
     struct loop_message message;
     struct list node;
-    bool cancelled;
+    bool cancelled; /* work did not run: executor_cancel() came first */
 };
 NODISCARD int executor_new(const struct executor_options *opt, struct executor **ret);
 struct executor *
@@ -32,6 +32,9 @@ executor_free(struct executor *x); /* waits for running jobs; queued ones are CH
 DEFINE_FREEP(executor)
 NODISCARD int executor_submit(struct executor *x, struct loop *l,
                               struct executor_job *j); /* 0, -ERR_busy */
+/* Owner of the job's loop. True: it was still queued, `work` will not run, `done` comes as usual.
+ */
+bool executor_cancel(struct executor *x, struct executor_job *j);
 /* Takes queued jobs and runs them on the calling thread until `enough` jobs ran or none waits.
  * Returns how many. */
 size_t executor_help(struct executor *x, size_t enough);

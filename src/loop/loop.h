@@ -35,8 +35,9 @@ void loop_stop(struct loop *l, int code); /* owner only; ends after the current 
 /* For foreign event loops and tests: handles what is ready, waiting at most `wait_ns` (0: not at
  * all). */
 void loop_run_once(struct loop *l, uint64_t wait_ns);
-int loop_poll_fd(
-    const struct loop *l); /* becomes readable when loop_run_once has work; -1 in simulation */
+/* Becomes readable when loop_run_once() has work; -1 in simulation. From the first call on, timers
+ * and tasks of the loop show there too. */
+int loop_poll_fd(struct loop *l);
 uint64_t loop_next_timer_ns(
     const struct loop *l); /* absolute loop time of the next timer; UINT64_MAX: none */
 
@@ -87,6 +88,10 @@ struct loop_message {
     void (*run)(struct loop_message *m);
 };
 NODISCARD int loop_post(struct loop *l, struct loop_message *m);
+/* The same, but never refused: for answers to requests whose number is bounded where they start
+ * (jobs, disk requests), so that an answer is not lost to a full mailbox. A queue of its own; in
+ * order among themselves. */
+void loop_complete(struct loop *l, struct loop_message *m);
 
 /*
  * Descriptors (real backends only: disk/ and net/ use them). Edge-triggered; `ready` gets the

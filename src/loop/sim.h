@@ -51,6 +51,7 @@ struct loop_sim_death {
     struct list node;
 };
 void loop_sim_on_death(struct loop *l, struct loop_sim_death *d);
+void loop_sim_on_death_cancel(struct loop_sim_death *d); /* before it is freed earlier than `l` */
 
 /* World events: not owned by any process, or delivered on one (`on`; dropped if it died meanwhile).
  */
@@ -60,6 +61,8 @@ struct loop_sim_event {
     struct loop *on;                            /* NULL: the world itself */
     struct heap_node node;
     uint64_t process_id;
+    size_t place;         /* the world's, as all below */
+    struct list siblings; /* the events of `on` */
 };
 void loop_sim_at(struct loop_sim *s, struct loop_sim_event *ev, uint64_t at_ns);
 void loop_sim_cancel(struct loop_sim *s, struct loop_sim_event *ev);

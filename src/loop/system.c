@@ -1,0 +1,208 @@
+/*
+ * loop/system.c -- what all backends of the operating system share: the round, the clocks,
+ * randomness, ownership. See loop_priv.h.
+ *
+ * A round waits, then runs what is due of each kind, each bounded: descriptors, timers,
+ * completions, messages, tasks. Tasks come last, so that work deferred by the others is batched
+ * within the round; what is deferred by tasks waits for the next one.
+ */
+#include "base/text.h"
+#include "loop/loop_priv.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+int loop_system_init(struct loop_system *s, const struct loop_ops *ops,
+                     const struct loop_options *opt)
+{
+    s->signal_watch.fd = -1;
+    list_init(&s->children);
+    int rc = loop_common_init(&s->base, ops, opt);
+    s->base.tick_ns = loop_system_now_ns(&s->base);
+    atomic_store(&s->base.owner, (uintptr_t)pthread_self());
+    return rc;
+}
+
+void loop_system_fini(struct loop_system *s)
+{
+    loop_system_children_fini(s);
+    loop_system_signal_fini(s);
+    explicit_bzero(s->entropy, sizeof s->entropy);
+    loop_common_fini(&s->base);
+}
+
+/* A peer that closes while sendfile() writes to it would end the process: sendfile has no
+ * MSG_NOSIGNAL. Blocked for this thread only, since the process may be someone else's. */
+static void block_sigpipe(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    int rc = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    CHECK(rc == 0);
+}
+
+void loop_own(struct loop *l)
+{
+    block_sigpipe();
+    atomic_store_explicit(&l->owner, (uintptr_t)pthread_self(), memory_order_relaxed);
+}
+
+bool loop_system_is_mine(const struct loop *l)
+{
+    return atomic_load_explicit(&l->owner, memory_order_relaxed) == (uintptr_t)pthread_self();
+}
+
+/* --- the round --- */
+
+static uint64_t time_to_wait(struct loop *l, uint64_t limit_ns)
+{
+    if (l->stopping || loop_has_work(l)) {
+        return 0;
+    }
+    uint64_t next = loop_next_timer_ns(l);
+    if (next == UINT64_MAX) {
+        return limit_ns;
+    }
+    uint64_t now = l->ops->now_ns(l);
+    return next <= now ? 0 : base_min(next - now, limit_ns);
+}
+
+static void sleep_and_dispatch(struct loop *l, uint64_t limit_ns)
+{
+    uint64_t wait_ns = time_to_wait(l, limit_ns);
+    if (wait_ns > 0) {
+        (void)atomic_exchange_explicit(&l->sleep, LOOP_SLEEPING, memory_order_acq_rel);
+        wait_ns = loop_has_work(l) ? 0 : wait_ns; /* posted just before: its sender saw us awake */
+    }
+    l->ops->wait(l, wait_ns);
+}
+
+static void run_some(struct loop *l, bool (*run)(struct loop *l), size_t limit)
+{
+    for (size_t i = 0; i < limit && !l->stopping && run(l); i++) {
+    }
+}
+
+/* Between rounds of a foreign event loop: whatever there is to do makes the poll descriptor
+ * readable. */
+static void foreign_rest(struct loop *l)
+{
+    (void)atomic_exchange_explicit(&l->sleep, LOOP_SLEEPING, memory_order_acq_rel);
+    l->ops->changed(l);
+    l->notify = true;
+}
+
+void loop_system_once(struct loop *l, uint64_t wait_ns)
+{
+    struct loop_system *s = container_of(l, struct loop_system, base);
+    l->in_round = true;
+    l->notify = false;
+    sleep_and_dispatch(l, wait_ns);
+    (void)atomic_exchange_explicit(&l->sleep, LOOP_AWAKE, memory_order_acq_rel);
+    run_some(l, loop_run_timer, base_min(l->timers.count, LOOP_ROUND_TIMERS));
+    run_some(l, loop_run_completion, LOOP_ROUND_MESSAGES);
+    run_some(l, loop_run_message, LOOP_ROUND_MESSAGES);
+    run_some(l, loop_run_task, base_min(l->task_count, LOOP_ROUND_TASKS));
+    l->in_round = false;
+    if (s->foreign) {
+        foreign_rest(l);
+    }
+}
+
+/* --- clocks --- */
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec ts;
+    int rc = clock_gettime(clock, &ts);
+    CHECK(rc == 0);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t loop_system_now_ns(const struct loop *l)
+{
+    (void)l;
+    return clock_ns(CLOCK_BOOTTIME);
+}
+
+uint64_t loop_system_wall_ns(const struct loop *l)
+{
+    (void)l;
+    return clock_ns(CLOCK_REALTIME);
+}
+
+uint64_t loop_system_process_cpu_ns(const struct loop *l)
+{
+    (void)l;
+    return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+/* --- randomness --- */
+
+/* At most 256 bytes at once come whole, says getrandom(2); more may be cut by a signal. */
+static void fill_random(uint8_t *out, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = getrandom(out, len, 0);
+        CHECK(n > 0 || errno == EINTR);
+        if (n > 0) {
+            out += n;
+            len -= (size_t)n;
+        }
+    }
+}
+
+/* One system call for many small draws. Bytes given out are wiped: they may be keys. */
+void loop_system_random_bytes(struct loop *l, void *out, size_t len)
+{
+    struct loop_system *s = container_of(l, struct loop_system, base);
+    if (len > sizeof s->entropy / 4) {
+        fill_random(out, len);
+        return;
+    }
+    if (s->entropy_left < len) {
+        fill_random(s->entropy, sizeof s->entropy);
+        s->entropy_left = sizeof s->entropy;
+    }
+    s->entropy_left -= len;
+    memcpy(out, s->entropy + s->entropy_left, len);
+    explicit_bzero(s->entropy + s->entropy_left, len);
+}
+
+static bool read_boot_id(uint8_t out[16])
+{
+    char text[UUID_TEXT_SIZE] = {0};
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    struct uuid id;
+    if (n != (ssize_t)sizeof text - 1 || uuid_from_text(&id, text) < 0) {
+        return false;
+    }
+    memcpy(out, id.bytes, sizeof id.bytes);
+    return true;
+}
+
+/* Without /proc the id is random: then each start of the process counts as a boot, which is the
+ * careful answer. */
+void loop_system_boot_id(struct loop *l, uint8_t out[16])
+{
+    struct loop_system *s = container_of(l, struct loop_system, base);
+    if (!s->has_boot_id) {
+        if (!read_boot_id(s->boot_id)) {
+            fill_random(s->boot_id, sizeof s->boot_id);
+        }
+        s->has_boot_id = true;
+    }
+    memcpy(out, s->boot_id, sizeof s->boot_id);
+}
