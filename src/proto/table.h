@@ -82,8 +82,8 @@ struct proto_type {
 };
 
 #define PROTO_NAME_MAX 255u
-/* How deep records may nest (a list counts twice). Tables that go deeper fail proto's own check. */
-#define PROTO_DEPTH_MAX 12u
+/* How deep records may nest, the outermost counted. See proto_type_check(). */
+#define PROTO_DEPTH_MAX 8u
 
 /*
  * All of them: any thread; no I/O; only proto_decode allocates, from `a` (which may be NULL for
@@ -96,12 +96,13 @@ NODISCARD int proto_decode(const struct proto_type *t, const void *bytes, size_t
                            struct mem_arena *a, void *ret);
 /* Appends to `w`. The same limits are checked; -EMSGSIZE when `w` is full. */
 NODISCARD int proto_encode(const struct proto_type *t, const void *record, struct wire_writer *w);
-/* Bytes that proto_encode writes; limits are not checked. */
-size_t proto_encoded_bytes(const struct proto_type *t, const void *record);
-/* "attr{ino=7 type=1 ...}": bytes that may be anything are escaped, long ones and long lists cut.
- */
+/* Bytes that proto_encode would write; the same errors. */
+NODISCARD int proto_encoded_bytes(const struct proto_type *t, const void *record, size_t *ret);
+/* "proto_attr{ino=7 type=1 ...}". TEXT and NAME are escaped and cut, long lists too; of BYTES only
+ * the length is shown: they hold users' data and keys. */
 void proto_to_text(const struct proto_type *t, const void *record, struct text *out);
-/* Is the table itself sound: known kinds, limits set, depth within PROTO_DEPTH_MAX? For tests. */
+/* Is the table itself sound: limits and types set, depth within PROTO_DEPTH_MAX? -EINVAL. Each
+ * folder with tables calls it in a test. */
 NODISCARD int proto_type_check(const struct proto_type *t);
 
 /* The tag's own proto_decode and so on, with the type checked by the compiler. */

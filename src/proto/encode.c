@@ -1,0 +1,164 @@
+/* proto/encode.c -- a record to bytes: the mirror of proto/decode.c, with the same limits. */
+#include "proto/table.h"
+
+#include "proto/table_priv.h"
+
+struct encode_level {
+    const struct proto_type *type;
+    size_t field;      /* the next one */
+    const uint8_t *at; /* the record */
+    size_t more;       /* records of the same list that follow it */
+    bool begun;        /* false: `at` is the first of them, not begun yet */
+    size_t start;      /* where in the writer its length stands */
+};
+struct encode {
+    struct encode_level stack[PROTO_DEPTH_MAX];
+    size_t depth;
+    struct wire_writer *out;
+};
+
+static void encode_push(struct encode *e, const struct proto_type *t, const void *at, size_t count)
+{
+    CHECK(e->depth < PROTO_DEPTH_MAX);
+    struct encode_level *l = &e->stack[e->depth];
+    *l = (struct encode_level){.type = t, .at = at, .more = count, .field = t->field_count};
+    e->depth++;
+}
+
+/* The record that was open is complete (or the level is new): the next of its list, or back. */
+static void encode_next(struct encode *e, struct encode_level *l)
+{
+    if (l->begun) {
+        size_t len = e->out->len - l->start - TABLE_LENGTH_BYTES;
+        e->out->bad = e->out->bad || len > UINT32_MAX;
+        wire_patch_u32(e->out, l->start, (uint32_t)len);
+    }
+    if (l->more == 0) {
+        e->depth--;
+        return;
+    }
+    l->at += l->begun ? l->type->size : 0;
+    l->begun = true;
+    l->start = e->out->len;
+    l->field = 0;
+    l->more--;
+    wire_write_u32(e->out, 0); /* patched when the record is complete */
+}
+
+static int encode_bytes(const struct proto_field *f, const struct proto_bytes *from,
+                        struct wire_writer *w)
+{
+    int rc = proto_check_bytes(f, from->at, from->len);
+    if (rc == 0) {
+        wire_write_counted(w, from->at, from->len);
+    }
+    return rc;
+}
+
+static int encode_u32s(const struct proto_field *f, const struct proto_u32s *from,
+                       struct wire_writer *w)
+{
+    if (from->count > f->max) {
+        return -ERR_bad_length;
+    }
+    wire_write_u32(w, (uint32_t)from->count);
+    for (size_t i = 0; i < from->count; i++) {
+        wire_write_u32(w, from->at[i]);
+    }
+    return 0;
+}
+
+static int encode_u64s(const struct proto_field *f, const struct proto_u64s *from,
+                       struct wire_writer *w)
+{
+    if (from->count > f->max) {
+        return -ERR_bad_length;
+    }
+    wire_write_u32(w, (uint32_t)from->count);
+    for (size_t i = 0; i < from->count; i++) {
+        wire_write_u64(w, from->at[i]);
+    }
+    return 0;
+}
+
+static int encode_list(struct encode *e, const struct proto_field *f, const uint8_t *from)
+{
+    struct table_any_list list;
+    memcpy(&list, from, sizeof list);
+    if (list.count > f->max) {
+        return -ERR_bad_length;
+    }
+    wire_write_u32(e->out, (uint32_t)list.count);
+    if (list.count > 0) {
+        encode_push(e, f->type, list.at, list.count);
+    }
+    return 0;
+}
+
+static int encode_field(struct encode *e, const struct proto_field *f, const uint8_t *from)
+{
+    switch (f->kind) {
+    case PROTO_U8:
+        wire_write_u8(e->out, *from);
+        return 0;
+    case PROTO_U16:
+        wire_write_u16(e->out, *(const uint16_t *)(const void *)from);
+        return 0;
+    case PROTO_U32:
+    case PROTO_I32:
+        wire_write_u32(e->out, *(const uint32_t *)(const void *)from);
+        return 0;
+    case PROTO_U64:
+    case PROTO_I64:
+        wire_write_u64(e->out, *(const uint64_t *)(const void *)from);
+        return 0;
+    case PROTO_BOOL:
+        wire_write_u8(e->out, *(const bool *)(const void *)from ? 1 : 0);
+        return 0;
+    case PROTO_UUID:
+        wire_write_bytes(e->out, from, sizeof(struct uuid));
+        return 0;
+    case PROTO_BYTES:
+    case PROTO_TEXT:
+    case PROTO_NAME:
+        return encode_bytes(f, (const struct proto_bytes *)(const void *)from, e->out);
+    case PROTO_STRUCT:
+        encode_push(e, f->type, from, 1);
+        return 0;
+    case PROTO_LIST:
+        return encode_list(e, f, from);
+    case PROTO_U32S:
+        return encode_u32s(f, (const struct proto_u32s *)(const void *)from, e->out);
+    case PROTO_U64S:
+        return encode_u64s(f, (const struct proto_u64s *)(const void *)from, e->out);
+    }
+    return -EINVAL; /* no such kind: proto_type_check() refuses the table */
+}
+
+int proto_encode(const struct proto_type *t, const void *record, struct wire_writer *w)
+{
+    struct encode e = {.out = w};
+    encode_push(&e, t, record, 0);
+    e.stack[0].field = 0;
+    int rc = 0;
+    while (e.depth > 0 && rc == 0) {
+        struct encode_level *l = &e.stack[e.depth - 1];
+        if (l->field == l->type->field_count) {
+            encode_next(&e, l);
+        } else {
+            const struct proto_field *f = &l->type->fields[l->field++];
+            rc = encode_field(&e, f, l->at + f->offset);
+        }
+    }
+    return rc == 0 && w->bad ? -EMSGSIZE : rc;
+}
+
+int proto_encoded_bytes(const struct proto_type *t, const void *record, size_t *ret)
+{
+    struct wire_writer w = wire_writer_over(NULL, 0);
+    int rc = proto_encode(t, record, &w);
+    if (rc == 0) {
+        *ret = w.len;
+    }
+    return rc;
+}
