@@ -126,10 +126,15 @@ bool crc32c_hardware(uint32_t *crc, const void *data, size_t len)
 
 #elif defined(__aarch64__) && defined(__linux__)
 
+/* clang 14 hides the functions of arm_acle.h unless the whole file is built for them. */
 #ifdef __clang__
 #define TARGET __attribute__((target("crc")))
+#define CRC_U64(state, v) __builtin_arm_crc32cd((state), (v))
+#define CRC_U8(state, v) __builtin_arm_crc32cb((state), (v))
 #else
 #define TARGET __attribute__((target("+crc")))
+#define CRC_U64(state, v) __crc32cd((state), (v))
+#define CRC_U8(state, v) __crc32cb((state), (v))
 #endif
 #define HWCAP_HAS_CRC32 (1ul << 7)
 
@@ -137,10 +142,10 @@ TARGET static uint32_t run_armv8(uint32_t crc, const uint8_t *at, size_t len)
 {
     uint32_t state = ~crc;
     for (; len >= 8; len -= 8, at += 8) {
-        state = __crc32cd(state, load_u64(at));
+        state = CRC_U64(state, load_u64(at));
     }
     for (; len > 0; len--, at++) {
-        state = __crc32cb(state, *at);
+        state = CRC_U8(state, *at);
     }
     return ~state;
 }
