@@ -52,6 +52,8 @@ enum disk_op {
     8u /* offsets, lengths and memory in units of 4 KiB; -EINVAL where the file system cannot */
 #define DISK_APPENDING 16u
 #define DISK_KEEP_SIZE 32u
+#define DISK_PUBLIC \
+    64u /* DISK_OPEN that creates, DISK_MKDIR: mode 0666, 0777 less umask; else 0600, 0700 */
 
 struct disk_stat {
     uint64_t size_bytes, allocated_bytes, mtime_ns;

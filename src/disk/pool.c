@@ -1,0 +1,334 @@
+/*
+ * disk/pool.c -- the thread-pool backend: each request is a job of an executor, whose threads grow
+ * with load and end when idle.
+ *
+ * The fast way: a small read of what the page cache holds is done on the loop in submit, because a
+ * hand-over to a thread and back costs more than the copy. Its result waits on `finished` for the
+ * end of the current callback, as do refusals. Everything of struct disk_pool belongs to the loop;
+ * a thread sees only its job, the request and the descriptor.
+ */
+#include "disk/disk.h"
+
+#include "base/env.h"
+#include "base/fault.h"
+#include "base/mem.h"
+#include "base/stats.h"
+#include "disk/ops_priv.h"
+#include "loop/executor.h"
+#include "loop/loop.h"
+
+#define POOL_MAX_THREADS 16u
+#define POOL_MAX_IN_FLIGHT 4096u
+#define POOL_IDLE_MS 10000u
+#define POOL_CACHED_READ_MAX (128u << 10) /* copied on the loop: at most some 10 us */
+
+struct pool_stats {
+    struct stats *group;
+    struct stats_counter reads, read_bytes, writes, write_bytes, syncs, others;
+    struct stats_counter cached_reads, errors, refused;
+    struct stats_histogram read_time, write_time, sync_time;
+};
+
+struct disk_pool {
+    struct disk base;
+    struct executor *executor;
+    struct fault *fault;
+    struct mem_pool *jobs;
+    struct list finished; /* requests to report by `report` */
+    struct loop_task report;
+    size_t in_flight, max_in_flight;
+    struct pool_stats stats;
+};
+
+struct pool_job {
+    struct executor_job job;
+    struct disk_pool *pool;
+    struct disk_req *req;
+    uint64_t start_ns;
+};
+
+static struct disk_pool *pool_of(struct disk *d)
+{
+    return container_of(d, struct disk_pool, base);
+}
+
+/* ---- Statistics ---- */
+
+static void pool_stats_init(struct pool_stats *s, struct stats *parent)
+{
+    s->group = parent == NULL ? NULL : stats_new(parent, "disk");
+    stats_add_counter(s->group, "reads", &s->reads);
+    stats_add_counter(s->group, "read_bytes", &s->read_bytes);
+    stats_add_counter(s->group, "cached_reads", &s->cached_reads);
+    stats_add_counter(s->group, "writes", &s->writes);
+    stats_add_counter(s->group, "write_bytes", &s->write_bytes);
+    stats_add_counter(s->group, "syncs", &s->syncs);
+    stats_add_counter(s->group, "others", &s->others);
+    stats_add_counter(s->group, "errors", &s->errors);
+    stats_add_counter(s->group, "refused", &s->refused);
+    stats_add_histogram(s->group, "read_time", &s->read_time);
+    stats_add_histogram(s->group, "write_time", &s->write_time);
+    stats_add_histogram(s->group, "sync_time", &s->sync_time);
+}
+
+static bool pool_is_sync(enum disk_op op)
+{
+    return op == DISK_SYNC || op == DISK_SYNC_ALL || op == DISK_SYNC_DIR;
+}
+
+static void pool_stats_take(struct pool_stats *s, enum disk_op op, int64_t rc, uint64_t ns)
+{
+    uint64_t bytes = rc > 0 ? (uint64_t)rc : 0;
+    stats_count(&s->errors, rc < 0 ? 1 : 0);
+    if (op == DISK_READ || op == DISK_SEND) {
+        stats_count(&s->reads, 1);
+        stats_count(&s->read_bytes, bytes);
+        stats_sample(&s->read_time, ns);
+    } else if (op == DISK_WRITE) {
+        stats_count(&s->writes, 1);
+        stats_count(&s->write_bytes, bytes);
+        stats_sample(&s->write_time, ns);
+    } else if (pool_is_sync(op)) {
+        stats_count(&s->syncs, 1);
+        stats_sample(&s->sync_time, ns);
+    } else {
+        stats_count(&s->others, 1);
+    }
+}
+
+/* ---- Requests ---- */
+
+/* On the loop, so that which request fails depends on their order only. */
+static int64_t pool_fault(struct disk_pool *p, const struct disk_req *req)
+{
+    bool hit = false;
+    if (req->op == DISK_OPEN) {
+        hit = FAULT(p->fault, "disk.open");
+    } else if (req->op == DISK_READ || req->op == DISK_SEND) {
+        hit = FAULT(p->fault, "disk.read");
+    } else if (req->op == DISK_WRITE) {
+        hit = FAULT(p->fault, "disk.write");
+    } else if (pool_is_sync(req->op)) {
+        hit = FAULT(p->fault, "disk.sync");
+    }
+    return hit ? -EIO : 0;
+}
+
+/* Closing frees the file, so it must be the only request on it: with nothing of it in flight. */
+static void pool_hold(struct disk_req *req)
+{
+    if (disk_request_on_file(req)) {
+        CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0);
+        req->file->in_flight++;
+    }
+}
+
+static void pool_release(struct disk_req *req)
+{
+    if (disk_request_on_file(req)) {
+        CHECK(req->file->in_flight > 0);
+        req->file->in_flight--;
+    }
+}
+
+static void pool_finish(struct disk_pool *p, struct disk_req *req, int64_t rc)
+{
+    req->result = rc;
+    list_push_back(&p->finished, &req->node);
+    loop_defer(p->base.loop, &p->report);
+}
+
+static void pool_report(struct loop_task *t)
+{
+    struct disk_pool *p = container_of(t, struct disk_pool, report);
+    LOOP_OWNED(p->base.loop);
+    /* Only what is there now: a callback that submits the next request does not keep us here. The
+     * last callback may free the pool, so it is not looked at afterwards. */
+    struct list ready;
+    list_init(&ready);
+    list_splice_back(&ready, &p->finished);
+    for (struct list *node; (node = list_pop_front(&ready)) != NULL;) {
+        struct disk_req *req = LIST_ENTRY(node, struct disk_req, node);
+        CHECK(p->in_flight > 0);
+        p->in_flight--;
+        req->done(req, req->result);
+    }
+}
+
+static void pool_job_work(struct executor_job *j)
+{
+    struct pool_job *job = container_of(j, struct pool_job, job);
+    job->req->result = disk_ops_run(job->req);
+}
+
+static void pool_job_done(struct executor_job *j)
+{
+    struct pool_job *job = container_of(j, struct pool_job, job);
+    struct disk_pool *p = job->pool;
+    struct disk_req *req = job->req;
+    LOOP_OWNED(p->base.loop);
+    if (req->op != DISK_CLOSE) { /* a closed file is gone */
+        pool_release(req);
+    }
+    pool_stats_take(&p->stats, req->op, req->result, loop_now_ns(p->base.loop) - job->start_ns);
+    mem_pool_put(p->jobs, job);
+    CHECK(p->in_flight > 0);
+    p->in_flight--;
+    req->done(req, req->result);
+}
+
+static int pool_start_job(struct disk_pool *p, struct disk_req *req)
+{
+    if (p->in_flight > p->max_in_flight) {
+        return -ERR_busy;
+    }
+    struct pool_job *job = mem_pool_get(p->jobs);
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->job = (struct executor_job){.work = pool_job_work, .done = pool_job_done};
+    job->pool = p;
+    job->req = req;
+    job->start_ns = loop_now_ns(p->base.loop);
+    pool_hold(req);
+    int rc = executor_submit(p->executor, p->base.loop, &job->job);
+    if (rc < 0) {
+        pool_release(req);
+        mem_pool_put(p->jobs, job);
+    }
+    return rc;
+}
+
+static int64_t pool_try_read(struct disk *d, struct disk_req *req)
+{
+    struct disk_pool *p = pool_of(d);
+    LOOP_OWNED(d->loop);
+    CHECK(req->op == DISK_READ);
+    int rc = disk_request_check(req);
+    if (rc < 0) {
+        return rc;
+    }
+    int64_t got = disk_ops_read_cached(req);
+    if (got >= 0) {
+        stats_count(&p->stats.cached_reads, 1);
+        stats_count(&p->stats.read_bytes, (uint64_t)got);
+    }
+    return got;
+}
+
+static void pool_submit(struct disk *d, struct disk_req *req)
+{
+    struct disk_pool *p = pool_of(d);
+    LOOP_OWNED(d->loop);
+    int64_t rc = disk_request_check(req);
+    p->in_flight++;
+    if (rc == 0) {
+        rc = pool_fault(p, req);
+    }
+    if (rc == 0 && req->op == DISK_READ && disk_request_bytes(req) <= POOL_CACHED_READ_MAX) {
+        rc = pool_try_read(d, req);
+        if (rc != -EAGAIN) {
+            pool_finish(p, req, rc);
+            return;
+        }
+        rc = 0;
+    }
+    if (rc == 0) {
+        rc = pool_start_job(p, req);
+        if (rc == 0) {
+            return;
+        }
+        stats_count(&p->stats.refused, 1);
+    }
+    /* A close is never refused, so that no file is left behind: it hardly ever waits. */
+    pool_finish(p, req, req->op == DISK_CLOSE ? disk_ops_run(req) : rc);
+}
+
+static int64_t pool_now(struct disk *d, struct disk_req *req)
+{
+    struct disk_pool *p = pool_of(d);
+    int64_t rc = disk_request_check(req);
+    if (rc == 0) {
+        rc = pool_fault(p, req);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0);
+    uint64_t start_ns = loop_now_ns(d->loop);
+    rc = disk_ops_run(req);
+    pool_stats_take(&p->stats, req->op, rc, loop_now_ns(d->loop) - start_ns);
+    return rc;
+}
+
+static bool pool_resident(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len)
+{
+    LOOP_OWNED(d->loop);
+    return disk_ops_resident(f, offset, len);
+}
+
+static size_t pool_in_flight(const struct disk *d)
+{
+    const struct disk_pool *p = container_of(d, const struct disk_pool, base);
+    return p->in_flight;
+}
+
+/* ---- Life ---- */
+
+static struct disk *pool_free(struct disk *d)
+{
+    struct disk_pool *p = pool_of(d);
+    CHECK(p->in_flight == 0);
+    loop_undefer(d->loop, &p->report);
+    executor_free(p->executor);
+    if (p->jobs != NULL) {
+        mem_pool_free(p->jobs);
+    }
+    stats_free(p->stats.group);
+    mem_free(p);
+    return NULL;
+}
+
+static const struct disk_ops pool_ops = {
+    .submit = pool_submit,
+    .now = pool_now,
+    .resident = pool_resident,
+    .try_read = pool_try_read,
+    .in_flight = pool_in_flight,
+    .free = pool_free,
+};
+
+int disk_pool_new(const struct env *env, const struct disk_pool_options *opt, struct disk **ret)
+{
+    CHECK(!loop_is_simulated(env->loop)); /* real descriptors there would break determinism */
+    struct disk_pool *p = mem_zalloc(sizeof *p);
+    if (p == NULL) {
+        return -ENOMEM;
+    }
+    p->base.ops = &pool_ops;
+    p->base.loop = env->loop;
+    p->fault = env->fault;
+    p->max_in_flight = opt->max_in_flight == 0 ? POOL_MAX_IN_FLIGHT : opt->max_in_flight;
+    list_init(&p->finished);
+    p->report.run = pool_report;
+    pool_stats_init(&p->stats, env->stats);
+    const struct mem_pool_options jobs = {
+        .object_size = sizeof(struct pool_job),
+        .max_count = p->max_in_flight,
+        .budget = env->budget,
+    };
+    p->jobs = mem_pool_new(&jobs);
+    const struct executor_options threads = {
+        .name = "disk",
+        .max_threads = opt->max_threads == 0 ? POOL_MAX_THREADS : opt->max_threads,
+        .max_queued = p->max_in_flight,
+        .idle_ms = POOL_IDLE_MS,
+    };
+    int rc = p->jobs == NULL ? -ENOMEM : executor_new(&threads, &p->executor);
+    if (rc < 0) {
+        pool_free(&p->base);
+        return rc;
+    }
+    *ret = &p->base;
+    return 0;
+}

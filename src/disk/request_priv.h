@@ -1,0 +1,42 @@
+/*
+ * disk/request_priv.h -- what all backends share: the head of an open file, the checks that make
+ * them refuse the same requests, and a cursor over the pieces of memory of a read or write.
+ */
+#pragma once
+
+#include "disk/disk.h"
+
+#include <limits.h>
+
+#define DISK_UNIT 4096u /* of DISK_DIRECT */
+
+/* Backends embed it first. Thread: the loop of its struct disk; `fd` and `flags` never change. */
+struct disk_file {
+    int fd; /* -1 in simulation */
+    uint32_t flags;
+    unsigned in_flight; /* requests on it, so that a close below one is caught */
+};
+
+/* 0, or what is wrong: -EINVAL (range, flags, alignment), -EBADF (opened for reading only). */
+NODISCARD int disk_request_check(const struct disk_req *req);
+/* Does the operation work on req->file? */
+bool disk_request_on_file(const struct disk_req *req);
+/* Bytes of memory of a read or write; more than INT64_MAX when they do not fit. */
+uint64_t disk_request_bytes(const struct disk_req *req);
+
+/* Walks the pieces of memory without touching the caller's vector. */
+#define DISK_CURSOR_WINDOW 64u
+struct disk_cursor {
+    const struct iovec *iov;
+    unsigned left;      /* vectors, the current one included */
+    size_t skip;        /* bytes of the current one that are done */
+    struct iovec whole; /* of a request without a vector */
+};
+void disk_cursor_init(struct disk_cursor *c, const struct disk_req *req);
+/* The next pieces, at most `max` of them and INT_MAX bytes. Returns how many; 0: the end. */
+unsigned disk_cursor_window(const struct disk_cursor *c, struct iovec *out, unsigned max);
+void disk_cursor_advance(struct disk_cursor *c, size_t bytes);
+
+/* Sorts `count` zero-terminated names that lie one behind the other into one allocation. */
+NODISCARD int disk_names_make(const char *text, size_t text_len, size_t count,
+                              struct disk_names **ret);
