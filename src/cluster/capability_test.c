@@ -1,0 +1,61 @@
+#include "cluster/capability.h"
+
+#include "testing/testing.h"
+
+TEST(capability_covers_what_it_says_and_nothing_else)
+{
+    struct cluster_secret secret = {{1, 2, 3}}, other = {{9}};
+    uint8_t mac[CLUSTER_MAC_BYTES];
+    struct proto_capability c = {.data_id = 10,
+                                 .last_data_id = 12,
+                                 .session = 77,
+                                 .rights = PROTO_RIGHT_READ,
+                                 .cap_epoch = 3,
+                                 .expiry_wall_ms = 5000,
+                                 .key_id = 1};
+    CHECK_OK(cluster_capability_sign(&secret, &c, mac));
+    struct cluster_access a = {.data_id = 11, .rights = PROTO_RIGHT_READ, .wall_ms = 5000};
+    CHECK_OK(cluster_capability_check(&secret, &c, &a));
+    a.wall_ms = 5001;
+    CHECK_RC(cluster_capability_check(&secret, &c, &a), ERR_capability_expired);
+    a.skew_ms = 1;
+    CHECK_OK(cluster_capability_check(&secret, &c, &a));
+    a.rights = PROTO_RIGHT_READ | PROTO_RIGHT_WRITE;
+    CHECK_RC(cluster_capability_check(&secret, &c, &a), ERR_bad_capability);
+    a.rights = PROTO_RIGHT_READ;
+    a.data_id = 9;
+    CHECK_RC(cluster_capability_check(&secret, &c, &a), ERR_bad_capability);
+    a.data_id = 13;
+    CHECK_RC(cluster_capability_check(&secret, &c, &a), ERR_bad_capability);
+    a.data_id = 10;
+    CHECK_RC(cluster_capability_check(&other, &c, &a), ERR_bad_capability);
+}
+
+/* Each field is covered: a change of any of them, or of any bit of the MAC, is a forgery. */
+TEST(capability_cannot_be_forged)
+{
+    struct cluster_secret secret = {{1, 2, 3}};
+    uint8_t mac[CLUSTER_MAC_BYTES];
+    struct proto_capability c = {
+        .data_id = 10, .last_data_id = 12, .session = 77, .rights = 3, .key_id = 1};
+    struct cluster_access a = {.data_id = 11, .rights = 1};
+    CHECK_OK(cluster_capability_sign(&secret, &c, mac));
+    for (size_t bit = 0; bit < 8 * sizeof mac; bit++) {
+        mac[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        CHECK_RC(cluster_capability_check(&secret, &c, &a), ERR_bad_capability);
+        mac[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+    }
+    for (unsigned field = 0; field < 7; field++) {
+        struct proto_capability f = c;
+        f.data_id -= field == 0;
+        f.last_data_id += field == 1;
+        f.session += field == 2;
+        f.rights = field == 3 ? 7 : f.rights;
+        f.cap_epoch += field == 4;
+        f.expiry_wall_ms += field == 5;
+        f.key_id += field == 6;
+        CHECK_RC(cluster_capability_check(&secret, &f, &a), ERR_bad_capability);
+    }
+    c.mac.len = 31;
+    CHECK_RC(cluster_capability_check(&secret, &c, &a), ERR_bad_capability);
+}

@@ -1,0 +1,152 @@
+#include "cluster/placement.h"
+
+#include "base/mem.h"
+#include "testing/testing.h"
+
+#define TARGETS 12u
+
+static void count_chains(const struct cluster_row *rows, size_t count, uint32_t load[TARGETS],
+                         uint32_t heads[TARGETS], uint32_t pairs[TARGETS][TARGETS])
+{
+    for (size_t i = 0; i < count; i++) {
+        heads[rows[i].member[0].target]++;
+        for (size_t j = 0; j < rows[i].count; j++) {
+            load[rows[i].member[j].target]++;
+            for (size_t k = 0; k < rows[i].count; k++) {
+                if (j != k) {
+                    pairs[rows[i].member[j].target][rows[i].member[k].target]++;
+                }
+            }
+        }
+    }
+}
+
+static struct cluster_placement placement_of(const struct cluster_target *targets, size_t count,
+                                             size_t copies)
+{
+    return (struct cluster_placement){
+        .copies = copies, .domain = PROTO_DOMAIN_TARGET, .target = targets, .target_count = count};
+}
+
+/* All targets alike: load, heads and shared pairs differ by little, so that a lost one is rebuilt
+ * by all others. */
+TEST(placement_spreads_load_heads_and_pairs)
+{
+    for (size_t n = 3; n <= TARGETS; n++) {
+        for (size_t copies = 2; copies <= 3; copies++) {
+            struct cluster_target targets[TARGETS];
+            for (uint32_t i = 0; i < n; i++) {
+                targets[i] =
+                    (struct cluster_target){.id = i, .weight = 100, .host_key = i, .rack_key = 1};
+            }
+            struct cluster_placement p = placement_of(targets, n, copies);
+            struct cluster_row *rows = NULL;
+            size_t count = 0;
+            bool enough = false;
+            CHECK_OK(cluster_placement_grow(&p, 10, &rows, &count, &enough));
+            CHECK_TRUE(enough && count > 0);
+            uint32_t load[TARGETS] = {0}, heads[TARGETS] = {0}, pairs[TARGETS][TARGETS] = {{0}};
+            count_chains(rows, count, load, heads, pairs);
+            for (size_t i = 0; i < n; i++) {
+                CHECK_TRUE(load[i] >= CLUSTER_CHAINS_PER_TARGET);
+                CHECK_TRUE(load[i] <= CLUSTER_CHAINS_PER_TARGET + 2);
+                uint32_t least = UINT32_MAX, most = 0;
+                for (size_t j = 0; j < n; j++) {
+                    least = j != i && pairs[i][j] < least ? pairs[i][j] : least;
+                    most = j != i && pairs[i][j] > most ? pairs[i][j] : most;
+                }
+                CHECK_TRUE(most - least <= 3);
+                CHECK_TRUE(heads[i] * copies <= load[i] + 2 * copies);
+            }
+            CHECK_EQ(rows[0].chain, 10);
+            CHECK_EQ(rows[count - 1].chain, 10 + count - 1);
+            mem_free(rows);
+        }
+    }
+}
+
+TEST(placement_adds_chains_for_a_new_target_only)
+{
+    struct cluster_target targets[TARGETS];
+    for (uint32_t i = 0; i < 5; i++) {
+        targets[i] = (struct cluster_target){.id = i, .weight = 100, .host_key = i};
+    }
+    struct cluster_placement p = placement_of(targets, 4, 2);
+    struct cluster_row *rows = NULL, *more = NULL;
+    size_t count = 0, more_count = 0;
+    bool enough = false;
+    CHECK_OK(cluster_placement_grow(&p, 1, &rows, &count, &enough));
+    p.row = rows;
+    p.row_count = count;
+    CHECK_OK(cluster_placement_grow(&p, 100, &more, &more_count, &enough));
+    CHECK_EQ(more_count, 0); /* everybody has a share */
+    CHECK_TRUE(more == NULL);
+    p.target_count = 5;
+    CHECK_OK(cluster_placement_grow(&p, 100, &more, &more_count, &enough));
+    CHECK_EQ(more_count, CLUSTER_CHAINS_PER_TARGET);
+    for (size_t i = 0; i < more_count; i++) {
+        CHECK_TRUE(more[i].member[0].target == 4 || more[i].member[1].target == 4);
+    }
+    mem_free(rows);
+    mem_free(more);
+}
+
+TEST(placement_keeps_copies_in_different_domains)
+{
+    struct cluster_target targets[6];
+    for (uint32_t i = 0; i < 6; i++) {
+        targets[i] = (struct cluster_target){.id = i, .weight = 50 + 10 * i, .host_key = i / 2};
+    }
+    struct cluster_placement p = placement_of(targets, 6, 3);
+    struct cluster_row *rows = NULL;
+    size_t count = 0;
+    bool enough = false;
+    p.domain = PROTO_DOMAIN_HOST;
+    CHECK_OK(cluster_placement_grow(&p, 1, &rows, &count, &enough));
+    CHECK_TRUE(enough && count > 0);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < 3; j++) {
+            for (size_t k = 0; k < j; k++) {
+                CHECK_NE(rows[i].member[j].target / 2, rows[i].member[k].target / 2);
+            }
+        }
+    }
+    mem_free(rows);
+    p.copies = 4; /* three hosts only */
+    CHECK_OK(cluster_placement_grow(&p, 1, &rows, &count, &enough));
+    CHECK_TRUE(!enough);
+    CHECK_EQ(count, 0);
+    p.copies = 0;
+    CHECK_RC(cluster_placement_grow(&p, 1, &rows, &count, &enough), ERR_bad_value);
+}
+
+TEST(placement_of_chunks_walks_the_stripe)
+{
+    struct proto_layout layout = {.seed = 5, .stripe_width = 3};
+    CHECK_EQ(cluster_chunk_place(&layout, 0, 7), 5);
+    CHECK_EQ(cluster_chunk_place(&layout, 1, 7), 6);
+    CHECK_EQ(cluster_chunk_place(&layout, 2, 7), 0);
+    CHECK_EQ(cluster_chunk_place(&layout, 3, 7), 5);
+    layout.seed = UINT32_MAX;
+    layout.stripe_width = 0;
+    CHECK_EQ(cluster_chunk_place(&layout, UINT32_MAX, 10), UINT32_MAX % 10);
+    CHECK_EQ(cluster_stripe_width(0, 200), CLUSTER_STRIPE_MAX);
+    CHECK_EQ(cluster_stripe_width(0, 20), 20);
+    CHECK_EQ(cluster_stripe_width(4, 20), 4);
+}
+
+TEST_TORTURE(placement_survives_want_of_memory)
+{
+    struct cluster_target targets[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        targets[i] = (struct cluster_target){.id = i, .weight = 1, .host_key = i};
+    }
+    struct cluster_placement p = placement_of(targets, 4, 2);
+    struct cluster_row *rows = NULL;
+    size_t count = 0;
+    bool enough = false;
+    int rc = cluster_placement_grow(&p, 1, &rows, &count, &enough);
+    CHECK_TRUE(rc == 0 || (testing_torturing() && rc == -ENOMEM));
+    CHECK_TRUE(rc == 0 ? count > 0 : rows == NULL);
+    mem_free(rows);
+}
