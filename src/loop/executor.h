@@ -12,11 +12,12 @@
 
 struct executor;
 struct executor_options {
-    const char *name;
-    unsigned max_threads;   /* at least 1 */
-    size_t max_queued;      /* jobs not yet running; beyond: -ERR_busy */
-    uint64_t idle_ms;       /* a surplus thread ends after so long without work */
-    struct loop *simulated; /* NULL: real threads; else any loop of the simulation */
+    const char *name;     /* of the threads; lent */
+    unsigned max_threads; /* at least 1 */
+    size_t max_queued;    /* jobs not yet running; beyond: -ERR_busy */
+    uint64_t idle_ms;     /* a surplus thread ends after so long without work; 0: 10 s */
+    struct loop
+        *simulated; /* NULL: real threads; else the process it belongs to, whose jobs it runs */
 };
 struct executor_job {
     void (*work)(struct executor_job *j); /* any thread; no access to loop-owned objects */

@@ -107,6 +107,8 @@ void loop_own(struct loop *l);      /* the calling thread is the owner from now 
 /* A thread that gets no signals: those of the process go to threads that expect them. 0, -errno. */
 NODISCARD int loop_thread_create(pthread_t *ret, void *(*run)(void *arg), void *arg);
 
+void loop_block_sigpipe(void); /* of the calling thread */
+
 /* Shared by backends of the operating system; embeds the common part. */
 struct loop_system {
     struct loop base;

@@ -39,7 +39,7 @@ void loop_system_fini(struct loop_system *s)
 
 /* A peer that closes while sendfile() writes to it would end the process: sendfile has no
  * MSG_NOSIGNAL. Blocked for this thread only, since the process may be someone else's. */
-static void block_sigpipe(void)
+void loop_block_sigpipe(void)
 {
     sigset_t set;
     sigemptyset(&set);
@@ -50,7 +50,7 @@ static void block_sigpipe(void)
 
 void loop_own(struct loop *l)
 {
-    block_sigpipe();
+    loop_block_sigpipe();
     atomic_store_explicit(&l->owner, (uintptr_t)pthread_self(), memory_order_relaxed);
 }
 
