@@ -3,7 +3,6 @@
  * accepted must be a valid record: it encodes, and its encoding decodes to the same.
  */
 #include "proto/proto.h"
-#include "testing/replay.h"
 
 #define FUZZ_ARENA_BYTES (8u << 20)
 #define FUZZ_RECORD_BYTES 4096u
@@ -35,6 +34,8 @@ static void fuzz_accepted(const struct proto_type *t, const void *record, struct
     again = w.len;
     CHECK(again == len && memcmp(first, second, len) == 0);
 }
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
