@@ -19,6 +19,8 @@ struct conn_response_pin; /* the owner's: whatever must stay until data was sent
 
 #define CONN_SLICES 4u
 #define CONN_RANGES 40u
+#define CONN_CALLS_MAX 4096u     /* in flight per connection; beyond: -ERR_busy */
+#define CONN_OPCODE_KEEPALIVE 0u /* of pushes: the connection's own, never seen by the user */
 
 /* What the owner of a connection hears. */
 struct conn_user {
@@ -29,22 +31,24 @@ struct conn_user_ops {
     void (*request)(struct conn_user *u, struct conn_request *r);
     void (*push)(struct conn_user *u, struct conn *c, uint16_t opcode, const uint8_t *body,
                  size_t len);
-    /* Last call for this connection; all calls have been answered with `rc` before. Free it with
-     * conn_free, now or later. */
+    /* Last call for this connection; all calls have been answered with -ERR_closed before. `rc` is
+     * 0 after a shutdown that went well. Free it with conn_free, now or later. */
     void (*closed)(struct conn_user *u, struct conn *c, int rc, const char *reason);
 };
 
 struct conn_options {
     const struct env *env;
     struct conn_user *user;
-    struct buf_pool *pool; /* for incoming data; shared by the connections of a loop */
+    struct buf_pool *pool; /* for incoming data; shared by the connections of a loop; its buffers
+                              must reach FRAME_DATA_MAX. NULL: data is refused */
     struct stats *stats;   /* group to list counters in; may be NULL */
     unsigned max_requests; /* of the peer, unanswered; then reading stops. 0: 256 */
     size_t max_send_bytes; /* queued for the peer beyond which conn_full(). 0: 8 MiB */
     uint64_t keepalive_ms; /* silence after which the peer is asked; three times: dead. 0: 5,000 */
     uint32_t first_body_max; /* body limit until conn_trust() (before hello). 0: 4,096 */
 };
-/* Takes the stream over, also on failure. */
+/* Takes the stream over, also on failure. Any callback may call any function here, conn_free()
+ * included. */
 NODISCARD int conn_new(const struct conn_options *opt, struct stream *s, struct conn **ret);
 struct conn *conn_free(
     struct conn *c); /* closes at once if open, without `closed`; calls get -ERR_closed first */
@@ -61,7 +65,8 @@ void conn_peer(const struct conn *c, char *out, size_t size);
 struct conn_user *conn_user_of(const struct conn *c);
 void conn_set_user(struct conn *c, struct conn_user *u);
 
-/* One waiter for room in the send queue; called once, in FIFO order. */
+/* One waiter for room in the send queue; called once, in FIFO order; also when the connection ends
+ * (then calls say -ERR_closed), not when it is freed. */
 struct conn_room {
     void (*room)(struct conn_room *w);
     struct list node;

@@ -20,6 +20,7 @@ struct socket_stream {
     struct stream base;
     struct loop_fd watch;
     struct loop_task attached; /* the first ready() */
+    unsigned early;            /* events from before anybody listened */
     struct disk_sink sink;
 };
 
@@ -32,20 +33,20 @@ static void socket_ready(struct loop_fd *w, unsigned events)
 {
     struct socket_stream *s = container_of(w, struct socket_stream, watch);
     struct stream_user *u = s->base.user;
-    if (u == NULL) {
-        return; /* the first ready() after attaching says everything */
-    }
     unsigned now = (events & LOOP_READABLE) != 0 ? STREAM_READABLE : 0;
     now |= (events & LOOP_WRITABLE) != 0 ? STREAM_WRITABLE : 0;
     now |= (events & LOOP_HANGUP) != 0 ? STREAM_CLOSED | STREAM_READABLE : 0;
-    u->ready(u, now);
+    if (u == NULL) {
+        s->early |= now;
+    } else {
+        u->ready(u, now);
+    }
 }
 
-/* Whatever happened before has been reported to nobody: everything is possible. */
 static void socket_attached(struct loop_task *t)
 {
     struct socket_stream *s = container_of(t, struct socket_stream, attached);
-    s->base.user->ready(s->base.user, STREAM_READABLE | STREAM_WRITABLE | STREAM_CLOSED);
+    s->base.user->ready(s->base.user, STREAM_READABLE | STREAM_WRITABLE | s->early);
 }
 
 static void socket_attach(struct stream *st, struct stream_user *u)
