@@ -68,10 +68,12 @@ static inline void list_splice_back(struct list *to, struct list *from)
     }
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): `node` is declared, not used as a value. */
 #define LIST_FOR_EACH(node, head) \
     for (struct list *node = (head)->next; node != (head); node = node->next)
 /* The body may remove `node`, nothing else. */
 #define LIST_FOR_EACH_SAFE(node, head)                                                     \
     for (struct list *node = (head)->next, *list_next_##node = node->next; node != (head); \
          node = list_next_##node, list_next_##node = node->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 #define LIST_ENTRY(node, type, member) container_of(node, type, member)

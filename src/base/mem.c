@@ -174,8 +174,8 @@ void mem_domain_drop(struct mem_domain *d)
         return;
     }
     CHECK(mem_thread.domain != d); /* who runs in it would return into freed memory */
-    struct list *node;
-    while ((node = list_pop_front(&d->blocks)) != NULL) {
+    LIST_FOR_EACH_SAFE(node, &d->blocks)
+    {
         mem_release(LIST_ENTRY(node, struct mem_header, link));
     }
     free(d);

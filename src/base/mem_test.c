@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "testing/testing.h"
 
+#include <pthread.h>
 #include <string.h>
 
 static bool mem_test_is(const uint8_t *at, size_t len, uint8_t byte)
@@ -221,6 +222,30 @@ TEST(mem_budget_charges_parents_or_nobody)
     CHECK_EQ(root.used_bytes, 100);
     mem_budget_give(&child, 60);
     mem_budget_give(&other, 40);
+    CHECK_EQ(root.used_bytes, 0);
+    CHECK_EQ(child.used_bytes, 0);
+}
+
+static void *mem_test_take_and_give(void *at)
+{
+    struct mem_budget *b = at;
+    for (int i = 0; i < 20000; i++) {
+        if (mem_budget_take(b, 3)) {
+            mem_budget_give(b, 3);
+        }
+    }
+    return NULL;
+}
+
+TEST(mem_budget_is_exact_under_threads)
+{
+    struct mem_budget root, child;
+    mem_budget_init(&root, NULL, 4); /* one at a time: the other is refused */
+    mem_budget_init(&child, &root, 100);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, mem_test_take_and_give, &child), 0);
+    mem_test_take_and_give(&child);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
     CHECK_EQ(root.used_bytes, 0);
     CHECK_EQ(child.used_bytes, 0);
 }

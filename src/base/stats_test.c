@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "testing/testing.h"
 
+#include <pthread.h>
 #include <string.h>
 
 struct stats_test {
@@ -191,4 +192,53 @@ TEST(stats_quantile_of_one_sample)
     struct stats_histogram large = {0};
     stats_sample(&large, UINT64_MAX);
     CHECK_TRUE(stats_quantile_ns(&large, 500) == UINT64_MAX);
+}
+
+struct stats_test_sampler {
+    struct stats *root;
+    struct stats_histogram *latency;
+    struct stats_counter *count;
+};
+
+/* Samples and makes groups with leaves, as loops do, while the test reads. */
+static void *stats_test_sample(void *at)
+{
+    struct stats_test_sampler *sampler = at;
+    for (uint64_t i = 0; i < 2000; i++) {
+        stats_sample(sampler->latency, i * 1000);
+        stats_count(sampler->count, 1);
+        if (i % 20 == 0) {
+            CLEANUP(stats_freep) struct stats *group = stats_new(sampler->root, "group");
+            struct stats_gauge gauge = {0};
+            stats_add_gauge(group, "gauge", &gauge);
+            group = stats_free(group); /* before its leaf goes */
+        }
+    }
+    return NULL;
+}
+
+TEST(stats_may_be_read_while_loops_change_them)
+{
+    struct stats_histogram latency = {0};
+    struct stats_counter count = {0};
+    CLEANUP(stats_freep) struct stats *root = stats_new(NULL, "");
+    CHECK_TRUE(root != NULL);
+    stats_add_histogram(root, "latency", &latency);
+    stats_add_counter(root, "count", &count);
+    struct stats_test_sampler sampler = {.root = root, .latency = &latency, .count = &count};
+    pthread_t threads[2];
+    for (size_t i = 0; i < ARRAY_COUNT(threads); i++) {
+        CHECK_EQ(pthread_create(&threads[i], NULL, stats_test_sample, &sampler), 0);
+    }
+    for (int i = 0; i < 100; i++) {
+        struct stats_test t = {0};
+        CHECK_OK(stats_test_walk(&t, root));
+        CHECK_TRUE(strncmp(t.memory, "latency~", 8) == 0);
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(threads); i++) {
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    }
+    CHECK_EQ(latency.count, 4000);
+    CHECK_EQ(stats_counter_value(&count), 4000);
+    CHECK_EQ(latency.max_ns, 1999000);
 }
