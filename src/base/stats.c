@@ -227,8 +227,8 @@ static struct stats_node *stats_next_leaf(struct stats *s, struct stats_node *n)
     }
 }
 
-#define STATS_DEPTH_MAX 16u /* names of a path that are shown; the outermost of more are left out \
-                             */
+/* Names of a path that are shown; the outermost of more are left out. */
+#define STATS_DEPTH_MAX 16u
 
 static void stats_path(const struct stats_node *n, char out[STATS_PATH_SIZE])
 {
