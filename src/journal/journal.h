@@ -75,7 +75,7 @@ struct journal_options {
  */
 NODISCARD int journal_open(const struct journal_options *opt, struct journal **ret, struct err *e);
 /* Closes at once; blocks for close(2) only. Nothing may be in progress: call journal_stop() first,
- * except for one that failed and whose requests are all done. NULL is fine; returns NULL. */
+ * also when it has failed. NULL is fine; returns NULL. */
 struct journal *journal_free(struct journal *j);
 DEFINE_FREEP(journal)
 
@@ -95,7 +95,8 @@ struct journal_append {
     /* the journal's */
     struct list node;
     size_t len;
-    uint64_t sequence, queued_ns;
+    uint64_t ticket, queued_ns;
+    uint8_t kind;
     int rc;
 };
 /*
@@ -110,7 +111,7 @@ void journal_append(struct journal *j, struct journal_append *a);
 struct journal_sync {
     void (*done)(struct journal_sync *s, int rc);
     struct list node;
-    uint64_t sequence;
+    uint64_t ticket;
     int rc;
 };
 void journal_sync(struct journal *j, struct journal_sync *s);
@@ -141,7 +142,6 @@ void journal_stop(struct journal *j, struct journal_stop *s);
 struct journal_info {
     uint64_t next_index;   /* of the next record to be appended */
     uint64_t stable_index; /* records below are on stable storage */
-    uint64_t first_index;  /* of the oldest record in the oldest segment; next_index when none */
     uint64_t size_bytes;   /* of the batches in all segments: what a replay reads */
     uint64_t room_bytes; /* that are certainly there for more batches: rest of the segment and, when
                             it is ready, the next one. 0 when read-only */
@@ -150,5 +150,5 @@ struct journal_info {
     int failed; /* 0, or the error that made it read-only */
 };
 void journal_info(const struct journal *j, struct journal_info *ret);
-/* "journal dir: records 1..99, stable below 100, 2 segments, 12345 bytes" */
+/* "journal dir: next 100, stable below 100, 2 segments, 12345 bytes" */
 void journal_to_text(const struct journal *j, char *out, size_t size);
