@@ -85,7 +85,7 @@ static unsigned events_from(uint32_t bits)
     unsigned events = 0;
     events |= (bits & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 ? LOOP_READABLE : 0;
     events |= (bits & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0 ? LOOP_WRITABLE : 0;
-    events |= (bits & (EPOLLHUP | EPOLLERR)) != 0 ? LOOP_HANGUP : 0;
+    events |= (bits & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 ? LOOP_HANGUP : 0;
     return events;
 }
 

@@ -100,7 +100,7 @@ void loop_complete(struct loop *l, struct loop_message *m);
  */
 #define LOOP_READABLE 1u
 #define LOOP_WRITABLE 2u
-#define LOOP_HANGUP 4u
+#define LOOP_HANGUP 4u /* the peer sends no more, or an error: there is an end to be read */
 struct loop_fd {
     void (*ready)(struct loop_fd *w, unsigned events);
     int fd;
