@@ -1,17 +1,21 @@
 /*
  * opendfs/opendfs.h -- the client library of OpenDFS.
  *
- * A `struct opendfs` is one connected client of one cluster; it owns a thread of its own and may be used from any number
- * of threads at once. Paths are absolute within the cluster ("/music/a.flac"), at most 4,095 bytes, any bytes but NUL.
+ * A `struct opendfs` is one connected client of one cluster; it owns a thread of its own and may be
+ * used from any number of threads at once. Paths are absolute within the cluster ("/music/a.flac"),
+ * at most 4,095 bytes, any bytes but NUL.
  *
- * Results: 0 or a positive count on success, a negative errno value on failure (-ENOENT, -EIO ...). opendfs_error_text()
- * explains one; opendfs_last_error() tells path and cause of the calling thread's last failed synchronous call.
+ * Results: 0 or a positive count on success, a negative errno value on failure (-ENOENT, -EIO ...).
+ * opendfs_error_text() explains one; opendfs_last_error() tells path and cause of the calling
+ * thread's last failed synchronous call.
  *
- * What success means: metadata operations are on stable storage of the metadata servers. Written data is in the memory of
- * all serving copies when the write has returned, and on stable storage of all of them when opendfs_fsync() or
- * opendfs_close() with OPENDFS_SYNC has. An error of a delayed write is reported by fsync and by close, once each.
+ * What success means: metadata operations are on stable storage of the metadata servers. Written
+ * data is in the memory of all serving copies when the write has returned, and on stable storage of
+ * all of them when opendfs_fsync() or opendfs_close() with OPENDFS_SYNC has. An error of a delayed
+ * write is reported by fsync and by close, once each.
  *
- * Every operation has two forms: a synchronous one that blocks its thread, and an asynchronous one in opendfs/async.h.
+ * Every operation has two forms: a synchronous one that blocks its thread, and an asynchronous one
+ * in opendfs/async.h.
  */
 #ifndef OPENDFS_H
 #define OPENDFS_H
@@ -30,26 +34,32 @@ struct opendfs_file;
 struct opendfs_dir;
 
 struct opendfs_options {
-    uint32_t api_version;     /* OPENDFS_API_VERSION */
-    const char *cluster;      /* "host:port,host:port" of the metadata servers, or the directory of a local cluster */
-    const char *secret_file;  /* client secret made by `opendfs init`; NULL: the one in the cluster's directory */
-    uint32_t uid, gid;        /* whose rights count; UINT32_MAX: those of the process */
-    const uint32_t *groups;   /* supplementary groups; lent for the call */
+    uint32_t api_version;    /* OPENDFS_API_VERSION */
+    const char *cluster;     /* "host:port,host:port" of the metadata servers, or the directory of a
+                                local cluster */
+    const char *secret_file; /* client secret made by `opendfs init`; NULL: the one in the cluster's
+                                directory */
+    uint32_t uid, gid;       /* whose rights count; UINT32_MAX: those of the process */
+    const uint32_t *groups;  /* supplementary groups; lent for the call */
     size_t group_count;
-    uint64_t cache_bytes;     /* memory for data in flight and read ahead; 0: 256 MiB */
-    uint64_t timeout_ms;      /* an operation gives up after so long; 0: never, waits through restarts of servers */
+    uint64_t cache_bytes; /* memory for data in flight and read ahead; 0: 256 MiB */
+    uint64_t timeout_ms; /* an operation gives up after so long; 0: never, waits through restarts of
+                            servers */
 };
 
 /* Connects: returns when a metadata leader has answered. *ret is freed by opendfs_disconnect(). */
 int opendfs_connect(const struct opendfs_options *options, struct opendfs **ret);
-/* Closes what is open without syncing it and frees the client. No other call may be under way. NULL is fine. */
+/* Closes what is open without syncing it and frees the client. No other call may be under way. NULL
+ * is fine. */
 void opendfs_disconnect(struct opendfs *fs);
 
 const char *opendfs_version(void);
 const char *opendfs_error_text(int result);
 const char *opendfs_last_error(void);
 
-/* --- names ------------------------------------------------------------------------------------------------ */
+/* --- names
+ * ------------------------------------------------------------------------------------------------
+ */
 
 #define OPENDFS_TYPE_FIFO 1
 #define OPENDFS_TYPE_CHAR 2
@@ -71,7 +81,8 @@ struct opendfs_stat {
     uint64_t version;                               /* grows with every change */
 };
 
-int opendfs_stat(struct opendfs *fs, const char *path, struct opendfs_stat *ret);  /* follows symlinks */
+int opendfs_stat(struct opendfs *fs, const char *path,
+                 struct opendfs_stat *ret); /* follows symlinks */
 int opendfs_lstat(struct opendfs *fs, const char *path, struct opendfs_stat *ret);
 int opendfs_mkdir(struct opendfs *fs, const char *path, uint32_t mode);
 int opendfs_make_directories(struct opendfs *fs, const char *path, uint32_t mode); /* mkdir -p */
@@ -91,43 +102,54 @@ int opendfs_readlink(struct opendfs *fs, const char *path, char *out, size_t siz
 #define OPENDFS_SET_SIZE 8
 #define OPENDFS_SET_ATIME 16
 #define OPENDFS_SET_MTIME 32
-/* Changes what `mask` names, all or nothing; does not follow a final symlink (size: an error then). */
-int opendfs_setattr(struct opendfs *fs, const char *path, const struct opendfs_stat *values, unsigned mask);
+/* Changes what `mask` names, all or nothing; does not follow a final symlink (size: an error then).
+ */
+int opendfs_setattr(struct opendfs *fs, const char *path, const struct opendfs_stat *values,
+                    unsigned mask);
 
-/* --- directories ------------------------------------------------------------------------------------------ */
+/* --- directories
+ * ------------------------------------------------------------------------------------------ */
 
 struct opendfs_entry {
     const char *name; /* valid until the next call on the directory */
     size_t name_len;
     struct opendfs_stat stat;
 };
-/* Entries in byte order of their names, without "." and "..". A directory handle belongs to one thread at a time. */
+/* Entries in byte order of their names, without "." and "..". A directory handle belongs to one
+ * thread at a time. */
 int opendfs_opendir(struct opendfs *fs, const char *path, struct opendfs_dir **ret);
 int opendfs_readdir(struct opendfs_dir *dir, struct opendfs_entry *ret); /* 1: an entry, 0: end */
 void opendfs_closedir(struct opendfs_dir *dir);
 
-/* --- files ------------------------------------------------------------------------------------------------ */
+/* --- files
+ * ------------------------------------------------------------------------------------------------
+ */
 
 #define OPENDFS_READ 1
 #define OPENDFS_WRITE 2
 #define OPENDFS_CREATE 4
-#define OPENDFS_EXCLUSIVE 8  /* with CREATE: -EEXIST when there is one */
+#define OPENDFS_EXCLUSIVE 8 /* with CREATE: -EEXIST when there is one */
 #define OPENDFS_TRUNCATE 16
 #define OPENDFS_NOFOLLOW 32
 #define OPENDFS_SYNC 64 /* close and every write return only when data is stable on all copies */
 
-int opendfs_open(struct opendfs *fs, const char *path, unsigned flags, uint32_t mode, struct opendfs_file **ret);
-/* Reads up to `len` bytes; short only at the end of the file. Checked against the checksums made by the writer. */
+int opendfs_open(struct opendfs *fs, const char *path, unsigned flags, uint32_t mode,
+                 struct opendfs_file **ret);
+/* Reads up to `len` bytes; short only at the end of the file. Checked against the checksums made by
+ * the writer. */
 int64_t opendfs_pread(struct opendfs_file *file, void *buffer, size_t len, uint64_t offset);
-/* Takes all of it or fails. Data is gathered and sent in the background; errors may show at fsync or close. */
+/* Takes all of it or fails. Data is gathered and sent in the background; errors may show at fsync
+ * or close. */
 int64_t opendfs_pwrite(struct opendfs_file *file, const void *buffer, size_t len, uint64_t offset);
 int opendfs_fsync(struct opendfs_file *file);
 int opendfs_ftruncate(struct opendfs_file *file, uint64_t size_bytes);
 int opendfs_fstat(struct opendfs_file *file, struct opendfs_stat *ret);
-/* Sends what is left (OPENDFS_SYNC: and makes it stable), publishes size and times, frees the handle in any case. */
+/* Sends what is left (OPENDFS_SYNC: and makes it stable), publishes size and times, frees the
+ * handle in any case. */
 int opendfs_close(struct opendfs_file *file);
 
-/* --- cluster ---------------------------------------------------------------------------------------------- */
+/* --- cluster
+ * ---------------------------------------------------------------------------------------------- */
 
 struct opendfs_space {
     uint64_t total_bytes, free_bytes; /* for file data, after copies */
