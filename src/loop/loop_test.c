@@ -147,3 +147,350 @@ TEST(task_that_defers_itself_leaves_the_round)
     CHECK_EQ(timer.fired, 1);
     loop_undefer(l, &k.task);
 }
+
+TEST_TORTURE(loop_survives_lack_of_memory)
+{
+    CLEANUP(loop_freep) struct loop *l = NULL;
+    TRY(loop_new(&(struct loop_options){.name = "test"}, &l, NULL));
+    struct ticker k[200];
+    for (unsigned i = 0; i < ARRAY_COUNT(k); i++) {
+        k[i] = (struct ticker){.loop = l, .timer.fire = ticker_fire};
+        loop_timer_at(l, &k[i].timer, i % 7);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        loop_run_once(l, 0);
+    }
+    for (unsigned i = 0; i < ARRAY_COUNT(k); i++) {
+        CHECK_EQ(k[i].fired, 1);
+    }
+}
+
+/* One wait is enough: the loop is not woken before its timer, nor sleeps past it. */
+TEST(idle_loop_wakes_once)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    struct ticker k = {.loop = l, .timer.fire = ticker_fire};
+    loop_timer_in(l, &k.timer, 2 * MS);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(k.fired, 1);
+    uint64_t start = loop_now_ns(l);
+    loop_run_once(l, 1 * MS);
+    CHECK_TRUE(loop_now_ns(l) - start >= 1 * MS);
+    CHECK_TRUE(loop_tick_ns(l) >= start && loop_tick_ns(l) <= loop_now_ns(l));
+}
+
+/* --- descriptors --- */
+
+struct socket_watch {
+    struct loop_fd watch;
+    struct loop *loop;
+    struct socket_watch *rival, *heir;
+    unsigned calls, events;
+    bool stop;
+};
+
+/* The first of two rivals removes the other and gives its number to the heir. */
+static void socket_ready(struct loop_fd *w, unsigned events)
+{
+    struct socket_watch *k = container_of(w, struct socket_watch, watch);
+    k->calls++;
+    k->events |= events;
+    if (k->stop) {
+        loop_stop(k->loop, 0);
+    }
+    struct socket_watch *rival = k->rival;
+    if (rival != NULL && rival->watch.generation != 0) {
+        int number = rival->watch.fd, spare = k->heir->watch.fd;
+        loop_fd_remove(k->loop, &rival->watch);
+        close(number);
+        CHECK_EQ(fcntl(spare, F_DUPFD, number), number);
+        close(spare);
+        k->heir->watch.fd = number;
+        CHECK_OK(loop_fd_add(k->loop, &k->heir->watch));
+        CHECK_EQ(k->heir->watch.slot, rival->watch.slot);
+    }
+}
+
+static void make_pair(int pair[2])
+{
+    CHECK_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
+}
+
+static void watch_init(struct socket_watch *k, struct loop *l, int fd)
+{
+    *k = (struct socket_watch){.loop = l, .watch = {.fd = fd, .ready = socket_ready}};
+}
+
+TEST(fd_edges_and_hangup)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    int pair[2];
+    make_pair(pair);
+    struct socket_watch k;
+    watch_init(&k, l, pair[0]);
+    CHECK_OK(loop_fd_add(l, &k.watch));
+    CHECK_EQ(k.calls, 0);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(k.events, LOOP_WRITABLE);
+    loop_run_once(l, 0);
+    CHECK_EQ(k.calls, 1); /* an edge, not a level */
+    CHECK_EQ(write(pair[1], "x", 1), 1);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_TRUE((k.events & LOOP_READABLE) != 0);
+    CHECK_TRUE((k.events & LOOP_HANGUP) == 0);
+    close(pair[1]);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_TRUE((k.events & LOOP_HANGUP) != 0);
+    loop_fd_remove(l, &k.watch);
+    loop_fd_remove(l, &k.watch); /* fine when not added */
+    close(pair[0]);
+}
+
+TEST(fd_removed_by_an_earlier_callback_and_number_reused)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    int pipe_a[2], pipe_b[2], pipe_c[2];
+    CHECK_OK(pipe2(pipe_a, O_NONBLOCK | O_CLOEXEC));
+    CHECK_OK(pipe2(pipe_b, O_NONBLOCK | O_CLOEXEC));
+    CHECK_OK(pipe2(pipe_c, O_NONBLOCK | O_CLOEXEC));
+    struct socket_watch a, b, c;
+    watch_init(&a, l, pipe_a[0]);
+    watch_init(&b, l, pipe_b[0]);
+    watch_init(&c, l, pipe_c[0]);
+    a.rival = &b;
+    b.rival = &a;
+    a.heir = b.heir = &c;
+    CHECK_OK(loop_fd_add(l, &a.watch));
+    CHECK_OK(loop_fd_add(l, &b.watch));
+    CHECK_EQ(write(pipe_a[1], "x", 1), 1);
+    CHECK_EQ(write(pipe_b[1], "x", 1), 1);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(a.calls + b.calls, 1);
+    CHECK_EQ(c.calls, 0); /* the event was for the number's former owner */
+    CHECK_EQ(write(pipe_c[1], "x", 1), 1);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(c.calls, 1);
+    struct socket_watch *left = a.calls == 1 ? &a : &b;
+    loop_fd_remove(l, &left->watch);
+    loop_fd_remove(l, &c.watch);
+    close(left->watch.fd);
+    close(c.watch.fd);
+    close(pipe_a[1]);
+    close(pipe_b[1]);
+    close(pipe_c[1]);
+}
+
+TEST(fd_event_survives_a_stop_before_it)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    int pair[2];
+    make_pair(pair);
+    struct socket_watch a, b;
+    watch_init(&a, l, pair[0]);
+    watch_init(&b, l, pair[1]);
+    a.stop = b.stop = true;
+    CHECK_OK(loop_fd_add(l, &a.watch));
+    CHECK_OK(loop_fd_add(l, &b.watch));
+    (void)loop_run(l);
+    CHECK_EQ(a.calls + b.calls, 1);
+    (void)loop_run(l);
+    CHECK_EQ(a.calls, 1);
+    CHECK_EQ(b.calls, 1);
+    loop_fd_remove(l, &a.watch);
+    loop_fd_remove(l, &b.watch);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+TEST(fd_that_epoll_refuses_is_an_error)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    struct socket_watch k;
+    watch_init(&k, l, -1);
+    CHECK_RC(loop_fd_add(l, &k.watch), EBADF);
+    CHECK_EQ(k.watch.generation, 0);
+}
+
+/* --- mailbox --- */
+
+#define SENDERS 4u
+#define LETTERS 20000u
+
+struct letter {
+    struct loop_message message;
+    unsigned sender, number;
+    struct post_office *office;
+};
+
+struct post_office {
+    struct loop *loop;
+    unsigned next[SENDERS], total, disorder;
+    _Atomic unsigned refused;
+    struct letter *letter[SENDERS];
+};
+
+static void letter_arrived(struct loop_message *m)
+{
+    struct letter *k = container_of(m, struct letter, message);
+    struct post_office *o = k->office;
+    o->disorder += k->number == o->next[k->sender] ? 0u : 1u;
+    o->next[k->sender] = k->number + 1;
+    o->total++;
+    if (o->total == SENDERS * LETTERS) {
+        loop_stop(o->loop, 0);
+    }
+}
+
+static void *send_letters(void *arg)
+{
+    struct letter *k = arg;
+    for (unsigned i = 0; i < LETTERS; i++) {
+        while (loop_post(k->office->loop, &k[i].message) < 0) {
+            atomic_fetch_add(&k->office->refused, 1);
+            (void)sched_yield();
+        }
+        if (i % 64 == 0) {
+            (void)sched_yield(); /* so that the loop goes to sleep now and then */
+        }
+    }
+    return NULL;
+}
+
+TEST(post_from_many_threads_in_order)
+{
+    static struct letter letter[SENDERS][LETTERS];
+    CLEANUP(loop_freep) struct loop *l = open_loop(16);
+    static struct post_office office;
+    office.loop = l;
+    pthread_t thread[SENDERS];
+    for (unsigned i = 0; i < SENDERS; i++) {
+        for (unsigned n = 0; n < LETTERS; n++) {
+            letter[i][n] = (struct letter){
+                .message.run = letter_arrived, .sender = i, .number = n, .office = &office};
+        }
+    }
+    for (unsigned i = 0; i < SENDERS; i++) {
+        CHECK_OK(pthread_create(&thread[i], NULL, send_letters, letter[i]));
+    }
+    CHECK_EQ(loop_run(l), 0);
+    for (unsigned i = 0; i < SENDERS; i++) {
+        CHECK_OK(pthread_join(thread[i], NULL));
+    }
+    CHECK_EQ(office.total, SENDERS * LETTERS);
+    CHECK_EQ(office.disorder, 0);
+}
+
+TEST(mailbox_refuses_when_full_and_completions_never)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(2);
+    static struct post_office office;
+    office = (struct post_office){.loop = l};
+    struct letter k[6];
+    for (unsigned i = 0; i < 6; i++) {
+        k[i] = (struct letter){
+            .message.run = letter_arrived, .sender = i < 3 ? 0 : 1, .office = &office};
+        k[i].number = i < 3 ? i : i - 3;
+    }
+    CHECK_OK(loop_post(l, &k[0].message));
+    CHECK_OK(loop_post(l, &k[1].message));
+    CHECK_ERR(loop_post(l, &k[2].message), ERR_busy);
+    for (unsigned i = 3; i < 6; i++) {
+        loop_complete(l, &k[i].message);
+    }
+    CHECK_EQ(office.total, 0);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(office.total, 5);
+    CHECK_EQ(office.disorder, 0);
+    CHECK_OK(loop_post(l, &k[2].message));
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(office.total, 6);
+}
+
+/* --- a foreign event loop --- */
+
+static bool readable(int fd, int wait_ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, wait_ms) == 1;
+}
+
+static void *post_one(void *arg)
+{
+    struct letter *k = arg;
+    return loop_post(k->office->loop, &k->message) == 0 ? arg : NULL;
+}
+
+TEST(poll_fd_shows_all_kinds_of_work)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    int fd = loop_poll_fd(l);
+    CHECK_TRUE(fd >= 0);
+    loop_run_once(l, 0);
+    CHECK_TRUE(!readable(fd, 0));
+    struct ticker k = {.loop = l, .task.run = ticker_task, .timer.fire = ticker_fire};
+    loop_defer(l, &k.task);
+    CHECK_TRUE(readable(fd, 0));
+    loop_run_once(l, 0);
+    CHECK_EQ(k.fired, 1);
+    CHECK_TRUE(!readable(fd, 0));
+    loop_timer_in(l, &k.timer, 2 * MS);
+    CHECK_TRUE(readable(fd, 20000));
+    loop_run_once(l, 0);
+    CHECK_EQ(k.fired, 2);
+    CHECK_TRUE(!readable(fd, 0));
+    static struct post_office office;
+    office = (struct post_office){.loop = l};
+    struct letter letter = {.message.run = letter_arrived, .office = &office};
+    pthread_t thread;
+    CHECK_OK(pthread_create(&thread, NULL, post_one, &letter));
+    CHECK_TRUE(readable(fd, 20000));
+    void *posted = NULL;
+    CHECK_OK(pthread_join(thread, &posted));
+    CHECK_TRUE(posted != NULL);
+    loop_run_once(l, 0);
+    CHECK_EQ(office.total, 1);
+    k.limit = k.fired + 2; /* defers itself once more: work is left after the round */
+    loop_defer(l, &k.task);
+    loop_run_once(l, 0);
+    CHECK_TRUE(readable(fd, 0));
+    loop_run_once(l, 0);
+    CHECK_EQ(k.fired, k.limit);
+}
+
+/* --- the outside world --- */
+
+TEST(random_bytes_and_boot_id)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    uint8_t a[512] = {0}, b[512] = {0}, boot_a[16], boot_b[16];
+    loop_random_bytes(l, a, sizeof a);
+    loop_random_bytes(l, b, sizeof b);
+    CHECK_TRUE(memcmp(a, b, sizeof a) != 0);
+    for (unsigned i = 0; i < 200; i++) { /* through many refills */
+        CHECK_TRUE(loop_random(l) != loop_random(l));
+    }
+    loop_boot_id(l, boot_a);
+    loop_boot_id(l, boot_b);
+    CHECK_BYTES(boot_a, boot_b, 16);
+    CHECK_TRUE(loop_wall_ns(l) > 1700000000ull * 1000 * MS);
+    CHECK_EQ(loop_process_id(l), getpid());
+    CHECK_TRUE(loop_process_cpu_ns(l) > 0);
+    CHECK_TEXT(loop_name(l), "test");
+    CHECK_TRUE(!loop_is_simulated(l));
+}
+
+static void *ask_owner(void *arg)
+{
+    return loop_is_mine(arg) ? arg : NULL;
+}
+
+TEST(loop_belongs_to_one_thread)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    pthread_t thread;
+    void *mine = l;
+    CHECK_TRUE(loop_is_mine(l));
+    CHECK_OK(pthread_create(&thread, NULL, ask_owner, l));
+    CHECK_OK(pthread_join(thread, &mine));
+    CHECK_TRUE(mine == NULL);
+}
