@@ -233,6 +233,7 @@ static void view_close_files(struct sim_view *v)
 static struct sim_view *view_destroy(struct sim_view *v)
 {
     view_close_files(v);
+    loop_undefer(v->base.loop, &v->report);
     list_remove(&v->death.node);
     list_remove(&v->node);
     mem_free(v);
@@ -245,7 +246,6 @@ static struct disk *view_free(struct disk *d)
     struct sim_view *v = view_of(d);
     CHECK(v->in_flight == 0);
     struct mem_domain *caller = mem_domain_enter(NULL);
-    loop_undefer(d->loop, &v->report);
     view_destroy(v);
     mem_domain_enter(caller);
     return NULL;

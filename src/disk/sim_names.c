@@ -12,8 +12,9 @@
 
 #include <string.h>
 
-#define NAME_CHANGES_MAX 4096u /* more: the oldest becomes durable, as a kernel would do in time \
-                                */
+#define NAME_CHANGES_MAX                                                    \
+    4096u /* more: the oldest becomes durable, as a kernel would do in time \
+           */
 
 /* ---- Nodes ---- */
 
