@@ -7,8 +7,9 @@
  * at its first timer. A turn may stand in the heap earlier than needed, when a timer was cancelled
  * or moved back; that is put right when it comes to the top, before the clock moves.
  *
- * Invariant: an event is in at most one of heap (node.index), array (place) and neither but held
- * (place is SIM_HELD); `active` counts them, and both containers have room for all.
+ * Events of a paused process are held when their turn comes, and go back into the heap when it goes
+ * on. Invariant: an event is in at most one of heap (node.index), array (place) and neither but
+ * held (place is SIM_HELD); `active` counts them, and both containers have room for all.
  */
 #include "loop/sim.h"
 
@@ -122,11 +123,23 @@ static void schedule(struct loop_sim *s, struct loop_sim_event *ev, uint64_t at_
     CHECK(rc == 0);
 }
 
-static void make_ready(struct loop_sim *s, struct loop_sim_event *ev)
+static bool is_paused(const struct loop_sim_event *ev)
 {
     const struct sim_process *p = loop_sim_process_of(ev->on);
-    if (p != NULL && p->paused && p->state == SIM_ALIVE) {
-        ev->place = SIM_HELD;
+    return p != NULL && p->paused && p->state == SIM_ALIVE;
+}
+
+/* Its time stays in node.key. */
+static void hold(struct loop_sim *s, struct loop_sim_event *ev)
+{
+    detach(s, ev);
+    ev->place = SIM_HELD;
+}
+
+static void make_ready(struct loop_sim *s, struct loop_sim_event *ev)
+{
+    if (is_paused(ev)) {
+        hold(s, ev);
         return;
     }
     CHECK(s->ready_count < s->ready_capacity);
@@ -198,14 +211,12 @@ void loop_sim_hold(struct sim_process *p)
     LIST_FOR_EACH(node, &p->events)
     {
         struct loop_sim_event *ev = LIST_ENTRY(node, struct loop_sim_event, siblings);
-        if (ev->place != 0 && ev->place != SIM_HELD) {
-            detach(s, ev);
-            ev->place = SIM_HELD;
+        if (ev->place != 0) {
+            hold(s, ev);
         }
     }
-    if (p->turn.place != 0 && p->turn.place != SIM_HELD) {
-        detach(s, &p->turn);
-        p->turn.place = SIM_HELD;
+    if (p->turn.place != 0) {
+        hold(s, &p->turn);
     }
 }
 
@@ -216,12 +227,11 @@ void loop_sim_release(struct sim_process *p)
     {
         struct loop_sim_event *ev = LIST_ENTRY(node, struct loop_sim_event, siblings);
         if (ev->place == SIM_HELD) {
-            make_ready(s, ev);
+            ev->place = 0;
+            schedule(s, ev, base_max(ev->node.key, s->now_ns));
         }
     }
-    if (p->turn.place == SIM_HELD) {
-        make_ready(s, &p->turn);
-    }
+    loop_sim_cancel(s, &p->turn);
     loop_sim_settle(p);
 }
 
@@ -242,28 +252,38 @@ static void collect_due(struct loop_sim *s)
     }
 }
 
+/* Whether the event on top of the heap stays there. A turn whose timer was cancelled or moved back
+ * does not, nor what is for a paused process, for which time need not pass. */
+static bool is_next(struct loop_sim *s, struct loop_sim_event *ev)
+{
+    if (is_paused(ev)) {
+        hold(s, ev);
+        return false;
+    }
+    if (ev->run != NULL) {
+        return true;
+    }
+    struct sim_process *p = loop_sim_process_of(ev->on);
+    uint64_t timer = loop_next_timer_ns(&p->base);
+    if (timer != UINT64_MAX && loop_sim_world_ns(p->machine, s->now_ns, timer) <= ev->node.key) {
+        return true;
+    }
+    loop_sim_cancel(s, ev);
+    loop_sim_settle(p);
+    return false;
+}
+
 uint64_t loop_sim_next_ns(struct loop_sim *s)
 {
     collect_due(s);
     if (s->ready_count > 0) {
         return s->now_ns;
     }
-    for (struct heap_node *first = heap_first(&s->schedule); first != NULL;
-         first = heap_first(&s->schedule)) {
-        struct loop_sim_event *ev = container_of(first, struct loop_sim_event, node);
-        if (ev->run != NULL) {
-            return first->key;
-        }
-        struct sim_process *p = loop_sim_process_of(ev->on);
-        uint64_t timer = loop_next_timer_ns(&p->base);
-        if (timer != UINT64_MAX && loop_sim_world_ns(p->machine, s->now_ns, timer) <= first->key) {
-            return first->key;
-        }
-        detach(s, ev); /* its timer was cancelled or moved back */
-        s->active--;
-        loop_sim_settle(p);
+    struct heap_node *first = heap_first(&s->schedule);
+    while (first != NULL && !is_next(s, container_of(first, struct loop_sim_event, node))) {
+        first = heap_first(&s->schedule);
     }
-    return UINT64_MAX;
+    return first == NULL ? UINT64_MAX : first->key;
 }
 
 void loop_sim_advance(struct loop_sim *s, uint64_t to_ns)
