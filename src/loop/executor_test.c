@@ -237,3 +237,39 @@ TEST(loop_thread_answers_messages)
     loop_free(away);
     loop_free(home);
 }
+
+/* Each message finds the other loop asleep, or on its way there: a lost wake-up would hang. */
+struct ball {
+    struct loop_message message;
+    struct loop *side[2];
+    unsigned hits;
+};
+
+static void hit(struct loop_message *m)
+{
+    struct ball *b = container_of(m, struct ball, message);
+    b->hits++;
+    if (b->hits == 20000) {
+        loop_stop(b->side[0], 0);
+        return;
+    }
+    int rc = loop_post(b->side[b->hits % 2], m);
+    CHECK(rc == 0);
+}
+
+TEST(loop_threads_lose_no_wakeup)
+{
+    struct ball ball = {.message.run = hit};
+    struct loop_options opt = {.name = "side", .mailbox_limit = 1};
+    CHECK_OK(loop_new(&opt, &ball.side[0], NULL));
+    CHECK_OK(loop_new(&opt, &ball.side[1], NULL));
+    struct loop_thread *t = NULL;
+    CHECK_OK(loop_thread_start(ball.side[1], &t));
+    CHECK_OK(loop_post(ball.side[0], &ball.message));
+    CHECK_EQ(loop_run(ball.side[0]), 0);
+    CHECK_EQ(ball.hits, 20000);
+    t = loop_thread_stop(t);
+    CHECK_TRUE(t == NULL);
+    loop_free(ball.side[1]);
+    loop_free(ball.side[0]);
+}

@@ -22,14 +22,15 @@ struct loop_options {
     const char *name;     /* for logs and assertions; lent */
     size_t mailbox_limit; /* messages; 0: 65,536 */
 };
-NODISCARD int loop_new(const struct loop_options *opt, struct loop **ret,
-                       struct err *e); /* epoll */
+/* epoll. The calling thread becomes the owner; SIGPIPE is blocked for owners. */
+NODISCARD int loop_new(const struct loop_options *opt, struct loop **ret, struct err *e);
 struct loop *
 loop_free(struct loop *l); /* nothing may be registered any more, except cancelled things */
 DEFINE_FREEP(loop)
 const char *loop_name(const struct loop *l);
 
-/* Runs until loop_stop(); returns its code. The calling thread becomes the owner. */
+/* Runs until loop_stop(); returns its code. The calling thread becomes the owner. In simulation it
+ * steps the world, and must not be called from a callback. */
 int loop_run(struct loop *l);
 void loop_stop(struct loop *l, int code); /* owner only; ends after the current callback */
 /* For foreign event loops and tests: handles what is ready, waiting at most `wait_ns` (0: not at
@@ -110,8 +111,9 @@ NODISCARD int loop_fd_add(struct loop *l,
                           struct loop_fd *w);           /* both directions, once; -ENOMEM, -errno */
 void loop_fd_remove(struct loop *l, struct loop_fd *w); /* before close(); fine when not added */
 
-/* Signals: blocked for the whole process by the first watch; delivered as ordinary callbacks. In
- * simulation sent by loop_sim_signal(). */
+/* Signals: blocked by the first watch, for this thread and those that it starts later (so add
+ * watches before starting threads), and for good; delivered as ordinary callbacks. In simulation
+ * sent by loop_sim_signal(). */
 struct loop_signal {
     void (*caught)(struct loop_signal *s, int signo);
     int signo;
@@ -124,7 +126,8 @@ void loop_signal_remove(struct loop *l, struct loop_signal *s);
  * Child processes. The child runs `argv` (argv[0] is the executable's path; the same executable
  * when it is NULL); in simulation argv[1] names a program registered with loop_sim_program().
  * Descriptors arrive as 3, 4, ... and their count is in the environment variable OPENDFS_FDS. The
- * child gets SIGTERM when its parent dies.
+ * child gets SIGTERM when its parent dies (the thread that started it, says the kernel: use a loop
+ * that lives as long as the process). Waits for the exec, not for the child. -errno of what failed.
  */
 struct loop_child {
     void (*exited)(struct loop_child *c, int status); /* >= 0: exit code; -n: killed by signal n */

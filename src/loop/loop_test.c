@@ -12,10 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MS 1000000u
+#define MS 1000000ull
 
 /* Whatever a test waits for must come long before this. */
-#define PATIENCE_NS (20000ull * MS)
+#define PATIENCE_NS (20000 * MS)
 
 static struct loop *open_loop(size_t mailbox_limit)
 {
@@ -378,6 +378,28 @@ TEST(post_from_many_threads_in_order)
     }
     CHECK_EQ(office.total, SENDERS * LETTERS);
     CHECK_EQ(office.disorder, 0);
+}
+
+static void letter_again(struct loop_message *m)
+{
+    struct letter *k = container_of(m, struct letter, message);
+    k->number++;
+    CHECK_OK(loop_post(k->office->loop, m));
+}
+
+TEST(message_that_posts_itself_leaves_the_round)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    static struct post_office office;
+    office = (struct post_office){.loop = l};
+    struct letter k = {.message.run = letter_again, .office = &office};
+    struct ticker timer = {.loop = l, .timer.fire = ticker_fire};
+    CHECK_OK(loop_post(l, &k.message));
+    loop_run_once(l, 0);
+    CHECK_TRUE(k.number > 0);
+    loop_timer_at(l, &timer.timer, 0);
+    loop_run_once(l, 0);
+    CHECK_EQ(timer.fired, 1);
 }
 
 TEST(mailbox_refuses_when_full_and_completions_never)

@@ -7,6 +7,11 @@
  * clock when none is. Killing a process drops everything addressed to it and frees its memory
  * domain without running any destructor, as kill -9 does. The whole run is determined by the seed:
  * nothing here or above may look at addresses, real time or iteration orders that depend on them.
+ *
+ * Two times: that of the world (loop_sim_now_ns, loop_sim_at, limits), from 0; and that of a
+ * machine, which its loops show (loop_now_ns, timers): uptime, with drift. They have nothing in
+ * common but their pace. A pointer to a dead process's loop stays valid for the functions here
+ * until the world is freed; they have no effect then.
  */
 #pragma once
 
@@ -30,12 +35,15 @@ void loop_sim_mix(struct loop_sim *s, uint64_t v); /* adds to the digest */
  * loop_sim_reboot(). */
 NODISCARD int loop_sim_process(struct loop_sim *s, const char *name, unsigned machine,
                                struct loop **ret);
-void loop_sim_kill(struct loop *l); /* at once; l is gone */
+/* At once, from outside callbacks of processes; else when the outermost of them has returned (until
+ * then it only gets nothing any more). Hooks run, then `dropped`, then its memory is freed. */
+void loop_sim_kill(struct loop *l);
 void loop_sim_reboot(struct loop_sim *s,
                      unsigned machine); /* new boot id; the caller kills its processes first */
 void loop_sim_pause(struct loop *l, bool paused); /* SIGSTOP, SIGCONT */
-void loop_sim_signal(struct loop *l, int signo);
-bool loop_sim_exited(const struct loop *l, int *ret_code); /* after loop_stop */
+void loop_sim_signal(struct loop *l, int signo);  /* unwatched: what a kernel does by default */
+/* It is dead. The code is that of loop_stop() modulo 256, or -n after signal n (killed: -9). */
+bool loop_sim_exited(const struct loop *l, int *ret_code); /* ret_code may be NULL */
 /* Clock of one machine: offset to add to its loops' times (jumps), and drift in parts per million.
  */
 void loop_sim_clock(struct loop_sim *s, unsigned machine, int64_t wall_jump_ns, int32_t drift_ppm);
@@ -69,11 +77,12 @@ void loop_sim_cancel(struct loop_sim *s, struct loop_sim_event *ev);
 
 /* One event. false: nothing is left to happen. */
 bool loop_sim_step(struct loop_sim *s);
-/* Steps until `done(ctx)` or the virtual time limit. true: done. */
+/* Steps until `done(ctx)`, or until the world's clock shows `limit_ns`. true: done. */
 bool loop_sim_run(struct loop_sim *s, bool (*done)(void *ctx), void *ctx, uint64_t limit_ns);
 
-/* Programs for loop_spawn(): argv[1] selects; `start` runs inside the new process, lent arguments.
- */
+/* Programs for loop_spawn(): argv[1] selects; `start` runs inside the new process, a moment after
+ * the call, with lent arguments; `fds` are the numbers that the parent gave. A result other than 0
+ * ends the process: an error with exit code 1, else with that code. */
 struct loop_sim_program {
     const char *name;
     int (*start)(struct loop_sim_program *p, struct loop *l, const struct loop_spawn_options *opt);

@@ -383,6 +383,7 @@ void loop_sim_doom(struct sim_process *p, int status)
         return;
     }
     p->state = SIM_DOOMED;
+    p->base.stopping = true; /* also for who waits in loop_run() */
     p->status = status;
     loop_sim_cancel(p->sim, &p->turn);
     list_push_back(&p->sim->doomed, &p->doomed);

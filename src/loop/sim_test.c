@@ -88,9 +88,9 @@ struct happening {
     struct loop_message message;
     struct loop_timer timer;
     struct history *history;
-    int id;
     struct loop *kill;
     struct loop_sim_event *cancel;
+    int id;
     unsigned dropped;
 };
 
@@ -335,6 +335,32 @@ TEST(sim_process_exits_by_stopping_its_loop)
     loop_sim_enter(w.loop, stop_with_5, w.loop);
     CHECK_TRUE(loop_sim_exited(w.loop, &code));
     CHECK_EQ(code, 5);
+    loop_sim_free(w.sim);
+}
+
+static void timer_stops(struct loop_timer *t)
+{
+    struct actor *a = container_of(t, struct actor, timer);
+    loop_stop(a->loop, 9);
+}
+
+/* For callers that know loops only, not worlds. */
+TEST(sim_loop_run_steps_the_world)
+{
+    struct world w = world_open();
+    struct history h = {.count = 0};
+    struct happening k = happening(&h, 1, NULL);
+    struct actor a = {.loop = w.loop, .timer.fire = timer_stops};
+    loop_sim_at(w.sim, &k.event, 50);
+    loop_run_once(w.loop, 20);
+    CHECK_EQ(loop_sim_now_ns(w.sim), 20);
+    CHECK_EQ(h.count, 0);
+    loop_run_once(w.loop, 40);
+    CHECK_EQ(loop_sim_now_ns(w.sim), 50);
+    CHECK_EQ(h.count, 1);
+    loop_timer_in(w.loop, &a.timer, 100);
+    CHECK_EQ(loop_run(w.loop), 9);
+    CHECK_TRUE(loop_sim_exited(w.loop, NULL));
     loop_sim_free(w.sim);
 }
 

@@ -25,7 +25,7 @@ int loop_system_init(struct loop_system *s, const struct loop_ops *ops,
     list_init(&s->children);
     int rc = loop_common_init(&s->base, ops, opt);
     s->base.tick_ns = loop_system_now_ns(&s->base);
-    atomic_store(&s->base.owner, (uintptr_t)pthread_self());
+    loop_own(&s->base);
     return rc;
 }
 
