@@ -249,7 +249,7 @@ static void hit(struct loop_message *m)
 {
     struct ball *b = container_of(m, struct ball, message);
     b->hits++;
-    if (b->hits == 20000) {
+    if (b->hits == 20001) {
         loop_stop(b->side[0], 0);
         return;
     }
@@ -267,7 +267,7 @@ TEST(loop_threads_lose_no_wakeup)
     CHECK_OK(loop_thread_start(ball.side[1], &t));
     CHECK_OK(loop_post(ball.side[0], &ball.message));
     CHECK_EQ(loop_run(ball.side[0]), 0);
-    CHECK_EQ(ball.hits, 20000);
+    CHECK_EQ(ball.hits, 20001);
     t = loop_thread_stop(t);
     CHECK_TRUE(t == NULL);
     loop_free(ball.side[1]);
