@@ -59,6 +59,7 @@ enum chunk_kind {
 /* The record of a chunk as it is in memory. */
 struct chunk_info {
     struct chunk_key key;
+    uint32_t chain;                  /* it belongs to this one; kept in the record */
     struct chunk_identity committed; /* none: only a pending update exists */
     uint32_t length, digest;         /* of the committed content */
     uint32_t tgen;

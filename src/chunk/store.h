@@ -112,6 +112,7 @@ bool chunk_store_dead(const struct chunk_store *s, uint64_t data_id);
 struct chunk_update {
     void (*done)(struct chunk_update *u, int rc);
     struct chunk_key key;
+    uint32_t chain;             /* goes into the record: a target has chunks of many chains */
     struct chunk_identity base; /* of the committed content, none: no record; not for `install` */
     struct chunk_identity identity;
     enum chunk_kind kind;
