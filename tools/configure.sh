@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 dir=$1
 shift
 mark=$dir/.configured
-now=$(ls src/*/*.[ch] prog/* test/*/*.c test/*/meson.build meson.build src/meson.build tools/layers.txt 2>/dev/null | sha256sum)
+now=$(find src prog test tools/layers.txt meson.build \( -name '*.[ch]' -o -name meson.build -o -name layers.txt \) | LC_ALL=C sort | sha256sum)
 if [ ! -f "$dir/build.ninja" ]; then
     rm -rf "$dir"
     meson setup "$dir" "$@" >/dev/null || {
