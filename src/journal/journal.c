@@ -18,6 +18,7 @@
 #define RECORD_BYTES_DEFAULT ((1u << 20) + 4096u)
 #define QUEUE_BYTES_DEFAULT (16u << 20)
 #define QUEUE_RECORDS_DEFAULT 4096u
+#define INDEX_MAX (UINT64_MAX / 2) /* appends cannot overflow from there */
 #define PIECES_PER_RECORD (JOURNAL_IOV_MAX + 2u)
 #define STAGED_PER_RECORD (JOURNAL_RECORD_BYTES + JOURNAL_SMALL_BYTES + 8u)
 
@@ -78,8 +79,8 @@ void journal_fail(struct journal *j, int rc, const char *fmt, ...)
         (void)snprintf(j->reason + len, sizeof j->reason - (size_t)len, ": %s", err_text(rc));
     }
     loop_timer_cancel(j->env.loop, &j->prepare.retry);
-    finish_all(j, &j->unstable, rc);
-    finish_syncs_above(j, 0, rc);
+    finish_all(j, &j->unstable, -ERR_failed_before);
+    finish_syncs_above(j, 0, -ERR_failed_before);
     journal_fail_queue(j, -ERR_failed_before);
 }
 
@@ -262,13 +263,11 @@ static void write_done(struct disk_req *req, int64_t rc)
     if (rc >= 0 && (uint64_t)rc != j->batch_bytes) {
         rc = -EIO;
     }
-    if (j->failed != 0) {
-        finish_all(j, &j->writing, -ERR_failed_before);
-    } else if (rc < 0) {
-        finish_all(j, &j->writing, (int)rc);
-        journal_fail(j, (int)rc, "write to journal '%s'", j->directory);
-    } else {
+    if (j->failed == 0 && rc >= 0) {
         written(j);
+    } else {
+        finish_all(j, &j->writing, -ERR_failed_before);
+        journal_fail(j, (int)rc, "write to journal '%s'", j->directory);
     }
     journal_wake(j);
 }
@@ -504,7 +503,7 @@ void journal_cut(struct journal *j, struct journal_cut *c)
 {
     c->append = (struct journal_append){
         .done = cut_done, .durability = JOURNAL_STABLE, .kind = JOURNAL_KIND_CUT};
-    int rc = c->index == 0 ? -EINVAL : append_check(j, &c->append);
+    int rc = c->index == 0 || c->index > INDEX_MAX ? -EINVAL : append_check(j, &c->append);
     if (rc == 0) {
         c->append.index = c->index;
         j->next_index = c->index;

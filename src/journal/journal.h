@@ -6,10 +6,10 @@
  * under way. Segments are created, allocated and made durable before they are needed. Layout and
  * the rule that tells a torn tail from lost data: doc/format/journal.md.
  *
- * A failed write or sync makes the journal read-only for good: all that is queued and all that
- * comes later gets -ERR_failed_before (what was in the failed operation: its error), `failed` is
- * called once. Nothing is retried: after a failed fdatasync nobody knows what the disk holds. The
- * way on is to free it and to open it again.
+ * A failed write or sync makes the journal read-only for good: all that is queued or not yet stable
+ * and all that comes later gets -ERR_failed_before, `failed` is called once with the error itself.
+ * Nothing is retried: after a failed fdatasync nobody knows what the disk holds. The way on is to
+ * stop it, to free it and to open it again.
  *
  * Thread: the loop of env. Request objects are caller-owned; `done` is called exactly once, on that
  * loop, never from inside the call that submitted it; it may submit more. Only journal_open() and
@@ -47,7 +47,7 @@ struct journal_user_ops {
     /* During journal_open(): a journal_cut() was here: records from `index` on are void, and the
      * next one will have `index` (which may also be above the last: then all before are void). */
     int (*cut)(struct journal_user *u, uint64_t index);
-    /* Once, when the journal became read-only; the requests concerned hear of it as well. */
+    /* Once, when the journal became read-only, after the requests concerned have heard of it. */
     void (*failed)(struct journal_user *u, int rc, const char *reason);
 };
 

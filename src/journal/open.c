@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define REWRITE_BYTES (256u << 10)
+
 struct open_source {
     struct journal_source base;
     struct journal *journal;
@@ -224,6 +226,64 @@ static int segment_remove(struct journal *j, struct journal_segment *s)
     return rc;
 }
 
+/* Where the first batch begins that no batch says to be stable. */
+static int unproven_find(struct open_state *o, struct journal_segment *s, uint64_t *ret)
+{
+    struct open_source source = {.base.read = source_read, .journal = o->journal, .file = s->file};
+    struct journal_scan scan;
+    struct journal_chain chain = {0};
+    struct journal_batch b = {0};
+    const uint8_t *body = NULL;
+    int rc = journal_scan_begin(&scan, &source.base);
+    uint64_t offset = scan.offset;
+    while (rc >= 0 && offset < s->used_bytes) {
+        rc = journal_scan_next(&scan, &chain, &b, &body);
+        if (rc == 0) {
+            rc = -EIO; /* it was there a moment ago */
+        }
+        if (rc < 0 || b.sequence > o->chain.claimed) {
+            break;
+        }
+        offset = scan.offset;
+    }
+    journal_scan_end(&scan);
+    *ret = offset;
+    return rc < 0 ? rc : 0;
+}
+
+/* After a failed sync the page cache may hold bytes as clean that the disk does not have; a later
+ * sync would say nothing. Writing them again makes them dirty. */
+static int unproven_rewrite(struct open_state *o, struct journal_segment *s)
+{
+    uint64_t offset = 0;
+    int rc = unproven_find(o, s, &offset);
+    CLEANUP(mem_freep) uint8_t *bytes = rc < 0 ? NULL : mem_alloc(REWRITE_BYTES);
+    if (bytes == NULL) {
+        return rc < 0 ? rc : -ENOMEM;
+    }
+    while (rc == 0 && offset < s->used_bytes) {
+        size_t len = (size_t)base_min(REWRITE_BYTES, s->used_bytes - offset);
+        struct disk_req req = {
+            .op = DISK_READ, .file = s->file, .offset = offset, .buf = bytes, .len = len};
+        int64_t got = disk_now(o->journal->env.disk, &req);
+        if (got != (int64_t)len) {
+            return got < 0 ? (int)got : -EIO;
+        }
+        req.op = DISK_WRITE;
+        rc = open_now(o->journal, &req);
+        offset += len;
+    }
+    return rc;
+}
+
+static int segment_secure(struct open_state *o, struct journal_segment *s)
+{
+    struct journal *j = o->journal;
+    int rc = s->last_sequence > o->chain.claimed ? unproven_rewrite(o, s) : 0;
+    rc = rc < 0 ? rc : file_now(j, DISK_TRUNCATE, s->file, s->used_bytes);
+    return rc < 0 ? rc : file_now(j, DISK_SYNC_ALL, s->file, 0);
+}
+
 /* Cuts and syncs what stays (a killed process may have left it to the kernel only), removes the
  * rest, the newest first. */
 static int open_clean(struct open_state *o)
@@ -238,8 +298,7 @@ static int open_clean(struct open_state *o)
             rc = segment_remove(j, s);
             continue;
         }
-        rc = file_now(j, DISK_TRUNCATE, s->file, s->used_bytes);
-        rc = rc < 0 ? rc : file_now(j, DISK_SYNC_ALL, s->file, 0);
+        rc = segment_secure(o, s);
         (void)file_now(j, DISK_CLOSE, s->file, 0);
         s->file = NULL;
     }
