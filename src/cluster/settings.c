@@ -1,0 +1,407 @@
+/* cluster/settings.c -- the key table, and the arrays made from it. */
+#include "cluster/settings.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const engines[] = {"file", "ram", NULL};
+static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+
+static const struct config_key keys[] = {
+    {.section = "cluster",
+     .name = "id",
+     .type = CONFIG_TEXT,
+     .min = 36,
+     .max = 36,
+     .help = "identity of the cluster, made by `opendfs init`"},
+    {.section = "cluster",
+     .name = "name",
+     .type = CONFIG_TEXT,
+     .default_text = "opendfs",
+     .min = 1,
+     .max = 63,
+     .help = "for people"},
+    {.section = "cluster",
+     .name = "copies",
+     .type = CONFIG_U64,
+     .default_text = "2",
+     .min = 1,
+     .max = 5,
+     .help = "copies of each chunk in the default storage class, at its creation"},
+    {.section = "cluster",
+     .name = "lease",
+     .type = CONFIG_MS,
+     .default_text = "10s",
+     .min = 500,
+     .max = 600000,
+     .help = "T of the protocols: how long a target or client may be silent before it counts as "
+             "gone"},
+    {.section = "cluster",
+     .name = "insecure",
+     .type = CONFIG_BOOL,
+     .default_text = "no",
+     .help = "serve on addresses other than loopback without TLS"},
+    {.section = "meta",
+     .name = "address",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .min = 3,
+     .max = 127,
+     .help = "host:port that clients and servers use"},
+    {.section = "meta",
+     .name = "directory",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .min = 1,
+     .max = 1023,
+     .help = "where it keeps the metadata"},
+    {.section = "node",
+     .name = "host",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .default_text = "",
+     .max = 63,
+     .help = "failure domain 'host'; default: the node's own name"},
+    {.section = "node",
+     .name = "rack",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .default_text = "",
+     .max = 63,
+     .help = "failure domain 'rack'"},
+    {.section = "target",
+     .name = "node",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .min = 1,
+     .max = 63,
+     .help = "the node that serves it"},
+    {.section = "target",
+     .name = "address",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .min = 3,
+     .max = 127,
+     .help = "host:port; port 0: any free one"},
+    {.section = "target",
+     .name = "directory",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .min = 1,
+     .max = 1023,
+     .help = "the data directory, one per disk"},
+    {.section = "target",
+     .name = "engine",
+     .type = CONFIG_ENUM,
+     .many = true,
+     .default_text = "file",
+     .choices = engines,
+     .help = "file: one file per chunk; ram: tests"},
+    {.section = "target",
+     .name = "weight",
+     .type = CONFIG_U64,
+     .many = true,
+     .default_text = "100",
+     .max = 1000000,
+     .help = "share of the data, in any unit; 0: drain"},
+    {.section = "target",
+     .name = "labels",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .default_text = "",
+     .max = 255,
+     .help = "words that storage classes select by"},
+    {.section = "secrets",
+     .name = "server",
+     .type = CONFIG_TEXT,
+     .default_text = "secret/server.key",
+     .min = 1,
+     .max = 1023,
+     .help = "file with the servers' secret"},
+    {.section = "secrets",
+     .name = "client",
+     .type = CONFIG_TEXT,
+     .default_text = "secret/client.key",
+     .min = 1,
+     .max = 1023,
+     .help = "file with the clients' secret"},
+    {.section = "log",
+     .name = "level",
+     .type = CONFIG_ENUM,
+     .default_text = "info",
+     .choices = levels,
+     .help = "error, warn, info or debug"},
+};
+
+size_t cluster_settings_sample(char *out, size_t size)
+{
+    return config_sample(keys, ARRAY_COUNT(keys), out, size);
+}
+
+/* `file` as seen from where the configuration lies. */
+static char *beside(const char *path, const char *file)
+{
+    const char *slash = strrchr(path, '/');
+    if (file[0] == '/' || slash == NULL) {
+        return mem_strdup(file);
+    }
+    return mem_printf("%.*s/%s", (int)(slash == path ? 0 : slash - path), path, file);
+}
+
+struct cluster_settings *cluster_settings_free(struct cluster_settings *s)
+{
+    if (s == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < s->meta_count; i++) {
+        mem_free(s->metas[i].name);
+        mem_free(s->metas[i].address);
+        mem_free(s->metas[i].directory);
+    }
+    for (size_t i = 0; i < s->node_count; i++) {
+        mem_free(s->nodes[i].name);
+    }
+    for (size_t i = 0; i < s->target_count; i++) {
+        mem_free(s->targets[i].name);
+        mem_free(s->targets[i].address);
+        mem_free(s->targets[i].directory);
+    }
+    mem_free(s->metas);
+    mem_free(s->nodes);
+    mem_free(s->targets);
+    mem_free(s->server_secret);
+    mem_free(s->client_secret);
+    mem_free(s->run_directory);
+    mem_free(s->log_directory);
+    config_free(s->config);
+    mem_free(s);
+    return NULL;
+}
+
+static size_t count(const struct config *c, const char *base)
+{
+    size_t n = 0;
+    while (config_section(c, base, n) != NULL) {
+        n++;
+    }
+    return n;
+}
+
+static int add_metas(struct cluster_settings *s, const char *path, struct err *e)
+{
+    size_t n = count(s->config, "meta");
+    if (n == 0) {
+        return err_set(e, -ERR_config, "%s: no metadata server: a section [meta.0] is needed",
+                       path);
+    }
+    s->metas = mem_calloc(n, sizeof *s->metas);
+    if (s->metas == NULL) {
+        return -ENOMEM;
+    }
+    for (; s->meta_count < n; s->meta_count++) {
+        struct cluster_settings_meta *m = &s->metas[s->meta_count];
+        const char *section = config_section(s->config, "meta", s->meta_count);
+        *m = (struct cluster_settings_meta){
+            .name = mem_strdup(section),
+            .address = mem_strdup(config_text(s->config, section, "address")),
+            .directory = beside(path, config_text(s->config, section, "directory"))};
+        if (m->name == NULL || m->address == NULL || m->directory == NULL) {
+            s->meta_count++;
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static int add_nodes(struct cluster_settings *s)
+{
+    size_t n = count(s->config, "node");
+    s->nodes = mem_calloc(n + 1, sizeof *s->nodes);
+    if (s->nodes == NULL) {
+        return -ENOMEM;
+    }
+    for (; s->node_count < n; s->node_count++) {
+        struct cluster_settings_node *d = &s->nodes[s->node_count];
+        const char *section = config_section(s->config, "node", s->node_count);
+        d->name = mem_strdup(section);
+        if (d->name == NULL) {
+            return -ENOMEM;
+        }
+        d->host = config_text(s->config, section, "host");
+        d->rack = config_text(s->config, section, "rack");
+        if (d->host[0] == 0) {
+            d->host = d->name + strlen("node.");
+        }
+    }
+    return 0;
+}
+
+static int check_directory(struct cluster_settings *s, const char *directory, const char *section,
+                           struct err *e)
+{
+    for (size_t i = 0; i < s->target_count; i++) {
+        if (strcmp(s->targets[i].directory, directory) == 0) {
+            return config_error(s->config, section, "directory", e,
+                                "'%s' is the directory of [%s] already", directory,
+                                s->targets[i].name);
+        }
+    }
+    return 0;
+}
+
+static int fill_target(struct cluster_settings *s, struct cluster_settings_target *t,
+                       const char *section, const char *path, struct err *e)
+{
+    t->name = mem_strdup(section);
+    t->address = mem_strdup(config_text(s->config, section, "address"));
+    t->directory = beside(path, config_text(s->config, section, "directory"));
+    if (t->name == NULL || t->address == NULL || t->directory == NULL) {
+        return -ENOMEM;
+    }
+    const char *node = config_text(s->config, section, "node");
+    if (cluster_settings_find_node(s, node, &t->node, NULL) < 0) {
+        return config_error(s->config, section, "node", e, "there is no section [node.%s]", node);
+    }
+    t->engine = (enum cluster_engine)config_u64(s->config, section, "engine");
+    t->weight = (uint32_t)config_u64(s->config, section, "weight");
+    t->labels = config_text(s->config, section, "labels");
+    return check_directory(s, t->directory, section, e);
+}
+
+static int add_targets(struct cluster_settings *s, const char *path, struct err *e)
+{
+    size_t n = count(s->config, "target");
+    s->targets = mem_calloc(n + 1, sizeof *s->targets);
+    if (s->targets == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < n; i++) {
+        int rc = fill_target(s, &s->targets[i], config_section(s->config, "target", i), path, e);
+        s->target_count++;
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int add_scalars(struct cluster_settings *s, const char *path, struct err *e)
+{
+    const struct config *c = s->config;
+    if (uuid_from_text(&s->id, config_text(c, "cluster", "id")) < 0 || uuid_is_zero(&s->id)) {
+        return config_error(c, "cluster", "id", e, "not an identity like those of `opendfs init`");
+    }
+    s->name = config_text(c, "cluster", "name");
+    s->copies = (uint32_t)config_u64(c, "cluster", "copies");
+    s->lease_ms = config_u64(c, "cluster", "lease");
+    s->insecure = config_bool(c, "cluster", "insecure");
+    s->log_level = (unsigned)config_u64(c, "log", "level");
+    s->server_secret = beside(path, config_text(c, "secrets", "server"));
+    s->client_secret = beside(path, config_text(c, "secrets", "client"));
+    s->run_directory = beside(path, "run");
+    s->log_directory = beside(path, "log");
+    bool whole = s->server_secret != NULL && s->client_secret != NULL && s->run_directory != NULL &&
+                 s->log_directory != NULL;
+    return whole ? 0 : -ENOMEM;
+}
+
+int cluster_settings_parse(const char *text, size_t len, const char *path,
+                           struct cluster_settings **ret, struct err *e)
+{
+    CLEANUP(cluster_settings_freep) struct cluster_settings *s = mem_zalloc(sizeof *s);
+    if (s == NULL) {
+        return -ENOMEM;
+    }
+    int rc = config_parse(text, len, path, keys, ARRAY_COUNT(keys), &s->config, e);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = add_scalars(s, path, e);
+    rc = rc < 0 ? rc : add_metas(s, path, e);
+    rc = rc < 0 ? rc : add_nodes(s);
+    rc = rc < 0 ? rc : add_targets(s, path, e);
+    if (rc < 0) {
+        return rc;
+    }
+    *ret = s;
+    s = NULL;
+    return 0;
+}
+
+/* The three lists have their names at the same place of their elements. */
+struct names {
+    const char *kind;
+    const char *first; /* of element 0: address of its `name` member */
+    size_t stride, count;
+};
+
+static const char *name_at(const struct names *n, size_t i)
+{
+    const char *text;
+    memcpy(&text, n->first + i * n->stride, sizeof text);
+    return text;
+}
+
+static int find(const struct names *n, const char *name, size_t *ret, struct err *e)
+{
+    size_t kind_len = strlen(n->kind);
+    for (size_t i = 0; i < n->count; i++) {
+        const char *full = name_at(n, i);
+        if (strcmp(full, name) == 0 || strcmp(full + kind_len + 1, name) == 0) {
+            *ret = i;
+            return 0;
+        }
+    }
+    char known[160];
+    struct text t;
+    text_init(&t, known, sizeof known);
+    for (size_t i = 0; i < n->count; i++) {
+        text_add(&t, "%s%s", i == 0 ? "" : ", ", name_at(n, i));
+    }
+    return err_set(e, -ENOENT, "no [%s] named '%s' (there is: %s)", n->kind, name,
+                   n->count == 0 ? "none" : known);
+}
+
+int cluster_settings_find_meta(const struct cluster_settings *s, const char *name, size_t *ret,
+                               struct err *e)
+{
+    struct names n = {"meta", (const char *)&s->metas->name, sizeof s->metas[0], s->meta_count};
+    return find(&n, name, ret, e);
+}
+
+int cluster_settings_find_node(const struct cluster_settings *s, const char *name, size_t *ret,
+                               struct err *e)
+{
+    struct names n = {"node", (const char *)&s->nodes->name, sizeof s->nodes[0], s->node_count};
+    return find(&n, name, ret, e);
+}
+
+int cluster_settings_find_target(const struct cluster_settings *s, const char *name, size_t *ret,
+                                 struct err *e)
+{
+    struct names n = {"target", (const char *)&s->targets->name, sizeof s->targets[0],
+                      s->target_count};
+    return find(&n, name, ret, e);
+}
+
+int cluster_secret_from_text(const char *text, size_t len, struct cluster_secret *ret)
+{
+    char digits[2 * CLUSTER_SECRET_BYTES + 1];
+    if (len == sizeof digits && text[len - 1] == '\n') {
+        len--;
+    }
+    if (len != sizeof digits - 1) {
+        return -EINVAL;
+    }
+    memcpy(digits, text, len);
+    digits[len] = 0;
+    return text_unhex(ret->bytes, sizeof ret->bytes, digits);
+}
+
+void cluster_secret_to_text(const struct cluster_secret *s, char out[CLUSTER_SECRET_TEXT_SIZE])
+{
+    text_hex(out, s->bytes, sizeof s->bytes);
+    memcpy(out + 2 * sizeof s->bytes, "\n", 2);
+}

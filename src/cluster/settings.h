@@ -1,0 +1,85 @@
+/*
+ * cluster/settings.h -- the one configuration file of a cluster, read by every part of it.
+ *
+ *   [cluster]   id, name, copies, lease ...         once
+ *   [meta.N]    a metadata server                   one or more
+ *   [node.N]    a data node: a machine              any number
+ *   [target.N]  a data directory of a node          any number
+ *   [secrets], [log]                                optional
+ *
+ * Relative paths are relative to the directory of the file. Port 0 means: a free one, chosen at the
+ * first start and published in run/<name>.address beside the file; for clusters on one machine.
+ * Parsing makes no I/O; the result is read-only and may be shared by threads.
+ */
+#pragma once
+
+#include "base/base.h"
+#include "base/config.h"
+#include "base/err.h"
+#include "base/text.h"
+#include "cluster/capability.h"
+
+#define CLUSTER_PORT_META 9400u
+#define CLUSTER_PORT_TARGET 9410u /* + index */
+#define CLUSTER_LOCAL_FILE "cluster.ini"
+#define CLUSTER_SETTINGS_MAX (256u << 10) /* bytes of the file */
+
+struct cluster_settings_meta {
+    char *name;      /* "meta.0" */
+    char *address;   /* "host:port" */
+    char *directory; /* absolute, or relative to the working directory like the file itself */
+};
+struct cluster_settings_node {
+    char *name; /* "node.a" */
+    const char *host, *rack;
+};
+enum cluster_engine { CLUSTER_ENGINE_FILE, CLUSTER_ENGINE_RAM };
+struct cluster_settings_target {
+    char *name;  /* "target.0" */
+    size_t node; /* index */
+    char *address, *directory;
+    enum cluster_engine engine;
+    uint32_t weight;
+    const char *labels;
+};
+struct cluster_settings {
+    struct config *config; /* owner of the texts */
+    struct uuid id;
+    const char *name;
+    uint32_t copies;
+    uint64_t lease_ms;
+    bool insecure;
+    struct cluster_settings_meta *metas;
+    size_t meta_count;
+    struct cluster_settings_node *nodes;
+    size_t node_count;
+    struct cluster_settings_target *targets;
+    size_t target_count;
+    char *server_secret, *client_secret; /* paths */
+    char *run_directory, *log_directory;
+    enum { CLUSTER_LOG_ERROR, CLUSTER_LOG_WARN, CLUSTER_LOG_INFO, CLUSTER_LOG_DEBUG } log_level;
+};
+
+/* `path` is where `text` was read from: origin of messages, base of relative paths. -ERR_config
+ * with file, line and key; -ENOMEM. */
+NODISCARD int cluster_settings_parse(const char *text, size_t len, const char *path,
+                                     struct cluster_settings **ret, struct err *e);
+struct cluster_settings *cluster_settings_free(struct cluster_settings *s);
+DEFINE_FREEP(cluster_settings)
+
+/* Index of a server by its name with or without the kind ("meta.0", "0"); -ENOENT with a message
+ * that lists what there is. */
+NODISCARD int cluster_settings_find_meta(const struct cluster_settings *s, const char *name,
+                                         size_t *ret, struct err *e);
+NODISCARD int cluster_settings_find_node(const struct cluster_settings *s, const char *name,
+                                         size_t *ret, struct err *e);
+NODISCARD int cluster_settings_find_target(const struct cluster_settings *s, const char *name,
+                                           size_t *ret, struct err *e);
+
+/* A secret file: 64 hexadecimal digits and a newline. */
+#define CLUSTER_SECRET_TEXT_SIZE (2u * CLUSTER_SECRET_BYTES + 2u)
+NODISCARD int cluster_secret_from_text(const char *text, size_t len, struct cluster_secret *ret);
+void cluster_secret_to_text(const struct cluster_secret *s, char out[CLUSTER_SECRET_TEXT_SIZE]);
+
+/* The commented table of all keys, for `opendfs init` and the manual; as config_sample(). */
+size_t cluster_settings_sample(char *out, size_t size);

@@ -1,0 +1,85 @@
+#include "cluster/settings.h"
+
+#include "testing/testing.h"
+
+#include <string.h>
+
+#define ID "0b54e0f2-7c0e-4cfa-a1b5-5d9b0f1f6a11"
+#define HEAD "[cluster]\nid = " ID "\n[meta.0]\naddress = 127.0.0.1:9400\ndirectory = meta.0\n"
+
+static int parse(const char *text, struct cluster_settings **ret, struct err *e)
+{
+    *ret = NULL;
+    return cluster_settings_parse(text, strlen(text), "/srv/dfs/cluster.ini", ret, e);
+}
+
+TEST(settings_of_a_small_cluster)
+{
+    CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
+    struct err e = {0};
+    CHECK_OK(parse(HEAD "[node.a]\n[node.b]\nhost = h2\n[target.0]\nnode = a\naddress = x:0\n"
+                        "directory = /disk\n[target.1]\nnode = b\naddress = 127.0.0.1:1\n"
+                        "directory = t1\nengine = ram\n",
+                   &s, &e));
+    CHECK_EQ(s->copies, 2);
+    CHECK_EQ(s->lease_ms, 10000);
+    CHECK_EQ(s->meta_count, 1);
+    CHECK_TEXT(s->metas[0].directory, "/srv/dfs/meta.0");
+    CHECK_EQ(s->node_count, 2);
+    CHECK_TEXT(s->nodes[0].host, "a");
+    CHECK_TEXT(s->nodes[1].host, "h2");
+    CHECK_EQ(s->target_count, 2);
+    CHECK_TEXT(s->targets[0].directory, "/disk");
+    CHECK_EQ(s->targets[1].node, 1);
+    CHECK_EQ(s->targets[1].engine, CLUSTER_ENGINE_RAM);
+    CHECK_TEXT(s->targets[1].directory, "/srv/dfs/t1");
+    CHECK_TEXT(s->client_secret, "/srv/dfs/secret/client.key");
+    size_t at = 9;
+    CHECK_OK(cluster_settings_find_target(s, "1", &at, &e));
+    CHECK_EQ(at, 1);
+    CHECK_OK(cluster_settings_find_node(s, "node.a", &at, &e));
+    CHECK_EQ(at, 0);
+    CHECK_RC(cluster_settings_find_meta(s, "7", &at, &e), ENOENT);
+    CHECK_TRUE(strstr(e.text, "meta.0") != NULL);
+}
+
+TEST(settings_say_what_is_wrong_and_where)
+{
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
+        {"[cluster]\nid = " ID "\n", "[meta.0]"},
+        {"[cluster]\nid = 00000000-0000-0000-0000-000000000000\n[meta.0]\naddress = a:1\n"
+         "directory = d\n",
+         "cluster.ini:2"},
+        {HEAD "[target.0]\nnode = x\naddress = x:0\ndirectory = d\n", "[node.x]"},
+        {HEAD "[node.a]\n[target.0]\nnode = a\naddress = x:0\ndirectory = d\n"
+              "[target.1]\nnode = a\naddress = x:0\ndirectory = d\n",
+         "target.0"},
+        {HEAD "[node.a]\ncopies = 3\n", "cluster.ini:7"},
+        {"[cluster]\nid = " ID "\nlease = 10\n", "cluster.ini:3"},
+        {"[cluster]\nid = " ID "\ncopies = 6\n", "cluster.ini:3"},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+        CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
+        struct err e = {0};
+        CHECK_RC(parse(bad[i].text, &s, &e), ERR_config);
+        if (strstr(e.text, bad[i].says) == NULL) {
+            CHECK_TEXT(e.text, bad[i].says); /* shows both */
+        }
+    }
+}
+
+TEST(a_secret_survives_its_file)
+{
+    struct cluster_secret a = {{1, 2, 0xff}}, b;
+    char text[CLUSTER_SECRET_TEXT_SIZE];
+    cluster_secret_to_text(&a, text);
+    CHECK_OK(cluster_secret_from_text(text, strlen(text), &b));
+    CHECK_BYTES(&a, &b, sizeof a);
+    for (size_t len = 0; len < strlen(text) - 1; len++) {
+        CHECK_RC(cluster_secret_from_text(text, len, &b), EINVAL);
+    }
+    text[3] = 'g';
+    CHECK_RC(cluster_secret_from_text(text, strlen(text), &b), EINVAL);
+}
