@@ -329,6 +329,27 @@ TEST(journal_waits_for_space_instead_of_failing)
     fixture_end(&f);
 }
 
+/* An attempt that failed uses up no number: the first segment must be number 1, or its batches
+ * would be missed at the next open. */
+TEST(journal_numbers_only_segments_that_were_made)
+{
+    struct fixture f;
+    fixture_begin(&f);
+    disk_sim_fail(f.machine, DISK_RENAME, "/j", 1, 3, -ENOSPC);
+    loop_sim_enter(f.loop, fixture_open, &f);
+    CHECK_OK(f.open_rc);
+    loop_sim_run(f.sim, fixture_stopped, &f, soon(&f));
+    loop_sim_kill(f.loop);
+    CHECK_OK(loop_sim_process(f.sim, "journal", 1, &f.loop));
+    f.disk = NULL;
+    loop_sim_enter(f.loop, fixture_open, &f);
+    CHECK_OK(f.open_rc);
+    loop_sim_enter(f.loop, body_many, &f);
+    fixture_settle(&f);
+    CHECK_OK(f.append[9].rc);
+    fixture_end(&f);
+}
+
 TEST(journal_refuses_another_owner)
 {
     struct fixture f;

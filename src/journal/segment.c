@@ -48,6 +48,7 @@ static void prepare_end(struct journal *j, int rc)
     p->step = PREPARE_IDLE;
     p->rc = rc;
     if (rc == 0) {
+        j->next_number++; /* only now: a number without a segment would look like a lost one */
         j->spare = p->segment;
         stats_count(&j->stats.segments, 1);
     } else {
@@ -196,7 +197,6 @@ void journal_prepare_start(struct journal *j)
         prepare_end(j, rc);
         return;
     }
-    j->next_number++;
     p->step = PREPARE_OPEN;
     prepare_next(j);
 }
