@@ -359,6 +359,11 @@ int conn_new(const struct conn_options *opt, struct stream *s, struct conn **ret
     return 0;
 }
 
+bool conn_is_open(const struct conn *c)
+{
+    return c->state == CONN_OPEN;
+}
+
 void conn_trust(struct conn *c)
 {
     c->trusted = true;

@@ -53,6 +53,7 @@ NODISCARD int conn_new(const struct conn_options *opt, struct stream *s, struct 
 struct conn *conn_free(
     struct conn *c); /* closes at once if open, without `closed`; calls get -ERR_closed first */
 DEFINE_FREEP(conn)
+bool conn_is_open(const struct conn *c); /* false: calls on it fail, `closed` is on its way */
 void conn_trust(struct conn *c); /* the peer has said a valid hello: full limits, data allowed */
 void conn_close(struct conn *c, int rc,
                 const char *reason); /* at once; `closed` comes later from the loop */
