@@ -1,0 +1,92 @@
+#include "disk/local.h"
+
+#include "base/mem.h"
+#include "disk/disk.h"
+#include "testing/testing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct place {
+    char at[64], path[192], other[192];
+};
+
+static void place_make(struct place *p)
+{
+    snprintf(p->at, sizeof p->at, "/tmp/opendfs-local-XXXXXX");
+    CHECK_TRUE(mkdtemp(p->at) != NULL);
+}
+
+static const char *name(struct place *p, const char *n)
+{
+    snprintf(p->path, sizeof p->path, "%s/%s", p->at, n);
+    return p->path;
+}
+
+static const char *second(struct place *p, const char *n)
+{
+    snprintf(p->other, sizeof p->other, "%s/%s", p->at, n);
+    return p->other;
+}
+
+static void place_clear(struct place *p)
+{
+    CLEANUP(mem_freep) struct disk_names *names = NULL;
+    CHECK_OK(disk_local_list(p->at, &names));
+    for (size_t i = 0; i < names->count; i++) {
+        CHECK_OK(disk_local_remove(name(p, names->name[i])));
+    }
+    CHECK_OK(disk_local_remove(p->at));
+}
+
+TEST(local_files_keep_bytes_and_attributes)
+{
+    struct place p;
+    place_make(&p);
+    struct disk_local_file *f = NULL;
+    CHECK_OK(disk_local_create(name(&p, "f"), &f));
+    CHECK_OK(disk_local_write(f, "hello", 5, 3));
+    CHECK_OK(disk_local_sync(f));
+    CHECK_OK(disk_local_set_size(f, 20));
+    char got[32];
+    CHECK_EQ(disk_local_read(f, got, sizeof got, 1), 19);
+    CHECK_BYTES(got, "\0\0hello\0", 8);
+    CHECK_OK(disk_local_close(f));
+    CHECK_RC(disk_local_create(name(&p, "f"), &f), EEXIST);
+    struct disk_local_attr a = {.mode = S_IFREG | 04751, .atime_ns = -1, .mtime_ns = 1234567890123};
+    CHECK_OK(disk_local_set(name(&p, "f"), &a, DISK_LOCAL_MODE | DISK_LOCAL_TIMES));
+    CHECK_OK(disk_local_link(name(&p, "f"), second(&p, "g")));
+    struct disk_local_attr b;
+    CHECK_OK(disk_local_lstat(second(&p, "g"), &b));
+    CHECK_EQ(b.mode, S_IFREG | 04751);
+    CHECK_EQ(b.atime_ns, -1);
+    CHECK_EQ(b.mtime_ns, 1234567890123);
+    CHECK_EQ(b.nlink, 2);
+    CHECK_EQ(b.size_bytes, 20);
+    CHECK_OK(disk_local_rename(name(&p, "g"), second(&p, "f")));
+    place_clear(&p);
+}
+
+TEST(local_names_that_are_no_files)
+{
+    struct place p;
+    place_make(&p);
+    char target[16];
+    CHECK_OK(disk_local_symlink("nowhere", name(&p, "s")));
+    CHECK_EQ(disk_local_readlink(name(&p, "s"), target, sizeof target), 7);
+    CHECK_TEXT(target, "nowhere");
+    CHECK_EQ(disk_local_readlink(name(&p, "s"), target, 7), -ENAMETOOLONG);
+    struct disk_local_attr a = {.mode = S_IFLNK | 0777, .mtime_ns = 77}, b;
+    CHECK_OK(disk_local_set(name(&p, "s"), &a, DISK_LOCAL_MODE | DISK_LOCAL_TIMES));
+    CHECK_OK(disk_local_lstat(name(&p, "s"), &b));
+    CHECK_EQ(b.mtime_ns, 77);
+    CHECK_RC(disk_local_stat(name(&p, "s"), &b), ENOENT);
+    CHECK_OK(disk_local_mknod(name(&p, "fifo"), S_IFIFO | 0600, 0));
+    CHECK_OK(disk_local_mkdir(name(&p, "d"), 0700));
+    struct disk_local_file *f = NULL;
+    CHECK_RC(disk_local_open(name(&p, "d"), &f), EISDIR);
+    CHECK_RC(disk_local_open(name(&p, "none"), &f), ENOENT);
+    place_clear(&p);
+}
