@@ -1,0 +1,88 @@
+/*
+ * metanode/metanode.h -- the metadata server: consensus log, state machine, sessions, chains and
+ * everything that clients, data nodes and administrators ask, on one port.
+ *
+ * Start-up blocks (directory, log); afterwards nothing does. Owner and thread: the loop of env. A
+ * process that is killed at any moment loses nothing that it has answered.
+ *
+ * What others rely on:
+ *  - Clients: session_open or session_resume comes first on the control link (slot 0); other links
+ *    are taken when their `hello` names that session and its newest generation. Requests of another
+ *    session get -ERR_session_expired. No caching grants are given yet: trailers hold none.
+ *  - Targets: `register`, then `heartbeat` on the same link. A heartbeat of a target or incarnation
+ *    that is not registered here (this server was restarted) gets -ESTALE: register again.
+ *    Everything that this server asks of a target (row_changed, revoke, remove, fence, stat, write
+ *    of kind SET_LENGTH) comes over the link that the target registered on.
+ *  - The metadata's own updates of chunks are of client METANODE_CLIENT; their seq is the truncate
+ *    generation.
+ */
+#pragma once
+
+#include "base/text.h"
+#include "net/stream.h"
+
+struct env;
+struct metanode;
+struct peer_secrets;
+
+#define METANODE_CLIENT UINT64_MAX
+
+struct metanode_user {
+    const struct metanode_user_ops *ops;
+};
+struct metanode_user_ops {
+    /* It has replayed its log, leads and answers. Once. */
+    void (*serving)(struct metanode_user *u);
+    /* Once: it wants to be stopped. rc 0: an administrator said so; else it can go on no more (a
+     * failed write of the log): nothing is acknowledged any more. The owner calls metanode_stop()
+     * and then ends the process. */
+    void (*ended)(struct metanode_user *u, int rc, const char *reason);
+};
+
+struct metanode_options {
+    const struct env *env;
+    struct metanode_user *user; /* may be NULL */
+    const char *directory;      /* copied */
+    bool create; /* an absent or empty directory becomes a new cluster; else that is -ENOENT */
+    struct uuid cluster_id;
+    const struct peer_secrets *secrets;  /* server: needed; client: without it no client comes in */
+    const struct net_address *listen;    /* port 0: chosen, see metanode_address(); or */
+    int listen_fd;                       /* an inherited one, above 0 */
+    const struct net_address *advertise; /* what others are told; NULL: the listening address */
+    const char *name;                    /* for the logs of others; copied; NULL: "meta" */
+    uint64_t lease_ms;                   /* T of targets and sessions; 0: 10,000 */
+    uint64_t heartbeat_ms;               /* 0: T / 10 */
+    uint64_t dark_wait_ms;               /* R3; 0: 60,000 */
+    uint64_t table_quiet_ms;  /* targets come no more for so long: a table is published; 0: 1,000 */
+    uint64_t session_keep_ms; /* silent stateful sessions end after it; 0: 24 h; others: a 24th */
+    /* Of the storage class `default`, when the cluster is made. */
+    uint32_t copies; /* 0: 2 */
+    uint32_t
+        failure_domain; /* enum proto_failure_domain; 0: host when there are enough, else target */
+    uint32_t chunk_bytes;                   /* 0: 4 MiB */
+    uint32_t inline_bytes;                  /* 0: 4,096 */
+    uint32_t root_uid, root_gid, root_mode; /* of the root directory; mode 0: 0755 */
+    /* Tests: how often a read says that it needs what is not in memory. */
+    uint32_t need_permille;
+};
+
+/*
+ * -ERR_wrong_cluster; -ERR_in_use: another process has the directory; -ENOENT; -EEXIST: to be
+ * created, but it holds something else; -ERR_corrupt class; -EADDRINUSE and others of listening.
+ * `e` names the path or address and the cause.
+ */
+NODISCARD int metanode_start(const struct metanode_options *opt, struct metanode **ret,
+                             struct err *e);
+/* What others are told. */
+void metanode_address(const struct metanode *m, struct net_address *ret);
+bool metanode_is_serving(const struct metanode *m);
+
+/* In good order: no new requests, those in progress are answered for at most `limit_ms`, the log is
+ * closed. `done` once, from the loop. */
+struct metanode_stop {
+    void (*done)(struct metanode_stop *s, int rc);
+};
+void metanode_stop(struct metanode *m, struct metanode_stop *s, uint64_t limit_ms);
+/* After `done` of metanode_stop(). NULL is fine. */
+struct metanode *metanode_free(struct metanode *m);
+DEFINE_FREEP(metanode)
