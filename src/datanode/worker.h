@@ -1,0 +1,85 @@
+/*
+ * datanode/worker.h -- the worker of a data node: one target (one chunk store), one loop.
+ *
+ * A worker opens its store, registers with the metadata leader, holds a lease by heartbeats, and is
+ * a member of the chains that the leader puts it into: it serves clients and replicates, as the
+ * protocol of chains says (its rules R.. and invariants I.. are cited in the code).
+ *
+ * Owner: the loop of env. Start, free block (they open files); nothing else does. A worker that is
+ * killed (its memory dropped) loses nothing that it has acknowledged.
+ */
+#pragma once
+
+#include "base/base.h"
+#include "base/err.h"
+#include "base/text.h"
+#include "net/stream.h"
+#include "peer/auth.h"
+
+struct datanode_worker;
+struct env;
+
+/* Who runs a worker; embedded in the owner. */
+struct datanode_worker_user {
+    const struct datanode_worker_user_ops *ops;
+};
+struct datanode_worker_user_ops {
+    /* The first registration was answered: the leader knows this target. Once. */
+    void (*registered)(struct datanode_worker_user *u, uint32_t target);
+    /* The disk has failed for writing: the target has reported itself gone, goes on reading for
+     * repairs and should be restarted or replaced. Once. */
+    void (*failed)(struct datanode_worker_user *u, int rc, const char *reason);
+    /* After datanode_worker_stop(): nothing is in flight, the store is clean. Free it. */
+    void (*stopped)(struct datanode_worker_user *u, int rc);
+};
+
+enum datanode_engine { DATANODE_ENGINE_FILE = 1, DATANODE_ENGINE_RAM };
+
+/* Everything is copied, except env and user. */
+struct datanode_worker_options {
+    const struct env *env;
+    struct datanode_worker_user *user;
+    const char *directory; /* of the engine `file`; must exist */
+    enum datanode_engine engine;
+    bool format; /* an empty directory becomes a new target */
+    struct uuid cluster_id;
+    struct peer_secrets secrets;    /* server and client secret, both needed */
+    const struct net_address *meta; /* metadata servers */
+    size_t meta_count;
+    struct net_address listen;        /* port 0: chosen; see datanode_worker_address() */
+    int listen_fd;                    /* above 0: inherited, instead of `listen` */
+    const char *advertise;            /* address that others are told; NULL: that of the listener */
+    const char *host, *rack, *labels; /* NULL: empty */
+    uint32_t weight;                  /* 0: 100 */
+    uint64_t ram_bytes;               /* capacity of `ram`; 0: 1 GiB */
+    uint64_t low_bytes;               /* chunk/store.h */
+    uint64_t buffer_bytes;            /* data of requests in progress; beyond: "busy". 0: 256 MiB */
+    size_t max_updates;               /* writes in progress; beyond: "busy". 0: 1,024 */
+};
+
+/* -ERR_in_use, -ERR_wrong_cluster, -ENOENT, -ERR_corrupt class (not a store), -EADDRINUSE, -errno;
+ * `e` (may be NULL) says which path or address. Registers in the background, for as long as it
+ * takes. */
+NODISCARD int datanode_worker_start(const struct datanode_worker_options *opt,
+                                    struct datanode_worker **ret, struct err *e);
+/* Answers what is in progress (at most `limit_ms`), makes the store stable and clean; `stopped`
+ * comes from the loop. At most once. */
+void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms);
+/* At once, NULL is fine; connections break, nothing acknowledged is lost. `stopped` does not come
+ * after it. */
+struct datanode_worker *datanode_worker_free(struct datanode_worker *w);
+DEFINE_FREEP(datanode_worker)
+
+void datanode_worker_address(const struct datanode_worker *w, struct net_address *ret);
+
+struct datanode_worker_info {
+    struct uuid uuid;
+    uint64_t incarnation;
+    uint32_t target; /* 0: not registered yet */
+    bool leased;     /* serves what its rows let it serve */
+    size_t chain_count, serving_count, syncing_count;
+    size_t update_count; /* writes in progress */
+    uint64_t total_bytes, free_bytes, used_bytes, chunk_count, damaged_count;
+    int failed; /* 0, or why the store is read-only */
+};
+void datanode_worker_info(const struct datanode_worker *w, struct datanode_worker_info *ret);
