@@ -11,8 +11,8 @@
  * thread at a time. Completion callbacks fire exactly once, on the submitting thread, never inside
  * the call that submits.
  *
- * Errors of every read: -ERR_need, -ENOMEM, class EIO (damage), -ESTALE (the snapshot was given up
- * because it kept too much; take a new one).
+ * Errors of every read: -ERR_need, -ENOMEM, class EIO (damage), -ECANCELED (the snapshot was given
+ * up because it kept too much; take a new one).
  */
 #pragma once
 
@@ -39,7 +39,7 @@ struct kv_snapshot {
  * releases it at its end. Bounded: a read that finds the list full says -ENOBUFS, and the caller
  * works in smaller steps. All zero is an empty list.
  */
-#define KV_NEED_MAX 4096u
+#define KV_NEED_MAX 16384u
 struct kv_need_item {
     uint64_t id[2]; /* the engine's name for the piece */
     void *pin;      /* the engine's; not NULL when present */
