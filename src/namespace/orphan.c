@@ -1,0 +1,121 @@
+#include "namespace/plan_priv.h"
+
+/* Unlinked but open (coherence.md section 7): an inode without a name lives while a session has an
+ * orphan record of it, and not longer. */
+
+static int namespace_orphan_get(struct namespace_plan *p, uint64_t ino, uint64_t session)
+{
+    struct namespace_key key = namespace_key_u64s(NAMESPACE_ORPHAN, ino, session);
+    struct namespace_orphan o;
+    return NAMESPACE_GET(&p->view, &key, namespace_orphan, &o);
+}
+
+/* 1; 0 when the session does not exist any more. There must be no such record yet. */
+int namespace_orphan_add(struct namespace_plan *p, uint64_t ino, uint64_t session, bool maybe)
+{
+    struct namespace_key owner = namespace_key_u64(NAMESPACE_SESSION, session);
+    struct namespace_key key = namespace_key_u64s(NAMESPACE_ORPHAN, ino, session);
+    struct namespace_key back = namespace_key_u64s(NAMESPACE_SESSION_ORPHAN, session, ino);
+    struct namespace_session s;
+    struct namespace_orphan o = {.maybe = maybe};
+    int rc = NAMESPACE_GET(&p->view, &owner, namespace_session, &s);
+    if (rc <= 0) {
+        return rc;
+    }
+    namespace_plan_oblige(p, session, 1);
+    rc = NAMESPACE_PUT(p, &key, namespace_orphan, &o);
+    rc = rc < 0 ? rc : namespace_plan_put_empty(p, &back);
+    return rc < 0 ? rc : 1;
+}
+
+static int namespace_orphan_delete(struct namespace_plan *p, uint64_t ino, uint64_t session)
+{
+    struct namespace_key key = namespace_key_u64s(NAMESPACE_ORPHAN, ino, session);
+    struct namespace_key back = namespace_key_u64s(NAMESPACE_SESSION_ORPHAN, session, ino);
+    int rc = namespace_plan_delete(p, &key);
+    namespace_plan_oblige(p, session, -1);
+    return rc < 0 ? rc : namespace_plan_delete(p, &back);
+}
+
+/* Does a session other than this one keep it? */
+static int namespace_orphan_others(struct namespace_plan *p, uint64_t ino, uint64_t session)
+{
+    struct namespace_key prefix = namespace_key_u64(NAMESPACE_ORPHAN, ino);
+    struct namespace_scan scan;
+    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    rc = rc < 0 ? rc : namespace_scan_next(&scan);
+    if (rc == 1 && namespace_key_read_u64(scan.it->key, 9) == session) {
+        rc = namespace_scan_next(&scan);
+    }
+    namespace_scan_fini(&scan);
+    return rc;
+}
+
+/* The inode is read past the plan: a session's end may drop more orphans than a plan holds. */
+static int namespace_orphan_remove(struct namespace_plan *p, uint64_t ino)
+{
+    struct namespace_held h = {.ino = ino};
+    int rc = namespace_view_inode(&p->view, ino, &h.inode);
+    if (rc < 0) {
+        return rc == -ENOENT ? -ERR_corrupt : rc;
+    }
+    return h.inode.nlink == 0 ? namespace_remove_inode(p, &h) : -ERR_corrupt;
+}
+
+/* One session lets go of a nameless inode; the last one removes it. */
+int namespace_orphan_drop(struct namespace_plan *p, uint64_t ino, uint64_t session)
+{
+    int others = namespace_orphan_others(p, ino, session);
+    int rc = others < 0 ? others : namespace_orphan_delete(p, ino, session);
+    return rc == 0 && others == 0 ? namespace_orphan_remove(p, ino) : rc;
+}
+
+/* linkat(2) on an open nameless file gives it a name: nobody's orphan any more. */
+int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino)
+{
+    struct namespace_key prefix = namespace_key_u64(NAMESPACE_ORPHAN, ino);
+    struct namespace_scan scan;
+    int rc = namespace_orphan_get(p, ino, p->session_id);
+    if (rc <= 0) {
+        return rc < 0 ? rc : -ENOENT;
+    }
+    rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
+        rc = namespace_orphan_delete(p, ino, namespace_key_read_u64(scan.it->key, 9));
+    }
+    namespace_scan_fini(&scan);
+    return rc;
+}
+
+static int namespace_orphan_let_go(struct namespace_plan *p, uint64_t ino, uint64_t session)
+{
+    struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, ino, session);
+    struct namespace_wopen w;
+    int rc = namespace_orphan_get(p, ino, session);
+    if (rc <= 0) {
+        return rc; /* it has a name, or is gone: nothing to let go of */
+    }
+    rc = NAMESPACE_GET(&p->view, &key, namespace_wopen, &w);
+    rc = rc == 1 ? namespace_wopen_drop(p, ino, session) : rc;
+    return rc < 0 ? rc : namespace_orphan_drop(p, ino, session);
+}
+
+int namespace_release(struct namespace_plan *p, const struct proto_release_request *r)
+{
+    p->reply->result.ino = r->ino;
+    return namespace_orphan_let_go(p, r->ino, p->session_id);
+}
+
+int namespace_orphans_of_session(struct namespace_plan *p, const struct namespace_orphan_drop *r)
+{
+    int rc = 0;
+    uint64_t last = 0;
+    for (size_t i = 0; i < r->inos.count && rc == 0; i++) {
+        if (r->inos.at[i] <= last) {
+            return -EINVAL; /* ascending, so that none is dropped twice */
+        }
+        last = r->inos.at[i];
+        rc = namespace_orphan_let_go(p, last, r->session);
+    }
+    return rc;
+}

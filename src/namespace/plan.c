@@ -1,0 +1,171 @@
+#include "namespace/plan_priv.h"
+
+int namespace_plan_put(struct namespace_plan *p, const struct namespace_key *key,
+                       const struct proto_type *type, const void *record)
+{
+    size_t len = 0;
+    int rc = proto_encoded_bytes(type, record, &len);
+    CHECK(rc == 0 && len <= KV_VALUE_MAX); /* limits were checked where the fields came in */
+    uint8_t *bytes = mem_arena_alloc(p->view.arena, len + 1);
+    if (bytes == NULL) {
+        return -ENOMEM;
+    }
+    struct wire_writer w = wire_writer_over(bytes, len);
+    rc = proto_encode(type, record, &w);
+    CHECK(rc == 0);
+    return kv_batch_put(p->batch, namespace_key_slice(key), kv_slice_of(bytes, w.len));
+}
+
+int namespace_plan_put_empty(struct namespace_plan *p, const struct namespace_key *key)
+{
+    return kv_batch_put(p->batch, namespace_key_slice(key), kv_slice_of(NULL, 0));
+}
+
+int namespace_plan_delete(struct namespace_plan *p, const struct namespace_key *key)
+{
+    return kv_batch_delete(p->batch, namespace_key_slice(key));
+}
+
+int namespace_plan_delete_prefix(struct namespace_plan *p, const struct namespace_key *prefix)
+{
+    struct namespace_key end = namespace_key_end(prefix);
+    return kv_batch_delete_range(p->batch, namespace_key_slice(prefix), namespace_key_slice(&end));
+}
+
+static struct namespace_held *namespace_plan_find(struct namespace_plan *p, uint64_t ino)
+{
+    for (size_t i = 0; i < p->held_count; i++) {
+        if (p->held[i].ino == ino) {
+            return &p->held[i];
+        }
+    }
+    return NULL;
+}
+
+int namespace_plan_inode(struct namespace_plan *p, uint64_t ino, struct namespace_held **ret)
+{
+    struct namespace_held *h = namespace_plan_find(p, ino);
+    if (h == NULL) {
+        CHECK(p->held_count < NAMESPACE_PLAN_INODES);
+        h = &p->held[p->held_count];
+        *h = (struct namespace_held){.ino = ino};
+        int rc = namespace_view_inode(&p->view, ino, &h->inode);
+        if (rc < 0) {
+            return rc;
+        }
+        h->version_before = h->inode.version;
+        h->parent_before = h->inode.parent;
+        p->held_count++;
+    }
+    *ret = h;
+    return h->removed ? -ENOENT : 0;
+}
+
+struct namespace_held *namespace_plan_new_inode(struct namespace_plan *p, uint64_t ino)
+{
+    CHECK(namespace_plan_find(p, ino) == NULL);
+    CHECK(p->held_count < NAMESPACE_PLAN_INODES);
+    struct namespace_held *h = &p->held[p->held_count++];
+    *h = (struct namespace_held){.ino = ino};
+    return h;
+}
+
+void namespace_plan_touch(struct namespace_plan *p, struct namespace_held *h)
+{
+    h->dirty = true;
+    if (!h->touched) {
+        h->touched = true;
+        h->inode.version = p->state.version;
+        h->inode.change++;
+    }
+}
+
+void namespace_plan_touch_ctime(struct namespace_plan *p, struct namespace_held *h)
+{
+    namespace_plan_touch(p, h);
+    h->inode.ctime_ns = p->now_ns;
+}
+
+void namespace_plan_touch_dir(struct namespace_plan *p, struct namespace_held *h)
+{
+    namespace_plan_touch_ctime(p, h);
+    h->inode.mtime_ns = p->now_ns;
+}
+
+static void namespace_plan_list_change(struct namespace_plan *p, const struct namespace_held *h)
+{
+    struct namespace_reply *r = p->reply;
+    CHECK(r->change_count < NAMESPACE_CHANGES_MAX);
+    r->change_parent[r->change_count] = h->parent_before;
+    struct proto_change *c = &r->change[r->change_count++];
+    *c = (struct proto_change){
+        .ino = h->ino, .version_before = h->version_before, .version_after = h->inode.version};
+    namespace_inode_attr(h->ino, &h->inode, &c->attr);
+}
+
+int namespace_plan_flush(struct namespace_plan *p)
+{
+    int rc = 0;
+    for (size_t i = 0; i < p->held_count && rc == 0; i++) {
+        struct namespace_held *h = &p->held[i];
+        if (h->dirty && !h->removed) {
+            struct namespace_key key = namespace_key_u64(NAMESPACE_INODE, h->ino);
+            rc = NAMESPACE_PUT(p, &key, namespace_inode, &h->inode);
+        }
+        if (h->touched) {
+            namespace_plan_list_change(p, h);
+        }
+        if (h->ino == p->reply->result.ino) {
+            namespace_inode_attr(h->ino, &h->inode, &p->reply->attr);
+            namespace_inode_layout(&h->inode, &p->reply->layout);
+            p->reply->data_version = h->inode.data_version;
+        }
+    }
+    return rc;
+}
+
+int namespace_plan_folds(struct namespace_plan *p)
+{
+    for (size_t i = 0; i < p->command->folds.count; i++) {
+        const struct namespace_fold *f = &p->command->folds.at[i];
+        struct namespace_held *h;
+        if (namespace_plan_find(p, f->ino) == NULL && p->held_count >= NAMESPACE_PLAN_INODES - 4) {
+            continue; /* no operation changes so many files */
+        }
+        int rc = namespace_plan_inode(p, f->ino, &h);
+        if (rc == -ENOENT || (rc == 0 && h->inode.type != PROTO_INODE_FILE)) {
+            continue;
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        namespace_plan_touch(p, h);
+        struct namespace_inode *n = &h->inode;
+        namespace_set_size(p, h, base_max(n->size, f->size));
+        n->mtime_ns = f->mtime_ns > n->mtime_ns ? f->mtime_ns : n->mtime_ns;
+        n->ctime_ns = f->ctime_ns > n->ctime_ns ? f->ctime_ns : n->ctime_ns;
+        n->atime_ns = f->atime_ns > n->atime_ns ? f->atime_ns : n->atime_ns;
+        n->data_version = p->state.version;
+    }
+    return 0;
+}
+
+void namespace_plan_oblige(struct namespace_plan *p, uint64_t session, int delta)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_OBLIGATIONS, session);
+    struct kv_field add = {.offset = 0, .op = KV_FIELD_ADD, .operand = (uint64_t)(int64_t)delta};
+    /* A failure stays in the batch and is found when it is committed. */
+    (void)kv_batch_upsert(p->batch, namespace_key_slice(&key), 8, &add, 1);
+}
+
+int namespace_plan_check_obligations(struct namespace_plan *p)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_OBLIGATIONS, p->session_id);
+    struct kv_slice value;
+    int rc = namespace_view_get_bytes(&p->view, &key, &value);
+    if (rc <= 0) {
+        return rc;
+    }
+    struct wire_reader r = wire_reader_over(value.at, value.len);
+    return wire_read_u64(&r) >= NAMESPACE_OBLIGATIONS_MAX ? -ENFILE : 0;
+}

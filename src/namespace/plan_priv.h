@@ -1,0 +1,120 @@
+/*
+ * namespace/plan_priv.h -- one command being planned: what it has read, what it will write.
+ *
+ * Inodes are read once into the plan, changed there and written at the end; other records are
+ * written to the batch as the operation goes, which is harmless: the batch is dropped when the plan
+ * fails. An operation does all its reads, then checks, then changes.
+ */
+#pragma once
+
+#include "namespace/namespace.h"
+
+#include <string.h>
+
+#define NAMESPACE_PLAN_INODES 8u
+
+struct namespace_held { /* an inode in the plan */
+    uint64_t ino;
+    uint64_t version_before, parent_before;
+    struct namespace_inode inode;
+    bool dirty, removed, touched;
+};
+
+struct namespace_plan {
+    struct namespace_view view;
+    struct kv_batch *batch;
+    const struct namespace_command *command;
+    struct namespace_reply *reply;
+    struct namespace_state state;
+    int64_t now_ns;
+    struct namespace_cred cred; /* of a client's mutation, as the next two */
+    uint64_t session_id;
+    struct namespace_session session;
+    struct namespace_held held[NAMESPACE_PLAN_INODES];
+    size_t held_count;
+};
+
+/* plan.c */
+int namespace_plan_put(struct namespace_plan *p, const struct namespace_key *key,
+                       const struct proto_type *type, const void *record);
+#define NAMESPACE_PUT(plan, key, tag, record) \
+    namespace_plan_put((plan), (key), &tag##_type, (1 ? (record) : (const struct tag *)NULL))
+int namespace_plan_put_empty(struct namespace_plan *p, const struct namespace_key *key);
+int namespace_plan_delete(struct namespace_plan *p, const struct namespace_key *key);
+int namespace_plan_delete_prefix(struct namespace_plan *p, const struct namespace_key *prefix);
+/* Reads an inode into the plan, once. -ENOENT. The pointer stays good for the whole plan. */
+int namespace_plan_inode(struct namespace_plan *p, uint64_t ino, struct namespace_held **ret);
+struct namespace_held *namespace_plan_new_inode(struct namespace_plan *p, uint64_t ino);
+/* The inode has changed in this command: version, change counter, list of changes. */
+void namespace_plan_touch(struct namespace_plan *p, struct namespace_held *h);
+void namespace_plan_touch_ctime(struct namespace_plan *p, struct namespace_held *h);
+/* A directory got or lost a name. */
+void namespace_plan_touch_dir(struct namespace_plan *p, struct namespace_held *h);
+int namespace_plan_flush(struct namespace_plan *p); /* inodes and the list of changes */
+/* Folded attributes of what the command names in `folds`. */
+int namespace_plan_folds(struct namespace_plan *p);
+/* Counts wopens and orphans of a session; the other fails with -ENFILE when it has too many. */
+void namespace_plan_oblige(struct namespace_plan *p, uint64_t session, int delta);
+int namespace_plan_check_obligations(struct namespace_plan *p);
+
+/* inode.c */
+int namespace_make_inode(struct namespace_plan *p, struct namespace_held *parent,
+                         const struct proto_create_request *r, struct namespace_held **ret);
+int namespace_give_data_id(struct namespace_plan *p, struct namespace_held *h);
+/* nlink is 0 and nobody has it open: all its records go, its data becomes garbage. */
+int namespace_remove_inode(struct namespace_plan *p, struct namespace_held *h);
+int namespace_queue_trim(struct namespace_plan *p, struct namespace_held *h, uint64_t from);
+void namespace_set_size(struct namespace_plan *p, struct namespace_held *h, uint64_t size);
+void namespace_kill_priv(const struct namespace_plan *p, struct namespace_inode *i);
+/* -ERR_busy while bytes behind `size` of an earlier life may still be at the data nodes. */
+int namespace_check_trim(struct namespace_plan *p, const struct namespace_held *h, uint64_t size);
+
+/* dirent.c */
+int namespace_find(struct namespace_plan *p, uint64_t parent, struct proto_bytes name,
+                   struct namespace_dirent *ret); /* 1, 0 */
+int namespace_dir_to_change(struct namespace_plan *p, uint64_t ino, struct namespace_held **ret);
+int namespace_check_removal(struct namespace_plan *p, const struct namespace_held *dir,
+                            const struct namespace_held *victim);
+int namespace_put_dirent(struct namespace_plan *p, uint64_t parent, struct proto_bytes name,
+                         uint64_t ino, uint8_t type);
+int namespace_link_record(struct namespace_plan *p, struct namespace_held *h, uint64_t parent,
+                          struct proto_bytes name, bool add);
+int namespace_drop_name(struct namespace_plan *p, struct namespace_held *h, uint64_t parent,
+                        struct proto_bytes name, bool caller_open);
+int namespace_create(struct namespace_plan *p, const struct proto_create_request *r);
+int namespace_link(struct namespace_plan *p, const struct proto_link_request *r);
+int namespace_unlink(struct namespace_plan *p, const struct proto_unlink_request *r);
+int namespace_rmdir(struct namespace_plan *p, const struct proto_rmdir_request *r);
+
+/* rename.c, setattr.c, xattr.c */
+int namespace_rename(struct namespace_plan *p, const struct proto_rename_request *r);
+int namespace_setattr(struct namespace_plan *p, const struct proto_setattr_request *r);
+int namespace_setxattr(struct namespace_plan *p, const struct proto_setxattr_request *r);
+int namespace_removexattr(struct namespace_plan *p, const struct proto_removexattr_request *r);
+
+/* wopen.c, orphan.c */
+int namespace_wopen(struct namespace_plan *p, const struct proto_wopen_request *r);
+int namespace_commit(struct namespace_plan *p, const struct proto_commit_request *r);
+int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_return_request *r);
+int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bool try_only);
+int namespace_wopen_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
+int namespace_orphan_add(struct namespace_plan *p, uint64_t ino, uint64_t session, bool maybe);
+int namespace_orphan_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
+int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino); /* it has a name again */
+int namespace_release(struct namespace_plan *p, const struct proto_release_request *r);
+int namespace_orphans_of_session(struct namespace_plan *p, const struct namespace_orphan_drop *r);
+
+/* session.c, slot.c, cluster.c, garbage.c */
+int namespace_session_open(struct namespace_plan *p, const struct proto_session_open_request *r);
+int namespace_session_close(struct namespace_plan *p, const struct proto_session_close_request *r);
+int namespace_session_expire(struct namespace_plan *p, const struct namespace_expire *r);
+int namespace_credential(struct namespace_plan *p, const struct proto_credential_request *r);
+int namespace_fence_finish(struct namespace_plan *p, const struct namespace_fence_done *r);
+int namespace_slot_check(struct namespace_plan *p, const struct proto_op *op, uint32_t crc);
+int namespace_slot_store(struct namespace_plan *p, const struct proto_op *op, uint32_t crc);
+int namespace_slot_cancel(struct namespace_plan *p, const struct proto_slot_cancel_request *r);
+int namespace_target_change(struct namespace_plan *p, const struct namespace_target_put *r);
+int namespace_rows_change(struct namespace_plan *p, const struct namespace_rows_put *r);
+int namespace_table_change(struct namespace_plan *p, const struct namespace_table_put *r);
+int namespace_garbage_finish(struct namespace_plan *p, const struct namespace_garbage_done *r);
+int namespace_trim_finish(struct namespace_plan *p, const struct namespace_trim_done *r);

@@ -1,0 +1,99 @@
+#include "namespace/record.h"
+
+#include <string.h>
+
+NAMESPACE_RECORDS(TABLE_DEFINE)
+NAMESPACE_COMMANDS(TABLE_DEFINE)
+
+static void namespace_key_add(struct namespace_key *k, const void *at, size_t len)
+{
+    CHECK(len <= NAMESPACE_KEY_MAX - k->len);
+    memcpy(k->bytes + k->len, at, len);
+    k->len += len;
+}
+
+void namespace_key_add_u64(struct namespace_key *k, uint64_t v)
+{
+    uint8_t be[8];
+    for (size_t i = 0; i < 8; i++) {
+        be[i] = (uint8_t)(v >> (56 - 8 * i));
+    }
+    namespace_key_add(k, be, sizeof be);
+}
+
+void namespace_key_add_u32(struct namespace_key *k, uint32_t v)
+{
+    uint8_t be[4] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v};
+    namespace_key_add(k, be, sizeof be);
+}
+
+void namespace_key_add_bytes(struct namespace_key *k, struct proto_bytes b)
+{
+    if (b.len > 0) {
+        namespace_key_add(k, b.at, b.len);
+    }
+}
+
+struct namespace_key namespace_key(enum namespace_range range)
+{
+    struct namespace_key k;
+    k.bytes[0] = (uint8_t)range;
+    k.len = 1;
+    return k;
+}
+
+struct namespace_key namespace_key_u64(enum namespace_range range, uint64_t a)
+{
+    struct namespace_key k = namespace_key(range);
+    namespace_key_add_u64(&k, a);
+    return k;
+}
+
+struct namespace_key namespace_key_u64s(enum namespace_range range, uint64_t a, uint64_t b)
+{
+    struct namespace_key k = namespace_key_u64(range, a);
+    namespace_key_add_u64(&k, b);
+    return k;
+}
+
+struct namespace_key namespace_key_name(enum namespace_range range, uint64_t a,
+                                        struct proto_bytes name)
+{
+    struct namespace_key k = namespace_key_u64(range, a);
+    namespace_key_add_bytes(&k, name);
+    return k;
+}
+
+struct namespace_key namespace_key_end(const struct namespace_key *k)
+{
+    struct namespace_key end = *k;
+    while (end.len > 0 && end.bytes[end.len - 1] == 0xff) {
+        end.len--;
+    }
+    CHECK(end.len > 0);
+    end.bytes[end.len - 1]++;
+    return end;
+}
+
+static uint64_t namespace_key_read(struct kv_slice key, size_t offset, size_t width)
+{
+    const uint8_t *at = key.at;
+    uint64_t v = 0;
+    if (key.len < width || offset > key.len - width) {
+        return 0;
+    }
+    for (size_t i = 0; i < width; i++) {
+        v = v << 8 | at[offset + i];
+    }
+    return v;
+}
+
+uint64_t namespace_key_read_u64(struct kv_slice key, size_t offset)
+{
+    return namespace_key_read(key, offset, 8);
+}
+
+uint32_t namespace_key_read_u32(struct kv_slice key, size_t offset)
+{
+    return (uint32_t)namespace_key_read(key, offset, 4);
+}

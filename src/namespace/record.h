@@ -1,0 +1,97 @@
+/*
+ * namespace/record.h -- the records of the metadata and the commands of its log, and the keys that
+ * they lie under. Plain values, no owner, any thread. doc/format/namespace.md describes both.
+ */
+#pragma once
+
+#include "kv/kv.h"
+#include "proto/proto.h"
+
+#include "namespace/command.def"
+#include "namespace/record.def"
+
+NAMESPACE_RECORDS(TABLE_STRUCT)
+NAMESPACE_COMMANDS(TABLE_STRUCT)
+
+#define NAMESPACE_FORMAT 1u
+#define NAMESPACE_COMMAND_VERSION 1u
+#define NAMESPACE_RESULT_MAX 512u      /* encoded slot record */
+#define NAMESPACE_INLINE_DEFAULT 4096u /* limit of classes that name none */
+#define NAMESPACE_INLINE_MAX 65536u
+#define NAMESPACE_LINK_MAX 65000u /* names of one file */
+#define NAMESPACE_DIR_LINK_MAX 0x7fffffffu
+#define NAMESPACE_DEPTH_MAX 8192u /* directories above one that is moved */
+#define NAMESPACE_SESSIONS_MAX 65536u
+#define NAMESPACE_OBLIGATIONS_MAX 2048u /* wopens and orphans of one session */
+#define NAMESPACE_CREDS_MAX 65536u      /* of one session */
+#define NAMESPACE_SLOTS_MIN 8u
+#define NAMESPACE_SLOTS_DEFAULT 64u
+#define NAMESPACE_SLOTS_MAX 256u
+
+/* Kinds of commands that are no client's mutation; numbers are in logs: append only. */
+enum namespace_kind {
+    NAMESPACE_FORMAT_ROOT = 0x8000,
+    NAMESPACE_EXPIRE = 0x8001,
+    NAMESPACE_FENCE_DONE = 0x8002,
+    NAMESPACE_TRIM_DONE = 0x8003,
+    NAMESPACE_GARBAGE_DONE = 0x8004,
+    NAMESPACE_ORPHAN_DROP = 0x8005,
+    NAMESPACE_TARGET_PUT = 0x8006,
+    NAMESPACE_ROWS_PUT = 0x8007,
+    NAMESPACE_TABLE_PUT = 0x8008,
+    NAMESPACE_CONFIG_PUT = 0x8009,
+    NAMESPACE_DEFAULT_CLASS = 0x800a,
+};
+
+/* First byte of every key. On disk: append only. */
+enum namespace_range {
+    NAMESPACE_STATE = 'A',          /* - -> namespace_state */
+    NAMESPACE_TABLE = 'B',          /* class u32, version u32 -> proto_table */
+    NAMESPACE_CLASS = 'C',          /* class u32 -> proto_storage_class */
+    NAMESPACE_DIRENT = 'D',         /* parent, name -> namespace_dirent */
+    NAMESPACE_INODE = 'I',          /* ino -> namespace_inode */
+    NAMESPACE_INLINE = 'J',         /* ino -> bytes */
+    NAMESPACE_CONFIG = 'K',         /* name -> text */
+    NAMESPACE_LINK = 'L',           /* ino, parent, name -> - */
+    NAMESPACE_ROW = 'R',            /* chain u32 -> proto_row */
+    NAMESPACE_TARGET = 'T',         /* target u32 -> proto_target */
+    NAMESPACE_TARGET_UUID = 'U',    /* uuid -> namespace_id */
+    NAMESPACE_XATTR = 'X',          /* ino, name -> bytes */
+    NAMESPACE_CRED = 'c',           /* session, cred u32 -> namespace_cred */
+    NAMESPACE_CRED_INDEX = 'd',     /* session, uid u32, gid u32, crc u32 -> namespace_id */
+    NAMESPACE_FENCE = 'f',          /* session -> namespace_fence */
+    NAMESPACE_GARBAGE = 'g',        /* data id -> namespace_garbage */
+    NAMESPACE_SLOT = 'l',           /* session, slot u32 -> namespace_slot */
+    NAMESPACE_ORPHAN = 'o',         /* ino, session -> namespace_orphan */
+    NAMESPACE_SESSION_ORPHAN = 'p', /* session, ino -> - */
+    NAMESPACE_SESSION = 's',        /* session -> namespace_session */
+    NAMESPACE_TRIM = 't',           /* ino -> namespace_trim */
+    NAMESPACE_CLIENT = 'u',         /* client uuid -> namespace_id of its newest session */
+    NAMESPACE_WOPEN = 'w',          /* ino, session -> namespace_wopen */
+    NAMESPACE_SESSION_WOPEN = 'x',  /* session, ino -> - */
+    NAMESPACE_OBLIGATIONS = 'y',    /* session -> u64: how many of x and p; by upserts only */
+};
+
+#define NAMESPACE_KEY_MAX 288u
+struct namespace_key {
+    uint8_t bytes[NAMESPACE_KEY_MAX];
+    size_t len;
+};
+/* Appending big-endian numbers keeps the order of the ids. */
+struct namespace_key namespace_key(enum namespace_range range);
+struct namespace_key namespace_key_u64(enum namespace_range range, uint64_t a);
+struct namespace_key namespace_key_u64s(enum namespace_range range, uint64_t a, uint64_t b);
+struct namespace_key namespace_key_name(enum namespace_range range, uint64_t a,
+                                        struct proto_bytes name);
+void namespace_key_add_u32(struct namespace_key *k, uint32_t v);
+void namespace_key_add_u64(struct namespace_key *k, uint64_t v);
+void namespace_key_add_bytes(struct namespace_key *k, struct proto_bytes b);
+/* The least key that does not begin with `k`; k is not all 0xff. */
+struct namespace_key namespace_key_end(const struct namespace_key *k);
+static inline struct kv_slice namespace_key_slice(const struct namespace_key *k)
+{
+    return kv_slice_of(k->bytes, k->len);
+}
+/* The u64 (u32) at `offset` of a key; 0 when the key is too short. */
+uint64_t namespace_key_read_u64(struct kv_slice key, size_t offset);
+uint32_t namespace_key_read_u32(struct kv_slice key, size_t offset);

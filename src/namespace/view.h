@@ -1,0 +1,76 @@
+/*
+ * namespace/view.h -- reading records out of one state: what queries and commands begin with.
+ *
+ * A view belongs to one operation and one thread. Nothing here waits: -ERR_need means fetch
+ * view->need and run the operation again from its start, with a reset arena. What was decoded is
+ * valid until the need list is released, the snapshot freed or the arena reset.
+ */
+#pragma once
+
+#include "namespace/record.h"
+
+struct namespace_view {
+    struct kv_snapshot *snapshot;
+    struct kv_need *need;
+    struct mem_arena *arena;
+};
+
+/* 1 and the record, 0: absent. Else -ERR_need, -ENOMEM, -ENOBUFS, -ECANCELED (the snapshot was
+ * given up: take a new one), class EIO. */
+NODISCARD int namespace_view_get(const struct namespace_view *v, const struct namespace_key *key,
+                                 const struct proto_type *type, void *ret);
+NODISCARD int namespace_view_get_bytes(const struct namespace_view *v,
+                                       const struct namespace_key *key, struct kv_slice *ret);
+#define NAMESPACE_GET(view, key, tag, ret) \
+    namespace_view_get((view), (key), &tag##_type, (1 ? (ret) : (struct tag *)NULL))
+
+/* The records whose keys begin with a prefix, from a key on (NULL: from the first). */
+struct namespace_scan {
+    struct kv_iter *it; /* owned */
+    const struct namespace_view *view;
+    bool started;
+    struct namespace_key from;
+};
+NODISCARD int namespace_scan_init(struct namespace_scan *s, const struct namespace_view *v,
+                                  const struct namespace_key *prefix,
+                                  const struct namespace_key *from);
+void namespace_scan_fini(struct namespace_scan *s);
+/* 1: s->it stands on the next record; 0: no more. */
+NODISCARD int namespace_scan_next(struct namespace_scan *s);
+/* Decodes the value that it stands on. */
+NODISCARD int namespace_scan_value(const struct namespace_scan *s, const struct proto_type *type,
+                                   void *ret);
+
+/* The rc of two reads that do not depend on each other: a real failure wins over -ERR_need. */
+int namespace_view_both(int a, int b);
+
+/* -ENOENT when the inode does not exist. */
+NODISCARD int namespace_view_inode(const struct namespace_view *v, uint64_t ino,
+                                   struct namespace_inode *ret);
+/* The cluster's state; -ENXIO before the first command FORMAT. */
+NODISCARD int namespace_view_state(const struct namespace_view *v, struct namespace_state *ret);
+/* The storage class of new files in a directory of class `class_id`; -ENOENT when there is none. */
+NODISCARD int namespace_view_class(const struct namespace_view *v, uint32_t class_id,
+                                   struct proto_storage_class *ret);
+uint32_t namespace_class_inline_limit(const struct proto_storage_class *c);
+
+/* What stat() and the data path are told. */
+void namespace_inode_attr(uint64_t ino, const struct namespace_inode *i, struct proto_attr *ret);
+void namespace_inode_layout(const struct namespace_inode *i, struct proto_layout *ret);
+static inline bool namespace_inode_is_dir(const struct namespace_inode *i)
+{
+    return i->type == PROTO_INODE_DIRECTORY;
+}
+
+/* Rights by POSIX: owner, group, others; uid 0 may all but execute what nobody may. */
+#define NAMESPACE_MAY_READ 4u
+#define NAMESPACE_MAY_WRITE 2u
+#define NAMESPACE_MAY_EXEC 1u
+bool namespace_cred_in_group(const struct namespace_cred *c, uint32_t gid);
+NODISCARD int namespace_cred_check(const struct namespace_cred *c, const struct namespace_inode *i,
+                                   uint32_t may); /* 0, -EACCES */
+/* The credential that a session has registered. -ERR_session_expired, -EPERM: never registered. */
+NODISCARD int namespace_view_cred(const struct namespace_view *v, uint64_t session, uint32_t cred,
+                                  struct namespace_cred *ret);
+/* -EINVAL: empty, "." or "..", NUL or slash inside; -ENAMETOOLONG. */
+NODISCARD int namespace_name_check(struct proto_bytes name);

@@ -1,0 +1,284 @@
+#include "namespace/plan_priv.h"
+
+/*
+ * Write authority (coherence.md section 6): a record for each session that may have unflushed data
+ * of a file. W: only one; S: all write through. The size of the file in the inode is what was
+ * committed; a session that dies leaves a trim behind it.
+ */
+
+static int namespace_wopen_get(struct namespace_plan *p, uint64_t ino, uint64_t session,
+                               struct namespace_wopen *ret)
+{
+    struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, ino, session);
+    return NAMESPACE_GET(&p->view, &key, namespace_wopen, ret);
+}
+
+static int namespace_wopen_put(struct namespace_plan *p, uint64_t ino, uint64_t session,
+                               const struct namespace_wopen *w)
+{
+    struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, ino, session);
+    return NAMESPACE_PUT(p, &key, namespace_wopen, w);
+}
+
+int namespace_wopen_drop(struct namespace_plan *p, uint64_t ino, uint64_t session)
+{
+    struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, ino, session);
+    struct namespace_key back = namespace_key_u64s(NAMESPACE_SESSION_WOPEN, session, ino);
+    int rc = namespace_plan_delete(p, &key);
+    namespace_plan_oblige(p, session, -1);
+    return rc < 0 ? rc : namespace_plan_delete(p, &back);
+}
+
+/* All others share from now on. Returns how many there are. */
+static int namespace_wopen_share(struct namespace_plan *p, uint64_t ino, bool try_only)
+{
+    struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
+    struct namespace_scan scan;
+    int others = 0;
+    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
+        struct namespace_wopen w;
+        uint64_t session = namespace_key_read_u64(scan.it->key, 9);
+        rc = namespace_scan_value(&scan, &namespace_wopen_type, &w);
+        if (rc < 0 || session == p->session_id) {
+            continue;
+        }
+        others++;
+        if (w.mode == PROTO_OPEN_W && !try_only) {
+            p->reply->result.shared_now = false;
+            w.mode = PROTO_OPEN_S;
+            rc = namespace_wopen_put(p, ino, session, &w);
+        }
+    }
+    namespace_scan_fini(&scan);
+    return rc < 0 ? rc : others;
+}
+
+int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bool try_only)
+{
+    struct namespace_wopen w = {0};
+    struct namespace_result *result = &p->reply->result;
+    int own = namespace_wopen_get(p, h->ino, p->session_id, &w);
+    int rc = own < 0 ? own : own == 0 ? namespace_plan_check_obligations(p) : 0;
+    result->shared_now = true;
+    int others = rc < 0 ? rc : namespace_wopen_share(p, h->ino, try_only);
+    if (others < 0) {
+        return others;
+    }
+    if (others > 0 && try_only) {
+        return -EAGAIN;
+    }
+    w.mode = others > 0 ? PROTO_OPEN_S : PROTO_OPEN_W;
+    if (own == 0) {
+        struct namespace_key back =
+            namespace_key_u64s(NAMESPACE_SESSION_WOPEN, p->session_id, h->ino);
+        w.cap_epoch = ++p->state.cap_epoch;
+        namespace_plan_oblige(p, p->session_id, 1);
+        rc = namespace_plan_put_empty(p, &back);
+    }
+    result->ino = h->ino;
+    result->mode = w.mode;
+    result->cap_epoch = w.cap_epoch;
+    rc = rc < 0 ? rc : namespace_wopen_put(p, h->ino, p->session_id, &w);
+    return rc < 0 ? rc : namespace_give_data_id(p, h);
+}
+
+int namespace_wopen(struct namespace_plan *p, const struct proto_wopen_request *r)
+{
+    struct namespace_held *h;
+    struct namespace_wopen w;
+    int rc = namespace_plan_inode(p, r->ino, &h);
+    if (rc < 0) {
+        return rc;
+    }
+    if (h->inode.type != PROTO_INODE_FILE) {
+        return namespace_inode_is_dir(&h->inode) ? -EISDIR : -EINVAL;
+    }
+    if ((h->inode.flags & PROTO_INODE_IMMUTABLE) != 0) {
+        return -EPERM;
+    }
+    rc = namespace_wopen_get(p, r->ino, p->session_id, &w);
+    rc = rc == 0 ? namespace_cred_check(&p->cred, &h->inode, NAMESPACE_MAY_WRITE) : rc;
+    return rc < 0 ? rc : namespace_wopen_grant(p, h, r->try_only);
+}
+
+/* Whole new inline contents, or more at their end. */
+static int namespace_commit_inline(struct namespace_plan *p, struct namespace_held *h,
+                                   const struct proto_commit_request *r, uint8_t mode)
+{
+    struct proto_storage_class class = {0};
+    struct namespace_key key = namespace_key_u64(NAMESPACE_INLINE, h->ino);
+    struct kv_slice old = {0};
+    bool append = (r->flags & PROTO_COMMIT_APPEND) != 0;
+    if ((h->inode.flags & PROTO_INODE_INLINE) == 0) {
+        return -EINVAL; /* its contents are in chunks */
+    }
+    if (mode == PROTO_OPEN_S && !append && r->data_version != h->inode.data_version) {
+        return -EAGAIN; /* another one wrote: read again and merge */
+    }
+    int rc = namespace_view_class(&p->view, h->inode.class_id, &class);
+    rc = rc == -ENOENT ? 0 : rc;
+    rc = rc == 0 && append ? namespace_view_get_bytes(&p->view, &key, &old) : rc;
+    if (rc < 0) {
+        return rc;
+    }
+    uint64_t start = append ? h->inode.size : 0, size = start + r->data.len;
+    if (size > namespace_class_inline_limit(&class)) {
+        return -EFBIG;
+    }
+    uint8_t *bytes = mem_arena_alloc(p->view.arena, (size_t)size + 1);
+    if (bytes == NULL) {
+        return -ENOMEM;
+    }
+    memset(bytes, 0, (size_t)size);
+    if (old.len > 0) {
+        memcpy(bytes, old.at, (size_t)base_min(old.len, start));
+    }
+    if (r->data.len > 0) {
+        memcpy(bytes + start, r->data.at, r->data.len);
+    }
+    bool exact = mode == PROTO_OPEN_W && !append;
+    namespace_set_size(p, h, exact ? base_max(size, r->size) : base_max(h->inode.size, size));
+    if (size == 0) {
+        return namespace_plan_delete(p, &key);
+    }
+    return kv_batch_put(p->batch, namespace_key_slice(&key), kv_slice_of(bytes, (size_t)size));
+}
+
+/* Data went to chunks: size grows, never shrinks (truncation is setattr), inline contents end. */
+static int namespace_commit_chunks(struct namespace_plan *p, struct namespace_held *h,
+                                   const struct proto_commit_request *r)
+{
+    struct namespace_inode *n = &h->inode;
+    bool written = r->size > n->size || r->allocated > 0;
+    int rc = namespace_check_trim(p, h, r->size);
+    if (rc < 0) {
+        return rc;
+    }
+    if (written && n->data_id == 0) {
+        return -ENOSPC; /* there is no storage class: nothing can be outside the metadata */
+    }
+    if (written && (n->flags & PROTO_INODE_INLINE) != 0) {
+        struct namespace_key key = namespace_key_u64(NAMESPACE_INLINE, h->ino);
+        n->flags &= ~PROTO_INODE_INLINE;
+        rc = namespace_plan_delete(p, &key);
+    }
+    namespace_set_size(p, h, base_max(n->size, r->size));
+    n->allocated = r->allocated > 0 ? r->allocated : n->allocated;
+    return rc;
+}
+
+static void namespace_commit_times(const struct namespace_plan *p, struct namespace_inode *n,
+                                   const struct proto_commit_request *r, bool written)
+{
+    if ((r->flags & PROTO_COMMIT_TIMES) != 0) {
+        n->mtime_ns = r->mtime_ns;
+        n->ctime_ns = r->ctime_ns > n->ctime_ns ? r->ctime_ns : n->ctime_ns;
+    } else if (written) {
+        n->mtime_ns = p->now_ns;
+        n->ctime_ns = p->now_ns;
+    }
+}
+
+/*
+ * The writer is done. A file that stayed inline for the whole tenure of its only writer has nothing
+ * in chunks: it gives its data id up, so that removing it later asks no data node.
+ */
+static int namespace_commit_release(struct namespace_plan *p, struct namespace_held *h,
+                                    const struct proto_commit_request *r, uint8_t mode)
+{
+    bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0 && h->inode.tgen == 0;
+    if (in_line && mode == PROTO_OPEN_W && (r->flags & PROTO_COMMIT_HAS_DATA) != 0) {
+        h->inode.data_id = 0;
+        h->dirty = true;
+    }
+    return namespace_wopen_drop(p, h->ino, p->session_id);
+}
+
+int namespace_commit(struct namespace_plan *p, const struct proto_commit_request *r)
+{
+    struct namespace_held *h;
+    struct namespace_wopen w;
+    uint32_t known = (PROTO_COMMIT_TIMES << 1) - 1;
+    if ((r->flags & ~known) != 0 || r->size > INT64_MAX) {
+        return -EINVAL;
+    }
+    int rc = namespace_plan_inode(p, r->ino, &h);
+    int own = namespace_wopen_get(p, r->ino, p->session_id, &w);
+    rc = namespace_view_both(rc, own);
+    if (rc < 0) {
+        return rc;
+    }
+    if (own == 0 || w.cap_epoch != r->cap_epoch) {
+        return -ESTALE; /* a late copy of an earlier tenure */
+    }
+    bool has_data = (r->flags & (PROTO_COMMIT_HAS_DATA | PROTO_COMMIT_APPEND)) != 0;
+    bool timed = (r->flags & PROTO_COMMIT_TIMES) != 0;
+    bool written = has_data || r->size > h->inode.size || r->allocated > 0;
+    rc = has_data ? namespace_commit_inline(p, h, r, w.mode) : namespace_commit_chunks(p, h, r);
+    if (rc < 0) {
+        return rc;
+    }
+    p->reply->result.ino = h->ino;
+    p->reply->result.mode = w.mode;
+    p->reply->result.cap_epoch = w.cap_epoch;
+    if (written || timed) {
+        namespace_commit_times(p, &h->inode, r, written);
+        namespace_plan_touch(p, h);
+    }
+    if (written) {
+        namespace_kill_priv(p, &h->inode);
+        h->inode.data_version = p->state.version;
+    }
+    bool release = (r->flags & PROTO_COMMIT_RELEASE) != 0;
+    return release ? namespace_commit_release(p, h, r, w.mode) : 0;
+}
+
+static bool namespace_returns_keep(const struct proto_lease_return_request *r)
+{
+    bool keep = false;
+    for (size_t i = 0; i < r->keep.count && !keep; i++) {
+        keep = r->keep.at[i] == r->ino;
+    }
+    return keep;
+}
+
+/* W goes back with the last word on size and times; who still has the file open shares it. */
+int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_return_request *r)
+{
+    struct namespace_held *h;
+    struct namespace_wopen w;
+    if (!r->has_final) {
+        return 0; /* read grants are in the leader's memory */
+    }
+    if (r->size > INT64_MAX) {
+        return -EINVAL;
+    }
+    int rc = namespace_plan_inode(p, r->ino, &h);
+    int own = namespace_wopen_get(p, r->ino, p->session_id, &w);
+    rc = namespace_view_both(rc, own);
+    if (rc < 0) {
+        return rc;
+    }
+    if (own == 0 || w.cap_epoch != r->cap_epoch) {
+        return -ESTALE;
+    }
+    struct proto_commit_request c = {.size = r->size,
+                                     .mtime_ns = r->mtime_ns,
+                                     .ctime_ns = r->ctime_ns,
+                                     .flags = PROTO_COMMIT_TIMES};
+    rc = namespace_commit_chunks(p, h, &c);
+    if (rc < 0) {
+        return rc;
+    }
+    namespace_commit_times(p, &h->inode, &c, true);
+    h->inode.atime_ns = r->atime_ns > h->inode.atime_ns ? r->atime_ns : h->inode.atime_ns;
+    h->inode.data_version = p->state.version;
+    namespace_plan_touch(p, h);
+    p->reply->result.ino = h->ino;
+    if (!namespace_returns_keep(r)) {
+        return namespace_wopen_drop(p, h->ino, p->session_id);
+    }
+    w.mode = PROTO_OPEN_S;
+    return namespace_wopen_put(p, h->ino, p->session_id, &w);
+}
