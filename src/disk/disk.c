@@ -123,7 +123,7 @@ int disk_load(struct disk *d, const char *path, size_t max, void **ret, size_t *
 static int disk_fill_and_close(struct disk *d, struct disk_file *f, const void *bytes, size_t len)
 {
     struct disk_req write = {.op = DISK_WRITE, .file = f, .len = len};
-    write.buf = (void *)(uintptr_t)bytes; /* only read from */
+    write.buf = (void *)bytes; /* only read from */
     int64_t rc = disk_now(d, &write);
     if (rc >= 0) {
         struct disk_req sync = {.op = DISK_SYNC_ALL, .file = f};

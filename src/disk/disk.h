@@ -5,8 +5,10 @@
  * A request is caller-owned and embedded; disk_submit() cannot fail; `done` is called exactly once,
  * on the loop of the struct disk, never from inside submit. Requests are independent: order is the
  * caller's (sync after the writes it covers are done). A short read means end of file; writes are
- * whole or failed. Errors are -errno as the kernel gave them (-EIO, -ENOSPC, -ENOENT ...),
- * -ERR_busy when the queue is full.
+ * whole or failed (any part of a failed one may be there). Errors are -errno as the kernel gave
+ * them (-EIO, -ENOSPC, -ENOENT ...), -EISDIR for opening a directory, -EBADF for changing a file
+ * that was opened for reading, -ERR_busy when the queue is full; those too come through `done`. A
+ * failed sync is final: repeating it may succeed without having stored anything.
  */
 #pragma once
 
@@ -22,7 +24,7 @@ struct disk_file; /* an open file; freed by DISK_CLOSE */
 
 enum disk_op {
     DISK_OPEN,  /* path, flags -> file */
-    DISK_CLOSE, /* file */
+    DISK_CLOSE, /* file: freed whatever the result, never refused; nothing else of it in flight */
     DISK_READ,  /* file, offset, iov -> bytes read */
     DISK_WRITE, /* file, offset, iov; DISK_APPENDING hints that it extends the file -> bytes written
                  */
@@ -70,7 +72,7 @@ struct disk_names {
 /* Where DISK_SEND sends to. Real backends use `fd` (non-blocking socket), the simulation `write`.
  */
 struct disk_sink {
-    int fd;
+    int fd; /* the thread blocks SIGPIPE: loops and their executors do */
     int64_t (*write)(struct disk_sink *s, const void *bytes,
                      size_t len); /* bytes taken, or -EAGAIN, -errno */
 };

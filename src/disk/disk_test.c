@@ -121,7 +121,7 @@ static int64_t put(struct bench *b, struct disk_file *f, uint64_t offset, const 
                    size_t len)
 {
     struct disk_req req = {.op = DISK_WRITE, .file = f, .offset = offset, .len = len};
-    req.buf = (void *)(uintptr_t)bytes;
+    req.buf = (void *)bytes;
     return run(b, &req);
 }
 
@@ -490,6 +490,9 @@ BOTH(wants_alignment_for_direct)
     CHECK_RC((int)disk_try_read(b->disk, &req), EAGAIN); /* would wait for the device */
     CHECK_EQ(get(b, f, 4096, bytes, 8192), 4096);
     CHECK_EQ(bytes[4095], 'd');
+    CHECK_EQ(on_range(b, DISK_TRUNCATE, f, 0, 4196), 0); /* ends within a unit */
+    CHECK_EQ(get(b, f, 0, bytes, 8192), 4196);
+    CHECK_EQ(get(b, f, 4096, bytes, 8192), 100);
     CHECK_TRUE(!disk_resident(b->disk, f, 0, 4096));
     CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
 }
@@ -593,7 +596,7 @@ BOTH(runs_many_at_once)
             value[i] = round == 0 ? i * 3 : UINT32_MAX;
             w[i].req = (struct disk_req){.op = round == 0 ? DISK_WRITE : DISK_READ,
                                          .file = f,
-                                         .offset = i * 4,
+                                         .offset = (uint64_t)i * 4,
                                          .buf = &value[i],
                                          .len = 4,
                                          .done = waiting_done};
@@ -614,13 +617,12 @@ BOTH(runs_many_at_once)
 
 BOTH(answers_now)
 {
-    uint8_t out[4];
+    uint8_t out[4] = {'a', 'b', 'c', 'd'};
     struct disk_req req = {
         .op = DISK_OPEN, .path = in(b, "a"), .flags = DISK_READ_WRITE | DISK_CREATE};
     CHECK_EQ(disk_now(b->disk, &req), 0);
     struct disk_file *f = req.file;
     req = (struct disk_req){.op = DISK_WRITE, .file = f, .buf = out, .len = 4};
-    memcpy(out, "abcd", 4);
     CHECK_EQ(disk_now(b->disk, &req), 4);
     req = (struct disk_req){.op = DISK_READ, .file = f, .offset = 2, .buf = out, .len = 4};
     CHECK_EQ(disk_now(b->disk, &req), 2);

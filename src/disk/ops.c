@@ -83,6 +83,7 @@ static int64_t ops_close(struct disk_req *req)
 
 static int64_t ops_read(const struct disk_req *req)
 {
+    bool direct = (req->file->flags & DISK_DIRECT) != 0;
     struct disk_cursor c;
     struct iovec window[DISK_CURSOR_WINDOW];
     int64_t sum = 0;
@@ -100,6 +101,9 @@ static int64_t ops_read(const struct disk_req *req)
         }
         sum += got;
         disk_cursor_advance(&c, (size_t)got);
+        if (direct && got % DISK_UNIT != 0) {
+            break; /* the end of the file; the next offset would not be aligned */
+        }
     }
     return sum;
 }
@@ -238,6 +242,7 @@ static int64_t ops_list_open(DIR *dir, struct disk_req *req)
     size_t capacity = 0, len = 0, count = 0;
     for (;;) {
         errno = 0;
+        /* Of one stream per thread it is safe. NOLINTNEXTLINE(concurrency-mt-unsafe) */
         const struct dirent *entry = readdir(dir);
         if (entry == NULL && errno != 0) {
             return -errno;

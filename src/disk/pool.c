@@ -114,11 +114,9 @@ static int64_t pool_fault(struct disk_pool *p, const struct disk_req *req)
     return hit ? -EIO : 0;
 }
 
-/* Closing frees the file, so it must be the only request on it: with nothing of it in flight. */
 static void pool_hold(struct disk_req *req)
 {
     if (disk_request_on_file(req)) {
-        CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0);
         req->file->in_flight++;
     }
 }
@@ -199,15 +197,8 @@ static int pool_start_job(struct disk_pool *p, struct disk_req *req)
     return rc;
 }
 
-static int64_t pool_try_read(struct disk *d, struct disk_req *req)
+static int64_t pool_read_cached(struct disk_pool *p, const struct disk_req *req)
 {
-    struct disk_pool *p = pool_of(d);
-    LOOP_OWNED(d->loop);
-    CHECK(req->op == DISK_READ);
-    int rc = disk_request_check(req);
-    if (rc < 0) {
-        return rc;
-    }
     int64_t got = disk_ops_read_cached(req);
     if (got >= 0) {
         stats_count(&p->stats.cached_reads, 1);
@@ -216,17 +207,30 @@ static int64_t pool_try_read(struct disk *d, struct disk_req *req)
     return got;
 }
 
+static int64_t pool_try_read(struct disk *d, struct disk_req *req)
+{
+    struct disk_pool *p = pool_of(d);
+    LOOP_OWNED(d->loop);
+    CHECK(req->op == DISK_READ);
+    int64_t rc = disk_request_check(req);
+    if (rc == 0) {
+        rc = pool_fault(p, req);
+    }
+    return rc < 0 ? rc : pool_read_cached(p, req);
+}
+
 static void pool_submit(struct disk *d, struct disk_req *req)
 {
     struct disk_pool *p = pool_of(d);
     LOOP_OWNED(d->loop);
     int64_t rc = disk_request_check(req);
+    CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0); /* it frees the file */
     p->in_flight++;
     if (rc == 0) {
         rc = pool_fault(p, req);
     }
     if (rc == 0 && req->op == DISK_READ && disk_request_bytes(req) <= POOL_CACHED_READ_MAX) {
-        rc = pool_try_read(d, req);
+        rc = pool_read_cached(p, req);
         if (rc != -EAGAIN) {
             pool_finish(p, req, rc);
             return;

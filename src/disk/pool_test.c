@@ -313,5 +313,6 @@ TEST_TORTURE(begins_without_memory)
     struct disk_req list = {.op = DISK_LIST, .path = testing_directory()};
     int64_t rc = disk_now(d, &list);
     TRY(rc < 0 ? (int)rc : 0);
+    CHECK_EQ(list.names->count, 1);
     mem_free(list.names);
 }

@@ -2,9 +2,10 @@
  * disk/sim.c -- simulated machines and the struct disk that each of their processes has: when
  * requests happen, which fail, and what becomes of them when the process dies.
  */
-#include "disk/sim_priv.h"
+#include "disk/sim.h"
 
 #include "base/mem.h"
+#include "disk/sim_priv.h"
 
 #include <string.h>
 
@@ -89,7 +90,6 @@ static uint64_t sim_latency_ns(struct disk_sim *m)
 static void view_hold(struct disk_req *req)
 {
     if (disk_request_on_file(req)) {
-        CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0);
         req->file->in_flight++;
     }
 }
@@ -158,6 +158,7 @@ static void view_submit(struct disk *d, struct disk_req *req)
     struct disk_sim *m = v->machine;
     LOOP_OWNED(d->loop);
     int rc = disk_request_check(req);
+    CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0); /* it frees the file */
     v->in_flight++;
     if (rc == 0 && v->in_flight > VIEW_MAX_IN_FLIGHT) {
         rc = -ERR_busy;

@@ -6,7 +6,11 @@
  * its own struct disk on its loop. A process that dies loses nothing that was written; a machine
  * that crashes loses, tears (in units of 512 bytes) and reorders whatever was not synced, names
  * included (a created, renamed or removed name is safe only after DISK_SYNC_DIR of its directory
- * or, for a create, DISK_SYNC_ALL of the file). Latency is random.
+ * or, for a create, DISK_SYNC_ALL of the file). Latency is random. A request that its process did
+ * not live to see the end of happened, happened in part (writes) or did not. As on Linux, what a
+ * failed sync covered may be lost although the next one succeeds. disk_now() takes no time;
+ * disk_resident() and disk_try_read() say yes or no at random. Allocations of simulated space cost
+ * 16 bytes per 4 KiB until written. Paths start at the root; no "..", no symbolic links.
  */
 #pragma once
 

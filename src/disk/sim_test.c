@@ -110,7 +110,7 @@ static int64_t put(struct world *w, struct disk_file *f, uint64_t offset, const 
                    size_t len)
 {
     struct disk_req req = {.op = DISK_WRITE, .file = f, .offset = offset, .len = len};
-    req.buf = (void *)(uintptr_t)bytes;
+    req.buf = (void *)bytes;
     return disk_now(w->disk, &req);
 }
 
@@ -232,14 +232,16 @@ static void model_compare(struct world *w, const uint8_t *bytes, size_t size)
     CHECK_BYTES(out, bytes, size);
 }
 
-static void synced_survives(uint64_t seed)
+/* Returns how many crashes it compared. */
+static int synced_survives(uint64_t seed)
 {
     static struct model m;
     struct world w = world_of(seed);
     struct rand r;
     memset(&m, 0, sizeof m);
     rand_seed(&r, seed);
-    for (int life = 0; life < 3; life++) {
+    int life = 0;
+    for (; life < 3; life++) {
         struct disk_file *f = created(&w, "/f");
         unsigned changes = (unsigned)rand_below(&r, 8);
         for (unsigned i = 0; i < changes; i++) {
@@ -255,12 +257,13 @@ static void synced_survives(uint64_t seed)
         CHECK_EQ(disk_sim_used_bytes(w.machine) % 4096, 0);
     }
     world_end(&w);
+    return life;
 }
 
 TEST(what_was_synced_survives_exactly)
 {
     for (unsigned i = 0; i < SEEDS; i++) {
-        synced_survives(testing_seed() + i);
+        CHECK_EQ(synced_survives(testing_seed() + i), 3);
     }
 }
 
@@ -269,7 +272,7 @@ enum fate { LOST, KEPT, TORN };
 
 static enum fate unsynced_fate(uint64_t seed)
 {
-    uint8_t old[4096], new[4096], out[4096];
+    uint8_t old[4096], new[4096], out[4096] = {0};
     struct world w = world_of(seed);
     memset(old, 'o', sizeof old);
     memset(new, 'n', sizeof new);
@@ -486,7 +489,7 @@ TEST(stored_file_is_old_or_new_whole)
 {
     for (unsigned i = 0; i < SEEDS; i++) {
         struct world w = world_of(testing_seed() + i);
-        uint8_t out[5000], bytes[5000];
+        uint8_t out[5000] = {0}, bytes[5000];
         memset(bytes, '1', sizeof bytes);
         CHECK_OK(disk_make_directories(w.disk, "/etc/x"));
         CHECK_OK(disk_store(w.disk, "/etc/x/f", bytes, sizeof bytes));
@@ -575,6 +578,51 @@ TEST(a_dead_process_loses_nothing_written)
     world_end(&w);
 }
 
+/* Calls from inside of a process: what it gets is its own and goes with it, files stay. */
+struct inside {
+    struct disk_req list, again;
+    struct world *world;
+    bool done;
+};
+
+static void inside_done(struct disk_req *req, int64_t rc)
+{
+    struct inside *in = container_of(req, struct inside, again);
+    CHECK(rc == 1);
+    CHECK(req->names->count == 1);
+    in->done = true;
+}
+
+static void inside_run(void *ctx)
+{
+    struct inside *in = ctx;
+    store(in->world, "/f", 'i', 8192);
+    struct disk_file *left_open = created(in->world, "/f");
+    CHECK_EQ(put(in->world, left_open, 1, "x", 1), 1);
+    in->list = (struct disk_req){.op = DISK_LIST, .path = "/"};
+    CHECK_EQ(disk_now(in->world->disk, &in->list), 1);
+    in->again = (struct disk_req){.op = DISK_LIST, .path = "/", .done = inside_done};
+    disk_submit(in->world->disk, &in->again);
+}
+
+TEST(memory_belongs_to_process_or_machine)
+{
+    struct world w = world_of(testing_seed());
+    struct inside in = {.world = &w};
+    char out[3] = {0};
+    loop_sim_enter(w.loop, inside_run, &in);
+    for (int i = 0; i < STEPS_MAX && !in.done; i++) {
+        CHECK_TRUE(loop_sim_step(w.sim));
+    }
+    CHECK_TEXT(in.list.names->name[0], "f"); /* neither list is freed: the process dies */
+    world_kill(&w);
+    world_boot(&w);
+    CHECK_EQ(content(&w, "/f", out, 2), 2);
+    CHECK_TEXT(out, "ix");
+    CHECK_EQ(disk_sim_used_bytes(w.machine), 8192);
+    world_end(&w);
+}
+
 /* The machine may be freed before its processes are dead. */
 TEST(machine_is_freed_first)
 {
@@ -646,7 +694,7 @@ TEST(failed_sync_may_lose_what_it_covered)
 TEST(space_runs_out_and_comes_back)
 {
     struct world w =
-        world_new(testing_seed(), &(struct disk_sim_options){.capacity_bytes = 3 * 4096});
+        world_new(testing_seed(), &(struct disk_sim_options){.capacity_bytes = UINT64_C(3) * 4096});
     uint8_t bytes[8192] = {1};
     struct disk_file *a = created(&w, "/a"), *b = created(&w, "/b");
     CHECK_EQ(put(&w, a, 0, bytes, 8192), 8192);

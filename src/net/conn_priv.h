@@ -27,7 +27,7 @@
 #define CONN_BLOCK_BYTES (32u << 10)
 #define CONN_IOV 64u
 #define CONN_RANGE_SMALL (32u << 10) /* read and gathered; larger ones by sendfile */
-#define CONN_READ_ROUND (1u << 20)   /* bytes per round, then others get their turn */
+#define CONN_READ_ROUND (1u << 20)   /* per round, then others get their turn */
 #define CONN_WRITE_ROUND (4u << 20)
 #define CONN_DEADLINE_CLASSES 32u
 
@@ -127,7 +127,6 @@ struct conn {
     bool readable, hangup, paused, heard;
     unsigned silent;
     struct buf_waiter buf_waiter;
-
     /* sending */
     struct conn_piece *piece;
     size_t piece_mask, piece_head, piece_tail;
@@ -136,12 +135,10 @@ struct conn {
     bool writable, sending_file;
     struct disk_req disk_send;
     struct list rooms;
-
     /* our calls */
     struct conn_slot *slot;
     uint32_t slot_count, slot_free, calls_active;
     struct list failed; /* calls whose `done` is due */
-
     /* the peer's requests */
     struct conn_incoming **incoming;
     uint32_t incoming_count, requests_open;

@@ -382,7 +382,7 @@ static void account(struct conn *c, const struct read_plan *p, size_t n)
     stats_count(&c->counters.received_bytes, n);
 }
 
-/* Reads once; 0 when there is nothing more for now. */
+/* Reads once; 0 when there is nothing more. */
 static size_t fill(struct conn *c)
 {
     struct read_plan p;

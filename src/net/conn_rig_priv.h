@@ -32,7 +32,8 @@ struct rig_end {
     char reason[120];
     bool free_when_closed;
     struct conn_request *held[RIG_HELD];
-    unsigned held_count;
+    unsigned held_count, most_held;
+    uint64_t pool_bytes; /* 0: plenty */
     struct loop_timer later;
     struct conn_range range; /* what RIG_FILE answers */
     unsigned pins;
@@ -52,12 +53,10 @@ static inline void rig_fill(uint8_t *to, uint64_t key, size_t len)
 }
 static inline bool rig_same(const uint8_t *at, uint64_t key, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        if (at[i] != rig_byte(key, i)) {
-            return false;
-        }
+    size_t i = 0;
+    for (; i < len && at[i] == rig_byte(key, i); i++) {
     }
-    return true;
+    return i == len;
 }
 
 static inline void rig_echo(struct conn_request *r)
@@ -78,8 +77,7 @@ static inline void rig_release(struct rig_end *e, unsigned index)
 }
 static inline void rig_release_all(struct rig_end *e)
 {
-    while (e->held_count > 0) {
-        rig_release(e, e->held_count - 1);
+    for (; e->held_count > 0; rig_release(e, e->held_count - 1)) {
     }
 }
 static inline void rig_later_fired(struct loop_timer *t)
@@ -104,7 +102,9 @@ static inline void rig_hold(struct rig_end *e, struct conn_request *r)
     r->context = e;
     r->cancelled = rig_cancelled;
     e->held[e->held_count++] = r;
+    e->most_held = e->held_count > e->most_held ? e->held_count : e->most_held;
 }
+
 struct conn_response_pin {
     struct rig_end *end;
 };
@@ -120,12 +120,8 @@ static inline void rig_answer_file(struct rig_end *e, struct conn_request *r)
     CHECK(pin != NULL);
     pin->end = e;
     e->pins++;
-    const struct conn_response resp = {.body = r->body,
-                                       .body_len = r->body_len,
-                                       .range = &e->range,
-                                       .range_count = 1,
-                                       .sent = rig_sent,
-                                       .pin = pin};
+    const struct conn_response resp = {
+        .range = &e->range, .range_count = 1, .sent = rig_sent, .pin = pin};
     conn_respond(r, &resp);
 }
 static inline void rig_request(struct conn_user *u, struct conn_request *r)
@@ -178,7 +174,8 @@ static const struct conn_user_ops rig_ops = {
 /* Within the process of `e->env.loop`. */
 static inline void rig_end_start(struct rig_end *e, struct stream *s)
 {
-    const struct buf_pool_options pool = {.limit_bytes = 64u << 20, .max_size = 4u << 20};
+    const struct buf_pool_options pool = {
+        .limit_bytes = e->pool_bytes == 0 ? 64u << 20 : e->pool_bytes, .max_size = 4u << 20};
     e->user.ops = &rig_ops;
     e->later.fire = rig_later_fired;
     if (e->pool == NULL) {

@@ -1,6 +1,7 @@
 #include "net/conn.h"
 
 #include "net/conn_rig_priv.h"
+#include "net/conn_storm_priv.h"
 
 #include "disk/sim.h"
 #include "loop/sim.h"
@@ -24,6 +25,7 @@ struct sim_rig {
     int connect_rc;
     bool connected;
     struct rand rand;
+    size_t window_bytes;
 };
 
 static void rig_accepted(struct net_listener_user *u, struct stream *s)
@@ -68,7 +70,7 @@ static void sim_rig_processes(struct sim_rig *r, uint64_t seed)
     r->server.rand = rand_fork(&r->rand);
     r->sim = loop_sim_new(seed);
     CHECK(r->sim != NULL);
-    const struct net_sim_options opt = {.sim = r->sim};
+    const struct net_sim_options opt = {.sim = r->sim, .window_bytes = r->window_bytes};
     r->world = net_sim_new(&opt);
     CHECK(r->world != NULL);
     CHECK_OK(loop_sim_process(r->sim, "client", 0, &r->loops[0]));
@@ -234,186 +236,111 @@ TEST(conn_cancels)
 /* --- Random traffic ------------------------------------------------------------------------------
  */
 
-struct storm_call {
-    struct conn_call call;
-    struct storm *storm;
-    uint64_t key;
-    uint8_t *body, *data;
-    struct buf *buf;
-    size_t data_len;
-    bool busy;
-};
-struct storm {
+/* A storm over the simulated network. */
+struct sim_storm {
+    struct storm storm;
     struct sim_rig rig;
-    struct storm_call calls[RIG_CALLS];
-    unsigned started, limit, done, good, deadline, cancelled, lost, running;
-    struct loop_timer tick;
-    bool mild; /* no deadlines, cancels or resets: everything must succeed */
 };
-
-static void storm_start_one(struct storm *s, struct storm_call *sc);
-
-static void storm_check(struct storm_call *sc, const struct conn_reply *r)
+static void sim_storm_begin(void *ctx)
 {
-    struct storm *s = sc->storm;
-    if (r->rc == 0) {
-        CHECK_TRUE(r->answered);
-        CHECK_EQ(r->body_len, sc->call.body_len);
-        CHECK_TRUE(rig_same(r->body, sc->key, r->body_len));
-        CHECK_EQ(r->data.len, sc->data_len);
-        CHECK_TRUE(rig_same(r->data.at, sc->key + 5, r->data.len));
-        s->good++;
-    } else if (r->rc == -ENOENT) {
-        CHECK_EQ(sc->call.opcode, RIG_FAIL);
-        s->good++;
-    } else {
-        s->deadline += r->rc == -ERR_deadline;
-        s->cancelled += r->rc == -ERR_cancelled;
-        s->lost += r->rc == -ERR_closed;
-        CHECK_TRUE(r->rc == -ERR_deadline || r->rc == -ERR_cancelled || r->rc == -ERR_closed);
-    }
+    storm_begin(ctx);
 }
-static void storm_call_done(struct conn_call *c, const struct conn_reply *reply)
+static void sim_storm_end(void *ctx)
 {
-    struct storm_call *sc = container_of(c, struct storm_call, call);
-    struct storm *s = sc->storm;
-    CHECK_TRUE(sc->busy);
-    storm_check(sc, reply);
-    /* Lent memory is the caller's again: nobody may look at it any more. */
-    memset(sc->body, 0xdd, sc->call.body_len);
-    if (sc->buf != NULL) {
-        sc->buf = buf_unref(sc->buf);
-    } else if (sc->data_len > 0) {
-        memset(sc->data, 0xdd, sc->data_len);
-    }
-    mem_free(sc->body);
-    mem_free(sc->data);
-    sc->body = sc->data = NULL;
-    sc->busy = false;
-    s->done++;
-    s->running--;
+    storm_end(ctx);
 }
-static size_t storm_size(struct rand *r, size_t max)
+static bool sim_storm_over(void *ctx)
 {
-    uint64_t kind = rand_below(r, 100);
-    return kind < 40 ? 0 : kind < 90 ? rand_below(r, 2000) : rand_below(r, max);
+    return storm_over(ctx);
 }
-static void storm_start_one(struct storm *s, struct storm_call *sc)
+static struct sim_storm *sim_storm_new(unsigned limit)
 {
-    struct rand *r = &s->rig.client.rand;
-    size_t body_len = storm_size(r, RIG_BODY_MAX);
-    sc->storm = s;
-    sc->busy = true;
-    sc->key = rand_u64(r);
-    sc->data_len = storm_size(r, RIG_DATA_MAX);
-    sc->body = mem_alloc(body_len + 1);
-    CHECK(sc->body != NULL);
-    rig_fill(sc->body, sc->key, body_len);
-    uint16_t opcode = (uint16_t)(RIG_ECHO + rand_below(r, 2));
-    opcode = rand_chance(r, 1, 30) ? RIG_FAIL : opcode;
-    sc->call = (struct conn_call){.done = storm_call_done,
-                                  .body = sc->body,
-                                  .body_len = body_len,
-                                  .opcode = opcode,
-                                  .trace = s->started};
-    if (!s->mild && rand_chance(r, 1, 10)) {
-        sc->call.timeout_ms = (uint32_t)rand_range(r, 1, 20);
-    }
-    if (sc->data_len > 0) {
-        bool pooled = rand_chance(r, 1, 2);
-        sc->buf = pooled ? buf_get(s->rig.client.pool, sc->data_len) : NULL;
-        sc->data = sc->buf == NULL ? mem_alloc(sc->data_len) : NULL;
-        uint8_t *at = sc->buf != NULL ? sc->buf->at : sc->data;
-        rig_fill(at, sc->key + 5, sc->data_len);
-        size_t cut = rand_below(r, sc->data_len + 1);
-        sc->call.data[0] = (struct slice){.buf = sc->buf, .at = at, .len = cut};
-        sc->call.data[1] =
-            (struct slice){.buf = sc->buf, .at = at + cut, .len = sc->data_len - cut};
-        sc->call.data_count = 2;
-    }
-    s->started++;
-    s->running++;
-    conn_call(s->rig.client.conn, &sc->call);
+    struct sim_storm *s = mem_zalloc(sizeof *s);
+    CHECK(s != NULL);
+    s->storm.limit = limit;
+    s->storm.client = &s->rig.client;
+    return s;
 }
-static void storm_tick(struct loop_timer *t)
+static void sim_storm_free(struct sim_storm *s)
 {
-    struct storm *s = container_of(t, struct storm, tick);
-    struct rand *r = &s->rig.client.rand;
-    for (unsigned i = 0; i < RIG_CALLS && s->rig.client.closed == 0; i++) {
-        struct storm_call *sc = &s->calls[i];
-        if (!sc->busy && s->started < s->limit && rand_chance(r, 1, 2) &&
-            !conn_full(s->rig.client.conn)) {
-            storm_start_one(s, sc);
-        } else if (sc->busy && !s->mild && rand_chance(r, 1, 60)) {
-            conn_call_cancel(&sc->call);
-        }
-    }
-    if (s->rig.client.closed == 0 && s->started < s->limit) {
-        loop_timer_in(s->rig.loops[0], t, rand_below(r, 4000000));
-    }
+    sim_rig_stop(&s->rig);
+    mem_free(s);
 }
-static void storm_begin(void *ctx)
+static void sim_storm_run(struct sim_storm *s)
 {
-    struct storm *s = ctx;
-    s->tick.fire = storm_tick;
-    loop_timer_in(s->rig.loops[0], &s->tick, 0);
-}
-static bool storm_over(void *ctx)
-{
-    struct storm *s = ctx;
-    bool ended = s->started == s->limit || s->rig.client.closed > 0;
-    return ended && s->running == 0;
-}
-static void storm_end(void *ctx)
-{
-    struct storm *s = ctx;
-    loop_timer_cancel(s->rig.loops[0], &s->tick);
-}
-static void storm_run(struct storm *s, uint64_t seed)
-{
-    sim_rig_start(&s->rig, seed);
-    loop_sim_enter(s->rig.loops[0], storm_begin, s);
-    CHECK_TRUE(loop_sim_run(s->rig.sim, storm_over, s, 1000 * SECOND));
-    CHECK_EQ(s->done, s->started);
-    loop_sim_enter(s->rig.loops[0], storm_end, s);
+    loop_sim_enter(s->rig.loops[0], sim_storm_begin, &s->storm);
+    CHECK_TRUE(loop_sim_run(s->rig.sim, sim_storm_over, &s->storm,
+                            loop_sim_now_ns(s->rig.sim) + 1000 * SECOND));
+    CHECK_EQ(s->storm.done, s->storm.started);
+    loop_sim_enter(s->rig.loops[0], sim_storm_end, &s->storm);
 }
 
 TEST(conn_survives_storms)
 {
     unsigned deadlines = 0, cancels = 0;
     for (uint64_t seed = 0; seed < 30; seed++) {
-        struct storm *s = mem_zalloc(sizeof *s);
-        CHECK(s != NULL);
-        s->limit = 200;
-        storm_run(s, testing_seed() + seed);
+        struct sim_storm *s = sim_storm_new(200);
+        sim_rig_start(&s->rig, testing_seed() + seed);
+        sim_storm_run(s);
         CHECK_EQ(s->rig.client.closed, 0);
-        CHECK_EQ(s->started, s->limit);
-        deadlines += s->deadline;
-        cancels += s->cancelled;
-        sim_rig_stop(&s->rig);
-        mem_free(s);
+        CHECK_EQ(s->storm.started, s->storm.limit);
+        deadlines += s->storm.deadline;
+        cancels += s->storm.cancelled;
+        sim_storm_free(s);
     }
     CHECK_TRUE(deadlines > 0 && cancels > 0);
+}
+
+/* Narrow everything: bytes are cut everywhere and everybody waits for everybody. */
+TEST(conn_holds_back_and_goes_on)
+{
+    uint64_t pauses = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct sim_storm *s = sim_storm_new(150);
+        s->storm.mild = true;
+        s->rig.window_bytes = 5000;
+        s->rig.server.opt.max_requests = 3;
+        s->rig.server.opt.max_send_bytes = 10000;
+        s->rig.server.pool_bytes = 2u << 20;
+        sim_rig_start(&s->rig, testing_seed() + seed);
+        sim_storm_run(s);
+        CHECK_EQ(s->rig.client.closed, 0);
+        CHECK_EQ(s->storm.good, s->storm.limit);
+        CHECK_TRUE(s->rig.server.most_held <= 3);
+        pauses += s->rig.server.conn->counters.pauses.value;
+        sim_storm_free(s);
+    }
+    CHECK_TRUE(pauses > 0);
 }
 
 TEST(conn_ends_cleanly_when_the_network_breaks)
 {
     unsigned lost = 0;
     for (uint64_t seed = 0; seed < 40; seed++) {
-        struct storm *s = mem_zalloc(sizeof *s);
-        CHECK(s != NULL);
-        s->limit = 150;
+        struct sim_storm *s = sim_storm_new(150);
         sim_rig_start(&s->rig, testing_seed() + seed);
         net_sim_faults(s->rig.world, 3000, 1000);
-        loop_sim_enter(s->rig.loops[0], storm_begin, s);
-        CHECK_TRUE(loop_sim_run(s->rig.sim, storm_over, s, 1000 * SECOND));
-        CHECK_EQ(s->done, s->started);
-        lost += s->lost;
-        loop_sim_enter(s->rig.loops[0], storm_end, s);
+        sim_storm_run(s);
+        lost += s->storm.lost;
         sim_rig_run(&s->rig, SECOND);
         CHECK_TRUE(s->rig.client.closed <= 1 && s->rig.server.closed <= 1);
-        sim_rig_stop(&s->rig);
-        mem_free(s);
+        sim_storm_free(s);
     }
     CHECK_TRUE(lost > 0);
+}
+
+/* Equal seeds, equal runs. */
+TEST(conn_is_determined_by_the_seed)
+{
+    uint64_t digest[2], bytes[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct sim_storm *s = sim_storm_new(100);
+        sim_rig_start(&s->rig, testing_seed());
+        sim_storm_run(s);
+        digest[i] = loop_sim_digest(s->rig.sim);
+        bytes[i] = net_sim_delivered_bytes(s->rig.world);
+        sim_storm_free(s);
+    }
+    CHECK_TRUE(digest[0] == digest[1] && bytes[0] == bytes[1]);
+    CHECK_TRUE(bytes[0] > 0);
 }
