@@ -46,9 +46,13 @@ void net_conn_receive_soon(struct conn *c)
     }
 }
 
-/* Before each new frame. */
-static bool must_pause(struct conn *c)
+/* Before each new request. Answers are always read: they need nothing of the send queue, and two
+ * ends that stopped reading them because their own queues are full would wait for each other. */
+static bool must_pause(const struct conn *c)
 {
+    if (c->frame.kind != FRAME_REQUEST) {
+        return false;
+    }
     return c->requests_open >= c->opt.max_requests || conn_full(c) ||
            c->bodies_bytes > CONN_BODIES_MAX;
 }
@@ -89,11 +93,6 @@ static bool frame_allowed(struct conn *c, const struct wire_frame *f)
 
 static bool parse_header(struct conn *c)
 {
-    if (must_pause(c)) {
-        pause_reading(c);
-        return false;
-    }
-    c->paused = false;
     if (available(c) < FRAME_BYTES) {
         return false;
     }
@@ -102,6 +101,11 @@ static bool parse_header(struct conn *c)
         fail_frame(c, rc, "header");
         return false;
     }
+    if (must_pause(c)) {
+        pause_reading(c);
+        return false;
+    }
+    c->paused = false;
     if (!frame_allowed(c, &c->frame)) {
         return false;
     }

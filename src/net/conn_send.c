@@ -373,6 +373,7 @@ static void disk_send_result(struct conn *c, int64_t n)
 {
     if (n > 0) {
         consume(c, (size_t)n);
+        net_conn_receive_soon(c); /* there may be room again */
     } else if (n == 0) {
         file_is_short(c);
     } else if (n == -ERR_busy) {

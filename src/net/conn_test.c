@@ -301,6 +301,7 @@ TEST(conn_holds_back_and_goes_on)
         s->rig.window_bytes = 5000;
         s->rig.server.opt.max_requests = 3;
         s->rig.server.opt.max_send_bytes = 10000;
+        s->rig.client.opt.max_send_bytes = 10000;
         s->rig.server.pool_bytes = 2u << 20;
         sim_rig_start(&s->rig, testing_seed() + seed);
         sim_storm_run(s);
