@@ -1,0 +1,35 @@
+/*
+ * datanode/supervised.h -- the worker's end of the connection that it inherits from its master: it
+ * says which target it serves, and hears when the master is gone.
+ *
+ * Owner: the loop of env; nothing blocks.
+ */
+#pragma once
+
+#include "base/text.h"
+#include "peer/auth.h"
+
+struct datanode_supervised;
+struct env;
+
+struct datanode_supervised_user {
+    const struct datanode_supervised_user_ops *ops;
+};
+struct datanode_supervised_user_ops {
+    void (*lost)(struct datanode_supervised_user *u); /* once: the master has ended: stop */
+};
+struct datanode_supervised_options {
+    const struct env *env;
+    struct datanode_supervised_user *user;
+    struct peer_secrets secrets;
+    struct uuid cluster_id;
+    const char *name; /* "target.0"; lent */
+    int fd;           /* inherited */
+    struct uuid uuid; /* what this worker serves */
+    uint64_t incarnation;
+    const char *address; /* where; lent */
+};
+NODISCARD int datanode_supervised_start(const struct datanode_supervised_options *opt,
+                                        struct datanode_supervised **ret);
+struct datanode_supervised *datanode_supervised_free(struct datanode_supervised *s);
+DEFINE_FREEP(datanode_supervised)
