@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-#define BUF_TEST_MAX (64u * 1024u)
+#define BUF_TEST_MAX (64u << 10)
+#define BUF_TEST_UNIT UINT64_C(4096)
 
 static struct buf_pool *buf_test_pool(uint64_t limit_bytes, struct mem_budget *budget)
 {
@@ -44,6 +45,7 @@ TEST_TORTURE(buf_reuse_allocates_nothing)
     buf_unref(a);
     uint64_t allocations = mem_count();
     struct buf *b = buf_get(p, 8000);
+    TRY_PTR(b);
     CHECK_TRUE(a == b);
     CHECK_EQ(b->refs, 1);
     CHECK_EQ(mem_count(), allocations);
@@ -86,7 +88,7 @@ TEST_TORTURE(buf_limit_counts_kept_buffers_and_trims_them)
 TEST_TORTURE(buf_budget_of_others_is_respected)
 {
     struct mem_budget budget;
-    mem_budget_init(&budget, NULL, 3 * 4096);
+    mem_budget_init(&budget, NULL, 3 * BUF_TEST_UNIT);
     CLEANUP(buf_pool_freep) struct buf_pool *p = buf_test_pool(1u << 20, &budget);
     TRY_PTR(p);
     CHECK_TRUE(mem_budget_take(&budget, 4096)); /* somebody else's */
@@ -97,7 +99,7 @@ TEST_TORTURE(buf_budget_of_others_is_respected)
     struct buf *b = buf_get(p, 8192); /* a is kept and gives way */
     CHECK_TRUE(b != NULL || testing_torturing());
     buf_unref(b);
-    CHECK_TRUE(budget.used_bytes <= 3 * 4096);
+    CHECK_TRUE(budget.used_bytes <= 3 * BUF_TEST_UNIT);
 }
 
 TEST_TORTURE(buf_slices_hold_the_buffer)
@@ -192,7 +194,7 @@ struct buf_test_waiters {
 /* A pool of four small buffers, all out, and four waiters that are not queued. */
 static int buf_test_waiters_init(struct buf_test_waiters *t)
 {
-    *t = (struct buf_test_waiters){.pool = buf_test_pool(4 * 4096, NULL)};
+    *t = (struct buf_test_waiters){.pool = buf_test_pool(4 * BUF_TEST_UNIT, NULL)};
     if (t->pool == NULL) {
         return -ENOMEM;
     }

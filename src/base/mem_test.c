@@ -50,6 +50,7 @@ TEST_TORTURE(mem_alloc_of_nothing_is_a_pointer)
     void *c = mem_realloc(b, 0);
     TRY_PTR(c);
     b = c;
+    CHECK_TRUE(b != a);
     mem_free(NULL);
 }
 
@@ -66,18 +67,29 @@ TEST_TORTURE(mem_realloc_keeps_the_bytes_or_the_block)
     CHECK_TRUE(mem_test_is(b != NULL ? b : a, 5, 0x5a));
     TRY_PTR(b);
     a = b;
+    CHECK_EQ(a[4], 0x5a);
+}
+
+static int mem_test_align(size_t alignment, size_t size)
+{
+    CLEANUP(mem_freep) uint8_t *a = mem_aligned(alignment, size);
+    if (a == NULL) {
+        return -ENOMEM;
+    }
+    CHECK_EQ((uintptr_t)a % alignment, 0);
+    memset(a, 0x11, size);
+    return 0;
 }
 
 TEST_TORTURE(mem_aligned_keeps_its_alignment)
 {
+    int rc = 0;
     for (size_t alignment = 1; alignment <= 65536; alignment *= 2) {
-        for (size_t size = 1; size < 5000; size = size * 3 + 1) {
-            CLEANUP(mem_freep) uint8_t *a = mem_aligned(alignment, size);
-            TRY_PTR(a);
-            CHECK_EQ((uintptr_t)a % alignment, 0);
-            memset(a, 0x11, size);
+        for (size_t size = 1; size < 5000 && rc == 0; size = size * 3 + 1) {
+            rc = mem_test_align(alignment, size);
         }
     }
+    TRY(rc);
 }
 
 TEST_TORTURE(mem_dup_strdup_printf)

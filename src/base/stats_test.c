@@ -208,10 +208,10 @@ static void *stats_test_sample(void *at)
         stats_sample(sampler->latency, i * 1000);
         stats_count(sampler->count, 1);
         if (i % 20 == 0) {
-            CLEANUP(stats_freep) struct stats *group = stats_new(sampler->root, "group");
+            struct stats *group = stats_new(sampler->root, "group");
             struct stats_gauge gauge = {0};
             stats_add_gauge(group, "gauge", &gauge);
-            group = stats_free(group); /* before its leaf goes */
+            stats_free(group); /* before its leaf goes */
         }
     }
     return NULL;

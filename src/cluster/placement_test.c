@@ -13,9 +13,7 @@ static void count_chains(const struct cluster_row *rows, size_t count, uint32_t 
         for (size_t j = 0; j < rows[i].count; j++) {
             load[rows[i].member[j].target]++;
             for (size_t k = 0; k < rows[i].count; k++) {
-                if (j != k) {
-                    pairs[rows[i].member[j].target][rows[i].member[k].target]++;
-                }
+                pairs[rows[i].member[j].target][rows[i].member[k].target] += j != k;
             }
         }
     }
@@ -28,40 +26,47 @@ static struct cluster_placement placement_of(const struct cluster_target *target
         .copies = copies, .domain = PROTO_DOMAIN_TARGET, .target = targets, .target_count = count};
 }
 
+static void check_even(const struct cluster_row *rows, size_t count, size_t n, size_t copies)
+{
+    uint32_t load[TARGETS] = {0}, heads[TARGETS] = {0}, pairs[TARGETS][TARGETS] = {{0}};
+    count_chains(rows, count, load, heads, pairs);
+    for (size_t i = 0; i < n; i++) {
+        CHECK_TRUE(load[i] >= CLUSTER_CHAINS_PER_TARGET);
+        CHECK_TRUE(load[i] <= CLUSTER_CHAINS_PER_TARGET + 2);
+        uint32_t least = UINT32_MAX, most = 0;
+        for (size_t j = 0; j < n; j++) {
+            least = j != i && pairs[i][j] < least ? pairs[i][j] : least;
+            most = j != i && pairs[i][j] > most ? pairs[i][j] : most;
+        }
+        CHECK_TRUE(most - least <= 3);
+        CHECK_TRUE(heads[i] * copies <= load[i] + 2 * copies);
+    }
+}
+static void check_placement(size_t n, size_t copies)
+{
+    struct cluster_target targets[TARGETS];
+    for (uint32_t i = 0; i < n; i++) {
+        targets[i] = (struct cluster_target){.id = i, .weight = 100, .host_key = i, .rack_key = 1};
+    }
+    struct cluster_placement p = placement_of(targets, n, copies);
+    struct cluster_row *rows = NULL;
+    size_t count = 0;
+    bool enough = false;
+    CHECK_OK(cluster_placement_grow(&p, 10, &rows, &count, &enough));
+    CHECK_TRUE(enough && count > 0);
+    check_even(rows, count, n, copies);
+    CHECK_EQ(rows[0].chain, 10);
+    CHECK_EQ(rows[count - 1].chain, 10 + count - 1);
+    mem_free(rows);
+}
+
 /* All targets alike: load, heads and shared pairs differ by little, so that a lost one is rebuilt
  * by all others. */
 TEST(placement_spreads_load_heads_and_pairs)
 {
     for (size_t n = 3; n <= TARGETS; n++) {
-        for (size_t copies = 2; copies <= 3; copies++) {
-            struct cluster_target targets[TARGETS];
-            for (uint32_t i = 0; i < n; i++) {
-                targets[i] =
-                    (struct cluster_target){.id = i, .weight = 100, .host_key = i, .rack_key = 1};
-            }
-            struct cluster_placement p = placement_of(targets, n, copies);
-            struct cluster_row *rows = NULL;
-            size_t count = 0;
-            bool enough = false;
-            CHECK_OK(cluster_placement_grow(&p, 10, &rows, &count, &enough));
-            CHECK_TRUE(enough && count > 0);
-            uint32_t load[TARGETS] = {0}, heads[TARGETS] = {0}, pairs[TARGETS][TARGETS] = {{0}};
-            count_chains(rows, count, load, heads, pairs);
-            for (size_t i = 0; i < n; i++) {
-                CHECK_TRUE(load[i] >= CLUSTER_CHAINS_PER_TARGET);
-                CHECK_TRUE(load[i] <= CLUSTER_CHAINS_PER_TARGET + 2);
-                uint32_t least = UINT32_MAX, most = 0;
-                for (size_t j = 0; j < n; j++) {
-                    least = j != i && pairs[i][j] < least ? pairs[i][j] : least;
-                    most = j != i && pairs[i][j] > most ? pairs[i][j] : most;
-                }
-                CHECK_TRUE(most - least <= 3);
-                CHECK_TRUE(heads[i] * copies <= load[i] + 2 * copies);
-            }
-            CHECK_EQ(rows[0].chain, 10);
-            CHECK_EQ(rows[count - 1].chain, 10 + count - 1);
-            mem_free(rows);
-        }
+        check_placement(n, 2);
+        check_placement(n, 3);
     }
 }
 

@@ -63,6 +63,6 @@ static const struct raft_heap heap_table = {.malloc = heap_malloc,
 void consensus_heap_use(void)
 {
     if (raft_heap_get() != &heap_table) {
-        raft_heap_set((struct raft_heap *)(uintptr_t)&heap_table); /* the library only reads it */
+        raft_heap_set((struct raft_heap *)&heap_table); /* the library only reads it */
     }
 }

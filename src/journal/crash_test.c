@@ -254,7 +254,7 @@ static void driver_fire(struct loop_timer *t)
         act(d->world);
     }
     if (!d->world->quiet) {
-        loop_timer_in(d->world->loop, t, rand_below(&d->world->rand, 2 * MS));
+        loop_timer_in(d->world->loop, t, rand_below(&d->world->rand, 2 * (uint64_t)MS));
     }
 }
 
@@ -446,7 +446,7 @@ static struct world *world_new(void)
     return w;
 }
 
-static void play_seeds(uint64_t first, unsigned count, bool faults)
+static void check_seeds(uint64_t first, unsigned count, bool faults)
 {
     struct world *w = world_new();
     uint64_t records = 0;
@@ -462,17 +462,17 @@ static void play_seeds(uint64_t first, unsigned count, bool faults)
 
 TEST(journal_survives_kills_and_power_cuts)
 {
-    play_seeds(testing_seed(), 500, false);
+    check_seeds(testing_seed(), 500, false);
 }
 
 TEST(journal_survives_faults_of_the_disk)
 {
-    play_seeds(testing_seed() + 1000000, 500, true);
+    check_seeds(testing_seed() + 1000000, 500, true);
 }
 
 /* After an orderly end every flipped bit in front of the seal is reported; before one, a flipped
  * bit is reported or ends the log, but invents nothing. */
-static void flip_seed(struct world *w, uint64_t seed)
+static void check_flipped(struct world *w, uint64_t seed)
 {
     world_begin(w, seed);
     world_reopen(w);
@@ -564,7 +564,7 @@ TEST(journal_sees_flipped_bits)
 {
     struct world *w = world_new();
     for (unsigned i = 0; i < 500; i++) {
-        flip_seed(w, testing_seed() + 2000000 + i);
+        check_flipped(w, testing_seed() + 2000000 + i);
     }
     mem_free(w);
 }

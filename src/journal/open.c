@@ -206,6 +206,7 @@ static int open_judge(struct open_state *o)
             at = s;
         }
     }
+    CHECK(at != NULL); /* what is missing was claimed by a segment */
     return err_set(o->err, -ERR_corrupt,
                    "journal '%s' lost synced data: damage in segment %016" PRIx64
                    " at offset %" PRIu64 " (batch %" PRIu64 ", known stable up to %" PRIu64 ")",

@@ -12,9 +12,9 @@
 #include "base/err.h"
 
 #define KV_KEY_MAX 1024u
-#define KV_VALUE_MAX (128u * 1024u)
-#define KV_FIELDS_MAX 32u                  /* of one upsert */
-#define KV_BATCH_MAX (64u * 1024u * 1024u) /* bytes of one batch */
+#define KV_VALUE_MAX (128u << 10)
+#define KV_FIELDS_MAX 32u        /* of one upsert */
+#define KV_BATCH_MAX (64u << 20) /* bytes of one batch */
 
 /* Bytes of somebody else; each user says how long they are lent. */
 struct kv_slice {

@@ -209,44 +209,60 @@ static void check_landed(const struct model *m, struct kv_iter *it, int rc, bool
     }
 }
 
+/* An iterator over the keys low .. high - 1 and where it stands. */
+struct walk {
+    struct fixture *f;
+    struct kv_iter *it;
+    const struct model *model;
+    uint32_t low, high, at;
+    bool on;
+};
+
+static void check_walk_step(struct walk *w, struct rand *r)
+{
+    uint8_t kb[8];
+    uint64_t dice = rand_below(r, 10);
+    uint32_t to = (uint32_t)rand_below(r, KEYS);
+    int rc = 0;
+    bool found = false;
+    if (!w->on && dice % 2 == 0) {
+        rc = FETCHING(w->f, kv_iter_seek(w->it, key_of(to, kb)));
+        found = model_after(w->model, to > w->low ? to : w->low, w->high, &w->at);
+    } else if (!w->on) {
+        rc = FETCHING(w->f, kv_iter_seek_back(w->it, key_of(to, kb)));
+        found = model_before(w->model, to + 1 < w->high ? to + 1 : w->high, w->low, &w->at);
+    } else if (dice < 6) {
+        rc = FETCHING(w->f, kv_iter_next(w->it));
+        found = model_after(w->model, w->at + 1, w->high, &w->at);
+    } else {
+        rc = FETCHING(w->f, kv_iter_prev(w->it));
+        found = model_before(w->model, w->at, w->low, &w->at);
+    }
+    check_landed(w->model, w->it, rc, found, w->at);
+    w->on = rc == 1;
+}
+
 /* Walks to and fro between random bounds and compares each step. */
 static int check_walk(struct fixture *f, struct kv_snapshot *s, const struct model *m,
                       struct rand *r)
 {
-    uint8_t lb[8], ub[8], kb[8];
-    bool bounded = rand_chance(r, 1, 2);
-    uint32_t low = bounded ? (uint32_t)rand_below(r, KEYS) : 0, k;
-    uint32_t high = bounded ? low + (uint32_t)rand_below(r, KEYS - low) : KEYS;
+    uint8_t lb[8], ub[8];
+    struct walk w = {.f = f, .model = m, .high = KEYS};
     struct kv_iter_options opt = {.need = &f->need};
-    if (bounded) {
-        opt.lower = key_of(low, lb);
-        opt.upper = key_of(high, ub);
+    if (rand_chance(r, 1, 2)) {
+        w.low = (uint32_t)rand_below(r, KEYS);
+        w.high = w.low + (uint32_t)rand_below(r, KEYS - w.low);
+        opt.lower = key_of(w.low, lb);
+        opt.upper = key_of(w.high, ub);
     }
     CLEANUP(kv_iter_freep) struct kv_iter *it = NULL;
     int rc = kv_iter_new(s, &opt, &it);
     if (rc < 0) {
         return rc;
     }
-    bool on = false;
+    w.it = it;
     for (unsigned n = 0; n < 40; n++) {
-        uint64_t dice = rand_below(r, 10);
-        uint32_t to = (uint32_t)rand_below(r, KEYS);
-        bool found;
-        if (!on && dice % 2 == 0) {
-            rc = FETCHING(f, kv_iter_seek(it, key_of(to, kb)));
-            found = model_after(m, to > low ? to : low, high, &k);
-        } else if (!on) {
-            rc = FETCHING(f, kv_iter_seek_back(it, key_of(to, kb)));
-            found = model_before(m, to + 1 < high ? to + 1 : high, low, &k);
-        } else if (dice < 6) {
-            rc = FETCHING(f, kv_iter_next(it));
-            found = model_after(m, k + 1, high, &k);
-        } else {
-            rc = FETCHING(f, kv_iter_prev(it));
-            found = model_before(m, k, low, &k);
-        }
-        check_landed(m, it, rc, found, k);
-        on = rc == 1;
+        check_walk_step(&w, r);
     }
     kv_need_release(&f->need);
     return 0;
@@ -258,7 +274,7 @@ struct held {
 };
 #define HELD 4u
 
-static void run_against_model(uint64_t seed, uint32_t need_permille, unsigned deletes)
+static void verify_against_model(uint64_t seed, uint32_t need_permille, unsigned deletes)
 {
     struct fixture f;
     struct rand r;
@@ -298,13 +314,14 @@ static void run_against_model(uint64_t seed, uint32_t need_permille, unsigned de
 TEST(engine_agrees_with_the_model)
 {
     for (uint64_t i = 0; i < 30; i++) {
-        run_against_model(testing_seed() + i, (uint32_t)(i % 5) * 100, 10 + (unsigned)(i % 3) * 25);
+        verify_against_model(testing_seed() + i, (uint32_t)(i % 5) * 100,
+                             10 + (unsigned)(i % 3) * 25);
     }
 }
 
 TEST(engine_agrees_when_everything_must_be_fetched)
 {
-    run_against_model(testing_seed(), 1000, 30);
+    verify_against_model(testing_seed(), 1000, 30);
 }
 
 static void fixture_freep(struct fixture *f)
@@ -455,7 +472,7 @@ TEST(many_records_come_and_go)
     CHECK_OK(kv_snapshot_new(f.kv, &s));
     struct kv_estimate all = kv_estimate(s, kv_slice_of("\0", 1), kv_slice_of(NULL, 0));
     struct kv_estimate half = kv_estimate(s, kv_slice_of("\x80", 1), kv_slice_of(NULL, 0));
-    CHECK_TRUE(all.key_count > count - 10 && all.bytes > 8 * (count - 10));
+    CHECK_TRUE(all.key_count > count - 10 && all.bytes > UINT64_C(8) * (count - 10));
     CHECK_TRUE(half.key_count > count / 4 && half.key_count < count / 2);
     kv_batch_clear(&b);
     CHECK_OK(

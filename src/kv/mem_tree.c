@@ -199,15 +199,15 @@ static void kv_mem_spread(struct kv_mem_node *left, struct kv_mem_node *right, s
     size_t l = left->count, r = right->count, total = l + r;
     CHECK(keep <= KV_MEM_FANOUT);
     CHECK(total - keep <= KV_MEM_FANOUT);
-    memcpy(entry, left->entry, l * sizeof entry[0]);
-    memcpy(entry + l, right->entry, r * sizeof entry[0]);
-    memcpy(left->entry, entry, keep * sizeof entry[0]);
-    memcpy(right->entry, entry + keep, (total - keep) * sizeof entry[0]);
+    memcpy(entry, left->entry, l * sizeof(struct kv_mem_entry *));
+    memcpy(entry + l, right->entry, r * sizeof(struct kv_mem_entry *));
+    memcpy(left->entry, entry, keep * sizeof(struct kv_mem_entry *));
+    memcpy(right->entry, entry + keep, (total - keep) * sizeof(struct kv_mem_entry *));
     if (left->height > 0) {
-        memcpy(child, left->child, l * sizeof child[0]);
-        memcpy(child + l, right->child, r * sizeof child[0]);
-        memcpy(left->child, child, keep * sizeof child[0]);
-        memcpy(right->child, child + keep, (total - keep) * sizeof child[0]);
+        memcpy(child, left->child, l * sizeof(struct kv_mem_node *));
+        memcpy(child + l, right->child, r * sizeof(struct kv_mem_node *));
+        memcpy(left->child, child, keep * sizeof(struct kv_mem_node *));
+        memcpy(right->child, child + keep, (total - keep) * sizeof(struct kv_mem_node *));
     }
     left->count = (uint16_t)keep;
     right->count = (uint16_t)(total - keep);

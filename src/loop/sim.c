@@ -237,7 +237,7 @@ void loop_sim_release(struct sim_process *p)
 
 /* --- stepping --- */
 
-/* What the heap has for now or earlier becomes ready. */
+/* What is due, by the heap, becomes ready. */
 static void collect_due(struct loop_sim *s)
 {
     for (struct heap_node *first = heap_first(&s->schedule);

@@ -90,6 +90,7 @@ static void block_sent(struct conn *c, size_t len)
 {
     while (len > 0) {
         struct conn_block *b = c->block_first;
+        CHECK(b != NULL);
         size_t n = base_min(len, b->len - b->sent);
         b->sent += n;
         len -= n;
@@ -443,8 +444,7 @@ static void gather(struct conn *c, struct gathered *g)
             g->more = p->kind == CONN_FILE_CACHED;
             return;
         }
-        g->iov[g->count++] =
-            (struct iovec){.iov_base = (void *)(uintptr_t)p->u.bytes.at, .iov_len = p->len};
+        g->iov[g->count++] = (struct iovec){.iov_base = (void *)p->u.bytes.at, .iov_len = p->len};
         g->len += p->len;
     }
 }

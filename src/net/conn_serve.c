@@ -84,7 +84,7 @@ static int keep_body(struct conn *c, struct conn_incoming *in, const uint8_t *bo
         return -ENOMEM;
     }
     if (len > 0 && body != NULL) {
-        memcpy((uint8_t *)(uintptr_t)in->pub.body, body, len);
+        memcpy((uint8_t *)in->pub.body, body, len);
     }
     return 0;
 }

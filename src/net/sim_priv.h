@@ -111,11 +111,11 @@ void net_sim_end_resume(struct net_sim_end *e); /* after a cut has healed */
 void net_sim_link_free(struct net_sim_link *k);
 
 /* sim_connect.c */
-void net_sim_connect(struct net *n, struct net_connect *c);
+void net_sim_connect(struct net *base, struct net_connect *c);
 void net_sim_connect_cancel(struct net *n, struct net_connect *c);
-int net_sim_listen(struct net *n, const struct net_address *at, struct net_listener_user *u,
+int net_sim_listen(struct net *base, const struct net_address *at, struct net_listener_user *u,
                    struct net_listener **ret);
-int net_sim_listen_fd(struct net *n, int fd, struct net_listener_user *u,
+int net_sim_listen_fd(struct net *base, int fd, struct net_listener_user *u,
                       struct net_listener **ret);
 int net_sim_listener_fd(const struct net_listener *li);
 void net_sim_listener_address(const struct net_listener *li, struct net_address *ret);

@@ -321,7 +321,7 @@ static int64_t sim_send_file(struct stream *st, struct disk_file *f, uint64_t of
 static int64_t sink_write(struct disk_sink *sink, const void *bytes, size_t len)
 {
     struct net_sim_end *e = container_of(sink, struct net_sim_end, sink);
-    const struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = len};
+    const struct iovec iov = {.iov_base = (void *)bytes, .iov_len = len};
     return e->closed ? -EPIPE : sim_write(&e->base, &iov, 1, false);
 }
 

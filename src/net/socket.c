@@ -75,7 +75,7 @@ static int64_t socket_write(struct stream *st, const struct iovec *iov, unsigned
 {
     int fd = socket_of(st)->watch.fd;
     int flags = MSG_NOSIGNAL | (more ? MSG_MORE : 0);
-    struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count};
+    struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
     ssize_t n;
     do {
         n = count == 1 ? send(fd, iov->iov_base, iov->iov_len, flags) : sendmsg(fd, &m, flags);

@@ -37,7 +37,7 @@ NODISCARD int net_socket_open(int family);
 /* Takes the descriptor over, also on failure. */
 NODISCARD int net_socket_stream(struct net *n, int fd, struct stream **ret);
 
-void net_socket_connect(struct net *n, struct net_connect *c);
+void net_socket_connect(struct net *base, struct net_connect *c);
 void net_socket_connect_cancel(struct net *n, struct net_connect *c);
 
 int net_socket_listen(struct net *n, const struct net_address *at, struct net_listener_user *u,

@@ -180,7 +180,7 @@ char *proto_bytes_to_c(struct proto_bytes from, char *out, size_t size);
 #define TABLE_ROW_BYTES(limit) .max = (limit)
 #define TABLE_ROW_TEXT(limit) .max = (limit)
 #define TABLE_ROW_NAME(...) .max = PROTO_NAME_MAX
-#define TABLE_ROW_STRUCT(tag) .type = &tag##_type
-#define TABLE_ROW_LIST(tag, limit) .type = &tag##_type, .max = (limit)
+#define TABLE_ROW_STRUCT(tag) .type = (&tag##_type)
+#define TABLE_ROW_LIST(tag, limit) .type = (&tag##_type), .max = (limit)
 #define TABLE_ROW_U32S(limit) .max = (limit)
 #define TABLE_ROW_U64S(limit) .max = (limit)
