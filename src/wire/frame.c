@@ -69,7 +69,7 @@ int wire_frame_decode(const uint8_t in[FRAME_BYTES], struct wire_frame *ret)
         .trace = wire_load_u64(in + AT_TRACE),
         .body_crc = wire_load_u32(in + AT_BODY_CRC),
     };
-    if (f.kind < FRAME_REQUEST || f.kind > FRAME_CANCEL || f.status > 0) {
+    if (f.kind < FRAME_REQUEST || f.kind > FRAME_CANCEL || f.status > 0 || f.status == INT32_MIN) {
         return -ERR_bad_value;
     }
     int rc = check_lengths(&f);

@@ -34,7 +34,8 @@ struct wire_frame {
 void wire_frame_encode(const struct wire_frame *f, uint8_t out[FRAME_BYTES]);
 /* Checks magic, CRC, version, kind and status, and limits in this order: -ERR_bad_magic,
  * -ERR_bad_crc, -ERR_bad_version, -ERR_bad_value, -ERR_bad_length. Nothing is trusted before. A
- * positive status is a bad value; a push with data, or a cancel with anything, a bad length. */
+ * positive status, or one without a positive counterpart, is a bad value; a push with data, or a
+ * cancel with anything, a bad length. */
 NODISCARD int wire_frame_decode(const uint8_t in[FRAME_BYTES], struct wire_frame *ret);
 #define FRAME_TEXT_SIZE 160u /* enough for wire_frame_to_text */
 void wire_frame_to_text(const struct wire_frame *f, char *out, size_t size);
