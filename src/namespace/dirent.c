@@ -162,7 +162,7 @@ static int namespace_create_found(struct namespace_plan *p, const struct proto_c
     }
     int rc = namespace_plan_inode(p, d->ino, &h);
     if (rc < 0) {
-        return rc == -ENOENT ? -ERR_corrupt : rc; /* a name of nothing */
+        return rc == -ENOENT ? -EUCLEAN : rc; /* a name of nothing */
     }
     p->reply->result.ino = d->ino;
     if ((r->flags & PROTO_CREATE_WOPEN) == 0) {
@@ -294,7 +294,7 @@ static int namespace_victim(struct namespace_plan *p, uint64_t parent, struct pr
         return -ENOENT;
     }
     rc = namespace_plan_inode(p, d.ino, ret);
-    return rc == -ENOENT ? -ERR_corrupt : rc;
+    return rc == -ENOENT ? -EUCLEAN : rc;
 }
 
 static int namespace_remove_name(struct namespace_plan *p, struct namespace_held *dir,

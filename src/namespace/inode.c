@@ -204,10 +204,11 @@ int namespace_remove_inode(struct namespace_plan *p, struct namespace_held *h)
     return rc;
 }
 
-int namespace_queue_trim(struct namespace_plan *p, struct namespace_held *h, uint64_t from)
+int namespace_queue_trim(struct namespace_plan *p, struct namespace_held *h, uint64_t from,
+                         uint64_t fence_epoch)
 {
     struct namespace_key key = namespace_key_u64(NAMESPACE_TRIM, h->ino);
-    struct namespace_trim old, t = {.from = from};
+    struct namespace_trim old, t = {.from = from, .fence_epoch = fence_epoch};
     if (h->inode.data_id == 0) {
         return 0;
     }
@@ -217,6 +218,7 @@ int namespace_queue_trim(struct namespace_plan *p, struct namespace_held *h, uin
     }
     if (rc == 1) { /* one record for both: it reaches as far down as the lower */
         t.from = base_min(from, old.from);
+        t.fence_epoch = base_max(fence_epoch, old.fence_epoch);
     }
     h->inode.tgen++;
     h->dirty = true;

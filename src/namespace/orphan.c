@@ -38,7 +38,7 @@ static int namespace_orphan_delete(struct namespace_plan *p, uint64_t ino, uint6
 }
 
 /* Does a session other than this one keep it? */
-static int namespace_orphan_others(struct namespace_plan *p, uint64_t ino, uint64_t session)
+int namespace_orphan_others(struct namespace_plan *p, uint64_t ino, uint64_t session)
 {
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_ORPHAN, ino);
     struct namespace_scan scan;
@@ -57,9 +57,9 @@ static int namespace_orphan_remove(struct namespace_plan *p, uint64_t ino)
     struct namespace_held h = {.ino = ino};
     int rc = namespace_view_inode(&p->view, ino, &h.inode);
     if (rc < 0) {
-        return rc == -ENOENT ? -ERR_corrupt : rc;
+        return rc == -ENOENT ? -EUCLEAN : rc;
     }
-    return h.inode.nlink == 0 ? namespace_remove_inode(p, &h) : -ERR_corrupt;
+    return h.inode.nlink == 0 ? namespace_remove_inode(p, &h) : -EUCLEAN;
 }
 
 /* One session lets go of a nameless inode; the last one removes it. */

@@ -7,7 +7,9 @@
  */
 #pragma once
 
+#include "base/crc32c.h"
 #include "namespace/namespace.h"
+#include "namespace/query.h"
 
 #include <string.h>
 
@@ -32,7 +34,16 @@ struct namespace_plan {
     struct namespace_session session;
     struct namespace_held held[NAMESPACE_PLAN_INODES];
     size_t held_count;
+    struct proto_op op; /* of a client's mutation, as the next two */
+    uint32_t crc;
+    bool runs; /* it is the next of its slot: its result is stored */
 };
+
+/* apply.c */
+int namespace_plan_format(struct namespace_plan *p, const struct namespace_format *r);
+int namespace_plan_dispatch(struct namespace_plan *p);
+/* All of it but the commit: the plan has its view, batch and reply. A local failure, or 0. */
+int namespace_plan_run(struct namespace_plan *p, const void *bytes, size_t len);
 
 /* plan.c */
 int namespace_plan_put(struct namespace_plan *p, const struct namespace_key *key,
@@ -63,7 +74,9 @@ int namespace_make_inode(struct namespace_plan *p, struct namespace_held *parent
 int namespace_give_data_id(struct namespace_plan *p, struct namespace_held *h);
 /* nlink is 0 and nobody has it open: all its records go, its data becomes garbage. */
 int namespace_remove_inode(struct namespace_plan *p, struct namespace_held *h);
-int namespace_queue_trim(struct namespace_plan *p, struct namespace_held *h, uint64_t from);
+/* `fence_epoch`: what it waits for at the data nodes; 0: nothing. */
+int namespace_queue_trim(struct namespace_plan *p, struct namespace_held *h, uint64_t from,
+                         uint64_t fence_epoch);
 void namespace_set_size(struct namespace_plan *p, struct namespace_held *h, uint64_t size);
 void namespace_kill_priv(const struct namespace_plan *p, struct namespace_inode *i);
 /* -ERR_busy while bytes behind `size` of an earlier life may still be at the data nodes. */
@@ -100,6 +113,7 @@ int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bo
 int namespace_wopen_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
 int namespace_orphan_add(struct namespace_plan *p, uint64_t ino, uint64_t session, bool maybe);
 int namespace_orphan_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
+int namespace_orphan_others(struct namespace_plan *p, uint64_t ino, uint64_t session);
 int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino); /* it has a name again */
 int namespace_release(struct namespace_plan *p, const struct proto_release_request *r);
 int namespace_orphans_of_session(struct namespace_plan *p, const struct namespace_orphan_drop *r);
@@ -110,11 +124,17 @@ int namespace_session_close(struct namespace_plan *p, const struct proto_session
 int namespace_session_expire(struct namespace_plan *p, const struct namespace_expire *r);
 int namespace_credential(struct namespace_plan *p, const struct proto_credential_request *r);
 int namespace_fence_finish(struct namespace_plan *p, const struct namespace_fence_done *r);
+/* -ERR_busy while a fence of that capability epoch or an older one is not done. */
+int namespace_check_fences(struct namespace_plan *p, uint64_t epoch);
+/* 0: run it; 1: answered from the slot; -ERR_bad_sequence. */
 int namespace_slot_check(struct namespace_plan *p, const struct proto_op *op, uint32_t crc);
 int namespace_slot_store(struct namespace_plan *p, const struct proto_op *op, uint32_t crc);
 int namespace_slot_cancel(struct namespace_plan *p, const struct proto_slot_cancel_request *r);
 int namespace_target_change(struct namespace_plan *p, const struct namespace_target_put *r);
 int namespace_rows_change(struct namespace_plan *p, const struct namespace_rows_put *r);
 int namespace_table_change(struct namespace_plan *p, const struct namespace_table_put *r);
+int namespace_default_class_change(struct namespace_plan *p,
+                                   const struct namespace_default_class *r);
+int namespace_config_change(struct namespace_plan *p, const struct namespace_config_put *r);
 int namespace_garbage_finish(struct namespace_plan *p, const struct namespace_garbage_done *r);
 int namespace_trim_finish(struct namespace_plan *p, const struct namespace_trim_done *r);

@@ -23,7 +23,8 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_DEPTH_MAX 8192u /* directories above one that is moved */
 #define NAMESPACE_SESSIONS_MAX 65536u
 #define NAMESPACE_OBLIGATIONS_MAX 2048u /* wopens and orphans of one session */
-#define NAMESPACE_CREDS_MAX 65536u      /* of one session */
+#define NAMESPACE_GROUPS_MAX 16384u
+#define NAMESPACE_CREDS_MAX 65536u /* of one session */
 #define NAMESPACE_SLOTS_MIN 8u
 #define NAMESPACE_SLOTS_DEFAULT 64u
 #define NAMESPACE_SLOTS_MAX 256u

@@ -25,7 +25,7 @@ static int namespace_is_below(struct namespace_plan *p, uint64_t ino, uint64_t t
         struct namespace_inode n;
         int rc = namespace_view_inode(&p->view, ino, &n);
         if (rc < 0) {
-            return rc == -ENOENT ? -ERR_corrupt : rc;
+            return rc == -ENOENT ? -EUCLEAN : rc;
         }
         ino = n.parent;
     }
@@ -52,7 +52,7 @@ static int namespace_move_find(struct namespace_plan *p, struct namespace_move *
         rc = namespace_plan_inode(p, dst.ino, &m->there);
     }
     rc = namespace_view_both(a, rc);
-    return rc == -ENOENT ? -ERR_corrupt : rc;
+    return rc == -ENOENT ? -EUCLEAN : rc;
 }
 
 /* A directory that gets another parent has its ".." rewritten and must not become its own child. */

@@ -97,13 +97,18 @@ static int namespace_cut_inline(struct namespace_plan *p, struct namespace_held 
                                     kv_slice_of(data.at, (size_t)size));
 }
 
-/* Inline contents may be shorter than the file: the rest reads as zeros. */
-static int namespace_truncate(struct namespace_plan *p, struct namespace_held *h, uint64_t size)
+/*
+ * Inline contents may be shorter than the file: the rest reads as zeros. A writer may have put more
+ * into chunks than it has committed, so that what it cuts is trimmed in any case; one whose file is
+ * still inline commits before it truncates.
+ */
+static int namespace_truncate(struct namespace_plan *p, struct namespace_held *h, uint64_t size,
+                              bool by_writer)
 {
     int rc = 0;
-    if (size < h->inode.size) {
-        bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0;
-        rc = in_line ? namespace_cut_inline(p, h, size) : namespace_queue_trim(p, h, size);
+    bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0;
+    if (size < h->inode.size || (by_writer && !in_line)) {
+        rc = in_line ? namespace_cut_inline(p, h, size) : namespace_queue_trim(p, h, size, 0);
     }
     namespace_set_size(p, h, size);
     namespace_kill_priv(p, &h->inode);
@@ -162,7 +167,7 @@ int namespace_setattr(struct namespace_plan *p, const struct proto_setattr_reque
     int rc = namespace_plan_inode(p, r->ino, &h);
     rc = rc < 0 ? rc : namespace_setattr_check(p, h, r);
     if (rc == 0 && (r->mask & PROTO_SET_SIZE) != 0) {
-        rc = namespace_truncate(p, h, r->size);
+        rc = namespace_truncate(p, h, r->size, r->cap_epoch != 0);
     }
     if (rc < 0) {
         return rc;

@@ -1,0 +1,246 @@
+#include "namespace/plan_priv.h"
+
+/*
+ * From the bytes of a command to its result. Everything that a plan does goes through here:
+ * namespace_apply() commits it, namespace_check() drops it.
+ */
+
+/* A failure of this machine: it must not become the command's result. */
+static bool namespace_is_local(int rc)
+{
+    return rc == -ERR_need || rc == -ENOMEM || rc == -ENOBUFS || rc == -ECANCELED ||
+           (rc < 0 && err_is(rc, EIO));
+}
+
+/* The body was made by somebody else: what is wrong with it is an answer, not damage. */
+static int namespace_decode_body(struct namespace_plan *p, const struct proto_type *t, void *ret)
+{
+    struct proto_bytes body = p->command->body;
+    int rc = proto_decode(t, body.at, body.len, p->view.arena, ret);
+    return rc < 0 && rc != -ENOMEM ? -EPROTO : rc;
+}
+
+#define NAMESPACE_RUN(kind_, tag, function)                 \
+    case kind_: {                                           \
+        struct tag r;                                       \
+        int rc = namespace_decode_body(p, &tag##_type, &r); \
+        return rc < 0 ? rc : function(p, &r);               \
+    }
+#define NAMESPACE_MUTATION(name) \
+    NAMESPACE_RUN(PROTO_OP_##name, proto_##name##_request, namespace_##name)
+
+static int namespace_dispatch_mutation(struct namespace_plan *p)
+{
+    switch (p->command->kind) {
+        NAMESPACE_MUTATION(create)
+        NAMESPACE_MUTATION(link)
+        NAMESPACE_MUTATION(unlink)
+        NAMESPACE_MUTATION(rmdir)
+        NAMESPACE_MUTATION(rename)
+        NAMESPACE_MUTATION(setattr)
+        NAMESPACE_MUTATION(setxattr)
+        NAMESPACE_MUTATION(removexattr)
+        NAMESPACE_MUTATION(wopen)
+        NAMESPACE_MUTATION(commit)
+        NAMESPACE_MUTATION(release)
+        NAMESPACE_MUTATION(lease_return)
+    default:
+        return -EOPNOTSUPP;
+    }
+}
+
+static int namespace_dispatch_session(struct namespace_plan *p)
+{
+    switch (p->command->kind) {
+        NAMESPACE_MUTATION(session_open)
+        NAMESPACE_MUTATION(session_close)
+        NAMESPACE_MUTATION(slot_cancel)
+        NAMESPACE_MUTATION(credential)
+    default:
+        return -EOPNOTSUPP;
+    }
+}
+
+static int namespace_dispatch_leader(struct namespace_plan *p)
+{
+    switch (p->command->kind) {
+        NAMESPACE_RUN(NAMESPACE_FORMAT_ROOT, namespace_format, namespace_plan_format)
+        NAMESPACE_RUN(NAMESPACE_EXPIRE, namespace_expire, namespace_session_expire)
+        NAMESPACE_RUN(NAMESPACE_FENCE_DONE, namespace_fence_done, namespace_fence_finish)
+        NAMESPACE_RUN(NAMESPACE_TRIM_DONE, namespace_trim_done, namespace_trim_finish)
+        NAMESPACE_RUN(NAMESPACE_GARBAGE_DONE, namespace_garbage_done, namespace_garbage_finish)
+        NAMESPACE_RUN(NAMESPACE_ORPHAN_DROP, namespace_orphan_drop, namespace_orphans_of_session)
+        NAMESPACE_RUN(NAMESPACE_TARGET_PUT, namespace_target_put, namespace_target_change)
+        NAMESPACE_RUN(NAMESPACE_ROWS_PUT, namespace_rows_put, namespace_rows_change)
+        NAMESPACE_RUN(NAMESPACE_TABLE_PUT, namespace_table_put, namespace_table_change)
+        NAMESPACE_RUN(NAMESPACE_CONFIG_PUT, namespace_config_put, namespace_config_change)
+        NAMESPACE_RUN(NAMESPACE_DEFAULT_CLASS, namespace_default_class,
+                      namespace_default_class_change)
+    default:
+        return -EOPNOTSUPP;
+    }
+}
+
+/* The op stands first in every mutation, as a record of its own. */
+static int namespace_decode_op(struct namespace_plan *p)
+{
+    struct proto_bytes body = p->command->body;
+    struct wire_reader r = wire_reader_over(body.at, body.len);
+    size_t len = 0;
+    const uint8_t *at = wire_read_counted(&r, body.len, &len);
+    int rc = at == NULL ? -EPROTO : proto_op_crc(p->command->kind, body.at, body.len, &p->crc);
+    rc = rc < 0 ? rc : PROTO_DECODE(proto_op, at, len, p->view.arena, &p->op);
+    p->session_id = p->op.session;
+    return rc < 0 && rc != -ENOMEM ? -EPROTO : rc;
+}
+
+/* No credential: the client acts for itself, which is enough to let go of what it holds. */
+static int namespace_load_cred(struct namespace_plan *p)
+{
+    uint16_t kind = p->command->kind;
+    bool own = kind == PROTO_OP_commit || kind == PROTO_OP_release || kind == PROTO_OP_lease_return;
+    if (own && p->op.cred == 0) {
+        p->cred = (struct namespace_cred){0};
+        return 0;
+    }
+    return namespace_view_cred(&p->view, p->op.session, p->op.cred, &p->cred);
+}
+
+static int namespace_plan_mutation(struct namespace_plan *p)
+{
+    int rc = namespace_decode_op(p);
+    rc = rc < 0 ? rc : namespace_view_session(&p->view, p->op.session, &p->session);
+    if (rc < 0) {
+        return rc == -ENOENT ? -ERR_session_expired : rc;
+    }
+    rc = namespace_slot_check(p, &p->op, p->crc);
+    if (rc != 0) {
+        return rc < 0 ? rc : 0;
+    }
+    p->runs = true;
+    p->reply->result.opcode = p->command->kind;
+    p->reply->result.version = p->state.version;
+    rc = namespace_load_cred(p);
+    rc = rc < 0 ? rc : namespace_plan_folds(p);
+    rc = rc < 0 ? rc : namespace_dispatch_mutation(p);
+    return rc < 0 ? rc : namespace_plan_flush(p);
+}
+
+static bool namespace_is_mutation(uint16_t kind)
+{
+    return (kind >= PROTO_OP_create && kind <= PROTO_OP_release) || kind == PROTO_OP_lease_return;
+}
+
+int namespace_plan_dispatch(struct namespace_plan *p)
+{
+    uint16_t kind = p->command->kind;
+    if (p->state.format == 0 && kind != NAMESPACE_FORMAT_ROOT) {
+        return -ENXIO;
+    }
+    if (namespace_is_mutation(kind)) {
+        return namespace_plan_mutation(p);
+    }
+    return kind >= NAMESPACE_FORMAT_ROOT ? namespace_dispatch_leader(p)
+                                         : namespace_dispatch_session(p);
+}
+
+int namespace_plan_format(struct namespace_plan *p, const struct namespace_format *r)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_INODE, PROTO_ROOT_INO);
+    if (p->state.format != 0) {
+        return -EEXIST;
+    }
+    p->state.format = NAMESPACE_FORMAT;
+    p->state.next_ino = PROTO_ROOT_INO + 1;
+    p->state.next_data_id = 1;
+    p->state.next_session = 1;
+    p->state.cap_epoch = 1;
+    p->state.map_epoch = 1;
+    p->state.next_target = 1;
+    p->state.next_chain = 1;
+    p->state.next_class = 1;
+    p->state.inodes = 1;
+    struct namespace_inode root = {.type = PROTO_INODE_DIRECTORY,
+                                   .mode = r->mode & 07777U,
+                                   .nlink = 2,
+                                   .uid = r->uid,
+                                   .gid = r->gid,
+                                   .atime_ns = p->now_ns,
+                                   .mtime_ns = p->now_ns,
+                                   .ctime_ns = p->now_ns,
+                                   .btime_ns = p->now_ns,
+                                   .version = p->state.version,
+                                   .parent = PROTO_ROOT_INO};
+    return NAMESPACE_PUT(p, &key, namespace_inode, &root);
+}
+
+/* Absent: all zero, before the command FORMAT. */
+static int namespace_load_state(const struct namespace_view *v, struct namespace_state *ret)
+{
+    int rc = namespace_view_state(v, ret);
+    if (rc == -ENXIO) {
+        *ret = (struct namespace_state){0};
+        return 0;
+    }
+    return rc;
+}
+
+/* Nothing of the operation remains but its number, its time and, in its slot, what it said. */
+static int namespace_plan_settle(struct namespace_plan *p, const struct namespace_state *before,
+                                 int rc)
+{
+    struct namespace_reply *reply = p->reply;
+    if (rc < 0) {
+        uint64_t version = p->state.version;
+        kv_batch_clear(p->batch);
+        p->state = *before;
+        p->state.version = version;
+        p->state.time_ns = p->now_ns;
+        *reply = (struct namespace_reply){.rc = rc, .kind = reply->kind};
+        reply->result = (struct namespace_result){.opcode = p->command->kind, .rc = rc};
+    }
+    bool kept = rc == 0 || !(err_is(rc, EAGAIN) || err_is(rc, EPROTO));
+    rc = p->runs && kept ? namespace_slot_store(p, &p->op, p->crc) : 0;
+    reply->result.touched = (struct namespace_touched_list){0}; /* see `change` */
+    return rc;
+}
+
+static int namespace_plan_command(struct namespace_plan *p, struct namespace_command *c,
+                                  const void *bytes, size_t len)
+{
+    int rc = PROTO_DECODE(namespace_command, bytes, len, p->view.arena, c);
+    if (rc < 0) {
+        return rc == -ENOMEM ? rc : -EPROTO;
+    }
+    if (c->version != NAMESPACE_COMMAND_VERSION) {
+        return -ERR_bad_version; /* this program is too old for this log: it must not guess */
+    }
+    p->command = c;
+    p->reply->kind = c->kind;
+    p->now_ns = c->time_ns > p->state.time_ns ? c->time_ns : p->state.time_ns;
+    p->state.time_ns = p->now_ns;
+    p->state.version++;
+    return namespace_plan_dispatch(p);
+}
+
+int namespace_plan_run(struct namespace_plan *p, const void *bytes, size_t len)
+{
+    static const struct namespace_command none;
+    struct namespace_command c;
+    struct namespace_state before;
+    int rc = namespace_load_state(&p->view, &before);
+    if (rc < 0) {
+        return rc;
+    }
+    p->state = before;
+    p->now_ns = before.time_ns;
+    p->command = &none;
+    *p->reply = (struct namespace_reply){0};
+    kv_batch_clear(p->batch);
+    rc = namespace_plan_command(p, &c, bytes, len);
+    if (namespace_is_local(rc)) {
+        return rc;
+    }
+    rc = namespace_plan_settle(p, &before, rc);
+    return rc < 0 ? rc : p->batch->rc;
+}
