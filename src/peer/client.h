@@ -12,10 +12,11 @@
  *  - another failure of class EAGAIN: it is sent again after a while that doubles (unless RAW);
  *  - the connection broke: it is sent again if it is marked AGAIN (what it asks for may happen
  *    twice, or has an exactly-once slot); else it fails with `unknown` set;
+ *  - its answer is late (PEER_FOREVER only): its link is given up, as if the connection broke;
  *  - anything else is the answer.
- *  - its answer is late (PEER_FOREVER only): its link is given up, as if the connection broke.
- * All within its time: then -ERR_deadline, or -ERR_unavailable while nobody could be reached. While
- * every address refuses us for good (another cluster, wrong secret), calls fail with that.
+ * All within its time: then the server's last "try again", or -ERR_deadline, or -ERR_unavailable
+ * when nobody could be reached. While every address refuses us for good (another cluster, wrong
+ * secret), calls fail with that.
  *
  * Owner: the loop of env; nothing blocks. peer_free() is not for callbacks of the same peer, and
  * no calls are made from those that it makes.

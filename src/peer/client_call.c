@@ -115,8 +115,13 @@ static void call_rest(struct peer_call *c, const struct peer_reply *r)
 static void call_again(struct peer_call *c, const struct peer_reply *r)
 {
     c->maybe_done = c->maybe_done || r->unknown;
-    if ((c->flags & PEER_CALL_AGAIN) == 0 || left_ms(c) == 0) {
+    if ((c->flags & PEER_CALL_AGAIN) == 0) {
         call_finish(c, r);
+        return;
+    }
+    if (left_ms(c) == 0) {
+        const struct peer_reply late = {.rc = -ERR_deadline};
+        call_finish(c, &late);
         return;
     }
     stats_count(&c->peer->counters.retries, 1);
