@@ -74,7 +74,8 @@ static uint8_t take(struct fuzz *z)
 /* The next piece of the input: its length comes first. */
 static struct proto_bytes take_body(struct fuzz *z)
 {
-    size_t len = base_min((size_t)take(z) * 4, z->left);
+    size_t len = (size_t)take(z) * 4;
+    len = base_min(len, z->left);
     struct proto_bytes b = proto_bytes_of(z->at, len);
     z->at += len;
     z->left -= len;
