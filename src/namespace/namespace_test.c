@@ -1,0 +1,453 @@
+#include "namespace/rig_priv.h"
+
+#include <stdio.h>
+
+static uint64_t make(struct rig *r, uint64_t parent, const char *name, enum proto_inode_type type)
+{
+    CHECK_OK(RIG_OP(r, create, .parent = parent, .name = rig_text(name), .type = (uint8_t)type,
+                    .mode = 0755, .target = rig_text(type == PROTO_INODE_SYMLINK ? "to" : ""),
+                    .flags = PROTO_CREATE_EXCLUSIVE));
+    return r->reply.result.ino;
+}
+
+static uint64_t find(struct rig *r, uint64_t parent, const char *name, struct proto_attr *ret)
+{
+    struct proto_lookup_reply reply;
+    CHECK_OK(RIG_QUERY(r, lookup, &reply, .parent = parent, .name = rig_text(name)));
+    if (ret != NULL) {
+        *ret = reply.attr;
+    }
+    return reply.attr.ino;
+}
+
+static struct proto_attr attr_of(struct rig *r, uint64_t ino)
+{
+    struct proto_getattr_reply reply;
+    CHECK_OK(RIG_QUERY(r, getattr, &reply, .ino = ino));
+    return reply.attr;
+}
+
+TEST(before_format_nothing_works)
+{
+    struct rig r;
+    rig_open(&r);
+    CHECK_RC(RIG_DO(&r, NAMESPACE_FORMAT_ROOT, namespace_format, .mode = 0700), EEXIST);
+    struct proto_attr root = attr_of(&r, PROTO_ROOT_INO);
+    CHECK_EQ(root.mode, 0755);
+    CHECK_EQ(root.nlink, 2);
+    rig_close(&r);
+}
+
+TEST(a_file_is_made_and_found)
+{
+    struct rig r;
+    struct proto_attr a;
+    rig_open(&r);
+    uint64_t dir = make(&r, 1, "dir", PROTO_INODE_DIRECTORY);
+    CHECK_EQ(r.reply.change_count, 2);
+    uint64_t ino = make(&r, dir, "file", PROTO_INODE_FILE);
+    CHECK_TRUE(r.reply.result.created);
+    CHECK_EQ(find(&r, 1, "dir", &a), dir);
+    CHECK_EQ(a.type, PROTO_INODE_DIRECTORY);
+    CHECK_EQ(find(&r, dir, "file", &a), ino);
+    CHECK_EQ(a.nlink, 1);
+    CHECK_EQ(a.mtime_ns, r.time_ns);
+    CHECK_EQ(find(&r, dir, "none", NULL), 0);
+    CHECK_EQ(find(&r, dir, "..", NULL), 1);
+    CHECK_RC(RIG_OP(&r, create, .parent = dir, .name = rig_text("file"), .type = PROTO_INODE_FILE,
+                    .flags = PROTO_CREATE_EXCLUSIVE),
+             EEXIST);
+    CHECK_OK(RIG_OP(&r, create, .parent = dir, .name = rig_text("file"), .type = PROTO_INODE_FILE));
+    CHECK_TRUE(!r.reply.result.created);
+    CHECK_EQ(r.reply.attr.ino, ino);
+    CHECK_RC(RIG_OP(&r, create, .parent = ino, .name = rig_text("x"), .type = PROTO_INODE_FILE),
+             ENOTDIR);
+    CHECK_RC(RIG_OP(&r, create, .parent = 9999, .name = rig_text("x"), .type = PROTO_INODE_FILE),
+             ENOENT);
+    CHECK_RC(RIG_OP(&r, create, .parent = 1, .name = rig_text(".."), .type = PROTO_INODE_FILE),
+             EINVAL);
+    rig_close(&r);
+}
+
+TEST(small_contents_come_with_create)
+{
+    struct rig r;
+    struct proto_lookup_reply reply;
+    rig_open(&r);
+    CHECK_OK(RIG_OP(&r, create, .parent = 1, .name = rig_text("f"), .type = PROTO_INODE_FILE,
+                    .mode = 0644, .flags = PROTO_CREATE_HAS_DATA, .data = rig_text("hello")));
+    CHECK_OK(
+        RIG_QUERY(&r, lookup, &reply, .parent = 1, .name = rig_text("f"), .want = PROTO_WANT_DATA));
+    CHECK_TRUE(reply.has_data && proto_bytes_equal(reply.data, rig_text("hello")));
+    CHECK_EQ(reply.attr.size, 5);
+    static uint8_t big[NAMESPACE_INLINE_DEFAULT + 1];
+    CHECK_OK(RIG_OP(&r, create, .parent = 1, .name = rig_text("g"), .type = PROTO_INODE_FILE,
+                    .flags = PROTO_CREATE_HAS_DATA, .data = {big, NAMESPACE_INLINE_DEFAULT}));
+    CHECK_RC(RIG_OP(&r, create, .parent = 1, .name = rig_text("h"), .type = PROTO_INODE_FILE,
+                    .flags = PROTO_CREATE_HAS_DATA, .data = {big, sizeof big}),
+             EFBIG);
+    CHECK_OK(RIG_OP(&r, setattr, .ino = reply.attr.ino, .mask = PROTO_SET_SIZE, .size = 2));
+    CHECK_OK(
+        RIG_QUERY(&r, lookup, &reply, .parent = 1, .name = rig_text("f"), .want = PROTO_WANT_DATA));
+    CHECK_TRUE(proto_bytes_equal(reply.data, rig_text("he")));
+    rig_close(&r);
+}
+
+TEST(each_mutation_runs_once)
+{
+    struct rig r;
+    rig_open(&r);
+    uint64_t ino = make(&r, 1, "f", PROTO_INODE_FILE);
+    struct namespace_reply first = r.reply;
+    uint64_t before = rig_digest(&r);
+    CHECK_OK(rig_apply_bytes(&r, r.command, r.command_len)); /* the very same once more */
+    CHECK_TRUE(r.reply.replayed);
+    CHECK_EQ(r.reply.result.ino, ino);
+    CHECK_TRUE(r.reply.result.created);
+    CHECK_EQ(r.reply.change_count, first.change_count);
+    CHECK_EQ(r.reply.change[0].version_before, first.change[0].version_before);
+    CHECK_EQ(r.reply.change[0].version_after, first.change[0].version_after);
+    CHECK_TRUE(before != rig_digest(&r)); /* the log went on */
+    /* Failures are kept too. */
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("f")), ENOTDIR);
+    CHECK_RC(rig_apply_bytes(&r, r.command, r.command_len), ENOTDIR);
+    CHECK_TRUE(r.reply.replayed);
+    /* An old sequence, one too far, the same with other contents. */
+    r.op.sequence -= 2;
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("f")), ERR_bad_sequence);
+    r.op.sequence += 3;
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("f")), ERR_bad_sequence);
+    r.op.sequence -= 2;
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("g")), ERR_bad_sequence);
+    r.op.sequence += 1;
+    r.op.slot = 16;
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("g")), ERR_bad_sequence);
+    r.op.slot = 15;
+    r.op.sequence = 1;
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("g")), ENOENT);
+    r.op.session = 77;
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("g")), ERR_session_expired);
+    rig_close(&r);
+}
+
+/* The answer of a mutation as its slot gives it. */
+static int cancel(struct rig *r, uint64_t sequence)
+{
+    return RIG_DO(r, PROTO_OP_slot_cancel, proto_slot_cancel_request, .session = r->op.session,
+                  .slot = r->op.slot, .sequence = sequence);
+}
+
+TEST(a_cancelled_sequence_never_runs)
+{
+    struct rig r;
+    uint8_t body[8192];
+    struct proto_trailer trailer = {.renewed = true};
+    struct proto_slot_cancel_reply reply;
+    struct proto_create_reply inner;
+    rig_open(&r);
+    uint64_t ino = make(&r, 1, "f", PROTO_INODE_FILE);
+    CHECK_OK(cancel(&r, r.op.sequence - 1));
+    CHECK_TRUE(r.reply.was_done);
+    struct wire_writer w = wire_writer_over(body, sizeof body);
+    CHECK_OK(namespace_reply_encode(&r.reply, &trailer, NULL, &w));
+    CHECK_OK(PROTO_DECODE(proto_slot_cancel_reply, body, w.len, &r.arena, &reply));
+    CHECK_EQ(reply.opcode, PROTO_OP_create);
+    CHECK_OK(PROTO_DECODE(proto_create_reply, reply.body.at, reply.body.len, &r.arena, &inner));
+    CHECK_EQ(inner.attr.ino, ino);
+    CHECK_TRUE(inner.created);
+    CHECK_OK(cancel(&r, r.op.sequence));
+    CHECK_TRUE(!r.reply.was_done);
+    CHECK_OK(cancel(&r, r.op.sequence)); /* asked again */
+    CHECK_TRUE(!r.reply.was_done);
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("f")), ERR_bad_sequence);
+    r.op.sequence++;
+    CHECK_RC(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("f")), ENOTDIR);
+    CHECK_RC(cancel(&r, r.op.sequence + 1), ERR_bad_sequence);
+    rig_close(&r);
+}
+
+TEST(sessions_open_once_and_end_whole)
+{
+    struct rig r;
+    rig_open(&r);
+    uint64_t two = rig_session(&r, 2, 22);
+    CHECK_EQ(rig_session(&r, 2, 22), two); /* the same question again */
+    uint64_t three = rig_session(&r, 2, 23);
+    CHECK_TRUE(three > two);
+    CHECK_EQ(rig_cred(&r, two, 1000, 100, 7), 1);
+    CHECK_EQ(rig_cred(&r, two, 1000, 100, 8), 2);
+    CHECK_EQ(rig_cred(&r, two, 1000, 100, 7), 1);
+    CHECK_RC(RIG_DO(&r, PROTO_OP_session_close, proto_session_close_request, .session = two,
+                    .verifier = 1),
+             EPERM);
+    CHECK_OK(RIG_DO(&r, PROTO_OP_session_close, proto_session_close_request, .session = two,
+                    .verifier = 22));
+    CHECK_OK(RIG_DO(&r, PROTO_OP_session_close, proto_session_close_request, .session = two,
+                    .verifier = 22));
+    CHECK_RC(RIG_DO(&r, PROTO_OP_credential, proto_credential_request, .session = two),
+             ERR_session_expired);
+    struct proto_session_open_request q = {.client.bytes = {2, 1},
+                                           .boot_id.bytes = {10}, /* it was restarted */
+                                           .verifier = 99,
+                                           .replaces = three};
+    CHECK_OK(rig_command(&r, PROTO_OP_session_open, &proto_session_open_request_type, &q));
+    struct namespace_sessions l;
+    CHECK_OK(RIG_VIEW(&r, namespace_sessions(&r.view, 0, 10, &l)));
+    CHECK_EQ(l.count, 2);
+    CHECK_EQ(l.ids[0], r.op.session);
+    CHECK_EQ(l.ids[1], r.reply.session);
+    CHECK_EQ(l.at[1].slots, NAMESPACE_SLOTS_DEFAULT);
+    CHECK_OK(RIG_VIEW(&r, namespace_sessions(&r.view, 0, 1, &l)));
+    CHECK_TRUE(l.more && l.count == 1);
+    rig_close(&r);
+}
+
+TEST(rename_follows_posix)
+{
+    struct rig r;
+    rig_open(&r);
+    uint64_t a = make(&r, 1, "a", PROTO_INODE_DIRECTORY);
+    uint64_t b = make(&r, a, "b", PROTO_INODE_DIRECTORY);
+    uint64_t f = make(&r, b, "f", PROTO_INODE_FILE);
+    uint64_t g = make(&r, 1, "g", PROTO_INODE_FILE);
+#define RENAME(from, n1, to, n2, how)                                              \
+    RIG_OP(&r, rename, .parent = (from), .name = rig_text(n1), .new_parent = (to), \
+           .new_name = rig_text(n2), .flags = (how))
+    CHECK_RC(RENAME(1, "a", b, "a", 0), EINVAL); /* into itself */
+    CHECK_RC(RENAME(1, "a", a, "x", 0), EINVAL);
+    CHECK_RC(RENAME(1, "g", 1, "a", 0), EISDIR);
+    CHECK_RC(RENAME(1, "a", 1, "g", 0), ENOTDIR);
+    CHECK_RC(RENAME(1, "x", 1, "y", 0), ENOENT);
+    CHECK_RC(RENAME(1, "g", b, "f", PROTO_RENAME_NOREPLACE), EEXIST);
+    CHECK_RC(RENAME(1, "g", b, "none", PROTO_RENAME_EXCHANGE), ENOENT);
+    CHECK_RC(RENAME(1, "g", b, "f", 3), EINVAL);
+    CHECK_OK(RENAME(b, "f", 1, "f", 0));
+    CHECK_EQ(find(&r, 1, "f", NULL), f);
+    CHECK_OK(RENAME(1, "f", 1, "g", 0)); /* replaces g */
+    CHECK_EQ(r.reply.result.victim, g);
+    CHECK_RC(RIG_QUERY(&r, getattr, &(struct proto_getattr_reply){0}, .ino = g), ENOENT);
+    CHECK_OK(RENAME(a, "b", 1, "g", PROTO_RENAME_EXCHANGE)); /* directory against file */
+    CHECK_EQ(find(&r, a, "b", NULL), f);
+    CHECK_EQ(find(&r, 1, "g", NULL), b);
+    CHECK_EQ(find(&r, b, "..", NULL), 1);
+    CHECK_EQ(attr_of(&r, a).nlink, 2);
+    CHECK_EQ(attr_of(&r, 1).nlink, 4);
+    CHECK_RC(RENAME(1, "g", 1, "a", 0), ENOTEMPTY);
+    CHECK_OK(RIG_OP(&r, unlink, .parent = a, .name = rig_text("b")));
+    CHECK_OK(RENAME(1, "g", 1, "a", 0)); /* replaces the empty directory */
+    CHECK_EQ(find(&r, 1, "a", NULL), b);
+    CHECK_EQ(attr_of(&r, 1).nlink, 3);
+    rig_close(&r);
+}
+
+TEST(links_share_one_inode)
+{
+    struct rig r;
+    rig_open(&r);
+    uint64_t dir = make(&r, 1, "dir", PROTO_INODE_DIRECTORY);
+    uint64_t f = make(&r, 1, "f", PROTO_INODE_FILE);
+    CHECK_OK(RIG_OP(&r, link, .ino = f, .parent = dir, .name = rig_text("g")));
+    CHECK_EQ(r.reply.attr.nlink, 2);
+    CHECK_EQ(r.reply.attr.flags & PROTO_INODE_LINKED, PROTO_INODE_LINKED);
+    CHECK_RC(RIG_OP(&r, link, .ino = f, .parent = dir, .name = rig_text("g")), EEXIST);
+    CHECK_RC(RIG_OP(&r, link, .ino = dir, .parent = dir, .name = rig_text("h")), EPERM);
+    CHECK_OK(RIG_OP(&r, rename, .parent = 1, .name = rig_text("f"), .new_parent = dir,
+                    .new_name = rig_text("g"))); /* both names of one file: both stay */
+    CHECK_EQ(attr_of(&r, f).nlink, 2);
+    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f")));
+    CHECK_EQ(find(&r, dir, "g", NULL), f);
+    CHECK_RC(RIG_OP(&r, unlink, .parent = dir, .name = rig_text("g"), .expect_ino = 5), ESTALE);
+    CHECK_OK(RIG_OP(&r, unlink, .parent = dir, .name = rig_text("g"), .expect_ino = f));
+    CHECK_RC(RIG_QUERY(&r, getattr, &(struct proto_getattr_reply){0}, .ino = f), ENOENT);
+    rig_close(&r);
+}
+
+TEST(rights_are_checked)
+{
+    struct rig r;
+    rig_open(&r);
+    uint32_t root = r.op.cred;
+    uint32_t alice = rig_cred(&r, r.op.session, 1000, 100, 7);
+    uint32_t bob = rig_cred(&r, r.op.session, 1001, 101, 0);
+    uint64_t tmp = make(&r, 1, "tmp", PROTO_INODE_DIRECTORY);
+    r.op.cred = alice;
+    CHECK_RC(RIG_OP(&r, create, .parent = tmp, .name = rig_text("x"), .type = PROTO_INODE_FILE),
+             EACCES);
+    CHECK_RC(RIG_OP(&r, setattr, .ino = tmp, .mask = PROTO_SET_MODE, .mode = 0777), EPERM);
+    r.op.cred = root;
+    CHECK_OK(RIG_OP(&r, setattr, .ino = tmp, .mask = PROTO_SET_MODE, .mode = 03777));
+    CHECK_OK(RIG_OP(&r, setattr, .ino = tmp, .mask = PROTO_SET_GID, .gid = 7));
+    r.op.cred = alice;
+    uint64_t f = make(&r, tmp, "f", PROTO_INODE_FILE);
+    CHECK_EQ(r.reply.attr.gid, 7); /* set-gid directory */
+    uint64_t sub = make(&r, tmp, "sub", PROTO_INODE_DIRECTORY);
+    CHECK_EQ(attr_of(&r, sub).mode, 02755);
+    r.op.cred = bob;
+    CHECK_RC(RIG_OP(&r, unlink, .parent = tmp, .name = rig_text("f")), EPERM); /* sticky */
+    CHECK_RC(RIG_OP(&r, rename, .parent = tmp, .name = rig_text("f"), .new_parent = tmp,
+                    .new_name = rig_text("g")),
+             EPERM);
+    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 0), EACCES);
+    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_MTIME_NOW), EACCES);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f), EACCES);
+    r.op.cred = alice;
+    CHECK_OK(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_MODE, .mode = 04700));
+    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_UID, .uid = 1001), EPERM);
+    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_GID, .gid = 55), EPERM);
+    CHECK_OK(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_GID, .gid = 100));
+    CHECK_EQ(r.reply.attr.mode, 0700); /* set-uid is gone */
+    r.op.cred = bob;
+    struct proto_open_reply open;
+    CHECK_RC(RIG_QUERY(&r, open, &open, .ino = f, .access = PROTO_RIGHT_READ), EACCES);
+    r.op.cred = 99;
+    CHECK_RC(RIG_QUERY(&r, open, &open, .ino = f, .access = PROTO_RIGHT_READ), EPERM);
+    CHECK_RC(RIG_OP(&r, unlink, .parent = tmp, .name = rig_text("f")), EPERM);
+    r.op.cred = alice;
+    CHECK_OK(RIG_OP(&r, unlink, .parent = tmp, .name = rig_text("f")));
+    rig_close(&r);
+}
+
+TEST(directories_are_listed_in_pages)
+{
+    struct rig r;
+    struct proto_readdir_reply page;
+    char name[16], after[16] = "";
+    unsigned seen = 0;
+    rig_open(&r);
+    for (unsigned i = 0; i < 60; i++) {
+        (void)snprintf(name, sizeof name, "n%02u", (i * 37) % 60);
+        (void)make(&r, 1, name, i % 5 == 0 ? PROTO_INODE_DIRECTORY : PROTO_INODE_FILE);
+    }
+    do {
+        CHECK_OK(RIG_QUERY(&r, readdir, &page, .ino = 1, .after = rig_text(after), .max_entries = 7,
+                           .want_attr = true));
+        for (size_t i = 0; i < page.entries.count; i++) {
+            const struct proto_dirent *e = &page.entries.at[i];
+            (void)snprintf(name, sizeof name, "n%02u", seen++);
+            CHECK_TRUE(proto_bytes_equal(e->name, rig_text(name)));
+            CHECK_TRUE(e->has_attr && e->attr.ino == e->ino && e->attr.type == e->type);
+            CHECK_EQ(e->is_covered, e->type == PROTO_INODE_FILE);
+            (void)proto_bytes_to_c(e->name, after, sizeof after);
+        }
+    } while (!page.eof);
+    CHECK_EQ(seen, 60);
+    CHECK_OK(RIG_QUERY(&r, readdir, &page, .ino = 1, .max_bytes = 1));
+    CHECK_EQ(page.entries.count, 1); /* one always fits */
+    rig_close(&r);
+}
+
+TEST(paths_are_walked_in_one_go)
+{
+    struct rig r;
+    struct proto_walk_reply reply;
+    struct proto_walk_name names[4] = {
+        {rig_text("a")}, {rig_text("b")}, {rig_text("l")}, {rig_text("x")}};
+    rig_open(&r);
+    uint64_t a = make(&r, 1, "a", PROTO_INODE_DIRECTORY);
+    uint64_t b = make(&r, a, "b", PROTO_INODE_DIRECTORY);
+    uint64_t l = make(&r, b, "l", PROTO_INODE_SYMLINK);
+    CHECK_OK(RIG_QUERY(&r, walk, &reply, .ino = 1, .names = {names, 4}));
+    CHECK_EQ(reply.steps.count, 3); /* a link is for the client to follow */
+    CHECK_EQ(reply.rc, -ENOTDIR);
+    CHECK_EQ(reply.steps.at[2].attr.ino, l);
+    CHECK_TRUE(proto_bytes_equal(reply.data, rig_text("to")));
+    names[2].name = rig_text("none");
+    CHECK_OK(RIG_QUERY(&r, walk, &reply, .ino = 1, .names = {names, 4}));
+    CHECK_EQ(reply.steps.count, 2);
+    CHECK_EQ(reply.rc, -ENOENT);
+    struct proto_readlink_reply link;
+    CHECK_OK(RIG_QUERY(&r, readlink, &link, .ino = l));
+    CHECK_TRUE(proto_bytes_equal(link.target, rig_text("to")));
+    CHECK_RC(RIG_QUERY(&r, readlink, &link, .ino = a), EINVAL);
+    rig_close(&r);
+}
+
+TEST(extended_attributes)
+{
+    struct rig r;
+    struct proto_getxattr_reply get;
+    struct proto_listxattr_reply list;
+    rig_open(&r);
+    uint64_t f = make(&r, 1, "f", PROTO_INODE_FILE);
+#define SET(n, how) \
+    RIG_OP(&r, setxattr, .ino = f, .name = rig_text(n), .value = rig_text("v"), .flags = (how))
+    CHECK_OK(SET("user.b", 0));
+    CHECK_OK(SET("user.a", PROTO_XATTR_CREATE));
+    CHECK_OK(SET("trusted.t", 0));
+    CHECK_RC(SET("user.a", PROTO_XATTR_CREATE), EEXIST);
+    CHECK_RC(SET("user.z", PROTO_XATTR_REPLACE), ENODATA);
+    CHECK_RC(SET("other.z", 0), EOPNOTSUPP);
+    CHECK_OK(RIG_QUERY(&r, getxattr, &get, .ino = f, .name = rig_text("user.a")));
+    CHECK_TRUE(proto_bytes_equal(get.value, rig_text("v")));
+    CHECK_RC(RIG_QUERY(&r, getxattr, &get, .ino = f, .name = rig_text("user.c")), ENODATA);
+    CHECK_OK(RIG_QUERY(&r, listxattr, &list, .ino = f));
+    CHECK_EQ(list.names.len, 24);
+    CHECK_BYTES(list.names.at, "trusted.t\0user.a\0user.b\0", 24);
+    CHECK_OK(RIG_OP(&r, removexattr, .ino = f, .name = rig_text("user.a")));
+    CHECK_RC(RIG_OP(&r, removexattr, .ino = f, .name = rig_text("user.a")), ENODATA);
+    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f")));
+    rig_close(&r);
+}
+
+/* Entries of several commands, cut by a restart in between, are not applied twice. */
+TEST(a_cut_entry_goes_on_where_it_was)
+{
+    struct rig r;
+    rig_open(&r);
+    struct proto_create_request q = {
+        .parent = 1, .name = rig_text("f"), .type = PROTO_INODE_FILE, .op = r.op};
+    rig_encode(&r, PROTO_OP_create, &proto_create_request_type, &q, true);
+    struct namespace_entry e = {
+        .index = r.index + 1, .bytes = r.command, .len = r.command_len, .last = false};
+    for (size_t i = 0; i < RIG_REPLICAS; i++) {
+        struct rig_replica *m = &r.replica[i];
+        e.part = 0;
+        e.last = false;
+        CHECK_OK(rig_apply_one(m, &e));
+        CHECK_EQ(m->reply.rc, 0);
+        CHECK_EQ(kv_applied_index(m->kv), r.index);
+        CHECK_OK(rig_apply_one(m, &e)); /* again from its beginning */
+        CHECK_RC(m->reply.rc, EALREADY);
+        e.part = 1;
+        e.last = true;
+        CHECK_OK(rig_apply_one(m, &e));
+        CHECK_TRUE(m->reply.replayed);
+        CHECK_EQ(kv_applied_index(m->kv), e.index);
+        CHECK_OK(rig_apply_one(m, &e));
+        CHECK_RC(m->reply.rc, EALREADY);
+    }
+    rig_close(&r);
+}
+
+TEST(a_check_changes_nothing)
+{
+    struct rig r;
+    struct kv_batch batch = {0};
+    struct namespace_reply reply;
+    rig_open(&r);
+    uint64_t before = rig_digest(&r);
+    struct proto_create_request q = {
+        .parent = 1, .name = rig_text("f"), .type = PROTO_INODE_FILE, .op = r.op};
+    rig_encode(&r, PROTO_OP_create, &proto_create_request_type, &q, true);
+    CHECK_OK(RIG_VIEW(&r, namespace_check(&r.view, r.command, r.command_len, &batch, &reply)));
+    CHECK_EQ(reply.rc, 0);
+    CHECK_EQ(reply.change_count, 2);
+    CHECK_TRUE(before == rig_digest(&r));
+    CHECK_OK(rig_apply_bytes(&r, r.command, r.command_len));
+    CHECK_EQ(r.reply.result.ino, reply.result.ino);
+    CHECK_OK(RIG_VIEW(&r, namespace_check(&r.view, r.command, r.command_len, &batch, &reply)));
+    CHECK_TRUE(reply.replayed);
+    kv_batch_fini(&batch);
+    rig_close(&r);
+}
+
+TEST(nonsense_is_answered)
+{
+    struct rig r;
+    rig_open(&r);
+    CHECK_RC(rig_apply_bytes(&r, "\1", 1), EPROTO);
+    CHECK_RC(RIG_DO(&r, 0x7777, namespace_expire, .session = 1), EOPNOTSUPP);
+    CHECK_RC(RIG_DO(&r, 0x9999, namespace_expire, .session = 1), EOPNOTSUPP);
+    CHECK_RC(RIG_DO(&r, PROTO_OP_create, namespace_expire, .session = 1), EPROTO);
+    rig_close(&r);
+}
