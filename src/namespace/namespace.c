@@ -1,3 +1,5 @@
+#include "namespace/namespace.h"
+
 #include "namespace/plan_priv.h"
 
 #define NAMESPACE_ARENA_BYTES (32u << 20)

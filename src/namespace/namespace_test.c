@@ -1,6 +1,10 @@
-#include "namespace/rig_priv.h"
+#include "namespace/namespace.h"
 
 #include <stdio.h>
+
+#include "testing/testing.h"
+
+#include "namespace/rig_priv.h"
 
 static uint64_t make(struct rig *r, uint64_t parent, const char *name, enum proto_inode_type type)
 {

@@ -4,8 +4,6 @@
 
 /* What clients ask about names and files. */
 
-/* A credential, or all rights for a caller without one: the leader itself, never a client's frame.
- */
 static int namespace_query_inode(const struct namespace_view *v, const struct proto_caller *caller,
                                  uint64_t ino, struct namespace_cred *ret_cred,
                                  struct namespace_inode *ret)

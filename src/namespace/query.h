@@ -47,7 +47,8 @@ NODISCARD int namespace_capability(const struct namespace_view *v,
                                    const struct proto_caller *caller,
                                    const struct proto_capability_want *want,
                                    struct proto_capability *ret);
-/* Files from the counters, space as the sum of what the targets said last. */
+/* Files from the counters; space as the sum of what the targets said last, divided by the copies of
+ * the default class. */
 NODISCARD int namespace_statfs(const struct namespace_view *v, struct proto_statfs_reply *ret);
 /* Pages of `max_rows` rows; classes, newest tables (older ones on files too) and targets come with
  * the first. Empty but for the epoch when the asker knows it. */

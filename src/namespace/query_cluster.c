@@ -326,11 +326,20 @@ int namespace_statfs(const struct namespace_view *v, struct proto_statfs_reply *
     if (rc < 0) {
         return rc;
     }
+    struct proto_storage_class c;
+    rc = namespace_view_class(v, 0, &c);
+    if (rc < 0 && rc != -ENOENT) {
+        return rc;
+    }
+    uint64_t copies = rc == 0 ? c.copies : 1; /* what users see is what they can store */
     for (size_t i = 0; i < targets.count; i++) {
         ret->total += targets.at[i].total;
         ret->free += targets.at[i].free;
         ret->available += targets.at[i].weight > 0 ? targets.at[i].free : 0;
     }
+    ret->total /= copies;
+    ret->free /= copies;
+    ret->available /= copies;
     ret->files = s.inodes;
     ret->files_free = (uint64_t)INT64_MAX - s.next_ino;
     ret->block_size = NAMESPACE_STATFS_BLOCK;

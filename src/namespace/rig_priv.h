@@ -1,6 +1,7 @@
 /*
- * namespace/rig_priv.h -- for tests: a cluster of two replicas that get the same log. The second
- * one's records are often "not in memory". Every reply is compared, and every digest when asked.
+ * namespace/rig_priv.h -- for tests (which include testing/testing.h before it): a cluster of two
+ * replicas that get the same log. The second one's records are often "not in memory". Every reply
+ * is compared, and every digest when asked.
  */
 #pragma once
 
@@ -8,7 +9,6 @@
 #include "kv/mem.h"
 #include "namespace/namespace.h"
 #include "namespace/query.h"
-#include "testing/testing.h"
 
 #include <string.h>
 

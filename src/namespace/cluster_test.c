@@ -1,0 +1,137 @@
+#include "testing/testing.h"
+
+#include "namespace/rig_priv.h"
+
+/* The cluster map: targets, rows, tables, classes, settings. */
+
+TEST(targets_are_known_by_uuid)
+{
+    struct rig r;
+    struct proto_target t = {.uuid.bytes = {7}, .address = rig_text("a:1"), .weight = 10};
+    rig_open(&r);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TARGET_PUT, namespace_target_put, .target = t));
+    CHECK_EQ(r.reply.id, 1);
+    uint64_t epoch = r.reply.map_epoch;
+    t.free = 55; /* space alone is no news for anybody */
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TARGET_PUT, namespace_target_put, .target = t));
+    CHECK_EQ(r.reply.id, 1);
+    CHECK_EQ(r.reply.map_epoch, epoch);
+    t.address = rig_text("b:1");
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TARGET_PUT, namespace_target_put, .target = t));
+    CHECK_EQ(r.reply.map_epoch, epoch + 1);
+    t.id = 2;
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TARGET_PUT, namespace_target_put, .target = t), EINVAL);
+    t.uuid = (struct uuid){0};
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TARGET_PUT, namespace_target_put, .target = t), EINVAL);
+    struct proto_target got;
+    struct uuid uuid = {.bytes = {7}};
+    CHECK_OK(RIG_VIEW(&r, namespace_view_target_of(&r.view, &uuid, &got)));
+    CHECK_TRUE(got.id == 1 && got.free == 55 && proto_bytes_equal(got.address, rig_text("b:1")));
+    CHECK_RC(RIG_VIEW(&r, namespace_view_target(&r.view, 9, &got)), ENOENT);
+    rig_close(&r);
+}
+
+TEST(rows_change_by_one_epoch)
+{
+    struct rig r;
+    struct proto_member m[2] = {{1, PROTO_MEMBER_SERVING}, {2, PROTO_MEMBER_OFFLINE}};
+    struct proto_row rows[2] = {{.chain = 1, .epoch = 2, .members = {m, 2}},
+                                {.chain = 3, .epoch = 3, .members = {m, 2}}};
+    rig_open(&r);
+    rig_make_class(&r, 4);
+    uint64_t epoch = r.reply.map_epoch;
+    CHECK_RC(RIG_DO(&r, NAMESPACE_ROWS_PUT, namespace_rows_put, .rows = {rows, 2}), ESTALE);
+    struct proto_row got;
+    CHECK_OK(RIG_VIEW(&r, namespace_view_row(&r.view, 1, &got)));
+    CHECK_EQ(got.epoch, 1); /* all or nothing */
+    rows[1].epoch = 2;
+    CHECK_OK(RIG_DO(&r, NAMESPACE_ROWS_PUT, namespace_rows_put, .rows = {rows, 2}));
+    CHECK_EQ(r.reply.map_epoch, epoch + 1);
+    CHECK_OK(RIG_VIEW(&r, namespace_view_row(&r.view, 3, &got)));
+    CHECK_TRUE(got.epoch == 2 && got.class_id == 1 && got.members.at[1].state == m[1].state);
+    rows[0].epoch = 3;
+    rows[1].chain = 9;
+    CHECK_RC(RIG_DO(&r, NAMESPACE_ROWS_PUT, namespace_rows_put, .rows = {rows, 2}), ENOENT);
+    rows[1].chain = 1;
+    CHECK_RC(RIG_DO(&r, NAMESPACE_ROWS_PUT, namespace_rows_put, .rows = {rows, 2}), EINVAL);
+    rig_close(&r);
+}
+
+TEST(tables_have_versions)
+{
+    struct rig r;
+    uint32_t chains[2] = {1, 2};
+    struct proto_member m[1] = {{1, PROTO_MEMBER_SERVING}};
+    struct proto_row row = {.chain = 5, .epoch = 1, .members = {m, 1}};
+    struct proto_storage_class c = {.name = rig_text("default"), .copies = 1, .chunk_size = 65536};
+    rig_open(&r);
+    rig_make_class(&r, 4);
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TABLE_PUT, namespace_table_put, .storage_class = c,
+                    .first_chain = 5, .chains = {chains, 2}),
+             EEXIST);
+    c.name = rig_text("fast");
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TABLE_PUT, namespace_table_put, .storage_class = c,
+                    .first_chain = 4, .chains = {chains, 2}),
+             ESTALE);
+    chains[1] = 5;
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TABLE_PUT, namespace_table_put, .storage_class = c,
+                    .first_chain = 5, .chains = {chains, 2}),
+             EINVAL);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TABLE_PUT, namespace_table_put, .storage_class = c,
+                    .first_chain = 5, .rows = {&row, 1}, .chains = {chains, 2}));
+    CHECK_EQ(r.reply.id, 2);
+    c.id = 2;
+    c.copies = 3;
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TABLE_PUT, namespace_table_put, .storage_class = c,
+                    .first_chain = 6, .chains = {chains, 1}));
+    struct proto_storage_class got;
+    struct proto_table table;
+    CHECK_OK(RIG_VIEW(&r, namespace_view_class(&r.view, 2, &got)));
+    CHECK_TRUE(got.table_version == 2 && got.copies == 3);
+    CHECK_OK(RIG_VIEW(&r, namespace_view_table(&r.view, 2, 1, &table)));
+    CHECK_EQ(table.chains.count, 2);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_DEFAULT_CLASS, namespace_default_class, .class_id = 2));
+    CHECK_RC(RIG_DO(&r, NAMESPACE_DEFAULT_CLASS, namespace_default_class, .class_id = 3), ENOENT);
+    CHECK_OK(RIG_VIEW(&r, namespace_view_class(&r.view, 0, &got)));
+    CHECK_EQ(got.id, 2);
+    rig_close(&r);
+}
+
+TEST(the_map_comes_in_pages)
+{
+    struct rig r;
+    struct proto_cluster_map_reply map;
+    struct proto_cluster_map_request q = {0};
+    struct proto_statfs_reply fs;
+    rig_open(&r);
+    rig_make_class(&r, 5);
+    CHECK_OK(RIG_VIEW(&r, namespace_cluster_map(&r.view, &q, 2, &map)));
+    CHECK_TRUE(map.more && map.rows.count == 2 && map.next_chain == 3);
+    CHECK_EQ(map.targets.count, 2);
+    CHECK_EQ(map.classes.count, 1);
+    CHECK_EQ(map.tables.count, 1);
+    q = (struct proto_cluster_map_request){.known_epoch = map.epoch, .first_chain = 3};
+    CHECK_OK(RIG_VIEW(&r, namespace_cluster_map(&r.view, &q, 10, &map)));
+    CHECK_TRUE(!map.more && map.rows.count == 3 && map.targets.count == 0);
+    q.first_chain = 0;
+    CHECK_OK(RIG_VIEW(&r, namespace_cluster_map(&r.view, &q, 10, &map)));
+    CHECK_EQ(map.rows.count, 0);
+    CHECK_OK(RIG_VIEW(&r, namespace_statfs(&r.view, &fs)));
+    CHECK_EQ(fs.total, 1000); /* two targets, two copies */
+    CHECK_EQ(fs.files, 1);
+    rig_close(&r);
+}
+
+TEST(settings_are_kept)
+{
+    struct rig r;
+    struct proto_bytes value;
+    rig_open(&r);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_CONFIG_PUT, namespace_config_put, .name = rig_text("lease"),
+                    .value = rig_text("10s")));
+    CHECK_OK(RIG_VIEW(&r, namespace_view_config(&r.view, rig_text("lease"), &value)));
+    CHECK_TRUE(proto_bytes_equal(value, rig_text("10s")));
+    CHECK_OK(RIG_DO(&r, NAMESPACE_CONFIG_PUT, namespace_config_put, .name = rig_text("lease")));
+    CHECK_RC(RIG_VIEW(&r, namespace_view_config(&r.view, rig_text("lease"), &value)), ENOENT);
+    rig_close(&r);
+}

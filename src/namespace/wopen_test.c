@@ -1,0 +1,295 @@
+#include "testing/testing.h"
+
+#include "namespace/rig_priv.h"
+
+/* Write authority, unlinked files, dead sessions, and what data nodes have to remove. */
+
+struct two { /* sessions of two machines, each with root's credential and slot 0 */
+    struct proto_op a, b;
+};
+
+static void two_open(struct rig *r, struct two *t, bool with_class)
+{
+    rig_open(r);
+    if (with_class) {
+        rig_make_class(r, 4);
+    }
+    t->a = r->op;
+    t->b = (struct proto_op){.session = rig_session(r, 2, 22), .sequence = 1};
+    t->b.cred = rig_cred(r, t->b.session, 0, 0, 0);
+}
+
+static void two_switch(struct rig *r, struct proto_op *from, const struct proto_op *to)
+{
+    *from = r->op;
+    r->op = *to;
+}
+
+static uint64_t new_file(struct rig *r, const char *name, uint32_t flags)
+{
+    CHECK_OK(RIG_OP(r, create, .parent = 1, .name = rig_text(name), .type = PROTO_INODE_FILE,
+                    .mode = 0644, .flags = flags));
+    return r->reply.result.ino;
+}
+
+static uint64_t size_of(struct rig *r, uint64_t ino)
+{
+    struct proto_getattr_reply reply;
+    CHECK_OK(RIG_QUERY(r, getattr, &reply, .ino = ino));
+    return reply.attr.size;
+}
+
+TEST(a_small_file_takes_two_commands)
+{
+    struct rig r;
+    struct two t;
+    struct proto_read_inline_reply data;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN | PROTO_CREATE_EXCLUSIVE);
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    CHECK_TRUE(epoch > 0 && r.reply.layout.data_id > 0);
+    CHECK_EQ(r.reply.layout.stripe_width, 4);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("hello"), .size = 5,
+                    .flags = PROTO_COMMIT_HAS_DATA | PROTO_COMMIT_RELEASE));
+    CHECK_EQ(r.reply.layout.data_id, 0); /* nothing was in chunks */
+    CHECK_OK(RIG_QUERY(&r, read_inline, &data, .ino = f));
+    CHECK_TRUE(data.has_data && proto_bytes_equal(data.data, rig_text("hello")));
+    CHECK_RC(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 9), ESTALE);
+    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f")));
+    CHECK_EQ(r.reply.removed_data_id, 0);
+    rig_close(&r);
+}
+
+TEST(one_writes_alone_many_share)
+{
+    struct rig r;
+    struct two t;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", 0);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    uint64_t a_epoch = r.reply.result.cap_epoch;
+    two_switch(&r, &t.a, &t.b);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f, .try_only = true), EAGAIN);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
+    CHECK_TRUE(!r.reply.result.shared_now);
+    uint64_t b_epoch = r.reply.result.cap_epoch;
+    CHECK_TRUE(b_epoch > a_epoch);
+    struct namespace_wopens w;
+    CHECK_OK(RIG_VIEW(&r, namespace_writers(&r.view, f, 0, 10, &w)));
+    CHECK_EQ(w.count, 2);
+    CHECK_EQ(w.at[0].mode, PROTO_OPEN_S);
+    CHECK_OK(RIG_VIEW(&r, namespace_session_wopens(&r.view, t.b.session, 0, 10, &w)));
+    CHECK_EQ(w.count, 1);
+    CHECK_EQ(w.ids[0], f);
+    CHECK_RC(RIG_OP(&r, commit, .ino = f, .cap_epoch = a_epoch, .size = 9), ESTALE);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = b_epoch, .size = 100, .allocated = 100));
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = a_epoch, .size = 50, .allocated = 100));
+    CHECK_EQ(size_of(&r, f), 100); /* the greatest wins */
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = a_epoch, .flags = PROTO_COMMIT_RELEASE));
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W); /* alone again */
+    CHECK_EQ(r.reply.result.cap_epoch, b_epoch);
+    CHECK_OK(RIG_OP(&r, lease_return, .has_final = true, .ino = f, .cap_epoch = b_epoch,
+                    .size = 200, .mtime_ns = 77, .atime_ns = 5));
+    CHECK_EQ(size_of(&r, f), 200);
+    CHECK_OK(RIG_VIEW(&r, namespace_writers(&r.view, f, 0, 10, &w)));
+    CHECK_EQ(w.count, 0);
+    rig_close(&r);
+}
+
+TEST(appends_to_inline_files_are_atomic)
+{
+    struct rig r;
+    struct two t;
+    struct proto_read_inline_reply data;
+    two_open(&r, &t, false);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("ab"),
+                        .flags = PROTO_COMMIT_HAS_DATA | PROTO_COMMIT_APPEND));
+    }
+    CHECK_OK(RIG_QUERY(&r, read_inline, &data, .ino = f));
+    CHECK_TRUE(proto_bytes_equal(data.data, rig_text("abab")));
+    CHECK_EQ(size_of(&r, f), 4);
+    CHECK_RC(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 5000, .allocated = 5000),
+             ENOSPC); /* there is no storage class */
+    rig_close(&r);
+}
+
+TEST(unlinked_files_live_while_open)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_orphans o;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t data_id = r.reply.layout.data_id;
+    struct namespace_keep keep = {.session = t.b.session, .maybe = true};
+    r.keeps = (struct namespace_keep_list){.at = &keep, .count = 1};
+    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f")));
+    r.keeps.count = 0;
+    CHECK_EQ(r.reply.removed_data_id, 0);
+    CHECK_OK(RIG_VIEW(&r, namespace_keepers(&r.view, f, 0, 10, &o)));
+    CHECK_EQ(o.count, 2);
+    CHECK_TRUE(!o.at[0].maybe && o.at[1].maybe);
+    CHECK_EQ(size_of(&r, f), 0);
+    CHECK_OK(RIG_OP(&r, release, .ino = f));
+    CHECK_EQ(r.reply.removed_data_id, 0);
+    CHECK_OK(RIG_VIEW(&r, namespace_session_orphans(&r.view, t.b.session, 0, 10, &o)));
+    CHECK_EQ(o.count, 1);
+    uint64_t inos[1] = {f};
+    CHECK_OK(RIG_DO(&r, NAMESPACE_ORPHAN_DROP, namespace_orphan_drop, .session = t.b.session,
+                    .inos = {.at = inos, .count = 1}));
+    CHECK_EQ(r.reply.removed_data_id, data_id);
+    struct namespace_garbages g;
+    CHECK_OK(RIG_VIEW(&r, namespace_garbages(&r.view, 0, 10, &g)));
+    CHECK_EQ(g.count, 1);
+    CHECK_EQ(g.ids[0], data_id);
+    for (uint32_t chain = 1; chain <= 5; chain++) { /* 5 is none of its chains */
+        CHECK_OK(RIG_VIEW(&r, namespace_garbages(&r.view, 0, 10, &g)));
+        CHECK_EQ(g.count, chain <= 4);
+        CHECK_OK(RIG_DO(&r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done,
+                        .chain = chain == 1 ? 5 : chain - 1,
+                        .data_ids = {.at = &data_id, .count = 1}));
+        CHECK_OK(RIG_DO(&r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done,
+                        .chain = chain == 5 ? 4 : chain, .data_ids = {.at = &data_id, .count = 1}));
+    }
+    CHECK_OK(RIG_VIEW(&r, namespace_garbages(&r.view, 0, 10, &g)));
+    CHECK_EQ(g.count, 0);
+    rig_close(&r);
+}
+
+TEST(nameless_files_get_a_name)
+{
+    struct rig r;
+    struct two t;
+    two_open(&r, &t, false);
+    uint64_t f = new_file(&r, "x", PROTO_CREATE_ORPHAN);
+    struct proto_lookup_reply found;
+    CHECK_OK(RIG_QUERY(&r, lookup, &found, .parent = 1, .name = rig_text("x")));
+    CHECK_EQ(found.attr.ino, 0);
+    two_switch(&r, &t.a, &t.b);
+    CHECK_RC(RIG_OP(&r, link, .ino = f, .parent = 1, .name = rig_text("y")), ENOENT);
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, link, .ino = f, .parent = 1, .name = rig_text("y")));
+    CHECK_OK(RIG_QUERY(&r, lookup, &found, .parent = 1, .name = rig_text("y")));
+    CHECK_EQ(found.attr.ino, f);
+    CHECK_OK(RIG_OP(&r, release, .ino = f)); /* nothing is left to let go of */
+    CHECK_EQ(size_of(&r, f), 0);
+    rig_close(&r);
+}
+
+/* Session B dies while it writes: fence, then trim, then others may write (L5, L6). */
+TEST(a_dead_writer_is_fenced)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_fences fences;
+    struct namespace_trims trims;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", 0);
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    uint64_t epoch = r.reply.result.cap_epoch;
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 10, .allocated = 10));
+    uint64_t nameless = new_file(&r, "x", PROTO_CREATE_ORPHAN | PROTO_CREATE_WOPEN);
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = t.b.session));
+    CHECK_EQ(r.reply.fenced_session, t.b.session);
+    CHECK_RC(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = t.b.session), ENOENT);
+    CHECK_RC(RIG_QUERY(&r, getattr, &(struct proto_getattr_reply){0}, .ino = nameless), ENOENT);
+    CHECK_OK(RIG_VIEW(&r, namespace_fences(&r.view, 0, 10, &fences)));
+    CHECK_EQ(fences.count, 1);
+    CHECK_TRUE(fences.at[0].cap_epoch > epoch);
+    uint64_t fence = fences.at[0].cap_epoch;
+    CHECK_OK(RIG_VIEW(&r, namespace_trims(&r.view, 0, 10, &trims)));
+    CHECK_EQ(trims.count, 1);
+    CHECK_EQ(trims.ids[0], f);
+    CHECK_EQ(trims.at[0].from, 10);
+    uint32_t tgen = trims.at[0].tgen;
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f), ERR_busy);
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = tgen),
+             ERR_busy);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_FENCE_DONE, namespace_fence_done, .session = t.b.session,
+                    .cap_epoch = fence));
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.attr.tgen, tgen);
+    epoch = r.reply.result.cap_epoch;
+    CHECK_RC(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 20, .allocated = 20),
+             ERR_busy); /* not before the trim */
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = tgen + 1),
+             ESTALE);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = tgen));
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 20, .allocated = 20));
+    rig_close(&r);
+}
+
+TEST(truncation_leaves_a_trim)
+{
+    struct rig r;
+    struct two t;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 100, .allocated = 100));
+    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 10, .cap_epoch = 1),
+             ESTALE);
+    CHECK_OK(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 10, .cap_epoch = epoch));
+    CHECK_EQ(r.reply.trim_ino, f);
+    uint32_t tgen = r.reply.attr.tgen;
+    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 50, .cap_epoch = epoch),
+             ERR_busy); /* extending waits for the trim */
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = tgen));
+    CHECK_OK(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 50, .cap_epoch = epoch));
+    two_switch(&r, &t.a, &t.b);
+    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 0), ERR_busy);
+    rig_close(&r);
+}
+
+/* A writer's times that it has not committed come with somebody else's mutation. */
+TEST(folds_come_before_the_operation)
+{
+    struct rig r;
+    struct two t;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    two_switch(&r, &t.a, &t.b);
+    struct namespace_fold fold = {.ino = f, .size = 500, .mtime_ns = r.time_ns + 10};
+    r.folds = (struct namespace_fold_list){.at = &fold, .count = 1};
+    CHECK_OK(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_MODE, .mode = 0600));
+    CHECK_EQ(r.reply.attr.size, 500);
+    CHECK_EQ(r.reply.attr.mode, 0600);
+    CHECK_EQ(r.reply.attr.mtime_ns, fold.mtime_ns);
+    rig_close(&r);
+}
+
+TEST(capabilities_follow_the_records)
+{
+    struct rig r;
+    struct two t;
+    struct proto_capability c;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    struct proto_caller caller = {.session = r.op.session};
+    struct proto_capability_want want = {
+        .ino = f, .rights = PROTO_RIGHT_WRITE, .cap_epoch = r.reply.result.cap_epoch};
+    uint64_t data_id = r.reply.layout.data_id;
+    CHECK_OK(RIG_VIEW(&r, namespace_capability(&r.view, &caller, &want, &c)));
+    CHECK_EQ(c.data_id, data_id);
+    CHECK_EQ(c.cap_epoch, want.cap_epoch);
+    want.cap_epoch--;
+    CHECK_OK(RIG_VIEW(&r, namespace_capability(&r.view, &caller, &want, &c)));
+    CHECK_EQ(c.data_id, 0);
+    want.rights = PROTO_RIGHT_READ;
+    CHECK_OK(RIG_VIEW(&r, namespace_capability(&r.view, &caller, &want, &c)));
+    CHECK_EQ(c.data_id, data_id);
+    caller.session = 99;
+    CHECK_RC(RIG_VIEW(&r, namespace_capability(&r.view, &caller, &want, &c)), ERR_session_expired);
+    rig_close(&r);
+}
