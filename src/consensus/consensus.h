@@ -1,7 +1,7 @@
 /*
  * consensus/consensus.h -- the replicated log: operations in, the same operations in the same order
  * out on every voter. libraft 0.22.1 is the engine; its disk, clock and messages are ours (io.c, on
- * journal/), with the guards of doc/design/0002-raft-io.md.
+ * journal/), with the guards that README.md lists.
  *
  * Operations that gather while an entry is under way are packed into one log entry. Applying is the
  * owner's work at its own pace: the engine hands committed entries to a queue and never waits.
@@ -9,9 +9,9 @@
  * A failed write or sync of the log ends it: `failed` is called once, nothing is acknowledged any
  * more, the owner calls consensus_stop() and ends the process (what the disk holds is unknown).
  *
- * Thread: the loop of env. Callbacks come one at a time, never from inside a call of the owner, with
- * the exceptions said below. Only consensus_open() and consensus_free() block, and a change of term
- * or vote, which writes two small files.
+ * Thread: the loop of env. Callbacks come one at a time, never from inside a call of the owner,
+ * with the exceptions said below. Only consensus_open() and consensus_free() block, and a change of
+ * term or vote, which writes a small file.
  */
 #pragma once
 
@@ -113,15 +113,17 @@ struct consensus_options {
     size_t queue_bytes;           /* proposed, not done; 0: 16 MiB */
     size_t queue_count;           /* 0: 8,192 */
     uint64_t log_limit_bytes;     /* untrimmed log beyond which proposals get -ERR_busy; 0: none */
-    uint64_t segment_bytes;       /* of the journal; 0: 16 MiB */
+    uint64_t segment_bytes;       /* of the journal; 0: 16 MiB, at least 5 MiB */
+    bool sparse;                  /* the journal does not allocate ahead: for tests */
 };
 
-/* Reads the log; applying it begins after consensus_start(). -ERR_corrupt class: damage (`e` says
- * where); -ERR_wrong_cluster; -ENOENT: nothing there and no bootstrap. */
+/* Reads the log; applying it begins after consensus_start(). -ERR_corrupt class: damage, or a part
+ * is missing (`e` says where); -ERR_wrong_cluster; -ENOENT: nothing there and no bootstrap. */
 NODISCARD int consensus_open(const struct consensus_options *opt, struct consensus **ret,
                              struct err *e);
 NODISCARD int consensus_start(struct consensus *c, struct err *e);
-/* NULL is fine. After `done` of consensus_stop(), or when it was never started. */
+/* NULL is fine. After `done` of consensus_stop() (or inside it); without it only as long as the
+ * loop has not run since consensus_open(). */
 struct consensus *consensus_free(struct consensus *c);
 DEFINE_FREEP(consensus)
 
@@ -141,6 +143,7 @@ struct consensus_proposal {
     struct list node;
     int rc;
     uint64_t index;
+    bool counted;
 };
 void consensus_propose(struct consensus *c, struct consensus_proposal *p);
 
@@ -161,12 +164,14 @@ void consensus_snapshot_want(struct consensus *c);
  * reference and trims the log in front of it, but for `trailing` entries. */
 void consensus_snapshot_durable(struct consensus *c, uint64_t index, int rc);
 
-/* A message of another voter, from the transport. Bad bytes: -ERR_corrupt class, -ERR_wrong_cluster.
+/* A message of another voter, from the transport. Bad bytes: -ERR_corrupt class,
+ * -ERR_wrong_cluster.
  */
 NODISCARD int consensus_receive(struct consensus *c, const uint8_t *bytes, size_t len);
 
-/* Takes no more; what is under way is still committed if that is possible; then everything is closed
- * in order. Entries that were not applied will be at the next start. */
+/* Takes no more; what is under way is still committed and applied if that is possible (for 5 s at
+ * most, but the entry that the owner holds is waited for); then everything is closed in order.
+ * Entries that were not applied will be at the next start. Also after a failure. */
 struct consensus_stop {
     void (*done)(struct consensus_stop *s, int rc);
 };

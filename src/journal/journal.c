@@ -425,6 +425,10 @@ static void task_run(struct loop_task *t)
     if (j->failed == 0) {
         write_start(j);
         sync_start(j);
+        if (!j->begun) {
+            j->begun = true;
+            journal_prepare_start(j);
+        }
     } else if (!j->told) {
         j->told = true;
         j->user->ops->failed(j->user, j->failed, j->reason);
@@ -612,7 +616,7 @@ int journal_open(const struct journal_options *opt, struct journal **ret, struct
         return rc;
     }
     stats_begin(j, opt->name);
-    journal_prepare_start(j);
+    journal_wake(j); /* the first segment: not from here, so that journal_free() may follow at once */
     *ret = j;
     j = NULL;
     return 0;

@@ -75,7 +75,8 @@ struct journal_options {
  */
 NODISCARD int journal_open(const struct journal_options *opt, struct journal **ret, struct err *e);
 /* Closes at once; blocks for close(2) only. Nothing may be in progress: call journal_stop() first,
- * also when it has failed. NULL is fine; returns NULL. */
+ * also when it has failed, unless the loop has not run since journal_open(). NULL is fine; returns
+ * NULL. */
 struct journal *journal_free(struct journal *j);
 DEFINE_FREEP(journal)
 

@@ -129,7 +129,8 @@ struct journal {
     struct journal_stop *stop;
     bool stop_sealed;
     int failed;
-    bool told; /* `failed` of the user was called */
+    bool told;  /* `failed` of the user was called */
+    bool begun; /* the first segment is being prepared, or was */
     char reason[240];
     struct journal_counters stats;
 };

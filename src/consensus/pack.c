@@ -1,0 +1,226 @@
+/*
+ * consensus/pack.c -- proposals into entries: what waits when an entry may start goes into it, up
+ * to CONSENSUS_PACK_BYTES; CONSENSUS_WINDOW of them are under way at most, because few and large
+ * ones are what makes the log fast.
+ */
+#include "base/mem.h"
+#include "consensus/consensus_priv.h"
+
+static void proposal_finish(struct consensus *c, struct consensus_proposal *p, int rc,
+                            uint64_t index)
+{
+    p->rc = rc;
+    p->index = index;
+    list_push_back(&c->finished, &p->node);
+    consensus_wake(c);
+}
+
+static void proposals_finish(struct consensus *c, struct list *from, int rc, uint64_t index)
+{
+    struct list *node = list_pop_front(from);
+    for (; node != NULL; node = list_pop_front(from)) {
+        proposal_finish(c, LIST_ENTRY(node, struct consensus_proposal, node), rc, index);
+    }
+}
+
+void consensus_refuse_waiting(struct consensus *c, int rc)
+{
+    proposals_finish(c, &c->waiting, rc, 0);
+    c->waiting_bytes = 0;
+}
+
+void consensus_finish(struct consensus *c)
+{
+    struct list now;
+    list_init(&now);
+    list_splice_back(&now, &c->finished);
+    struct list *node = list_pop_front(&now);
+    for (; node != NULL; node = list_pop_front(&now)) {
+        struct consensus_proposal *p = LIST_ENTRY(node, struct consensus_proposal, node);
+        if (p->counted) {
+            c->used_count--;
+            c->used_bytes -= consensus_entry_cost(p->len);
+        }
+        p->done(p, p->rc, p->index);
+    }
+}
+
+static int propose_check(const struct consensus *c, const struct consensus_proposal *p)
+{
+    if (c->failed != 0) {
+        return -ERR_failed_before;
+    }
+    if (c->stop != NULL) {
+        return -ERR_shutting_down;
+    }
+    if (p->len > CONSENSUS_OPERATION_MAX) {
+        return -EMSGSIZE;
+    }
+    if (!consensus_leads(c)) {
+        return -ERR_not_leader;
+    }
+    if (c->no_space) {
+        return -ENOSPC;
+    }
+    bool full = c->used_count >= c->queue_count ||
+                c->used_bytes + consensus_entry_cost(p->len) > c->queue_bytes;
+    if (!full && c->log_limit_bytes > 0) {
+        struct journal_info info;
+        journal_info(c->journal, &info);
+        full = info.size_bytes + c->used_bytes > c->log_limit_bytes;
+    }
+    return full ? -ERR_busy : 0;
+}
+
+void consensus_propose(struct consensus *c, struct consensus_proposal *p)
+{
+    LOOP_OWNED(c->env.loop);
+    list_init(&p->node);
+    p->counted = false;
+    int rc = propose_check(c, p);
+    if (rc < 0) {
+        stats_count(&c->stats.busy, rc == -ERR_busy ? 1 : 0);
+        proposal_finish(c, p, rc, 0);
+        return;
+    }
+    p->counted = true;
+    c->used_count++;
+    c->used_bytes += consensus_entry_cost(p->len);
+    c->waiting_bytes += consensus_entry_cost(p->len);
+    list_push_back(&c->waiting, &p->node);
+    consensus_wake(c);
+}
+
+/* --- batches -------------------------------------------------------------------------------------
+ */
+
+static void batch_put(struct consensus_batch *b)
+{
+    if (b->called && b->over) {
+        raft_free(b);
+    }
+}
+
+void consensus_batch_over(struct consensus_batch *b, int rc)
+{
+    struct consensus *c = b->consensus;
+    list_remove(&b->node);
+    c->batch_count--;
+    proposals_finish(c, &b->proposals, rc, rc == 0 ? b->index : 0);
+    b->over = true;
+    batch_put(b);
+}
+
+static void batch_called(struct raft_apply *req, int status, void *result)
+{
+    struct consensus_batch *b = container_of(req, struct consensus_batch, req);
+    struct consensus *c = b->consensus;
+    (void)result;
+    b->called = true;
+    if (status != 0 && !b->over && b != c->applying_batch && !b->committed) {
+        consensus_batch_over(b, -ERR_unknown_outcome);
+    } else {
+        batch_put(b);
+    }
+}
+
+void consensus_lose_batches(struct consensus *c)
+{
+    LIST_FOR_EACH_SAFE(node, &c->batches)
+    {
+        struct consensus_batch *b = LIST_ENTRY(node, struct consensus_batch, node);
+        if (b != c->applying_batch) { /* the owner has its proposals; it will finish them */
+            consensus_batch_over(b, -ERR_unknown_outcome);
+        }
+    }
+}
+
+struct consensus_batch *consensus_batch_at(struct consensus *c, uint64_t index, uint64_t term)
+{
+    LIST_FOR_EACH(node, &c->batches)
+    {
+        struct consensus_batch *b = LIST_ENTRY(node, struct consensus_batch, node);
+        if (b->index == index) {
+            return b->term == term ? b : NULL;
+        }
+    }
+    return NULL;
+}
+
+/* How much of what waits goes into the next entry. */
+static size_t pack_choose(struct consensus *c, struct list *into, uint32_t *ret_count)
+{
+    size_t size = CONSENSUS_ENTRY_HEADER;
+    uint32_t count = 0;
+    while (!list_empty(&c->waiting)) {
+        struct consensus_proposal *p = LIST_ENTRY(c->waiting.next, struct consensus_proposal, node);
+        size_t cost = consensus_entry_cost(p->len);
+        if (count > 0 && size + cost > CONSENSUS_PACK_BYTES) {
+            break;
+        }
+        list_remove(&p->node);
+        list_push_back(into, &p->node);
+        c->waiting_bytes -= cost;
+        size += cost;
+        count++;
+    }
+    *ret_count = count;
+    return size;
+}
+
+static void pack_fill(const struct consensus_batch *b, uint32_t count, uint8_t *at)
+{
+    consensus_entry_begin(at, count, b->term);
+    at += CONSENSUS_ENTRY_HEADER;
+    LIST_FOR_EACH(node, &b->proposals)
+    {
+        const struct consensus_proposal *p = LIST_ENTRY(node, struct consensus_proposal, node);
+        at = consensus_entry_add(at, p->bytes, p->len);
+    }
+}
+
+/* One entry per raft_apply(), a multiple of 8 long: guard G1. */
+static void pack_one(struct consensus *c)
+{
+    struct consensus_batch *b = raft_calloc(1, sizeof *b);
+    uint32_t count = 0;
+    list_init(&b->proposals);
+    b->consensus = c;
+    b->submitted_ns = loop_now_ns(c->env.loop);
+    b->term = raft_current_term(&c->raft);
+    b->index = raft_last_index(&c->raft) + 1;
+    struct raft_buffer buf = {.len = pack_choose(c, &b->proposals, &count)};
+    buf.base = raft_malloc(buf.len);
+    CHECK(buf.len % 8 == 0 && buf.len <= CONSENSUS_ENTRY_MAX);
+    pack_fill(b, count, buf.base);
+    c->lease_wanted = false;
+    list_push_back(&c->batches, &b->node);
+    c->batch_count++;
+    consensus_enter(c);
+    int bad = raft_apply(&c->raft, &b->req, &buf, 1, batch_called);
+    consensus_leave(c);
+    if (bad != 0) {
+        raft_free(buf.base);
+        b->called = true;
+        consensus_batch_over(b, c->failed != 0 ? -ERR_failed_before : -ERR_not_leader);
+        return;
+    }
+    stats_count(&c->stats.operations, count);
+    stats_count(&c->stats.entries, 1);
+    stats_count(&c->stats.bytes, buf.len);
+}
+
+void consensus_pack(struct consensus *c)
+{
+    if (!list_empty(&c->waiting) && !consensus_leads(c)) {
+        consensus_refuse_waiting(c, -ERR_not_leader);
+    }
+    if (!list_empty(&c->waiting) && c->no_space) {
+        consensus_refuse_waiting(c, -ENOSPC);
+    }
+    while (c->failed == 0 && consensus_leads(c) && c->batch_count < CONSENSUS_WINDOW &&
+           !c->snapshot_wanted &&
+           (!list_empty(&c->waiting) || (c->lease_wanted && c->batch_count == 0))) {
+        pack_one(c);
+    }
+}
