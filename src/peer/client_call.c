@@ -53,7 +53,7 @@ static void call_fail_later(struct peer_call *c, int rc)
 
 static uint64_t left_ms(const struct peer_call *c)
 {
-    uint64_t now = loop_now_ns(c->peer->loop);
+    uint64_t now = loop_tick_ns(c->peer->loop);
     return now >= c->deadline_ns ? 0 : (c->deadline_ns - now - 1) / NS_PER_MS + 1;
 }
 
@@ -164,9 +164,9 @@ static void call_landed(struct peer_call *c, const struct peer_reply *r)
     }
 }
 
+/* `c` waits nowhere. */
 static void call_send(struct peer_slot *s, struct peer_call *c)
 {
-    call_unwait(c);
     uint64_t left = left_ms(c);
     if (left == 0) {
         call_fail_later(c, call_late_code(c));
@@ -205,8 +205,18 @@ void peer_slot_pump(struct peer_slot *s)
             conn_wait_room(s->conn, &s->room);
             return;
         }
-        call_send(s, LIST_ENTRY(at, struct peer_call, node));
+        struct peer_call *c = LIST_ENTRY(at, struct peer_call, node);
+        call_unwait(c);
+        call_send(s, c);
     }
+}
+
+/* Nothing stands before it: no need to queue it, and to set its timer, for an instant. */
+static bool may_go_at_once(const struct peer_slot *s, const struct peer_call *c)
+{
+    bool gate = s->peer->gate_open || (c->flags & PEER_CALL_EARLY) != 0;
+    return s->state == SLOT_UP && gate && list_empty(&s->early) && list_empty(&s->queue) &&
+           conn_is_open(s->conn) && !conn_full(s->conn);
 }
 
 void peer_call(struct peer *p, struct peer_call *c)
@@ -232,8 +242,13 @@ void peer_call(struct peer *p, struct peer_call *c)
         call_fail_later(c, p->refusal);
         return;
     }
+    struct peer_slot *s = &p->slot[c->slot];
+    if (may_go_at_once(s, c)) {
+        call_send(s, c);
+        return;
+    }
     call_queue(c);
-    peer_slot_pump(&p->slot[c->slot]);
+    peer_slot_pump(s);
 }
 
 bool peer_call_active(const struct peer_call *c)

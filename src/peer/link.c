@@ -291,7 +291,7 @@ void peer_link_request(struct peer_link *l, struct conn_request *wire)
     r->cancelled = NULL;
     r->dispatch = d;
     r->handler = h;
-    r->began_ns = loop_now_ns(d->opt.env->loop);
+    r->began_ns = wire->received_ns;
     wire->context = r;
     wire->cancelled = request_gone;
     list_push_back(&l->requests, &r->on_link);
