@@ -70,7 +70,7 @@ TEST_TORTURE(mem_realloc_keeps_the_bytes_or_the_block)
     CHECK_EQ(a[4], 0x5a);
 }
 
-static int mem_test_align(size_t alignment, size_t size)
+static int check_aligned(size_t alignment, size_t size)
 {
     CLEANUP(mem_freep) uint8_t *a = mem_aligned(alignment, size);
     if (a == NULL) {
@@ -86,7 +86,7 @@ TEST_TORTURE(mem_aligned_keeps_its_alignment)
     int rc = 0;
     for (size_t alignment = 1; alignment <= 65536; alignment *= 2) {
         for (size_t size = 1; size < 5000 && rc == 0; size = size * 3 + 1) {
-            rc = mem_test_align(alignment, size);
+            rc = check_aligned(alignment, size);
         }
     }
     TRY(rc);

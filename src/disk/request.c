@@ -32,7 +32,7 @@ bool disk_request_on_file(const struct disk_req *req)
     case DISK_LIST:
         return false;
     }
-    CHECK(!"known operation");
+    CHECK(false && "known operation");
     return false;
 }
 

@@ -208,7 +208,7 @@ bool kv_batch_reader_next(struct kv_batch_reader *r, struct kv_batch_item *ret)
         at += 5 + ret->field_count * KV_FIELD_BYTES;
         break;
     default:
-        CHECK(!"an operation of a batch");
+        CHECK(false && "an operation of a batch");
     }
     r->at = (size_t)(at - b->bytes);
     CHECK(r->at <= b->len);

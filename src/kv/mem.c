@@ -377,7 +377,7 @@ static int kv_mem_apply(struct kv_mem_tree *t, const struct kv_batch_item *item)
     case KV_UPSERT:
         return kv_mem_upsert(t, item);
     default:
-        CHECK(!"an operation of a batch");
+        CHECK(false && "an operation of a batch");
         return -EINVAL;
     }
 }

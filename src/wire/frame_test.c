@@ -75,7 +75,7 @@ TEST(frames_come_back_as_they_were)
 /* Every bit is covered by the magic number or the checksum, and nothing is written then. */
 TEST(every_flipped_bit_is_noticed)
 {
-    for (size_t bit = 0; bit < FRAME_BYTES * 8; bit++) {
+    for (size_t bit = 0; bit < (size_t)FRAME_BYTES * 8; bit++) {
         uint8_t bytes[FRAME_BYTES];
         struct wire_frame out = sample;
         wire_frame_encode(&sample, bytes);
