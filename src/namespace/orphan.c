@@ -3,7 +3,7 @@
 /* Unlinked but open (coherence.md section 7): an inode without a name lives while a session has an
  * orphan record of it, and not longer. */
 
-static int namespace_orphan_get(struct namespace_plan *p, uint64_t ino, uint64_t session)
+int namespace_orphan_get(struct namespace_plan *p, uint64_t ino, uint64_t session)
 {
     struct namespace_key key = namespace_key_u64s(NAMESPACE_ORPHAN, ino, session);
     struct namespace_orphan o;

@@ -112,6 +112,7 @@ int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_re
 int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bool try_only);
 int namespace_wopen_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
 int namespace_orphan_add(struct namespace_plan *p, uint64_t ino, uint64_t session, bool maybe);
+int namespace_orphan_get(struct namespace_plan *p, uint64_t ino, uint64_t session); /* 1, 0 */
 int namespace_orphan_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
 int namespace_orphan_others(struct namespace_plan *p, uint64_t ino, uint64_t session);
 int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino); /* it has a name again */

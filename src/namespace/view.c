@@ -51,10 +51,10 @@ int namespace_scan_value(const struct namespace_scan *s, const struct proto_type
 
 int namespace_view_both(int a, int b)
 {
-    if (a < 0 && a != -ERR_need) {
-        return a;
+    if (a == -ERR_need || b == -ERR_need) {
+        return -ERR_need;
     }
-    return b < 0 ? b : a < 0 ? a : 0;
+    return a < 0 ? a : b < 0 ? b : 0;
 }
 
 int namespace_view_inode(const struct namespace_view *v, uint64_t ino, struct namespace_inode *ret)

@@ -41,7 +41,8 @@ NODISCARD int namespace_scan_next(struct namespace_scan *s);
 NODISCARD int namespace_scan_value(const struct namespace_scan *s, const struct proto_type *type,
                                    void *ret);
 
-/* The rc of two reads that do not depend on each other: a real failure wins over -ERR_need. */
+/* The rc of two reads that do not depend on each other, so that one fetch brings both. -ERR_need
+ * wins: which of two failures is told must not depend on what is in memory. */
 int namespace_view_both(int a, int b);
 
 /* -ENOENT when the inode does not exist. */

@@ -55,12 +55,16 @@ static int namespace_wopen_share(struct namespace_plan *p, uint64_t ino, bool tr
 }
 
 /* Nobody may write while a dead session still can (coherence.md L6). */
-static int namespace_wopen_check_new(struct namespace_plan *p, uint64_t ino)
+static int namespace_wopen_check_new(struct namespace_plan *p, const struct namespace_held *h)
 {
-    struct namespace_key key = namespace_key_u64(NAMESPACE_TRIM, ino);
+    struct namespace_key key = namespace_key_u64(NAMESPACE_TRIM, h->ino);
     struct namespace_trim t;
     int rc = NAMESPACE_GET(&p->view, &key, namespace_trim, &t);
     rc = rc == 1 ? namespace_check_fences(p, t.fence_epoch) : rc;
+    if (rc == 0 && h->inode.nlink == 0 && h->version_before != 0) {
+        rc = namespace_orphan_get(p, h->ino, p->session_id);
+        rc = rc == 0 ? -ESTALE : rc; /* it would go while this session writes */
+    }
     return rc < 0 ? rc : namespace_plan_check_obligations(p);
 }
 
@@ -69,7 +73,7 @@ int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bo
     struct namespace_wopen w = {0};
     struct namespace_result *result = &p->reply->result;
     int own = namespace_wopen_get(p, h->ino, p->session_id, &w);
-    int rc = own < 0 ? own : own == 0 ? namespace_wopen_check_new(p, h->ino) : 0;
+    int rc = own < 0 ? own : own == 0 ? namespace_wopen_check_new(p, h) : 0;
     result->shared_now = true;
     int others = rc < 0 ? rc : namespace_wopen_share(p, h->ino, try_only);
     if (others < 0) {
