@@ -7,8 +7,9 @@
  *
  * What others rely on:
  *  - Clients: session_open or session_resume comes first on the control link (slot 0); other links
- *    are taken when their `hello` names that session and its newest generation. Requests of another
- *    session get -ERR_session_expired. No caching grants are given yet: trailers hold none.
+ *    are heard when their `hello` names that session and its newest generation, before that they
+ *    get -ERR_busy. -ERR_session_expired: there is no such session. No caching grants are given
+ *    yet: trailers hold none, and nothing has to be reclaimed.
  *  - Targets: `register`, then `heartbeat` on the same link. A heartbeat of a target or incarnation
  *    that is not registered here (this server was restarted) gets -ESTALE: register again.
  *    Everything that this server asks of a target (row_changed, revoke, remove, fence, stat, write

@@ -1,0 +1,185 @@
+#include "metanode/metanode_priv.h"
+
+/* What goes back to clients. */
+
+#define METANODE_KEY_MS (24u * 3600u * 1000u) /* a signing key is of one day */
+
+void metanode_sign(struct metanode *m, struct proto_capability *c, uint8_t *mac)
+{
+    if (c->data_id == 0) {
+        *c = (struct proto_capability){0};
+        return;
+    }
+    uint64_t now_ms = loop_wall_ns(m->env->loop) / METANODE_NS_PER_MS;
+    bool writes = (c->rights & PROTO_RIGHT_WRITE) != 0;
+    c->expiry_wall_ms =
+        now_ms + (writes ? METANODE_WRITE_CAPABILITY_MS : METANODE_READ_CAPABILITY_MS);
+    c->key_id = (uint32_t)(now_ms / METANODE_KEY_MS);
+    if (cluster_capability_sign(&m->secret, c, mac) < 0) {
+        *c = (struct proto_capability){0}; /* as if refused: the client asks again */
+    }
+}
+
+void metanode_refuse(struct metanode *m, struct metanode_session *s, struct peer_request *r, int rc,
+                     const char *text)
+{
+    struct proto_failure f = {.text = proto_bytes_text(text == NULL ? err_text(rc) : text)};
+    if (rc == -ERR_not_leader) {
+        f.term = m->term;
+    }
+    if (s != NULL) {
+        f.trailer = metanode_trailer(m, s);
+    }
+    stats_count(&m->refused, 1);
+    peer_request_fail(r, rc, &f);
+}
+
+bool metanode_admit(struct metanode *m, struct peer_request *r)
+{
+    if (metanode_leads(m)) {
+        return true;
+    }
+    int rc = m->phase == METANODE_ENDED ? (m->stop != NULL ? -ERR_shutting_down : -ERR_unavailable)
+                                        : -ERR_busy;
+    metanode_refuse(m, NULL, r, rc,
+                    rc == -ERR_busy ? "the metadata server is starting: it reads its log" : NULL);
+    return false;
+}
+
+static struct proto_change_list answer_changes(const struct namespace_reply *reply)
+{
+    return (struct proto_change_list){
+        .at = (struct proto_change *)(uintptr_t)reply->change, /* only encoded from */
+        .count = reply->change_count};
+}
+
+/* Who may write now also gets what it needs at the data nodes. */
+static struct proto_capability answer_capability(struct metanode *m,
+                                                 const struct metanode_session *s,
+                                                 const struct namespace_reply *reply, uint8_t *mac)
+{
+    struct proto_capability c = {0};
+    if (reply->result.mode == PROTO_OPEN_W || reply->result.mode == PROTO_OPEN_S) {
+        c = (struct proto_capability){.data_id = reply->layout.data_id,
+                                      .last_data_id = reply->layout.data_id,
+                                      .session = s->id,
+                                      .rights = PROTO_RIGHT_READ | PROTO_RIGHT_WRITE,
+                                      .cap_epoch = reply->result.cap_epoch};
+        metanode_sign(m, &c, mac);
+    }
+    return c;
+}
+
+union answer {
+    struct proto_create_reply create;
+    struct proto_link_reply link;
+    struct proto_unlink_reply unlink;
+    struct proto_rmdir_reply rmdir;
+    struct proto_rename_reply rename;
+    struct proto_setattr_reply setattr;
+    struct proto_setxattr_reply setxattr;
+    struct proto_removexattr_reply removexattr;
+    struct proto_wopen_reply wopen;
+    struct proto_commit_reply commit;
+    struct proto_release_reply release;
+    struct proto_lease_return_reply lease_return;
+};
+
+static void answer_writer(struct metanode *m, struct metanode_session *s, uint16_t opcode,
+                          const struct namespace_reply *reply, uint8_t *mac, union answer *a)
+{
+    const struct namespace_result *result = &reply->result;
+    struct proto_trailer trailer = metanode_trailer(m, s);
+    if (opcode == PROTO_OP_create) {
+        a->create = (struct proto_create_reply){.trailer = trailer,
+                                                .created = result->created,
+                                                .attr = reply->attr,
+                                                .layout = reply->layout,
+                                                .mode = result->mode,
+                                                .cap_epoch = result->cap_epoch,
+                                                .capability = answer_capability(m, s, reply, mac),
+                                                .changes = answer_changes(reply)};
+        return;
+    }
+    bool wait = result->mode == PROTO_OPEN_S &&
+                !metanode_share_now(m, result->ino, s->id, result->shared_now);
+    a->wopen = (struct proto_wopen_reply){.trailer = trailer,
+                                          .mode = result->mode,
+                                          .cap_epoch = result->cap_epoch,
+                                          .shared_now = !wait,
+                                          .attr = reply->attr,
+                                          .layout = reply->layout,
+                                          .data_version = reply->data_version,
+                                          .capability = answer_capability(m, s, reply, mac)};
+}
+
+static void answer_other(struct metanode *m, struct metanode_session *s, uint16_t opcode,
+                         const struct namespace_reply *reply, union answer *a)
+{
+    const struct namespace_result *result = &reply->result;
+    struct proto_trailer trailer = metanode_trailer(m, s);
+    struct proto_change_list changes = answer_changes(reply);
+    switch (opcode) {
+    case PROTO_OP_link:
+        a->link =
+            (struct proto_link_reply){.trailer = trailer, .attr = reply->attr, .changes = changes};
+        break;
+    case PROTO_OP_unlink:
+        a->unlink =
+            (struct proto_unlink_reply){.trailer = trailer, .ino = result->ino, .changes = changes};
+        break;
+    case PROTO_OP_rmdir:
+        a->rmdir =
+            (struct proto_rmdir_reply){.trailer = trailer, .ino = result->ino, .changes = changes};
+        break;
+    case PROTO_OP_rename:
+        a->rename = (struct proto_rename_reply){.trailer = trailer,
+                                                .ino = result->ino,
+                                                .victim_ino = result->victim,
+                                                .changes = changes};
+        break;
+    case PROTO_OP_setattr:
+        a->setattr = (struct proto_setattr_reply){
+            .trailer = trailer, .attr = reply->attr, .changes = changes, .layout = reply->layout};
+        break;
+    case PROTO_OP_commit:
+        a->commit = (struct proto_commit_reply){.trailer = trailer,
+                                                .attr = reply->attr,
+                                                .layout = reply->layout,
+                                                .data_version = reply->data_version,
+                                                .changes = changes};
+        break;
+    case PROTO_OP_setxattr:
+        a->setxattr = (struct proto_setxattr_reply){.trailer = trailer, .changes = changes};
+        break;
+    case PROTO_OP_removexattr:
+        a->removexattr = (struct proto_removexattr_reply){.trailer = trailer, .changes = changes};
+        break;
+    case PROTO_OP_release:
+        a->release = (struct proto_release_reply){.trailer = trailer};
+        break;
+    default:
+        CHECK(opcode == PROTO_OP_lease_return);
+        a->lease_return = (struct proto_lease_return_reply){.trailer = trailer, .changes = changes};
+        break;
+    }
+}
+
+void metanode_answer(struct metanode *m, struct metanode_session *s, struct peer_request *r,
+                     const struct namespace_reply *reply)
+{
+    union answer a;
+    uint8_t mac[CLUSTER_MAC_BYTES];
+    uint16_t opcode = r->message->opcode;
+    if (reply->rc < 0) {
+        metanode_refuse(m, s, r, reply->rc, NULL);
+        return;
+    }
+    memset(&a, 0, sizeof a);
+    if (opcode == PROTO_OP_create || opcode == PROTO_OP_wopen) {
+        answer_writer(m, s, opcode, reply, mac, &a);
+    } else {
+        answer_other(m, s, opcode, reply, &a);
+    }
+    peer_request_answer(r, &a, NULL);
+}

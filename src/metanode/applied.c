@@ -1,0 +1,125 @@
+#include "metanode/metanode_priv.h"
+
+/* What has become true, told to the parts that keep it in memory or have to act on it. */
+
+static void applied_target(struct metanode *m, const struct namespace_command *c,
+                           const struct namespace_reply *reply)
+{
+    struct namespace_target_put put;
+    int rc = PROTO_DECODE(namespace_target_put, c->body.at, c->body.len, &m->apply.arena, &put);
+    put.target.id = reply->id;
+    rc = rc < 0 ? rc : metanode_target_put(m, &put.target);
+    if (rc < 0) {
+        metanode_fail(m, rc, "cannot keep a target");
+        return;
+    }
+    metanode_tables_touch(m);
+}
+
+static void applied_row_list(struct metanode *m, const struct proto_row_list *rows)
+{
+    int rc = 0;
+    for (size_t i = 0; i < rows->count && rc == 0; i++) {
+        rc = metanode_chain_put(m, &rows->at[i]);
+    }
+    if (rc < 0) {
+        metanode_fail(m, rc, "cannot keep a chain");
+    }
+}
+
+static void applied_rows(struct metanode *m, const struct namespace_command *c)
+{
+    struct namespace_rows_put put;
+    if (PROTO_DECODE(namespace_rows_put, c->body.at, c->body.len, &m->apply.arena, &put) == 0) {
+        applied_row_list(m, &put.rows);
+    }
+}
+
+static void applied_table(struct metanode *m, const struct namespace_command *c)
+{
+    struct namespace_table_put put;
+    if (PROTO_DECODE(namespace_table_put, c->body.at, c->body.len, &m->apply.arena, &put) == 0) {
+        applied_row_list(m, &put.rows);
+        metanode_tables_touch(m);
+    }
+}
+
+static void applied_end_of_session(struct metanode *m, const struct namespace_command *c)
+{
+    uint64_t id = 0;
+    struct namespace_expire expire;
+    struct proto_session_close_request close;
+    if (c->kind == NAMESPACE_EXPIRE &&
+        PROTO_DECODE(namespace_expire, c->body.at, c->body.len, &m->apply.arena, &expire) == 0) {
+        id = expire.session;
+    } else if (c->kind == PROTO_OP_session_close &&
+               PROTO_DECODE(proto_session_close_request, c->body.at, c->body.len, &m->apply.arena,
+                            &close) == 0) {
+        id = close.session;
+    }
+    metanode_share_flushed(m, 0, id);
+    metanode_session_remove(m, id);
+}
+
+/* A writer has said its last word on a file, or has written all that it had. */
+static void applied_flush(struct metanode *m, const struct namespace_command *c)
+{
+    struct proto_lease_return_request ret;
+    struct proto_commit_request commit;
+    if (m->shares.count == 0) {
+        return;
+    }
+    if (c->kind == PROTO_OP_lease_return) {
+        if (PROTO_DECODE(proto_lease_return_request, c->body.at, c->body.len, &m->apply.arena,
+                         &ret) == 0 &&
+            ret.has_final) {
+            metanode_share_flushed(m, ret.ino, ret.op.session);
+        }
+    } else if (PROTO_DECODE(proto_commit_request, c->body.at, c->body.len, &m->apply.arena,
+                            &commit) == 0 &&
+               (commit.flags & PROTO_COMMIT_RELEASE) != 0) {
+        metanode_share_flushed(m, commit.ino, commit.op.session);
+    }
+}
+
+void metanode_applied(struct metanode *m, const struct namespace_command *c,
+                      const struct namespace_reply *reply)
+{
+    if (reply->rc == 0 && !reply->replayed) {
+        switch (c->kind) {
+        case NAMESPACE_TARGET_PUT:
+            applied_target(m, c, reply);
+            break;
+        case NAMESPACE_ROWS_PUT:
+            applied_rows(m, c);
+            break;
+        case NAMESPACE_TABLE_PUT:
+            applied_table(m, c);
+            break;
+        case NAMESPACE_EXPIRE:
+        case PROTO_OP_session_close:
+            applied_end_of_session(m, c);
+            break;
+        case PROTO_OP_lease_return:
+        case PROTO_OP_commit:
+            applied_flush(m, c);
+            break;
+        default:
+            break;
+        }
+    }
+    if (reply->removed_data_id != 0) {
+        metanode_garbage_kick(m);
+    }
+    if (reply->trim_ino != 0) {
+        metanode_trim_kick(m);
+    }
+    if (reply->fenced_session != 0) {
+        m->cleanup.fences++; /* from now on; counted anew by the next look */
+        metanode_fence_kick(m);
+    }
+    if (reply->map_epoch > m->map_epoch) {
+        m->map_epoch = reply->map_epoch;
+        metanode_push_map_changed(m);
+    }
+}

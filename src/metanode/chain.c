@@ -1,0 +1,381 @@
+/*
+ * metanode/chain.c -- rows of chains and the facts that change them (chain.md section 4). What is
+ * heard of a member becomes a fact; cluster_chain_step() says what follows; that row goes through
+ * the log, one at a time per chain; when it was applied, members are told and the next step is
+ * taken. Nothing here decides: R1 to R4 and T1 to T3 are cluster/'s.
+ */
+#include "metanode/metanode_priv.h"
+
+#include "base/log.h"
+
+struct chain_proposal {
+    struct metanode_waiter waiter;
+    struct metanode *m;
+    uint32_t chain;
+};
+
+static bool chain_equal(const struct dict_node *node, const void *key)
+{
+    return container_of(node, const struct metanode_chain, node)->row.chain ==
+           *(const uint32_t *)key;
+}
+
+static void chain_dropped(struct dict_node *node, void *owner)
+{
+    (void)owner;
+    mem_free(container_of(node, struct metanode_chain, node));
+}
+
+static const struct dict_ops chain_dict_ops = {.equal = chain_equal, .dropped = chain_dropped};
+
+static void chains_step(struct loop_task *task);
+static void chains_tick(struct loop_timer *timer);
+
+int metanode_chains_init(struct metanode *m)
+{
+    struct metanode_chains *cs = &m->chains;
+    dict_init(&cs->by_id, &chain_dict_ops, m, 0);
+    list_init(&cs->all);
+    list_init(&cs->dirty);
+    list_init(&cs->revokes);
+    cs->task.run = chains_step;
+    cs->tick.fire = chains_tick;
+    return 0;
+}
+
+void metanode_chains_fini(struct metanode *m)
+{
+    if (m->chains.by_id.ops != NULL) {
+        loop_undefer(m->env->loop, &m->chains.task);
+        loop_timer_cancel(m->env->loop, &m->chains.tick);
+        metanode_revokes_fini(m);
+        dict_fini(&m->chains.by_id);
+    }
+}
+
+void metanode_chains_start(struct metanode *m)
+{
+    loop_timer_in(m->env->loop, &m->chains.tick, m->opt.heartbeat_ms * METANODE_NS_PER_MS);
+}
+
+struct metanode_chain *metanode_chain_find(struct metanode *m, uint32_t id)
+{
+    struct dict *d = &m->chains.by_id;
+    struct dict_node *node = dict_find(d, dict_hash_u64(d, id), &id);
+    return node == NULL ? NULL : container_of(node, struct metanode_chain, node);
+}
+
+void metanode_chain_touch(struct metanode_chain *c)
+{
+    struct metanode *m = c->m;
+    if (list_empty(&c->dirty)) {
+        list_push_back(&m->chains.dirty, &c->dirty);
+    }
+    loop_defer(m->env->loop, &m->chains.task);
+}
+
+static bool chain_is_active(enum proto_member_state s)
+{
+    return s == PROTO_MEMBER_SERVING || s == PROTO_MEMBER_SYNCING || s == PROTO_MEMBER_WAITING;
+}
+
+static void chain_gone(struct metanode_chain *c, size_t i)
+{
+    struct cluster_fact *f = &c->fact[i];
+    f->present = false;
+    if (!f->gone) {
+        f->gone = true;
+        f->gone_ns = metanode_now(c->m);
+    }
+    metanode_chain_touch(c);
+}
+
+void metanode_chains_gone(struct metanode *m, uint32_t target)
+{
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        size_t i = cluster_row_find(&c->row, target);
+        if (i < c->row.count) {
+            chain_gone(c, i);
+        }
+    }
+}
+
+void metanode_chains_registered(struct metanode *m, const struct metanode_target *t, bool newer)
+{
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        size_t i = cluster_row_find(&c->row, t->id);
+        if (i == c->row.count) {
+            continue;
+        }
+        struct cluster_fact *f = &c->fact[i];
+        f->intact = !t->lossy;
+        if (newer) {
+            f->known_epoch = 0;
+            f->synced_epoch = 0;
+            chain_gone(c, i); /* R4: also one that was back before anybody missed it */
+        }
+    }
+}
+
+void metanode_chain_heard(struct metanode_chain *c, const struct metanode_target *t,
+                          const struct proto_chain_report *report)
+{
+    size_t i = cluster_row_find(&c->row, t->id);
+    if (i == c->row.count) {
+        return;
+    }
+    struct cluster_fact *f = &c->fact[i];
+    f->known_epoch = report->epoch;
+    f->heard_ns = t->heard_ns;
+    if (report->report == PROTO_REPORT_GONE) {
+        chain_gone(c, i);
+        return;
+    }
+    f->present = true;
+    f->gone = f->gone && chain_is_active(c->row.member[i].state);
+    f->synced_epoch = report->report == PROTO_REPORT_SYNCED ? report->synced_epoch : 0;
+    metanode_chain_touch(c);
+}
+
+bool metanode_chains_settled(struct metanode *m, uint32_t target, bool known)
+{
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        size_t i = cluster_row_find(&c->row, target);
+        if (i == c->row.count) {
+            continue;
+        }
+        if ((c->fact[i].gone && chain_is_active(c->row.member[i].state)) ||
+            (known && c->fact[i].known_epoch < c->must_know[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t chain_reported(const struct proto_chain_report_list *known, uint32_t chain)
+{
+    for (size_t i = 0; known != NULL && i < known->count; i++) {
+        if (known->at[i].chain == chain) {
+            return known->at[i].epoch;
+        }
+    }
+    return 0;
+}
+
+int metanode_chains_rows(struct metanode *m, uint32_t target,
+                         const struct proto_chain_report_list *known, struct mem_arena *a,
+                         struct proto_row_list *ret)
+{
+    struct proto_row_list rows = {0};
+    size_t room = 0;
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        bool member = cluster_row_find(&c->row, target) < c->row.count;
+        if (!member || chain_reported(known, c->row.chain) == c->row.epoch) {
+            continue;
+        }
+        if (rows.count == room) { /* doubling in the arena wastes as much again, and no more */
+            size_t more = room == 0 ? 16 : room * 2;
+            struct proto_row *at = mem_arena_alloc(a, more * sizeof *at);
+            if (at == NULL) {
+                return -ENOMEM;
+            }
+            if (room > 0) {
+                memcpy(at, rows.at, room * sizeof *at);
+            }
+            rows.at = at;
+            room = more;
+        }
+        struct proto_member *members = mem_arena_alloc(a, c->row.count * sizeof *members);
+        if (members == NULL) {
+            return -ENOMEM;
+        }
+        cluster_row_to_proto(&c->row, members, &rows.at[rows.count++]);
+    }
+    *ret = rows;
+    return 0;
+}
+
+static void chain_publish(struct metanode_chain *c)
+{
+    struct proto_member members[CLUSTER_MEMBERS_MAX];
+    struct proto_row_changed_push push;
+    cluster_row_to_proto(&c->row, members, &push.row);
+    for (size_t i = 0; i < c->row.count; i++) {
+        struct metanode_target *t = metanode_target_find(c->m, c->row.member[i].target);
+        if (t != NULL && t->link != NULL &&
+            peer_link_push(t->link, PROTO_OP_row_changed, &push) < 0) {
+            continue; /* its next heartbeat's answer has the row */
+        }
+    }
+}
+
+static bool chain_is_dark(const struct cluster_row *row)
+{
+    return cluster_row_serving_count(row) == 0;
+}
+
+/* The facts follow their members to the places of the new row. */
+static void chain_move(struct metanode_chain *c, const struct cluster_row *next)
+{
+    struct metanode_chain old = *c;
+    for (size_t i = 0; i < next->count; i++) {
+        size_t from = cluster_row_find(&old.row, next->member[i].target);
+        enum proto_member_state now = next->member[i].state;
+        if (from == old.row.count) {
+            c->fact[i] = (struct cluster_fact){.intact = true};
+            c->must_know[i] = 0;
+            c->hold_until_ns[i] = 0;
+            continue;
+        }
+        c->fact[i] = old.fact[from];
+        c->must_know[i] = old.must_know[from];
+        c->hold_until_ns[i] = old.hold_until_ns[from];
+        if (old.row.member[from].state != now) {
+            struct cluster_fact *f = &c->fact[i];
+            f->gone = f->gone && !f->present;
+            f->intact = f->intact || now == PROTO_MEMBER_SERVING;
+            f->synced_epoch = 0;
+            c->must_know[i] =
+                now == PROTO_MEMBER_OFFLINE || now == PROTO_MEMBER_LAST_SERVING ? next->epoch : 0;
+        }
+    }
+    if (chain_is_dark(next) && !chain_is_dark(&old.row)) {
+        c->dark_since_ns = metanode_now(c->m);
+    }
+    c->row = *next;
+}
+
+static struct metanode_chain *chain_new(struct metanode *m, const struct cluster_row *row)
+{
+    struct metanode_chain *c = mem_zalloc(sizeof *c);
+    struct dict *d = &m->chains.by_id;
+    if (c == NULL) {
+        return NULL;
+    }
+    c->m = m;
+    c->row.chain = row->chain;
+    list_init(&c->dirty);
+    if (dict_insert(d, dict_hash_u64(d, row->chain), &c->node) < 0) {
+        mem_free(c);
+        return NULL;
+    }
+    list_push_back(&m->chains.all, &c->all);
+    m->chains.count++;
+    c->dark_since_ns = metanode_now(m);
+    return c;
+}
+
+int metanode_chain_put(struct metanode *m, const struct proto_row *from)
+{
+    struct cluster_row row;
+    char text[512];
+    int rc = cluster_row_from_proto(from, &row);
+    if (rc < 0) {
+        return rc;
+    }
+    struct metanode_chain *c = metanode_chain_find(m, row.chain);
+    bool fresh = c == NULL;
+    c = fresh ? chain_new(m, &row) : c;
+    if (c == NULL) {
+        return -ENOMEM;
+    }
+    row.class_id = row.class_id == 0 ? c->row.class_id : row.class_id;
+    chain_move(c, &row);
+    if (m->phase == METANODE_SERVING) {
+        cluster_row_to_text(&row, text, sizeof text);
+        log_info(m->env->log, fresh ? "new chain" : "row changed", LOG_TEXT("row", text));
+        chain_publish(c);
+        metanode_chain_touch(c);
+    }
+    return 0;
+}
+
+static void chain_proposed(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+{
+    struct chain_proposal *x = container_of(w, struct chain_proposal, waiter);
+    struct metanode_chain *c = metanode_chain_find(x->m, x->chain);
+    rc = rc == 0 ? reply->rc : rc;
+    if (rc < 0) {
+        log_warn(x->m->env->log, "cannot change a row", LOG_U64("chain", x->chain), LOG_RC(rc));
+    }
+    if (c != NULL) {
+        c->proposing = false;
+        if (rc == 0) { /* else the next fact or the tick tries again */
+            metanode_chain_touch(c);
+        }
+    }
+    mem_free(x);
+}
+
+static void chain_propose(struct metanode_chain *c, const struct cluster_row *next)
+{
+    struct proto_member members[CLUSTER_MEMBERS_MAX];
+    struct proto_row row;
+    struct namespace_rows_put put = {.rows = {.at = &row, .count = 1}};
+    struct chain_proposal *x = mem_zalloc(sizeof *x);
+    if (x == NULL) {
+        return; /* the tick tries again */
+    }
+    *x = (struct chain_proposal){.m = c->m, .chain = c->row.chain, .waiter.done = chain_proposed};
+    cluster_row_to_proto(next, members, &row);
+    c->proposing = true;
+    if (metanode_propose(c->m, NAMESPACE_ROWS_PUT, &namespace_rows_put_type, &put, &x->waiter) <
+        0) {
+        c->proposing = false;
+        mem_free(x);
+    }
+}
+
+static void chain_step(struct metanode_chain *c)
+{
+    struct metanode *m = c->m;
+    struct cluster_fact fact[CLUSTER_MEMBERS_MAX];
+    struct cluster_row next;
+    struct cluster_chain_times times = {.now_ns = metanode_now(m),
+                                        .dark_since_ns = base_max(c->dark_since_ns, m->lead_ns),
+                                        .dark_wait_ns = m->opt.dark_wait_ms * METANODE_NS_PER_MS};
+    if (c->proposing) {
+        return;
+    }
+    for (size_t i = 0; i < c->row.count; i++) {
+        enum proto_member_state s = c->row.member[i].state;
+        bool out = s == PROTO_MEMBER_OFFLINE || s == PROTO_MEMBER_WAITING;
+        fact[i] = c->fact[i];
+        fact[i].present = fact[i].present && !(out && c->hold_until_ns[i] > times.now_ns);
+    }
+    if (cluster_chain_step(&c->row, fact, &times, &next)) {
+        chain_propose(c, &next);
+    }
+}
+
+static void chains_step(struct loop_task *task)
+{
+    struct metanode *m = container_of(task, struct metanode, chains.task);
+    struct list *node;
+    while (m->phase == METANODE_SERVING && m->stop == NULL &&
+           (node = list_pop_front(&m->chains.dirty)) != NULL) {
+        chain_step(LIST_ENTRY(node, struct metanode_chain, dirty));
+    }
+}
+
+/* What only time changes: R3's wait, holds, proposals that failed. */
+static void chains_tick(struct loop_timer *timer)
+{
+    struct metanode *m = container_of(timer, struct metanode, chains.tick);
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        if (cluster_row_serving_count(&c->row) < c->row.count) {
+            metanode_chain_touch(c);
+        }
+    }
+    loop_timer_in(m->env->loop, timer, m->opt.heartbeat_ms * METANODE_NS_PER_MS);
+}

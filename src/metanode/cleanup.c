@@ -1,0 +1,45 @@
+#include "metanode/metanode_priv.h"
+
+/* The three jobs that go on until every data node has answered. */
+
+int metanode_cleanup_init(struct metanode *m)
+{
+    int rc = metanode_garbage_init(m);
+    rc = rc < 0 ? rc : metanode_trim_init(m);
+    return rc < 0 ? rc : metanode_fence_init(m);
+}
+
+void metanode_cleanup_start(struct metanode *m)
+{
+    m->cleanup.fences = 1; /* until the first look says how many there are */
+    metanode_garbage_kick(m);
+    metanode_trim_kick(m);
+    metanode_fence_kick(m);
+}
+
+void metanode_cleanup_stop(struct metanode *m)
+{
+    metanode_garbage_stop(m);
+    metanode_trim_stop(m);
+    metanode_fence_stop(m);
+}
+
+void metanode_cleanup_fini(struct metanode *m)
+{
+    metanode_garbage_fini(m);
+    metanode_trim_fini(m);
+    metanode_fence_fini(m);
+}
+
+struct peer_link *metanode_head_link(struct metanode *m, uint32_t chain,
+                                     struct proto_route *ret_route)
+{
+    const struct metanode_chain *c = metanode_chain_find(m, chain);
+    size_t head = c == NULL ? 0 : cluster_row_head(&c->row);
+    if (c == NULL || head == c->row.count) {
+        return NULL;
+    }
+    const struct metanode_target *t = metanode_target_find(m, c->row.member[head].target);
+    *ret_route = (struct proto_route){.chain = chain, .epoch = c->row.epoch};
+    return t == NULL ? NULL : t->link;
+}

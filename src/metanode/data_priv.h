@@ -1,0 +1,141 @@
+/* metanode/data_priv.h -- the parts of the server that see to data nodes (metanode_priv.h): what
+ * each keeps, what the others call. */
+#pragma once
+
+#include "base/dict.h"
+#include "base/list.h"
+#include "cluster/chain.h"
+#include "loop/loop.h"
+#include "peer/link.h"
+
+struct mem_arena;
+struct metanode;
+struct peer_request;
+
+/* ---- target.c, register.c: data nodes ---- */
+struct metanode_target {
+    struct list all;
+    struct metanode *m;
+    uint32_t id;
+    struct uuid uuid, boot_id;
+    char address[128], host[65], rack[65], labels[256];
+    uint32_t weight;
+    uint64_t logged;      /* the incarnation of the record: it has passed R4 */
+    uint64_t incarnation; /* the registered one, `logged` or above */
+    uint64_t total, free, used;
+    uint32_t damaged;
+    bool registered; /* with this leader */
+    bool lossy, low_space, logging;
+    bool alive; /* heard within T */
+    uint64_t heard_ns;
+    struct peer_link *link;
+    struct loop_timer expiry; /* T behind the receipt of the last heartbeat that was granted */
+    uint32_t suspect[16];     /* R6, as named in the newest heartbeat */
+    size_t suspect_count;
+};
+struct metanode_targets {
+    struct list all;
+    size_t count;
+};
+void metanode_targets_init(struct metanode *m);
+void metanode_targets_fini(struct metanode *m);
+struct metanode_target *metanode_target_find(struct metanode *m, uint32_t id);
+struct metanode_target *metanode_target_of(struct metanode *m, const struct uuid *uuid);
+/* From the stored record: new or changed. */
+int metanode_target_put(struct metanode *m, const struct proto_target *t);
+/* This leader expires nobody before it has led for T. */
+void metanode_targets_start(struct metanode *m);
+void metanode_target_down(struct metanode *m, struct peer_link *l);
+/* Points into `t`. */
+struct proto_target metanode_target_record(const struct metanode_target *t);
+void metanode_target_gone(struct metanode_target *t, const char *why);
+bool metanode_target_named(const struct metanode_target *by, uint32_t id);
+void metanode_register(struct peer_user *u, struct peer_request *r);
+void metanode_heartbeat(struct peer_user *u, struct peer_request *r);
+void metanode_exited(struct peer_user *u, struct peer_request *r);
+
+/* ---- chain.c, revoke.c: rows and facts (chain.md 4) ---- */
+struct metanode_chain {
+    struct dict_node node;
+    struct list all, dirty;
+    struct metanode *m;
+    struct cluster_row row;
+    struct cluster_fact fact[CLUSTER_MEMBERS_MAX]; /* at the member's place of the row, as are */
+    uint32_t must_know[CLUSTER_MEMBERS_MAX];       /* R4: no lease before it knows this epoch */
+    uint64_t hold_until_ns[CLUSTER_MEMBERS_MAX];   /* R6: removed, does not come back before */
+    uint64_t dark_since_ns;
+    bool proposing, revoking;
+};
+struct metanode_chains {
+    struct dict by_id;
+    struct list all, dirty;
+    struct list revokes;
+    struct loop_task task;
+    struct loop_timer tick;
+    size_t count;
+};
+int metanode_chains_init(struct metanode *m);
+void metanode_chains_fini(struct metanode *m);
+void metanode_chains_start(struct metanode *m);
+struct metanode_chain *metanode_chain_find(struct metanode *m, uint32_t id);
+/* A stored row: the cache follows, members are told. */
+int metanode_chain_put(struct metanode *m, const struct proto_row *row);
+/* Something is known of a member of this chain: look at it again, soon. */
+void metanode_chain_touch(struct metanode_chain *c);
+void metanode_chains_gone(struct metanode *m, uint32_t target);
+/* A worker has registered; `newer`: a later incarnation than that which is known. */
+void metanode_chains_registered(struct metanode *m, const struct metanode_target *t, bool newer);
+void metanode_chain_heard(struct metanode_chain *c, const struct metanode_target *t,
+                          const struct proto_chain_report *report);
+/* R4: may this target serve at all now? `known`: nothing waits to be learned by it either. */
+bool metanode_chains_settled(struct metanode *m, uint32_t target, bool known);
+/* Rows of a target's chains with an epoch other than what it reported (NULL: all), in the arena. */
+int metanode_chains_rows(struct metanode *m, uint32_t target,
+                         const struct proto_chain_report_list *known, struct mem_arena *a,
+                         struct proto_row_list *ret);
+/* R5, R6. */
+void metanode_chains_suspect(struct metanode *m, const struct metanode_target *by);
+void metanode_revokes_fini(struct metanode *m);
+
+/* ---- table.c: storage classes and their chain tables ---- */
+struct metanode_tables {
+    struct loop_timer quiet;
+    bool growing;  /* one at a time */
+    uint32_t next; /* class to begin with */
+};
+void metanode_tables_touch(struct metanode *m); /* targets came or changed */
+void metanode_tables_fini(struct metanode *m);
+bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes labels);
+
+/* ---- garbage.c, trim.c, fence.c: what data nodes are asked until they have answered ---- */
+#define METANODE_CALL_MS 30000u
+#define METANODE_BACKOFF_MIN_MS 100u
+#define METANODE_BACKOFF_MAX_MS 10000u
+struct metanode_cleanup {
+    struct metanode_garbage *garbage;
+    struct metanode_trims *trims;
+    struct metanode_fences *fencing;
+    size_t fences; /* sessions that could still write somewhere */
+};
+int metanode_cleanup_init(struct metanode *m);
+void metanode_cleanup_fini(struct metanode *m);
+void metanode_cleanup_start(struct metanode *m);
+void metanode_cleanup_stop(struct metanode *m);
+/* The head of a chain, where it can be asked; NULL: not now. */
+struct peer_link *metanode_head_link(struct metanode *m, uint32_t chain,
+                                     struct proto_route *ret_route);
+
+int metanode_garbage_init(struct metanode *m);
+void metanode_garbage_stop(struct metanode *m);
+void metanode_garbage_fini(struct metanode *m);
+void metanode_garbage_kick(struct metanode *m);
+int metanode_trim_init(struct metanode *m);
+void metanode_trim_stop(struct metanode *m);
+void metanode_trim_fini(struct metanode *m);
+void metanode_trim_kick(struct metanode *m);
+int metanode_fence_init(struct metanode *m);
+void metanode_fence_stop(struct metanode *m);
+void metanode_fence_fini(struct metanode *m);
+void metanode_fence_kick(struct metanode *m);
+/* Has this incarnation of the target shut out every session that is to be? */
+bool metanode_fence_acked(struct metanode *m, const struct metanode_target *t);

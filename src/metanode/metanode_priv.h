@@ -1,0 +1,177 @@
+/*
+ * metanode/metanode_priv.h -- the server as its parts see it. Each part has a file, a structure
+ * in parts_priv.h or data_priv.h and a few functions; all run on the one loop of the process.
+ *
+ * Changes go one way only: metanode_propose() -> log -> namespace_apply() -> metanode_applied(),
+ * which tells every part what has become true. Reads go through metanode_read() on a snapshot.
+ */
+#pragma once
+
+#include "base/env.h"
+#include "base/stats.h"
+#include "cluster/capability.h"
+#include "cluster/placement.h"
+#include "consensus/consensus.h"
+#include "kv/mem.h"
+#include "metanode/data_priv.h"
+#include "metanode/metanode.h"
+#include "metanode/parts_priv.h"
+#include "namespace/namespace.h"
+#include "namespace/query.h"
+#include "peer/server.h"
+
+struct disk_file;
+
+#define METANODE_NS_PER_MS UINT64_C(1000000)
+#define METANODE_ARENA_BYTES (8u << 20) /* of one read */
+#define METANODE_CLOCK_PPM 10000u       /* e of coherence.md: 1 % */
+#define METANODE_WRITE_CAPABILITY_MS 60000u
+#define METANODE_READ_CAPABILITY_MS 600000u
+
+enum metanode_phase {
+    METANODE_REPLAYING, /* the log is being applied; nobody is answered */
+    METANODE_LOADING,   /* leads; reads what it keeps in memory, makes what a new cluster lacks */
+    METANODE_SERVING,
+    METANODE_ENDED, /* nothing is acknowledged any more */
+};
+
+/* Waits for one command. Caller-owned; `done` exactly once, never from inside metanode_propose().
+ */
+struct metanode_waiter {
+    /* rc 0: applied, `reply` (lent for the call) tells what became of it. Else: not taken, or
+     * -ERR_unknown_outcome; `reply` is NULL. */
+    void (*done)(struct metanode_waiter *w, int rc, const struct namespace_reply *reply);
+};
+struct metanode_proposal {
+    struct consensus_proposal base;
+    struct metanode *m;
+    struct metanode_waiter *waiter; /* NULL when it was told */
+    size_t len;
+    uint8_t bytes[]; /* namespace_command, encoded */
+};
+
+/* One read of the state, run again until nothing is missing. Caller-owned. */
+struct metanode_read {
+    int (*run)(struct metanode_read *r, const struct namespace_view *v);
+    /* Exactly once, also from inside metanode_read(). Results of `run` are lent for this call. */
+    void (*done)(struct metanode_read *r, int rc);
+    /* private */
+    struct metanode *m;
+    struct kv_snapshot *snapshot;
+    struct kv_need need;
+    struct kv_fetch fetch;
+    struct mem_arena arena;
+    unsigned rounds;
+};
+
+/* Where the log is being applied. */
+struct metanode_apply {
+    struct consensus_entry *entry; /* NULL: none */
+    struct consensus_operation op;
+    bool have_op;
+    uint32_t part;
+    struct kv_need need;
+    struct kv_fetch fetch;
+    bool fetching;
+    struct loop_task task;
+    struct loop_timer retry;
+    struct mem_arena arena; /* of commands that are decoded for metanode_applied() */
+    struct namespace_reply reply;
+};
+
+struct metanode {
+    const struct env *env;
+    struct metanode_options opt; /* defaults filled in; its pointers are ours */
+    enum metanode_phase phase;
+    bool created; /* this start has made the directory */
+    struct uuid uuid;
+    struct peer_secrets secrets;
+    struct cluster_secret secret;
+    struct net_address address;
+    struct disk_file *lock;
+    struct consensus_fsm fsm;
+    struct consensus *consensus;
+    struct kv_owner kv_owner;
+    struct loop_task kv_task;
+    struct kv *kv;
+    struct kv_batch *scratch; /* of namespace_check() */
+    struct namespace *ns;
+    struct peer_user peer_user;
+    struct peer_server *server;
+    struct stats *stats;
+    size_t reads;          /* under way */
+    uint64_t term, epochs; /* for lease epochs */
+    uint64_t lead_ns;      /* since when it leads */
+    uint64_t map_epoch;
+    struct metanode_stop *stop;
+    struct consensus_stop consensus_stop;
+    struct metanode_apply apply;
+    struct metanode_load load;
+    struct metanode_sessions sessions;
+    struct metanode_shares shares;
+    struct metanode_targets targets;
+    struct metanode_chains chains;
+    struct metanode_tables tables;
+    struct metanode_cleanup cleanup;
+    struct stats_counter mutations, queries, replays, refused;
+    struct stats_histogram mutation_ns;
+};
+
+/* server.c */
+void metanode_fail(struct metanode *m, int rc, const char *reason);
+static inline uint64_t metanode_now(const struct metanode *m)
+{
+    return loop_now_ns(m->env->loop);
+}
+static inline uint64_t metanode_lease_ns(const struct metanode *m)
+{
+    return m->opt.lease_ms * METANODE_NS_PER_MS;
+}
+/* Is what is applied here the truth at this moment (and R7a)? */
+bool metanode_leads(struct metanode *m);
+
+/* identity.c: opens, locks and checks the directory; start-up only. */
+int metanode_identity_open(struct metanode *m, bool *ret_bootstrap, struct err *e);
+int metanode_identity_made(struct metanode *m, struct err *e);
+struct disk_file *metanode_lock_free(struct disk *d, struct disk_file *f);
+
+/* apply.c */
+extern const struct consensus_fsm_ops metanode_fsm_ops;
+void metanode_apply_init(struct metanode *m);
+void metanode_apply_fini(struct metanode *m);
+
+/* propose.c */
+/* Encodes a command. -ENOMEM, -EMSGSIZE. Then metanode_submit() or mem_free(). */
+NODISCARD int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
+                               struct metanode_proposal **ret);
+void metanode_submit(struct metanode_proposal *p, struct metanode_waiter *w);
+/* A command of our own; `w` is not called when this fails. */
+NODISCARD int metanode_propose(struct metanode *m, uint16_t kind, const struct proto_type *type,
+                               const void *body, struct metanode_waiter *w);
+void metanode_read(struct metanode *m, struct metanode_read *r);
+
+/* mutate.c, answer.c, query.c, admin.c: handlers of requests (handlers.c lists them). */
+extern const struct peer_handler metanode_handlers[];
+extern const size_t metanode_handler_count;
+void metanode_mutate(struct peer_user *u, struct peer_request *r);
+void metanode_query(struct peer_user *u, struct peer_request *r);
+void metanode_status(struct peer_user *u, struct peer_request *r);
+void metanode_stats(struct peer_user *u, struct peer_request *r);
+void metanode_shutdown(struct peer_user *u, struct peer_request *r);
+void metanode_target_list(struct peer_user *u, struct peer_request *r);
+void metanode_target_change(struct peer_user *u, struct peer_request *r);
+void metanode_class_create(struct peer_user *u, struct peer_request *r);
+static inline struct metanode *metanode_of(struct peer_user *u)
+{
+    return container_of(u, struct metanode, peer_user);
+}
+/* Answers what a command of this opcode became, with the session's trailer. */
+void metanode_answer(struct metanode *m, struct metanode_session *s, struct peer_request *r,
+                     const struct namespace_reply *reply);
+/* With a text, and for clients with the trailer. `s` may be NULL. */
+void metanode_refuse(struct metanode *m, struct metanode_session *s, struct peer_request *r, int rc,
+                     const char *text);
+/* Refuses while this server cannot speak for the cluster; true: go on. */
+bool metanode_admit(struct metanode *m, struct peer_request *r);
+/* Adds expiry and MAC (CLUSTER_MAC_BYTES at `mac`); c->data_id 0 stays empty. */
+void metanode_sign(struct metanode *m, struct proto_capability *c, uint8_t *mac);

@@ -1,0 +1,161 @@
+/*
+ * metanode/mutate.c -- the path of a client's mutation: session and slot (L7), the same function on
+ * a snapshot (early answers, and what apply will read is warm), the log, the answer.
+ *
+ * At most one mutation of a slot is under way. The same one again attaches to it and gets the same
+ * answer; what was answered before is answered from the slot's record by the state machine.
+ */
+#include "metanode/metanode_priv.h"
+
+struct metanode_mutation {
+    struct metanode_waiter waiter;
+    struct metanode_read check;
+    struct metanode *m;
+    struct metanode_proposal *proposal; /* until it is submitted */
+    struct namespace_reply reply;       /* of the check */
+    uint64_t session, sequence, began_ns;
+    uint32_t slot, crc;
+    struct list requests; /* of struct mutation_request: the first, and those attached */
+};
+
+/* Lives in the request's own memory. */
+struct mutation_request {
+    struct list node;
+    struct peer_request *request;
+};
+
+static void mutation_end(struct metanode_mutation *u, int rc, const struct namespace_reply *reply)
+{
+    struct metanode *m = u->m;
+    struct metanode_session *s = metanode_session_find(m, u->session);
+    if (s != NULL && s->busy != NULL && u->slot < s->slots && s->busy[u->slot] == u) {
+        s->busy[u->slot] = NULL;
+    }
+    struct list *node;
+    while ((node = list_pop_front(&u->requests)) != NULL) {
+        struct mutation_request *w = LIST_ENTRY(node, struct mutation_request, node);
+        if (rc == 0 && s != NULL) {
+            metanode_answer(m, s, w->request, reply);
+        } else {
+            metanode_refuse(m, s, w->request, rc == 0 ? -ERR_session_expired : rc, NULL);
+        }
+    }
+    stats_sample(&m->mutation_ns, metanode_now(m) - u->began_ns);
+    mem_free(u->proposal);
+    mem_free(u);
+}
+
+static void mutation_applied(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+{
+    struct metanode_mutation *u = container_of(w, struct metanode_mutation, waiter);
+    mutation_end(u, rc, reply);
+}
+
+static int mutation_check(struct metanode_read *r, const struct namespace_view *v)
+{
+    struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
+    return namespace_check(v, u->proposal->bytes, u->proposal->len, u->m->scratch, &u->reply);
+}
+
+/* Is this verdict one that the state machine would not keep in the slot? Then it is final here. */
+static bool mutation_is_early(int rc)
+{
+    return err_is(rc, EAGAIN) || rc == -ERR_bad_sequence || rc == -ERR_session_expired ||
+           err_is(rc, EPROTO);
+}
+
+static void mutation_checked(struct metanode_read *r, int rc)
+{
+    struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
+    if (rc < 0) {
+        mutation_end(u, rc, NULL);
+        return;
+    }
+    if (u->reply.replayed || (u->reply.rc < 0 && mutation_is_early(u->reply.rc))) {
+        stats_count(&u->m->replays, u->reply.replayed ? 1 : 0);
+        mutation_end(u, 0, &u->reply);
+        return;
+    }
+    struct metanode_proposal *p = u->proposal;
+    u->proposal = NULL;
+    u->waiter.done = mutation_applied;
+    metanode_submit(p, &u->waiter);
+}
+
+static bool mutation_attach(struct metanode_mutation *u, struct peer_request *r)
+{
+    struct mutation_request *w = mem_arena_alloc(&r->arena, sizeof *w);
+    if (w != NULL) {
+        *w = (struct mutation_request){.request = r};
+        list_push_back(&u->requests, &w->node);
+    }
+    return w != NULL;
+}
+
+static int mutation_start(struct metanode *m, struct metanode_session *s, struct peer_request *r,
+                          const struct proto_op *op)
+{
+    if (s->busy == NULL) {
+        s->busy = mem_calloc(s->slots, sizeof *s->busy);
+    }
+    struct metanode_mutation *u = mem_zalloc(sizeof *u);
+    if (s->busy == NULL || u == NULL) {
+        mem_free(u);
+        return -ENOMEM;
+    }
+    u->m = m;
+    u->session = op->session;
+    u->slot = op->slot;
+    u->sequence = op->sequence;
+    u->crc = op->crc;
+    u->began_ns = metanode_now(m);
+    list_init(&u->requests);
+    struct proto_bytes body = proto_bytes_of(r->wire->body, r->wire->body_len);
+    int rc = metanode_command(m, r->message->opcode, body, &u->proposal);
+    if (rc == 0 && !mutation_attach(u, r)) {
+        rc = -ENOMEM;
+    }
+    if (rc < 0) {
+        mem_free(u->proposal);
+        mem_free(u);
+        return rc;
+    }
+    s->busy[op->slot] = u;
+    u->check = (struct metanode_read){.run = mutation_check, .done = mutation_checked};
+    metanode_read(m, &u->check);
+    return 0;
+}
+
+void metanode_mutate(struct peer_user *u, struct peer_request *r)
+{
+    struct metanode *m = metanode_of(u);
+    const struct proto_op *op = r->body; /* the first field of every mutation */
+    struct metanode_session *s =
+        metanode_admit(m, r) ? metanode_session_of(m, r, op->session) : NULL;
+    if (s == NULL) {
+        return;
+    }
+    stats_count(&m->mutations, 1);
+    if (op->slot >= s->slots) {
+        metanode_refuse(m, s, r, -ERR_bad_sequence, "no such slot");
+        return;
+    }
+    struct metanode_mutation *busy = s->busy == NULL ? NULL : s->busy[op->slot];
+    if (busy != NULL) {
+        bool same = busy->sequence == op->sequence && busy->crc == op->crc;
+        if (!same) {
+            metanode_refuse(m, s, r, -ERR_bad_sequence, "another request of the slot is under way");
+        } else if (!mutation_attach(busy, r)) {
+            metanode_refuse(m, s, r, -ERR_busy, NULL);
+        }
+        return;
+    }
+    if (r->message->opcode == PROTO_OP_wopen && m->cleanup.fences > 0) {
+        metanode_refuse(m, s, r, -ERR_busy, "a lost writer is being shut out"); /* L6 */
+        return;
+    }
+    int rc = mutation_start(m, s, r, op);
+    if (rc < 0) {
+        metanode_refuse(m, s, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
+    }
+}

@@ -1,0 +1,86 @@
+/* metanode/parts_priv.h -- the parts of the server that see to clients (metanode_priv.h): what each
+ * keeps, what the others call. */
+#pragma once
+
+#include "base/dict.h"
+#include "base/list.h"
+#include "cluster/chain.h"
+#include "loop/loop.h"
+#include "peer/link.h"
+
+struct metanode;
+struct metanode_mutation;
+struct namespace_command;
+struct namespace_reply;
+struct peer_request;
+
+/* applied.c: every command that was applied while this server leads, for the parts that care. */
+void metanode_applied(struct metanode *m, const struct namespace_command *c,
+                      const struct namespace_reply *reply);
+
+/* load.c: from "the log is applied" to "serving". */
+struct metanode_load {
+    struct loop_timer retry, page;
+    struct metanode_loading *loading;
+    bool active; /* its first command is under way */
+};
+void metanode_load_start(struct metanode *m);
+void metanode_load_fini(struct metanode *m);
+
+/* ---- session.c, session_open.c: clients ---- */
+struct metanode_session {
+    struct dict_node node;
+    struct list all;
+    uint64_t id, verifier;
+    uint32_t slots, flags;
+    uint64_t generation;
+    uint64_t renewed_ns; /* when the last renewal was issued, or this leader began */
+    uint64_t lease_epoch;
+    uint64_t push_seq;
+    bool lapsed, expiring;
+    struct peer_link *link;          /* control link, NULL: none */
+    struct metanode_mutation **busy; /* one per slot; NULL before the first mutation */
+};
+struct metanode_sessions {
+    struct dict by_id;
+    struct list all;
+    struct loop_timer housekeeping;
+};
+int metanode_sessions_init(struct metanode *m);
+void metanode_sessions_fini(struct metanode *m);
+void metanode_sessions_start(struct metanode *m);
+struct metanode_session *metanode_session_find(struct metanode *m, uint64_t id);
+int metanode_session_add(struct metanode *m, uint64_t id, struct metanode_session **ret);
+void metanode_session_remove(struct metanode *m, uint64_t id);
+/* The session that a request of this link names; else it is refused and NULL. */
+struct metanode_session *metanode_session_of(struct metanode *m, struct peer_request *r,
+                                             uint64_t id);
+/* Silent for T(1+e): its lease is over. */
+bool metanode_session_is_lapsed(struct metanode *m, struct metanode_session *s);
+/* A logged end, once; L5. */
+void metanode_session_expire(struct metanode *m, uint64_t id);
+void metanode_session_down(struct metanode *m, struct peer_link *l);
+struct proto_trailer metanode_trailer(struct metanode *m, struct metanode_session *s);
+void metanode_push_map_changed(struct metanode *m);
+void metanode_session_open(struct peer_user *u, struct peer_request *r);
+void metanode_session_resume(struct peer_user *u, struct peer_request *r);
+void metanode_session_close(struct peer_user *u, struct peer_request *r);
+void metanode_credential(struct peer_user *u, struct peer_request *r);
+void metanode_slot_cancel(struct peer_user *u, struct peer_request *r);
+void metanode_renew(struct peer_user *u, struct peer_request *r);
+void metanode_reclaim(struct peer_user *u, struct peer_request *r);
+void metanode_inval_done(struct peer_user *u, struct peer_request *r);
+
+/* ---- share.c: write authority on its way from W to S (coherence.md 6.3) ---- */
+struct metanode_shares {
+    struct dict by_ino;
+    struct list all;
+    struct loop_timer timer;
+    size_t count;
+};
+void metanode_shares_init(struct metanode *m);
+void metanode_shares_fini(struct metanode *m);
+/* A writer of this file was told S: false, wait for `shared_now`. */
+bool metanode_share_now(struct metanode *m, uint64_t ino, uint64_t session, bool shared_now);
+/* A session has no unflushed data of this file any more (ino 0: of none). */
+void metanode_share_flushed(struct metanode *m, uint64_t ino, uint64_t session);

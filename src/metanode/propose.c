@@ -1,0 +1,132 @@
+#include "metanode/metanode_priv.h"
+
+/* How a change gets into the log, and how a read of the state is repeated until it has all. */
+
+#define METANODE_READ_ROUNDS 10000u
+
+static void proposal_done(struct consensus_proposal *base, int rc, uint64_t index)
+{
+    struct metanode_proposal *p = container_of(base, struct metanode_proposal, base);
+    (void)index;
+    if (p->waiter != NULL) { /* else metanode_apply has told it */
+        struct metanode_waiter *w = p->waiter;
+        p->waiter = NULL;
+        w->done(w, rc < 0 ? rc : -ERR_unknown_outcome, NULL);
+    }
+    mem_free(p);
+}
+
+int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
+                     struct metanode_proposal **ret)
+{
+    struct namespace_command c = {.version = NAMESPACE_COMMAND_VERSION,
+                                  .kind = kind,
+                                  .time_ns = (int64_t)loop_wall_ns(m->env->loop),
+                                  .random = loop_random(m->env->loop),
+                                  .body = body};
+    size_t len = 0;
+    int rc = proto_encoded_bytes(&namespace_command_type, &c, &len);
+    if (rc < 0) {
+        return rc;
+    }
+    if (len > CONSENSUS_OPERATION_MAX) {
+        return -EMSGSIZE;
+    }
+    struct metanode_proposal *p = mem_alloc(sizeof *p + len);
+    if (p == NULL) {
+        return -ENOMEM;
+    }
+    *p = (struct metanode_proposal){.m = m, .len = len};
+    struct wire_writer w = wire_writer_over(p->bytes, len);
+    rc = PROTO_ENCODE(namespace_command, &c, &w);
+    CHECK(rc == 0 && w.len == len);
+    p->base = (struct consensus_proposal){.done = proposal_done, .bytes = p->bytes, .len = len};
+    *ret = p;
+    return 0;
+}
+
+void metanode_submit(struct metanode_proposal *p, struct metanode_waiter *w)
+{
+    p->waiter = w;
+    consensus_propose(p->m->consensus, &p->base);
+}
+
+int metanode_propose(struct metanode *m, uint16_t kind, const struct proto_type *type,
+                     const void *body, struct metanode_waiter *w)
+{
+    size_t len = 0;
+    int rc = proto_encoded_bytes(type, body, &len);
+    if (rc < 0) {
+        return rc;
+    }
+    CLEANUP(mem_freep) uint8_t *bytes = mem_alloc(len + 1);
+    if (bytes == NULL) {
+        return -ENOMEM;
+    }
+    struct wire_writer writer = wire_writer_over(bytes, len);
+    rc = proto_encode(type, body, &writer);
+    struct metanode_proposal *p;
+    rc = rc < 0 ? rc : metanode_command(m, kind, proto_bytes_of(bytes, writer.len), &p);
+    if (rc == 0) {
+        metanode_submit(p, w);
+    }
+    return rc;
+}
+
+static void read_end(struct metanode_read *r, int rc)
+{
+    /* `done` may free the request: what has to be released is moved out first. */
+    struct metanode *m = r->m;
+    struct kv_need need = r->need;
+    struct kv_snapshot *snapshot = r->snapshot;
+    struct mem_arena arena = r->arena;
+    m->reads--;
+    r->done(r, rc);
+    mem_arena_fini(&arena);
+    kv_need_release(&need);
+    kv_snapshot_free(snapshot);
+}
+
+static void read_fetched(struct kv_fetch *f, int rc);
+
+/* True: it is over with *ret_rc; false: a fetch is under way. */
+static bool read_step(struct metanode_read *r, int *ret_rc)
+{
+    struct namespace_view v = {.need = &r->need, .arena = &r->arena};
+    int rc = 0;
+    if (r->snapshot == NULL) {
+        rc = kv_snapshot_new(r->m->kv, &r->snapshot);
+    }
+    v.snapshot = r->snapshot;
+    mem_arena_reset(&r->arena);
+    rc = rc < 0 ? rc : r->run(r, &v);
+    if (rc == -ERR_need && ++r->rounds < METANODE_READ_ROUNDS && r->m->phase != METANODE_ENDED) {
+        r->fetch = (struct kv_fetch){.need = &r->need, .done = read_fetched};
+        kv_fetch(r->m->kv, &r->fetch);
+        return false;
+    }
+    *ret_rc = rc == -ERR_need || rc == -ENOBUFS || rc == -ECANCELED ? -ERR_busy : rc;
+    return true;
+}
+
+static void read_fetched(struct kv_fetch *f, int rc)
+{
+    struct metanode_read *r = container_of(f, struct metanode_read, fetch);
+    if (rc < 0 || read_step(r, &rc)) {
+        read_end(r, rc);
+    }
+}
+
+void metanode_read(struct metanode *m, struct metanode_read *r)
+{
+    int rc;
+    r->m = m;
+    r->snapshot = NULL;
+    r->need = (struct kv_need){0};
+    r->rounds = 0;
+    mem_arena_init(&r->arena, METANODE_ARENA_BYTES);
+    m->reads++;
+    if (read_step(r, &rc)) {
+        read_end(r, rc);
+    }
+}

@@ -1,0 +1,199 @@
+/*
+ * metanode/query.c -- reads of clients, on a snapshot under the read lease: the lease is checked
+ * before the snapshot is taken and again when the answer is built, so an answer is never older than
+ * what another leader may have said.
+ */
+#include "metanode/metanode_priv.h"
+
+#define METANODE_MAP_ROWS 2048u
+
+union query_reply {
+    struct proto_trailer trailer; /* the first field of all but cluster_map */
+    struct proto_lookup_reply lookup;
+    struct proto_walk_reply walk;
+    struct proto_getattr_reply getattr;
+    struct proto_readdir_reply readdir;
+    struct proto_readlink_reply readlink;
+    struct proto_open_reply open;
+    struct proto_read_inline_reply read_inline;
+    struct proto_getxattr_reply getxattr;
+    struct proto_listxattr_reply listxattr;
+    struct proto_capability_renew_reply capability_renew;
+    struct proto_statfs_reply statfs;
+    struct proto_cluster_map_reply cluster_map;
+};
+
+struct query {
+    struct metanode_read read;
+    struct metanode *m;
+    struct peer_request *request;
+    uint64_t session; /* 0: none */
+    uint8_t mac[CLUSTER_MAC_BYTES];
+    union query_reply reply;
+};
+
+static int query_renew(struct query *q, const struct namespace_view *v)
+{
+    const struct proto_capability_renew_request *r = q->request->body;
+    struct proto_capability_list *list = &q->reply.capability_renew.capabilities;
+    size_t n = r->wanted.count;
+    uint8_t *macs = mem_arena_alloc(v->arena, n * CLUSTER_MAC_BYTES + 1);
+    list->at = mem_arena_alloc(v->arena, n * sizeof *list->at + 1);
+    list->count = n;
+    int rc = macs == NULL || list->at == NULL ? -ENOMEM : 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        rc = namespace_capability(v, &r->caller, &r->wanted.at[i], &list->at[i]);
+        if (rc == 0) {
+            metanode_sign(q->m, &list->at[i], macs + i * CLUSTER_MAC_BYTES);
+        }
+    }
+    return rc;
+}
+
+static int query_open(struct query *q, const struct namespace_view *v)
+{
+    const struct proto_open_request *r = q->request->body;
+    struct proto_open_reply *reply = &q->reply.open;
+    int rc = namespace_open(v, r, reply);
+    if (rc < 0 || reply->layout.data_id == 0) {
+        return rc;
+    }
+    /* Authority to write comes from `wopen` only. */
+    struct proto_capability_want want = {.ino = r->ino, .rights = PROTO_RIGHT_READ};
+    rc = namespace_capability(v, &r->caller, &want, &reply->capability);
+    if (rc == -EACCES) {
+        return 0; /* opened for writing alone */
+    }
+    if (rc == 0) {
+        metanode_sign(q->m, &reply->capability, q->mac);
+    }
+    return rc;
+}
+
+/* What targets said last counts, not what was logged when they registered. */
+static int query_statfs(struct query *q, const struct namespace_view *v)
+{
+    struct proto_statfs_reply *reply = &q->reply.statfs;
+    struct proto_storage_class class = {0};
+    int rc = namespace_statfs(v, reply);
+    int found = rc < 0 ? rc : namespace_view_class(v, 0, &class);
+    if (found < 0 && found != -ENOENT) {
+        return found;
+    }
+    uint64_t copies = found == 0 && class.copies > 0 ? class.copies : q->m->opt.copies;
+    uint64_t total = 0, available = 0;
+    LIST_FOR_EACH(node, &q->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        total += t->total;
+        available += t->free;
+    }
+    reply->total = total / copies;
+    reply->free = available / copies;
+    reply->available = available / copies;
+    return 0;
+}
+
+static int query_map(struct query *q, const struct namespace_view *v)
+{
+    const struct proto_cluster_map_request *r = q->request->body;
+    struct proto_cluster_map_reply *reply = &q->reply.cluster_map;
+    int rc = namespace_cluster_map(v, r, METANODE_MAP_ROWS, reply);
+    for (size_t i = 0; rc == 0 && i < reply->targets.count; i++) {
+        struct proto_target *t = &reply->targets.at[i];
+        const struct metanode_target *known = metanode_target_find(q->m, t->id);
+        if (known != NULL) { /* what is not logged: space, and whether it lives */
+            t->total = known->total;
+            t->free = known->free;
+            t->used = known->used;
+            t->state = known->alive ? PROTO_TARGET_UP : PROTO_TARGET_DOWN;
+        }
+    }
+    return rc;
+}
+
+static int query_names(struct query *q, const struct namespace_view *v)
+{
+    const void *body = q->request->body;
+    switch (q->request->message->opcode) {
+    case PROTO_OP_lookup:
+        return namespace_lookup(v, body, &q->reply.lookup);
+    case PROTO_OP_walk:
+        return namespace_walk(v, body, &q->reply.walk);
+    case PROTO_OP_getattr:
+        return namespace_getattr(v, body, &q->reply.getattr);
+    case PROTO_OP_readdir:
+        return namespace_readdir(v, body, &q->reply.readdir);
+    case PROTO_OP_readlink:
+        return namespace_readlink(v, body, &q->reply.readlink);
+    case PROTO_OP_read_inline:
+        return namespace_read_inline(v, body, &q->reply.read_inline);
+    case PROTO_OP_getxattr:
+        return namespace_getxattr(v, body, &q->reply.getxattr);
+    default:
+        CHECK(q->request->message->opcode == PROTO_OP_listxattr);
+        return namespace_listxattr(v, body, &q->reply.listxattr);
+    }
+}
+
+static int query_run(struct metanode_read *read, const struct namespace_view *v)
+{
+    struct query *q = container_of(read, struct query, read);
+    memset(&q->reply, 0, sizeof q->reply);
+    switch (q->request->message->opcode) {
+    case PROTO_OP_open:
+        return query_open(q, v);
+    case PROTO_OP_capability_renew:
+        return query_renew(q, v);
+    case PROTO_OP_statfs:
+        return query_statfs(q, v);
+    case PROTO_OP_cluster_map:
+        return query_map(q, v);
+    default:
+        return query_names(q, v);
+    }
+}
+
+static void query_done(struct metanode_read *read, int rc)
+{
+    struct query *q = container_of(read, struct query, read);
+    struct metanode *m = q->m;
+    struct metanode_session *s = q->session == 0 ? NULL : metanode_session_find(m, q->session);
+    if (rc == 0 && !metanode_leads(m)) {
+        rc = -ERR_not_leader;
+    }
+    if (rc < 0) {
+        metanode_refuse(m, s, q->request, rc, NULL);
+        return;
+    }
+    if (s != NULL) {
+        q->reply.trailer = metanode_trailer(m, s);
+    }
+    peer_request_answer(q->request, &q->reply, NULL);
+}
+
+void metanode_query(struct peer_user *u, struct peer_request *r)
+{
+    struct metanode *m = metanode_of(u);
+    uint64_t session = 0;
+    if (!metanode_admit(m, r)) {
+        return;
+    }
+    if (r->message->opcode != PROTO_OP_cluster_map) { /* which anybody may ask */
+        const struct proto_caller *caller = r->body;  /* the first field of every read */
+        struct metanode_session *s = metanode_session_of(m, r, caller->session);
+        if (s == NULL) {
+            return;
+        }
+        session = s->id;
+    }
+    stats_count(&m->queries, 1);
+    struct query *q = mem_arena_alloc(&r->arena, sizeof *q); /* goes with the request */
+    if (q == NULL) {
+        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        return;
+    }
+    *q = (struct query){
+        .m = m, .request = r, .session = session, .read = {.run = query_run, .done = query_done}};
+    metanode_read(m, &q->read);
+}

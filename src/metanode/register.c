@@ -1,0 +1,259 @@
+/*
+ * metanode/register.c -- workers register, renew their leases by heartbeats, and are reported as
+ * ended by their masters.
+ *
+ * R4: the record of a target holds an incarnation only when every chain has seen it leave: until
+ * then a later leader must find out as well that it is new.
+ */
+#include "metanode/metanode_priv.h"
+
+#include "base/log.h"
+
+struct registration {
+    struct metanode_waiter waiter;
+    struct metanode *m;
+    struct peer_request *request;
+};
+
+static void register_accept(struct metanode *m, struct peer_request *r, struct metanode_target *t)
+{
+    const struct proto_register_request *q = r->body;
+    bool newer = q->incarnation > t->incarnation;
+    bool fresh = !t->registered || newer;
+    struct proto_row_list rows;
+    t->incarnation = q->incarnation;
+    t->boot_id = q->boot_id;
+    t->lossy = q->lossy;
+    t->total = q->total;
+    t->free = q->free;
+    t->used = q->used;
+    t->link = r->link;
+    t->heard_ns = metanode_now(m);
+    t->registered = true;
+    if (fresh) {
+        t->suspect_count = 0;
+        metanode_chains_registered(m, t, newer || t->incarnation != t->logged);
+        log_info(m->env->log, "target registered", LOG_U64("target", t->id),
+                 LOG_TEXT("address", t->address), LOG_U64("incarnation", t->incarnation),
+                 LOG_TEXT("state", t->lossy ? "lossy" : "intact"));
+    }
+    t->alive = true;
+    if (!loop_timer_active(&t->expiry)) { /* not leased yet, but it must not be for ever */
+        loop_timer_in(m->env->loop, &t->expiry, metanode_lease_ns(m));
+    }
+    int rc = metanode_chains_rows(m, t->id, NULL, &r->arena, &rows);
+    if (rc < 0) {
+        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        return;
+    }
+    struct proto_register_reply answer = {.target = t->id,
+                                          .rows = rows,
+                                          .lease_ms = (uint32_t)m->opt.lease_ms,
+                                          .heartbeat_ms = (uint32_t)m->opt.heartbeat_ms,
+                                          .map_epoch = m->map_epoch};
+    peer_request_answer(r, &answer, NULL);
+    metanode_tables_touch(m);
+    metanode_garbage_kick(m);
+    metanode_trim_kick(m);
+    metanode_fence_kick(m);
+}
+
+static void register_logged(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+{
+    struct registration *g = container_of(w, struct registration, waiter);
+    struct metanode_target *t = rc == 0 ? metanode_target_find(g->m, reply->id) : NULL;
+    rc = rc == 0 ? reply->rc : rc;
+    if (rc < 0 || t == NULL) {
+        metanode_refuse(g->m, NULL, g->request, rc < 0 ? rc : -ERR_busy, NULL);
+        return;
+    }
+    register_accept(g->m, g->request, t);
+}
+
+static bool register_is_known(const struct metanode_target *t,
+                              const struct proto_register_request *q)
+{
+    return proto_bytes_equal(q->address, proto_bytes_text(t->address)) &&
+           proto_bytes_equal(q->host, proto_bytes_text(t->host));
+}
+
+/* What administrators set (weight, rack, labels) stays as they set it. */
+static struct proto_target register_record(const struct metanode_target *t,
+                                           const struct proto_register_request *q)
+{
+    struct proto_target record = {.uuid = q->uuid,
+                                  .rack = q->rack,
+                                  .labels = q->labels,
+                                  .weight = q->weight,
+                                  .incarnation = q->incarnation};
+    if (t != NULL) {
+        record = metanode_target_record(t);
+        record.incarnation = t->logged;
+    }
+    record.address = q->address;
+    record.host = q->host;
+    record.state = PROTO_TARGET_UP;
+    record.total = q->total;
+    record.free = q->free;
+    record.used = q->used;
+    return record;
+}
+
+void metanode_register(struct peer_user *u, struct peer_request *r)
+{
+    struct metanode *m = metanode_of(u);
+    const struct proto_register_request *q = r->body;
+    if (!metanode_admit(m, r)) {
+        return;
+    }
+    struct metanode_target *t = metanode_target_of(m, &q->uuid);
+    if (uuid_is_zero(&q->uuid) || q->incarnation == 0) {
+        metanode_refuse(m, NULL, r, -EINVAL, "a target has a uuid and an incarnation");
+        return;
+    }
+    if (t != NULL && q->incarnation < t->incarnation) {
+        metanode_refuse(m, NULL, r, -ESTALE, "a later incarnation has registered");
+        return;
+    }
+    if (t != NULL && register_is_known(t, q)) {
+        register_accept(m, r, t);
+        return;
+    }
+    struct registration *g = mem_arena_alloc(&r->arena, sizeof *g); /* goes with the request */
+    struct namespace_target_put put = {.target = register_record(t, q)};
+    int rc = g == NULL ? -ENOMEM : 0;
+    if (rc == 0) {
+        *g = (struct registration){.m = m, .request = r, .waiter.done = register_logged};
+        rc =
+            metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put, &g->waiter);
+    }
+    if (rc < 0) {
+        metanode_refuse(m, NULL, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
+    }
+}
+
+struct incarnation_log {
+    struct metanode_waiter waiter;
+    struct metanode *m;
+    uint32_t target;
+};
+
+static void incarnation_logged(struct metanode_waiter *w, int rc,
+                               const struct namespace_reply *reply)
+{
+    struct incarnation_log *x = container_of(w, struct incarnation_log, waiter);
+    struct metanode_target *t = metanode_target_find(x->m, x->target);
+    (void)rc;
+    (void)reply; /* the record tells; a failure is repaired by the next heartbeat */
+    if (t != NULL) {
+        t->logging = false;
+    }
+    mem_free(x);
+}
+
+/* All its chains have seen it leave: the incarnation may be recorded. */
+static void incarnation_record(struct metanode_target *t)
+{
+    struct metanode *m = t->m;
+    struct namespace_target_put put = {.target = metanode_target_record(t)};
+    struct incarnation_log *x = t->logging ? NULL : mem_zalloc(sizeof *x);
+    if (x == NULL) {
+        return;
+    }
+    *x = (struct incarnation_log){.m = m, .target = t->id, .waiter.done = incarnation_logged};
+    t->logging = true;
+    if (metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put, &x->waiter) <
+        0) {
+        t->logging = false;
+        mem_free(x);
+    }
+}
+
+/* R4, R7a. */
+static bool heartbeat_lease(struct metanode *m, struct metanode_target *t)
+{
+    if (t->incarnation != t->logged) {
+        if (metanode_chains_settled(m, t->id, false)) {
+            incarnation_record(t);
+        }
+        return false;
+    }
+    return metanode_chains_settled(m, t->id, true) && metanode_fence_acked(m, t) &&
+           metanode_leads(m);
+}
+
+static void heartbeat_note(struct metanode *m, struct metanode_target *t,
+                           const struct proto_heartbeat_request *q)
+{
+    if (!t->alive) {
+        log_info(m->env->log, "target is back", LOG_U64("target", t->id));
+        t->alive = true;
+        metanode_tables_touch(m);
+    }
+    t->heard_ns = metanode_now(m);
+    t->total = q->total;
+    t->free = q->free;
+    t->used = q->used;
+    t->low_space = q->low_space;
+    t->damaged = q->damaged;
+    t->suspect_count = base_min(q->suspects.count, ARRAY_COUNT(t->suspect));
+    for (size_t i = 0; i < t->suspect_count; i++) {
+        t->suspect[i] = q->suspects.at[i];
+    }
+    for (size_t i = 0; i < q->chains.count; i++) {
+        struct metanode_chain *c = metanode_chain_find(m, q->chains.at[i].chain);
+        if (c != NULL) {
+            metanode_chain_heard(c, t, &q->chains.at[i]);
+        }
+    }
+    if (t->suspect_count > 0) {
+        metanode_chains_suspect(m, t);
+    }
+}
+
+void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
+{
+    struct metanode *m = metanode_of(u);
+    const struct proto_heartbeat_request *q = r->body;
+    struct proto_heartbeat_reply answer = {0};
+    if (!metanode_admit(m, r)) {
+        return;
+    }
+    struct metanode_target *t = metanode_target_find(m, q->target);
+    if (t == NULL || !t->registered || t->incarnation != q->incarnation) {
+        metanode_refuse(m, NULL, r, -ESTALE, "register first");
+        return;
+    }
+    if (r->link != NULL) {
+        t->link = r->link;
+    }
+    heartbeat_note(m, t, q);
+    int rc = metanode_chains_rows(m, t->id, &q->chains, &r->arena, &answer.rows);
+    if (rc < 0) {
+        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        return;
+    }
+    answer.leased = heartbeat_lease(m, t);
+    answer.map_epoch = m->map_epoch;
+    if (answer.leased) {
+        loop_timer_in(m->env->loop, &t->expiry, metanode_lease_ns(m));
+    }
+    peer_request_answer(r, &answer, NULL);
+}
+
+void metanode_exited(struct peer_user *u, struct peer_request *r)
+{
+    struct metanode *m = metanode_of(u);
+    const struct proto_exited_request *q = r->body;
+    struct proto_exited_reply answer = {};
+    if (!metanode_admit(m, r)) {
+        return;
+    }
+    struct metanode_target *t = metanode_target_of(m, &q->uuid);
+    if (t != NULL && t->registered && t->incarnation == q->incarnation) {
+        t->registered = false; /* nothing more may be heard of it, frames on their way included */
+        loop_timer_cancel(m->env->loop, &t->expiry);
+        metanode_target_gone(t, "its process has ended");
+    }
+    peer_request_answer(r, &answer, NULL);
+}

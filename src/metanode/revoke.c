@@ -1,0 +1,105 @@
+/*
+ * metanode/revoke.c -- taking a live member out of a chain (R5, R6): it is asked to stop first;
+ * when it has answered it counts as gone. It does not come back for a while, so that a broken link
+ * between two live machines does not make them change places all the time.
+ */
+#include "metanode/metanode_priv.h"
+
+#include "base/log.h"
+
+#define METANODE_HOLD_LEASES 3u
+
+struct revoke {
+    struct list node;
+    struct metanode *m;
+    struct peer_call call;
+    struct proto_revoke_request request;
+    uint32_t target;
+};
+
+static void revoke_done(struct peer_call *call, const struct peer_reply *r)
+{
+    struct revoke *x = container_of(call, struct revoke, call);
+    struct metanode *m = x->m;
+    struct metanode_chain *c = metanode_chain_find(m, x->request.chain);
+    if (c != NULL) {
+        size_t i = cluster_row_find(&c->row, x->target);
+        bool counts = r->rc == 0 && c->row.epoch == x->request.epoch && i < c->row.count;
+        c->revoking = false;
+        if (counts) {
+            c->fact[i].gone = true;
+            c->fact[i].gone_ns = metanode_now(m);
+            c->hold_until_ns[i] = metanode_now(m) + METANODE_HOLD_LEASES * metanode_lease_ns(m);
+            metanode_chain_touch(c);
+        }
+    }
+    list_remove(&x->node);
+    mem_free(x);
+}
+
+static void revoke_start(struct metanode_chain *c, struct metanode_target *victim)
+{
+    struct metanode *m = c->m;
+    struct revoke *x = c->revoking || victim->link == NULL ? NULL : mem_zalloc(sizeof *x);
+    if (x == NULL) {
+        return; /* named again by the next heartbeat */
+    }
+    log_warn(m->env->log, "a member cannot be reached by its neighbour",
+             LOG_U64("chain", c->row.chain), LOG_U64("target", victim->id));
+    c->revoking = true;
+    *x = (struct revoke){
+        .m = m, .target = victim->id, .request = {.chain = c->row.chain, .epoch = c->row.epoch}};
+    x->call = (struct peer_call){.done = revoke_done,
+                                 .request = &x->request,
+                                 .opcode = PROTO_OP_revoke,
+                                 .timeout_ms = (uint32_t)m->opt.lease_ms};
+    list_push_back(&m->chains.revokes, &x->node);
+    peer_link_call(victim->link, &x->call);
+}
+
+static size_t revoke_naming(struct metanode *m, uint32_t target)
+{
+    size_t n = 0;
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        n += t->alive && metanode_target_named(t, target);
+    }
+    return n;
+}
+
+/* R6: the one that more peers name, on a tie the successor, never the last serving one. */
+static struct metanode_target *revoke_choose(struct metanode_chain *c, size_t i, size_t next)
+{
+    struct metanode *m = c->m;
+    uint32_t own = c->row.member[i].target, successor = c->row.member[next].target;
+    bool syncs = c->row.member[next].state == PROTO_MEMBER_SYNCING;
+    bool last = cluster_row_serving_count(&c->row) == 1;
+    bool take_own = revoke_naming(m, own) > revoke_naming(m, successor) && !(last && syncs);
+    return metanode_target_find(m, take_own ? own : successor);
+}
+
+void metanode_chains_suspect(struct metanode *m, const struct metanode_target *by)
+{
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        size_t i = cluster_row_find(&c->row, by->id);
+        size_t next = cluster_row_successor(&c->row, by->id);
+        if (i < c->row.count && next < c->row.count && !c->proposing &&
+            metanode_target_named(by, c->row.member[next].target)) {
+            struct metanode_target *victim = revoke_choose(c, i, next);
+            if (victim != NULL) {
+                revoke_start(c, victim);
+            }
+        }
+    }
+}
+
+void metanode_revokes_fini(struct metanode *m)
+{
+    struct list *node;
+    while ((node = list_pop_front(&m->chains.revokes)) != NULL) {
+        mem_free(LIST_ENTRY(node, struct revoke, node)); /* their links have ended before */
+    }
+}

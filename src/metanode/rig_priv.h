@@ -1,0 +1,145 @@
+/*
+ * metanode/rig_priv.h -- for tests only: a metadata server, raw clients and fake targets as
+ * processes of one simulated world. The server runs on host 1 and machine 1, which has a disk;
+ * clients and targets are peers of their own, with no logic but what is written here.
+ */
+#pragma once
+
+#include "base/env.h"
+#include "base/rand.h"
+#include "disk/sim.h"
+#include "loop/sim.h"
+#include "metanode/metanode_priv.h"
+#include "net/sim.h"
+#include "peer/client.h"
+
+#include <stdio.h>
+
+#define RIG_SECOND UINT64_C(1000000000)
+#define RIG_CLIENTS 3u
+#define RIG_TARGETS 4u
+#define RIG_ROWS 256u
+#define RIG_SLOTS 8u
+
+struct rig;
+
+struct rig_client {
+    struct rig *rig;
+    struct peer_user user;
+    struct env env;
+    struct peer *peer;
+    struct peer_call call;
+    const void *request;
+    uint16_t opcode;
+    uint32_t flags, timeout_ms;
+    bool done, unknown;
+    int rc;
+    struct mem_arena arena;
+    uint8_t *bytes;
+    void *reply; /* decoded, until the next call */
+    struct uuid uuid, boot_id;
+    uint64_t session, verifier, generation, sequence[RIG_SLOTS];
+    uint32_t cred;
+    bool opened;
+    unsigned maps, recalls, shared; /* pushes and questions heard */
+    uint64_t recalled_ino;
+};
+
+struct rig_target {
+    struct rig *rig;
+    struct peer_user user;
+    struct env env;
+    struct peer *peer;
+    struct net_address at;
+    struct uuid uuid, boot_id;
+    uint64_t incarnation;
+    bool lossy, running, registered, leased, deaf;
+    bool cut; /* its heartbeats do not come any more */
+    uint32_t id, suspect;
+    uint64_t heartbeat_ms, lease_ms, leased_until_ns;
+    struct cluster_row row[RIG_ROWS];
+    size_t row_count;
+    struct peer_call call;
+    struct proto_register_request reg;
+    struct proto_heartbeat_request beat;
+    struct proto_chain_report report[RIG_ROWS];
+    struct loop_timer timer;
+    unsigned removes, refuse_removes, revokes, fences, stats, cuts;
+    uint64_t removed[64];
+    uint64_t fenced_session;
+    uint32_t chunk_length; /* what `stat` says of chunks 0 and 1; 0: there are none */
+    uint32_t cut_length[2];
+};
+
+struct rig {
+    struct rand rand;
+    struct loop_sim *sim;
+    struct net_sim *net;
+    struct disk_sim *disk;
+    struct loop *loop; /* of the server */
+    struct env env;
+    struct peer_secrets secrets;
+    struct uuid cluster;
+    struct metanode *m;
+    struct metanode_user user;
+    struct metanode_options opt; /* set before rig_start() */
+    struct metanode_stop stop;
+    struct err err;
+    int rc, ended_rc;
+    unsigned serving, ended;
+    bool stopped;
+    struct net_address address;
+    struct rig_client client[RIG_CLIENTS];
+    struct rig_target target[RIG_TARGETS];
+    unsigned processes;
+};
+
+/* rig.c has no place in the library: all of it is here. */
+static inline bool rig_never(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+static inline void rig_run(struct rig *r, uint64_t ns)
+{
+    (void)loop_sim_run(r->sim, rig_never, NULL, loop_sim_now_ns(r->sim) + ns);
+}
+static inline bool rig_until(struct rig *r, bool (*done)(void *ctx), void *ctx)
+{
+    return loop_sim_run(r->sim, done, ctx, loop_sim_now_ns(r->sim) + 300 * RIG_SECOND);
+}
+
+static inline void rig_new(struct rig *r, uint64_t seed)
+{
+    *r = (struct rig){.cluster = {{1, 2, 3}}};
+    rand_seed(&r->rand, seed);
+    r->sim = loop_sim_new(seed);
+    CHECK(r->sim != NULL);
+    const struct net_sim_options net = {.sim = r->sim};
+    const struct disk_sim_options disk = {.sim = r->sim};
+    r->net = net_sim_new(&net);
+    r->disk = disk_sim_new(&disk);
+    CHECK(r->net != NULL && r->disk != NULL);
+    r->secrets.server.known = r->secrets.client.known = true;
+    memset(r->secrets.server.bytes, 7, sizeof r->secrets.server.bytes);
+    memset(r->secrets.client.bytes, 9, sizeof r->secrets.client.bytes);
+    (void)snprintf(r->address.text, sizeof r->address.text, "host1:9400");
+    r->opt = (struct metanode_options){.directory = "/meta",
+                                       .create = true,
+                                       .lease_ms = 2000,
+                                       .dark_wait_ms = 8000,
+                                       .need_permille = 200};
+    for (unsigned i = 0; i < RIG_CLIENTS; i++) {
+        r->client[i].rig = r;
+    }
+    for (unsigned i = 0; i < RIG_TARGETS; i++) {
+        r->target[i].rig = r;
+    }
+}
+/* A process with its network; the disk only for the server. */
+static inline void rig_process(struct rig *r, const char *name, unsigned host, struct env *env)
+{
+    *env = (struct env){0};
+    CHECK(loop_sim_process(r->sim, name, host, &env->loop) == 0);
+    CHECK(net_sim_open(r->net, host, env->loop, &env->net) == 0);
+}

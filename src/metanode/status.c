@@ -1,0 +1,234 @@
+/*
+ * metanode/status.c -- how the cluster is, for people (text) and programs (JSON, one object).
+ */
+#include "metanode/metanode_priv.h"
+
+#define STATUS_BYTES (1000u * 1024u)
+
+struct status {
+    struct metanode_read read;
+    struct metanode *m;
+    struct peer_request *request;
+    struct namespace_state state;
+    struct text out;
+    /* counted once, shown twice */
+    size_t up, chains_full, chains_degraded, chains_syncing, chains_dark;
+    uint64_t total, free;
+};
+
+static int status_read(struct metanode_read *r, const struct namespace_view *v)
+{
+    return namespace_view_state(v, &container_of(r, struct status, read)->state);
+}
+
+static void status_count(struct status *s)
+{
+    LIST_FOR_EACH(node, &s->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        s->up += t->alive && t->registered;
+        s->total += t->total;
+        s->free += t->free;
+    }
+    LIST_FOR_EACH(node, &s->m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        size_t serving = cluster_row_serving_count(row);
+        bool syncs = serving > 0 && serving < row->count &&
+                     row->member[serving].state == PROTO_MEMBER_SYNCING;
+        s->chains_full += serving == row->count;
+        s->chains_dark += serving == 0;
+        s->chains_syncing += syncs;
+        s->chains_degraded += serving > 0 && serving < row->count && !syncs;
+    }
+}
+
+static const char *status_health(const struct status *s)
+{
+    if (s->m->chains.count == 0) {
+        return "starting";
+    }
+    if (s->chains_dark > 0) {
+        return "unavailable";
+    }
+    return s->chains_full < s->m->chains.count ? "degraded" : "healthy";
+}
+
+static void status_words(const struct status *s, struct text *out)
+{
+    if (s->m->chains.count == 0) {
+        text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", s->up,
+                 s->m->opt.copies, s->m->opt.copies);
+    } else if (s->chains_dark > 0) {
+        text_add(out, "%zu of %zu chains have no serving copy", s->chains_dark, s->m->chains.count);
+    } else if (s->chains_full < s->m->chains.count) {
+        text_add(out, "%zu of %zu chains miss a copy, %zu of them are being filled",
+                 s->m->chains.count - s->chains_full, s->m->chains.count, s->chains_syncing);
+    } else {
+        text_add(out, "all %zu chains have all copies", s->m->chains.count);
+    }
+}
+
+static const char *status_target_state(const struct metanode_target *t)
+{
+    return !t->alive || !t->registered ? "down" : t->low_space ? "full" : "up";
+}
+
+static size_t status_target_chains(const struct metanode_target *t, size_t *ret_serving)
+{
+    size_t n = 0;
+    *ret_serving = 0;
+    LIST_FOR_EACH(node, &t->m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        size_t i = cluster_row_find(row, t->id);
+        n += i < row->count;
+        *ret_serving += i < row->count && row->member[i].state == PROTO_MEMBER_SERVING;
+    }
+    return n;
+}
+
+/* Inside a JSON string: what is not printable ASCII becomes \u00nn. */
+static void status_json_text(struct text *out, const char *text)
+{
+    text_add(out, "\"");
+    for (const char *p = text; *p != '\0'; p++) {
+        unsigned char c = (unsigned char)*p;
+        if (c == '"' || c == '\\') {
+            text_add(out, "\\%c", c);
+        } else if (c < 0x20 || c > 0x7e) {
+            text_add(out, "\\u%04x", c);
+        } else {
+            text_add(out, "%c", c);
+        }
+    }
+    text_add(out, "\"");
+}
+
+static void status_json_targets(struct status *s)
+{
+    struct text *out = &s->out;
+    const char *comma = "";
+    text_add(out, "\"targets\":[");
+    LIST_FOR_EACH(node, &s->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        char uuid[UUID_TEXT_SIZE];
+        size_t serving, chains = status_target_chains(t, &serving);
+        uuid_to_text(&t->uuid, uuid);
+        text_add(out, "%s{\"id\":%u,\"uuid\":\"%s\",\"state\":\"%s\",\"address\":", comma, t->id,
+                 uuid, status_target_state(t));
+        status_json_text(out, t->address);
+        text_add(out, ",\"host\":");
+        status_json_text(out, t->host);
+        text_add(out,
+                 ",\"weight\":%u,\"chains\":%zu,\"serving\":%zu,\"total\":%llu,\"free\":%llu,"
+                 "\"used\":%llu,\"incarnation\":%llu,\"damaged\":%u}",
+                 t->weight, chains, serving, (unsigned long long)t->total,
+                 (unsigned long long)t->free, (unsigned long long)t->used,
+                 (unsigned long long)t->incarnation, t->damaged);
+        comma = ",";
+    }
+    text_add(out, "]");
+}
+
+static void status_json(struct status *s)
+{
+    struct metanode *m = s->m;
+    struct text *out = &s->out;
+    struct consensus_info info;
+    char uuid[UUID_TEXT_SIZE];
+    consensus_info(m->consensus, &info);
+    uuid_to_text(&m->opt.cluster_id, uuid);
+    text_add(out, "{\"cluster\":\"%s\",\"health\":\"%s\",\"text\":\"", uuid, status_health(s));
+    status_words(s, out);
+    text_add(out, "\",\"address\":");
+    status_json_text(out, m->address.text);
+    text_add(out,
+             ",\"chains\":{\"total\":%zu,\"full\":%zu,\"degraded\":%zu,\"syncing\":%zu,"
+             "\"dark\":%zu},\"total\":%llu,\"free\":%llu,\"files\":%llu,\"bytes\":%llu,"
+             "\"garbage\":%llu,\"sessions\":%zu,\"map_epoch\":%llu,\"version\":%llu,"
+             "\"log_bytes\":%llu,",
+             m->chains.count, s->chains_full, s->chains_degraded, s->chains_syncing, s->chains_dark,
+             (unsigned long long)s->total, (unsigned long long)s->free,
+             (unsigned long long)s->state.inodes, (unsigned long long)s->state.bytes,
+             (unsigned long long)s->state.garbage, m->sessions.by_id.count,
+             (unsigned long long)m->map_epoch, (unsigned long long)s->state.version,
+             (unsigned long long)info.log_bytes);
+    status_json_targets(s);
+    text_add(out, "}\n");
+}
+
+static void status_text(struct status *s)
+{
+    struct metanode *m = s->m;
+    struct text *out = &s->out;
+    char uuid[UUID_TEXT_SIZE], total[TEXT_UNIT_SIZE], room[TEXT_UNIT_SIZE];
+    uuid_to_text(&m->opt.cluster_id, uuid);
+    text_add(out, "cluster %s at %s: %s, ", uuid, m->address.text, status_health(s));
+    status_words(s, out);
+    text_add(out, "\n%llu files, %zu sessions, %zu chains\n", (unsigned long long)s->state.inodes,
+             m->sessions.by_id.count, m->chains.count);
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        size_t serving, chains = status_target_chains(t, &serving);
+        text_add(out, "target %u %s %s on %s: %s of %s free, serving %zu of %zu chains\n", t->id,
+                 t->address, status_target_state(t), t->host, text_from_bytes(t->free, room),
+                 text_from_bytes(t->total, total), serving, chains);
+    }
+    if (strcmp(status_health(s), "healthy") == 0) {
+        return;
+    }
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        if (cluster_row_serving_count(row) < row->count) {
+            char line[512];
+            cluster_row_to_text(row, line, sizeof line);
+            text_add(out, "%s\n", line);
+        }
+    }
+}
+
+static void status_done(struct metanode_read *r, int rc)
+{
+    struct status *s = container_of(r, struct status, read);
+    uint8_t format = ((const struct proto_status_request *)s->request->body)->format;
+    char *at = rc == 0 ? mem_alloc(STATUS_BYTES) : NULL;
+    if (at == NULL) {
+        metanode_refuse(s->m, NULL, s->request, rc < 0 ? rc : -ERR_busy, NULL);
+        return;
+    }
+    text_init(&s->out, at, STATUS_BYTES);
+    status_count(s);
+    if (format == PROTO_FORMAT_JSON) {
+        status_json(s);
+    } else {
+        status_text(s);
+    }
+    struct proto_status_reply answer = {.format = format == PROTO_FORMAT_JSON ? PROTO_FORMAT_JSON
+                                                                              : PROTO_FORMAT_TEXT,
+                                        .body = proto_bytes_of(at, s->out.len)};
+    if (s->out.cut && format == PROTO_FORMAT_JSON) {
+        metanode_refuse(s->m, NULL, s->request, -EMSGSIZE, NULL); /* half an object helps nobody */
+    } else {
+        peer_request_answer(s->request, &answer, NULL);
+    }
+    mem_free(at);
+}
+
+void metanode_status(struct peer_user *u, struct peer_request *r)
+{
+    struct metanode *m = metanode_of(u);
+    if (!metanode_admit(m, r)) {
+        return;
+    }
+    struct status *s = mem_arena_alloc(&r->arena, sizeof *s); /* goes with the request */
+    if (s == NULL) {
+        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        return;
+    }
+    *s = (struct status){.m = m, .request = r, .read = {.run = status_read, .done = status_done}};
+    metanode_read(m, &s->read);
+}

@@ -1,0 +1,306 @@
+/*
+ * metanode/table.c -- storage classes get chains when targets have come and it has been quiet for a
+ * moment, so that the first table is spread over all that were started together. A table only
+ * grows; each growth is a new version for new files (cluster/placement.h).
+ */
+#include "metanode/metanode_priv.h"
+
+#include "base/log.h"
+
+#define METANODE_CLASSES_MAX 256u
+
+/* One growth of one class, from reading what there is to the logged command. */
+struct table_grow {
+    struct metanode_read read;
+    struct metanode_waiter waiter;
+    struct metanode *m;
+    struct peer_request *request; /* class_create, else NULL */
+    uint32_t class_id;            /* 0: the first class, or that of the request */
+    bool absent;                  /* class_id 0 and there is one already: the next of them */
+    struct namespace_state state;
+    struct proto_storage_class class;
+    struct proto_table table;
+    struct mem_arena arena; /* of what is proposed */
+};
+
+static uint64_t table_label_key(const char *text, uint32_t id)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    for (const char *p = text; *p != '\0'; p++) {
+        h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
+    }
+    return *text == '\0' ? id : h; /* without a label: a place of its own */
+}
+
+static bool table_has_label(const char *labels, const uint8_t *word, size_t len)
+{
+    for (const char *p = labels; *p != '\0';) {
+        size_t n = strcspn(p, " ");
+        if (n == len && memcmp(p, word, len) == 0) {
+            return true;
+        }
+        p += n + strspn(p + n, " ");
+    }
+    return false;
+}
+
+bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes labels)
+{
+    for (size_t at = 0; at < labels.len;) {
+        size_t end = at;
+        while (end < labels.len && labels.at[end] != ' ') {
+            end++;
+        }
+        if (end > at && !table_has_label(t->labels, labels.at + at, end - at)) {
+            return false;
+        }
+        at = end + 1;
+    }
+    return true;
+}
+
+static size_t table_targets(const struct table_grow *g, struct cluster_target *out)
+{
+    size_t n = 0;
+    LIST_FOR_EACH(node, &g->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (t->alive && t->registered && t->weight > 0 &&
+            metanode_target_suits(t, g->class.labels)) {
+            out[n++] = (struct cluster_target){.id = t->id,
+                                               .weight = t->weight,
+                                               .host_key = table_label_key(t->host, t->id),
+                                               .rack_key = table_label_key(t->rack, t->id)};
+        }
+    }
+    return n;
+}
+
+/* Unless it is named: hosts, if there are enough of them for all copies. */
+static enum proto_failure_domain table_domain(const struct table_grow *g,
+                                              const struct cluster_target *t, size_t n)
+{
+    size_t hosts = 0;
+    if (g->class.failure_domain != 0) {
+        return (enum proto_failure_domain)g->class.failure_domain;
+    }
+    for (size_t i = 0; i < n; i++) {
+        bool seen = false;
+        for (size_t j = 0; j < i && !seen; j++) {
+            seen = t[j].host_key == t[i].host_key;
+        }
+        hosts += seen ? 0 : 1;
+    }
+    return hosts >= g->class.copies ? PROTO_DOMAIN_HOST : PROTO_DOMAIN_TARGET;
+}
+
+static void table_end(struct table_grow *g, int rc)
+{
+    struct metanode *m = g->m;
+    uint32_t after = g->class_id;
+    bool more = !g->absent && g->request == NULL && rc == 0 && after > 0;
+    if (g->request != NULL) {
+        struct proto_class_create_reply answer = {.class_id = g->class.id,
+                                                  .map_epoch = m->map_epoch};
+        if (rc < 0) {
+            metanode_refuse(m, NULL, g->request, rc, NULL);
+        } else {
+            peer_request_answer(g->request, &answer, NULL);
+        }
+    }
+    mem_arena_fini(&g->arena);
+    mem_free(g);
+    m->tables.growing = false;
+    if (more) {
+        m->tables.next = after + 1;
+        loop_timer_in(m->env->loop, &m->tables.quiet, 0);
+    }
+}
+
+static void table_logged(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+{
+    struct table_grow *g = container_of(w, struct table_grow, waiter);
+    rc = rc == 0 ? reply->rc : rc;
+    if (rc < 0) {
+        log_warn(g->m->env->log, "cannot publish a chain table", LOG_RC(rc));
+        if (g->request == NULL && rc == -ESTALE) {
+            metanode_tables_touch(g->m);
+        }
+    } else {
+        g->class.id = reply->id;
+        log_info(g->m->env->log, "chain table published", LOG_U64("class", reply->id),
+                 LOG_U64("chains", g->table.chains.count));
+    }
+    table_end(g, rc);
+}
+
+/* The command: the old table with the new chains behind it. */
+static int table_propose(struct table_grow *g, const struct cluster_row *rows, size_t count)
+{
+    size_t old = g->table.chains.count;
+    struct proto_row *row = mem_arena_alloc(&g->arena, count * sizeof *row);
+    struct proto_member *member =
+        mem_arena_alloc(&g->arena, count * CLUSTER_MEMBERS_MAX * sizeof *member);
+    uint32_t *chains = mem_arena_alloc(&g->arena, (old + count) * sizeof *chains);
+    if (row == NULL || member == NULL || chains == NULL) {
+        return -ENOMEM;
+    }
+    if (old > 0) {
+        memcpy(chains, g->table.chains.at, old * sizeof *chains);
+    }
+    for (size_t i = 0; i < count; i++) {
+        cluster_row_to_proto(&rows[i], member + i * CLUSTER_MEMBERS_MAX, &row[i]);
+        chains[old + i] = rows[i].chain;
+    }
+    g->table.chains = (struct proto_u32s){.at = chains, .count = old + count};
+    struct namespace_table_put put = {.storage_class = g->class,
+                                      .first_chain = g->state.next_chain,
+                                      .rows = {.at = row, .count = count},
+                                      .chains = g->table.chains};
+    g->waiter.done = table_logged;
+    return metanode_propose(g->m, NAMESPACE_TABLE_PUT, &namespace_table_put_type, &put, &g->waiter);
+}
+
+/* 1: a command is under way; 0: nothing to do. */
+static int table_compute(struct table_grow *g)
+{
+    struct metanode *m = g->m;
+    struct cluster_target *targets =
+        mem_arena_alloc(&g->arena, (m->targets.count + 1) * sizeof *targets);
+    struct cluster_row *have = mem_arena_alloc(&g->arena, (m->chains.count + 1) * sizeof *have);
+    struct cluster_row *rows = NULL;
+    size_t have_count = 0, count = 0;
+    bool enough = false;
+    if (targets == NULL || have == NULL) {
+        return -ENOMEM;
+    }
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        if (g->class.id != 0 && c->row.class_id == g->class.id) {
+            have[have_count++] = c->row;
+        }
+    }
+    struct cluster_placement p = {.copies = g->class.copies, .target = targets, .row = have};
+    p.target_count = table_targets(g, targets);
+    p.domain = table_domain(g, targets, p.target_count);
+    p.row_count = have_count;
+    int rc = cluster_placement_grow(&p, g->state.next_chain, &rows, &count, &enough);
+    rc = rc < 0 || count == 0 ? rc : table_propose(g, rows, count);
+    mem_free(rows);
+    return rc < 0 ? rc : count > 0 ? 1 : g->request != NULL ? -ENOSPC : 0;
+}
+
+static int table_copy(struct table_grow *g)
+{
+    struct proto_bytes *texts[] = {&g->class.name, &g->class.labels};
+    for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
+        texts[i]->at = mem_arena_dup(&g->arena, texts[i]->at, texts[i]->len + (texts[i]->len == 0));
+        if (texts[i]->at == NULL) {
+            return -ENOMEM;
+        }
+    }
+    size_t bytes = g->table.chains.count * sizeof *g->table.chains.at;
+    if (bytes > 0) {
+        g->table.chains.at = mem_arena_dup(&g->arena, g->table.chains.at, bytes);
+    }
+    return bytes > 0 && g->table.chains.at == NULL ? -ENOMEM : 0;
+}
+
+static void table_read_done(struct metanode_read *read, int rc)
+{
+    struct table_grow *g = container_of(read, struct table_grow, read);
+    if (rc == 0 && !g->absent) {
+        rc = table_copy(g); /* what was read goes with the snapshot */
+        rc = rc < 0 ? rc : table_compute(g);
+        if (rc == 1) {
+            return;
+        }
+    }
+    table_end(g, rc);
+}
+
+static struct proto_storage_class table_default_class(const struct metanode *m)
+{
+    return (struct proto_storage_class){.name = proto_bytes_text("default"),
+                                        .copies = m->opt.copies,
+                                        .failure_domain = (uint8_t)m->opt.failure_domain,
+                                        .labels = proto_bytes_text(""),
+                                        .chunk_size = m->opt.chunk_bytes,
+                                        .inline_limit = m->opt.inline_bytes};
+}
+
+static int table_read(struct metanode_read *read, const struct namespace_view *v)
+{
+    struct table_grow *g = container_of(read, struct table_grow, read);
+    struct proto_storage_class_list classes;
+    int rc = namespace_view_state(v, &g->state);
+    int listed = namespace_classes(v, g->class_id, METANODE_CLASSES_MAX, &classes);
+    rc = namespace_view_both(rc, listed);
+    if (rc < 0 || g->request != NULL) {
+        return rc;
+    }
+    g->table = (struct proto_table){0};
+    g->absent = classes.count == 0 && g->class_id > 0;
+    if (g->absent) {
+        return 0;
+    }
+    if (classes.count == 0) {
+        g->class = table_default_class(g->m);
+        return 0;
+    }
+    g->class = classes.at[0];
+    g->class_id = g->class.id;
+    return namespace_view_table(v, g->class.id, g->class.table_version, &g->table);
+}
+
+static void table_start(struct metanode *m, uint32_t from, struct peer_request *r)
+{
+    struct table_grow *g = m->tables.growing ? NULL : mem_zalloc(sizeof *g);
+    if (g == NULL) {
+        if (r != NULL) {
+            metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        }
+        return;
+    }
+    *g = (struct table_grow){.m = m, .class_id = from, .request = r};
+    mem_arena_init(&g->arena, METANODE_ARENA_BYTES);
+    if (r != NULL) {
+        const struct proto_class_create_request *q = r->body;
+        g->class = q->storage_class;
+        g->class.id = 0;
+    }
+    m->tables.growing = true;
+    g->read = (struct metanode_read){.run = table_read, .done = table_read_done};
+    metanode_read(m, &g->read);
+}
+
+static void tables_quiet(struct loop_timer *t)
+{
+    struct metanode *m = container_of(t, struct metanode, tables.quiet);
+    if (m->tables.growing) {
+        metanode_tables_touch(m);
+    } else if (m->phase == METANODE_SERVING && m->stop == NULL) {
+        table_start(m, m->tables.next, NULL);
+    }
+}
+
+void metanode_tables_touch(struct metanode *m)
+{
+    m->tables.quiet.fire = tables_quiet;
+    m->tables.next = 0;
+    loop_timer_in(m->env->loop, &m->tables.quiet, m->opt.table_quiet_ms * METANODE_NS_PER_MS);
+}
+
+void metanode_tables_fini(struct metanode *m)
+{
+    loop_timer_cancel(m->env->loop, &m->tables.quiet);
+}
+
+void metanode_class_create(struct peer_user *u, struct peer_request *r)
+{
+    struct metanode *m = metanode_of(u);
+    if (metanode_admit(m, r)) {
+        table_start(m, 0, r);
+    }
+}

@@ -1,0 +1,142 @@
+/*
+ * metanode/target.c -- what the leader knows of each target: its record, and in memory only when it
+ * was heard, on which connection, and when its lease runs out (chain.md R7: T after the receipt of
+ * the last heartbeat that was granted).
+ */
+#include "metanode/metanode_priv.h"
+
+#include "base/log.h"
+
+static void target_expired(struct loop_timer *timer);
+
+void metanode_targets_init(struct metanode *m)
+{
+    list_init(&m->targets.all);
+}
+
+void metanode_targets_fini(struct metanode *m)
+{
+    struct list *node;
+    while ((node = list_pop_front(&m->targets.all)) != NULL) {
+        struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        loop_timer_cancel(m->env->loop, &t->expiry);
+        mem_free(t);
+    }
+}
+
+struct metanode_target *metanode_target_find(struct metanode *m, uint32_t id)
+{
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (t->id == id) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+struct metanode_target *metanode_target_of(struct metanode *m, const struct uuid *uuid)
+{
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (uuid_equal(&t->uuid, uuid)) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+int metanode_target_put(struct metanode *m, const struct proto_target *r)
+{
+    struct metanode_target *t = metanode_target_find(m, r->id);
+    if (t == NULL) {
+        t = mem_zalloc(sizeof *t);
+        if (t == NULL) {
+            return -ENOMEM;
+        }
+        t->m = m;
+        t->id = r->id;
+        t->uuid = r->uuid;
+        t->expiry.fire = target_expired;
+        t->total = r->total;
+        t->free = r->free;
+        t->used = r->used;
+        list_push_back(&m->targets.all, &t->all);
+        m->targets.count++;
+    }
+    proto_bytes_to_c(r->address, t->address, sizeof t->address);
+    proto_bytes_to_c(r->host, t->host, sizeof t->host);
+    proto_bytes_to_c(r->rack, t->rack, sizeof t->rack);
+    proto_bytes_to_c(r->labels, t->labels, sizeof t->labels);
+    t->weight = r->weight;
+    t->logged = r->incarnation;
+    t->incarnation = base_max(t->incarnation, r->incarnation);
+    return 0;
+}
+
+struct proto_target metanode_target_record(const struct metanode_target *t)
+{
+    return (struct proto_target){
+        .id = t->id,
+        .uuid = t->uuid,
+        .address = proto_bytes_text(t->address),
+        .host = proto_bytes_text(t->host),
+        .rack = proto_bytes_text(t->rack),
+        .labels = proto_bytes_text(t->labels),
+        .weight = t->weight,
+        .state = t->alive ? PROTO_TARGET_UP : PROTO_TARGET_DOWN,
+        .total = t->total,
+        .free = t->free,
+        .used = t->used,
+        .incarnation = t->incarnation,
+    };
+}
+
+bool metanode_target_named(const struct metanode_target *by, uint32_t id)
+{
+    bool found = false;
+    for (size_t i = 0; i < by->suspect_count && !found; i++) {
+        found = by->suspect[i] == id;
+    }
+    return found;
+}
+
+void metanode_target_gone(struct metanode_target *t, const char *why)
+{
+    if (t->alive) {
+        log_warn(t->m->env->log, "target is gone", LOG_U64("target", t->id),
+                 LOG_TEXT("address", t->address), LOG_TEXT("why", why));
+    }
+    t->alive = false;
+    t->suspect_count = 0;
+    metanode_chains_gone(t->m, t->id);
+    metanode_fence_kick(t->m); /* who serves nobody needs no fence */
+}
+
+static void target_expired(struct loop_timer *timer)
+{
+    struct metanode_target *t = container_of(timer, struct metanode_target, expiry);
+    metanode_target_gone(t, "its lease has run out");
+}
+
+void metanode_targets_start(struct metanode *m)
+{
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        loop_timer_at(m->env->loop, &t->expiry, m->lead_ns + metanode_lease_ns(m));
+    }
+}
+
+void metanode_target_down(struct metanode *m, struct peer_link *l)
+{
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (t->link == l) {
+            t->link = NULL; /* its lease goes on: only silence, or its master, says more */
+        }
+    }
+}

@@ -1,0 +1,319 @@
+/*
+ * metanode/trim.c -- removes what lies behind the end of truncated files: each chain of the layout
+ * is asked which chunks it has from the boundary on; the boundary chunk is cut, later ones become
+ * empty, all with the truncate generation of the record, so that a late repetition has no effect on
+ * newer contents. When all chains are through, the log says so. Failures are repeated for ever.
+ */
+#include "metanode/metanode_priv.h"
+
+#define TRIM_PAGE 16u
+#define TRIM_CHUNKS 256u /* asked for at once */
+
+struct trim {
+    struct list node;
+    struct metanode_trims *ts;
+    struct metanode_waiter waiter;
+    struct peer_call call;
+    struct proto_stat_request stat;
+    struct proto_write_request write;
+    uint8_t mac[CLUSTER_MAC_BYTES];
+    uint64_t ino, from;
+    uint32_t tgen;
+    struct proto_layout layout;
+    uint32_t chains[CLUSTER_STRIPE_MAX];
+    size_t chain_count, at;
+    uint32_t next_index; /* of the next question */
+    bool more;
+    uint32_t cut[TRIM_CHUNKS]; /* chunks to cut, from the last answer */
+    size_t cut_count, cut_at;
+};
+
+struct metanode_trims {
+    struct metanode *m;
+    struct loop_timer timer;
+    struct metanode_read read;
+    struct list all;
+    uint64_t after, wait_ms;
+    bool reading, more, failed, again, stopped;
+};
+
+static void trim_step(struct trim *t);
+
+static void trims_schedule(struct metanode_trims *ts, uint64_t ms)
+{
+    if (!ts->stopped && !ts->reading && list_empty(&ts->all)) {
+        loop_timer_in(ts->m->env->loop, &ts->timer, ms * METANODE_NS_PER_MS);
+    }
+}
+
+static void trims_page_end(struct metanode_trims *ts)
+{
+    if (ts->more) {
+        trims_schedule(ts, 0);
+        return;
+    }
+    ts->after = 0;
+    if (ts->failed) {
+        ts->wait_ms =
+            base_min(base_max(ts->wait_ms * 2, METANODE_BACKOFF_MIN_MS), METANODE_BACKOFF_MAX_MS);
+        trims_schedule(ts, ts->wait_ms);
+    } else if (ts->again) {
+        trims_schedule(ts, 0);
+    }
+    ts->failed = false;
+}
+
+static void trim_end(struct trim *t, bool good)
+{
+    struct metanode_trims *ts = t->ts;
+    ts->failed = ts->failed || !good;
+    ts->wait_ms = good ? 0 : ts->wait_ms;
+    list_remove(&t->node);
+    mem_free(t);
+    if (list_empty(&ts->all) && !ts->reading) {
+        trims_page_end(ts);
+    }
+}
+
+static void trim_logged(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+{
+    struct trim *t = container_of(w, struct trim, waiter);
+    /* Busy: a fence of the writer is still on its way. Stale: it was cut again meanwhile. */
+    trim_end(t, rc == 0 && reply->rc == 0);
+}
+
+static void trim_log(struct trim *t)
+{
+    struct namespace_trim_done body = {.ino = t->ino, .tgen = t->tgen};
+    t->waiter.done = trim_logged;
+    if (metanode_propose(t->ts->m, NAMESPACE_TRIM_DONE, &namespace_trim_done_type, &body,
+                         &t->waiter) < 0) {
+        trim_end(t, false);
+    }
+}
+
+static struct proto_capability trim_capability(struct trim *t)
+{
+    struct proto_capability c = {.data_id = t->layout.data_id,
+                                 .last_data_id = t->layout.data_id,
+                                 .session = METANODE_CLIENT,
+                                 .rights = PROTO_RIGHT_READ | PROTO_RIGHT_WRITE,
+                                 .cap_epoch = UINT64_MAX};
+    metanode_sign(t->ts->m, &c, t->mac);
+    return c;
+}
+
+static uint32_t trim_length(const struct trim *t, uint32_t index)
+{
+    uint64_t boundary = t->from / t->layout.chunk_size;
+    return index == boundary ? (uint32_t)(t->from % t->layout.chunk_size) : 0;
+}
+
+static void trim_written(struct peer_call *call, const struct peer_reply *r)
+{
+    struct trim *t = container_of(call, struct trim, call);
+    bool newer = r->rc == -ERR_stale_trunc || r->rc == -ERR_gone;
+    if (r->rc < 0 && !newer) {
+        trim_end(t, false);
+        return;
+    }
+    t->cut_at++;
+    trim_step(t);
+}
+
+static void trim_statted(struct peer_call *call, const struct peer_reply *r)
+{
+    struct trim *t = container_of(call, struct trim, call);
+    if (r->rc < 0 && r->rc != -ERR_gone) {
+        trim_end(t, false);
+        return;
+    }
+    const struct proto_stat_reply *reply = r->rc == 0 ? r->body : NULL;
+    t->cut_count = 0;
+    t->cut_at = 0;
+    for (size_t i = 0; reply != NULL && i < reply->chunks.count && i < TRIM_CHUNKS; i++) {
+        const struct proto_chunk_stat *s = &reply->chunks.at[i];
+        if (s->length > trim_length(t, s->index)) {
+            t->cut[t->cut_count++] = s->index;
+        }
+    }
+    t->more = reply != NULL && reply->more && reply->next_index > t->next_index;
+    t->next_index = reply != NULL ? reply->next_index : 0;
+    trim_step(t);
+}
+
+static void trim_call(struct trim *t, struct peer_link *link, uint16_t opcode, const void *request,
+                      void (*done)(struct peer_call *c, const struct peer_reply *r))
+{
+    t->call = (struct peer_call){
+        .done = done, .request = request, .opcode = opcode, .timeout_ms = METANODE_CALL_MS};
+    peer_link_call(link, &t->call);
+}
+
+static void trim_ask(struct trim *t, struct peer_link *link, const struct proto_route *route)
+{
+    t->stat = (struct proto_stat_request){.route = *route,
+                                          .capability = trim_capability(t),
+                                          .data_id = t->layout.data_id,
+                                          .first_index = t->next_index,
+                                          .count = TRIM_CHUNKS};
+    trim_call(t, link, PROTO_OP_stat, &t->stat, trim_statted);
+}
+
+static void trim_cut(struct trim *t, struct peer_link *link, const struct proto_route *route)
+{
+    uint32_t index = t->cut[t->cut_at];
+    t->write = (struct proto_write_request){.route = *route,
+                                            .capability = trim_capability(t),
+                                            .chunk = {.data_id = t->layout.data_id, .index = index},
+                                            .client = METANODE_CLIENT,
+                                            .seq = t->tgen,
+                                            .kind = PROTO_WRITE_SET_LENGTH,
+                                            .length = trim_length(t, index),
+                                            .tgen = t->tgen,
+                                            .sync = true};
+    trim_call(t, link, PROTO_OP_write, &t->write, trim_written);
+}
+
+/* The next question: a chunk to cut, the next chunks of this chain, the next chain, the log. */
+static void trim_step(struct trim *t)
+{
+    struct proto_route route;
+    bool cuts = t->cut_at < t->cut_count;
+    if (!cuts && !t->more) {
+        t->at++;
+        t->next_index = (uint32_t)(t->from / t->layout.chunk_size);
+        t->more = true;
+    }
+    if (t->at > t->chain_count && !t->ts->stopped) {
+        trim_log(t);
+        return;
+    }
+    struct peer_link *link =
+        t->ts->stopped ? NULL : metanode_head_link(t->ts->m, t->chains[t->at - 1], &route);
+    if (link == NULL) {
+        trim_end(t, false);
+    } else if (cuts) {
+        trim_cut(t, link, &route);
+    } else {
+        trim_ask(t, link, &route);
+    }
+}
+
+static void trims_drop(struct metanode_trims *ts)
+{
+    struct list *node;
+    while ((node = list_pop_front(&ts->all)) != NULL) {
+        mem_free(LIST_ENTRY(node, struct trim, node));
+    }
+}
+
+static int trims_add(struct metanode_trims *ts, const struct namespace_view *v, uint64_t ino,
+                     const struct namespace_trim *record)
+{
+    struct proto_u32s chains;
+    int rc = namespace_layout_chains(v, &record->layout, &chains);
+    if (rc < 0 || record->layout.chunk_size == 0) {
+        return rc;
+    }
+    struct trim *t = mem_zalloc(sizeof *t);
+    if (t == NULL) {
+        return -ENOMEM;
+    }
+    t->ts = ts;
+    t->ino = ino;
+    t->from = record->from;
+    t->tgen = record->tgen;
+    t->layout = record->layout;
+    t->chain_count = base_min(chains.count, CLUSTER_STRIPE_MAX);
+    for (size_t i = 0; i < t->chain_count; i++) {
+        t->chains[i] = chains.at[i];
+    }
+    list_push_back(&ts->all, &t->node);
+    return 0;
+}
+
+static int trims_read(struct metanode_read *read, const struct namespace_view *v)
+{
+    struct metanode_trims *ts = container_of(read, struct metanode_trims, read);
+    struct namespace_trims page;
+    trims_drop(ts); /* of an earlier round of this read */
+    int rc = namespace_trims(v, ts->after, TRIM_PAGE, &page);
+    for (size_t i = 0; rc == 0 && i < page.count; i++) {
+        rc = trims_add(ts, v, page.ids[i], &page.at[i]);
+    }
+    if (rc == 0) {
+        ts->more = page.more;
+        ts->after = page.count > 0 ? page.ids[page.count - 1] : 0;
+    }
+    return rc;
+}
+
+static void trims_read_done(struct metanode_read *read, int rc)
+{
+    struct metanode_trims *ts = container_of(read, struct metanode_trims, read);
+    if (rc < 0 || ts->stopped) {
+        trims_drop(ts);
+        ts->failed = true;
+        ts->more = false;
+    }
+    /* `reading` stays set: the page does not end while its trims are being started. */
+    LIST_FOR_EACH_SAFE(node, &ts->all)
+    {
+        trim_step(LIST_ENTRY(node, struct trim, node));
+    }
+    ts->reading = false;
+    if (list_empty(&ts->all)) {
+        trims_page_end(ts);
+    }
+}
+
+static void trims_run(struct loop_timer *timer)
+{
+    struct metanode_trims *ts = container_of(timer, struct metanode_trims, timer);
+    if (ts->m->phase != METANODE_SERVING || ts->stopped || ts->reading || !list_empty(&ts->all)) {
+        return;
+    }
+    ts->again = false;
+    ts->reading = true;
+    ts->read = (struct metanode_read){.run = trims_read, .done = trims_read_done};
+    metanode_read(ts->m, &ts->read);
+}
+
+void metanode_trim_kick(struct metanode *m)
+{
+    struct metanode_trims *ts = m->cleanup.trims;
+    ts->again = true;
+    if (!loop_timer_active(&ts->timer)) {
+        trims_schedule(ts, 0);
+    }
+}
+
+int metanode_trim_init(struct metanode *m)
+{
+    struct metanode_trims *ts = mem_zalloc(sizeof *ts);
+    if (ts == NULL) {
+        return -ENOMEM;
+    }
+    ts->m = m;
+    ts->timer.fire = trims_run;
+    list_init(&ts->all);
+    m->cleanup.trims = ts;
+    return 0;
+}
+
+void metanode_trim_stop(struct metanode *m)
+{
+    m->cleanup.trims->stopped = true;
+    loop_timer_cancel(m->env->loop, &m->cleanup.trims->timer);
+}
+
+void metanode_trim_fini(struct metanode *m)
+{
+    if (m->cleanup.trims != NULL) {
+        metanode_trim_stop(m);
+        trims_drop(m->cleanup.trims);
+        mem_free(m->cleanup.trims);
+        m->cleanup.trims = NULL;
+    }
+}
