@@ -378,6 +378,7 @@ static void disk_send_result(struct conn *c, int64_t n)
     } else if (n == 0) {
         file_is_short(c);
     } else if (n == -ERR_busy) {
+        c->writable = true; /* the stream was not asked */
         c->disk_retry.fire = disk_retry_fired;
         loop_timer_in(c->loop, &c->disk_retry, RETRY_NS);
     } else if (n != -EAGAIN) {

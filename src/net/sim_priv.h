@@ -67,6 +67,7 @@ struct net_sim_end {
     struct disk_sink sink;
     unsigned host, index;
     bool closed;         /* this side is done with it */
+    bool refused;        /* bytes came after that, and a reset went back */
     bool eof;            /* the other side's end has arrived */
     int error;           /* negative: broken */
     bool want_room;      /* a write met -EAGAIN */

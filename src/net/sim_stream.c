@@ -143,8 +143,9 @@ static void end_receive(struct net_sim_end *e, struct net_sim_segment *s)
         return;
     }
     e->pipe_bytes -= s->len;
-    if (s->kind == NET_SIM_DATA && list_empty(&other(e)->flying)) {
-        (void)send_mark(other(e), NET_SIM_RST); /* bytes for nobody */
+    if (s->kind == NET_SIM_DATA) {
+        /* Bytes for nobody: a reset, behind an end that may still fly. */
+        e->refused = e->refused || other(e)->closed || send_mark(other(e), NET_SIM_RST);
     } else if (s->kind == NET_SIM_FIN && !dead) {
         e->eof = true;
         end_tell(e, STREAM_READABLE | STREAM_CLOSED);
