@@ -26,8 +26,9 @@
 #define CONSENSUS_PACK_BYTES (256u << 10) /* an entry takes no more operations beyond this */
 #define CONSENSUS_APPLY_ROUND 64u         /* entries handed to the owner before others get a turn */
 #define CONSENSUS_RETRY_NS 500000000u     /* appends again after no space */
-#define CONSENSUS_STOP_NS 5000000000u /* what is not committed by then is left to the next start \
-                                       */
+#define CONSENSUS_STOP_NS                                                  \
+    5000000000u /* what is not committed by then is left to the next start \
+                 */
 #define CONSENSUS_ROLE_NEVER 0xffu
 
 /* One raft entry that we submitted. Leaves the list when it was applied, or when it is lost. */

@@ -2,6 +2,7 @@
 #include "consensus/message.h"
 
 #include "base/mem.h"
+#include "consensus/configuration.h"
 #include "wire/wire.h"
 
 #include <string.h>
@@ -158,6 +159,8 @@ static void read_entry(struct wire_reader *r, struct raft_entry *ret)
     ret->buf.len = len;
     bool sound = ret->term > 0 && len > 0 && len % 8 == 0 &&
                  (type == RAFT_COMMAND || type == RAFT_BARRIER || type == RAFT_CHANGE);
+    bool change = !r->bad && sound && type == RAFT_CHANGE;
+    sound = sound && (!change || consensus_configuration_check(ret->buf.base, len) == 0);
     ret->type = sound ? (enum raft_entry_type)type : RAFT_COMMAND;
     r->bad = r->bad || !sound;
 }
@@ -257,10 +260,7 @@ static void read_install(struct wire_reader *r, struct raft_install_snapshot *s,
         r->bad = true;
         return;
     }
-    struct raft_buffer buf = {.base = raft_malloc(conf_len + 1), .len = conf_len};
-    memcpy(buf.base, conf, conf_len);
-    r->bad = raft_configuration_decode(&buf, &s->conf) != 0;
-    raft_free(buf.base);
+    r->bad = consensus_configuration_decode(conf, conf_len, &s->conf) < 0;
     if (!r->bad) {
         s->data.base = raft_malloc(data_len);
         s->data.len = data_len;

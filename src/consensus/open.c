@@ -10,6 +10,7 @@
  * forgets what it has acknowledged must not come back under its id.
  */
 #include "base/mem.h"
+#include "consensus/configuration.h"
 #include "consensus/consensus_priv.h"
 #include "wire/wire.h"
 
@@ -34,6 +35,10 @@ static int record_decode(const struct journal_record *r, struct raft_entry *ret)
     }
     if (reader.left % 8 != 0 || reader.left == 0 || reader.left > JOURNAL_RECORD_MAX) {
         return -ERR_bad_length;
+    }
+    int rc = r->type == RAFT_CHANGE ? consensus_configuration_check(reader.at, reader.left) : 0;
+    if (rc < 0) {
+        return rc;
     }
     *ret = (struct raft_entry){.term = term, .type = (enum raft_entry_type)r->type};
     ret->buf.len = reader.left;
@@ -159,13 +164,9 @@ static int snapshot_load(struct consensus *c, struct consensus_snapshot *ret, st
         return err_set(e, -ERR_wrong_cluster, "'%s' is of another cluster", c->path_snapshot);
     }
     struct raft_configuration conf;
-    struct raft_buffer buf = {.len = ret->configuration_len};
-    buf.base = raft_malloc(buf.len + 1); /* the decoder takes no const */
-    memcpy(buf.base, ret->configuration, buf.len);
-    int bad = raft_configuration_decode(&buf, &conf);
-    raft_free(buf.base);
-    if (bad != 0) {
-        return err_set(e, -ERR_bad_value, "voters in '%s'", c->path_snapshot);
+    rc = consensus_configuration_decode(ret->configuration, ret->configuration_len, &conf);
+    if (rc < 0) {
+        return err_set(e, rc, "voters in '%s'", c->path_snapshot);
     }
     raft_configuration_close(&conf);
     c->keep_from = ret->log_begin;

@@ -7,6 +7,7 @@
  * reach until one is wanted and everything committed is executed, so that its index is the owner's.
  */
 #include "base/mem.h"
+#include "consensus/configuration.h"
 #include "consensus/consensus_priv.h"
 #include "wire/wire.h"
 
@@ -287,12 +288,9 @@ struct raft_snapshot *consensus_snapshot_make(const struct consensus *c)
         return NULL;
     }
     CHECK(consensus_snapshot_decode(c->snapshot_bytes, c->snapshot_len, &s) == 0);
-    struct raft_buffer conf = {.len = s.configuration_len};
-    conf.base = raft_malloc(s.configuration_len);
-    memcpy(conf.base, s.configuration, s.configuration_len);
     struct raft_snapshot *ret = raft_calloc(1, sizeof *ret);
-    int bad = raft_configuration_decode(&conf, &ret->configuration);
-    raft_free(conf.base);
+    int bad =
+        consensus_configuration_decode(s.configuration, s.configuration_len, &ret->configuration);
     CHECK(bad == 0); /* checked when it was read */
     ret->index = s.index;
     ret->term = s.term;
