@@ -1,6 +1,6 @@
 #include "testing/testing.h"
 
-#include "namespace/rig_priv.h"
+#include "namespace/rig_cluster_priv.h"
 
 /* The cluster map: targets, rows, tables, classes, settings. */
 

@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "namespace/rig_priv.h"
+#include "namespace/rig_cluster_priv.h"
 
 #define FSCK_MAX 4096u
 

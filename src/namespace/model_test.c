@@ -15,6 +15,7 @@
 #define ENTRIES 2000u
 #define USERS 3u
 #define STEPS 3000u
+#define STORM_KINDS 8u
 
 struct node {
     uint64_t ino;
@@ -510,42 +511,46 @@ TEST(random_operations_match_the_model)
 }
 
 /* Writers, restarts, garbage and bent commands: only the records must agree. */
-static void storm_file(struct rig *r, struct rand *rand, uint64_t ino, uint64_t epoch)
+/* Which it was, when it succeeded; else STORM_KINDS. */
+static uint64_t storm_file(struct rig *r, struct rand *rand, uint64_t ino, uint64_t epoch)
 {
     struct namespace_keep keep = {.session = 1 + rand_below(rand, 5), .maybe = true};
     r->keeps = (struct namespace_keep_list){.at = &keep, .count = rand_below(rand, 2)};
     uint64_t size = rand_below(rand, 9000);
     struct proto_bytes name = name_of((size_t)rand_below(rand, NAMES));
-    switch (rand_below(rand, 8)) {
+    uint64_t kind = rand_below(rand, STORM_KINDS);
+    int rc = 0;
+    switch (kind) {
     case 0:
     case 1:
-        (void)RIG_OP(r, create, .parent = 1, .name = name, .type = PROTO_INODE_FILE, .mode = 0644,
-                     .flags = (uint32_t)rand_below(rand, 16), .data = rig_text("data"));
+        rc = RIG_OP(r, create, .parent = 1, .name = name, .type = PROTO_INODE_FILE, .mode = 0644,
+                    .flags = (uint32_t)rand_below(rand, 16), .data = rig_text("data"));
         break;
     case 2:
-        (void)RIG_OP(r, wopen, .ino = ino, .try_only = rand_chance(rand, 1, 3));
+        rc = RIG_OP(r, wopen, .ino = ino, .try_only = rand_chance(rand, 1, 3));
         break;
     case 3:
-        (void)RIG_OP(r, commit, .ino = ino, .cap_epoch = epoch, .size = size,
-                     .data = rig_text("some"), .flags = (uint32_t)rand_below(rand, 16),
-                     .allocated = rand_below(rand, 2));
+        rc = RIG_OP(r, commit, .ino = ino, .cap_epoch = epoch, .size = size,
+                    .data = rig_text("some"), .flags = (uint32_t)rand_below(rand, 16),
+                    .allocated = rand_below(rand, 2));
         break;
     case 4:
-        (void)RIG_OP(r, unlink, .parent = 1, .name = name, .is_open = rand_chance(rand, 1, 2));
+        rc = RIG_OP(r, unlink, .parent = 1, .name = name, .is_open = rand_chance(rand, 1, 2));
         break;
     case 5:
-        (void)RIG_OP(r, setattr, .ino = ino, .mask = PROTO_SET_SIZE, .size = size,
-                     .cap_epoch = rand_chance(rand, 1, 2) ? epoch : 0);
+        rc = RIG_OP(r, setattr, .ino = ino, .mask = PROTO_SET_SIZE, .size = size,
+                    .cap_epoch = rand_chance(rand, 1, 2) ? epoch : 0);
         break;
     case 6:
-        (void)RIG_OP(r, lease_return, .ino = ino, .has_final = true, .cap_epoch = epoch,
-                     .size = size);
+        rc = RIG_OP(r, lease_return, .ino = ino, .has_final = true, .cap_epoch = epoch,
+                    .size = size);
         break;
     default:
-        (void)RIG_OP(r, link, .ino = ino, .parent = 1, .name = name);
+        rc = RIG_OP(r, link, .ino = ino, .parent = 1, .name = name);
         break;
     }
     r->keeps.count = 0;
+    return rc == 0 ? kind : STORM_KINDS;
 }
 
 static void storm_bend(struct rig *r, struct rand *rand)
@@ -581,7 +586,7 @@ TEST(all_records_agree_after_a_storm)
     struct rig r;
     struct rand rand;
     struct proto_op ops[3] = {{0}};
-    uint64_t epochs[3] = {0}, wrote[3] = {0};
+    uint64_t done[STORM_KINDS + 1] = {0}, epochs[3] = {0}, wrote[3] = {0};
     rig_open(&r);
     rig_make_class(&r, 4);
     rand_seed(&rand, testing_seed());
@@ -595,7 +600,7 @@ TEST(all_records_agree_after_a_storm)
         }
         r.op = ops[s];
         bool again = wrote[s] != 0 && rand_chance(&rand, 1, 2);
-        storm_file(&r, &rand, again ? wrote[s] : 2 + rand_below(&rand, 40), epochs[s]);
+        done[storm_file(&r, &rand, again ? wrote[s] : 2 + rand_below(&rand, 40), epochs[s])]++;
         ops[s] = r.op;
         if (r.reply.result.cap_epoch != 0) {
             epochs[s] = r.reply.result.cap_epoch;
@@ -616,5 +621,8 @@ TEST(all_records_agree_after_a_storm)
         }
     }
     fsck(&r);
+    for (size_t i = 0; i < STORM_KINDS; i++) {
+        CHECK_TRUE(done[i] > 10);
+    }
     rig_close(&r);
 }

@@ -4,7 +4,7 @@
 
 #include "testing/testing.h"
 
-#include "namespace/rig_priv.h"
+#include "namespace/rig_cluster_priv.h"
 
 static uint64_t make(struct rig *r, uint64_t parent, const char *name, enum proto_inode_type type)
 {
@@ -454,4 +454,31 @@ TEST(nonsense_is_answered)
     CHECK_RC(RIG_DO(&r, 0x9999, namespace_expire, .session = 1), EOPNOTSUPP);
     CHECK_RC(RIG_DO(&r, PROTO_OP_create, namespace_expire, .session = 1), EPROTO);
     rig_close(&r);
+}
+
+/* Nothing of a command remains when memory runs out in the middle of it. */
+TEST_TORTURE(out_of_memory_changes_nothing)
+{
+    CLEANUP(kv_freep) struct kv *kv = NULL;
+    CLEANUP(namespace_freep) struct namespace *ns = NULL;
+    struct kv_mem_options opt = {.seed = 1};
+    struct kv_need need = {0};
+    struct namespace_reply reply;
+    uint8_t body[64], command[256];
+    struct namespace_format format = {.mode = 0755};
+    struct wire_writer w = wire_writer_over(body, sizeof body);
+    TRY(PROTO_ENCODE(namespace_format, &format, &w));
+    struct namespace_command c = {.version = NAMESPACE_COMMAND_VERSION,
+                                  .kind = NAMESPACE_FORMAT_ROOT,
+                                  .body = proto_bytes_of(body, w.len)};
+    w = wire_writer_over(command, sizeof command);
+    TRY(PROTO_ENCODE(namespace_command, &c, &w));
+    TRY(kv_mem_new(&opt, &kv));
+    struct namespace_options ns_opt = {.kv = kv};
+    TRY(namespace_new(&ns_opt, &ns));
+    struct namespace_entry e = {.index = 1, .last = true, .bytes = command, .len = w.len};
+    int rc = namespace_apply(ns, &e, &need, &reply);
+    CHECK_EQ(kv_applied_index(kv), rc == 0 ? 1 : 0);
+    TRY(rc);
+    CHECK_EQ(reply.rc, 0);
 }

@@ -1,6 +1,6 @@
 #include "testing/testing.h"
 
-#include "namespace/rig_priv.h"
+#include "namespace/rig_cluster_priv.h"
 
 /* Write authority, unlinked files, dead sessions, and what data nodes have to remove. */
 
