@@ -148,15 +148,14 @@ static void call_landed(struct peer_call *c, const struct peer_reply *r)
 {
     struct peer *p = c->peer;
     list_remove(&c->node);
-    if (r->rc >= 0 || p->closing || r->rc == -ERR_cancelled) {
-        call_finish(c, r);
-    } else if (r->answered) {
+    bool failed = r->rc < 0 && !p->closing;
+    if (failed && r->answered) {
         call_refused(c, r);
-    } else if (r->rc == -ERR_busy) { /* the connection has no room: never sent */
+    } else if (failed && r->rc == -ERR_busy) { /* the connection has no room: never sent */
         call_rest(c, r);
-    } else if (r->rc == -ERR_closed) {
+    } else if (failed && r->rc == -ERR_closed) {
         call_again(c, r);
-    } else if (r->rc == -ERR_deadline && c->timeout_ms == PEER_FOREVER) {
+    } else if (failed && r->rc == -ERR_deadline && c->timeout_ms == PEER_FOREVER) {
         peer_drop_link(p, c->slot, "an answer is late");
         call_again(c, r);
     } else {

@@ -59,7 +59,8 @@ static void control_failed(struct peer *p, int rc, const char *why)
     }
     p->hint.text[0] = 0;
     if (p->failed < p->opt.address_count) {
-        peer_slot_connect(s);
+        s->state = SLOT_RESTING;
+        loop_timer_in(p->loop, &s->rest, 0); /* the next one, from the loop */
         return;
     }
     p->refusal = p->refused == p->failed ? rc : 0;
