@@ -5,6 +5,7 @@
 #include "net/net_priv.h"
 #include "testing/testing.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 
 #define SECOND UINT64_C(1000000000)
@@ -19,6 +20,8 @@ struct socket_rig {
     struct net_listener_user accept;
     struct net_connect connect;
     int rc;
+    bool bare; /* the client is a stream only */
+    struct stream *raw;
 };
 
 static void rig_accepted(struct net_listener_user *u, struct stream *s)
@@ -30,7 +33,9 @@ static void rig_connected(struct net_connect *c, int rc, struct stream *s)
 {
     struct socket_rig *r = container_of(c, struct socket_rig, connect);
     r->rc = rc;
-    if (rc == 0) {
+    if (rc == 0 && r->bare) {
+        r->raw = s;
+    } else if (rc == 0) {
         rig_end_start(&r->client, s);
     }
 }
@@ -45,7 +50,8 @@ static bool run_until(struct loop *l, bool (*done)(void *ctx), void *ctx)
 static bool rig_is_up(void *ctx)
 {
     struct socket_rig *r = ctx;
-    return r->rc < 0 || (r->client.conn != NULL && r->server.conn != NULL);
+    bool client = r->client.conn != NULL || r->raw != NULL;
+    return r->rc < 0 || (client && r->server.conn != NULL);
 }
 
 static void rig_loop(struct socket_rig *r)
@@ -186,6 +192,11 @@ static void make_file(struct socket_rig *r, char *path, size_t size)
     r->server.range.file = open.file;
     mem_free(bytes);
 }
+/* Out of the page cache, where the file system can: then the disk's threads send it. */
+static void make_cold(struct socket_rig *r)
+{
+    CHECK_EQ(posix_fadvise(disk_file_fd(r->server.range.file), 0, 0, POSIX_FADV_DONTNEED), 0);
+}
 static void close_file(struct socket_rig *r)
 {
     struct disk_req close = {.op = DISK_CLOSE, .file = r->server.range.file};
@@ -220,6 +231,88 @@ TEST(conn_sends_ranges_of_files)
     CHECK_TRUE(r.server.conn->counters.files_cached.value > 0);
     close_file(&r);
     rig_stop(&r);
+}
+
+/* Longer than the buffers of the socket: it goes in short pieces, by the disk and by the loop. */
+TEST(conn_sends_ranges_that_are_not_cached)
+{
+    struct socket_rig r = {.rc = 0};
+    char path[200];
+    rig_start(&r, "127.0.0.1:0");
+    make_file(&r, path, sizeof path);
+    for (uint64_t i = 0; i < 5; i++) {
+        struct file_call f;
+        make_cold(&r);
+        call_for_file(&r, i * 1000, 4u << 20, &f);
+        CHECK_OK(f.rc);
+        CHECK_TRUE(f.len == 4u << 20 && f.same);
+    }
+    struct conn_counters *n = &r.server.conn->counters;
+    CHECK_EQ(n->files_cached.value + n->files_cold.value, 5);
+    close_file(&r);
+    rig_stop(&r);
+}
+
+static bool server_is_rid(void *ctx)
+{
+    struct socket_rig *r = ctx;
+    return r->server.closed == 1 && r->server.pins == 0;
+}
+static void ignore_ready(struct stream_user *u, unsigned events)
+{
+    (void)u, (void)events;
+}
+static void raw_ask(struct socket_rig *r)
+{
+    uint8_t frame[FRAME_BYTES];
+    const struct wire_frame ask = {.kind = FRAME_REQUEST, .opcode = RIG_FILE, .id = 1};
+    wire_frame_encode(&ask, frame);
+    const struct iovec out = {.iov_base = frame, .iov_len = sizeof frame};
+    CHECK_EQ(stream_write(r->raw, &out, 1, false), FRAME_BYTES);
+}
+static void raw_read(struct socket_rig *r, size_t len)
+{
+    static uint8_t bytes[65536];
+    for (size_t got = 0; got < len;) {
+        const struct iovec in = {.iov_base = bytes, .iov_len = base_min(len - got, sizeof bytes)};
+        int64_t n = stream_read(r->raw, &in, 1);
+        CHECK_TRUE(n > 0 || n == -EAGAIN);
+        got += n > 0 ? (size_t)n : 0;
+        loop_run_once(r->loop, 1000000);
+    }
+}
+/* A peer that asks for a file, reads `take` bytes of it and is gone. */
+static void check_leaver(const char *at, bool cold, size_t take)
+{
+    struct socket_rig r = {.bare = true};
+    struct stream_user nobody = {.ready = ignore_ready};
+    char path[200];
+    rig_start(&r, at);
+    stream_attach(r.raw, &nobody);
+    make_file(&r, path, sizeof path);
+    r.server.range.len = 4u << 20;
+    if (cold) {
+        make_cold(&r);
+    }
+    raw_ask(&r);
+    raw_read(&r, take);
+    r.raw = stream_close(r.raw);
+    CHECK_TRUE(run_until(r.loop, server_is_rid, &r));
+    CHECK_TRUE(r.server.closed_rc == -EPIPE || r.server.closed_rc == -ECONNRESET ||
+               r.server.closed_rc == -ERR_closed);
+    close_file(&r);
+    rig_stop(&r);
+}
+
+TEST(conn_stands_a_peer_that_leaves_amid_a_file)
+{
+    char path[NET_ADDRESS_SIZE];
+    const size_t takes[] = {0, 1, 40, 5000, 1u << 20};
+    for (size_t i = 0; i < 2 * ARRAY_COUNT(takes); i++) {
+        (void)snprintf(path, sizeof path, "unix:%.80s/s", testing_directory());
+        check_leaver("127.0.0.1:0", i % 2 == 0, takes[i / 2]);
+        check_leaver(path, i % 2 == 0, takes[i / 2]);
+    }
 }
 
 TEST(conn_ends_when_a_file_is_shorter_than_announced)
