@@ -35,10 +35,14 @@ static void applied_rows(struct metanode *m, const struct namespace_command *c)
     }
 }
 
-static void applied_table(struct metanode *m, const struct namespace_command *c)
+static void applied_table(struct metanode *m, const struct namespace_command *c,
+                          const struct namespace_reply *reply)
 {
     struct namespace_table_put put;
     if (PROTO_DECODE(namespace_table_put, c->body.at, c->body.len, &m->apply.arena, &put) == 0) {
+        for (size_t i = 0; i < put.rows.count; i++) {
+            put.rows.at[i].class_id = reply->id; /* a new class has got its number just now */
+        }
         applied_row_list(m, &put.rows);
         metanode_tables_touch(m);
     }
@@ -94,7 +98,7 @@ void metanode_applied(struct metanode *m, const struct namespace_command *c,
             applied_rows(m, c);
             break;
         case NAMESPACE_TABLE_PUT:
-            applied_table(m, c);
+            applied_table(m, c, reply);
             break;
         case NAMESPACE_EXPIRE:
         case PROTO_OP_session_close:

@@ -53,7 +53,7 @@ static inline void rig_client_start_in(void *ctx)
                                .handler_count = ARRAY_COUNT(rig_client_handlers),
                                .secrets = c->rig->secrets,
                                .cluster_id = c->rig->cluster,
-                               .role = PROTO_ROLE_CLIENT,
+                               .role = c->role == 0 ? PROTO_ROLE_CLIENT : c->role,
                                .name = "client",
                                .addresses = &c->rig->address,
                                .address_count = 1,

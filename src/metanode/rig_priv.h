@@ -31,7 +31,7 @@ struct rig_client {
     struct peer_call call;
     const void *request;
     uint16_t opcode;
-    uint32_t flags, timeout_ms;
+    uint32_t role, flags, timeout_ms; /* role 0: a client */
     bool done, unknown;
     int rc;
     struct mem_arena arena;

@@ -79,3 +79,20 @@ static inline void rig_client_ready(struct rig *r, unsigned i)
     rig_client_start(r, i);
     rig_open(&r->client[i]);
 }
+/* Renews once a second. */
+static inline void rig_keep_alive(struct rig *r, struct rig_client *c, unsigned seconds)
+{
+    for (unsigned i = 0; i < seconds; i++) {
+        struct proto_renew_request q = {.session = c->session};
+        c->flags = PEER_CALL_AGAIN;
+        CHECK(rig_call(c, PROTO_OP_renew, &q) == 0);
+        rig_run(r, RIG_SECOND);
+    }
+}
+/* An administrator in place of client i. */
+static inline void rig_admin_start(struct rig *r, unsigned i)
+{
+    r->client[i].role = PROTO_ROLE_ADMIN;
+    rig_client_start(r, i);
+    r->client[i].flags = PEER_CALL_AGAIN;
+}

@@ -1,0 +1,101 @@
+/* metanode/rig_asked_priv.h -- for tests only: what a fake target answers the leader. */
+#pragma once
+
+#include "metanode/rig_server_priv.h"
+
+static inline void rig_target_rows(struct rig_target *t, const struct proto_row_list *rows)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        struct cluster_row row;
+        size_t at = 0;
+        CHECK(cluster_row_from_proto(&rows->at[i], &row) == 0);
+        while (at < t->row_count && t->row[at].chain != row.chain) {
+            at++;
+        }
+        CHECK(at < RIG_ROWS);
+        if (at == t->row_count || t->row[at].epoch < row.epoch) {
+            t->row[at] = row;
+            t->row_count += at == t->row_count;
+        }
+    }
+}
+static inline struct rig_target *rig_target_of(struct peer_user *u)
+{
+    return container_of(u, struct rig_target, user);
+}
+static inline void rig_on_row(struct peer_user *u, struct peer_link *l, const void *body)
+{
+    const struct proto_row_changed_push *m = body;
+    struct proto_row_list rows = {.at = (struct proto_row[]){m->row}, .count = 1};
+    (void)l;
+    if (!rig_target_of(u)->deaf) {
+        rig_target_rows(rig_target_of(u), &rows);
+    }
+}
+static inline void rig_on_revoke(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_revoke_request *q = r->body;
+    struct rig_target *t = rig_target_of(u);
+    struct proto_revoke_reply answer = {};
+    t->revokes++;
+    for (size_t i = 0; i < t->row_count; i++) { /* it serves this chain no more */
+        size_t own = cluster_row_find(&t->row[i], t->id);
+        if (t->row[i].chain == q->chain && own < t->row[i].count) {
+            t->row[i].member[own].state = PROTO_MEMBER_OFFLINE;
+        }
+    }
+    peer_request_answer(r, &answer, NULL);
+}
+static inline void rig_on_fence(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_fence_request *q = r->body;
+    struct proto_fence_reply answer = {};
+    rig_target_of(u)->fences++;
+    rig_target_of(u)->fenced_session = q->session;
+    peer_request_answer(r, &answer, NULL);
+}
+static inline void rig_on_remove(struct peer_user *u, struct peer_request *r)
+{
+    struct rig_target *t = rig_target_of(u);
+    const struct proto_remove_request *q = r->body;
+    struct proto_remove_reply answer = {.route = q->route};
+    if (t->refuse_removes > 0) {
+        t->refuse_removes--;
+        peer_request_fail(r, -ERR_busy, NULL);
+        return;
+    }
+    t->removed[t->removes++ % ARRAY_COUNT(t->removed)] = q->data_id;
+    peer_request_answer(r, &answer, NULL);
+}
+static inline void rig_on_stat(struct peer_user *u, struct peer_request *r)
+{
+    struct rig_target *t = rig_target_of(u);
+    const struct proto_stat_request *q = r->body;
+    struct proto_chunk_stat at[2] = {{.index = 0, .length = t->chunk_length},
+                                     {.index = 1, .length = t->chunk_length}};
+    uint32_t skip = (uint32_t)base_min(q->first_index, 2);
+    struct proto_stat_reply answer = {
+        .route = q->route,
+        .chunks = {.at = at + skip, .count = t->chunk_length == 0 ? 0 : 2 - skip}};
+    t->stats++;
+    peer_request_answer(r, &answer, NULL);
+}
+static inline void rig_on_write(struct peer_user *u, struct peer_request *r)
+{
+    struct rig_target *t = rig_target_of(u);
+    const struct proto_write_request *q = r->body;
+    struct proto_write_reply answer = {.route = q->route, .length = q->length};
+    CHECK(q->kind == PROTO_WRITE_SET_LENGTH && q->client == METANODE_CLIENT && q->tgen > 0);
+    CHECK(q->chunk.index < 2);
+    t->cuts++;
+    t->cut_length[q->chunk.index] = q->length;
+    peer_request_answer(r, &answer, NULL);
+}
+static const struct peer_handler rig_target_handlers[] = {
+    {.opcode = PROTO_OP_row_changed, .push = rig_on_row},
+    {.opcode = PROTO_OP_revoke, .request = rig_on_revoke},
+    {.opcode = PROTO_OP_fence, .request = rig_on_fence},
+    {.opcode = PROTO_OP_remove, .request = rig_on_remove},
+    {.opcode = PROTO_OP_stat, .request = rig_on_stat},
+    {.opcode = PROTO_OP_write, .request = rig_on_write},
+};
