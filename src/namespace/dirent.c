@@ -79,15 +79,18 @@ static int namespace_has_wopen(struct namespace_plan *p, uint64_t ino, uint64_t 
     return NAMESPACE_GET(&p->view, &key, namespace_wopen, &w);
 }
 
-/* Those that said KEEP, or could not say anything. The list ascends by session for each inode. */
+/* Those that said KEEP, or could not say anything. */
 static int namespace_keep_readers(struct namespace_plan *p, uint64_t ino, uint64_t but,
                                   size_t *ret_count)
 {
     uint64_t last = 0;
     for (size_t i = 0; i < p->command->keeps.count; i++) {
         const struct namespace_keep *k = &p->command->keeps.at[i];
-        if ((k->ino != 0 && k->ino != ino) || k->session <= last || k->session == but) {
+        if ((k->ino != 0 && k->ino != ino) || k->session == last || k->session == but) {
             continue;
+        }
+        if (k->session < last) {
+            return -EINVAL;
         }
         last = k->session;
         int rc = namespace_has_wopen(p, ino, k->session);

@@ -381,6 +381,7 @@ TEST(extended_attributes)
     CHECK_RC(SET("user.a", PROTO_XATTR_CREATE), EEXIST);
     CHECK_RC(SET("user.z", PROTO_XATTR_REPLACE), ENODATA);
     CHECK_RC(SET("other.z", 0), EOPNOTSUPP);
+    CHECK_RC(SET("system.posix_acl_access", 0), EOPNOTSUPP);
     CHECK_OK(RIG_QUERY(&r, getxattr, &get, .ino = f, .name = rig_text("user.a")));
     CHECK_TRUE(proto_bytes_equal(get.value, rig_text("v")));
     CHECK_RC(RIG_QUERY(&r, getxattr, &get, .ino = f, .name = rig_text("user.c")), ENODATA);
@@ -453,6 +454,70 @@ TEST(nonsense_is_answered)
     CHECK_RC(RIG_DO(&r, 0x7777, namespace_expire, .session = 1), EOPNOTSUPP);
     CHECK_RC(RIG_DO(&r, 0x9999, namespace_expire, .session = 1), EOPNOTSUPP);
     CHECK_RC(RIG_DO(&r, PROTO_OP_create, namespace_expire, .session = 1), EPROTO);
+    rig_close(&r);
+}
+
+/* The record as it would be after very many commands. */
+static void set_nlink(struct rig *r, uint64_t ino, uint32_t nlink)
+{
+    struct namespace_inode n;
+    struct kv_batch batch = {0};
+    uint8_t bytes[512];
+    struct namespace_key key = namespace_key_u64(NAMESPACE_INODE, ino);
+    CHECK_OK(RIG_VIEW(r, namespace_view_inode(&r->view, ino, &n)));
+    n.nlink = nlink;
+    struct wire_writer w = wire_writer_over(bytes, sizeof bytes);
+    CHECK_OK(PROTO_ENCODE(namespace_inode, &n, &w));
+    CHECK_OK(kv_batch_put(&batch, namespace_key_slice(&key), kv_slice_of(bytes, w.len)));
+    for (size_t i = 0; i < RIG_REPLICAS; i++) {
+        CHECK_OK(kv_commit(r->replica[i].kv, &batch, r->index));
+    }
+    kv_batch_fini(&batch);
+}
+
+TEST(links_have_a_limit)
+{
+    struct rig r;
+    rig_open(&r);
+    uint64_t f = make(&r, 1, "f", PROTO_INODE_FILE);
+    set_nlink(&r, f, NAMESPACE_LINK_MAX - 1);
+    CHECK_OK(RIG_OP(&r, link, .ino = f, .parent = 1, .name = rig_text("g")));
+    CHECK_RC(RIG_OP(&r, link, .ino = f, .parent = 1, .name = rig_text("h")), EMLINK);
+    uint64_t d = make(&r, 1, "d", PROTO_INODE_DIRECTORY);
+    uint64_t e = make(&r, 1, "e", PROTO_INODE_DIRECTORY);
+    set_nlink(&r, d, NAMESPACE_DIR_LINK_MAX);
+    CHECK_RC(RIG_OP(&r, create, .parent = d, .name = rig_text("x"), .type = PROTO_INODE_DIRECTORY),
+             EMLINK);
+    CHECK_RC(RIG_OP(&r, rename, .parent = 1, .name = rig_text("e"), .new_parent = d,
+                    .new_name = rig_text("e")),
+             EMLINK);
+    CHECK_EQ(find(&r, 1, "e", NULL), e);
+    rig_close(&r);
+}
+
+TEST(names_have_a_limit)
+{
+    struct rig r;
+    static uint8_t name[256];
+    rig_open(&r);
+    memset(name, 'n', sizeof name);
+    CHECK_RC(namespace_name_check(proto_bytes_of(name, 256)), ENAMETOOLONG);
+    CHECK_OK(namespace_name_check(proto_bytes_of(name, 255)));
+    CHECK_OK(RIG_OP(&r, create, .parent = 1, .name = {name, 255}, .type = PROTO_INODE_FILE));
+    CHECK_RC(RIG_OP(&r, rename, .parent = 1, .name = {name, 255}, .new_parent = 1,
+                    .new_name = rig_text(".")),
+             EINVAL);
+    rig_close(&r);
+}
+
+TEST(time_never_goes_back)
+{
+    struct rig r;
+    rig_open(&r);
+    int64_t then = r.time_ns;
+    r.time_ns -= INT64_C(1000000000000);
+    uint64_t f = make(&r, 1, "f", PROTO_INODE_FILE);
+    CHECK_EQ(attr_of(&r, f).ctime_ns, then);
     rig_close(&r);
 }
 

@@ -2,7 +2,9 @@
 
 #include <string.h>
 
-/* Extended attributes: one record each. user.* needs write rights, trusted.* and security.* root.
+/*
+ * Extended attributes: one record each. user.* needs write rights, trusted.* and security.* root.
+ * system.* is refused: an access control list that nobody obeys must not be accepted.
  */
 
 #define NAMESPACE_XATTRS_MAX 65536u /* bytes of all names of an inode, as listxattr(2) allows */
@@ -22,9 +24,6 @@ static int namespace_xattr_check(struct namespace_plan *p, const struct namespac
     if (namespace_xattr_begins(name, "user.")) {
         bool holder = n->type == PROTO_INODE_FILE || n->type == PROTO_INODE_DIRECTORY;
         return holder ? namespace_cred_check(&p->cred, n, NAMESPACE_MAY_WRITE) : -EPERM;
-    }
-    if (namespace_xattr_begins(name, "system.")) {
-        return p->cred.uid == 0 || p->cred.uid == n->uid ? 0 : -EPERM;
     }
     if (namespace_xattr_begins(name, "trusted.") || namespace_xattr_begins(name, "security.")) {
         return p->cred.uid == 0 ? 0 : -EPERM;
