@@ -99,25 +99,30 @@ static void state_tell(struct consensus *c)
     }
 }
 
-uint64_t consensus_lease_until_ns(struct consensus *c)
+static uint64_t lease_of_entries(struct consensus *c, uint64_t now, uint64_t length)
 {
-    LOOP_OWNED(c->env.loop);
-    bool ready = consensus_leads(c) && c->leader_term == c->raft.current_term &&
-                 consensus_applied_index(c) >= c->leader_index;
-    if (!ready) {
-        return 0;
-    }
-    uint64_t now = loop_now_ns(c->env.loop);
-    uint64_t length = (uint64_t)c->election_timeout_ms * 990000 - LEASE_SLACK_NS;
-    if (consensus_voters(c) == 1) {
-        return now + length;
-    }
     uint64_t until = c->lease_from_ns == 0 ? 0 : c->lease_from_ns + length;
     if (until < now + length / 2) {
         c->lease_wanted = true;
         consensus_wake(c);
     }
     return until > now ? until : 0;
+}
+
+uint64_t consensus_lease_until_ns(struct consensus *c)
+{
+    LOOP_OWNED(c->env.loop);
+    bool told = c->told.role == CONSENSUS_LEADER && c->told.term == c->raft.current_term;
+    if (!told || !consensus_leads(c)) {
+        return 0;
+    }
+    uint64_t now = loop_now_ns(c->env.loop);
+    uint64_t length = (uint64_t)c->election_timeout_ms * 990000 - LEASE_SLACK_NS;
+    uint64_t until = consensus_voters(c) == 1 ? now + length : lease_of_entries(c, now, length);
+    /* What earlier leaders committed must be executed first. */
+    bool ready =
+        c->leader_term == c->raft.current_term && consensus_applied_index(c) >= c->leader_index;
+    return ready ? until : 0;
 }
 
 void consensus_info(const struct consensus *c, struct consensus_info *ret)

@@ -57,7 +57,7 @@ struct consensus_reference {
 enum consensus_role { CONSENSUS_FOLLOWER, CONSENSUS_CANDIDATE, CONSENSUS_LEADER };
 struct consensus_state {
     enum consensus_role role;
-    uint64_t term;
+    uint64_t term;      /* not of a new one at each start: alone, the engine leads on in the old */
     uint64_t leader_id; /* 0: unknown */
     char leader_address[CONSENSUS_ADDRESS_SIZE];
 };

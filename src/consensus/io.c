@@ -30,7 +30,7 @@ void consensus_leave(struct consensus *c)
     bool leads = raft_state(&c->raft) == RAFT_LEADER;
     if (leads && c->leader_term != raft_current_term(&c->raft)) {
         c->leader_term = raft_current_term(&c->raft);
-        c->leader_index = raft_last_index(&c->raft); /* the barrier that begins a leadership */
+        c->leader_index = raft_last_index(&c->raft); /* all of its log, and its own barrier */
         c->lease_from_ns = 0;
         stats_count(&c->stats.elections, 1);
     }

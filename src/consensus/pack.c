@@ -212,14 +212,16 @@ static void pack_one(struct consensus *c)
 
 void consensus_pack(struct consensus *c)
 {
+    if (c->failed != 0) {
+        return; /* they will hear of that */
+    }
     if (!list_empty(&c->waiting) && !consensus_leads(c)) {
         consensus_refuse_waiting(c, -ERR_not_leader);
     }
     if (!list_empty(&c->waiting) && c->no_space) {
         consensus_refuse_waiting(c, -ENOSPC);
     }
-    while (c->failed == 0 && consensus_leads(c) && c->batch_count < CONSENSUS_WINDOW &&
-           !c->snapshot_wanted &&
+    while (consensus_leads(c) && c->batch_count < CONSENSUS_WINDOW && !c->snapshot_wanted &&
            (!list_empty(&c->waiting) || (c->lease_wanted && c->batch_count == 0))) {
         pack_one(c);
     }
