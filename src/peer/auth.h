@@ -11,6 +11,8 @@
 #include "proto/proto.h"
 
 #define PEER_SECRET_BYTES 32u
+/* May come without knowing the cluster's id: who else knows the secret is of the right one. */
+#define PEER_ROLES_JOINING (PROTO_ROLE_ADMIN | PROTO_ROLE_CLIENT)
 #define PEER_NONCE_BYTES 32u
 #define PEER_PROOF_BYTES 32u
 

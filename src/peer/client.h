@@ -34,7 +34,7 @@ struct peer_options {
     const struct peer_handler *handlers; /* for what the server asks and pushes; constant memory */
     size_t handler_count;
     struct peer_secrets secrets;
-    struct uuid cluster_id; /* zero: not known, take the server's word (administrators only) */
+    struct uuid cluster_id; /* zero: not known, take the server's word (PEER_ROLES_JOINING) */
     uint32_t role;          /* ours */
     uint64_t features;
     const char *name;                    /* ours, for the logs of servers; lent */

@@ -267,7 +267,7 @@ static int check_reply(const struct peer_slot *s, const struct proto_hello_reply
                        const char **ret_why)
 {
     const struct peer *p = s->peer;
-    bool joining = uuid_is_zero(&p->cluster_id) && p->opt.role == PROTO_ROLE_ADMIN;
+    bool joining = uuid_is_zero(&p->cluster_id) && (p->opt.role & PEER_ROLES_JOINING) != 0;
     if (m->version < PROTO_VERSION_MIN || m->version > PROTO_VERSION_MAX) {
         *ret_why = "answers in an unknown version";
         return -ERR_version;

@@ -32,7 +32,7 @@ static int hello_check(const struct peer_server *s, const struct proto_hello_req
         *ret_why = "no common protocol version";
         return -ERR_version;
     }
-    bool joining = uuid_is_zero(&h->cluster_id) && h->role == PROTO_ROLE_ADMIN;
+    bool joining = uuid_is_zero(&h->cluster_id) && (h->role & PEER_ROLES_JOINING) != 0;
     if (!joining && !uuid_equal(&h->cluster_id, &s->opt.cluster_id)) {
         *ret_why = "this server belongs to another cluster";
         return -ERR_wrong_cluster;
