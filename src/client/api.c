@@ -1,0 +1,318 @@
+#include "base/lock.h"
+#include "client/connect_priv.h"
+
+#include <string.h>
+
+/* The synchronous calls: an operation on the caller's stack, and a wait for it. */
+
+struct call {
+    struct opendfs_op op;
+    struct lock lock;
+    struct lock_cond cond;
+    bool done;
+};
+
+static void call_done(struct opendfs_op *op)
+{
+    struct call *c = op->context;
+    lock_take(&c->lock);
+    c->done = true;
+    lock_cond_signal(&c->cond);
+    lock_release(&c->lock); /* the caller may return from here on */
+}
+
+static void call_init(struct call *c)
+{
+    memset(c, 0, sizeof *c);
+    c->op.done = call_done;
+    c->op.context = c;
+    lock_init(&c->lock, LOCK_RANK_client);
+    lock_cond_init(&c->cond);
+}
+
+static int64_t call_wait(struct call *c)
+{
+    lock_take(&c->lock);
+    while (!c->done) {
+        lock_cond_wait(&c->cond, &c->lock);
+    }
+    lock_release(&c->lock);
+    lock_cond_fini(&c->cond);
+    lock_fini(&c->lock);
+    if (c->op.result < 0) {
+        client_note_error(c->op.error);
+    }
+    return c->op.result;
+}
+
+int opendfs_stat(struct opendfs *fs, const char *path, struct opendfs_stat *ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_stat(fs, &c.op, path);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = c.op.stat;
+    }
+    return rc;
+}
+
+int opendfs_lstat(struct opendfs *fs, const char *path, struct opendfs_stat *ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_lstat(fs, &c.op, path);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = c.op.stat;
+    }
+    return rc;
+}
+
+int opendfs_mkdir(struct opendfs *fs, const char *path, uint32_t mode)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_mkdir(fs, &c.op, path, mode);
+    return (int)call_wait(&c);
+}
+
+int opendfs_make_directories(struct opendfs *fs, const char *path, uint32_t mode)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_make_directories(fs, &c.op, path, mode);
+    return (int)call_wait(&c);
+}
+
+int opendfs_rmdir(struct opendfs *fs, const char *path)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_rmdir(fs, &c.op, path);
+    return (int)call_wait(&c);
+}
+
+int opendfs_unlink(struct opendfs *fs, const char *path)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_unlink(fs, &c.op, path);
+    return (int)call_wait(&c);
+}
+
+int opendfs_rename(struct opendfs *fs, const char *from, const char *to, unsigned flags)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_rename(fs, &c.op, from, to, flags);
+    return (int)call_wait(&c);
+}
+
+int opendfs_link(struct opendfs *fs, const char *existing, const char *path)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_link(fs, &c.op, existing, path);
+    return (int)call_wait(&c);
+}
+
+int opendfs_symlink(struct opendfs *fs, const char *target, const char *path)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_symlink(fs, &c.op, target, path, NULL, 0);
+    return (int)call_wait(&c);
+}
+
+int opendfs_readlink(struct opendfs *fs, const char *path, char *out, size_t size)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_readlink(fs, &c.op, path, out, size);
+    return (int)call_wait(&c);
+}
+
+int opendfs_setattr(struct opendfs *fs, const char *path, const struct opendfs_stat *values,
+                    unsigned mask)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_setattr(fs, &c.op, path, values, mask);
+    return (int)call_wait(&c);
+}
+
+/* --- directories --------------------------------------------------------------------------------
+ */
+
+struct opendfs_dir {
+    struct opendfs *fs;
+    struct opendfs_op page; /* its entries are held until the next page */
+    uint64_t ino;
+    size_t next;
+    bool ended;
+    char last[256];
+};
+
+static int dir_page(struct opendfs_dir *d, const char *path)
+{
+    struct call c;
+    call_init(&c);
+    c.op.at = d->ino;
+    opendfs_async_list(d->fs, &c.op, path, d->last, 0);
+    int rc = (int)call_wait(&c);
+    if (rc < 0) {
+        return rc;
+    }
+    opendfs_async_release(d->fs, &d->page);
+    d->page = c.op;
+    d->ino = c.op.stat.ino;
+    d->next = 0;
+    d->ended = c.op.at_end != 0 || c.op.entry_count == 0;
+    return 0;
+}
+
+int opendfs_opendir(struct opendfs *fs, const char *path, struct opendfs_dir **ret)
+{
+    struct opendfs_dir *d = mem_zalloc(sizeof *d);
+    if (d == NULL) {
+        client_note_error("no memory");
+        return -ENOMEM;
+    }
+    d->fs = fs;
+    int rc = dir_page(d, path);
+    if (rc < 0) {
+        mem_free(d);
+        return rc;
+    }
+    *ret = d;
+    return 0;
+}
+
+int opendfs_readdir(struct opendfs_dir *d, struct opendfs_entry *ret)
+{
+    if (d->next == d->page.entry_count) {
+        if (d->ended) {
+            return 0;
+        }
+        int rc = dir_page(d, NULL);
+        if (rc < 0) {
+            return rc;
+        }
+        if (d->page.entry_count == 0) {
+            return 0;
+        }
+    }
+    *ret = d->page.entries[d->next++];
+    memcpy(d->last, ret->name, base_min(ret->name_len + 1, sizeof d->last));
+    return 1;
+}
+
+void opendfs_closedir(struct opendfs_dir *d)
+{
+    if (d != NULL) {
+        opendfs_async_release(d->fs, &d->page);
+        mem_free(d);
+    }
+}
+
+/* --- files --------------------------------------------------------------------------------------
+ */
+
+int opendfs_open(struct opendfs *fs, const char *path, unsigned flags, uint32_t mode,
+                 struct opendfs_file **ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_open(fs, &c.op, path, flags, mode);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = c.op.file;
+    }
+    return rc;
+}
+
+int64_t opendfs_pread(struct opendfs_file *file, void *buffer, size_t len, uint64_t offset)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_pread(client_file_fs(file), &c.op, file, buffer, len, offset);
+    return call_wait(&c);
+}
+
+int64_t opendfs_pwrite(struct opendfs_file *file, const void *buffer, size_t len, uint64_t offset)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_pwrite(client_file_fs(file), &c.op, file, buffer, len, offset);
+    return call_wait(&c);
+}
+
+int opendfs_fsync(struct opendfs_file *file)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_fsync(client_file_fs(file), &c.op, file);
+    return (int)call_wait(&c);
+}
+
+int opendfs_ftruncate(struct opendfs_file *file, uint64_t size_bytes)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_ftruncate(client_file_fs(file), &c.op, file, size_bytes);
+    return (int)call_wait(&c);
+}
+
+int opendfs_fstat(struct opendfs_file *file, struct opendfs_stat *ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_fstat(client_file_fs(file), &c.op, file);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = c.op.stat;
+    }
+    return rc;
+}
+
+int opendfs_close(struct opendfs_file *file)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_close(client_file_fs(file), &c.op, file, NULL, 0);
+    return (int)call_wait(&c);
+}
+
+/* --- cluster ------------------------------------------------------------------------------------
+ */
+
+int opendfs_statfs(struct opendfs *fs, struct opendfs_space *ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_statfs(fs, &c.op);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = c.op.space;
+    }
+    return rc;
+}
+
+int opendfs_status_json(struct opendfs *fs, char **ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_status_json(fs, &c.op);
+    int rc = (int)call_wait(&c);
+    if (rc < 0) {
+        return rc;
+    }
+    *ret = mem_alloc(c.op.data_len + 1);
+    if (*ret != NULL) {
+        memcpy(*ret, c.op.data, c.op.data_len + 1);
+    }
+    bool good = *ret != NULL;
+    opendfs_async_release(fs, &c.op);
+    return good ? 0 : -ENOMEM;
+}

@@ -1,0 +1,319 @@
+#include "client/op_priv.h"
+
+#include <string.h>
+
+/* Attributes, links' targets, directories, space and state. */
+
+/* --- readlink -----------------------------------------------------------------------------------
+ */
+
+static void readlink_done(struct client_task *t, const struct peer_reply *r)
+{
+    struct client_op *o = client_op_of(t->op);
+    if (r->rc < 0) {
+        client_task_fail(t, r);
+        return;
+    }
+    const struct proto_readlink_reply *m = r->body;
+    if (o->len > 0) {
+        proto_bytes_to_c(m->target, o->out, o->len);
+    }
+    client_task_finish(t, (int64_t)m->target.len);
+}
+
+static void readlink_walked(struct client_task *t, int rc)
+{
+    if (rc == 0 && t->walk.attr.ino == 0) {
+        rc = -ENOENT;
+    } else if (rc == 0 && t->walk.attr.type != PROTO_INODE_SYMLINK) {
+        rc = -EINVAL;
+    }
+    if (rc < 0) {
+        client_task_finish(t, rc);
+        return;
+    }
+    t->request.readlink = (struct proto_readlink_request){.ino = t->walk.attr.ino};
+    client_task_query(t, PROTO_OP_readlink, readlink_done);
+}
+
+static void readlink_run(struct opendfs_op *op)
+{
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
+        t->walk.path = client_op_of(op)->path;
+        t->walk.at = op->at;
+        client_walk_start(t, readlink_walked);
+    }
+}
+
+void opendfs_async_readlink(struct opendfs *fs, struct opendfs_op *op, const char *path, char *out,
+                            size_t size)
+{
+    client_op_of(op)->path = path;
+    client_op_of(op)->out = out;
+    client_op_of(op)->len = size;
+    client_op_start(fs, op, readlink_run);
+}
+
+/* --- setattr ------------------------------------------------------------------------------------
+ */
+
+#define SETTABLE                                                                                   \
+    (OPENDFS_SET_MODE | OPENDFS_SET_UID | OPENDFS_SET_GID | OPENDFS_SET_SIZE | OPENDFS_SET_ATIME | \
+     OPENDFS_SET_MTIME)
+
+static void setattr_done(struct client_task *t, const struct peer_reply *r)
+{
+    if (r->rc < 0) {
+        client_task_fail(t, r);
+        return;
+    }
+    const struct proto_setattr_reply *m = r->body;
+    struct proto_attr a = m->attr;
+    client_inode_freshen(t->fs, &a);
+    client_stat_from(&a, &t->op->stat);
+    client_task_finish(t, 0);
+}
+
+void client_setattr_fill(struct proto_setattr_request *r, uint64_t ino,
+                         const struct opendfs_stat *v, uint32_t mask)
+{
+    *r = (struct proto_setattr_request){.ino = ino,
+                                        .mask = mask & SETTABLE,
+                                        .mode = v->mode & 07777,
+                                        .uid = v->uid,
+                                        .gid = v->gid,
+                                        .size = v->size_bytes,
+                                        .atime_ns = v->atime_ns,
+                                        .mtime_ns = v->mtime_ns};
+}
+
+static void setattr_walked(struct client_task *t, int rc)
+{
+    struct client_op *o = client_op_of(t->op);
+    if (rc == 0 && t->walk.attr.ino == 0) {
+        rc = -ENOENT;
+    } else if (rc == 0 && (o->mask & ~(uint32_t)SETTABLE) != 0) {
+        rc = -EINVAL;
+    } else if (rc == 0 && (o->mask & OPENDFS_SET_SIZE) != 0 &&
+               t->walk.attr.type != PROTO_INODE_FILE) {
+        rc = t->walk.attr.type == PROTO_INODE_DIRECTORY ? -EISDIR : -EINVAL;
+    }
+    if (rc < 0) {
+        client_task_finish(t, rc);
+        return;
+    }
+    client_setattr_fill(&t->request.setattr, t->walk.attr.ino, o->values, o->mask);
+    client_task_mutate(t, PROTO_OP_setattr, setattr_done);
+}
+
+static void setattr_run(struct opendfs_op *op)
+{
+    struct client_op *o = client_op_of(op);
+    struct client_task *t = client_task_new(op);
+    if (t == NULL) {
+        return;
+    }
+    if (o->ino != 0) {
+        client_setattr_fill(&t->request.setattr, o->ino, o->values, o->mask);
+        client_task_mutate(t, PROTO_OP_setattr, setattr_done);
+        return;
+    }
+    t->walk.path = o->path;
+    t->walk.at = op->at;
+    client_walk_start(t, setattr_walked);
+}
+
+void opendfs_async_setattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                           const struct opendfs_stat *values, unsigned mask)
+{
+    client_op_of(op)->path = path;
+    client_op_of(op)->ino = 0;
+    client_op_of(op)->values = values;
+    client_op_of(op)->mask = mask;
+    client_op_start(fs, op, setattr_run);
+}
+
+void opendfs_async_setattr_ino(struct opendfs *fs, struct opendfs_op *op, uint64_t ino,
+                               const struct opendfs_stat *values, unsigned mask)
+{
+    client_op_of(op)->path = NULL;
+    client_op_of(op)->ino = ino;
+    client_op_of(op)->values = values;
+    client_op_of(op)->mask = mask;
+    client_op_start(fs, op, setattr_run);
+}
+
+/* --- directories --------------------------------------------------------------------------------
+ */
+
+#define PAGE_ENTRIES 2048u
+#define PAGE_BYTES (512u << 10)
+
+static void free_held(struct opendfs *fs, void *held)
+{
+    (void)fs;
+    mem_free(held);
+}
+
+/* One block: the entries, then the names, each with a NUL. */
+static int list_take(struct client_task *t, const struct proto_readdir_reply *m)
+{
+    size_t bytes = m->entries.count * sizeof(struct opendfs_entry);
+    for (size_t i = 0; i < m->entries.count; i++) {
+        bytes += m->entries.at[i].name.len + 1;
+    }
+    struct opendfs_entry *entries = mem_zalloc(bytes + 1);
+    if (entries == NULL) {
+        return -ENOMEM;
+    }
+    char *name = (char *)(entries + m->entries.count);
+    for (size_t i = 0; i < m->entries.count; i++) {
+        const struct proto_dirent *d = &m->entries.at[i];
+        struct opendfs_entry *e = &entries[i];
+        e->name = name;
+        e->name_len = d->name.len;
+        memcpy(name, d->name.at, d->name.len);
+        name += d->name.len + 1;
+        if (d->has_attr) {
+            client_stat_from(&d->attr, &e->stat);
+        } else {
+            struct proto_attr a = {.ino = d->ino, .type = d->type};
+            client_stat_from(&a, &e->stat);
+        }
+    }
+    t->op->entries = entries;
+    t->op->entry_count = m->entries.count;
+    t->op->at_end = m->eof ? 1 : 0;
+    client_op_hold(t->op, entries, free_held);
+    return 0;
+}
+
+static void list_done(struct client_task *t, const struct peer_reply *r)
+{
+    if (r->rc < 0) {
+        client_task_fail(t, r);
+        return;
+    }
+    client_task_finish(t, list_take(t, r->body));
+}
+
+static void list_ask(struct client_task *t, uint64_t ino)
+{
+    const struct client_op *o = client_op_of(t->op);
+    size_t max = o->len == 0 ? PAGE_ENTRIES : o->len;
+    t->op->stat.ino = ino;
+    t->request.readdir =
+        (struct proto_readdir_request){.ino = ino,
+                                       .after = proto_bytes_text(o->to == NULL ? "" : o->to),
+                                       .max_entries = (uint32_t)base_min(max, 8192),
+                                       .max_bytes = PAGE_BYTES,
+                                       .want_attr = true};
+    client_task_query(t, PROTO_OP_readdir, list_done);
+}
+
+static void list_walked(struct client_task *t, int rc)
+{
+    const struct proto_attr *a = &t->walk.attr;
+    if (rc == 0 && a->ino == 0) {
+        rc = -ENOENT;
+    } else if (rc == 0 && a->type != PROTO_INODE_DIRECTORY) {
+        rc = -ENOTDIR;
+    }
+    if (rc < 0) {
+        client_task_finish(t, rc);
+        return;
+    }
+    list_ask(t, a->ino);
+}
+
+static void list_run(struct opendfs_op *op)
+{
+    struct client_op *o = client_op_of(op);
+    struct client_task *t = client_task_new(op);
+    if (t == NULL) {
+        return;
+    }
+    if (o->path == NULL) { /* the directory `at` itself */
+        list_ask(t, op->at == 0 ? PROTO_ROOT_INO : op->at);
+        return;
+    }
+    t->walk.path = o->path;
+    t->walk.at = op->at;
+    t->walk.follow = true;
+    client_walk_start(t, list_walked);
+}
+
+void opendfs_async_list(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                        const char *after, size_t max)
+{
+    client_op_of(op)->path = path;
+    client_op_of(op)->to = after;
+    client_op_of(op)->len = max;
+    client_op_start(fs, op, list_run);
+}
+
+/* --- cluster ------------------------------------------------------------------------------------
+ */
+
+static void statfs_done(struct client_task *t, const struct peer_reply *r)
+{
+    if (r->rc < 0) {
+        client_task_fail(t, r);
+        return;
+    }
+    const struct proto_statfs_reply *m = r->body;
+    t->op->space = (struct opendfs_space){
+        .total_bytes = m->total, .free_bytes = m->available, .files = m->files};
+    client_task_finish(t, 0);
+}
+
+static void statfs_run(struct opendfs_op *op)
+{
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
+        t->request.statfs = (struct proto_statfs_request){0};
+        client_task_query(t, PROTO_OP_statfs, statfs_done);
+    }
+}
+
+void opendfs_async_statfs(struct opendfs *fs, struct opendfs_op *op)
+{
+    client_op_of(op)->path = NULL;
+    client_op_start(fs, op, statfs_run);
+}
+
+static void status_done(struct client_task *t, const struct peer_reply *r)
+{
+    if (r->rc < 0) {
+        client_task_fail(t, r);
+        return;
+    }
+    const struct proto_status_reply *m = r->body;
+    char *copy = mem_zalloc(m->body.len + 1);
+    if (copy == NULL) {
+        client_task_finish(t, -ENOMEM);
+        return;
+    }
+    memcpy(copy, m->body.at, m->body.len);
+    t->op->data = copy;
+    t->op->data_len = m->body.len;
+    client_op_hold(t->op, copy, free_held);
+    client_task_finish(t, 0);
+}
+
+static void status_run(struct opendfs_op *op)
+{
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
+        t->request.status = (struct proto_status_request){.format = PROTO_FORMAT_JSON};
+        t->next = status_done;
+        client_ask(t->fs, &t->call, PROTO_OP_status, &t->request);
+    }
+}
+
+void opendfs_async_status_json(struct opendfs *fs, struct opendfs_op *op)
+{
+    client_op_of(op)->path = NULL;
+    client_op_start(fs, op, status_run);
+}

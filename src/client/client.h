@@ -1,0 +1,49 @@
+/*
+ * client/client.h -- libopendfs inside of OpenDFS: a client on the caller's own loop.
+ *
+ * The operations are those of opendfs/async.h; they may be started from any thread, their `done`
+ * comes on the loop of env. The synchronous calls of opendfs/opendfs.h are for clients made by
+ * opendfs_connect(), which have a loop and a thread of their own; on any other they would wait for
+ * themselves.
+ *
+ * Owner: the loop of env; nothing blocks. Errors are told by the operations.
+ */
+#pragma once
+
+#include "net/stream.h"
+#include "opendfs/async.h"
+#include "peer/auth.h"
+
+struct env;
+
+#define CLIENT_CACHE_BYTES (UINT64_C(256) << 20)
+#define CLIENT_CACHE_MIN (UINT64_C(32) << 20)
+
+/* What opendfs_connect() reads in the directory of a local cluster. */
+#define CLIENT_SECRET_FILE "client.secret"  /* 64 hexadecimal digits; made by `opendfs init` */
+#define CLIENT_ADDRESS_FILE "run/addresses" /* "host:port,host:port" of the metadata servers */
+#define CLIENT_META_PORT 9400u
+
+struct client_options {
+    const struct env *env;
+    const struct net_address *addresses; /* metadata servers; copied */
+    size_t address_count;                /* at least 1 */
+    struct uuid cluster_id;              /* zero: that of the server that knows the secret */
+    struct peer_secrets secrets;         /* the client's must be known */
+    const char *name;                    /* for the logs of servers; copied, may be NULL */
+    uint32_t uid, gid;
+    const uint32_t *groups; /* copied */
+    size_t group_count;
+    uint64_t cache_bytes; /* 0: CLIENT_CACHE_BYTES; at least CLIENT_CACHE_MIN */
+    uint64_t timeout_ms;  /* 0: never */
+};
+/* Begins to connect. Operations may be started at once: they wait for the session. -ENOMEM,
+ * -EINVAL. */
+NODISCARD int client_new(const struct client_options *opt, struct opendfs **ret);
+/* At once: operations that are not done end with -ECANCELED from inside, open files are gone. */
+struct opendfs *client_free(struct opendfs *fs);
+/* Waits for the operations under way, ends the session, then `stopped`, once, from the loop. Free
+ * it then. New operations get -ESHUTDOWN. */
+void client_stop(struct opendfs *fs, void (*stopped)(void *context), void *context);
+/* Sizes of memory under way, for tests and statistics. */
+uint64_t client_copied_bytes(const struct opendfs *fs);

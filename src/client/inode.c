@@ -1,0 +1,309 @@
+#include "client/inode_priv.h"
+#include "client/op_priv.h"
+
+#include <string.h>
+
+static bool inode_equal(const struct dict_node *n, const void *key)
+{
+    return container_of((struct dict_node *)n, struct client_inode, node)->ino ==
+           *(const uint64_t *)key;
+}
+static const struct dict_ops inode_ops = {.equal = inode_equal};
+
+static void room_ready(struct buf_waiter *w);
+static void room_timer(struct loop_timer *t);
+
+void client_inodes_init(struct opendfs *fs)
+{
+    dict_init(&fs->inodes, &inode_ops, fs, loop_random(fs->loop));
+    list_init(&fs->starving);
+    fs->room.ready = room_ready;
+    fs->room_timer.fire = room_timer;
+}
+
+struct client_inode *client_inode_find(struct opendfs *fs, uint64_t ino)
+{
+    struct dict_node *n = dict_find(&fs->inodes, dict_hash_u64(&fs->inodes, ino), &ino);
+    return n == NULL ? NULL : container_of(n, struct client_inode, node);
+}
+
+bool client_inode_is_open(struct opendfs *fs, uint64_t ino)
+{
+    return client_inode_find(fs, ino) != NULL;
+}
+
+void client_inode_unlinked(struct opendfs *fs, uint64_t ino)
+{
+    struct client_inode *i = client_inode_find(fs, ino);
+    if (i != NULL) {
+        i->unlinked = true;
+    }
+}
+
+void client_inode_freshen(struct opendfs *fs, struct proto_attr *a)
+{
+    const struct client_inode *i = client_inode_find(fs, a->ino);
+    if (i != NULL && i->mode == PROTO_OPEN_W && i->dead == 0) {
+        a->size = i->size;
+        a->mtime_ns = i->dirty ? i->mtime_ns : a->mtime_ns;
+    }
+}
+
+static void wake_run(struct loop_task *t)
+{
+    client_io_step_all(container_of(t, struct client_inode, wake));
+}
+
+int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret)
+{
+    struct client_inode *i = client_inode_find(fs, ino);
+    if (i == NULL) {
+        i = mem_zalloc(sizeof *i);
+        if (i == NULL) {
+            return -ENOMEM;
+        }
+        i->fs = fs;
+        i->ino = ino;
+        i->next_number = 1;
+        i->wake.run = wake_run;
+        list_init(&i->handles);
+        list_init(&i->updates);
+        list_init(&i->fetches);
+        list_init(&i->waiting);
+        list_init(&i->held);
+        list_init(&i->syncing);
+        list_init(&i->starving_node);
+        if (dict_insert(&fs->inodes, dict_hash_u64(&fs->inodes, ino), &i->node) < 0) {
+            mem_free(i);
+            return -ENOMEM;
+        }
+    }
+    i->refs++;
+    *ret = i;
+    return 0;
+}
+
+static void inode_free(struct client_inode *i)
+{
+    loop_undefer(i->fs->loop, &i->wake);
+    list_remove(&i->starving_node);
+    mem_free(i->small);
+    mem_free(i->unsynced);
+    mem_free(i);
+}
+
+/* Requests in the background keep it: they hold references. */
+void client_inode_put(struct client_inode *i)
+{
+    CHECK(i->refs > 0);
+    if (--i->refs == 0) {
+        CHECK(list_empty(&i->updates) && list_empty(&i->fetches) && i->syncs == 0);
+        CHECK(!i->renewing && list_empty(&i->waiting));
+        dict_remove(&i->fs->inodes, &i->node);
+        inode_free(i);
+    }
+}
+
+void client_inode_wake(struct client_inode *i)
+{
+    if (!i->fs->freeing) {
+        loop_defer(i->fs->loop, &i->wake);
+    }
+}
+
+void client_inode_fail(struct client_inode *i, int rc)
+{
+    LIST_FOR_EACH(at, &i->handles)
+    {
+        struct opendfs_file *f = LIST_ENTRY(at, struct opendfs_file, node);
+        if ((f->flags & OPENDFS_WRITE) != 0) {
+            f->sync_error = f->sync_error == 0 ? rc : f->sync_error;
+            f->close_error = f->close_error == 0 ? rc : f->close_error;
+        }
+    }
+}
+
+/* Dirty data of a lost session are lost: told once at fsync, once at close. */
+static void inode_lost(struct client_inode *i)
+{
+    if (i->mode == PROTO_OPEN_NONE || i->dead < 0) {
+        return;
+    }
+    i->dead = -ERR_session_expired;
+    if (i->dirty || !list_empty(&i->updates)) {
+        client_inode_fail(i, -ERR_lost);
+    }
+    client_update_cancel_all(i, -ERR_lost);
+    client_inode_wake(i);
+}
+
+void client_inodes_lost_session(struct opendfs *fs)
+{
+    struct dict_iter it;
+    struct dict_node *n;
+    dict_iter_init(&it, &fs->inodes);
+    while ((n = dict_iter_next(&it)) != NULL) {
+        inode_lost(container_of(n, struct client_inode, node));
+    }
+}
+
+void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size, uint64_t data_version)
+{
+    struct client_inode *i = client_inode_find(fs, ino);
+    if (i != NULL) {
+        i->wait_shared = false;
+        i->size = base_max(i->size, size);
+        i->data_version = data_version;
+        client_inode_wake(i);
+    }
+}
+
+/* --- capabilities -------------------------------------------------------------------------------
+ */
+
+#define CAP_EARLY_MS 10000u
+
+void client_cap_take(struct client_cap *c, const struct proto_capability *from)
+{
+    if (from->mac.len != CLUSTER_MAC_BYTES) {
+        return; /* none was given */
+    }
+    c->cap = *from;
+    memcpy(c->mac, from->mac.at, CLUSTER_MAC_BYTES);
+    c->cap.mac = proto_bytes_of(c->mac, CLUSTER_MAC_BYTES);
+    c->known = true;
+}
+
+static void renewal_done(struct client_call *c, const struct peer_reply *r)
+{
+    struct client_inode *i = container_of(c, struct client_inode, renewal);
+    struct list due, *at;
+    i->renewing = false;
+    if (r->rc == 0) {
+        const struct proto_capability_renew_reply *m = r->body;
+        for (size_t k = 0; k < base_min(m->capabilities.count, i->renew_request.wanted.count);
+             k++) {
+            const struct proto_capability *cap = &m->capabilities.at[k];
+            bool writes = (i->renew_want[k].rights & PROTO_RIGHT_WRITE) != 0;
+            if (cap->data_id != 0) {
+                client_cap_take(writes ? &i->write_cap : &i->read_cap, cap);
+            }
+        }
+    }
+    list_init(&due);
+    list_splice_back(&due, &i->held);
+    while ((at = list_pop_front(&due)) != NULL) {
+        struct client_held *h = LIST_ENTRY(at, struct client_held, node);
+        h->renewed(h);
+    }
+    client_inode_put(i);
+}
+
+static void renew(struct client_inode *i)
+{
+    size_t n = 0;
+    if (i->renewing) {
+        return;
+    }
+    if (i->read_cap.known) {
+        i->renew_want[n++] =
+            (struct proto_capability_want){.ino = i->ino, .rights = PROTO_RIGHT_READ};
+    }
+    if (i->write_cap.known && i->dead == 0) {
+        i->renew_want[n++] =
+            (struct proto_capability_want){.ino = i->ino,
+                                           .rights = PROTO_RIGHT_READ | PROTO_RIGHT_WRITE,
+                                           .cap_epoch = i->cap_epoch};
+    }
+    i->renewing = true;
+    i->refs++;
+    i->renew_request =
+        (struct proto_capability_renew_request){.wanted = {.at = i->renew_want, .count = n}};
+    i->renewal.done = renewal_done;
+    client_query(i->fs, &i->renewal, PROTO_OP_capability_renew, &i->renew_request);
+}
+
+void client_inode_renew(struct client_inode *i, struct client_held *h)
+{
+    list_push_back(&i->held, &h->node);
+    renew(i);
+}
+
+void client_inode_check_cap(struct client_inode *i, const struct client_cap *c)
+{
+    uint64_t now_ms = loop_wall_ns(i->fs->loop) / CLIENT_NS_PER_MS;
+    if (c->known && c->cap.expiry_wall_ms < now_ms + CAP_EARLY_MS) {
+        renew(i);
+    }
+}
+
+/* --- memory -------------------------------------------------------------------------------------
+ */
+
+#define STARVE_MS 20u
+
+static void feed(struct opendfs *fs)
+{
+    struct list *at;
+    while ((at = list_pop_front(&fs->starving)) != NULL) {
+        struct client_inode *i = LIST_ENTRY(at, struct client_inode, starving_node);
+        i->starving = false;
+        client_inode_wake(i);
+    }
+    loop_timer_cancel(fs->loop, &fs->room_timer);
+    buf_unwait(fs->write_pool, &fs->room);
+}
+
+static void room_ready(struct buf_waiter *w)
+{
+    feed(container_of(w, struct opendfs, room));
+}
+
+static void room_timer(struct loop_timer *t)
+{
+    feed(container_of(t, struct opendfs, room_timer));
+}
+
+/* All that gathers, of all files, is sent: memory comes back only so. */
+void client_inode_starve(struct client_inode *i)
+{
+    struct opendfs *fs = i->fs;
+    struct dict_iter it;
+    struct dict_node *n;
+    if (!i->starving) {
+        i->starving = true;
+        list_push_back(&fs->starving, &i->starving_node);
+    }
+    dict_iter_init(&it, &fs->inodes);
+    while ((n = dict_iter_next(&it)) != NULL) {
+        client_update_flush(container_of(n, struct client_inode, node), 0, UINT64_MAX);
+    }
+    if (!fs->room.queued) {
+        buf_wait(fs->write_pool, &fs->room);
+        loop_timer_in(fs->loop, &fs->room_timer, STARVE_MS * CLIENT_NS_PER_MS);
+    }
+}
+
+void client_inodes_fini(struct opendfs *fs)
+{
+    struct dict_iter it;
+    struct dict_node *n;
+    dict_iter_init(&it, &fs->inodes);
+    while ((n = dict_iter_next(&it)) != NULL) {
+        struct client_inode *i = container_of(n, struct client_inode, node);
+        i->refs++;
+        client_update_cancel_all(i, -ECANCELED);
+        client_sync_cancel(i);
+        client_io_cancel_all(i);
+        while (!list_empty(&i->fetches)) {
+            client_fetch_cancel(LIST_ENTRY(i->fetches.next, struct client_fetch, node));
+        }
+        while (!list_empty(&i->handles)) {
+            client_file_free(LIST_ENTRY(i->handles.next, struct opendfs_file, node));
+        }
+        client_inode_put(i);
+    }
+    loop_timer_cancel(fs->loop, &fs->room_timer);
+    buf_unwait(fs->write_pool, &fs->room);
+    dict_fini(&fs->inodes);
+}

@@ -1,0 +1,187 @@
+/*
+ * client/inode_priv.h -- open files: one inode object for all handles of a file, its updates that
+ * are not acknowledged yet, its requests to chains. Owner: the client's loop.
+ */
+#pragma once
+
+#include "client/map_priv.h"
+#include "cluster/capability.h"
+
+#define CLIENT_UPDATES_MAX 256u /* of one file, not acknowledged */
+#define CLIENT_OPEN_UPDATES 4u  /* of them: still gathering */
+#define CLIENT_UNIT_BYTES (1u << 20)
+
+struct client_cap {
+    struct proto_capability cap; /* its mac points to `mac` */
+    uint8_t mac[CLUSTER_MAC_BYTES];
+    bool known;
+};
+/* A chain with acknowledged updates that were not synced. */
+struct client_unsynced {
+    uint32_t chain, loss_gen; /* the smallest of them */
+    uint64_t acks;
+};
+struct client_inode {
+    struct dict_node node; /* of opendfs.inodes */
+    struct opendfs *fs;
+    uint64_t ino;
+    unsigned refs;       /* handles, opens and operations under way */
+    struct list handles; /* struct opendfs_file */
+    unsigned writers;    /* handles that are open for writing */
+    struct proto_attr attr;
+    struct proto_layout layout;
+    struct client_cap read_cap, write_cap;
+    enum proto_open_mode mode; /* of our write authority; NONE: none */
+    uint64_t cap_epoch, data_version;
+    uint64_t session_number; /* in which the authority was given */
+    uint64_t size;
+    int64_t mtime_ns;
+    bool in_line, dirty, chunked; /* dirty: size, times or small contents are not committed;
+                                     chunked: some update was acknowledged since the last commit */
+    bool unlinked, meta_busy, releasing, wait_shared, recalled;
+    unsigned opening; /* opens for writing under way */
+    int dead;         /* the authority is lost: why */
+    uint8_t *small;   /* contents while in_line; inline_limit bytes */
+    size_t small_len, small_room;
+    uint64_t stored_end; /* behind it chunks hold nothing */
+    struct list updates; /* struct client_update, oldest first */
+    size_t update_count;
+    uint64_t next_number;
+    struct client_unsynced *unsynced;
+    size_t unsynced_count, unsynced_capacity;
+    unsigned syncs; /* requests under way */
+    int sync_rc;
+    struct list fetches; /* under way */
+    struct list waiting; /* struct client_io */
+    struct loop_task wake;
+    uint64_t writes;            /* counts changes of contents: what was read ahead before is old */
+    struct client_call renewal; /* of a capability */
+    struct proto_capability_renew_request renew_request;
+    struct proto_capability_want renew_want[2];
+    bool renewing;
+    struct list held; /* requests that wait for it: struct client_held */
+    struct list syncing;
+    bool starving;
+    struct list starving_node;
+};
+struct opendfs_file {
+    struct opendfs *fs;
+    struct client_inode *inode;
+    struct list node;
+    unsigned flags;              /* OPENDFS_... */
+    int sync_error, close_error; /* of delayed writes, not told yet */
+    uint64_t next_offset;        /* of a reader in order */
+    unsigned window;             /* units to read ahead */
+    struct list blocks;          /* struct client_block */
+    size_t block_count;
+    char *path; /* for messages */
+};
+
+/* inode.c */
+void client_inodes_init(struct opendfs *fs);
+void client_inodes_fini(struct opendfs *fs);
+struct client_inode *client_inode_find(struct opendfs *fs, uint64_t ino); /* NULL: not open */
+NODISCARD int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret);
+void client_inode_put(struct client_inode *i);
+/* Something changed: all that wait on this file look again, soon. */
+void client_inode_wake(struct client_inode *i);
+void client_inode_fail(struct client_inode *i, int rc); /* a delayed write failed */
+void client_inodes_lost_session(struct opendfs *fs);
+void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size,
+                             uint64_t data_version);
+void client_cap_take(struct client_cap *c, const struct proto_capability *from);
+struct client_held {
+    void (*renewed)(struct client_held *h);
+    struct list node;
+};
+/* A member does not like the capability: get new ones, then `renewed`. */
+void client_inode_renew(struct client_inode *i, struct client_held *h);
+/* Soon to expire: gets new ones in the background. */
+void client_inode_check_cap(struct client_inode *i, const struct client_cap *c);
+/* Waits for memory of the write pool, then wakes. */
+void client_inode_starve(struct client_inode *i);
+
+/* fetch.c: reads a range of one chunk from one of its serving members, verified. */
+struct client_fetch {
+    struct client_inode *inode;
+    uint32_t index, offset, len; /* offset and len: whole cells, except at the chunk's end */
+    void (*done)(struct client_fetch *f, int rc);
+    /* outcome */
+    struct slice data; /* referenced; from `offset` on; shorter: the chunk ends there */
+    uint32_t chunk_length;
+    /* private */
+    struct client_chain_call chain;
+    struct proto_read_request request;
+    struct list node;
+    struct client_held held;
+    uint32_t bad[CLUSTER_MEMBERS_MAX];
+    size_t bad_count;
+    uint32_t avoid;
+    bool last_serving;
+    unsigned cap_tries;
+    int rc;
+};
+/* -ERR_waiting_row and the like come through `done` as well, later. */
+void client_fetch_start(struct client_fetch *f);
+void client_fetch_cancel(struct client_fetch *f);
+
+/* update.c: changes of chunks, one unanswered per chunk. */
+enum client_update_state { UPDATE_OPEN, UPDATE_CLOSED, UPDATE_FILLING, UPDATE_SENT };
+struct client_update {
+    struct client_inode *inode;
+    struct list node;
+    uint64_t number;
+    uint32_t index;
+    enum client_update_state state;
+    uint8_t kind;        /* enum proto_write_kind */
+    struct buf *buf;     /* NULL: lent memory of the user */
+    const uint8_t *lent; /* of cell `start` */
+    uint32_t start;      /* of the first cell; all offsets are within the chunk */
+    uint32_t from, to;   /* bytes that count */
+    uint32_t room;       /* bytes in buf */
+    uint32_t *crcs;      /* per cell */
+    uint8_t *crc_known;  /* per cell */
+    uint32_t cell_room;  /* cells in both */
+    bool tail_filled;
+    struct client_chain_call chain;
+    struct proto_write_request request;
+    struct client_fetch fill;
+    struct client_held held;
+    unsigned cap_tries;
+};
+/* Takes bytes at a file offset: how many (at most to the end of the chunk), 0: wait for memory or
+ * room, or an error. */
+NODISCARD int64_t client_update_write(struct client_inode *i, uint64_t offset, const uint8_t *bytes,
+                                      size_t len);
+/* The same without a copy; all within one chunk, whole cells or to the end of the file. Number of
+ * the update, 0: wait. */
+NODISCARD int64_t client_update_lend(struct client_inode *i, uint64_t offset, const uint8_t *bytes,
+                                     size_t len);
+/* Cuts a chunk. Number, 0: wait. */
+NODISCARD int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t length);
+/* Sends what overlaps the range of the file. True: there is none any more. */
+bool client_update_flush(struct client_inode *i, uint64_t from, uint64_t to);
+/* No update numbered below `number` is left. */
+bool client_update_all_done(const struct client_inode *i, uint64_t number);
+void client_update_cancel_all(struct client_inode *i, int rc);
+/* SYNC to all chains with unsynced updates; when i->syncs is 0 again i->sync_rc tells. */
+void client_sync_start(struct client_inode *i);
+void client_sync_cancel(struct client_inode *i);
+
+/* io.c: operations on files. */
+void client_inode_recall(struct opendfs *fs, uint64_t ino);
+void client_io_step_all(struct client_inode *i);
+void client_io_cancel_all(struct client_inode *i);
+/* Truncates after opening, then calls `then`. */
+void client_io_truncate(struct opendfs_file *f, uint64_t size, void (*then)(void *context, int rc),
+                        void *context);
+struct opendfs_file *client_file_new(struct client_inode *i, unsigned flags, const char *path);
+void client_file_free(struct opendfs_file *f);
+/* Small contents into memory. */
+NODISCARD int client_inode_set_small(struct client_inode *i, const void *bytes, size_t len);
+
+/* read.c */
+struct client_io;
+bool client_read_step(struct client_io *io); /* true: has ended */
+void client_read_cancel(struct client_io *io);
+void client_blocks_drop(struct opendfs_file *f);

@@ -1,0 +1,555 @@
+#include "client/io_priv.h"
+
+#include "wire/frame.h"
+
+#include <string.h>
+
+/*
+ * Files: writing, and the operations that wait for what was written. All on one file that change it
+ * are executed in the order of their start: one that has to wait keeps later ones waiting.
+ */
+
+struct opendfs_file *client_file_new(struct client_inode *i, unsigned flags, const char *path)
+{
+    struct opendfs_file *f = mem_zalloc(sizeof *f);
+    char *copy = mem_strdup(path == NULL ? "" : path);
+    if (f == NULL || copy == NULL) {
+        mem_free(f);
+        mem_free(copy);
+        return NULL;
+    }
+    f->fs = i->fs;
+    f->inode = i;
+    f->flags = flags;
+    f->path = copy;
+    f->window = 1;
+    list_init(&f->blocks);
+    list_push_back(&i->handles, &f->node);
+    i->refs++;
+    i->writers += (flags & OPENDFS_WRITE) != 0 ? 1 : 0;
+    return f;
+}
+
+struct opendfs *client_file_fs(const struct opendfs_file *f)
+{
+    return f->fs;
+}
+
+void client_file_free(struct opendfs_file *f)
+{
+    struct client_inode *i = f->inode;
+    client_blocks_drop(f);
+    list_remove(&f->node);
+    i->writers -= (f->flags & OPENDFS_WRITE) != 0 ? 1 : 0;
+    mem_free(f->path);
+    mem_free(f);
+    client_inode_wake(i);
+    client_inode_put(i);
+}
+
+int client_inode_set_small(struct client_inode *i, const void *bytes, size_t len)
+{
+    size_t room = base_max(i->fs->inline_limit, len);
+    uint8_t *small = mem_zalloc(room + 1);
+    if (small == NULL) {
+        return -ENOMEM;
+    }
+    if (len > 0) {
+        memcpy(small, bytes, len);
+    }
+    mem_free(i->small);
+    i->small = small;
+    i->small_len = len;
+    i->small_room = room;
+    i->in_line = true;
+    i->stored_end = 0;
+    return 0;
+}
+
+/* --- writing ------------------------------------------------------------------------------------
+ */
+
+/* Small contents become an update like any other. 1: done, 0: wait. */
+static int inode_spill(struct client_inode *i)
+{
+    if (i->layout.data_id == 0 || i->layout.chunk_size == 0) {
+        return -ERR_no_space; /* no storage class: nothing can be outside the metadata */
+    }
+    if (i->small_len > 0) {
+        int64_t n = client_update_write(i, 0, i->small, i->small_len);
+        if (n <= 0) {
+            return (int)n;
+        }
+        CHECK((size_t)n == i->small_len);
+    }
+    mem_free(i->small);
+    i->small = NULL;
+    i->small_len = 0;
+    i->in_line = false;
+    return 1;
+}
+
+static void inode_written(struct client_inode *i, uint64_t end)
+{
+    i->size = base_max(i->size, end);
+    i->mtime_ns = (int64_t)loop_wall_ns(i->fs->loop);
+    i->dirty = true;
+}
+
+/* Into the small contents, if they stay small. 1: done, 0: not possible. */
+static bool write_small(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    if (!i->in_line || i->mode != PROTO_OPEN_W || io->offset > i->fs->inline_limit ||
+        io->len > i->fs->inline_limit - io->offset || io->offset + io->len > i->small_room) {
+        return false;
+    }
+    if (io->len > 0) {
+        memcpy(i->small + io->offset, io->from, io->len);
+    }
+    i->small_len = base_max(i->small_len, io->offset + io->len);
+    i->writes++;
+    inode_written(i, io->offset + io->len);
+    io->pos = io->len;
+    return true;
+}
+
+static bool lendable(const struct client_io *io, size_t left)
+{
+    const struct client_inode *i = io->inode;
+    uint64_t at = io->offset + io->pos, chunk = i->layout.chunk_size;
+    if (io->kind != IO_WRITE_LENT || at % PROTO_CELL_BYTES != 0) {
+        return false;
+    }
+    uint64_t n = base_min(left, chunk - at % chunk);
+    bool whole = n % PROTO_CELL_BYTES == 0 || (at + n) % chunk == 0;
+    return whole || (at + n >= base_max(i->stored_end, i->size) && i->mode == PROTO_OPEN_W);
+}
+
+/* One piece. Bytes taken, 0: wait, or an error. */
+static int64_t write_piece(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    const uint8_t *from = io->from + io->pos;
+    uint64_t at = io->offset + io->pos;
+    size_t left = io->len - io->pos;
+    if (!lendable(io, left)) {
+        return client_update_write(i, at, from, left);
+    }
+    uint64_t n =
+        base_min(base_min(left, i->layout.chunk_size - at % i->layout.chunk_size), FRAME_DATA_MAX);
+    int64_t number = client_update_lend(i, at, from, (size_t)n);
+    return number <= 0 ? number : (int64_t)n;
+}
+
+static int write_pieces(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    while (io->pos < io->len) {
+        int64_t n = write_piece(io);
+        if (n < 0) {
+            return (int)n;
+        }
+        if (n == 0) {
+            client_inode_starve(i);
+            return 0;
+        }
+        io->pos += (size_t)n;
+        inode_written(i, io->offset + io->pos);
+    }
+    return 1;
+}
+
+static int write_check(const struct client_io *io)
+{
+    if ((io->file->flags & OPENDFS_WRITE) == 0) {
+        return -EBADF;
+    }
+    if (io->inode->dead < 0) {
+        return io->inode->dead;
+    }
+    return io->len > INT64_MAX || io->offset > (uint64_t)INT64_MAX - io->len ? -EFBIG : 0;
+}
+
+/* 1: all was taken; 0: wait. */
+static int write_take(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    int rc = write_check(io);
+    if (rc < 0 || write_small(io)) {
+        return rc < 0 ? rc : 1;
+    }
+    rc = i->in_line ? inode_spill(i) : 1;
+    if (rc <= 0) {
+        if (rc == 0) {
+            client_inode_starve(i);
+        }
+        return rc;
+    }
+    return write_pieces(io);
+}
+
+static bool write_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    int rc = write_take(io);
+    if (rc == 0) {
+        return false;
+    }
+    bool lent = io->kind == IO_WRITE_LENT, sync = (io->file->flags & OPENDFS_SYNC) != 0;
+    if (rc < 0 && !(lent && i->update_count > 0)) {
+        client_io_end(io, rc);
+        return true;
+    }
+    io->rc = rc < 0 ? rc : 0;
+    if (rc == 1 && !lent && !sync && i->mode == PROTO_OPEN_W) {
+        client_io_end(io, (int64_t)io->len);
+        return true;
+    }
+    /* Write through: in S mode the size is published too, so that others see it. */
+    io->stable = sync;
+    io->barrier = i->next_number;
+    client_update_flush(i, io->offset, io->offset + base_max(io->len, 1));
+    io->phase = PHASE_FLUSH;
+    return client_io_finish_step(io);
+}
+
+/* --- truncating ---------------------------------------------------------------------------------
+ */
+
+/* Within the memory of a small file, or growing: nobody needs to be asked. */
+static bool truncate_here(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    if (i->mode != PROTO_OPEN_W) {
+        return false;
+    }
+    if (i->in_line && io->offset <= i->small_room && io->offset <= i->fs->inline_limit) {
+        if (io->offset > i->small_len) {
+            memset(i->small + i->small_len, 0, io->offset - i->small_len);
+        } else {
+            memset(i->small + io->offset, 0, i->small_len - io->offset);
+        }
+        i->small_len = (size_t)io->offset;
+    } else if (i->in_line || io->offset < i->size) {
+        return false;
+    }
+    i->size = io->offset;
+    inode_written(i, 0);
+    return true;
+}
+
+static bool truncate_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    int rc = i->dead < 0 ? i->dead : (io->file->flags & OPENDFS_WRITE) == 0 ? -EBADF : 0;
+    if (rc == 0 && io->offset > INT64_MAX) {
+        rc = -EFBIG;
+    }
+    if (rc < 0 || truncate_here(io)) {
+        client_io_end(io, rc);
+        return true;
+    }
+    if (i->in_line && (rc = inode_spill(i)) <= 0) {
+        if (rc < 0) {
+            client_io_end(io, rc);
+            return true;
+        }
+        client_inode_starve(i);
+        return false;
+    }
+    io->barrier = i->next_number;
+    client_update_flush(i, 0, UINT64_MAX);
+    io->phase = PHASE_FLUSH;
+    return client_io_finish_step(io);
+}
+
+/* --- beginning ----------------------------------------------------------------------------------
+ */
+
+static bool sync_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    bool writes = io->kind == IO_RECALL || (io->file->flags & OPENDFS_WRITE) != 0;
+    io->barrier = i->next_number;
+    io->stable = io->kind == IO_SYNC || (io->file != NULL && (io->file->flags & OPENDFS_SYNC) != 0);
+    if (!writes) {
+        io->phase = io->kind == IO_CLOSE ? PHASE_ATTR : PHASE_END;
+    } else {
+        client_update_flush(i, 0, UINT64_MAX);
+        io->phase = PHASE_FLUSH;
+    }
+    return client_io_finish_step(io);
+}
+
+static bool stat_step(struct client_io *io)
+{
+    struct proto_attr a = io->inode->attr;
+    client_inode_freshen(io->inode->fs, &a);
+    client_stat_from(&a, &io->op->stat);
+    client_io_end(io, 0);
+    return true;
+}
+
+/* True: it has ended. */
+static bool io_step(struct client_io *io)
+{
+    if (io->phase == PHASE_CALL) {
+        return false;
+    }
+    if (io->phase != PHASE_BEGIN) {
+        return client_io_finish_step(io);
+    }
+    switch (io->kind) {
+    case IO_READ:
+    case IO_READ_LENT:
+        return client_read_step(io);
+    case IO_WRITE:
+    case IO_WRITE_LENT:
+        return write_step(io);
+    case IO_TRUNCATE:
+        return truncate_step(io);
+    case IO_STAT:
+        return stat_step(io);
+    case IO_SYNC:
+    case IO_CLOSE:
+    case IO_RECALL:
+        return sync_step(io);
+    }
+    CHECK(false);
+    return true;
+}
+
+static bool changes(const struct client_io *io)
+{
+    return io->kind != IO_READ && io->kind != IO_READ_LENT && io->kind != IO_STAT;
+}
+
+/* Has an earlier one of the same file not even begun? Then this one must not overtake it. */
+static bool must_queue(const struct client_io *io)
+{
+    LIST_FOR_EACH(at, &io->inode->waiting)
+    {
+        const struct client_io *before = LIST_ENTRY(at, struct client_io, node);
+        if (before == io) {
+            return false;
+        }
+        if (changes(before) && (before->phase == PHASE_BEGIN || before->kind == IO_TRUNCATE)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void client_io_step_all(struct client_inode *i)
+{
+    struct list *at, done;
+    uint64_t before = i->next_number;
+    i->refs++;
+    list_init(&done);
+    for (at = i->waiting.next; at != &i->waiting;) {
+        struct client_io *io = LIST_ENTRY(at, struct client_io, node);
+        at = at->next;
+        if (io->phase == PHASE_BEGIN && must_queue(io)) {
+            continue;
+        }
+        io_step(io);
+    }
+    if (i->next_number != before) {
+        client_inode_wake(i);
+    }
+    client_inode_put(i);
+}
+
+void client_io_end(struct client_io *io, int64_t rc)
+{
+    struct client_inode *i = io->inode;
+    struct opendfs_op *op = io->op;
+    struct opendfs_file *file = io->file;
+    bool closes = io->kind == IO_CLOSE;
+    char path[512] = "";
+    if (file != NULL && rc < 0) {
+        proto_bytes_to_c(proto_bytes_text(file->path), path, sizeof path);
+    }
+    list_remove(&io->node);
+    client_inode_wake(i); /* others may go on */
+    if (closes) {
+        client_file_free(file);
+    }
+    if (op != NULL) {
+        client_op_finish(op, rc, path, NULL);
+    } else if (io->then != NULL) {
+        io->then(io->context, (int)rc);
+    }
+    mem_free(io->part);
+    mem_free(io);
+    client_inode_put(i);
+}
+
+static struct client_io *io_new(struct client_inode *i, struct opendfs_file *f,
+                                enum client_io_kind kind)
+{
+    struct client_io *io = mem_zalloc(sizeof *io);
+    if (io != NULL) {
+        io->inode = i;
+        io->file = f;
+        io->kind = kind;
+        i->refs++;
+        list_push_back(&i->waiting, &io->node);
+    }
+    return io;
+}
+
+static void io_begin(struct client_io *io)
+{
+    if (!must_queue(io)) {
+        io_step(io);
+    }
+}
+
+/* --- starting -----------------------------------------------------------------------------------
+ */
+
+static void io_run(struct opendfs_op *op)
+{
+    struct client_op *o = client_op_of(op);
+    struct opendfs_file *f = op->file;
+    struct client_io *io = io_new(f->inode, f, (enum client_io_kind)o->flags);
+    if (io == NULL) {
+        if (o->flags == IO_CLOSE) {
+            client_file_free(f);
+        }
+        client_op_finish(op, -ENOMEM, NULL, NULL);
+        return;
+    }
+    io->op = op;
+    io->to = o->out;
+    io->from = o->in;
+    io->len = o->len;
+    io->offset = o->offset;
+    io->values = o->values;
+    io->mask = o->values == NULL ? 0 : o->mask;
+    io_begin(io);
+}
+
+static struct client_op *start_io(struct opendfs_op *op, struct opendfs_file *file,
+                                  enum client_io_kind kind)
+{
+    struct client_op *o = client_op_of(op);
+    op->file = file;
+    o->path = NULL;
+    o->flags = kind;
+    o->in = NULL;
+    o->out = NULL;
+    o->len = 0;
+    o->offset = 0;
+    o->values = NULL;
+    return o;
+}
+
+void opendfs_async_pread(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                         void *buffer, size_t len, uint64_t offset)
+{
+    struct client_op *o = start_io(op, file, IO_READ);
+    o->out = buffer;
+    o->len = len;
+    o->offset = offset;
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_pread_lent(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                              size_t len, uint64_t offset)
+{
+    struct client_op *o = start_io(op, file, IO_READ_LENT);
+    o->len = len;
+    o->offset = offset;
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_pwrite(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                          const void *buffer, size_t len, uint64_t offset)
+{
+    struct client_op *o = start_io(op, file, IO_WRITE);
+    o->in = buffer;
+    o->len = len;
+    o->offset = offset;
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_pwrite_lent(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                               const void *buffer, size_t len, uint64_t offset)
+{
+    struct client_op *o = start_io(op, file, IO_WRITE_LENT);
+    o->in = buffer;
+    o->len = len;
+    o->offset = offset;
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_fsync(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file)
+{
+    start_io(op, file, IO_SYNC);
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_ftruncate(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                             uint64_t size_bytes)
+{
+    start_io(op, file, IO_TRUNCATE)->offset = size_bytes;
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_fstat(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file)
+{
+    start_io(op, file, IO_STAT);
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_close(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                         const struct opendfs_stat *values, unsigned mask)
+{
+    struct client_op *o = start_io(op, file, IO_CLOSE);
+    o->values = values;
+    o->mask = mask;
+    client_op_start(fs, op, io_run);
+}
+
+void client_io_truncate(struct opendfs_file *f, uint64_t size, void (*then)(void *, int rc),
+                        void *context)
+{
+    struct client_io *io = io_new(f->inode, f, IO_TRUNCATE);
+    if (io == NULL) {
+        then(context, -ENOMEM);
+        return;
+    }
+    io->offset = size;
+    io->then = then;
+    io->context = context;
+    io_begin(io);
+}
+
+void client_inode_recall(struct opendfs *fs, uint64_t ino)
+{
+    struct client_inode *i = client_inode_find(fs, ino);
+    bool shared = i != NULL && i->mode == PROTO_OPEN_S && i->writers > 0;
+    if (i == NULL || i->mode == PROTO_OPEN_NONE || shared || i->recalled || i->dead < 0) {
+        return;
+    }
+    struct client_io *io = io_new(i, NULL, IO_RECALL);
+    if (io != NULL) { /* else the leader asks again */
+        i->recalled = true;
+        io_begin(io);
+    }
+}
+
+/* The client is being freed: nothing is under way on the wire any more. */
+void client_io_cancel_all(struct client_inode *i)
+{
+    i->refs++;
+    while (!list_empty(&i->waiting)) {
+        struct client_io *io = LIST_ENTRY(i->waiting.next, struct client_io, node);
+        client_read_cancel(io);
+        client_io_end(io, -ECANCELED);
+    }
+    client_inode_put(i);
+}

@@ -1,0 +1,77 @@
+/*
+ * client/io_priv.h -- an operation on an open file: a small state machine that looks again whenever
+ * something about the file has changed.
+ */
+#pragma once
+
+#include "client/inode_priv.h"
+#include "client/op_priv.h"
+
+#define CLIENT_PARTS 8u /* of one large read, under way */
+
+enum client_io_kind {
+    IO_READ,
+    IO_READ_LENT,
+    IO_WRITE,
+    IO_WRITE_LENT,
+    IO_SYNC,
+    IO_TRUNCATE,
+    IO_STAT,
+    IO_CLOSE,
+    IO_RECALL, /* nobody's: the leader wants the write authority shared */
+};
+enum client_io_phase {
+    PHASE_BEGIN,
+    PHASE_FLUSH,  /* updates before `barrier` */
+    PHASE_STABLE, /* SYNC to the chains */
+    PHASE_STABLE_WAIT,
+    PHASE_COMMIT,
+    PHASE_ATTR, /* truncate, close: setattr */
+    PHASE_CUT,  /* truncate: chunks behind the new end */
+    PHASE_RELEASE,
+    PHASE_CALL, /* a call of the metadata service is under way; then `after` */
+    PHASE_END,
+};
+struct client_part {
+    struct client_fetch fetch;
+    struct client_io *io;
+    uint64_t at; /* file offset of what is wanted of it */
+    size_t len;
+    bool active;
+};
+struct client_io {
+    struct opendfs_op *op; /* NULL: internal */
+    struct client_inode *inode;
+    struct opendfs_file *file;
+    struct list node; /* of inode.waiting */
+    enum client_io_kind kind;
+    enum client_io_phase phase, after;
+    uint64_t barrier;
+    int rc;
+    bool stable; /* SYNC is wanted */
+    /* reading and writing */
+    uint8_t *to;
+    const uint8_t *from;
+    uint64_t offset, size; /* truncate: the new size, and what it was */
+    size_t len, pos;
+    uint32_t cut_index;
+    size_t parts_active;
+    struct client_part *part; /* CLIENT_PARTS, allocated when they are needed */
+    struct slice lent;
+    /* setattr of close and truncate */
+    const struct opendfs_stat *values;
+    uint32_t mask;
+    void (*then)(void *context, int rc); /* internal: instead of an op */
+    void *context;
+    struct client_call call;
+    union {
+        struct proto_commit_request commit;
+        struct proto_setattr_request setattr;
+        struct proto_release_request release;
+        struct proto_lease_return_request lease_return;
+    } request;
+    uint64_t keep;
+};
+/* sync.c: phases from FLUSH on. */
+bool client_io_finish_step(struct client_io *io);
+void client_io_end(struct client_io *io, int64_t rc);

@@ -1,0 +1,89 @@
+/*
+ * client/map_priv.h -- the cluster map as this client knows it, and calls to members of chains.
+ *
+ * Rows never go backward (R11): a row is taken only with a higher epoch, from the map, from a
+ * refusal, whichever comes first. Owner: the client's loop.
+ */
+#pragma once
+
+#include "client/core_priv.h"
+#include "cluster/chain.h"
+
+/* Waits for the end of one fetch of the map. */
+struct client_map_waiter {
+    void (*done)(struct client_map_waiter *w, int rc);
+    struct list node;
+};
+
+NODISCARD int client_map_init(struct opendfs *fs);
+void client_map_fini(struct opendfs *fs);
+void client_map_session_ready(struct opendfs *fs); /* fetches it when it was never there */
+void client_map_new_session(struct opendfs *fs);   /* targets hear of it */
+
+/* All waiters that come before the answer share one fetch that began after them. */
+void client_map_refresh(struct opendfs *fs, struct client_map_waiter *w);
+void client_map_unwait(struct client_map_waiter *w);
+void client_map_changed(struct opendfs *fs, uint64_t epoch); /* pushed */
+void client_map_take_row(struct opendfs *fs, const struct proto_row *row);
+/* NULL: not known (yet). */
+const struct cluster_row *client_map_row(struct opendfs *fs, uint32_t chain);
+/* Chain of a chunk. -ERR_waiting_row: the table is not known yet. */
+NODISCARD int client_map_chain(struct opendfs *fs, const struct proto_layout *layout,
+                               uint32_t index, uint32_t *ret);
+/* The peer of a target; made when it is first wanted. -ERR_waiting_row: no address known. */
+NODISCARD int client_map_peer(struct opendfs *fs, uint32_t target, struct peer **ret);
+/* False: it was tried and does not answer. */
+bool client_map_reachable(struct opendfs *fs, uint32_t target);
+/* Connections end; nothing new begins. */
+void client_map_stop(struct opendfs *fs);
+
+/*
+ * One request to a chain, with what chain.md says about failures: rows are taken from refusals,
+ * the map is fetched again, members that do not answer are left, waiting doubles; all in the time
+ * of the client. Embedded; the owner looks at each answer first.
+ */
+enum client_verdict {
+    CHAIN_FINAL,   /* this is the outcome */
+    CHAIN_NOW,     /* again, at once */
+    CHAIN_LATER,   /* again, after a while that doubles */
+    CHAIN_REFRESH, /* again, when the map has been fetched */
+    CHAIN_HELD,    /* the owner calls client_chain_resume() */
+};
+struct client_chain_call;
+struct client_chain_ops {
+    /* Which member; an index into the row, or row->count: none. */
+    size_t (*pick)(struct client_chain_call *c, const struct cluster_row *row);
+    /* Last changes to the request, before each sending. */
+    void (*prepare)(struct client_chain_call *c);
+    /* Every answer first; `common` is what chain.md's table says. */
+    enum client_verdict (*judge)(struct client_chain_call *c, const struct peer_reply *r,
+                                 enum client_verdict common);
+    /* Once. `r` is lent; the call may be used again. */
+    void (*done)(struct client_chain_call *c, const struct peer_reply *r);
+};
+struct client_chain_call {
+    const struct client_chain_ops *ops;
+    struct opendfs *fs;
+    struct peer_call peer;
+    struct proto_route *route;         /* in the request */
+    const struct proto_layout *layout; /* of the file: the chain is found by it and `index` */
+    uint32_t index;
+    uint32_t chain;  /* layout NULL: given */
+    uint64_t spread; /* chooses the link and the member */
+    bool settles;    /* an update: after a doubt only the answer on a newer link counts (R11) */
+    /* what is known */
+    uint32_t target; /* of the newest attempt; 0: none */
+    unsigned attempts;
+    bool doubtful;     /* some attempt may have been executed */
+    uint64_t began_ns; /* the first attempt */
+    /* private */
+    uint64_t wait_ms;
+    bool active, cancelled;
+    struct loop_timer timer;
+    struct client_map_waiter refresh;
+};
+void client_chain_start(struct opendfs *fs, struct client_chain_call *c);
+void client_chain_resume(struct client_chain_call *c, enum client_verdict v);
+/* `done` with -ERR_cancelled comes from inside or later. */
+void client_chain_cancel(struct client_chain_call *c);
+bool client_chain_active(const struct client_chain_call *c);

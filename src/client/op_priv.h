@@ -1,0 +1,153 @@
+/*
+ * client/op_priv.h -- operations under way: what opendfs_op.reserved holds, the task of one that
+ * concerns names, the walk along a path.
+ */
+#pragma once
+
+#include "client/core_priv.h"
+
+#define CLIENT_PATH_MAX 4095u
+#define CLIENT_LINKS_MAX 40u
+#define CLIENT_WALK_MAX 64u
+
+struct client_inode;
+struct client_op;
+struct client_task;
+
+/* In opendfs_op.reserved. */
+struct client_op {
+    struct loop_message message;
+    struct opendfs *fs;
+    void (*run)(struct opendfs_op *op);    /* begins it, on the loop */
+    void (*cancel)(struct opendfs_op *op); /* may be NULL: too late, or not possible */
+    void *task;                            /* of `cancel` */
+    void *held;                            /* what `data` or `entries` are in */
+    void (*release)(struct opendfs *fs, void *held);
+    struct list node; /* of opendfs.ops */
+    const char *path, *to;
+    const void *in;
+    void *out;
+    const struct opendfs_stat *values;
+    size_t len;
+    uint64_t offset, ino;
+    uint32_t flags, mode, mask;
+    bool active, follow;
+};
+_Static_assert(sizeof(struct client_op) <= sizeof(((struct opendfs_op *)0)->reserved),
+               "opendfs_op.reserved is too small");
+static inline struct client_op *client_op_of(struct opendfs_op *op)
+{
+    return (struct client_op *)(void *)op->reserved;
+}
+static inline struct opendfs_op *client_op_public(struct client_op *o)
+{
+    return (struct opendfs_op *)(void *)((char *)o - offsetof(struct opendfs_op, reserved));
+}
+
+/* op.c. Any thread: `run` is called on the loop. The arguments are set before. */
+void client_op_start(struct opendfs *fs, struct opendfs_op *op, void (*run)(struct opendfs_op *op));
+/* The outcome: `rc` is of our tree; `path` and `why` (may be NULL) say more. */
+void client_op_finish(struct opendfs_op *op, int64_t rc, const char *path, const char *why);
+void client_op_hold(struct opendfs_op *op, void *held,
+                    void (*release)(struct opendfs *fs, void *held));
+void client_stat_from(const struct proto_attr *a, struct opendfs_stat *ret);
+uint32_t client_inode_type(uint32_t public_type); /* 0: none */
+
+/*
+ * From a path to an inode: components go out in batches, symbolic links are followed by hand.
+ * Final components are followed if `follow`. If `parent` is set the walk ends in the directory of
+ * the last component, which is in `last` then; the last component itself is not looked at.
+ */
+struct client_walk {
+    const char *path; /* what the user gave: lent */
+    uint64_t at;
+    bool follow, parent, want_data;
+    /* outcome */
+    uint64_t dir; /* directory of the last component */
+    struct proto_bytes last;
+    struct proto_attr attr; /* ino 0: there is no such name in `dir` */
+    struct proto_layout layout;
+    struct proto_bytes data;          /* lent for the callback */
+    bool has_data, has_layout, slash; /* slash: must be a directory */
+    /* private */
+    const char *rest;
+    char *text; /* owned: after a symbolic link */
+    unsigned links;
+    size_t count; /* names of this batch */
+    bool final;   /* the batch ends with the last component */
+    uint64_t start;
+    struct proto_walk_name name[CLIENT_WALK_MAX];
+};
+union client_request {
+    struct proto_walk_request walk;
+    struct proto_lookup_request lookup;
+    struct proto_getattr_request getattr;
+    struct proto_readlink_request readlink;
+    struct proto_readdir_request readdir;
+    struct proto_create_request create;
+    struct proto_link_request link;
+    struct proto_unlink_request unlink;
+    struct proto_rmdir_request rmdir;
+    struct proto_rename_request rename;
+    struct proto_setattr_request setattr;
+    struct proto_open_request open;
+    struct proto_wopen_request wopen;
+    struct proto_read_inline_request read_inline;
+    struct proto_statfs_request statfs;
+    struct proto_status_request status;
+};
+struct client_task {
+    struct opendfs *fs;
+    struct opendfs_op *op;
+    struct client_call call;
+    union client_request request;
+    struct client_walk walk;
+    void (*walked)(struct client_task *t, int rc); /* after the walk */
+    void (*next)(struct client_task *t, const struct peer_reply *r);
+    /* of single operations */
+    uint64_t first_dir, first_ino, victim;
+    char first_name[PROTO_NAME_MAX + 1];
+    size_t first_len;
+    char *made; /* make_directories: the path so far */
+    size_t made_len;
+    struct client_inode *inode;
+    struct loop_timer again;
+    struct list again_node; /* of opendfs.resting */
+    bool opening;           /* counted in the inode */
+    uint64_t created_ino;
+    unsigned rounds;
+};
+/* NULL: no memory; the operation has ended then. */
+struct client_task *client_task_new(struct opendfs_op *op);
+/* Ends the operation and frees the task. */
+void client_task_finish(struct client_task *t, int64_t rc);
+void client_task_fail(struct client_task *t, const struct peer_reply *r); /* r->rc < 0 */
+void client_task_query(struct client_task *t, uint16_t opcode,
+                       void (*next)(struct client_task *t, const struct peer_reply *r));
+void client_task_mutate(struct client_task *t, uint16_t opcode,
+                        void (*next)(struct client_task *t, const struct peer_reply *r));
+/* walk.c. `t->walk` has path, at, follow, parent, want_data; `walked` follows, also at once. */
+void client_walk_start(struct client_task *t, void (*walked)(struct client_task *t, int rc));
+void client_walk_fini(struct client_walk *w);
+/* The path is one name below a known directory: no walk is needed to find its parent. */
+bool client_walk_is_name(const char *path, struct proto_bytes *ret);
+/* The directory of a path's last name, into walk.dir and walk.last; `walked` follows, also at once.
+ */
+void client_walk_parent(struct client_task *t, const char *path,
+                        void (*walked)(struct client_task *t, int rc));
+
+/* attributes.c */
+void client_setattr_fill(struct proto_setattr_request *r, uint64_t ino,
+                         const struct opendfs_stat *values, uint32_t mask);
+/* inode.c: what a file open for writing knows better than the server goes into `a`. */
+void client_inode_freshen(struct opendfs *fs, struct proto_attr *a);
+/* This file was unlinked while it is open here. */
+void client_inode_unlinked(struct opendfs *fs, uint64_t ino);
+bool client_inode_is_open(struct opendfs *fs, uint64_t ino);
+
+/* open.c */
+/* The fields of `values` that `mask` names, for a new inode. */
+void client_create_values(struct proto_create_request *r, const struct opendfs_stat *values,
+                          uint32_t mask);
+void client_open_run(struct opendfs_op *op);
+void client_open_fini(struct opendfs *fs);

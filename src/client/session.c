@@ -1,0 +1,325 @@
+#include "client/core_priv.h"
+
+#include "base/log.h"
+#include "client/map_priv.h"
+
+#include <string.h>
+
+/*
+ * The session: opened on the first link to a leader, resumed on each later one; then the credential
+ * is registered (once per session) and the gate opens. This client holds no caching grants, so
+ * there is nothing to reclaim; a lease that has run out is taken up again with an empty claim (L4).
+ * A session that the servers have ended is replaced by a new one; what was under way in it is of
+ * unknown outcome.
+ */
+
+#define CLIENT_GENERATION 1u
+#define RETRY_MS 200u
+#define CALL_MS 10000u
+
+static void session_open(struct opendfs *fs);
+static void session_resume(struct opendfs *fs);
+
+static void session_call(struct opendfs *fs, uint16_t opcode, const void *request, uint32_t flags,
+                         void (*done)(struct peer_call *c, const struct peer_reply *r))
+{
+    struct client_session *s = &fs->session;
+    s->call = (struct peer_call){
+        .done = done, .request = request, .opcode = opcode, .flags = flags, .timeout_ms = CALL_MS};
+    peer_call(fs->meta, &s->call);
+}
+
+/* Something did not work: the link is made anew, which begins from the start. */
+static void session_again(struct opendfs *fs, int rc)
+{
+    fs->session.state = SESSION_NONE;
+    if (!fs->freeing && rc != -ERR_closed) {
+        loop_timer_in(fs->loop, &fs->session.timer, RETRY_MS * CLIENT_NS_PER_MS);
+    }
+}
+
+static void session_take_trailer(struct opendfs *fs, const struct proto_trailer *t)
+{
+    fs->session.lease_epoch = t->lease_epoch;
+    fs->session.answered_ns = loop_now_ns(fs->loop);
+}
+
+static void session_schedule(struct opendfs *fs)
+{
+    uint64_t third = fs->session.lease_ms * CLIENT_NS_PER_MS / 3;
+    loop_timer_in(fs->loop, &fs->session.timer, third);
+}
+
+static void session_ready(struct opendfs *fs)
+{
+    fs->session.state = SESSION_READY;
+    session_schedule(fs);
+    peer_open_gate(fs->meta);
+    client_slots_pump(fs);
+    client_map_session_ready(fs);
+}
+
+static void credential_done(struct peer_call *c, const struct peer_reply *r)
+{
+    struct opendfs *fs = container_of(c, struct opendfs, session.call);
+    if (r->rc < 0) {
+        if (r->rc == -ERR_session_expired) {
+            client_session_expired(fs, fs->session.number);
+        }
+        session_again(fs, r->rc);
+        return;
+    }
+    const struct proto_credential_reply *m = r->body;
+    fs->session.cred = m->cred;
+    session_ready(fs);
+}
+
+static void session_credential(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    s->state = SESSION_CREDENTIAL;
+    s->request.credential =
+        (struct proto_credential_request){.session = s->id,
+                                          .uid = fs->uid,
+                                          .gid = fs->gid,
+                                          .groups = {.at = fs->groups, .count = fs->group_count},
+                                          .lease_epoch = s->lease_epoch};
+    session_call(fs, PROTO_OP_credential, &s->request.credential, PEER_CALL_EARLY, credential_done);
+}
+
+static void open_done(struct peer_call *c, const struct peer_reply *r)
+{
+    struct opendfs *fs = container_of(c, struct opendfs, session.call);
+    struct client_session *s = &fs->session;
+    if (r->rc < 0) {
+        session_again(fs, r->rc);
+        return;
+    }
+    const struct proto_session_open_reply *m = r->body;
+    s->id = m->session;
+    s->number++;
+    s->slot_count = (uint32_t)base_min(base_max(m->slots, 1), CLIENT_SLOTS);
+    s->lease_ms = m->lease_ms == 0 ? CLIENT_LEASE_MS : m->lease_ms;
+    session_take_trailer(fs, &m->trailer);
+    stats_count(&fs->counters.sessions, 1);
+    client_slots_reset(fs);
+    peer_set_session(fs->meta, s->id, CLIENT_GENERATION, false);
+    client_map_new_session(fs);
+    session_credential(fs);
+}
+
+static void session_open(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    s->state = SESSION_OPENING;
+    s->verifier = loop_random(fs->loop);
+    struct uuid boot;
+    loop_boot_id(fs->loop, boot.bytes);
+    s->request.open = (struct proto_session_open_request){.client = s->client,
+                                                          .boot_id = boot,
+                                                          .verifier = s->verifier,
+                                                          .slots = CLIENT_SLOTS,
+                                                          .name = proto_bytes_text(fs->name)};
+    session_call(fs, PROTO_OP_session_open, &s->request.open, PEER_CALL_EARLY, open_done);
+}
+
+static void reclaim_done(struct peer_call *c, const struct peer_reply *r)
+{
+    struct opendfs *fs = container_of(c, struct opendfs, session.call);
+    fs->session.reclaiming = false;
+    if (r->rc < 0) {
+        if (r->rc == -ERR_session_expired) {
+            client_session_expired(fs, fs->session.number);
+        }
+        session_again(fs, r->rc);
+        return;
+    }
+    const struct proto_reclaim_reply *m = r->body;
+    session_take_trailer(fs, &m->trailer);
+    if (fs->session.state != SESSION_READY) {
+        session_ready(fs);
+    } else {
+        session_schedule(fs);
+    }
+}
+
+static void session_reclaim(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    s->reclaiming = true;
+    s->request.reclaim =
+        (struct proto_reclaim_request){.session = s->id, .verifier = s->verifier, .last = true};
+    session_call(fs, PROTO_OP_reclaim, &s->request.reclaim, PEER_CALL_EARLY, reclaim_done);
+}
+
+static void resume_done(struct peer_call *c, const struct peer_reply *r)
+{
+    struct opendfs *fs = container_of(c, struct opendfs, session.call);
+    struct client_session *s = &fs->session;
+    if (r->answered && err_is(r->rc, ESTALE)) {
+        client_session_expired(fs, s->number);
+        session_open(fs);
+        return;
+    }
+    if (r->rc < 0) {
+        session_again(fs, r->rc);
+        return;
+    }
+    const struct proto_session_resume_reply *m = r->body;
+    session_take_trailer(fs, &m->trailer);
+    if (m->must_reclaim) {
+        session_reclaim(fs);
+    } else if (s->cred == 0) {
+        session_credential(fs);
+    } else {
+        session_ready(fs);
+    }
+}
+
+static void session_resume(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    s->state = SESSION_OPENING;
+    s->request.resume = (struct proto_session_resume_request){.session = s->id,
+                                                              .verifier = s->verifier,
+                                                              .incarnation = 1,
+                                                              .generation = CLIENT_GENERATION};
+    session_call(fs, PROTO_OP_session_resume, &s->request.resume, PEER_CALL_EARLY, resume_done);
+}
+
+static void session_begin(struct opendfs *fs)
+{
+    if (fs->stopping || peer_call_active(&fs->session.call)) {
+        session_schedule(fs);
+        return;
+    }
+    if (fs->session.id == 0) {
+        session_open(fs);
+    } else {
+        session_resume(fs);
+    }
+}
+
+static void renew_done(struct peer_call *c, const struct peer_reply *r)
+{
+    struct opendfs *fs = container_of(c, struct opendfs, session.call);
+    if (r->answered && err_is(r->rc, ESTALE)) {
+        client_session_expired(fs, fs->session.number);
+        return;
+    }
+    if (r->rc < 0) {
+        session_schedule(fs);
+        return;
+    }
+    const struct proto_renew_reply *m = r->body;
+    fs->session.answered_ns = loop_now_ns(fs->loop);
+    if (!m->trailer.renewed && !fs->session.reclaiming) {
+        session_reclaim(fs);
+        return;
+    }
+    session_schedule(fs);
+}
+
+static void session_timer(struct loop_timer *t)
+{
+    struct opendfs *fs = container_of(t, struct opendfs, session.timer);
+    struct client_session *s = &fs->session;
+    if (peer_link_of(fs->meta, 0) == NULL || peer_call_active(&s->call)) {
+        session_schedule(fs);
+        return;
+    }
+    if (s->state != SESSION_READY) {
+        session_begin(fs);
+        return;
+    }
+    uint64_t quiet_ns = loop_now_ns(fs->loop) - s->answered_ns;
+    if (quiet_ns < s->lease_ms * CLIENT_NS_PER_MS / 4) {
+        session_schedule(fs);
+        return;
+    }
+    s->request.renew = (struct proto_renew_request){
+        .session = s->id, .lease_epoch = s->lease_epoch, .push_seq = s->push_seq};
+    session_call(fs, PROTO_OP_renew, &s->request.renew, 0, renew_done);
+}
+
+static void meta_up(struct peer_user *u, struct peer_link *l)
+{
+    struct opendfs *fs = container_of(u, struct opendfs, meta_user);
+    if (l->slot == 0) {
+        loop_timer_cancel(fs->loop, &fs->session.timer);
+        session_begin(fs);
+    }
+}
+
+static void meta_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
+{
+    struct opendfs *fs = container_of(u, struct opendfs, meta_user);
+    (void)rc;
+    (void)reason;
+    if (l->slot == 0) {
+        fs->session.state = SESSION_NONE;
+    }
+}
+
+const struct peer_user_ops client_meta_user_ops = {.up = meta_up, .down = meta_down};
+
+void client_session_expired(struct opendfs *fs, uint64_t number)
+{
+    struct client_session *s = &fs->session;
+    if (number != s->number || s->id == 0) {
+        return;
+    }
+    log_warn(fs->env.log, "session has expired", LOG_U64("session", s->id));
+    s->id = 0;
+    s->cred = 0;
+    s->number++;
+    if (s->state == SESSION_READY) {
+        s->state = SESSION_NONE;
+        peer_drop_link(fs->meta, 0, "session has expired");
+    }
+    client_inodes_lost_session(fs);
+}
+
+void client_session_init(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    s->timer.fire = session_timer;
+    s->lease_ms = CLIENT_LEASE_MS;
+    s->number = 1;
+    loop_random_bytes(fs->loop, s->client.bytes, sizeof s->client.bytes);
+    client_slots_reset(fs);
+}
+
+void client_session_fini(struct opendfs *fs)
+{
+    loop_timer_cancel(fs->loop, &fs->session.timer);
+}
+
+static void close_done(struct peer_call *c, const struct peer_reply *r)
+{
+    struct opendfs *fs = container_of(c, struct opendfs, session.call);
+    (void)r;
+    fs->session.id = 0;
+    client_check_stopped(fs);
+}
+
+void client_session_close(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    loop_timer_cancel(fs->loop, &s->timer);
+    if (s->id == 0 || s->state != SESSION_READY || peer_link_of(fs->meta, 0) == NULL) {
+        s->id = 0;
+        client_check_stopped(fs);
+        return;
+    }
+    if (peer_call_active(&s->call)) {
+        peer_call_cancel(&s->call);
+        s->id = 0; /* rare: it simply runs out */
+        client_check_stopped(fs);
+        return;
+    }
+    s->request.close =
+        (struct proto_session_close_request){.session = s->id, .verifier = s->verifier};
+    session_call(fs, PROTO_OP_session_close, &s->request.close, 0, close_done);
+    s->call.timeout_ms = 1000;
+}

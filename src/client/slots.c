@@ -1,0 +1,283 @@
+#include "client/core_priv.h"
+
+/*
+ * Calls of the metadata service. A mutation has a slot from the first sending until its answer, so
+ * that a retry, to whoever leads now, is recognised (coherence.md C5, L7). One that is given up
+ * leaves its slot burning: slot_cancel makes sure that it can never run later; only then the slot
+ * is used again.
+ */
+
+#define ATTEMPT_MS 15000u
+
+struct client_burn {
+    struct peer_call call;
+    struct proto_slot_cancel_request request;
+    struct opendfs *fs;
+    uint64_t session_number;
+};
+
+static void call_send(struct client_call *c);
+
+static void slot_free(struct opendfs *fs, uint32_t slot)
+{
+    struct client_slot *s = &fs->session.slot[slot];
+    CHECK(s->taken);
+    s->taken = false;
+    s->sequence++;
+}
+
+static void call_finish(struct client_call *c, const struct peer_reply *r)
+{
+    list_remove(&c->node);
+    c->done(c, r);
+}
+
+static void call_again_run(struct loop_task *t)
+{
+    struct client_call *c = container_of(t, struct client_call, again);
+    if (c->cancelled) {
+        const struct peer_reply r = {.rc = -ERR_cancelled};
+        call_finish(c, &r);
+        return;
+    }
+    if (c->mutation && c->session_number != c->fs->session.number) {
+        if (c->doubtful) {
+            const struct peer_reply lost = {.rc = -ERR_unknown_outcome, .unknown = true};
+            call_finish(c, &lost);
+            return;
+        }
+        list_remove(&c->node);
+        list_push_back(&c->fs->slot_queue, &c->node);
+        client_slots_pump(c->fs);
+        return;
+    }
+    call_send(c);
+}
+
+static void burn_done(struct peer_call *call, const struct peer_reply *r)
+{
+    struct client_burn *b = container_of(call, struct client_burn, call);
+    struct opendfs *fs = b->fs;
+    bool current = b->session_number == fs->session.number;
+    if (!r->answered && current && !fs->freeing) {
+        peer_call(fs->meta, &b->call);
+        return;
+    }
+    if (r->rc >= 0 && current) {
+        slot_free(fs, b->request.slot); /* a failure: the slot stays out of use */
+    }
+    mem_free(b);
+    if (!fs->freeing) {
+        client_slots_pump(fs);
+    }
+}
+
+/* The mutation in this slot was given up; its outcome is open. */
+static void slot_burn(struct opendfs *fs, uint32_t slot)
+{
+    struct client_burn *b = mem_zalloc(sizeof *b);
+    if (b == NULL || fs->freeing) {
+        mem_free(b);
+        return;
+    }
+    b->fs = fs;
+    b->session_number = fs->session.number;
+    b->request = (struct proto_slot_cancel_request){.session = fs->session.id,
+                                                    .slot = slot,
+                                                    .sequence = fs->session.slot[slot].sequence,
+                                                    .lease_epoch = fs->session.lease_epoch};
+    b->call = (struct peer_call){.done = burn_done,
+                                 .request = &b->request,
+                                 .opcode = PROTO_OP_slot_cancel,
+                                 .flags = PEER_CALL_AGAIN,
+                                 .timeout_ms = ATTEMPT_MS};
+    peer_call(fs->meta, &b->call);
+}
+
+static bool call_late(const struct client_call *c)
+{
+    return c->deadline_ns != 0 && loop_now_ns(c->fs->loop) >= c->deadline_ns;
+}
+
+/* Its session has gone. What may have happened there cannot be known any more. */
+static void call_sessionless(struct client_call *c)
+{
+    const struct peer_reply lost = {.rc = -ERR_unknown_outcome, .unknown = true};
+    client_session_expired(c->fs, c->session_number);
+    if (c->mutation && c->doubtful) {
+        call_finish(c, &lost);
+        return;
+    }
+    stats_count(&c->fs->counters.retries, 1);
+    loop_defer(c->fs->loop, &c->again);
+}
+
+static void call_landed(struct peer_call *call, const struct peer_reply *r)
+{
+    struct client_call *c = container_of(call, struct client_call, peer);
+    struct opendfs *fs = c->fs;
+    bool same = c->session_number == fs->session.number;
+    c->doubtful = c->doubtful || r->unknown || c->peer.maybe_done;
+    if (r->answered) {
+        fs->session.answered_ns = loop_now_ns(fs->loop);
+    }
+    if (r->answered && r->rc == -ERR_session_expired && !fs->freeing && !call_late(c)) {
+        call_sessionless(c);
+        return;
+    }
+    bool settled = r->answered && !err_is(r->rc, EAGAIN);
+    bool hopeless = err_is(r->rc, EPERM) || err_is(r->rc, EACCES) || err_is(r->rc, EPROTO);
+    if (!settled && !hopeless && !c->cancelled && !fs->freeing && !call_late(c) &&
+        r->rc != -EMSGSIZE && r->rc != -ENOMEM) {
+        stats_count(&fs->counters.retries, 1);
+        loop_defer(fs->loop, &c->again);
+        return;
+    }
+    if (c->mutation && same && (settled || !c->doubtful)) {
+        if (!settled) {
+            fs->session.slot[c->slot].sequence--; /* was never used */
+        }
+        slot_free(fs, c->slot);
+    } else if (c->mutation && same) {
+        slot_burn(fs, c->slot);
+    }
+    call_finish(c, r);
+    if (!fs->freeing) {
+        client_slots_pump(fs);
+    }
+}
+
+static void call_send(struct client_call *c)
+{
+    struct opendfs *fs = c->fs;
+    uint32_t limit_ms = ATTEMPT_MS;
+    if (c->deadline_ns != 0) {
+        uint64_t now = loop_now_ns(fs->loop);
+        uint64_t left = c->deadline_ns > now ? (c->deadline_ns - now) / CLIENT_NS_PER_MS + 1 : 1;
+        limit_ms = (uint32_t)base_min(left, ATTEMPT_MS);
+    }
+    if (!c->mutation && !c->bare) {
+        struct proto_caller *head = c->request;
+        *head = (struct proto_caller){.session = fs->session.id,
+                                      .cred = fs->session.cred,
+                                      .lease_epoch = fs->session.lease_epoch};
+    }
+    c->session_number = fs->session.number;
+    c->peer.timeout_ms = limit_ms;
+    c->peer.done = call_landed;
+    peer_call(fs->meta, &c->peer);
+}
+
+static void call_init(struct opendfs *fs, struct client_call *c, uint16_t opcode, void *request)
+{
+    c->fs = fs;
+    c->request = request;
+    c->cancelled = false;
+    c->doubtful = false;
+    c->deadline_ns =
+        fs->timeout_ms == 0 ? 0 : loop_now_ns(fs->loop) + fs->timeout_ms * CLIENT_NS_PER_MS;
+    c->session_number = fs->session.number;
+    c->again = (struct loop_task){.run = call_again_run};
+    c->peer = (struct peer_call){
+        .request = request, .opcode = opcode, .flags = PEER_CALL_AGAIN, .done = call_landed};
+    list_init(&c->node);
+}
+
+void client_query(struct opendfs *fs, struct client_call *c, uint16_t opcode, void *request)
+{
+    LOOP_OWNED(fs->loop);
+    call_init(fs, c, opcode, request);
+    c->mutation = false;
+    c->bare = false;
+    list_push_back(&fs->calls, &c->node);
+    call_send(c);
+}
+
+void client_ask(struct opendfs *fs, struct client_call *c, uint16_t opcode, void *request)
+{
+    LOOP_OWNED(fs->loop);
+    call_init(fs, c, opcode, request);
+    c->mutation = false;
+    c->bare = true;
+    list_push_back(&fs->calls, &c->node);
+    call_send(c);
+}
+
+void client_mutate(struct opendfs *fs, struct client_call *c, uint16_t opcode, void *request)
+{
+    LOOP_OWNED(fs->loop);
+    call_init(fs, c, opcode, request);
+    c->mutation = true;
+    list_push_back(&fs->slot_queue, &c->node);
+    client_slots_pump(fs);
+}
+
+void client_call_cancel(struct client_call *c)
+{
+    if (c->done == NULL || list_empty(&c->node)) {
+        return;
+    }
+    c->cancelled = true;
+    if (!c->mutation) {
+        peer_call_cancel(&c->peer);
+    } else if (!peer_call_active(&c->peer)) { /* waits for a slot */
+        loop_defer(c->fs->loop, &c->again);
+    }
+}
+
+static bool slot_take(struct client_session *s, uint32_t *ret)
+{
+    for (uint32_t i = 0; i < s->slot_count; i++) {
+        if (!s->slot[i].taken) {
+            s->slot[i].taken = true;
+            *ret = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+void client_slots_pump(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    while (s->state == SESSION_READY && !list_empty(&fs->slot_queue)) {
+        struct client_call *c = LIST_ENTRY(fs->slot_queue.next, struct client_call, node);
+        if (c->again.queued) {
+            break; /* about to be cancelled */
+        }
+        if (!slot_take(s, &c->slot)) {
+            break;
+        }
+        struct proto_op *head = c->request;
+        *head = (struct proto_op){.session = s->id,
+                                  .slot = c->slot,
+                                  .sequence = s->slot[c->slot].sequence,
+                                  .unanswered = s->slot[c->slot].sequence,
+                                  .cred = s->cred,
+                                  .lease_epoch = s->lease_epoch};
+        c->session_number = s->number;
+        list_remove(&c->node);
+        list_push_back(&fs->calls, &c->node);
+        call_send(c);
+    }
+}
+
+void client_slots_reset(struct opendfs *fs)
+{
+    for (uint32_t i = 0; i < CLIENT_SLOTS; i++) {
+        fs->session.slot[i] = (struct client_slot){.sequence = 1};
+    }
+}
+
+void client_calls_fini(struct opendfs *fs)
+{
+    const struct peer_reply r = {.rc = -ERR_cancelled};
+    struct list *lists[] = {&fs->slot_queue, &fs->calls};
+    for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
+        while (!list_empty(lists[i])) {
+            struct client_call *c = LIST_ENTRY(lists[i]->next, struct client_call, node);
+            loop_undefer(fs->loop, &c->again);
+            call_finish(c, &r);
+        }
+    }
+}

@@ -1,0 +1,374 @@
+#include "client/io_priv.h"
+
+/*
+ * The second half of operations that wait: updates stored, stable, sizes and times published, the
+ * authority given back. Each phase goes on to the next one by itself when there is nothing to do.
+ */
+
+static bool io_call_busy(struct client_io *io)
+{
+    if (io->inode->meta_busy) {
+        return true; /* one mutation of a file at a time: its end wakes us */
+    }
+    io->inode->meta_busy = true;
+    return false;
+}
+
+static void io_called(struct client_io *io, const struct peer_reply *r)
+{
+    io->inode->meta_busy = false;
+    io->rc = io->rc == 0 && r->rc < 0 ? r->rc : io->rc;
+    io->phase = io->after;
+    client_inode_wake(io->inode);
+}
+
+static void io_mutate(struct client_io *io, uint16_t opcode, enum client_io_phase after,
+                      void (*done)(struct client_call *c, const struct peer_reply *r))
+{
+    io->phase = PHASE_CALL;
+    io->after = after;
+    io->call.done = done;
+    client_mutate(io->inode->fs, &io->call, opcode, &io->request);
+}
+
+/* --- commit -------------------------------------------------------------------------------------
+ */
+
+static void commit_done(struct client_call *c, const struct peer_reply *r)
+{
+    struct client_io *io = container_of(c, struct client_io, call);
+    struct client_inode *i = io->inode;
+    i->releasing = false;
+    if (r->rc == 0) {
+        const struct proto_commit_reply *m = r->body;
+        i->attr = m->attr;
+        i->data_version = m->data_version;
+        if (m->layout.data_id != 0) {
+            i->layout = m->layout;
+        }
+        i->size = i->mode == PROTO_OPEN_S ? base_max(i->size, m->attr.size) : i->size;
+        if ((io->request.commit.flags & PROTO_COMMIT_RELEASE) != 0) {
+            i->mode = PROTO_OPEN_NONE;
+        }
+    } else {
+        i->dirty = true;
+        if (r->rc == -ERR_session_expired || r->rc == -ESTALE) {
+            i->dead = -ERR_session_expired;
+        }
+    }
+    io_called(io, r);
+}
+
+static uint64_t allocated_bytes(const struct client_inode *i)
+{
+    bool chunks = i->chunked || (!i->in_line && i->attr.allocated > 0);
+    return chunks ? base_max(base_align_up(i->stored_end, PROTO_CELL_BYTES), PROTO_CELL_BYTES) : 0;
+}
+
+/* Mtime that a close sets comes with the commit. */
+static void commit_fold_times(struct client_io *io)
+{
+    if (io->kind == IO_CLOSE && (io->mask & OPENDFS_SET_MTIME) != 0) {
+        io->inode->mtime_ns = io->values->mtime_ns;
+        io->inode->dirty = true;
+        io->mask &= ~(uint32_t)OPENDFS_SET_MTIME;
+    }
+}
+
+static bool commit_step(struct client_io *io, enum client_io_phase after)
+{
+    struct client_inode *i = io->inode;
+    bool writer = io->file != NULL && (io->file->flags & OPENDFS_WRITE) != 0;
+    bool last = io->kind == IO_CLOSE && writer && i->writers == 1 && i->opening == 0;
+    if (i->mode == PROTO_OPEN_NONE || i->dead < 0 || (!i->dirty && !last)) {
+        io->phase = after;
+        return true;
+    }
+    if (io_call_busy(io)) {
+        return false;
+    }
+    commit_fold_times(io);
+    struct proto_commit_request *m = &io->request.commit;
+    *m = (struct proto_commit_request){.ino = i->ino,
+                                       .cap_epoch = i->cap_epoch,
+                                       .size = i->size,
+                                       .mtime_ns = i->mtime_ns,
+                                       .ctime_ns = (int64_t)loop_wall_ns(i->fs->loop),
+                                       .data_version = i->data_version,
+                                       .flags = (last ? PROTO_COMMIT_RELEASE : 0) |
+                                                (i->dirty ? PROTO_COMMIT_TIMES : 0),
+                                       .allocated = allocated_bytes(i)};
+    if (i->in_line && i->dirty) {
+        m->flags |= i->mode == PROTO_OPEN_W ? PROTO_COMMIT_HAS_DATA : 0;
+        m->data = proto_bytes_of(i->small, i->small_len);
+    }
+    i->dirty = false;
+    i->chunked = false;
+    i->releasing = last;
+    io_mutate(io, PROTO_OP_commit, after, commit_done);
+    return false;
+}
+
+/* --- giving back --------------------------------------------------------------------------------
+ */
+
+static void returned(struct client_call *c, const struct peer_reply *r)
+{
+    struct client_io *io = container_of(c, struct client_io, call);
+    struct client_inode *i = io->inode;
+    i->recalled = false;
+    if (r->rc == 0) {
+        i->mode = i->writers > 0 ? PROTO_OPEN_S : PROTO_OPEN_NONE;
+        i->dirty = false;
+    }
+    io_called(io, r);
+}
+
+static bool return_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    if (i->mode == PROTO_OPEN_NONE || i->dead < 0) {
+        i->recalled = false;
+        io->phase = PHASE_END;
+        return true;
+    }
+    if (io_call_busy(io)) {
+        return false;
+    }
+    io->keep = i->ino;
+    io->request.lease_return = (struct proto_lease_return_request){
+        .keep = {.at = &io->keep, .count = i->writers > 0 ? 1 : 0},
+        .has_final = true,
+        .ino = i->ino,
+        .cap_epoch = i->cap_epoch,
+        .size = i->size,
+        .mtime_ns = i->mtime_ns,
+        .ctime_ns = i->mtime_ns,
+        .atime_ns = i->attr.atime_ns};
+    io_mutate(io, PROTO_OP_lease_return, PHASE_END, returned);
+    return false;
+}
+
+/* --- attributes ---------------------------------------------------------------------------------
+ */
+
+static void attr_done(struct client_call *c, const struct peer_reply *r)
+{
+    struct client_io *io = container_of(c, struct client_io, call);
+    struct client_inode *i = io->inode;
+    if (r->rc == 0) {
+        const struct proto_setattr_reply *m = r->body;
+        i->attr = m->attr;
+        if (io->kind == IO_TRUNCATE) {
+            i->size = io->offset;
+            i->writes++;
+        }
+    }
+    io_called(io, r);
+}
+
+static bool truncate_attr_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    if (io->rc < 0) {
+        io->phase = PHASE_END;
+        return true;
+    }
+    if (io_call_busy(io)) {
+        return false;
+    }
+    const struct opendfs_stat v = {.size_bytes = io->offset};
+    io->size = base_max(i->size, i->stored_end);
+    client_setattr_fill(&io->request.setattr, i->ino, &v, OPENDFS_SET_SIZE);
+    io->request.setattr.cap_epoch = i->cap_epoch;
+    io->cut_index = (uint32_t)(io->offset / i->layout.chunk_size);
+    io_mutate(io, PROTO_OP_setattr, PHASE_CUT, attr_done);
+    return false;
+}
+
+static bool close_attr_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    if (io->mask == 0) {
+        io->phase = PHASE_RELEASE;
+        return true;
+    }
+    if (io_call_busy(io)) {
+        return false;
+    }
+    client_setattr_fill(&io->request.setattr, i->ino, io->values,
+                        io->mask & ~(uint32_t)OPENDFS_SET_SIZE);
+    io_mutate(io, PROTO_OP_setattr, PHASE_RELEASE, attr_done);
+    return false;
+}
+
+/* The boundary chunk loses its end, later ones everything, before anything is written behind it:
+ * old bytes must not show there again. The metadata server does the same; twice does no harm. */
+static bool cut_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    uint64_t chunk = i->layout.chunk_size;
+    if (io->rc < 0) {
+        io->phase = PHASE_END;
+        return true;
+    }
+    while (io->cut_index * chunk < io->size) {
+        uint64_t first = io->cut_index * chunk;
+        uint32_t length = io->offset > first ? (uint32_t)(io->offset - first) : 0;
+        int64_t n = length == chunk ? 1 : client_update_cut(i, io->cut_index, length);
+        if (n <= 0) {
+            return false; /* some end first */
+        }
+        io->cut_index++;
+    }
+    i->stored_end = base_min(i->stored_end, io->offset);
+    if (!client_update_all_done(i, i->next_number)) {
+        return false;
+    }
+    io->phase = PHASE_END;
+    return true;
+}
+
+static void release_done(struct client_call *c, const struct peer_reply *r)
+{
+    io_called(container_of(c, struct client_io, call), r);
+}
+
+/* Last close of a file without a name. */
+static bool release_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    bool last = i->handles.next == &io->file->node && io->file->node.next == &i->handles;
+    if (!i->unlinked || !last) {
+        io->phase = PHASE_END;
+        return true;
+    }
+    if (io_call_busy(io)) {
+        return false;
+    }
+    i->unlinked = false;
+    io->request.release = (struct proto_release_request){.ino = i->ino};
+    io_mutate(io, PROTO_OP_release, PHASE_END, release_done);
+    return false;
+}
+
+/* --- phases -------------------------------------------------------------------------------------
+ */
+
+static bool flush_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    if (!client_update_all_done(i, io->barrier)) {
+        return false;
+    }
+    bool unsynced = io->stable && i->unsynced_count > 0 && i->dead == 0;
+    io->phase = unsynced ? PHASE_STABLE : PHASE_COMMIT;
+    return true;
+}
+
+static bool stable_step(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    if (i->syncs > 0) {
+        return false; /* an older one, which may not cover ours */
+    }
+    client_sync_start(i);
+    io->phase = PHASE_STABLE_WAIT;
+    return i->syncs == 0;
+}
+
+static bool stable_wait_step(struct client_io *io)
+{
+    if (io->inode->syncs > 0) {
+        return false;
+    }
+    io->rc = io->rc == 0 ? io->inode->sync_rc : io->rc;
+    io->phase = PHASE_COMMIT;
+    return true;
+}
+
+static bool io_commit(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    switch (io->kind) {
+    case IO_CLOSE:
+        return commit_step(io, PHASE_ATTR);
+    case IO_TRUNCATE:
+        return commit_step(io, PHASE_ATTR);
+    case IO_RECALL:
+        if (i->in_line && i->dirty) { /* contents travel by commit only */
+            return commit_step(io, PHASE_RELEASE);
+        }
+        io->phase = PHASE_RELEASE;
+        return true;
+    case IO_WRITE_LENT:
+        if (i->mode == PROTO_OPEN_W && !io->stable) {
+            io->phase = PHASE_END; /* sizes are published by sync and close */
+            return true;
+        }
+        return commit_step(io, PHASE_END);
+    case IO_WRITE:
+    case IO_SYNC:
+    case IO_READ:
+    case IO_READ_LENT:
+    case IO_STAT:
+        break;
+    }
+    return commit_step(io, PHASE_END);
+}
+
+/* Errors of delayed writes: once at fsync, once at close. A write that was waited for tells its
+ * own. */
+static int64_t io_outcome(struct client_io *io)
+{
+    struct opendfs_file *f = io->file;
+    int rc = io->rc;
+    if (f == NULL || (f->flags & OPENDFS_WRITE) == 0) {
+        return io->rc;
+    }
+    if (io->kind == IO_CLOSE) {
+        rc = f->close_error < 0 ? f->close_error : rc;
+    } else if (io->kind == IO_SYNC || io->kind == IO_WRITE || io->kind == IO_WRITE_LENT) {
+        rc = f->sync_error < 0 ? f->sync_error : rc;
+        f->sync_error = io->kind == IO_SYNC ? 0 : f->sync_error;
+    }
+    bool write = io->kind == IO_WRITE || io->kind == IO_WRITE_LENT;
+    return rc < 0 ? rc : write ? (int64_t)io->len : 0;
+}
+
+/* One phase. False: it has to wait. */
+static bool phase_step(struct client_io *io)
+{
+    switch (io->phase) {
+    case PHASE_FLUSH:
+        return flush_step(io);
+    case PHASE_STABLE:
+        return stable_step(io);
+    case PHASE_STABLE_WAIT:
+        return stable_wait_step(io);
+    case PHASE_COMMIT:
+        return io_commit(io);
+    case PHASE_ATTR:
+        return io->kind == IO_TRUNCATE ? truncate_attr_step(io) : close_attr_step(io);
+    case PHASE_CUT:
+        return cut_step(io);
+    case PHASE_RELEASE:
+        return io->kind == IO_RECALL ? return_step(io) : release_step(io);
+    case PHASE_BEGIN:
+    case PHASE_CALL:
+    case PHASE_END:
+        break;
+    }
+    return false;
+}
+
+bool client_io_finish_step(struct client_io *io)
+{
+    while (io->phase != PHASE_END && phase_step(io)) {
+    }
+    if (io->phase != PHASE_END) {
+        return false;
+    }
+    client_io_end(io, io_outcome(io));
+    return true;
+}
