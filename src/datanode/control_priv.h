@@ -1,0 +1,38 @@
+/* datanode/control_priv.h -- the metadata leader: registration, heartbeats, the lease. See
+ * control.c. */
+#pragma once
+
+#include "chunk/store.h"
+#include "loop/loop.h"
+#include "peer/client.h"
+
+struct datanode_worker;
+
+struct datanode_control {
+    struct peer *peer;
+    struct peer_user user;
+    uint32_t target; /* 0: not registered */
+    bool registered_once;
+    bool registering, beating, beat_again, mapping, map_wanted;
+    uint64_t lease_end_ns, lease_ms, heartbeat_ms;
+    uint64_t map_epoch;
+    struct peer_call register_call, beat_call, map_call;
+    struct proto_register_request register_request;
+    struct proto_heartbeat_request beat;
+    struct proto_cluster_map_request map;
+    struct proto_chain_report *reports;
+    size_t reports_capacity;
+    uint32_t suspects[256];
+    uint64_t beat_started_ns;
+    struct loop_timer beat_timer, register_timer, map_timer;
+    struct loop_task beat_soon;
+    struct chunk_change forget;
+    uint64_t forget_ids[64];
+    size_t forget_count;
+    bool forgetting;
+};
+NODISCARD int datanode_control_start(struct datanode_worker *w);
+void datanode_control_free(struct datanode_worker *w);
+void datanode_control_report(struct datanode_worker *w); /* a heartbeat soon */
+void datanode_control_want_map(struct datanode_worker *w);
+bool datanode_leased(const struct datanode_worker *w);

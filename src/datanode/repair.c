@@ -1,0 +1,345 @@
+/*
+ * datanode/repair.c -- repair of single chunks (section 10). FETCH under the chunk's lock from the
+ * other members, the serving ones first; what has the wanted identity and digest is installed over
+ * the damaged bytes. Equal identity is equal bytes, so any member that is alive may answer,
+ * whatever its state. Nobody has it: it stays damaged, until it is overwritten whole.
+ */
+#include "datanode/repair.h"
+
+#include "datanode/worker_priv.h"
+
+#define REPAIRS_MAX 16u
+#define FETCH_MS 5000u
+
+struct repair {
+    struct list node; /* of the worker */
+    struct datanode_worker *worker;
+    struct datanode_chain *chain;
+    struct datanode_item *item;
+    struct datanode_wait wait;
+    struct chunk_info info;
+    size_t member; /* of the row, asked next */
+    bool serving_first, calling, storing;
+    struct peer_call call;
+    struct proto_fetch_request fetch;
+    struct slice data;
+    uint32_t *crc;
+    struct chunk_recent recent[CHUNK_RECENT_MAX];
+    struct iovec iov;
+    struct chunk_update store;
+};
+
+static void repair_over(struct repair *p, bool locked)
+{
+    struct datanode_worker *w = p->worker;
+    struct datanode_item *it = p->item;
+    it->repairing = false;
+    buf_slice_drop(&p->data);
+    mem_free(p->crc);
+    list_remove(&p->node);
+    w->repair_count--;
+    mem_free(p);
+    if (locked) {
+        datanode_item_unlock(it);
+    }
+    datanode_item_put(it);
+}
+
+static void repair_next(struct repair *p);
+
+static void repair_stored(struct chunk_update *s, int rc)
+{
+    struct repair *p = container_of(s, struct repair, store);
+    p->storing = false;
+    if (rc == 0) {
+        stats_count(&p->worker->counters.repaired, 1);
+    }
+    log_warn(p->worker->env.log, rc == 0 ? "chunk was repaired" : "chunk cannot be repaired",
+             LOG_U64("data", p->item->key.data_id), LOG_U64("index", p->item->key.index),
+             LOG_RC(rc));
+    repair_over(p, true);
+}
+
+static void repair_install(struct repair *p)
+{
+    const struct chunk_info *info = &p->info;
+    memcpy(p->recent, info->recent, sizeof p->recent);
+    p->iov = (struct iovec){.iov_base = (void *)(uintptr_t)p->data.at, .iov_len = p->data.len};
+    p->storing = true;
+    p->store = (struct chunk_update){.done = repair_stored,
+                                     .key = info->key,
+                                     .chain = info->chain,
+                                     .identity = info->committed,
+                                     .kind = CHUNK_WHOLE,
+                                     .install = true,
+                                     .new_length = info->length,
+                                     .tgen = info->tgen,
+                                     .flags = info->flags & (uint16_t)~CHUNK_DAMAGED,
+                                     .last_ver = info->last_ver,
+                                     .recent = p->recent,
+                                     .recent_count = info->recent_count,
+                                     .crc = p->crc,
+                                     .crc_count = chunk_cells(info->length),
+                                     .data = &p->iov,
+                                     .data_count = p->data.len > 0 ? 1 : 0};
+    chunk_store_update(p->worker->store, &p->store);
+}
+
+/* Is it what was lost here? */
+static bool repair_fits(const struct repair *p, const struct peer_reply *r)
+{
+    const struct proto_fetch_reply *m = r->body;
+    const struct chunk_info *info = &p->info;
+    return r->rc == 0 && chunk_identity_equal(datanode_identity(m->identity), info->committed) &&
+           m->length == info->length && m->digest == info->digest && r->data.len == info->length &&
+           datanode_crc_check(0, &r->data, &m->crcs) == 0 &&
+           chunk_digest(m->length, m->crcs.at) == info->digest;
+}
+
+static void repair_fetched(struct peer_call *c, const struct peer_reply *r)
+{
+    struct repair *p = container_of(c, struct repair, call);
+    p->calling = false;
+    if (p->worker->closing) {
+        repair_over(p, true);
+        return;
+    }
+    if (!repair_fits(p, r)) {
+        repair_next(p);
+        return;
+    }
+    const struct proto_fetch_reply *m = r->body;
+    p->crc = mem_dup(m->crcs.at == NULL ? (const uint32_t[]){0} : m->crcs.at,
+                     base_max(m->crcs.count, 1) * sizeof *p->crc);
+    if (p->crc == NULL) {
+        repair_over(p, true);
+        return;
+    }
+    p->data = r->data;
+    if (p->data.buf != NULL) {
+        buf_ref(p->data.buf);
+    }
+    repair_install(p);
+}
+
+/* The next other member; serving ones in the first pass, then whoever is alive. */
+static struct datanode_neighbor *repair_source(struct repair *p)
+{
+    const struct cluster_row *row = &p->chain->row;
+    for (;;) {
+        for (; p->member < row->count; p->member++) {
+            const struct cluster_member *m = &row->member[p->member];
+            bool serving = m->state == PROTO_MEMBER_SERVING;
+            if (m->target != p->worker->control.target && serving == p->serving_first) {
+                p->member++;
+                return datanode_neighbor_get(p->worker, m->target);
+            }
+        }
+        if (!p->serving_first) {
+            return NULL;
+        }
+        p->serving_first = false;
+        p->member = 0;
+    }
+}
+
+static void repair_next(struct repair *p)
+{
+    const struct peer_call model = {.done = repair_fetched,
+                                    .request = &p->fetch,
+                                    .opcode = PROTO_OP_fetch,
+                                    .flags = PEER_CALL_AGAIN,
+                                    .timeout_ms = FETCH_MS};
+    p->fetch = (struct proto_fetch_request){.route = datanode_route_of(p->chain, 0),
+                                            .chunk = datanode_key_wire(p->item->key),
+                                            .identity = datanode_identity_wire(p->info.committed)};
+    p->calling = true;
+    struct datanode_neighbor *n = repair_source(p);
+    while (n != NULL && !datanode_neighbor_call(n, &p->call, &model)) {
+        n = repair_source(p);
+    }
+    if (n == NULL) {
+        p->calling = false;
+        log_error(p->worker->env.log, "no good copy of a damaged chunk",
+                  LOG_U64("data", p->item->key.data_id), LOG_U64("index", p->item->key.index));
+        repair_over(p, true);
+    }
+}
+
+static void repair_go(struct repair *p)
+{
+    int rc = datanode_lookup(p->worker, p->item->key, &p->info);
+    bool damaged = rc == 0 && (p->info.flags & CHUNK_DAMAGED) != 0 && !p->info.has_pending;
+    if (!damaged || p->worker->closing) {
+        repair_over(p, true); /* healed meanwhile */
+        return;
+    }
+    p->serving_first = true;
+    repair_next(p);
+}
+
+static void repair_granted(struct datanode_wait *wait)
+{
+    repair_go(container_of(wait, struct repair, wait));
+}
+
+static void repair_begin(struct loop_task *t)
+{
+    struct datanode_worker *w = container_of(t, struct datanode_worker, repair_task);
+    LIST_FOR_EACH_SAFE(at, &w->repairs_new)
+    {
+        struct repair *p = LIST_ENTRY(at, struct repair, node);
+        list_remove(&p->node);
+        list_push_back(&w->repairs, &p->node);
+        int rc = datanode_item_lock(p->item, &p->wait);
+        if (rc > 0) {
+            repair_go(p);
+        } else if (rc < 0) {
+            repair_over(p, false);
+        }
+    }
+}
+
+void datanode_repair_start(struct datanode_chain *c, struct datanode_item *it)
+{
+    struct datanode_worker *w = c->worker;
+    if (it->repairing || w->repair_count >= REPAIRS_MAX || w->closing || w->failed) {
+        return;
+    }
+    struct repair *p = mem_zalloc(sizeof *p);
+    if (p == NULL) {
+        return;
+    }
+    p->worker = w;
+    p->chain = c;
+    p->item = it;
+    p->wait.granted = repair_granted;
+    it->users++;
+    it->repairing = true;
+    list_push_back(&w->repairs_new, &p->node);
+    w->repair_count++;
+    w->repair_task.run = repair_begin; /* the caller may hold the lock */
+    loop_defer(w->loop, &w->repair_task);
+}
+
+void datanode_repair_key(struct datanode_chain *c, struct chunk_key key)
+{
+    struct datanode_item *it = datanode_item_get(c->worker, c, key);
+    if (it != NULL) {
+        datanode_repair_start(c, it);
+        datanode_item_put(it);
+    }
+}
+
+/* ---- FETCH at its receiver ---- */
+
+struct fetch_op {
+    struct datanode_worker *worker;
+    struct datanode_chain *chain;
+    struct peer_request *request;
+    struct chunk_info info;
+    struct buf *buf;
+    uint32_t crc[CHUNK_CELLS_MAX];
+    struct proto_recent recent[CHUNK_RECENT_MAX];
+    struct chunk_read read;
+};
+
+static void fetch_over(struct fetch_op *op, int rc)
+{
+    const struct chunk_info *info = &op->info;
+    struct peer_request *r = op->request;
+    const struct proto_fetch_request *m = r->body;
+    op->worker->read_count--;
+    if (rc < 0) {
+        datanode_refuse(r, err_is(rc, EIO) ? -ERR_corrupt : rc, op->chain);
+        buf_unref(op->buf);
+        mem_free(op);
+        return;
+    }
+    for (unsigned i = 0; i < info->recent_count; i++) {
+        const struct chunk_recent *e = &info->recent[i];
+        op->recent[i] = (struct proto_recent){.client = e->client,
+                                              .seq = e->seq,
+                                              .ver = e->ver,
+                                              .result = e->result,
+                                              .time_ms = e->time_ms};
+    }
+    const struct proto_fetch_reply reply = {
+        .route = datanode_route_of(op->chain, m->route.attempt),
+        .identity = datanode_identity_wire(info->committed),
+        .length = info->length,
+        .digest = info->digest,
+        .tgen = info->tgen,
+        .chunk_flags = info->flags,
+        .last_ver = info->last_ver,
+        .crcs = {.at = op->crc, .count = chunk_cells(info->length)},
+        .recent = {.at = op->recent, .count = info->recent_count}};
+    const struct conn_response data = {
+        .data = {{.buf = op->buf, .at = op->buf == NULL ? NULL : op->buf->at, .len = info->length}},
+        .data_count = info->length > 0 ? 1 : 0};
+    peer_request_answer(r, &reply, &data);
+    buf_unref(op->buf);
+    mem_free(op);
+}
+
+static void fetch_read(struct chunk_read *read, int rc)
+{
+    struct fetch_op *op = container_of(read, struct fetch_op, read);
+    if (rc == 0 && !chunk_identity_equal(read->pin.identity, op->info.committed)) {
+        rc = -ERR_different;
+    }
+    fetch_over(op, rc);
+}
+
+static int fetch_check(struct datanode_worker *w, const struct proto_fetch_request *m,
+                       struct chunk_info *info, struct datanode_chain **ret)
+{
+    *ret = datanode_chain_find(w, m->route.chain);
+    if (*ret == NULL) {
+        return -ERR_not_serving;
+    }
+    int rc = datanode_lookup(w, datanode_key(m->chunk), info);
+    if (rc < 0) {
+        return rc;
+    }
+    if (info->has_pending) {
+        return -ERR_pending;
+    }
+    if (!chunk_identity_equal(info->committed, datanode_identity(m->identity))) {
+        return -ERR_different;
+    }
+    return (info->flags & CHUNK_DAMAGED) != 0 ? -ERR_corrupt : 0;
+}
+
+void datanode_on_fetch(struct peer_user *user, struct peer_request *r)
+{
+    struct datanode_worker *w = datanode_worker_of(user);
+    const struct proto_fetch_request *m = r->body;
+    struct datanode_chain *c = NULL;
+    struct fetch_op *op = w->read_count >= DATANODE_READS_MAX ? NULL : mem_zalloc(sizeof *op);
+    int rc = op == NULL ? -ERR_busy : fetch_check(w, m, &op->info, &c);
+    if (rc == 0 && op->info.length > 0) {
+        op->buf = buf_get(w->pool, op->info.length);
+        rc = op->buf == NULL ? -ERR_busy : 0;
+    }
+    if (rc < 0) {
+        mem_free(op);
+        datanode_refuse(r, rc, c);
+        return;
+    }
+    w->read_count++;
+    op->worker = w;
+    op->chain = c;
+    op->request = r;
+    if (op->info.length == 0) {
+        fetch_over(op, 0);
+        return;
+    }
+    op->read = (struct chunk_read){
+        .done = fetch_read,
+        .pin = {.key = op->info.key, .which = CHUNK_COMMITTED, .length = op->info.length},
+        .verify = true,
+        .to = op->buf->at,
+        .crc = op->crc};
+    chunk_store_read(w->store, &op->read);
+}

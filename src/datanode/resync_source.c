@@ -1,0 +1,560 @@
+/*
+ * datanode/resync_source.c -- the predecessor's side of a resync (section 9): SYNC_BEGIN with the
+ * dead list, then both indexes side by side in key order, a COPY or DROP for each key that differs,
+ * then SYNC_END. A key is compared and answered for under its chunk's lock, without a pending here;
+ * a few keys at a time. Any new row ends the session (datanode_resync_stop).
+ */
+#include "datanode/ask.h"
+#include "datanode/repair.h"
+#include "datanode/resync.h"
+
+#define JOBS 8u
+#define DEAD_PAGE 32768u
+#define INDEX_PAGE 2048u
+#define WALK_BATCH 1024u
+#define PAUSE_MS 20u
+
+enum resync_phase { RESYNC_BEGIN, RESYNC_INDEX, RESYNC_WALK, RESYNC_END };
+
+struct resync_job {
+    struct datanode_resync *session;
+    struct datanode_wait wait;
+    struct datanode_item *item; /* NULL: idle */
+    bool locked, queued, reading, asking;
+    struct loop_timer again;
+    struct chunk_info info;
+    struct chunk_read read;
+    struct buf *buf;
+    uint32_t *crc;
+    struct proto_recent recent[CHUNK_RECENT_MAX];
+    struct datanode_ask ask;
+    union {
+        struct proto_copy_request copy;
+        struct proto_drop_request drop;
+    } m;
+};
+struct datanode_resync {
+    struct datanode_worker *worker;
+    struct datanode_chain *chain;
+    uint32_t epoch;
+    enum resync_phase phase;
+    bool stopped, asking, page_eof;
+    struct datanode_ask ask;
+    struct proto_sync_begin_request begin;
+    struct proto_index_request index;
+    struct proto_sync_end_request end;
+    uint64_t *dead;
+    uint64_t dead_after;
+    /* The syncing member's page, and where both are. */
+    struct proto_index_entry *page;
+    size_t page_count, page_at;
+    struct chunk_key own_at, page_end; /* exclusive, unless page_eof */
+    bool own_over;
+    struct loop_task walk;
+    struct resync_job job[JOBS];
+    uint64_t same, copied, dropped;
+};
+
+static void resync_walk_soon(struct datanode_resync *s)
+{
+    loop_defer(s->worker->loop, &s->walk);
+}
+
+/* ---- The end of a session ---- */
+
+static void resync_release(struct datanode_resync *s)
+{
+    if (!s->stopped || s->asking) {
+        return;
+    }
+    for (unsigned i = 0; i < JOBS; i++) {
+        if (s->job[i].item != NULL) {
+            return;
+        }
+    }
+    loop_undefer(s->worker->loop, &s->walk);
+    s->worker->sink_count--;
+    mem_free(s->dead);
+    mem_free(s->page);
+    mem_free(s);
+}
+
+static void job_idle(struct resync_job *j)
+{
+    struct datanode_resync *s = j->session;
+    struct datanode_item *it = j->item;
+    bool locked = j->locked;
+    j->buf = buf_unref(j->buf);
+    mem_free(j->crc);
+    j->crc = NULL;
+    j->locked = false;
+    j->item = NULL;
+    if (locked) {
+        datanode_item_unlock(it);
+    }
+    datanode_item_put(it);
+    if (s->stopped) {
+        resync_release(s);
+    } else {
+        resync_walk_soon(s);
+    }
+}
+
+void datanode_resync_stop(struct datanode_chain *c)
+{
+    struct datanode_resync *s = c->resync;
+    if (s == NULL) {
+        return;
+    }
+    c->resync = NULL;
+    s->stopped = true;
+    (void)datanode_ask_stop(&s->ask);
+    for (unsigned i = 0; i < JOBS; i++) {
+        struct resync_job *j = &s->job[i];
+        if (j->item == NULL) {
+            continue;
+        }
+        bool resting = loop_timer_active(&j->again);
+        loop_timer_cancel(s->worker->loop, &j->again);
+        (void)datanode_ask_stop(&j->ask);
+        if (resting) {
+            s->asking = true; /* not freed from inside this loop */
+            job_idle(j);
+            s->asking = s->ask.active;
+        }
+    }
+    resync_release(s);
+}
+
+/* ---- One key ---- */
+
+static void job_go(struct resync_job *j);
+
+static void job_again(struct loop_timer *t)
+{
+    job_go(container_of(t, struct resync_job, again));
+}
+
+static void job_rest(struct resync_job *j)
+{
+    j->buf = buf_unref(j->buf);
+    mem_free(j->crc);
+    j->crc = NULL;
+    if (j->locked) { /* others first */
+        j->locked = false;
+        datanode_item_unlock(j->item);
+    }
+    if (j->session->stopped) {
+        job_idle(j);
+        return;
+    }
+    j->again.fire = job_again;
+    loop_timer_in(j->session->worker->loop, &j->again, PAUSE_MS * NS_PER_MS);
+}
+
+static void job_asked(struct datanode_ask *a, int rc, const struct peer_reply *r)
+{
+    (void)r;
+    struct resync_job *j = container_of(a, struct resync_job, ask);
+    struct datanode_resync *s = j->session;
+    if (rc == 0 && a->opcode == PROTO_OP_copy) {
+        s->copied++;
+        stats_count(&s->worker->counters.copies, 1);
+        stats_count(&s->worker->counters.copy_bytes, j->info.length);
+    } else if (rc == 0) {
+        s->dropped++;
+    }
+    job_idle(j); /* otherwise the session is over */
+}
+
+static void job_ask(struct resync_job *j, uint16_t opcode, void *request, struct proto_route *route)
+{
+    j->ask = (struct datanode_ask){.done = job_asked,
+                                   .chain = j->session->chain,
+                                   .opcode = opcode,
+                                   .request = request,
+                                   .route = route,
+                                   .slot = datanode_slot_of(j->item->key)};
+    if (opcode == PROTO_OP_copy && j->info.length > 0) {
+        j->ask.data = (struct slice){.buf = j->buf, .at = j->buf->at, .len = j->info.length};
+    }
+    datanode_ask_start(&j->ask);
+}
+
+static void job_copy(struct resync_job *j)
+{
+    const struct chunk_info *info = &j->info;
+    for (unsigned i = 0; i < info->recent_count; i++) {
+        const struct chunk_recent *e = &info->recent[i];
+        j->recent[i] = (struct proto_recent){.client = e->client,
+                                             .seq = e->seq,
+                                             .ver = e->ver,
+                                             .result = e->result,
+                                             .time_ms = e->time_ms};
+    }
+    j->m.copy =
+        (struct proto_copy_request){.chunk = datanode_key_wire(info->key),
+                                    .identity = datanode_identity_wire(info->committed),
+                                    .length = info->length,
+                                    .digest = info->digest,
+                                    .tgen = info->tgen,
+                                    .chunk_flags = info->flags,
+                                    .last_ver = info->last_ver,
+                                    .crcs = {.at = j->crc, .count = chunk_cells(info->length)},
+                                    .recent = {.at = j->recent, .count = info->recent_count}};
+    job_ask(j, PROTO_OP_copy, &j->m.copy, &j->m.copy.route);
+}
+
+static void job_read(struct chunk_read *read, int rc)
+{
+    struct resync_job *j = container_of(read, struct resync_job, read);
+    struct datanode_resync *s = j->session;
+    j->reading = false;
+    if (s->stopped) {
+        job_idle(j);
+    } else if (rc < 0) {
+        job_rest(j); /* damaged: its repair has been started */
+    } else {
+        job_copy(j);
+    }
+}
+
+/* The lock is held. */
+static void job_locked(struct resync_job *j)
+{
+    struct datanode_resync *s = j->session;
+    struct datanode_worker *w = s->worker;
+    j->locked = true;
+    if (s->stopped) {
+        job_idle(j);
+        return;
+    }
+    int rc = datanode_lookup(w, j->item->key, &j->info);
+    bool foreign = rc == 0 && j->info.chain != 0 && j->info.chain != s->chain->id;
+    if (rc < 0 || j->info.has_pending || (j->info.flags & CHUNK_DAMAGED) != 0) {
+        if (rc == 0 && !j->info.has_pending) {
+            datanode_repair_start(s->chain, j->item);
+        }
+        job_rest(j);
+        return;
+    }
+    if (j->info.chain == 0 || foreign || chunk_identity_none(j->info.committed)) {
+        j->m.drop = (struct proto_drop_request){.chunk = datanode_key_wire(j->item->key)};
+        job_ask(j, PROTO_OP_drop, &j->m.drop, &j->m.drop.route);
+        return;
+    }
+    if (j->info.length == 0) {
+        job_copy(j);
+        return;
+    }
+    j->buf = buf_get(w->pool, j->info.length);
+    j->crc = mem_calloc(CHUNK_CELLS_MAX, sizeof *j->crc);
+    if (j->buf == NULL || j->crc == NULL) {
+        job_rest(j);
+        return;
+    }
+    j->reading = true;
+    j->read = (struct chunk_read){
+        .done = job_read,
+        .pin = {.key = j->item->key, .which = CHUNK_COMMITTED, .length = j->info.length},
+        .verify = true,
+        .to = j->buf->at,
+        .crc = j->crc};
+    chunk_store_read(w->store, &j->read);
+}
+
+static void job_granted(struct datanode_wait *wait)
+{
+    struct resync_job *j = container_of(wait, struct resync_job, wait);
+    j->queued = false;
+    job_locked(j);
+}
+
+static void job_go(struct resync_job *j)
+{
+    j->wait.granted = job_granted;
+    int rc = datanode_item_lock(j->item, &j->wait);
+    if (rc > 0) {
+        job_locked(j);
+    } else if (rc == 0) {
+        j->queued = true;
+    } else {
+        job_rest(j);
+    }
+}
+
+/* ---- Side by side ---- */
+
+static struct resync_job *job_get(struct datanode_resync *s)
+{
+    for (unsigned i = 0; i < JOBS; i++) {
+        if (s->job[i].item == NULL) {
+            return &s->job[i];
+        }
+    }
+    return NULL;
+}
+
+static bool jobs_idle(const struct datanode_resync *s)
+{
+    for (unsigned i = 0; i < JOBS; i++) {
+        if (s->job[i].item != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The next own chunk of this chain within the page. False: none. -> `looks` counts. */
+static bool own_next(struct datanode_resync *s, struct chunk_info *info, unsigned *looks)
+{
+    while (!s->own_over && *looks < WALK_BATCH) {
+        (*looks)++;
+        if (chunk_store_next(s->worker->store, s->own_at, info) < 0 ||
+            (!s->page_eof && chunk_key_compare(info->key, s->page_end) >= 0)) {
+            s->own_over = true;
+            return false;
+        }
+        if (info->chain == s->chain->id) {
+            return true;
+        }
+        s->own_at = info->key;
+        s->own_at.index++;
+        s->own_at.data_id += s->own_at.index == 0 ? 1U : 0U;
+    }
+    return false;
+}
+
+static bool is_busy(const struct datanode_resync *s, const struct chunk_info *info)
+{
+    const struct datanode_item *it = datanode_item_find(s->worker, info->key);
+    return info->has_pending || (it != NULL && it->locked);
+}
+
+/* One key. False: all jobs are busy, the same key again later. */
+static bool walk_key(struct datanode_resync *s, const struct chunk_info *own,
+                     const struct proto_index_entry *theirs)
+{
+    struct datanode_walk_side source = {0};
+    struct datanode_walk_side syncing = {0};
+    if (own != NULL) {
+        source = (struct datanode_walk_side){
+            .there = true, .identity = own->committed, .digest = own->digest};
+    }
+    if (theirs != NULL) {
+        syncing = (struct datanode_walk_side){.there = true,
+                                              .damaged = (theirs->chunk_flags & CHUNK_DAMAGED) != 0,
+                                              .identity = datanode_identity(theirs->identity),
+                                              .digest = theirs->digest};
+    }
+    bool quiet = own == NULL || !is_busy(s, own);
+    if (quiet && datanode_walk_decide(&source, &syncing) == DATANODE_WALK_SAME) {
+        s->same++;
+        return true;
+    }
+    struct resync_job *j = job_get(s);
+    if (j == NULL) {
+        return false;
+    }
+    struct chunk_key key = own != NULL ? own->key : datanode_key(theirs->chunk);
+    struct datanode_item *it = datanode_item_get(s->worker, s->chain, key);
+    if (it == NULL) {
+        return false;
+    }
+    *j = (struct resync_job){.session = s, .item = it};
+    job_go(j);
+    return true;
+}
+
+static void resync_index(struct datanode_resync *s);
+static void resync_end(struct datanode_resync *s);
+
+static void page_over(struct datanode_resync *s)
+{
+    if (!jobs_idle(s)) {
+        return; /* the last of them comes back here */
+    }
+    if (s->page_eof) {
+        resync_end(s);
+    } else {
+        resync_index(s);
+    }
+}
+
+static void resync_walk(struct loop_task *t)
+{
+    struct datanode_resync *s = container_of(t, struct datanode_resync, walk);
+    unsigned looks = 0;
+    if (s->stopped || s->phase != RESYNC_WALK) {
+        return;
+    }
+    while (looks < WALK_BATCH) {
+        struct chunk_info info;
+        bool own = own_next(s, &info, &looks);
+        const struct proto_index_entry *theirs =
+            s->page_at < s->page_count ? &s->page[s->page_at] : NULL;
+        if (!own && !s->own_over) {
+            break; /* looked at enough for one round */
+        }
+        if (!own && theirs == NULL) {
+            page_over(s);
+            return;
+        }
+        int order = !own             ? 1
+                    : theirs == NULL ? -1
+                                     : chunk_key_compare(info.key, datanode_key(theirs->chunk));
+        if (!walk_key(s, order <= 0 ? &info : NULL, order >= 0 ? theirs : NULL)) {
+            return; /* a job that ends goes on here */
+        }
+        looks++;
+        s->page_at += order >= 0 ? 1U : 0U;
+        if (order <= 0) {
+            s->own_at = info.key;
+            s->own_at.index++;
+            s->own_at.data_id += s->own_at.index == 0 ? 1U : 0U;
+        }
+    }
+    resync_walk_soon(s);
+}
+
+/* ---- The messages of the session itself ---- */
+
+static void resync_ask(struct datanode_resync *s, uint16_t opcode, void *request,
+                       struct proto_route *route,
+                       void (*done)(struct datanode_ask *a, int rc, const struct peer_reply *r))
+{
+    s->asking = true;
+    s->ask = (struct datanode_ask){
+        .done = done, .chain = s->chain, .opcode = opcode, .request = request, .route = route};
+    datanode_ask_start(&s->ask);
+}
+
+/* True: the session goes on. */
+static bool resync_goes_on(struct datanode_resync *s, int rc)
+{
+    s->asking = false;
+    if (s->stopped) {
+        resync_release(s);
+        return false;
+    }
+    return rc == 0; /* else a new row has come, and stops it */
+}
+
+static void resync_ended(struct datanode_ask *a, int rc, const struct peer_reply *r)
+{
+    (void)r;
+    struct datanode_resync *s = container_of(a, struct datanode_resync, ask);
+    if (resync_goes_on(s, rc)) {
+        log_info(s->worker->env.log, "a member has been brought up to date",
+                 LOG_U64("chain", s->chain->id), LOG_U64("epoch", s->epoch),
+                 LOG_U64("same", s->same), LOG_U64("copied", s->copied),
+                 LOG_U64("dropped", s->dropped));
+        datanode_resync_stop(s->chain);
+    }
+}
+
+static void resync_end(struct datanode_resync *s)
+{
+    s->phase = RESYNC_END;
+    s->end = (struct proto_sync_end_request){
+        .same = s->same, .copied = s->copied, .dropped = s->dropped};
+    resync_ask(s, PROTO_OP_sync_end, &s->end, &s->end.route, resync_ended);
+}
+
+static void resync_indexed(struct datanode_ask *a, int rc, const struct peer_reply *r)
+{
+    struct datanode_resync *s = container_of(a, struct datanode_resync, ask);
+    if (!resync_goes_on(s, rc)) {
+        return;
+    }
+    const struct proto_index_reply *m = r->body;
+    s->page_count = base_min(m->entries.count, INDEX_PAGE);
+    s->page_at = 0;
+    s->own_over = false;
+    s->page_eof = m->eof;
+    s->page_end = datanode_key(m->next);
+    bool moves = m->eof || chunk_key_compare(s->page_end, s->own_at) > 0;
+    if (!moves || m->entries.count > INDEX_PAGE) {
+        log_warn(s->worker->env.log, "an index page makes no sense",
+                 LOG_U64("target", s->chain->successor));
+        resync_index(s);
+        return;
+    }
+    if (s->page_count > 0) {
+        memcpy(s->page, m->entries.at, s->page_count * sizeof *s->page);
+    }
+    s->phase = RESYNC_WALK;
+    resync_walk_soon(s);
+}
+
+static void resync_index(struct datanode_resync *s)
+{
+    if (s->phase == RESYNC_WALK) {
+        s->own_at = s->page_end;
+    }
+    s->phase = RESYNC_INDEX;
+    s->index = (struct proto_index_request){.first = datanode_key_wire(s->own_at),
+                                            .max_entries = INDEX_PAGE};
+    resync_ask(s, PROTO_OP_index, &s->index, &s->index.route, resync_indexed);
+}
+
+static void resync_begin(struct datanode_resync *s);
+
+static void resync_begun(struct datanode_ask *a, int rc, const struct peer_reply *r)
+{
+    (void)r;
+    struct datanode_resync *s = container_of(a, struct datanode_resync, ask);
+    if (!resync_goes_on(s, rc)) {
+        return;
+    }
+    if (s->begin.more) {
+        resync_begin(s);
+    } else {
+        resync_index(s);
+    }
+}
+
+static void resync_begin(struct datanode_resync *s)
+{
+    struct chunk_dead *dead = mem_calloc(DEAD_PAGE, sizeof *dead);
+    size_t count =
+        dead == NULL ? 0 : chunk_store_dead_list(s->worker->store, s->dead_after, dead, DEAD_PAGE);
+    for (size_t i = 0; i < count; i++) {
+        s->dead[i] = dead[i].data_id;
+        s->dead_after = dead[i].data_id;
+    }
+    s->begin = (struct proto_sync_begin_request){.dead = {.at = s->dead, .count = count},
+                                                 .more = dead == NULL || count == DEAD_PAGE};
+    mem_free(dead);
+    resync_ask(s, PROTO_OP_sync_begin, &s->begin, &s->begin.route, resync_begun);
+}
+
+void datanode_resync_start(struct datanode_chain *c)
+{
+    CHECK(c->resync == NULL);
+    struct datanode_resync *s = mem_zalloc(sizeof *s);
+    if (s != NULL) {
+        s->dead = mem_calloc(DEAD_PAGE, sizeof *s->dead);
+        s->page = mem_calloc(INDEX_PAGE, sizeof *s->page);
+    }
+    if (s == NULL || s->dead == NULL || s->page == NULL) {
+        if (s != NULL) {
+            mem_free(s->dead);
+            mem_free(s->page);
+            mem_free(s);
+        }
+        c->resync_wanted = true; /* datanode_neighbors_tick() tries again */
+        return;
+    }
+    c->resync_wanted = false;
+    s->worker = c->worker;
+    s->chain = c;
+    s->epoch = c->row.epoch;
+    s->walk.run = resync_walk;
+    for (unsigned i = 0; i < JOBS; i++) {
+        s->job[i].session = s;
+    }
+    c->worker->sink_count++;
+    c->resync = s;
+    resync_begin(s);
+}

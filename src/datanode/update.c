@@ -1,0 +1,554 @@
+/*
+ * datanode/update.c -- one update of one chunk on its way through this member:
+ *
+ *     RESERVE -> OPEN -> STORE -> PENDING -> (committed) FLUSH -> OVER
+ *                                    |-> DROP -> OVER          refused further down (R15)
+ *
+ * Space is reserved before the first byte goes on (R13). The successor gets the data while it is
+ * stored here, and the trailer only after that (R14); a member that waits for the trailer is OPEN.
+ * It is committed when it is last in the chain or the successor has it (I4). It holds the chunk's
+ * lock from RESERVE to its commit or drop; it survives its client, and new rows (R12).
+ */
+#include "datanode/worker_priv.h"
+
+static void update_try_commit(struct datanode_update *u);
+static void update_drop_pending(struct datanode_update *u, int rc);
+
+struct datanode_update *datanode_update_new(struct datanode_worker *w, enum datanode_origin from)
+{
+    if (w->update_count >= w->opt.max_updates || w->stopping) {
+        return NULL;
+    }
+    struct datanode_update *u = mem_zalloc(sizeof *u);
+    if (u == NULL) {
+        return NULL;
+    }
+    u->worker = w;
+    u->origin = from;
+    u->began_ns = loop_tick_ns(w->loop);
+    u->told = true;
+    list_push_back(&w->updates, &u->node);
+    w->update_count++;
+    stats_gauge_set(&w->counters.updates, (int64_t)w->update_count);
+    return u;
+}
+
+void datanode_update_free(struct datanode_update *u)
+{
+    if (u == NULL) {
+        return;
+    }
+    struct datanode_worker *w = u->worker;
+    CHECK(u->request == NULL);
+    loop_timer_cancel(w->loop, &u->again);
+    datanode_neighbor_unwait(&u->send);
+    buf_slice_drop(&u->data);
+    buf_unref(u->whole_buf);
+    mem_free(u->whole_crc);
+    mem_free(u->crc);
+    if (u->item != NULL) {
+        datanode_item_put(u->item);
+    }
+    list_remove(&u->node);
+    w->update_count--;
+    stats_gauge_set(&w->counters.updates, (int64_t)w->update_count);
+    mem_free(u);
+    datanode_fences_writes_done(w);
+}
+
+void datanode_update_release(struct datanode_update *u)
+{
+    bool busy = u->storing || u->dropping || u->flushing || u->verifying || datanode_below_busy(u);
+    if (u->state == DATANODE_UPDATE_OVER && !busy) {
+        datanode_update_free(u);
+    }
+}
+
+/* ---- Answers ---- */
+
+static void answer_write(struct datanode_update *u, struct peer_request *r)
+{
+    struct datanode_chain *c = u->chain;
+    struct datanode_worker *w = u->worker;
+    if (!datanode_leased(w) || !c->in_path) { /* R8: the client asks again */
+        datanode_refuse(r, -ERR_not_serving, c);
+        return;
+    }
+    const struct proto_write_reply m = {.route = datanode_route_of(c, 0),
+                                        .identity = datanode_identity_wire(u->identity),
+                                        .offset = u->offset,
+                                        .length = u->new_length,
+                                        .loss_gen = c->row.loss_gen};
+    stats_sample(&w->counters.write_time, loop_now_ns(w->loop) - u->began_ns);
+    peer_request_answer(r, &m, NULL);
+}
+
+static void answer_forward(struct datanode_update *u, struct peer_request *r)
+{
+    struct datanode_chain *c = u->chain;
+    const struct proto_forward_request *req = r->body;
+    if (req->route.epoch != c->row.epoch) { /* R10 */
+        datanode_refuse(r, -ERR_stale_epoch, c);
+        return;
+    }
+    const struct proto_forward_reply m = {.route = datanode_route_of(c, req->route.attempt),
+                                          .digest = u->digest};
+    stats_sample(&u->worker->counters.forward_time, loop_now_ns(u->worker->loop) - u->began_ns);
+    peer_request_answer(r, &m, NULL);
+}
+
+static void answer_copy(struct datanode_update *u, struct peer_request *r)
+{
+    struct datanode_chain *c = u->chain;
+    const struct proto_copy_request *req = r->body;
+    const struct proto_copy_reply m = {.route = datanode_route_of(c, req->route.attempt)};
+    if (req->route.epoch != c->row.epoch) {
+        datanode_refuse(r, -ERR_stale_epoch, c);
+    } else {
+        peer_request_answer(r, &m, NULL);
+    }
+}
+
+static void update_answer(struct datanode_update *u, int rc)
+{
+    struct peer_request *r = u->request;
+    u->request = NULL;
+    if (r == NULL) {
+        return;
+    }
+    r->cancelled = NULL;
+    if (rc < 0) {
+        stats_count(&u->worker->counters.refused, 1);
+        datanode_refuse(r, rc, u->chain);
+    } else if (r->message->opcode == PROTO_OP_write) {
+        answer_write(u, r);
+    } else if (r->message->opcode == PROTO_OP_copy) {
+        answer_copy(u, r);
+    } else {
+        answer_forward(u, r);
+    }
+}
+
+/* ---- The end ---- */
+
+/* The chunk is free for others. */
+static void update_let_go(struct datanode_update *u)
+{
+    struct datanode_item *it = u->item;
+    CHECK(it->update == u);
+    it->update = NULL;
+    datanode_item_mark(it, false);
+    datanode_item_unlock(it);
+}
+
+static void update_over(struct datanode_update *u, int rc)
+{
+    u->state = DATANODE_UPDATE_OVER;
+    update_answer(u, rc);
+    datanode_update_release(u);
+}
+
+/* Nothing of it is on disk here. */
+static void update_abandon(struct datanode_update *u, int rc)
+{
+    stats_count(&u->worker->counters.dropped, 1);
+    datanode_below_stop(u, true);
+    u->state = DATANODE_UPDATE_OVER;
+    update_let_go(u);
+    update_over(u, rc);
+}
+
+/* The store does not take it: the target is sick, or the data id was removed by another chain. */
+static void update_fail(struct datanode_update *u, const char *reason)
+{
+    bool dead = chunk_store_dead(u->worker->store, u->item->key.data_id);
+    if (!dead) {
+        datanode_chain_gone(u->chain, reason);
+    }
+    update_abandon(u, dead ? -ERR_gone : -EIO);
+}
+
+static void update_drop_early(struct datanode_update *u, int rc)
+{
+    if (u->state == DATANODE_UPDATE_RESERVE) {
+        u->doomed = true; /* when the reservation has been answered */
+        u->refusal = rc;
+        return;
+    }
+    CHECK(u->state == DATANODE_UPDATE_OPEN);
+    chunk_store_unreserve(u->worker->store, &u->store);
+    update_abandon(u, rc);
+}
+
+/* ---- Stable before the answer ---- */
+
+static void update_flushed(struct chunk_sync *s, int rc)
+{
+    struct datanode_update *u = container_of(s, struct datanode_update, flush);
+    u->flushing = false;
+    u->flushed = true;
+    if (u->state == DATANODE_UPDATE_FLUSH) {
+        update_over(u, rc < 0 ? -EIO : 0);
+        return;
+    }
+    u->flush_rc = rc < 0 ? -EIO : 0;
+    datanode_update_release(u);
+}
+
+static void update_flush(struct datanode_update *u)
+{
+    u->flushing = true;
+    u->flush = (struct chunk_sync){
+        .done = update_flushed, .scope = CHUNK_SYNC_KEYS, .key = &u->item->key, .key_count = 1};
+    chunk_store_sync(u->worker->store, &u->flush);
+}
+
+/* ---- Commit ---- */
+
+static void update_verified(struct chunk_verify *v, int rc)
+{
+    struct datanode_update *u = container_of(v, struct datanode_update, verify);
+    struct datanode_worker *w = u->worker;
+    u->verifying = false;
+    if (u->state == DATANODE_UPDATE_OVER) {
+        datanode_update_release(u);
+        return;
+    }
+    if (rc < 0 || v->pending_bad) {
+        datanode_chain_gone(u->chain, "an update does not read back as it was written");
+        return;
+    }
+    stats_count(&w->counters.diverged, 1);
+    log_error(w->env.log, "the successor holds other bytes", LOG_U64("chain", u->chain->id),
+              LOG_U64("data", u->item->key.data_id), LOG_U64("index", u->item->key.index),
+              LOG_U64("target", u->chain->successor));
+    if (u->neighbor != NULL) {
+        u->neighbor->accused = true;
+        datanode_control_report(w);
+    }
+}
+
+/* Section 6, step 5: both look at what they have; the one that fails is damaged. */
+static void update_digests_differ(struct datanode_update *u)
+{
+    u->below = DATANODE_BELOW_IDLE; /* waits for a new row */
+    u->verifying = true;
+    u->verify = (struct chunk_verify){.done = update_verified, .key = u->item->key};
+    chunk_store_verify(u->worker->store, &u->verify);
+}
+
+static void update_commit(struct datanode_update *u)
+{
+    struct datanode_worker *w = u->worker;
+    int rc = chunk_store_commit(w->store, u->item->key, u->identity);
+    if (rc < 0) {
+        update_fail(u, "an update cannot be committed");
+        return;
+    }
+    u->state = DATANODE_UPDATE_FLUSH;
+    update_let_go(u);
+    if (!u->sync || u->flushed) {
+        update_over(u, u->flush_rc);
+    }
+}
+
+static void update_try_commit(struct datanode_update *u)
+{
+    if (u->state != DATANODE_UPDATE_PENDING || u->verifying) {
+        return;
+    }
+    if (u->refusal != 0) {
+        update_drop_pending(u, u->refusal);
+        return;
+    }
+    if (u->chain->successor == 0) {
+        update_commit(u); /* I4: last */
+        return;
+    }
+    if (u->below != DATANODE_BELOW_GOOD) {
+        return;
+    }
+    if (u->below_digest != u->digest) {
+        update_digests_differ(u);
+        return;
+    }
+    update_commit(u);
+}
+
+void datanode_update_below_good(struct datanode_update *u, uint32_t digest)
+{
+    u->below_digest = digest;
+    update_try_commit(u);
+}
+
+/* ---- Refusals: R15 ---- */
+
+static void update_dropped(struct chunk_change *ch, int rc)
+{
+    struct datanode_update *u = container_of(ch, struct datanode_update, drop);
+    u->dropping = false;
+    if (rc < 0 && rc != -ENOENT && rc != -EINVAL) {
+        datanode_chain_gone(u->chain, "a refused update cannot be dropped");
+        rc = -EIO;
+    } else {
+        rc = u->refusal;
+    }
+    stats_count(&u->worker->counters.dropped, 1);
+    u->state = DATANODE_UPDATE_OVER;
+    update_let_go(u);
+    update_over(u, rc);
+}
+
+/* Journaled before the answer goes up. */
+static void update_drop_pending(struct datanode_update *u, int rc)
+{
+    u->state = DATANODE_UPDATE_DROP;
+    u->refusal = rc;
+    u->dropping = true;
+    datanode_below_stop(u, false);
+    u->drop = (struct chunk_change){
+        .done = update_dropped, .op = CHUNK_DROP_PENDING, .key = u->item->key};
+    chunk_store_change(u->worker->store, &u->drop);
+}
+
+void datanode_update_below_refused(struct datanode_update *u, int rc)
+{
+    switch (u->state) {
+    case DATANODE_UPDATE_RESERVE:
+    case DATANODE_UPDATE_OPEN:
+        update_drop_early(u, rc);
+        return;
+    case DATANODE_UPDATE_STORE:
+        u->refusal = rc;
+        return;
+    case DATANODE_UPDATE_PENDING:
+        update_drop_pending(u, rc);
+        return;
+    case DATANODE_UPDATE_NEW:
+    case DATANODE_UPDATE_DROP:
+    case DATANODE_UPDATE_FLUSH:
+    case DATANODE_UPDATE_OVER:
+        return;
+    }
+}
+
+/* ---- Storing ---- */
+
+static void update_stored(struct chunk_update *s, int rc)
+{
+    struct datanode_update *u = container_of(s, struct datanode_update, store);
+    u->storing = false;
+    if (rc < 0 && !u->retried) {
+        u->retried = true; /* section 6: other space, once */
+        u->storing = true;
+        chunk_store_update(u->worker->store, &u->store);
+        return;
+    }
+    if (rc < 0) {
+        update_fail(u, "an update cannot be stored");
+        return;
+    }
+    u->digest = u->store.digest;
+    u->state = DATANODE_UPDATE_PENDING;
+    if (u->install) {
+        u->state = DATANODE_UPDATE_FLUSH; /* committed at once */
+        update_let_go(u);
+        if (u->sync) {
+            update_flush(u);
+        } else {
+            update_over(u, 0);
+        }
+        return;
+    }
+    if (u->leaving) { /* R12.1: it stays on disk, pending */
+        u->state = DATANODE_UPDATE_OVER;
+        update_let_go(u);
+        update_over(u, -ERR_not_serving);
+        return;
+    }
+    if (u->sync) {
+        update_flush(u);
+    }
+    datanode_below_stored(u);
+    update_try_commit(u);
+}
+
+static void update_store(struct datanode_update *u)
+{
+    u->state = DATANODE_UPDATE_STORE;
+    u->storing = true;
+    u->store.done = update_stored;
+    u->iov = (struct iovec){.iov_base = (void *)(uintptr_t)u->data.at, .iov_len = u->data.len};
+    u->store.data = &u->iov;
+    u->store.data_count = u->data.len > 0 ? 1 : 0;
+    u->store.crc = u->crc;
+    u->store.crc_count = u->crc_count;
+    u->store.recent = u->recent;
+    u->store.recent_count = u->recent_count;
+    chunk_store_update(u->worker->store, &u->store);
+}
+
+static int refusal_of(const struct datanode_update *u, int rc)
+{
+    if (err_is(rc, ENOSPC)) {
+        return -ERR_no_space;
+    }
+    if (err_is(rc, EIO) && u->origin == DATANODE_FROM_PREDECESSOR) {
+        return -ERR_need_whole; /* an old cell is bad: never merged, never laundered */
+    }
+    return err_is(rc, EIO) ? -ERR_corrupt : err_is(rc, EAGAIN) ? rc : -ERR_busy;
+}
+
+static void update_reserved(struct chunk_update *s, int rc)
+{
+    struct datanode_update *u = container_of(s, struct datanode_update, store);
+    u->storing = false;
+    if (rc < 0) {
+        u->state = DATANODE_UPDATE_OVER;
+        bool leaves = u->install && err_is(rc, ENOSPC);
+        if (leaves) { /* R15: a syncing member has to go, the write goes on without it */
+            datanode_chain_gone(u->chain, "no space for a resync");
+        }
+        update_let_go(u);
+        update_over(u, leaves ? -ERR_busy : refusal_of(u, rc));
+        return;
+    }
+    u->state = DATANODE_UPDATE_OPEN;
+    if (u->doomed) {
+        update_drop_early(u, u->refusal);
+        return;
+    }
+    datanode_below_start(u);
+    if (u->origin == DATANODE_FROM_CLIENT || u->trailer) {
+        update_store(u);
+    }
+}
+
+void datanode_update_begin(struct datanode_update *u)
+{
+    struct datanode_item *it = u->item;
+    CHECK(it->locked && it->update == NULL);
+    it->update = u;
+    datanode_item_mark(it, true);
+    u->state = DATANODE_UPDATE_RESERVE;
+    u->storing = true;
+    bool length_only = u->kind == PROTO_WRITE_SET_LENGTH && !u->whole;
+    u->store = (struct chunk_update){.done = update_reserved,
+                                     .key = it->key,
+                                     .chain = u->chain->id,
+                                     .base = u->base,
+                                     .identity = u->identity,
+                                     .kind = u->whole      ? CHUNK_WHOLE
+                                             : length_only ? CHUNK_SET_LENGTH
+                                                           : CHUNK_WRITE,
+                                     .install = u->install,
+                                     .offset = u->offset,
+                                     .length = u->whole || length_only ? 0 : u->length,
+                                     .new_length = u->new_length,
+                                     .tgen = u->tgen,
+                                     .flags = u->flags,
+                                     .last_ver = u->last_ver};
+    chunk_store_reserve(u->worker->store, &u->store);
+}
+
+void datanode_update_resume(struct datanode_update *u)
+{
+    struct chunk_info info;
+    struct datanode_item *it = u->item;
+    CHECK(it->locked && it->update == NULL);
+    it->update = u;
+    int rc = chunk_store_lookup(u->worker->store, it->key, &info);
+    if (rc < 0 || !info.has_pending) {
+        u->state = DATANODE_UPDATE_OVER;
+        update_let_go(u);
+        update_over(u, -ERR_busy);
+        return;
+    }
+    datanode_item_mark(it, true);
+    u->identity = info.pending;
+    u->base = info.pending_base;
+    u->new_length = info.pending_length;
+    u->digest = info.pending_digest;
+    u->kind = PROTO_WRITE_AT;
+    u->lift = true; /* what exactly was changed is not known any more */
+    u->state = DATANODE_UPDATE_PENDING;
+    datanode_below_start(u);
+    update_try_commit(u);
+}
+
+void datanode_update_trailer(struct datanode_update *u, bool ok)
+{
+    if (u->state > DATANODE_UPDATE_OPEN) {
+        return;
+    }
+    if (!ok) {
+        datanode_update_upstream_lost(u);
+        return;
+    }
+    u->trailer = true;
+    if (u->state == DATANODE_UPDATE_OPEN) {
+        update_store(u);
+    }
+}
+
+void datanode_update_upstream_lost(struct datanode_update *u)
+{
+    if (u->trailer || u->doomed) {
+        return; /* all of it is here: it goes on */
+    }
+    if (u->state == DATANODE_UPDATE_RESERVE || u->state == DATANODE_UPDATE_OPEN) {
+        update_drop_early(u, -ERR_cancelled);
+    } else if (u->state == DATANODE_UPDATE_NEW) {
+        u->doomed = true; /* seen when the lock is granted */
+    }
+}
+
+/* ---- R12 ---- */
+
+/* Not in the path any more: what is on disk stays there. */
+static void update_leave(struct datanode_update *u)
+{
+    if (u->state <= DATANODE_UPDATE_OPEN) {
+        update_drop_early(u, -ERR_not_serving);
+    } else if (u->state == DATANODE_UPDATE_STORE) {
+        u->leaving = true;
+        datanode_below_stop(u, false);
+    } else {
+        datanode_below_stop(u, false);
+        u->state = DATANODE_UPDATE_OVER;
+        update_let_go(u);
+        update_over(u, -ERR_not_serving);
+    }
+}
+
+void datanode_update_new_row(struct datanode_update *u)
+{
+    const struct datanode_chain *c = u->chain;
+    bool in_flight = u->state >= DATANODE_UPDATE_RESERVE && u->state <= DATANODE_UPDATE_PENDING;
+    if (!in_flight) {
+        return; /* in the queue: looked at when the lock is granted; else nearly over */
+    }
+    bool serving = c->in_path && c->state == PROTO_MEMBER_SERVING;
+    if (u->install) {
+        if (u->state <= DATANODE_UPDATE_OPEN) {
+            update_drop_early(u, -ERR_stale_epoch);
+        }
+        return;
+    }
+    if (!serving) {
+        update_leave(u);
+        return;
+    }
+    u->leaving = false;
+    if (u->request != NULL && u->request->message->opcode == PROTO_OP_forward) {
+        if (u->state <= DATANODE_UPDATE_OPEN) {
+            update_drop_early(u, -ERR_stale_epoch); /* R14: it comes again, if at all */
+            return;
+        }
+        update_answer(u, -ERR_stale_epoch);
+    }
+    if (u->state >= DATANODE_UPDATE_OPEN) {
+        datanode_below_start(u);
+        update_try_commit(u);
+    }
+}

@@ -1,0 +1,480 @@
+/*
+ * datanode/worker.c -- a worker's assembly: store, server, control; its end; what does not belong
+ * to one chain.
+ */
+#include "datanode/worker.h"
+
+#include "datanode/remove.h"
+#include "datanode/repair.h"
+#include "datanode/resync.h"
+#include "datanode/worker_priv.h"
+#include "wire/frame.h"
+
+#define DEFAULT_WEIGHT 100u
+#define DEFAULT_BUFFER_BYTES (UINT64_C(256) << 20)
+#define DEFAULT_UPDATES 1024u
+#define STOP_POLL_NS (5 * NS_PER_MS)
+
+/* ---- What several files use ---- */
+
+void datanode_refuse(struct peer_request *r, int rc, const struct datanode_chain *c)
+{
+    struct proto_member members[CLUSTER_MEMBERS_MAX];
+    struct proto_failure f = {.text = proto_bytes_text(err_text(rc))};
+    if (rc == -ERR_stale_epoch && c != NULL) {
+        cluster_row_to_proto(&c->row, members, &f.row);
+    }
+    peer_request_fail(r, rc, &f);
+}
+
+int datanode_lookup(struct datanode_worker *w, struct chunk_key key, struct chunk_info *ret)
+{
+    int rc = chunk_store_lookup(w->store, key, ret);
+    if (rc == -ENOENT) {
+        *ret = (struct chunk_info){.key = key};
+        return 0;
+    }
+    return rc;
+}
+
+/* ---- What the store says ---- */
+
+static void worker_fail(struct loop_task *t)
+{
+    struct datanode_worker *w = container_of(t, struct datanode_worker, fail_task);
+    w->opt.user->ops->failed(w->opt.user, w->fail_rc, w->fail_reason);
+}
+
+/* Section 8.3: the page cache is not to be trusted again. */
+static void worker_store_failed(struct chunk_user *u, int rc, const char *reason)
+{
+    struct datanode_worker *w = container_of(u, struct datanode_worker, store_user);
+    if (w->failed) {
+        return;
+    }
+    log_error(w->env.log, "the disk has failed", LOG_RC(rc), LOG_TEXT("reason", reason));
+    w->failed = true;
+    w->fail_rc = rc;
+    struct text text;
+    text_init(&text, w->fail_reason, sizeof w->fail_reason);
+    text_add(&text, "%s", reason == NULL ? "" : reason);
+    w->fail_task.run = worker_fail;
+    loop_defer(w->loop, &w->fail_task);
+    datanode_control_report(w);
+}
+
+static void worker_store_damaged(struct chunk_user *u, struct chunk_key key)
+{
+    struct datanode_worker *w = container_of(u, struct datanode_worker, store_user);
+    struct chunk_info info;
+    stats_count(&w->counters.corrupt, 1);
+    log_error(w->env.log, "chunk is damaged", LOG_U64("data", key.data_id),
+              LOG_U64("index", key.index));
+    if (w->closing || chunk_store_lookup(w->store, key, &info) < 0) {
+        return;
+    }
+    struct datanode_chain *c = datanode_chain_find(w, info.chain);
+    if (c != NULL && c->in_path && c->state == PROTO_MEMBER_SERVING) {
+        datanode_repair_key(c, key);
+    }
+    datanode_control_report(w);
+}
+
+static const struct chunk_user_ops store_ops = {.failed = worker_store_failed,
+                                                .damaged = worker_store_damaged};
+
+static void lossy_cleared(struct chunk_change *c, int rc)
+{
+    struct datanode_worker *w = container_of(c, struct datanode_worker, lossy);
+    (void)rc; /* asked again with the next row */
+    w->lossy_busy = false;
+}
+
+void datanode_lossy_check(struct datanode_worker *w)
+{
+    struct chunk_store_info info;
+    chunk_store_info(w->store, &info);
+    if (!info.lossy || w->lossy_busy || w->failed || w->opt.engine == DATANODE_ENGINE_RAM) {
+        return;
+    }
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        bool member = cluster_row_find(&c->row, w->control.target) < c->row.count;
+        bool whole =
+            c->in_path && (c->state == PROTO_MEMBER_SERVING || c->synced_epoch == c->row.epoch);
+        if (member && !whole) {
+            return;
+        }
+    }
+    w->lossy_busy = true;
+    w->lossy = (struct chunk_change){.done = lossy_cleared, .op = CHUNK_CLEAR_LOSSY};
+    chunk_store_change(w->store, &w->lossy);
+}
+
+/* ---- The server ---- */
+
+static void worker_on_ping(struct peer_user *user, struct peer_request *r)
+{
+    (void)user;
+    const struct proto_ping_request *m = r->body;
+    const struct proto_ping_reply reply = {.cookie = m->cookie};
+    peer_request_answer(r, &reply, NULL);
+}
+
+static void worker_on_fence(struct peer_user *user, struct peer_request *r)
+{
+    datanode_on_fence(datanode_worker_of(user), r);
+}
+
+static void worker_on_revoke(struct peer_user *user, struct peer_request *r)
+{
+    datanode_on_revoke(datanode_worker_of(user), r);
+}
+
+static void worker_on_row(struct peer_user *user, struct peer_link *l, const void *body)
+{
+    (void)l;
+    struct datanode_worker *w = datanode_worker_of(user);
+    const struct proto_row_changed_push *m = body;
+    if (w->control.registered_once) {
+        (void)datanode_chain_take(w, &m->row, false);
+    }
+}
+
+static void worker_up(struct peer_user *user, struct peer_link *l)
+{
+    (void)user;
+    (void)l;
+}
+
+static void worker_down(struct peer_user *user, struct peer_link *l, int rc, const char *reason)
+{
+    (void)user;
+    (void)l;
+    (void)rc;
+    (void)reason;
+}
+
+static const struct peer_user_ops server_ops = {.up = worker_up, .down = worker_down};
+static const struct peer_handler server_handlers[] = {
+    {.opcode = PROTO_OP_ping, .request = worker_on_ping},
+    {.opcode = PROTO_OP_write, .request = datanode_on_write},
+    {.opcode = PROTO_OP_read, .request = datanode_on_read},
+    {.opcode = PROTO_OP_sync, .request = datanode_on_sync},
+    {.opcode = PROTO_OP_stat, .request = datanode_on_stat},
+    {.opcode = PROTO_OP_forward, .request = datanode_on_forward},
+    {.opcode = PROTO_OP_forward_trailer, .push = datanode_on_trailer},
+    {.opcode = PROTO_OP_remove, .request = datanode_on_remove_member},
+    {.opcode = PROTO_OP_sync_begin, .request = datanode_on_sync_begin},
+    {.opcode = PROTO_OP_index, .request = datanode_on_index},
+    {.opcode = PROTO_OP_copy, .request = datanode_on_copy},
+    {.opcode = PROTO_OP_drop, .request = datanode_on_drop},
+    {.opcode = PROTO_OP_sync_end, .request = datanode_on_sync_end},
+    {.opcode = PROTO_OP_fetch, .request = datanode_on_fetch},
+    {.opcode = PROTO_OP_fence, .request = worker_on_fence},
+    {.opcode = PROTO_OP_revoke, .request = worker_on_revoke},
+    {.opcode = PROTO_OP_row_changed, .push = worker_on_row},
+};
+
+static int worker_serve(struct datanode_worker *w, struct err *e)
+{
+    const struct peer_server_options opt = {.env = &w->env,
+                                            .user = &w->user,
+                                            .handlers = server_handlers,
+                                            .handler_count = ARRAY_COUNT(server_handlers),
+                                            .secrets = w->opt.secrets,
+                                            .cluster_id = w->opt.cluster_id,
+                                            .role = PROTO_ROLE_TARGET,
+                                            .name = w->name,
+                                            .pool = w->pool};
+    w->user.ops = &server_ops;
+    int rc = peer_server_new(&opt, &w->server);
+    if (rc < 0) {
+        return rc;
+    }
+    if (w->opt.listen_fd > 0) {
+        rc = peer_server_listen_fd(w->server, w->opt.listen_fd);
+        return rc < 0 ? err_set(e, rc, "inherited descriptor %d", w->opt.listen_fd) : 0;
+    }
+    return peer_server_listen(w->server, &w->opt.listen, e);
+}
+
+/* ---- Start ---- */
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    struct text t;
+    text_init(&t, to, size);
+    text_add(&t, "%s", from == NULL ? "" : from);
+}
+
+static int worker_options(struct datanode_worker *w, const struct datanode_worker_options *opt,
+                          struct err *e)
+{
+    w->opt = *opt;
+    w->env = *opt->env;
+    w->loop = opt->env->loop;
+    if (opt->meta_count == 0 || opt->meta_count > DATANODE_META_MAX) {
+        return err_set(e, -ERR_config, "%zu metadata servers", opt->meta_count);
+    }
+    memcpy(w->meta, opt->meta, opt->meta_count * sizeof w->meta[0]);
+    copy_text(w->host, sizeof w->host, opt->host);
+    copy_text(w->rack, sizeof w->rack, opt->rack);
+    copy_text(w->labels, sizeof w->labels, opt->labels);
+    copy_text(w->name, sizeof w->name, opt->directory == NULL ? "target" : opt->directory);
+    w->opt.weight = opt->weight == 0 ? DEFAULT_WEIGHT : opt->weight;
+    w->opt.max_updates = opt->max_updates == 0 ? DEFAULT_UPDATES : opt->max_updates;
+    w->opt.buffer_bytes = opt->buffer_bytes == 0 ? DEFAULT_BUFFER_BYTES : opt->buffer_bytes;
+    return 0;
+}
+
+static void worker_stats(struct datanode_worker *w)
+{
+    struct datanode_counters *c = &w->counters;
+    stats_add_counter(w->stats, "reads", &c->reads);
+    stats_add_counter(w->stats, "read_bytes", &c->read_bytes);
+    stats_add_counter(w->stats, "read_from_files", &c->read_file);
+    stats_add_counter(w->stats, "read_from_memory", &c->read_memory);
+    stats_add_counter(w->stats, "read_copied", &c->read_copied);
+    stats_add_counter(w->stats, "read_waits", &c->read_waits);
+    stats_add_counter(w->stats, "writes", &c->writes);
+    stats_add_counter(w->stats, "write_bytes", &c->write_bytes);
+    stats_add_counter(w->stats, "forwards", &c->forwards);
+    stats_add_counter(w->stats, "forward_bytes", &c->forward_bytes);
+    stats_add_counter(w->stats, "forwards_again", &c->resends);
+    stats_add_counter(w->stats, "writes_answered_again", &c->again);
+    stats_add_counter(w->stats, "refused", &c->refused);
+    stats_add_counter(w->stats, "dropped", &c->dropped);
+    stats_add_counter(w->stats, "syncs", &c->syncs);
+    stats_add_counter(w->stats, "recovered", &c->recovered);
+    stats_add_counter(w->stats, "rows", &c->rows);
+    stats_add_counter(w->stats, "corrupt", &c->corrupt);
+    stats_add_counter(w->stats, "diverged", &c->diverged);
+    stats_add_counter(w->stats, "copies", &c->copies);
+    stats_add_counter(w->stats, "copy_bytes", &c->copy_bytes);
+    stats_add_counter(w->stats, "repaired", &c->repaired);
+    stats_add_histogram(w->stats, "read_time", &c->read_time);
+    stats_add_histogram(w->stats, "write_time", &c->write_time);
+    stats_add_histogram(w->stats, "forward_time", &c->forward_time);
+    stats_add_histogram(w->stats, "sync_time", &c->sync_time);
+    stats_add_gauge(w->stats, "updates", &c->updates);
+    stats_add_gauge(w->stats, "lease", &c->lease);
+}
+
+static int worker_open_store(struct datanode_worker *w, struct err *e)
+{
+    const struct chunk_options opt = {
+        .env = &w->env,
+        .engine = w->opt.engine == DATANODE_ENGINE_RAM ? CHUNK_ENGINE_RAM : CHUNK_ENGINE_FILE,
+        .directory = w->opt.directory,
+        .cluster = w->opt.cluster_id,
+        .user = &w->store_user,
+        .ram_bytes = w->opt.ram_bytes,
+        .low_bytes = w->opt.low_bytes};
+    if (w->opt.format && w->opt.engine == DATANODE_ENGINE_FILE) {
+        struct chunk_format_options format = {0};
+        loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);
+        struct err ignored = {0};
+        int rc = chunk_store_format(&opt, &format, &ignored);
+        if (rc < 0 && rc != -ENOTEMPTY) {
+            return err_set(e, rc, "%s", err_message(&ignored, rc));
+        }
+    }
+    int rc = chunk_store_open(&opt, &w->store, e);
+    if (rc < 0) {
+        return rc;
+    }
+    struct chunk_store_info info;
+    chunk_store_info(w->store, &info);
+    w->uuid = info.target;
+    w->incarnation = info.incarnation;
+    return 0;
+}
+
+static void worker_containers(struct datanode_worker *w)
+{
+    dict_init(&w->chains, &datanode_chain_ops, w, loop_random(w->loop));
+    dict_init(&w->items, &datanode_item_ops, w, loop_random(w->loop));
+    dict_init(&w->neighbors, &datanode_neighbor_ops, w, loop_random(w->loop));
+    list_init(&w->chain_list);
+    list_init(&w->neighbor_list);
+    list_init(&w->updates);
+    list_init(&w->fences);
+    list_init(&w->fence_waits);
+    list_init(&w->ops);
+    list_init(&w->removes);
+    list_init(&w->repairs);
+    list_init(&w->repairs_new);
+    w->store_user.ops = &store_ops;
+}
+
+static int worker_begin(struct datanode_worker *w, struct err *e)
+{
+    w->stats = stats_new(w->env.stats, "target");
+    worker_stats(w);
+    const struct buf_pool_options pool = {.limit_bytes = w->opt.buffer_bytes,
+                                          .max_size = base_align_up(FRAME_DATA_MAX, BUF_ALIGN),
+                                          .budget = w->env.budget};
+    w->pool = buf_pool_new(&pool);
+    if (w->pool == NULL) {
+        return -ENOMEM;
+    }
+    int rc = worker_open_store(w, e);
+    if (rc == 0) {
+        rc = worker_serve(w, e);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    struct net_address at;
+    peer_server_address(w->server, &at);
+    copy_text(w->advertise, sizeof w->advertise,
+              w->opt.advertise == NULL ? at.text : w->opt.advertise);
+    return datanode_control_start(w);
+}
+
+int datanode_worker_start(const struct datanode_worker_options *opt, struct datanode_worker **ret,
+                          struct err *e)
+{
+    struct datanode_worker *w = mem_zalloc(sizeof *w);
+    if (w == NULL) {
+        return -ENOMEM;
+    }
+    int rc = worker_options(w, opt, e);
+    worker_containers(w);
+    if (rc == 0) {
+        rc = worker_begin(w, e);
+    }
+    if (rc < 0) {
+        datanode_worker_free(w);
+        return rc;
+    }
+    *ret = w;
+    return 0;
+}
+
+/* ---- End ---- */
+
+static bool worker_busy(const struct datanode_worker *w)
+{
+    return w->update_count + w->op_count + w->remove_count + w->read_count + w->sink_count +
+                   w->repair_count >
+               0 ||
+           w->lossy_busy || w->control.forgetting;
+}
+
+/* Everything ends as if no row named this target any more. */
+static void worker_leave_chains(struct datanode_worker *w)
+{
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        datanode_chain_leave(LIST_ENTRY(at, struct datanode_chain, all));
+    }
+}
+
+static void worker_stopped(struct chunk_stop *s, int rc)
+{
+    struct datanode_worker *w = container_of(s, struct datanode_worker, store_stop);
+    w->opt.user->ops->stopped(w->opt.user, rc);
+}
+
+static void worker_stop_store(struct datanode_worker *w)
+{
+    w->closing = true;
+    datanode_control_free(w);
+    datanode_neighbors_free(w);
+    w->store_stop.done = worker_stopped;
+    chunk_store_stop(w->store, &w->store_stop);
+}
+
+static void worker_stop_poll(struct loop_timer *t)
+{
+    struct datanode_worker *w = container_of(t, struct datanode_worker, stop_timer);
+    bool late = loop_now_ns(w->loop) >= w->stop_at_ns;
+    if (late && !w->left) {
+        w->left = true;
+        worker_leave_chains(w);
+    }
+    if (!worker_busy(w) && w->served) {
+        worker_stop_store(w);
+        return;
+    }
+    if (!worker_busy(w) && !w->left) {
+        w->left = true;
+        worker_leave_chains(w);
+    }
+    loop_timer_in(w->loop, t, STOP_POLL_NS);
+}
+
+static void worker_served(struct peer_user *user)
+{
+    datanode_worker_of(user)->served = true;
+}
+
+void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms)
+{
+    CHECK(!w->stopping);
+    w->stopping = true;
+    w->stop_at_ns = loop_now_ns(w->loop) + limit_ms * NS_PER_MS;
+    w->stop_timer.fire = worker_stop_poll;
+    datanode_fences_free(w);
+    peer_server_stop(w->server, limit_ms + 1000, worker_served);
+    loop_timer_in(w->loop, &w->stop_timer, STOP_POLL_NS);
+}
+
+struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
+{
+    if (w == NULL) {
+        return NULL;
+    }
+    w->closing = true;
+    if (w->control.peer != NULL) {
+        datanode_control_free(w);
+    }
+    datanode_neighbors_free(w);
+    CHECK(!worker_busy(w));
+    datanode_fences_free(w);
+    loop_timer_cancel(w->loop, &w->stop_timer);
+    loop_undefer(w->loop, &w->fail_task);
+    loop_undefer(w->loop, &w->repair_task);
+    w->server = peer_server_free(w->server);
+    dict_fini(&w->chains);
+    dict_fini(&w->items);
+    w->store = chunk_store_free(w->store);
+    w->pool = buf_pool_free(w->pool);
+    w->stats = stats_free(w->stats);
+    mem_free(w);
+    return NULL;
+}
+
+/* ---- Questions ---- */
+
+void datanode_worker_address(const struct datanode_worker *w, struct net_address *ret)
+{
+    peer_server_address(w->server, ret);
+}
+
+void datanode_worker_info(const struct datanode_worker *w, struct datanode_worker_info *ret)
+{
+    struct chunk_store_info info;
+    chunk_store_info(w->store, &info);
+    *ret = (struct datanode_worker_info){.uuid = info.target,
+                                         .incarnation = info.incarnation,
+                                         .target = w->control.target,
+                                         .leased = datanode_leased(w),
+                                         .chain_count = w->chains.count,
+                                         .update_count = w->update_count,
+                                         .total_bytes = info.total_bytes,
+                                         .free_bytes = info.free_bytes,
+                                         .used_bytes = info.used_bytes,
+                                         .chunk_count = info.chunk_count,
+                                         .damaged_count = info.damaged_count,
+                                         .failed = info.failed};
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        ret->serving_count += c->in_path && c->state == PROTO_MEMBER_SERVING ? 1U : 0U;
+        ret->syncing_count += c->in_path && c->state == PROTO_MEMBER_SYNCING ? 1U : 0U;
+    }
+}
