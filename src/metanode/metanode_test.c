@@ -40,3 +40,297 @@ TEST(operations_survive_crashes)
     rig_stop(&r);
     rig_close(&r);
 }
+
+/* L7: the same again is answered the same; anything else is refused, and nothing happens. */
+TEST(slots_answer_once)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    struct rig_client *c = &r.client[0];
+    rig_client_ready(&r, 0);
+    struct proto_create_request q = rig_file(c, "a", "1");
+    CHECK_OK(rig_call(c, PROTO_OP_create, &q));
+    uint64_t ino = ((struct proto_create_reply *)c->reply)->attr.ino;
+    CHECK_OK(rig_call(c, PROTO_OP_create, &q)); /* not -EEXIST */
+    CHECK_EQ(((struct proto_create_reply *)c->reply)->attr.ino, ino);
+    CHECK_TRUE(((struct proto_create_reply *)c->reply)->created);
+    struct proto_create_request other = q;
+    other.name = proto_bytes_text("b"); /* another request of the same sequence */
+    CHECK_RC(rig_call(c, PROTO_OP_create, &other), ERR_bad_sequence);
+    other.op.sequence += 2; /* a gap */
+    CHECK_RC(rig_call(c, PROTO_OP_create, &other), ERR_bad_sequence);
+    other.op.sequence = 0;
+    CHECK_RC(rig_call(c, PROTO_OP_create, &other), ERR_bad_sequence);
+    other.op.slot = RIG_SLOTS;
+    CHECK_RC(rig_call(c, PROTO_OP_create, &other), ERR_bad_sequence);
+    CHECK_EQ(rig_lookup(c, "b").ino, 0);
+    /* A failure is an answer, too, and kept over a restart. */
+    struct proto_create_request again = rig_file(c, "a", "2");
+    CHECK_RC(rig_call(c, PROTO_OP_create, &again), EEXIST);
+    struct proto_unlink_request gone = {
+        .op = rig_op(c, 1), .parent = PROTO_ROOT_INO, .name = proto_bytes_text("a")};
+    CHECK_OK(rig_call(c, PROTO_OP_unlink, &gone));
+    rig_kill(&r);
+    rig_serve(&r);
+    CHECK_RC(rig_call(c, PROTO_OP_create, &again), EEXIST);
+    CHECK_OK(rig_call(c, PROTO_OP_unlink, &gone));
+    CHECK_EQ(rig_lookup(c, "a").ino, 0);
+    /* Burnt: it will never run. */
+    struct proto_create_request late = rig_file(c, "late", "3");
+    struct proto_slot_cancel_request burn = {
+        .session = c->session, .slot = 0, .sequence = late.op.sequence};
+    CHECK_OK(rig_call(c, PROTO_OP_slot_cancel, &burn));
+    CHECK_TRUE(!((struct proto_slot_cancel_reply *)c->reply)->was_done);
+    CHECK_RC(rig_call(c, PROTO_OP_create, &late), ERR_bad_sequence);
+    rig_stop(&r);
+    rig_close(&r);
+}
+
+/* retry-meets-original: both copies wait for one execution. */
+struct twin {
+    struct peer_call call[2];
+    struct proto_create_request request;
+    struct rig_client *client;
+    uint64_t ino[2];
+    int rc[2];
+    unsigned done;
+};
+static void twin_first(struct peer_call *call, const struct peer_reply *reply)
+{
+    struct twin *t = container_of(call, struct twin, call[0]);
+    const struct proto_create_reply *made = reply->body;
+    t->rc[0] = reply->rc;
+    t->ino[0] = reply->rc == 0 ? made->attr.ino : 0;
+    t->done++;
+}
+static void twin_second(struct peer_call *call, const struct peer_reply *reply)
+{
+    struct twin *t = container_of(call, struct twin, call[1]);
+    const struct proto_create_reply *made = reply->body;
+    t->rc[1] = reply->rc;
+    t->ino[1] = reply->rc == 0 ? made->attr.ino : 0;
+    t->done++;
+}
+static void twin_start(void *ctx)
+{
+    struct twin *t = ctx;
+    for (int i = 0; i < 2; i++) {
+        t->call[i] = (struct peer_call){.done = i == 0 ? twin_first : twin_second,
+                                        .request = &t->request,
+                                        .opcode = PROTO_OP_create,
+                                        .flags = PEER_CALL_AGAIN};
+        peer_call(t->client->peer, &t->call[i]);
+    }
+}
+static bool twin_is_done(void *ctx)
+{
+    return ((struct twin *)ctx)->done == 2;
+}
+TEST(a_retry_meets_the_original)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    struct twin t = {.client = &r.client[0]};
+    t.request = rig_file(t.client, "twin", "x");
+    loop_sim_enter(t.client->env.loop, twin_start, &t);
+    CHECK_TRUE(rig_until(&r, twin_is_done, &t));
+    CHECK_OK(t.rc[0]);
+    CHECK_OK(t.rc[1]);
+    CHECK_TRUE(t.ino[0] != 0 && t.ino[0] == t.ino[1]);
+    rig_stop(&r);
+    rig_close(&r);
+}
+
+/* Nobody speaks for another's session, and roles are kept. */
+TEST(forged_requests_are_refused)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    rig_client_ready(&r, 1);
+    struct rig_client *a = &r.client[0], *b = &r.client[1];
+    struct proto_create_request q = rig_file(a, "f", "1");
+    q.op.session = b->session;
+    CHECK_ERR(rig_call(a, PROTO_OP_create, &q), EPROTO);
+    q.op.session = 4711;
+    CHECK_RC(rig_call(a, PROTO_OP_create, &q), ERR_session_expired);
+    q.op.session = a->session;
+    q.op.cred = 99;
+    CHECK_RC(rig_call(a, PROTO_OP_create, &q), EPERM);
+    struct proto_session_resume_request steal = {
+        .session = b->session, .verifier = a->verifier, .generation = 1000};
+    CHECK_RC(rig_call(a, PROTO_OP_session_resume, &steal), EPERM);
+    CHECK_EQ(rig_lookup(b, "f").ino, 0);
+    struct proto_heartbeat_request beat = {.target = 1, .incarnation = 1};
+    a->flags = 0;
+    CHECK_TRUE(rig_call(a, PROTO_OP_heartbeat, &beat) < 0);
+    /* Bytes that were changed on their way end the connection, nothing else. */
+    for (unsigned i = 0; i < 20; i++) {
+        net_sim_corrupt(r.net, 1 + rand_below(&r.rand, 6));
+        CHECK_EQ(rig_lookup(b, "f").ino, 0);
+    }
+    rig_stop(&r);
+    rig_close(&r);
+}
+
+static int start_other(struct rig *r, const char *directory, bool create)
+{
+    struct rig other = {.sim = r->sim, .net = r->net, .disk = r->disk, .secrets = r->secrets};
+    other.opt = r->opt;
+    other.opt.cluster_id = r->cluster;
+    other.opt.directory = directory;
+    other.opt.create = create;
+    (void)snprintf(other.address.text, sizeof other.address.text, "host1:9500");
+    int rc = rig_start(&other);
+    CHECK_TRUE(rc == 0 || other.err.text[0] != 0);
+    if (rc == 0) {
+        CHECK_TRUE(rig_until(&other, rig_is_serving, &other));
+    }
+    loop_sim_kill(other.loop);
+    return rc;
+}
+TEST(a_directory_belongs_to_one_server_of_one_cluster)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    CHECK_RC(start_other(&r, "/meta", true), ERR_in_use);
+    CHECK_ERR(start_other(&r, "/nothing", false), ENOENT);
+    CHECK_OK(start_other(&r, "/second", true));
+    CHECK_OK(start_other(&r, "/second", false));
+    CHECK_RC(start_other(&r, "/second/log", true), EEXIST);
+    rig_stop(&r);
+    struct uuid right = r.cluster;
+    r.cluster.bytes[0]++;
+    CHECK_RC(start_other(&r, "/meta", true), ERR_wrong_cluster);
+    r.cluster = right;
+    CHECK_OK(disk_sim_corrupt(r.disk, "/meta/identity", 14, 1));
+    CHECK_RC(start_other(&r, "/meta", true), ERR_bad_crc);
+    CHECK_OK(disk_sim_corrupt(r.disk, "/meta/identity", 14, 1));
+    CHECK_OK(start_other(&r, "/meta", false));
+    r.m = NULL;
+    rig_close(&r);
+}
+
+/* W goes to S: the holder is asked, the newcomer waits for its last word. */
+TEST(write_authority_is_shared_after_the_holder_has_flushed)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    rig_client_ready(&r, 1);
+    struct rig_client *a = &r.client[0], *b = &r.client[1];
+    struct proto_create_request q = rig_file(a, "f", NULL);
+    CHECK_OK(rig_call(a, PROTO_OP_create, &q));
+    const struct proto_create_reply *made = a->reply;
+    uint64_t ino = made->attr.ino, epoch = made->cap_epoch;
+    CHECK_EQ(made->mode, PROTO_OPEN_W);
+    struct proto_wopen_request w = {.op = rig_op(b, 0), .ino = ino, .try_only = true};
+    b->flags = PEER_CALL_RAW;
+    CHECK_ERR(rig_call(b, PROTO_OP_wopen, &w), EAGAIN); /* W or nothing */
+    w.try_only = false;
+    CHECK_OK(rig_call(b, PROTO_OP_wopen, &w));
+    CHECK_EQ(((struct proto_wopen_reply *)b->reply)->mode, PROTO_OPEN_S);
+    CHECK_TRUE(!((struct proto_wopen_reply *)b->reply)->shared_now);
+    rig_run(&r, RIG_SECOND);
+    CHECK_EQ(a->recalls, 1);
+    CHECK_EQ(a->recalled_ino, ino);
+    CHECK_EQ(b->shared, 0);
+    struct proto_lease_return_request back = {.op = rig_op(a, 0),
+                                              .has_final = true,
+                                              .ino = ino,
+                                              .cap_epoch = epoch,
+                                              .keep = {.at = &ino, .count = 1}};
+    CHECK_OK(rig_call(a, PROTO_OP_lease_return, &back));
+    rig_run(&r, RIG_SECOND);
+    CHECK_EQ(b->shared, 1);
+    rig_stop(&r);
+    rig_close(&r);
+}
+
+/* A log that cannot be written ends the server; nothing that it answered is lost. */
+TEST(a_failing_disk_ends_the_server)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    struct rig_client *c = &r.client[0];
+    struct proto_create_request q = rig_file(c, "before", "1");
+    CHECK_OK(rig_call(c, PROTO_OP_create, &q));
+    disk_sim_fail(r.disk, DISK_SYNC, "log", 1, 0, -EIO);
+    disk_sim_fail(r.disk, DISK_WRITE, "log", 1, 0, -EIO);
+    struct proto_create_request late = rig_file(c, "after", "2");
+    c->flags = 0;
+    c->timeout_ms = 500;
+    CHECK_TRUE(rig_call(c, PROTO_OP_create, &late) < 0);
+    CHECK_EQ(r.ended, 1);
+    CHECK_TRUE(r.ended_rc < 0);
+    disk_sim_heal(r.disk);
+    rig_kill(&r);
+    rig_serve(&r);
+    c->timeout_ms = 0;
+    c->flags = PEER_CALL_AGAIN;
+    CHECK_TRUE(rig_lookup(c, "before").ino != 0);
+    CHECK_OK(rig_call(c, PROTO_OP_create, &late)); /* the same sequence goes on */
+    rig_stop(&r);
+    rig_close(&r);
+}
+
+/* Sessions that nobody uses any more end by themselves, in the log. */
+TEST(silent_sessions_end)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    r.opt.session_keep_ms = 24 * 5000;
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    rig_client_ready(&r, 1);
+    r.client[1].session = 0; /* its process goes on without it */
+    loop_sim_pause(r.client[1].env.loop, true);
+    rig_keep_alive(&r, &r.client[0], 60);
+    CHECK_EQ(r.m->sessions.by_id.count, 2); /* stateful ones are kept long */
+    rig_keep_alive(&r, &r.client[0], 70);
+    CHECK_EQ(r.m->sessions.by_id.count, 1);
+    rig_kill(&r);
+    rig_serve(&r);
+    CHECK_EQ(r.m->sessions.by_id.count, 1);
+    rig_stop(&r);
+    rig_close(&r);
+}
+
+TEST(administrators_see_and_end_it)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_admin_start(&r, 0);
+    struct rig_client *c = &r.client[0];
+    struct proto_status_request status = {.format = PROTO_FORMAT_TEXT};
+    CHECK_OK(rig_call(c, PROTO_OP_status, &status));
+    CHECK_TRUE(((struct proto_status_reply *)c->reply)->body.len > 50);
+    struct proto_stats_request stats = {.format = PROTO_FORMAT_PROMETHEUS};
+    CHECK_OK(rig_call(c, PROTO_OP_stats, &stats));
+    struct proto_target_add_request add = {.uuid = {{5}}, .weight = 7};
+    CHECK_OK(rig_call(c, PROTO_OP_target_add, &add));
+    CHECK_RC(rig_call(c, PROTO_OP_target_add, &add), EEXIST);
+    struct proto_target_set_request set = {
+        .target = 1, .mask = PROTO_TARGET_SET_WEIGHT, .weight = 3};
+    CHECK_OK(rig_call(c, PROTO_OP_target_set, &set));
+    struct proto_target_list_request list = {0};
+    CHECK_OK(rig_call(c, PROTO_OP_target_list, &list));
+    const struct proto_target_list_reply *targets = c->reply;
+    CHECK_EQ(targets->targets.count, 1);
+    CHECK_EQ(targets->targets.at[0].weight, 3);
+    struct proto_shutdown_request shutdown = {0};
+    CHECK_OK(rig_call(c, PROTO_OP_shutdown, &shutdown));
+    CHECK_EQ(r.ended, 1);
+    CHECK_OK(r.ended_rc);
+    rig_stop(&r);
+    rig_close(&r);
+}

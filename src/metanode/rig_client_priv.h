@@ -3,10 +3,25 @@
 
 #include "metanode/rig_server_priv.h"
 
+static inline void rig_resumed(struct peer_call *call, const struct peer_reply *reply)
+{
+    struct rig_client *c = container_of(call, struct rig_client, resume_call);
+    c->resumes += reply->rc == 0;
+}
+/* A session goes on by itself on every new connection. */
 static inline void rig_client_up(struct peer_user *u, struct peer_link *l)
 {
-    (void)u;
+    struct rig_client *c = container_of(u, struct rig_client, user);
     (void)l;
+    if (c->session != 0 && !peer_call_active(&c->resume_call)) {
+        c->resume = (struct proto_session_resume_request){
+            .session = c->session, .verifier = c->verifier, .generation = c->generation};
+        c->resume_call = (struct peer_call){.done = rig_resumed,
+                                            .request = &c->resume,
+                                            .opcode = PROTO_OP_session_resume,
+                                            .flags = PEER_CALL_AGAIN};
+        peer_call(c->peer, &c->resume_call);
+    }
 }
 static inline void rig_client_down(struct peer_user *u, struct peer_link *l, int rc,
                                    const char *reason)

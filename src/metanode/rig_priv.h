@@ -28,7 +28,9 @@ struct rig_client {
     struct peer_user user;
     struct env env;
     struct peer *peer;
-    struct peer_call call;
+    struct peer_call call, resume_call;
+    struct proto_session_resume_request resume;
+    unsigned resumes;
     const void *request;
     uint16_t opcode;
     uint32_t role, flags, timeout_ms; /* role 0: a client */
