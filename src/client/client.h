@@ -19,9 +19,6 @@ struct env;
 #define CLIENT_CACHE_BYTES (UINT64_C(256) << 20)
 #define CLIENT_CACHE_MIN (UINT64_C(32) << 20)
 
-/* What opendfs_connect() reads in the directory of a local cluster. */
-#define CLIENT_SECRET_FILE "client.secret"  /* 64 hexadecimal digits; made by `opendfs init` */
-#define CLIENT_ADDRESS_FILE "run/addresses" /* "host:port,host:port" of the metadata servers */
 #define CLIENT_META_PORT 9400u
 
 struct client_options {

@@ -1,6 +1,7 @@
 #include "client/connect_priv.h"
 
 #include "base/lock.h"
+#include "client/directory.h"
 #include "disk/disk.h"
 #include "loop/executor.h"
 
@@ -13,7 +14,6 @@
  */
 
 #define ADDRESSES_MAX 16u
-#define SMALL_FILE_MAX 4096u
 
 struct connect_where {
     struct net_address address[ADDRESSES_MAX];
@@ -64,28 +64,30 @@ static int connect_addresses(const char *list, struct connect_where *w, struct e
     return w->count > 0 ? 0 : err_set(e, -EINVAL, "no address in '%s'", list);
 }
 
-static int load_text(struct disk *d, const char *path, char **ret, struct err *e)
-{
-    void *bytes;
-    size_t len;
-    int rc = disk_load(d, path, SMALL_FILE_MAX, &bytes, &len);
-    if (rc < 0) {
-        return err_set(e, rc, "%s", path);
-    }
-    *ret = bytes;
-    (*ret)[strcspn(*ret, " \t\r\n")] = '\0';
-    return 0;
-}
-
 static int connect_secret(struct disk *d, const char *path, struct connect_where *w, struct err *e)
 {
-    CLEANUP(mem_freep) char *hex = NULL;
-    int rc = load_text(d, path, &hex, e);
+    char hex[CLUSTER_SECRET_TEXT_SIZE + 1];
+    int rc = client_directory_line(d, path, hex, sizeof hex);
     if (rc < 0) {
-        return rc;
+        return err_set(e, rc, "secret '%s'", path);
     }
     rc = peer_secret_from_text(&w->secrets.client, hex);
     return rc < 0 ? err_set(e, rc, "%s: not a secret", path) : 0;
+}
+
+static int connect_directory(struct disk *d, const struct opendfs_options *o,
+                             struct connect_where *w, struct err *e)
+{
+    CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
+    CLEANUP(mem_freep) struct net_address *list = NULL;
+    int rc = client_directory_load(d, o->cluster, &s, e);
+    rc = rc == 0 ? client_directory_addresses(d, s, &list, e) : rc;
+    if (rc < 0) {
+        return rc;
+    }
+    w->count = base_min(s->meta_count, ADDRESSES_MAX);
+    memcpy(w->address, list, w->count * sizeof *list);
+    return connect_secret(d, o->secret_file != NULL ? o->secret_file : s->client_secret, w, e);
 }
 
 /* A directory, or a list of addresses. */
@@ -93,27 +95,15 @@ static int connect_find(struct disk *d, const struct opendfs_options *o, struct 
                         struct err *e)
 {
     struct disk_req r = {.op = DISK_STAT, .path = o->cluster};
-    bool directory = disk_now(d, &r) >= 0 && r.stat.directory;
-    CLEANUP(mem_freep) char *secret = NULL;
-    CLEANUP(mem_freep) char *list = NULL;
-    CLEANUP(mem_freep) char *text = NULL;
-    int rc = 0;
-    if (directory) {
-        secret = mem_printf("%s/%s", o->cluster, CLIENT_SECRET_FILE);
-        list = mem_printf("%s/%s", o->cluster, CLIENT_ADDRESS_FILE);
-        if (secret == NULL || list == NULL) {
-            return -ENOMEM;
-        }
-        rc = load_text(d, list, &text, e);
-        rc = rc == 0 ? connect_addresses(text, w, e) : rc;
-    } else if (o->secret_file == NULL) {
+    if (disk_now(d, &r) >= 0 && r.stat.directory) {
+        return connect_directory(d, o, w, e);
+    }
+    if (o->secret_file == NULL) {
         return err_set(e, -EINVAL, "%s: no such directory, and addresses need a secret file",
                        o->cluster);
-    } else {
-        rc = connect_addresses(o->cluster, w, e);
     }
-    const char *from = o->secret_file != NULL ? o->secret_file : secret;
-    return rc < 0 ? rc : connect_secret(d, from, w, e);
+    int rc = connect_addresses(o->cluster, w, e);
+    return rc < 0 ? rc : connect_secret(d, o->secret_file, w, e);
 }
 
 static int thread_new(struct client_thread **ret)
