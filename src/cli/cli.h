@@ -1,0 +1,59 @@
+/*
+ * cli/cli.h -- the command line: one table of commands, from which parsing, `help` and usage errors
+ * come.
+ *
+ * A command runs on the main thread and may block. Results go to standard output, everything else
+ * to standard error. Exit status: 0 all was done; 1 something failed (each failure was named with
+ * path and cause); 2 the command line is wrong.
+ */
+#pragma once
+
+#include "base/base.h"
+#include "base/err.h"
+
+struct cli;
+struct opendfs;
+
+#define CLI_OPTIONS_MAX 16u
+#define CLI_EXIT_FAILED 1
+#define CLI_EXIT_USAGE 2
+
+struct cli_option {
+    const char *name;  /* "recursive"; NULL ends a table */
+    char letter;       /* 0: none */
+    const char *value; /* what stands behind it in the help: "DIR"; NULL: it is a flag */
+    const char *help;
+};
+struct cli_command {
+    const char *name;
+    const char *arguments;            /* "SOURCE... DESTINATION" */
+    const char *summary;              /* one line, small letter, no stop */
+    const char *details;              /* paragraphs; may be NULL */
+    const struct cli_option *options; /* may be NULL */
+    unsigned min_arguments, max_arguments;
+    bool hidden; /* for the processes of the system itself */
+    int (*run)(struct cli *c);
+};
+
+struct cli_options {
+    const struct cli_command *commands; /* of the assembling program, beside those of cli/ */
+    size_t command_count;
+    const char *program; /* path of this executable, for starting servers; NULL: found by itself */
+};
+/* Parses and runs; returns the exit status. */
+int cli_main(const struct cli_options *opt, int argc, char **argv);
+
+/* What a command sees. */
+size_t cli_argument_count(const struct cli *c);
+const char *cli_argument(const struct cli *c, size_t i);
+const char *cli_value(const struct cli *c, const char *option); /* NULL: not given */
+bool cli_flag(const struct cli *c, const char *option);
+bool cli_json(const struct cli *c);           /* --json */
+bool cli_quiet(const struct cli *c);          /* --quiet */
+const char *cli_cluster(const struct cli *c); /* --cluster, OPENDFS_CLUSTER or NULL */
+/* "opendfs put: /x: No space left on device" to standard error, above a progress bar if there is
+ * one. Returns CLI_EXIT_FAILED, or CLI_EXIT_USAGE for cli_usage() (which adds where help is). */
+int cli_fail(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+int cli_usage(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* For people, on standard error unless --quiet. */
+void cli_say(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -1,0 +1,71 @@
+/* cli/cli_priv.h -- shared by the commands of this folder. */
+#pragma once
+
+#include "cli/cli.h"
+#include "cli/terminal.h"
+#include "loop/loop.h"
+#include "opendfs/async.h"
+
+struct cJSON;
+struct cluster_settings;
+
+struct cli {
+    const struct cli_options *opt;
+    const struct cli_command *command;
+    const char **argument;
+    size_t argument_count;
+    const char *value[CLI_OPTIONS_MAX]; /* by place in command->options; flags: "" */
+    const char *cluster;
+    bool json, quiet;
+    struct terminal *terminal; /* of standard error */
+    struct loop *loop;         /* of the main thread */
+    struct opendfs *fs;        /* connected by cli_connect() */
+};
+
+/*
+ * An operation of the library whose end is heard on the main thread: zero it, start an
+ * opendfs_async_...() on &j->op after cli_job_prepare(); `finished` comes from c->loop.
+ */
+struct cli_job {
+    struct opendfs_op op;
+    void (*finished)(struct cli_job *j);
+    struct loop *loop;
+    struct loop_message message;
+};
+void cli_job_prepare(struct cli *c, struct cli_job *j, void (*finished)(struct cli_job *j));
+
+/* The tables of the files of this folder. */
+extern const struct cli_command cli_local_commands[], cli_name_commands[], cli_copy_commands[];
+extern const size_t cli_local_command_count, cli_name_command_count, cli_copy_command_count;
+
+/* Connects to the chosen cluster once; 0 or an exit status, after having said why. */
+NODISCARD int cli_connect(struct cli *c);
+/* A path inside the cluster from the command line: absolute, "." and ".." and double slashes
+ * resolved by text, mem_free()d by the caller. NULL: said why (then the exit status is 2). */
+NODISCARD char *cli_path(const struct cli *c, const char *text);
+/* Parent + "/" + name; NULL: no memory. */
+NODISCARD char *cli_join(const char *parent, const char *name);
+/* "opendfs put: PATH: cause". */
+int cli_fail_path(const struct cli *c, const char *path, int64_t rc);
+/* The library's own words for a failed operation; for the last synchronous one when `op` is NULL.
+ */
+int cli_fail_op(const struct cli *c, const struct opendfs_op *op);
+/* For a person's screen: control bytes shown as '?'. `out` has len + 1 bytes. */
+void cli_printable(const char *name, size_t len, char *out);
+/* On one line; takes `json` over. */
+void cli_print_json(struct cJSON *json);
+struct cJSON *cli_stat_to_json(const char *path, const struct opendfs_stat *st);
+
+/* "drwxr-xr-x" */
+#define CLI_MODE_SIZE 11u
+void cli_mode_to_text(const struct opendfs_stat *st, char out[CLI_MODE_SIZE]);
+/* "2026-11-21 10:15" of local time. */
+#define CLI_TIME_SIZE 40u
+void cli_time_to_text(int64_t ns, bool with_ns, char out[CLI_TIME_SIZE]);
+const char *cli_type_name(uint32_t type);
+
+/* --- A local cluster: settings and processes (local.c, processes.c) --- */
+
+/* `directory` or its cluster.ini. Says what is wrong. */
+NODISCARD int cli_load_settings(const struct cli *c, const char *directory,
+                                struct cluster_settings **ret);

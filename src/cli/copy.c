@@ -1,0 +1,147 @@
+/* cli/copy.c -- see copy_priv.h; the table of put, get and cat. */
+#include "cli/copy_priv.h"
+
+#include "base/text.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DRAW_NS 200000000u
+#define NS_PER_S 1e9
+
+void copy_progress(struct copy *p, bool at_once)
+{
+    if (p->c->quiet || p->c->json) {
+        return;
+    }
+    struct terminal_progress t = {.what = p->what,
+                                  .bytes_done = p->bytes,
+                                  .bytes_total = p->bytes_total,
+                                  .files_done = p->files,
+                                  .files_total = p->files_total,
+                                  .now_ns = loop_now_ns(p->c->loop),
+                                  .start_ns = p->start_ns};
+    terminal_show(p->c->terminal, &t, at_once);
+}
+
+static void draw_due(struct loop_timer *t)
+{
+    struct copy *p = container_of(t, struct copy, draw);
+    copy_progress(p, true);
+    loop_timer_in(p->c->loop, &p->draw, DRAW_NS);
+}
+
+void copy_begin(struct copy *p, struct cli *c, const char *what)
+{
+    p->c = c;
+    p->what = what;
+    p->owner = geteuid() == 0;
+    p->start_ns = loop_now_ns(c->loop);
+    p->draw.fire = draw_due;
+    loop_timer_in(c->loop, &p->draw, DRAW_NS);
+}
+
+int copy_end(struct copy *p)
+{
+    struct cli *c = p->c;
+    loop_timer_cancel(c->loop, &p->draw);
+    terminal_clear(c->terminal);
+    double seconds = (double)(loop_now_ns(c->loop) - p->start_ns) / NS_PER_S;
+    if (c->json) {
+        struct cJSON *o = cJSON_CreateObject();
+        cJSON_AddNumberToObject(o, "files", (double)p->files);
+        cJSON_AddNumberToObject(o, "directories", (double)p->directories);
+        cJSON_AddNumberToObject(o, "hard_links", (double)p->links);
+        cJSON_AddNumberToObject(o, "others", (double)p->others);
+        cJSON_AddNumberToObject(o, "bytes", (double)p->bytes);
+        cJSON_AddNumberToObject(o, "failed", (double)p->failed);
+        cJSON_AddNumberToObject(o, "seconds", seconds);
+        cli_print_json(o);
+    } else {
+        char size[TEXT_UNIT_SIZE], rate[TEXT_UNIT_SIZE];
+        text_from_bytes(p->bytes, size);
+        text_from_bytes((uint64_t)((double)p->bytes / (seconds > 0 ? seconds : 1)), rate);
+        cli_say(c, "%s: %llu files, %llu directories, %s in %.1f s (%s/s)%s", p->what,
+                (unsigned long long)(p->files + p->links + p->others),
+                (unsigned long long)p->directories, size, seconds, rate,
+                p->failed > 0 ? ", with failures" : "");
+        if (p->failed > 0) {
+            cli_fail(c, "%llu could not be copied", (unsigned long long)p->failed);
+        }
+    }
+    return p->failed > 0 ? CLI_EXIT_FAILED : p->status;
+}
+
+void copy_fail(struct copy *p, const char *path, int64_t rc)
+{
+    p->failed++;
+    cli_fail_path(p->c, path, rc);
+}
+
+void copy_fail_op(struct copy *p, const char *path, const struct opendfs_op *op)
+{
+    p->failed++;
+    const char *cause = strrchr(op->error, '/') == NULL ? op->error : strchr(op->error, ':');
+    if (op->error[0] == '/' && strncmp(op->error, path, strlen(path)) == 0) {
+        cli_fail(p->c, "%s", op->error);
+    } else if (cause != NULL && cause[0] == ':') {
+        cli_fail(p->c, "%s%s", path, cause);
+    } else {
+        cli_fail(p->c, "%s: %s", path,
+                 op->error[0] == 0 ? opendfs_error_text((int)op->result) : op->error);
+    }
+}
+
+void copy_temporary_name(struct copy *p, char out[COPY_NAME_SIZE])
+{
+    snprintf(out, COPY_NAME_SIZE, ".opendfs-%s-%016llx", p->what,
+             (unsigned long long)loop_random(p->c->loop));
+}
+
+const char *copy_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash == NULL ? path : slash + 1;
+    return strcmp(base, ".") == 0 || strcmp(base, "..") == 0 ? "" : base;
+}
+
+static const struct cli_option put_options[] = {
+    {"no-owner", 0, NULL, "do not copy user and group ids"},
+    {NULL, 0, NULL, NULL},
+};
+#define MANY 100000u
+const struct cli_command cli_copy_commands[] = {
+    {.name = "put",
+     .arguments = "SOURCE... DESTINATION",
+     .summary = "copy files and trees into the cluster",
+     .options = put_options,
+     .details =
+         "Directories are copied with all that is in them. Mode, times, symbolic and hard links "
+         "and special\nfiles are kept, user and group for root. Into DESTINATION when it is a "
+         "directory, else SOURCE becomes\nDESTINATION. A file that is there already is replaced "
+         "in one step, when the new one is complete.\n'-' as SOURCE is standard input. When put "
+         "ends without error, all of it is on stable storage of all copies.",
+     .min_arguments = 2,
+     .max_arguments = MANY,
+     .run = cli_run_put},
+    {.name = "get",
+     .arguments = "SOURCE... DESTINATION",
+     .summary = "copy files and trees out of the cluster",
+     .options = put_options,
+     .details =
+         "The opposite of put. Every byte is checked against the checksums made by its writer; a "
+         "file appears\nunder its name only when it is complete. '-' as DESTINATION is standard "
+         "output.",
+     .min_arguments = 2,
+     .max_arguments = MANY,
+     .run = cli_run_get},
+    {.name = "cat",
+     .arguments = "PATH...",
+     .summary = "write files to standard output",
+     .min_arguments = 1,
+     .max_arguments = MANY,
+     .run = cli_run_cat},
+};
+const size_t cli_copy_command_count = ARRAY_COUNT(cli_copy_commands);

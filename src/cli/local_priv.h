@@ -1,0 +1,45 @@
+/* cli/local_priv.h -- a cluster on this machine, in one directory: its files and its processes. */
+#pragma once
+
+#include "cli/cli_priv.h"
+#include "cluster/settings.h"
+#include "disk/disk.h"
+
+#define LOCAL_NEW_MARK "opendfs-new" /* in a directory that a server may make its own */
+
+/* What the commands on a local cluster work with. */
+struct local {
+    struct cli *c;
+    struct disk *disk;
+    const char *directory;
+    char *config_path;
+    struct cluster_settings *settings;
+    struct disk_file *lock; /* run/up.lock: one up or down at a time */
+};
+/* 0, or an exit status after having said why. */
+NODISCARD int local_open(struct local *l, struct cli *c, const char *directory);
+/* Without a configuration: for init. */
+NODISCARD int local_begin(struct local *l, struct cli *c, const char *directory);
+void local_close(struct local *l);
+NODISCARD int local_lock(struct local *l);
+NODISCARD int local_write(struct local *l, const char *name, const char *text);
+
+enum local_state { LOCAL_STOPPED, LOCAL_RUNNING };
+/* Does the server hold its pid file? Its pid then. */
+enum local_state local_server(struct local *l, const char *name, int64_t *ret_pid);
+/* run/NAME.SUFFIX; NULL: no memory. */
+char *local_run_path(const struct local *l, const char *name, const char *suffix);
+/* Lets `ms` pass; the main loop runs meanwhile. */
+void local_wait_ms(struct local *l, uint64_t ms);
+
+/* status.c: what the metadata leader says about the cluster. */
+struct cluster_health {
+    bool good;
+    size_t targets_up;
+    char words[200];
+};
+NODISCARD int status_ask(struct cli *c, struct cluster_health *ret);
+
+int cli_run_up(struct cli *c);
+int cli_run_down(struct cli *c);
+int cli_run_status(struct cli *c);

@@ -1,0 +1,356 @@
+/* cli/names.c -- ls, stat, mkdir, mv. (rm has a file of its own.) */
+#include "cli/cli_priv.h"
+#include "cli/remove_priv.h"
+
+#include "base/mem.h"
+#include "base/text.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- ls ---- */
+
+struct listing {
+    struct cli *c;
+    bool details, recursive, directory, human;
+    struct cJSON *json; /* array, with --json */
+    char **pending;     /* directories still to be listed, a stack */
+    size_t pending_count, pending_size;
+    int status;
+};
+
+static void print_name(const char *name)
+{
+    if (isatty(STDOUT_FILENO) == 1) {
+        CLEANUP(mem_freep) char *shown = mem_alloc(strlen(name) + 1);
+        if (shown != NULL) {
+            cli_printable(name, strlen(name), shown);
+            printf("%s", shown);
+        }
+    } else {
+        printf("%s", name);
+    }
+}
+
+static void print_entry(struct listing *l, const char *path, const char *shown,
+                        const struct opendfs_stat *st)
+{
+    if (l->json != NULL) {
+        cJSON_AddItemToArray(l->json, cli_stat_to_json(path, st));
+        return;
+    }
+    if (!l->details) {
+        print_name(shown);
+        printf("\n");
+        return;
+    }
+    char mode[CLI_MODE_SIZE], time[CLI_TIME_SIZE], size[TEXT_UNIT_SIZE];
+    cli_mode_to_text(st, mode);
+    cli_time_to_text(st->mtime_ns, false, time);
+    if (l->human) {
+        text_from_bytes(st->size_bytes, size);
+    } else {
+        snprintf(size, sizeof size, "%llu", (unsigned long long)st->size_bytes);
+    }
+    printf("%s %3u %5u %5u %11s %s ", mode, st->nlink, st->uid, st->gid, size, time);
+    print_name(shown);
+    if (st->type == OPENDFS_TYPE_SYMLINK) {
+        char target[4096];
+        if (opendfs_readlink(l->c->fs, path, target, sizeof target) >= 0) {
+            printf(" -> ");
+            print_name(target);
+        }
+    }
+    printf("\n");
+}
+
+static int push_directory(struct listing *l, char *path)
+{
+    int rc = path == NULL ? -ENOMEM
+                          : mem_grow(&l->pending, &l->pending_size, l->pending_count + 1,
+                                     sizeof *l->pending);
+    if (rc < 0) {
+        mem_free(path);
+        return cli_fail(l->c, "%s", err_text(rc));
+    }
+    l->pending[l->pending_count++] = path;
+    return 0;
+}
+
+static void list_directory(struct listing *l, const char *path)
+{
+    struct opendfs_dir *dir;
+    if (opendfs_opendir(l->c->fs, path, &dir) < 0) {
+        l->status = cli_fail_op(l->c, NULL);
+        return;
+    }
+    size_t first = l->pending_count;
+    struct opendfs_entry e;
+    int rc;
+    while ((rc = opendfs_readdir(dir, &e)) > 0) {
+        CLEANUP(mem_freep) char *full = cli_join(path, e.name);
+        if (full == NULL) {
+            rc = -ENOMEM;
+            break;
+        }
+        print_entry(l, full, e.name, &e.stat);
+        if (l->recursive && e.stat.type == OPENDFS_TYPE_DIRECTORY &&
+            push_directory(l, mem_strdup(full)) != 0) {
+            l->status = CLI_EXIT_FAILED;
+        }
+    }
+    if (rc < 0) {
+        l->status = rc == -ENOMEM ? cli_fail_path(l->c, path, rc) : cli_fail_op(l->c, NULL);
+    }
+    opendfs_closedir(dir);
+    for (size_t a = first, b = l->pending_count; a + 1 < b; a++) { /* so that they come in order */
+        char *swap = l->pending[a];
+        l->pending[a] = l->pending[--b];
+        l->pending[b] = swap;
+    }
+}
+
+static void list_argument(struct listing *l, const char *path, bool titles)
+{
+    struct opendfs_stat st;
+    int rc = l->directory ? opendfs_lstat(l->c->fs, path, &st) : opendfs_stat(l->c->fs, path, &st);
+    if (rc < 0) {
+        l->status = cli_fail_op(l->c, NULL);
+        return;
+    }
+    if (l->directory || st.type != OPENDFS_TYPE_DIRECTORY) {
+        print_entry(l, path, path, &st);
+        return;
+    }
+    if (push_directory(l, mem_strdup(path)) != 0) {
+        l->status = CLI_EXIT_FAILED;
+    }
+    for (bool first = true; l->pending_count > 0; first = false) {
+        CLEANUP(mem_freep) char *at = l->pending[--l->pending_count];
+        if (l->json == NULL && (titles || l->recursive)) {
+            printf("%s", first ? "" : "\n");
+            print_name(at);
+            printf(":\n");
+        }
+        list_directory(l, at);
+    }
+}
+
+static int run_ls(struct cli *c)
+{
+    int rc = cli_connect(c);
+    if (rc != 0) {
+        return rc;
+    }
+    struct listing l = {.c = c,
+                        .details = cli_flag(c, "long"),
+                        .recursive = cli_flag(c, "recursive"),
+                        .directory = cli_flag(c, "directory"),
+                        .human = cli_flag(c, "human"),
+                        .json = c->json ? cJSON_CreateArray() : NULL};
+    size_t count = c->argument_count == 0 ? 1 : c->argument_count;
+    for (size_t i = 0; i < count; i++) {
+        CLEANUP(mem_freep) char *path = cli_path(c, c->argument_count == 0 ? "/" : c->argument[i]);
+        if (path == NULL) {
+            l.status = CLI_EXIT_USAGE;
+            break;
+        }
+        list_argument(&l, path, count > 1);
+    }
+    if (l.json != NULL) {
+        cli_print_json(l.json);
+    }
+    mem_free(l.pending);
+    return l.status;
+}
+
+/* ---- stat ---- */
+
+static void print_stat(const char *path, const struct opendfs_stat *st)
+{
+    char mode[CLI_MODE_SIZE], time[CLI_TIME_SIZE];
+    cli_mode_to_text(st, mode);
+    printf("  path: ");
+    print_name(path);
+    printf("\n  type: %s\n  size: %llu bytes, %llu allocated\n", cli_type_name(st->type),
+           (unsigned long long)st->size_bytes, (unsigned long long)st->allocated_bytes);
+    printf("  mode: %04o (%s)\n owner: uid %u, gid %u\n links: %u\n inode: %llu\n",
+           st->mode & 07777u, mode, st->uid, st->gid, st->nlink, (unsigned long long)st->ino);
+    const struct {
+        const char *name;
+        int64_t ns;
+    } times[] = {{"modify", st->mtime_ns},
+                 {"change", st->ctime_ns},
+                 {"access", st->atime_ns},
+                 {" birth", st->btime_ns}};
+    for (size_t i = 0; i < ARRAY_COUNT(times); i++) {
+        cli_time_to_text(times[i].ns, true, time);
+        printf("%s: %s\n", times[i].name, time);
+    }
+}
+
+static int run_stat(struct cli *c)
+{
+    int status = cli_connect(c);
+    for (size_t i = 0; status != CLI_EXIT_USAGE && c->fs != NULL && i < c->argument_count; i++) {
+        CLEANUP(mem_freep) char *path = cli_path(c, c->argument[i]);
+        struct opendfs_stat st;
+        if (path == NULL) {
+            status = CLI_EXIT_USAGE;
+        } else if (opendfs_lstat(c->fs, path, &st) < 0) {
+            status = cli_fail_op(c, NULL);
+        } else if (c->json) {
+            cli_print_json(cli_stat_to_json(path, &st));
+        } else {
+            print_stat(path, &st);
+        }
+    }
+    return status;
+}
+
+/* ---- mkdir ---- */
+
+static int parse_mode(struct cli *c, uint32_t *ret)
+{
+    const char *text = cli_value(c, "mode");
+    *ret = 0755;
+    if (text == NULL) {
+        return 0;
+    }
+    uint32_t mode = 0;
+    for (const char *p = text; *p != 0; p++) {
+        if (*p < '0' || *p > '7' || mode > 0777) {
+            return cli_usage(c, "mode '%s' is not an octal number up to 7777", text);
+        }
+        mode = 8 * mode + (uint32_t)(*p - '0');
+    }
+    *ret = mode;
+    return 0;
+}
+
+static int run_mkdir(struct cli *c)
+{
+    uint32_t mode;
+    int status = parse_mode(c, &mode);
+    status = status != 0 ? status : cli_connect(c);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t i = 0; i < c->argument_count; i++) {
+        CLEANUP(mem_freep) char *path = cli_path(c, c->argument[i]);
+        if (path == NULL) {
+            return CLI_EXIT_USAGE;
+        }
+        int rc = cli_flag(c, "parents") ? opendfs_make_directories(c->fs, path, mode)
+                                        : opendfs_mkdir(c->fs, path, mode);
+        status = rc < 0 ? cli_fail_op(c, NULL) : status;
+    }
+    return status;
+}
+
+/* ---- mv ---- */
+
+static int move_one(struct cli *c, const char *from, const char *to, bool into)
+{
+    CLEANUP(mem_freep) char *inside = into ? cli_join(to, strrchr(from, '/') + 1) : NULL;
+    if (into && inside == NULL) {
+        return cli_fail_path(c, from, -ENOMEM);
+    }
+    unsigned flags = cli_flag(c, "no-replace") ? OPENDFS_RENAME_NOREPLACE : 0;
+    return opendfs_rename(c->fs, from, into ? inside : to, flags) < 0 ? cli_fail_op(c, NULL) : 0;
+}
+
+static int run_mv(struct cli *c)
+{
+    int status = cli_connect(c);
+    if (status != 0) {
+        return status;
+    }
+    size_t last = c->argument_count - 1;
+    CLEANUP(mem_freep) char *to = cli_path(c, c->argument[last]);
+    if (to == NULL) {
+        return CLI_EXIT_USAGE;
+    }
+    struct opendfs_stat st;
+    int rc = opendfs_stat(c->fs, to, &st);
+    if (rc < 0 && rc != -ENOENT) {
+        return cli_fail_op(c, NULL);
+    }
+    bool into = rc == 0 && st.type == OPENDFS_TYPE_DIRECTORY;
+    if (last > 1 && !into) {
+        return cli_fail(c, "%s: not a directory, and there are several sources", to);
+    }
+    for (size_t i = 0; i < last; i++) {
+        CLEANUP(mem_freep) char *from = cli_path(c, c->argument[i]);
+        if (from == NULL) {
+            return CLI_EXIT_USAGE;
+        }
+        status = move_one(c, from, to, into) != 0 ? CLI_EXIT_FAILED : status;
+    }
+    return status;
+}
+
+/* ---- The table ---- */
+
+static const struct cli_option ls_options[] = {
+    {"long", 'l', NULL, "type and mode, links, owner, group, size, time"},
+    {"recursive", 'R', NULL, "directories below as well"},
+    {"directory", 'd', NULL, "the directory itself, not what is in it"},
+    {"human", 0, NULL, "sizes with units"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct cli_option mkdir_options[] = {
+    {"parents", 'p', NULL, "make what is missing above; no error when it is there"},
+    {"mode", 'm', "MODE", "octal; default 0755"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct cli_option mv_options[] = {
+    {"no-replace", 'n', NULL, "fail when the destination is there"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct cli_option rm_options[] = {
+    {"recursive", 'r', NULL, "directories with all that is in them"},
+    {"force", 'f', NULL, "what is not there is no error"},
+    {NULL, 0, NULL, NULL},
+};
+#define MANY 100000u
+const struct cli_command cli_name_commands[] = {
+    {.name = "ls",
+     .arguments = "[PATH...]",
+     .summary = "list directories",
+     .options = ls_options,
+     .max_arguments = MANY,
+     .run = run_ls},
+    {.name = "stat",
+     .arguments = "PATH...",
+     .summary = "show all attributes of files",
+     .min_arguments = 1,
+     .max_arguments = MANY,
+     .run = run_stat},
+    {.name = "mkdir",
+     .arguments = "PATH...",
+     .summary = "make directories",
+     .options = mkdir_options,
+     .min_arguments = 1,
+     .max_arguments = MANY,
+     .run = run_mkdir},
+    {.name = "mv",
+     .arguments = "SOURCE... DESTINATION",
+     .summary = "rename, move",
+     .details = "Into DESTINATION when it is a directory; else SOURCE becomes DESTINATION, and a "
+                "file of that\nname is replaced in one step.",
+     .options = mv_options,
+     .min_arguments = 2,
+     .max_arguments = MANY,
+     .run = run_mv},
+    {.name = "rm",
+     .arguments = "PATH...",
+     .summary = "remove files and directories",
+     .options = rm_options,
+     .min_arguments = 1,
+     .max_arguments = MANY,
+     .run = cli_run_rm},
+};
+const size_t cli_name_command_count = ARRAY_COUNT(cli_name_commands);

@@ -1,0 +1,31 @@
+/*
+ * cli/terminal.h -- a line of progress at the bottom of a terminal; nothing where there is none.
+ *
+ * Any thread; calls are serialised inside. Drawing happens at most ten times a second.
+ */
+#pragma once
+
+#include "base/base.h"
+
+struct terminal;
+NODISCARD struct terminal *terminal_new(void);      /* of standard error */
+struct terminal *terminal_free(struct terminal *t); /* takes the progress line away */
+DEFINE_FREEP(terminal)
+
+bool terminal_is_one(const struct terminal *t);
+bool terminal_has_colour(const struct terminal *t); /* NO_COLOR and TERM=dumb say no */
+
+/* A message above the progress line; ends with a newline by itself. */
+void terminal_say(struct terminal *t, const char *text);
+
+struct terminal_progress {
+    const char *what;                 /* "put" */
+    uint64_t bytes_done, bytes_total; /* total 0: not known yet */
+    uint64_t files_done, files_total;
+    uint64_t now_ns, start_ns;
+};
+/* "put  41%  1.2 GiB of 2.9 GiB  312.4 MiB/s  1,204 files  6 s left". */
+void terminal_show(struct terminal *t, const struct terminal_progress *p, bool at_once);
+void terminal_clear(struct terminal *t);
+/* The line of above as text; for tests. Rate and remaining time come from the average so far. */
+size_t terminal_progress_to_text(const struct terminal_progress *p, char *out, size_t size);
