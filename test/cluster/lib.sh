@@ -1,0 +1,72 @@
+# Shared by the tests of this folder; sourced. Each test has a cluster directory of its own, free ports, and cleans up.
+opendfs=$(realpath "$1")
+work=$(mktemp -d "${TMPDIR:-/tmp}/opendfs-test.XXXXXX")
+cluster=$work/cluster
+passed=0
+failed=0
+skipped=0
+export OPENDFS_CLUSTER=$cluster
+unset OPENDFS_SECRET
+
+cleanup() {
+    local pid
+    "$opendfs" down -q "$cluster" >/dev/null 2>&1
+    for pid in $(cat "$cluster"/run/*.pid 2>/dev/null); do
+        # Only processes of this very cluster.
+        if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$cluster"; then
+            kill -9 "$pid" 2>/dev/null
+        fi
+    done
+    if [ -n "${mounted:-}" ]; then umount "$mounted" 2>/dev/null; fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+ok() {
+    passed=$((passed + 1))
+    echo "ok      $1"
+}
+bad() {
+    failed=$((failed + 1))
+    echo "FAILED  $1"
+}
+skip() {
+    skipped=$((skipped + 1))
+    echo "skipped $1: $2"
+}
+# check NAME COMMAND...: the command succeeds.
+check() {
+    local name=$1
+    shift
+    if "$@" >"$work/out" 2>&1; then
+        ok "$name"
+    else
+        bad "$name: $(tail -n 3 "$work/out" | tr '\n' ' ')"
+        return 1
+    fi
+}
+# fails NAME STATUS TEXT COMMAND...: the command ends with that status, and says the text.
+fails() {
+    local name=$1 status=$2 text=$3 rc=0
+    shift 3
+    "$@" >"$work/out" 2>&1 </dev/null || rc=$?
+    if [ $rc != "$status" ]; then
+        bad "$name: status $rc, not $status: $(tail -n 2 "$work/out" | tr '\n' ' ')"
+    elif ! grep -qF -- "$text" "$work/out"; then
+        bad "$name: does not say '$text': $(tail -n 2 "$work/out" | tr '\n' ' ')"
+    else
+        ok "$name"
+    fi
+}
+same() {
+    if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2' is not '$3'"; fi
+}
+start_cluster() {
+    "$opendfs" init -q "$cluster" --port 0 "$@" && "$opendfs" up -q "$cluster"
+}
+pid_of() { cat "$cluster/run/$1.pid"; }
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ $failed = 0 ]
+    exit
+}
