@@ -1,0 +1,440 @@
+/* chunk/entry.c -- entries, versions, files: counts, references, space that rests. */
+#include "chunk/parts_priv.h"
+
+#include "base/crc32c.h"
+#include "wire/wire.h"
+
+#include <string.h>
+
+/* ---- Versions ---- */
+
+struct chunk_version *chunk_version_new(uint32_t cells, unsigned recent_count)
+{
+    struct chunk_version *v = mem_zalloc(sizeof *v);
+    if (v == NULL) {
+        return NULL;
+    }
+    v->refs = 1;
+    v->crc = mem_calloc((size_t)cells * 2 + 1, sizeof(uint32_t));
+    v->recent = mem_calloc((size_t)recent_count + 1, sizeof *v->recent);
+    if (v->crc == NULL || v->recent == NULL) {
+        chunk_version_unref(v);
+        return NULL;
+    }
+    v->block = v->crc + cells;
+    v->meta.recent_count = recent_count;
+    return v;
+}
+
+struct chunk_version *chunk_version_ref(struct chunk_version *v)
+{
+    v->refs++;
+    return v;
+}
+
+void chunk_version_unref(struct chunk_version *v)
+{
+    if (v == NULL || --v->refs > 0) {
+        return;
+    }
+    mem_free(v->crc);
+    mem_free(v->recent);
+    mem_free(v);
+}
+
+void chunk_version_count(struct chunk_version *v)
+{
+    uint32_t cells = chunk_cells(v->meta.length);
+    v->stored = 0;
+    for (uint32_t i = 0; i < cells; i++) {
+        v->stored += v->block[i] != 0 ? 1 : 0;
+    }
+}
+
+static uint32_t version_table_blocks(const struct chunk_version *v)
+{
+    return v->meta.table_block == 0 ? 0 : (v->meta.table_bytes + CHUNK_BLOCK - 1) / CHUNK_BLOCK;
+}
+
+/* ---- Files and names ---- */
+
+static void file_closed(struct disk_req *req, int64_t rc)
+{
+    (void)rc; /* what it wrote was synced, or will be lost with an error of its own */
+    struct chunk_file *f = container_of(req, struct chunk_file, close);
+    struct chunk_store *s = f->s;
+    mem_free(f);
+    s->in_flight--;
+    if (s->freed && s->in_flight == 0) {
+        chunk_store_destroy(s);
+    } else {
+        chunk_stop_check(s);
+    }
+}
+
+struct chunk_file *chunk_file_new(struct chunk_store *s, struct disk_file *file)
+{
+    struct chunk_file *f = mem_zalloc(sizeof *f);
+    if (f != NULL) {
+        *f = (struct chunk_file){.refs = 1, .s = s, .file = file};
+    }
+    return f;
+}
+
+void chunk_file_unref(struct chunk_file *f)
+{
+    if (f == NULL || --f->refs > 0) {
+        return;
+    }
+    f->close = (struct disk_req){.op = DISK_CLOSE, .file = f->file, .done = file_closed};
+    if (f->s->freed) {
+        (void)disk_now(f->s->disk, &f->close); /* the end of the store may block */
+        mem_free(f);
+        return;
+    }
+    f->s->in_flight++;
+    disk_submit(f->s->disk, &f->close);
+}
+
+uint32_t chunk_directory(const struct chunk_store *s, struct chunk_key key)
+{
+    uint8_t bytes[12];
+    wire_store_u64(bytes, key.data_id);
+    wire_store_u32(bytes + 8, key.index);
+    return crc32c(0, bytes, sizeof bytes) % (s->super.fan_out * s->super.fan_out);
+}
+
+char *chunk_directory_path(const struct chunk_store *s, uint32_t dir)
+{
+    return mem_printf("%s/%02x/%02x", s->directory, dir / s->super.fan_out, dir % s->super.fan_out);
+}
+
+char *chunk_path(const struct chunk_store *s, struct chunk_key key)
+{
+    uint32_t dir = chunk_directory(s, key);
+    return mem_printf("%s/%02x/%02x/%016llx.%08x", s->directory, dir / s->super.fan_out,
+                      dir % s->super.fan_out, (unsigned long long)key.data_id, key.index);
+}
+
+/* ---- Entries ---- */
+
+struct chunk_entry *chunk_entry_get(struct chunk_store *s, struct chunk_key key, bool make)
+{
+    struct chunk_entry *e = chunk_entry_of(chunk_index_find(&s->index, key));
+    if (e != NULL || !make) {
+        return e;
+    }
+    e = mem_zalloc(sizeof *e);
+    if (e == NULL) {
+        return NULL;
+    }
+    e->item.key = key;
+    e->newest_slot = e->stable_slot = e->syncing_slot = CHUNK_NO_SLOT;
+    list_init(&e->queue);
+    list_init(&e->waiters);
+    list_init(&e->pins);
+    list_init(&e->resting);
+    list_init(&e->lru);
+    list_init(&e->dirty);
+    list_init(&e->sync);
+    list_init(&e->rests);
+    if (chunk_index_insert(&s->index, &e->item) < 0) {
+        mem_free(e);
+        return NULL;
+    }
+    return e;
+}
+
+static void entry_cool(struct chunk_store *s, struct chunk_entry *e)
+{
+    if (!list_empty(&e->lru)) {
+        list_remove(&e->lru);
+        s->hot_count--;
+    }
+    chunk_file_unref(e->file);
+    e->file = NULL;
+}
+
+static void entry_forget_rest(struct chunk_store *s, struct chunk_entry *e)
+{
+    for (struct list *node = list_pop_front(&e->resting); node != NULL;
+         node = list_pop_front(&e->resting)) {
+        struct chunk_rest *r = LIST_ENTRY(node, struct chunk_rest, node);
+        s->resting_bytes -= (uint64_t)r->count * CHUNK_BLOCK;
+        mem_free(r);
+    }
+    list_remove(&e->rests);
+}
+
+void chunk_entry_free(struct chunk_store *s, struct chunk_entry *e)
+{
+    entry_cool(s, e);
+    entry_forget_rest(s, e);
+    list_remove(&e->dirty);
+    list_remove(&e->sync);
+    chunk_version_unref(e->committed);
+    chunk_version_unref(e->pending);
+    mem_free(e);
+}
+
+void chunk_entry_settle(struct chunk_store *s, struct chunk_entry *e)
+{
+    if (e->exists || e->holds > 0 || !list_empty(&e->queue) || !list_empty(&e->pins) ||
+        (s->ram && !list_empty(&e->resting))) {
+        return;
+    }
+    chunk_index_remove(&s->index, e->item.key);
+    chunk_entry_free(s, e);
+}
+
+void chunk_entry_account(struct chunk_store *s, struct chunk_entry *e)
+{
+    uint64_t blocks = 0;
+    if (e->committed != NULL) {
+        blocks += (uint64_t)e->committed->stored + version_table_blocks(e->committed);
+    }
+    if (e->pending != NULL) {
+        blocks += e->pending->own_blocks;
+    }
+    s->used_bytes -= e->accounted_bytes;
+    e->accounted_bytes = blocks * CHUNK_BLOCK;
+    s->used_bytes += e->accounted_bytes;
+}
+
+void chunk_entry_changed(struct chunk_store *s, struct chunk_entry *e)
+{
+    e->change++;
+    if (list_empty(&e->dirty)) {
+        list_push_back(&s->dirty, &e->dirty);
+        s->dirty_count++;
+    }
+}
+
+void chunk_entry_clean(struct chunk_store *s, struct chunk_entry *e)
+{
+    if (!list_empty(&e->dirty)) {
+        list_remove(&e->dirty);
+        s->dirty_count--;
+    }
+}
+
+void chunk_entry_set(struct chunk_store *s, struct chunk_entry *e, struct chunk_version **place,
+                     struct chunk_version *v)
+{
+    if (place == &e->pending) {
+        s->pending_count -= e->pending != NULL ? 1 : 0;
+        s->pending_count += v != NULL ? 1 : 0;
+    }
+    chunk_version_unref(*place);
+    *place = v;
+    if (!e->exists && v != NULL) {
+        e->exists = true;
+        s->exists_count++;
+    }
+}
+
+void chunk_entry_gone(struct chunk_store *s, struct chunk_entry *e)
+{
+    if (s->ram) {
+        if (e->pending != NULL) {
+            chunk_rest_version(s, e, e->pending, e->committed);
+        }
+        if (e->committed != NULL) {
+            chunk_rest_version(s, e, e->committed, NULL);
+        }
+    } else {
+        entry_forget_rest(s, e);
+    }
+    entry_cool(s, e);
+    chunk_entry_set(s, e, &e->pending, NULL);
+    chunk_entry_set(s, e, &e->committed, NULL);
+    chunk_entry_account(s, e);
+    chunk_entry_clean(s, e);
+    s->exists_count -= e->exists ? 1 : 0;
+    s->damaged_count -= e->damaged ? 1 : 0;
+    e->exists = e->damaged = e->fresh = false;
+    e->life++;
+    e->newest_slot = e->stable_slot = e->syncing_slot = CHUNK_NO_SLOT;
+    e->last_ver = e->seq = 0;
+    e->written = e->stable = e->change;
+    e->next_block = e->tail_block = e->tail_bytes = 0;
+    chunk_sync_wake(e, 0);
+}
+
+void chunk_entry_damage(struct chunk_store *s, struct chunk_entry *e)
+{
+    if (e->damaged || !e->exists) {
+        return;
+    }
+    e->damaged = true;
+    s->damaged_count++;
+    if (s->failed == 0) {
+        chunk_entry_changed(s, e);
+    }
+    s->opt.user->ops->damaged(s->opt.user, e->item.key);
+}
+
+static bool entry_cold_enough(const struct chunk_entry *e)
+{
+    return list_empty(&e->queue) && list_empty(&e->pins) && list_empty(&e->dirty) && !e->syncing &&
+           e->holds == 0 && e->pending == NULL; /* a commit comes without waiting */
+}
+
+static void version_cool(struct chunk_version *v)
+{
+    if (v != NULL && v->meta.table_block != 0 && v->refs == 1) {
+        mem_free(v->crc);
+        v->crc = v->block = NULL;
+    }
+}
+
+/* Looks at a few of the oldest only: no call takes long. */
+static void hot_trim(struct chunk_store *s)
+{
+    for (unsigned tries = 8; tries > 0 && s->hot_count > s->opt.open_files; tries--) {
+        struct chunk_entry *e = LIST_ENTRY(s->lru.next, struct chunk_entry, lru);
+        if (entry_cold_enough(e)) {
+            version_cool(e->committed);
+            version_cool(e->pending);
+            entry_cool(s, e);
+        } else {
+            list_remove(&e->lru);
+            list_push_back(&s->lru, &e->lru);
+        }
+    }
+}
+
+void chunk_entry_touch(struct chunk_store *s, struct chunk_entry *e)
+{
+    if (s->ram) {
+        return;
+    }
+    if (list_empty(&e->lru)) {
+        s->hot_count++;
+    }
+    list_remove(&e->lru);
+    list_push_back(&s->lru, &e->lru);
+    hot_trim(s);
+}
+
+void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret)
+{
+    *ret = (struct chunk_info){.key = e->item.key,
+                               .chain = e->chain,
+                               .last_ver = e->last_ver,
+                               .flags = e->damaged ? CHUNK_DAMAGED : 0,
+                               .allocated_bytes = e->accounted_bytes};
+    const struct chunk_version *newest = e->pending != NULL ? e->pending : e->committed;
+    if (e->committed != NULL) {
+        const struct chunk_meta *m = &e->committed->meta;
+        ret->committed = m->identity;
+        ret->length = m->length;
+        ret->digest = m->digest;
+        ret->tgen = m->tgen;
+        ret->flags = (uint16_t)(ret->flags | m->flags);
+    }
+    if (e->pending != NULL) {
+        const struct chunk_meta *m = &e->pending->meta;
+        ret->has_pending = true;
+        ret->pending = m->identity;
+        ret->pending_base = m->base;
+        ret->pending_length = m->length;
+        ret->pending_digest = m->digest;
+        ret->pending_kind = m->kind;
+        if (e->committed == NULL) {
+            ret->tgen = m->tgen;
+        }
+    }
+    if (newest != NULL) {
+        ret->recent_count = newest->meta.recent_count;
+        memcpy(ret->recent, newest->recent, newest->meta.recent_count * sizeof *newest->recent);
+    }
+}
+
+/* ---- Space that rests ---- */
+
+void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint32_t block, uint32_t count,
+                    uint64_t change)
+{
+    struct chunk_rest *r = mem_alloc(sizeof *r);
+    if (r == NULL) {
+        return; /* `file`: found again by the next start; `ram` without memory loses a page */
+    }
+    *r = (struct chunk_rest){.change = change,
+                             .number = s->pin_number,
+                             .at_ns = loop_now_ns(s->loop) + s->opt.rest_ms * UINT64_C(1000000),
+                             .block = block,
+                             .count = count};
+    if (s->ram) {
+        r->at_ns = 0; /* memory is copied when it is sent */
+        r->change = 0;
+    }
+    list_push_back(&e->resting, &r->node);
+    if (list_empty(&e->rests)) {
+        list_push_back(&s->rests, &e->rests);
+    }
+    s->resting_bytes += (uint64_t)count * CHUNK_BLOCK;
+}
+
+void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chunk_version *old,
+                        const struct chunk_version *other)
+{
+    uint32_t cells = chunk_cells(old->meta.length);
+    uint32_t others = other == NULL ? 0 : chunk_cells(other->meta.length);
+    uint32_t from = 0, count = 0;
+    for (uint32_t i = 0; i < cells; i++) {
+        uint32_t block = old->block[i];
+        if (block == 0 || (i < others && other->block[i] == block)) {
+            continue;
+        }
+        if (count > 0 && from + count == block) {
+            count++;
+            continue;
+        }
+        if (count > 0) {
+            chunk_rest_add(s, e, from, count, e->change);
+        }
+        from = block;
+        count = 1;
+    }
+    if (count > 0) {
+        chunk_rest_add(s, e, from, count, e->change);
+    }
+    if (old->meta.table_block != 0) {
+        chunk_rest_add(s, e, old->meta.table_block, version_table_blocks(old), e->change);
+    }
+}
+
+/* `ram`: at once when no pin is older. `file`: see sync.c. */
+void chunk_rest_release(struct chunk_store *s, struct chunk_entry *e)
+{
+    uint64_t oldest = list_empty(&e->pins)
+                          ? UINT64_MAX
+                          : LIST_ENTRY(e->pins.next, struct chunk_pin, node)->number;
+    LIST_FOR_EACH_SAFE(node, &e->resting)
+    {
+        struct chunk_rest *r = LIST_ENTRY(node, struct chunk_rest, node);
+        if (oldest <= r->number) {
+            break; /* a pin from before it was superseded; later ones rest longer */
+        }
+        for (uint32_t i = 0; i < r->count; i++) {
+            chunk_ram_give(s, r->block + i);
+        }
+        list_remove(&r->node);
+        s->resting_bytes -= (uint64_t)r->count * CHUNK_BLOCK;
+        mem_free(r);
+    }
+}
+
+void chunk_store_fail(struct chunk_store *s, int rc, const char *reason)
+{
+    if (s->failed != 0) {
+        return;
+    }
+    s->failed = rc;
+    s->super.lossy = true;
+    if (!s->ram && !s->freed) {
+        chunk_super_save(s, NULL); /* if it works at all: the next start verifies anyway */
+    }
+    s->opt.user->ops->failed(s->opt.user, rc, reason);
+}

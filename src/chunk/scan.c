@@ -1,0 +1,556 @@
+/*
+ * chunk/scan.c -- start-up: every file is read once, its newest good record becomes the entry.
+ * Blocks.
+ *
+ * Records of an era below the superblock's stable era were stable, and so was what they describe.
+ * Later ones are believed only when all their cells and tables are good; then they are made stable
+ * before anything is built upon them. A damaged record may have been the newest, so the chunk is
+ * flagged; unless it is one that a dying process was writing, which nobody was told of.
+ */
+#include "chunk/parts_priv.h"
+
+#include "base/crc32c.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SCAN_BYTES (64u * CHUNK_CELL)
+
+struct scan {
+    struct chunk_store *s;
+    uint8_t *buffer; /* SCAN_BYTES */
+    uint8_t head[CHUNK_BLOCK];
+    struct disk_file *file;
+    const char *path;
+    uint64_t size_bytes, allocated_bytes;
+    struct chunk_record record[CHUNK_SLOTS]; /* good ones, newest first */
+    uint8_t slot[CHUNK_SLOTS];
+    unsigned count;
+    uint8_t bad, torn; /* slots, a bit each */
+    uint64_t max_seq;  /* of the good ones */
+    bool rejected;
+    unsigned chosen;
+};
+
+static int64_t scan_read(struct scan *x, uint64_t offset, void *to, size_t len)
+{
+    struct disk_req req = {
+        .op = DISK_READ, .file = x->file, .offset = offset, .buf = to, .len = len};
+    return disk_now(x->s->disk, &req);
+}
+
+/* ---- Versions ---- */
+
+static int version_fill(struct scan *x, struct chunk_version *v)
+{
+    struct chunk_meta *m = &v->meta;
+    const uint8_t *bytes = m->table;
+    CLEANUP(mem_freep) uint8_t *big = NULL;
+    if (m->table_block != 0) {
+        big = mem_alloc(m->table_bytes + 1u);
+        if (big == NULL) {
+            return -ENOMEM;
+        }
+        int64_t got = scan_read(x, (uint64_t)m->table_block * CHUNK_BLOCK, big, m->table_bytes);
+        if (got < (int64_t)m->table_bytes) {
+            return got < 0 ? (int)got : -ERR_short_msg;
+        }
+        if (crc32c(0, big, m->table_bytes) != m->table_crc) {
+            return -ERR_bad_crc;
+        }
+        bytes = big;
+    }
+    struct chunk_table t = {.length = m->length,
+                            .crc = v->crc,
+                            .block = v->block,
+                            .recent = v->recent,
+                            .recent_count = m->recent_count};
+    int rc = chunk_table_decode(bytes, m->table_bytes, &t);
+    m->table = NULL;
+    if (rc == 0 && chunk_digest(m->length, v->crc) != m->digest) {
+        rc = -ERR_bad_crc;
+    }
+    return rc;
+}
+
+/* *ret also when the table is bad (-EIO class): then without places, for a damaged chunk. */
+static int version_load(struct scan *x, const struct chunk_meta *m, struct chunk_version **ret)
+{
+    struct chunk_version *v = chunk_version_new(chunk_cells(m->length), m->recent_count);
+    if (v == NULL) {
+        return -ENOMEM;
+    }
+    v->meta = *m;
+    int rc = version_fill(x, v);
+    if (rc < 0 && !err_is(rc, EIO)) {
+        chunk_version_unref(v);
+        return rc;
+    }
+    if (rc < 0) {
+        memset(v->block, 0, chunk_cells(m->length) * sizeof *v->block);
+        memset(v->recent, 0, m->recent_count * sizeof *v->recent);
+    }
+    chunk_version_count(v);
+    *ret = v;
+    return rc;
+}
+
+static bool run_good(struct scan *x, const struct chunk_version *v, uint32_t cell, uint32_t n)
+{
+    size_t len = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        len += chunk_cell_bytes(v->meta.length, cell + i);
+    }
+    int64_t got = scan_read(x, (uint64_t)v->block[cell] * CHUNK_BLOCK, x->buffer, len);
+    if (got < (int64_t)len) {
+        return false;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t bytes = chunk_cell_bytes(v->meta.length, cell + i);
+        if (crc32c(0, x->buffer + (size_t)i * CHUNK_CELL, bytes) != v->crc[cell + i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool version_good(struct scan *x, const struct chunk_version *v)
+{
+    uint32_t cells = chunk_cells(v->meta.length);
+    for (uint32_t cell = 0; cell < cells;) {
+        uint32_t n = 1;
+        bool hole = v->block[cell] == 0;
+        while (!hole && cell + n < cells && n < SCAN_BYTES / CHUNK_CELL &&
+               v->block[cell + n] == v->block[cell] + n) {
+            n++;
+        }
+        uint32_t bytes = chunk_cell_bytes(v->meta.length, cell);
+        bool good = hole ? v->crc[cell] == crc32c_zeros(0, bytes) : run_good(x, v, cell, n);
+        if (!good) {
+            return false;
+        }
+        cell += n;
+    }
+    return true;
+}
+
+/* Where its last byte lies in the file. */
+static uint64_t version_end(const struct chunk_version *v)
+{
+    uint32_t cells = chunk_cells(v->meta.length);
+    uint64_t end = (uint64_t)v->meta.table_block * CHUNK_BLOCK +
+                   (v->meta.table_block != 0 ? v->meta.table_bytes : 0);
+    for (uint32_t cell = 0; cell < cells; cell++) {
+        if (v->block[cell] != 0) {
+            uint64_t bytes = chunk_cell_bytes(v->meta.length, cell);
+            end = base_max(end, (uint64_t)v->block[cell] * CHUNK_BLOCK + bytes);
+        }
+    }
+    return end;
+}
+
+/* ---- Records ---- */
+
+static void scan_sort(struct scan *x)
+{
+    for (unsigned i = 1; i < x->count; i++) {
+        for (unsigned k = i; k > 0 && x->record[k].seq > x->record[k - 1].seq; k--) {
+            struct chunk_record r = x->record[k];
+            x->record[k] = x->record[k - 1];
+            x->record[k - 1] = r;
+            uint8_t slot = x->slot[k];
+            x->slot[k] = x->slot[k - 1];
+            x->slot[k - 1] = slot;
+        }
+    }
+}
+
+static bool record_ours(const struct scan *x, const struct chunk_record *r, struct chunk_key key)
+{
+    return chunk_key_compare(r->key, key) == 0 &&
+           memcmp(r->target, x->s->super.target.bytes, sizeof r->target) == 0;
+}
+
+/* Is it what a process has left that died while it wrote the record? Then it has the beginning of
+ * one. A record with a flipped bit has that too, but flipping it back makes it good. */
+static bool slot_torn(const struct scan *x, const uint8_t *at, struct chunk_key key)
+{
+    uint8_t copy[CHUNK_SLOT_BYTES];
+    struct chunk_record r;
+    memcpy(copy, at, sizeof copy);
+    memset(copy, 0, 4);
+    if (x->s->super.clean || (!chunk_record_begins(at) && !chunk_record_empty(copy))) {
+        return false;
+    }
+    memcpy(copy, at, sizeof copy);
+    for (unsigned bit = 0; bit < CHUNK_SLOT_BYTES * 8; bit++) {
+        copy[bit / 8] = (uint8_t)(copy[bit / 8] ^ 1u << (bit % 8));
+        if (chunk_record_decode(copy, &r) == 0 && record_ours(x, &r, key)) {
+            return false;
+        }
+        copy[bit / 8] = at[bit / 8];
+    }
+    return true;
+}
+
+static int scan_records(struct scan *x, struct chunk_key key)
+{
+    memset(x->head, 0, sizeof x->head);
+    int64_t got = scan_read(x, 0, x->head, sizeof x->head);
+    x->count = 0;
+    x->bad = x->torn = 0;
+    x->max_seq = 0;
+    x->rejected = false;
+    if (got < 0) {
+        x->bad = (1u << CHUNK_SLOTS) - 1;
+        return got == -EIO ? 0 : (int)got;
+    }
+    for (uint8_t i = 0; i < CHUNK_SLOTS; i++) {
+        const uint8_t *at = x->head + (size_t)i * CHUNK_SLOT_BYTES;
+        struct chunk_record *r = &x->record[x->count];
+        if (chunk_record_empty(at)) {
+            continue;
+        }
+        if (chunk_record_decode(at, r) < 0 || !record_ours(x, r, key)) {
+            uint8_t *mask = slot_torn(x, at, key) ? &x->torn : &x->bad;
+            *mask = (uint8_t)(*mask | 1u << i);
+            continue;
+        }
+        x->max_seq = base_max(x->max_seq, r->seq);
+        x->s->era = base_max(x->s->era, r->era);
+        x->slot[x->count++] = i;
+    }
+    scan_sort(x);
+    return 0;
+}
+
+struct found {
+    struct chunk_version *committed, *pending;
+    bool damaged, dropped;
+};
+
+static void found_fini(struct found *f)
+{
+    chunk_version_unref(f->committed);
+    chunk_version_unref(f->pending);
+    *f = (struct found){0};
+}
+
+static bool record_stable(const struct scan *x, const struct chunk_record *r)
+{
+    return r->era < x->s->super.stable_era || x->s->super.clean;
+}
+
+/* 0 and what it holds; 1: not to be believed. */
+static int scan_candidate(struct scan *x, const struct chunk_record *r, struct found *f)
+{
+    bool stable = record_stable(x, r), bad = false, bad_pending = false;
+    if (r->has_committed) {
+        int rc = version_load(x, &r->committed, &f->committed);
+        if (rc < 0 && f->committed == NULL) {
+            return rc;
+        }
+        bad = rc < 0 ||
+              (stable ? version_end(f->committed) > x->size_bytes : !version_good(x, f->committed));
+    }
+    if (r->has_pending) {
+        int rc = version_load(x, &r->pending, &f->pending);
+        if (rc < 0 && f->pending == NULL) {
+            return rc;
+        }
+        bad_pending = rc < 0 || (stable ? version_end(f->pending) > x->size_bytes
+                                        : !version_good(x, f->pending));
+    }
+    f->damaged = r->damaged || bad;
+    if (!stable && bad) {
+        return 1;
+    }
+    if (bad_pending && (stable || !r->has_committed)) {
+        f->damaged = true;
+        return stable ? 0 : 1;
+    }
+    if (bad_pending) {
+        chunk_version_unref(f->pending);
+        f->pending = NULL;
+        f->dropped = true;
+    }
+    return 0;
+}
+
+/* ---- Entries ---- */
+
+static int compare_blocks(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y ? 1 : 0;
+}
+
+static size_t blocks_of(const struct chunk_version *v, uint32_t *to)
+{
+    size_t count = 0;
+    uint32_t cells = v == NULL ? 0 : chunk_cells(v->meta.length);
+    for (uint32_t cell = 0; cell < cells; cell++) {
+        if (v->block[cell] != 0) {
+            to[count++] = v->block[cell];
+        }
+    }
+    uint32_t table = v == NULL || v->meta.table_block == 0 ? 0 : v->meta.table_bytes;
+    for (uint32_t i = 0; i * CHUNK_BLOCK < table; i++) {
+        to[count++] = v->meta.table_block + i;
+    }
+    return count;
+}
+
+/* Space that the last run had not given back: whatever lies between what is in use. */
+static void scan_gaps(struct scan *x, struct chunk_entry *e, const struct found *f)
+{
+    uint64_t used = e->accounted_bytes + CHUNK_BLOCK;
+    if (x->allocated_bytes <= used || f->damaged) {
+        return;
+    }
+    size_t max = 2 * (CHUNK_CELLS_MAX + CHUNK_TABLE_MAX / CHUNK_BLOCK + 1);
+    CLEANUP(mem_freep) uint32_t *block = mem_calloc(max + 1, sizeof *block);
+    if (block == NULL) {
+        return; /* the next start */
+    }
+    size_t count = blocks_of(f->committed, block);
+    count += blocks_of(f->pending, block + count);
+    block[count++] = e->next_block;
+    qsort(block, count, sizeof *block, compare_blocks);
+    uint32_t next = 1;
+    for (size_t i = 0; i < count; i++) {
+        if (block[i] > next) {
+            chunk_rest_add(x->s, e, next, block[i] - next, e->change);
+        }
+        next = (uint32_t)base_max(next, (uint64_t)block[i] + 1);
+    }
+}
+
+static void entry_places(struct scan *x, struct chunk_entry *e, const struct found *f)
+{
+    uint64_t end = x->size_bytes;
+    end = f->committed == NULL ? end : base_max(end, version_end(f->committed));
+    end = f->pending == NULL ? end : base_max(end, version_end(f->pending));
+    uint64_t blocks = base_max(1, (end + CHUNK_BLOCK - 1) / CHUNK_BLOCK);
+    e->next_block = (uint32_t)base_min(blocks, CHUNK_BLOCK_LIMIT);
+    if (f->pending != NULL) {
+        const struct chunk_version *base = f->committed;
+        uint32_t cells = chunk_cells(f->pending->meta.length);
+        uint32_t others = base == NULL ? 0 : chunk_cells(base->meta.length), own = 0;
+        for (uint32_t i = 0; i < cells; i++) {
+            uint32_t block = f->pending->block[i];
+            own += block != 0 && !(i < others && base->block[i] == block) ? 1 : 0;
+        }
+        uint32_t table = f->pending->meta.table_block == 0 ? 0 : f->pending->meta.table_bytes;
+        f->pending->own_blocks = own + (table + CHUNK_BLOCK - 1) / CHUNK_BLOCK;
+    }
+}
+
+/* Tables that are not in the record are fetched when they are needed. A pending content keeps its
+ * own and its base's: the commit comes without waiting. */
+static void version_slim(struct chunk_version *v, bool damaged)
+{
+    if (v != NULL && v->meta.table_block != 0 && (v->refs == 1 || damaged)) {
+        mem_free(v->crc);
+        v->crc = v->block = NULL;
+    }
+}
+
+static int scan_entry(struct scan *x, struct chunk_key key, struct found *f)
+{
+    struct chunk_store *s = x->s;
+    struct chunk_entry *e = chunk_entry_get(s, key, true);
+    if (e == NULL) {
+        return -ENOMEM;
+    }
+    const struct chunk_record *r = x->count > 0 ? &x->record[x->chosen] : NULL;
+    e->bad_slots = x->bad | x->torn;
+    e->damaged = f->damaged || x->bad != 0 || r == NULL;
+    s->damaged_count += e->damaged ? 1 : 0;
+    e->seq = x->max_seq;
+    e->change = e->written = e->stable = 1;
+    entry_places(x, e, f);
+    if (r != NULL) {
+        e->chain = r->chain;
+        e->last_ver = r->last_ver;
+        e->newest_slot = e->stable_slot = x->slot[x->chosen];
+    }
+    e->exists = true;
+    s->exists_count++;
+    bool slim = f->pending == NULL;
+    chunk_entry_set(s, e, &e->committed, f->committed);
+    chunk_entry_set(s, e, &e->pending, f->pending);
+    chunk_entry_account(s, e);
+    scan_gaps(x, e, f);
+    if (slim || f->damaged) {
+        version_slim(e->committed, f->damaged);
+        version_slim(e->pending, f->damaged);
+    }
+    if (f->dropped || x->chosen > 0 || x->torn != 0) {
+        chunk_entry_changed(s, e); /* a record above those that are not believed */
+    }
+    *f = (struct found){0};
+    return 0;
+}
+
+/* ---- Files ---- */
+
+static int scan_remove(struct scan *x, struct chunk_key key)
+{
+    uint32_t dir = chunk_directory(x->s, key);
+    struct disk_req req = {.op = DISK_REMOVE, .path = x->path};
+    int64_t rc = disk_now(x->s->disk, &req);
+    x->s->dirty_dirs[dir / 64] |= UINT64_C(1) << (dir % 64);
+    x->s->dirs_dirty = true;
+    return rc < 0 && rc != -ENOENT ? (int)rc : 0;
+}
+
+/* Chooses a record; 1: nothing of the chunk was ever stable. */
+static int scan_choose(struct scan *x, struct found *f)
+{
+    bool torn = x->s->rebooted && !x->s->super.clean;
+    if (x->count == 0 && x->bad == 0) {
+        return 1;
+    }
+    if (x->size_bytes < CHUNK_BLOCK) { /* the first write, in part; or cut off */
+        bool lost = x->count > 0 && !record_stable(x, &x->record[0]);
+        x->bad = (1u << CHUNK_SLOTS) - 1;
+        x->count = 0;
+        return lost ? 1 : 0;
+    }
+    for (x->chosen = 0; x->chosen < x->count; x->chosen++) {
+        int rc = scan_candidate(x, &x->record[x->chosen], f);
+        if (rc <= 0) {
+            return rc;
+        }
+        found_fini(f);
+        x->s->super.lossy = true;
+    }
+    if (x->bad == 0 && torn && x->count > 0) {
+        return 1;
+    }
+    x->count = 0; /* there was something, and it is known no more */
+    x->chosen = 0;
+    f->damaged = true;
+    return 0;
+}
+
+static int scan_stat(struct scan *x)
+{
+    struct disk_req req = {.op = DISK_STAT, .file = x->file};
+    int64_t rc = disk_now(x->s->disk, &req);
+    x->size_bytes = req.stat.size_bytes;
+    x->allocated_bytes = req.stat.allocated_bytes;
+    return (int)rc;
+}
+
+static int scan_opened(struct scan *x, struct chunk_key key)
+{
+    struct found f = {0};
+    int rc = scan_stat(x);
+    rc = rc < 0 ? rc : scan_records(x, key);
+    x->chosen = 0;
+    int choice = rc < 0 ? rc : scan_choose(x, &f);
+    if (choice == 1) {
+        return scan_remove(x, key);
+    }
+    if (choice == 0 && x->count > 0 && !record_stable(x, &x->record[x->chosen])) {
+        struct disk_req req = {.op = DISK_SYNC_ALL, .file = x->file};
+        choice = (int)disk_now(x->s->disk, &req);
+    }
+    if (choice == 0) {
+        choice = scan_entry(x, key, &f);
+    }
+    found_fini(&f);
+    return choice;
+}
+
+static int scan_file(struct scan *x, struct chunk_key key)
+{
+    if (chunk_store_dead(x->s, key.data_id)) {
+        return scan_remove(x, key);
+    }
+    struct disk_req req = {.op = DISK_OPEN, .path = x->path, .flags = DISK_READ_WRITE};
+    int64_t rc = disk_now(x->s->disk, &req);
+    if (rc < 0) {
+        return (int)rc;
+    }
+    x->file = req.file;
+    int result = scan_opened(x, key);
+    req = (struct disk_req){.op = DISK_CLOSE, .file = x->file};
+    (void)disk_now(x->s->disk, &req);
+    return result;
+}
+
+/* 16 digits, a point, 8 digits; else it is no chunk and left alone. */
+static bool scan_name(const char *name, struct chunk_key *ret)
+{
+    uint8_t id[8], index[4];
+    char digits[17];
+    if (strlen(name) != 25 || name[16] != '.') {
+        return false;
+    }
+    memcpy(digits, name, 16);
+    digits[16] = 0;
+    if (text_unhex(id, sizeof id, digits) < 0 || text_unhex(index, sizeof index, name + 17) < 0) {
+        return false;
+    }
+    *ret = (struct chunk_key){0};
+    for (size_t i = 0; i < sizeof id; i++) {
+        ret->data_id = ret->data_id << 8 | id[i];
+    }
+    for (size_t i = 0; i < sizeof index; i++) {
+        ret->index = ret->index << 8 | index[i];
+    }
+    return true;
+}
+
+static int scan_directory(struct scan *x, uint32_t dir, struct err *e)
+{
+    CLEANUP(mem_freep) char *at = chunk_directory_path(x->s, dir);
+    if (at == NULL) {
+        return -ENOMEM;
+    }
+    struct disk_req req = {.op = DISK_LIST, .path = at};
+    int64_t rc = disk_now(x->s->disk, &req);
+    if (rc < 0) {
+        int code = rc == -ENOENT ? -ERR_bad_magic : (int)rc;
+        return err_set(e, code, "directory of chunks '%s'", at);
+    }
+    CLEANUP(mem_freep) struct disk_names *names = req.names;
+    for (size_t i = 0; i < names->count; i++) {
+        struct chunk_key key;
+        if (!scan_name(names->name[i], &key) || chunk_directory(x->s, key) != dir) {
+            continue;
+        }
+        CLEANUP(mem_freep) char *path = mem_printf("%s/%s", at, names->name[i]);
+        if (path == NULL) {
+            return -ENOMEM;
+        }
+        x->path = path;
+        int result = scan_file(x, key);
+        if (result < 0) {
+            return err_set(e, result, "chunk '%s'", path);
+        }
+    }
+    return 0;
+}
+
+int chunk_scan(struct chunk_store *s, struct err *e)
+{
+    CLEANUP(mem_freep) struct scan *x = mem_zalloc(sizeof *x);
+    CLEANUP(mem_freep) uint8_t *buffer = mem_alloc(SCAN_BYTES);
+    if (x == NULL || buffer == NULL) {
+        return -ENOMEM;
+    }
+    x->s = s;
+    x->buffer = buffer;
+    uint32_t dirs = s->super.fan_out * s->super.fan_out;
+    for (uint32_t dir = 0; dir < dirs; dir++) {
+        int rc = scan_directory(x, dir, e);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,178 @@
+/*
+ * chunk/store_priv.h -- the parts of a store. One thread, that of the loop.
+ *
+ * An *entry* per chunk in an ordered index. It has up to two *versions* (contents): committed and
+ * pending. A version says where each cell lies (`block`) and its CRC; contents are never written
+ * over, an update gets new blocks. `change` counts what happened to an entry, `written` is the
+ * change that its newest record holds, `stable` that of the newest record that is stable.
+ * *Works* are requests under way; those of one entry run one at a time.
+ */
+#pragma once
+
+#include "base/list.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "chunk/index_priv.h"
+#include "chunk/read.h"
+#include "chunk/record_format.h"
+#include "chunk/store.h"
+#include "disk/disk.h"
+#include "loop/loop.h"
+
+#define CHUNK_NO_SLOT 255u
+#define CHUNK_WORKS_MAX 8192u
+#define CHUNK_BLOCK_LIMIT (UINT32_C(1) << 31) /* 8 TiB of a file */
+
+struct chunk_dead_item {
+    struct chunk_item item;
+    uint64_t time_ms;
+};
+
+struct chunk_version {
+    unsigned refs;
+    struct chunk_meta meta;
+    struct chunk_recent *recent; /* meta.recent_count */
+    uint32_t *crc, *block;       /* of each cell; NULL: not in memory (only big ones of `file`) */
+    uint32_t own_blocks;         /* blocks that its base does not have, table included */
+    uint32_t stored;             /* cells that have a block */
+};
+
+/* One file, shared with pins. */
+struct chunk_file {
+    unsigned refs;
+    struct chunk_store *s;
+    struct disk_file *file;
+    struct disk_req close;
+};
+
+/* Blocks that nothing refers to any more, given back once that is stable and no pin is older. */
+struct chunk_rest {
+    struct list node;
+    uint64_t change; /* released when this is stable ... */
+    uint64_t number; /* ... and no pin below this is left ... */
+    uint64_t at_ns;  /* ... and not before */
+    uint32_t block, count;
+};
+
+struct chunk_entry {
+    struct chunk_item item;
+    uint32_t chain;
+    bool exists, damaged, fresh; /* fresh: its file's name may not be stable */
+    bool syncing, releasing;
+    bool locked; /* a record under way says what becomes of the pending content */
+    uint8_t newest_slot, stable_slot, syncing_slot;
+    uint8_t bad_slots; /* a bit each: damaged records that must be written over */
+    unsigned holds;    /* by works and syncs */
+    uint32_t life;     /* rises when the chunk goes */
+    struct chunk_version *committed, *pending;
+    uint64_t last_ver, change, written, stable, seq;
+    struct chunk_file *file;
+    uint32_t next_block, tail_block, tail_bytes; /* the last cell that was written, and how far */
+    uint64_t accounted_bytes;
+    struct list queue, waiters, pins, resting;
+    struct list lru;   /* hot: the file is open */
+    struct list dirty; /* change is not stable */
+    struct list sync;  /* in the queue of syncs */
+    struct list rests; /* something rests */
+};
+
+struct chunk_waiter {
+    struct list node;
+    struct chunk_work *work;
+    uint64_t change;
+};
+
+struct chunk_work {
+    struct list node;  /* in the entry's queue */
+    struct list ready; /* in the store's, or in one of its waiting lists */
+    struct list all;
+    struct chunk_store *s;
+    struct chunk_entry *e;
+    void (*begin)(struct chunk_work *w);            /* its turn has come */
+    void (*step)(struct chunk_work *w, int64_t rc); /* after I/O */
+    void (*next)(struct chunk_work *w, int rc);     /* after a sequence of steps */
+    void (*finish)(struct chunk_work *w, int rc);   /* tells the owner, last */
+    union {
+        struct chunk_update *update;
+        struct chunk_change *change;
+        struct chunk_pin *pin;
+        struct chunk_read *read;
+        struct chunk_verify *verify;
+        struct chunk_sync *sync;
+    } of;
+    bool running, turned, parked, queued;
+    int rc;   /* of the I/O under way */
+    int kept; /* of what went before */
+    unsigned left;
+    struct disk_req io, tail_io;
+    char *path;
+    uint8_t *bytes; /* header, table, buffer: see users */
+    /* update */
+    struct chunk_plan *plan;
+    struct chunk_version *version, *loading;
+    uint64_t captured;
+    uint32_t life;
+    uint8_t slot;
+    /* read, verify */
+    struct chunk_pin own_pin;
+    uint32_t at, end, cell;
+    uint8_t *to;
+    /* sync, removal */
+    struct chunk_waiter *waiter;
+    size_t waiting;
+    uint32_t dir;
+    uint64_t *dirs;
+};
+
+struct chunk_store {
+    struct chunk_options opt;
+    char *directory;
+    struct loop *loop;
+    struct disk *disk;
+    bool ram, stopping, freed, marking;
+    struct chunk_super super;
+    bool rebooted;
+    int failed;
+    struct chunk_index index, dead;
+    uint64_t exists_count, damaged_count, pending_count, dirty_count;
+    uint64_t total_bytes, free_bytes, used_bytes, reserved_bytes, resting_bytes, low_bytes;
+    uint64_t pin_number;
+    size_t hot_count, in_flight, work_count;
+    struct list lru, dirty, ready, works, sync_queue, rests;
+    unsigned sync_active;
+    struct loop_task task, stopped;
+    struct loop_timer timer;
+    struct chunk_stop *stop;
+    int stop_rc;
+    struct { /* refused for want of memory: chains through `work` */
+        void *update, *change, *sync, *pin, *read, *verify;
+    } refused;
+    uint64_t *dirty_dirs; /* a bit each */
+    bool dirs_dirty;
+    /* Rounds: all that was written in an older era becomes stable. */
+    uint64_t era, round_era;
+    bool round_active;
+    uint64_t round_at_ns;
+    bool stop_failed;
+    struct chunk_sync round_sync;
+    /* Superblock and list of the dead. */
+    struct disk_file *super_file, *dead_file;
+    uint64_t super_wanted, super_written;
+    bool super_busy;
+    struct disk_req super_req;
+    uint8_t super_bytes[CHUNK_SUPER_BYTES];
+    struct list super_waiters;
+    uint64_t super_target;
+    struct list dead_waiters, dead_batch;
+    uint64_t dead_records;
+    uint8_t *dead_bytes;
+    struct disk_req dead_req;
+    bool dead_busy;
+    struct disk_req look;
+    bool looking;
+    uint64_t looked_ns;
+    /* ram */
+    uint8_t **page;
+    uint32_t *free_page;
+    size_t page_count, page_capacity, free_count, free_capacity;
+};

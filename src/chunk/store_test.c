@@ -1,0 +1,774 @@
+/*
+ * chunk/store_test.c -- both engines with one body: a model, random updates, commits, drops,
+ * deletions, syncs, reads and pins; for `file` also processes killed and power cut at any moment.
+ *
+ * Contents are known by identity. The states a chunk goes through are kept; what a restart finds
+ * must be one of them: after a kill the last (commits may be undone, they are not journaled), after
+ * a power cut any from the last synced one on.
+ */
+#include "chunk/store.h"
+
+#include "base/crc32c.h"
+#include "base/env.h"
+#include "base/mem.h"
+#include "base/rand.h"
+#include "chunk/read.h"
+#include "disk/disk.h"
+#include "disk/sim.h"
+#include "loop/loop.h"
+#include "loop/sim.h"
+#include "testing/testing.h"
+
+#include <string.h>
+
+#define KEYS 3u
+#define CONTENTS 512u
+#define PINS 4u
+#define LIMIT_NS UINT64_C(600000000000)
+
+struct content {
+    uint64_t ver;
+    uint32_t length, tgen;
+    uint8_t *bytes;
+};
+struct state { /* indices of contents; 0: none */
+    unsigned committed, pending;
+};
+struct model {
+    struct state history[CONTENTS];
+    unsigned count;  /* states */
+    unsigned synced; /* at least this one is stable */
+    bool next_too;   /* an update was under way: `next` may be found */
+    struct state next;
+};
+
+struct bench {
+    struct loop_sim *sim;
+    struct disk_sim *machine;
+    struct loop *loop;
+    struct disk *disk;
+    struct env env;
+    enum chunk_engine engine;
+    struct chunk_store *store;
+    struct chunk_user user;
+    unsigned failures, damages;
+    uint64_t ver;
+    struct content content[CONTENTS];
+    unsigned content_count;
+    struct model model[KEYS];
+    struct rand rand;
+    uint64_t capacity;
+};
+
+static const struct uuid cluster = {.bytes = "cluster of tests"};
+static const struct uuid target = {.bytes = "target of tests."};
+
+/* ---- World ---- */
+
+static void user_failed(struct chunk_user *u, int rc, const char *reason)
+{
+    struct bench *b = container_of(u, struct bench, user);
+    CHECK_TRUE(rc < 0);
+    CHECK_TRUE(reason[0] != 0);
+    b->failures++;
+}
+
+static void user_damaged(struct chunk_user *u, struct chunk_key key)
+{
+    struct bench *b = container_of(u, struct bench, user);
+    CHECK_TRUE(key.data_id != 0);
+    b->damages++;
+}
+
+static const struct chunk_user_ops user_ops = {.failed = user_failed, .damaged = user_damaged};
+
+struct opening {
+    struct bench *b;
+    bool format;
+    int rc;
+};
+
+static struct chunk_options bench_options(struct bench *b)
+{
+    return (struct chunk_options){.env = &b->env,
+                                  .engine = b->engine,
+                                  .directory = "/data",
+                                  .cluster = cluster,
+                                  .user = &b->user,
+                                  .ram_bytes = 8 << 20,
+                                  .low_bytes = 65536,
+                                  .open_files = 2,
+                                  .flush_ms = 40,
+                                  .rest_ms = 20};
+}
+
+static void open_now(void *ctx)
+{
+    struct opening *o = ctx;
+    struct bench *b = o->b;
+    struct chunk_options opt = bench_options(b);
+    if (o->format) {
+        CHECK_OK(disk_make_directories(b->disk, "/data"));
+        struct chunk_format_options f = {.target = target, .fan_out = 2};
+        CHECK_OK(chunk_store_format(&opt, &f, NULL));
+    }
+    b->store = NULL;
+    o->rc = chunk_store_open(&opt, &b->store, NULL);
+}
+
+static int bench_open(struct bench *b, bool format)
+{
+    CHECK_OK(loop_sim_process(b->sim, "data", 1, &b->loop));
+    CHECK_OK(disk_sim_open(b->machine, b->loop, &b->disk));
+    b->env = (struct env){.loop = b->loop, .disk = b->disk};
+    struct opening o = {.b = b, .format = format};
+    loop_sim_enter(b->loop, open_now, &o);
+    return o.rc;
+}
+
+static struct bench *bench_new(enum chunk_engine engine, uint64_t seed, uint64_t capacity)
+{
+    struct bench *b = mem_zalloc(sizeof *b);
+    CHECK_TRUE(b != NULL);
+    b->engine = engine;
+    b->user.ops = &user_ops;
+    b->content_count = 1;
+    rand_seed(&b->rand, seed);
+    b->sim = loop_sim_new(seed);
+    CHECK_TRUE(b->sim != NULL);
+    struct disk_sim_options opt = {.sim = b->sim, .capacity_bytes = capacity};
+    b->machine = disk_sim_new(&opt);
+    CHECK_TRUE(b->machine != NULL);
+    CHECK_OK(bench_open(b, true));
+    for (unsigned i = 0; i < KEYS; i++) {
+        b->model[i].count = 1; /* state 0: no chunk */
+    }
+    return b;
+}
+
+static void free_now(void *ctx)
+{
+    struct bench *b = ctx;
+    b->store = chunk_store_free(b->store);
+}
+
+static void bench_end(struct bench *b)
+{
+    loop_sim_free(b->sim);
+    disk_sim_free(b->machine);
+    for (unsigned i = 0; i < b->content_count; i++) {
+        mem_free(b->content[i].bytes);
+    }
+    mem_free(b);
+}
+
+/* ---- Calls ---- */
+
+enum call_kind { UPDATE, RESERVE, UNRESERVE, COMMIT, CHANGE, SYNC, READ, VERIFY, PIN, UNPIN, STOP };
+struct call {
+    struct bench *b;
+    enum call_kind kind;
+    bool done;
+    int rc;
+    struct chunk_update update;
+    struct chunk_change change;
+    struct chunk_sync sync;
+    struct chunk_read read;
+    struct chunk_verify verify;
+    struct chunk_pin *pin;
+    struct chunk_stop stop;
+    bool submitting;
+};
+
+static void call_over(struct call *c, int rc)
+{
+    CHECK_TRUE(!c->submitting); /* never from inside the call */
+    CHECK_TRUE(!c->done);
+    c->done = true;
+    c->rc = rc;
+}
+static void update_done(struct chunk_update *u, int rc)
+{
+    call_over(container_of(u, struct call, update), rc);
+}
+static void change_done(struct chunk_change *x, int rc)
+{
+    call_over(container_of(x, struct call, change), rc);
+}
+static void sync_done(struct chunk_sync *x, int rc)
+{
+    call_over(container_of(x, struct call, sync), rc);
+}
+static void read_done(struct chunk_read *x, int rc)
+{
+    call_over(container_of(x, struct call, read), rc);
+}
+static void verify_done(struct chunk_verify *x, int rc)
+{
+    call_over(container_of(x, struct call, verify), rc);
+}
+static void stop_done(struct chunk_stop *x, int rc)
+{
+    call_over(container_of(x, struct call, stop), rc);
+}
+
+struct pin_call {
+    struct chunk_pin pin;
+    struct call *call;
+};
+static void pin_done(struct chunk_pin *p, int rc)
+{
+    call_over(container_of(p, struct pin_call, pin)->call, rc);
+}
+
+static void call_at_once(struct call *c, int rc)
+{
+    c->done = true;
+    c->rc = rc;
+}
+
+static void call_pin(struct call *c)
+{
+    c->pin->done = pin_done;
+    int rc = chunk_store_pin(c->b->store, c->pin);
+    if (rc == -ERR_need) {
+        chunk_store_pin_wait(c->b->store, c->pin);
+        return;
+    }
+    call_at_once(c, rc);
+}
+
+static void call_submit(void *ctx)
+{
+    struct call *c = ctx;
+    struct chunk_store *s = c->b->store;
+    c->update.done = update_done;
+    c->change.done = change_done;
+    c->sync.done = sync_done;
+    c->read.done = read_done;
+    c->verify.done = verify_done;
+    c->stop.done = stop_done;
+    c->submitting = true;
+    switch (c->kind) {
+    case UPDATE:
+        chunk_store_update(s, &c->update);
+        break;
+    case RESERVE:
+        chunk_store_reserve(s, &c->update);
+        break;
+    case UNRESERVE:
+        chunk_store_unreserve(s, &c->update);
+        call_at_once(c, 0);
+        break;
+    case COMMIT:
+        call_at_once(c, chunk_store_commit(s, c->update.key, c->update.identity));
+        break;
+    case CHANGE:
+        chunk_store_change(s, &c->change);
+        break;
+    case SYNC:
+        chunk_store_sync(s, &c->sync);
+        break;
+    case READ:
+        chunk_store_read(s, &c->read);
+        break;
+    case VERIFY:
+        chunk_store_verify(s, &c->verify);
+        break;
+    case PIN:
+        call_pin(c);
+        break;
+    case UNPIN:
+        chunk_store_unpin(s, c->pin);
+        call_at_once(c, 0);
+        break;
+    case STOP:
+        chunk_store_stop(s, &c->stop);
+        break;
+    }
+    c->submitting = false;
+}
+
+static bool call_is_done(void *ctx)
+{
+    const struct call *c = ctx;
+    return c->done;
+}
+
+/* Submits; waits at most `steps` events of the world (0: as long as it takes). */
+static bool call(struct bench *b, struct call *c, uint64_t steps)
+{
+    c->b = b;
+    c->done = false;
+    loop_sim_enter(b->loop, call_submit, c);
+    if (steps == 0) {
+        CHECK_TRUE(loop_sim_run(b->sim, call_is_done, c, loop_sim_now_ns(b->sim) + LIMIT_NS));
+        return true;
+    }
+    while (!c->done && steps-- > 0) {
+        CHECK_TRUE(loop_sim_step(b->sim));
+    }
+    return c->done;
+}
+
+static bool never(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+
+static void pass(struct bench *b, uint64_t ms)
+{
+    (void)loop_sim_run(b->sim, never, NULL, loop_sim_now_ns(b->sim) + ms * 1000000);
+}
+
+static struct chunk_key key_of(unsigned i)
+{
+    return (struct chunk_key){.data_id = 7 + i / 2, .index = i % 2};
+}
+
+static void bench_stop(struct bench *b)
+{
+    struct call c = {.kind = STOP};
+    call(b, &c, 0);
+    CHECK_OK(c.rc);
+    loop_sim_enter(b->loop, free_now, b);
+    pass(b, 1);
+}
+
+/* ---- Model ---- */
+
+static struct state *model_now(struct model *m)
+{
+    return &m->history[m->count - 1];
+}
+
+static void model_add(struct model *m, struct state s)
+{
+    if (m->count == CONTENTS) {
+        memmove(m->history, m->history + 1, (CONTENTS - 1) * sizeof *m->history);
+        m->count--;
+        m->synced -= m->synced > 0 ? 1 : 0;
+    }
+    m->history[m->count++] = s;
+}
+
+static unsigned content_new(struct bench *b, uint32_t length)
+{
+    CHECK_TRUE(b->content_count < CONTENTS);
+    struct content *c = &b->content[b->content_count];
+    *c = (struct content){.ver = ++b->ver, .length = length, .bytes = mem_zalloc(length + 1u)};
+    CHECK_TRUE(c->bytes != NULL);
+    return b->content_count++;
+}
+
+static unsigned content_find(const struct bench *b, uint64_t ver)
+{
+    for (unsigned i = 1; i < b->content_count; i++) {
+        if (b->content[i].ver == ver) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+/* What the store holds of one content must be those bytes. */
+static void check_content(struct bench *b, unsigned key, enum chunk_which which, unsigned content)
+{
+    const struct content *c = &b->content[content];
+    uint8_t *bytes = mem_zalloc(c->length + 1u);
+    uint32_t *crc = mem_zalloc(CHUNK_CELLS_MAX * 4);
+    struct call r = {.kind = READ};
+    r.read =
+        (struct chunk_read){.pin = {.key = key_of(key), .which = which, .length = CHUNK_LENGTH_MAX},
+                            .verify = true,
+                            .to = bytes,
+                            .crc = crc};
+    call(b, &r, 0);
+    CHECK_OK(r.rc);
+    CHECK_EQ(r.read.pin.chunk_length, c->length);
+    CHECK_EQ(r.read.pin.identity.ver, c->ver);
+    CHECK_BYTES(bytes, c->bytes, c->length);
+    CHECK_EQ(chunk_digest(c->length, crc), r.read.pin.digest);
+    for (uint32_t cell = 0; cell < chunk_cells(c->length); cell++) {
+        CHECK_EQ(crc[cell], crc32c(0, c->bytes + (size_t)cell * CHUNK_CELL,
+                                   chunk_cell_bytes(c->length, cell)));
+    }
+    mem_free(bytes);
+    mem_free(crc);
+}
+
+static struct state state_found(struct bench *b, unsigned key, struct chunk_info *info)
+{
+    struct state s = {0, 0};
+    if (chunk_store_lookup(b->store, key_of(key), info) < 0) {
+        return s;
+    }
+    CHECK_EQ(info->flags & CHUNK_DAMAGED, 0);
+    if (!chunk_identity_none(info->committed)) {
+        s.committed = content_find(b, info->committed.ver);
+        CHECK_TRUE(s.committed != 0);
+    }
+    if (info->has_pending) {
+        s.pending = content_find(b, info->pending.ver);
+        CHECK_TRUE(s.pending != 0);
+    }
+    CHECK_EQ(info->chain, 5);
+    CHECK_EQ(info->recent_count, 1);
+    CHECK_EQ(info->recent[0].seq, s.pending != 0 ? info->pending.ver : info->committed.ver);
+    return s;
+}
+
+static bool state_equal(struct state a, struct state b)
+{
+    return a.committed == b.committed && a.pending == b.pending;
+}
+
+static void check_state(struct bench *b, unsigned key)
+{
+    struct chunk_info info;
+    struct state s = state_found(b, key, &info);
+    CHECK_TRUE(state_equal(s, *model_now(&b->model[key])));
+    if (s.committed != 0) {
+        check_content(b, key, CHUNK_COMMITTED, s.committed);
+    }
+    if (s.pending != 0) {
+        check_content(b, key, CHUNK_PENDING, s.pending);
+    }
+}
+
+/* ---- Random requests ---- */
+
+struct job {
+    struct call call;
+    uint8_t *data;
+    uint32_t *crc;
+    struct iovec *iov;
+    struct chunk_recent recent;
+};
+
+static void job_fini(struct job *j)
+{
+    mem_free(j->data);
+    mem_free(j->crc);
+    mem_free(j->iov);
+}
+
+/* CRCs per cell and random pieces of j->data, which stand for bytes `from`.. of the chunk. */
+static void job_data(struct bench *b, struct job *j, uint32_t from, uint32_t length)
+{
+    struct chunk_update *u = &j->call.update;
+    j->crc = mem_zalloc((CHUNK_CELLS_MAX + 1) * 4);
+    j->iov = mem_zalloc(64 * sizeof *j->iov);
+    uint32_t at = 0;
+    while (at < length) {
+        uint32_t end = (from + at) / CHUNK_CELL * CHUNK_CELL + CHUNK_CELL;
+        uint32_t n = (uint32_t)base_min(end - (from + at), length - at);
+        j->crc[u->crc_count++] = crc32c(0, j->data + at, n);
+        at += n;
+    }
+    at = 0;
+    while (at < length) {
+        uint32_t n = length - at;
+        if (u->data_count < 8) {
+            n = (uint32_t)rand_range(&b->rand, 0, n);
+        }
+        j->iov[u->data_count++] = (struct iovec){.iov_base = j->data + at, .iov_len = n};
+        at += n;
+    }
+    u->crc = j->crc;
+    u->data = j->iov;
+}
+
+static uint32_t random_length(struct bench *b, uint32_t max)
+{
+    uint32_t length = (uint32_t)rand_range(&b->rand, 1, max);
+    return rand_chance(&b->rand, 1, 3) ? (length + CHUNK_CELL - 1) / CHUNK_CELL * CHUNK_CELL
+                                       : length;
+}
+
+static void random_bytes(struct bench *b, uint8_t *to, uint32_t length)
+{
+    rand_bytes(&b->rand, to, length);
+    if (length > 2 * CHUNK_CELL && rand_chance(&b->rand, 1, 3)) {
+        memset(to, 0, length / 2); /* zeros are not stored */
+    }
+}
+
+/* An update of the chunk and the content that comes of it. */
+static unsigned job_update(struct bench *b, unsigned key, struct job *j)
+{
+    struct model *m = &b->model[key];
+    const struct content *base = &b->content[model_now(m)->committed];
+    struct chunk_update *u = &j->call.update;
+    uint32_t max = rand_chance(&b->rand, 1, 10) ? 100 * CHUNK_CELL : 5 * CHUNK_CELL;
+    uint64_t kind = rand_below(&b->rand, 8);
+    u->kind = kind < 5 ? CHUNK_WRITE : kind < 6 ? CHUNK_SET_LENGTH : CHUNK_WHOLE;
+    uint32_t from = 0, length = random_length(b, max), new_length = length;
+    if (u->kind == CHUNK_WRITE) {
+        from = kind < 3 ? base->length : (uint32_t)rand_below(&b->rand, max);
+        length = kind == 0 ? (uint32_t)rand_range(&b->rand, 1, 600) : length;
+        from = (uint32_t)base_min(from, 120 * CHUNK_CELL);
+        new_length = (uint32_t)base_max(base->length, from + length);
+    } else if (u->kind == CHUNK_SET_LENGTH) {
+        length = 0;
+        new_length = (uint32_t)rand_below(&b->rand, max);
+    }
+    unsigned index = content_new(b, new_length);
+    struct content *c = &b->content[index];
+    if (u->kind != CHUNK_WHOLE) {
+        memcpy(c->bytes, base->bytes == NULL ? (const uint8_t *)"" : base->bytes,
+               base_min(base->length, new_length));
+    }
+    j->data = mem_zalloc(length + 1u);
+    random_bytes(b, j->data, length);
+    memcpy(c->bytes + from, j->data, length);
+    job_data(b, j, from, length);
+    j->recent = (struct chunk_recent){.client = 3, .seq = c->ver, .ver = c->ver};
+    u->key = key_of(key);
+    u->chain = 5;
+    u->base.ver = base->ver;
+    u->base.aepoch = base->ver == 0 ? 0 : 1;
+    u->identity = (struct chunk_identity){.aepoch = 1, .ver = c->ver};
+    u->install = rand_chance(&b->rand, 1, 6);
+    u->offset = from;
+    u->length = u->kind == CHUNK_WRITE ? length : 0;
+    u->new_length = new_length;
+    u->last_ver = c->ver;
+    u->recent = &j->recent;
+    u->recent_count = 1;
+    return index;
+}
+
+/* Kills at a random moment when `steps` is set: false. */
+static bool do_update(struct bench *b, unsigned key, uint64_t steps)
+{
+    struct model *m = &b->model[key];
+    struct job *j = mem_zalloc(sizeof *j);
+    unsigned content = job_update(b, key, j);
+    struct state next = {model_now(m)->committed, content};
+    if (j->call.update.install) {
+        next = (struct state){content, 0};
+    }
+    bool done = true;
+    if (rand_chance(&b->rand, 1, 3)) {
+        j->call.kind = RESERVE;
+        done = call(b, &j->call, steps);
+        CHECK_TRUE(!done || j->call.rc == 0);
+    }
+    if (done) {
+        j->call.kind = UPDATE;
+        m->next_too = true;
+        m->next = next;
+        done = call(b, &j->call, steps);
+    }
+    if (done) {
+        CHECK_OK(j->call.rc);
+        CHECK_EQ(j->call.update.new_length, b->content[content].length);
+        m->next_too = false;
+        model_add(m, next);
+        job_fini(j);
+        mem_free(j);
+    }
+    /* Else the process dies in a moment; what it was given stays until then, and with it. */
+    return done;
+}
+
+static bool do_change(struct bench *b, unsigned key, enum chunk_change_op op, uint64_t steps)
+{
+    struct model *m = &b->model[key];
+    struct call *c = mem_zalloc(sizeof *c);
+    c->kind = CHANGE;
+    c->change.op = op;
+    c->change.key = key_of(key);
+    struct state next = {op == CHUNK_DELETE ? 0 : model_now(m)->committed, 0};
+    m->next_too = true;
+    m->next = next;
+    if (!call(b, c, steps)) {
+        return false;
+    }
+    CHECK_OK(c->rc);
+    m->next_too = false;
+    model_add(m, next);
+    mem_free(c);
+    return true;
+}
+
+static bool do_sync(struct bench *b, uint64_t steps)
+{
+    unsigned at[KEYS];
+    for (unsigned i = 0; i < KEYS; i++) {
+        at[i] = b->model[i].count - 1;
+    }
+    struct call *c = mem_zalloc(sizeof *c);
+    c->kind = SYNC;
+    struct chunk_key key[2] = {key_of(0), key_of(2)};
+    uint64_t scope = rand_below(&b->rand, 3);
+    c->sync.scope = scope == 0 ? CHUNK_SYNC_ALL : scope == 1 ? CHUNK_SYNC_DATA : CHUNK_SYNC_KEYS;
+    c->sync.data_id = 7;
+    c->sync.key = key;
+    c->sync.key_count = 2;
+    if (!call(b, c, steps)) {
+        return false;
+    }
+    CHECK_OK(c->rc);
+    for (unsigned i = 0; i < KEYS; i++) {
+        bool covered = scope == 0 || (scope == 1 ? key_of(i).data_id == 7 : i != 1);
+        struct state s = b->model[i].history[at[i]];
+        bool deleted = s.committed == 0 && s.pending == 0; /* only a sync of all covers that */
+        if (covered && (scope == 0 || !deleted)) {
+            b->model[i].synced = (unsigned)base_max(b->model[i].synced, at[i]);
+        }
+    }
+    mem_free(c);
+    return true;
+}
+
+static bool do_commit(struct bench *b, unsigned key)
+{
+    struct model *m = &b->model[key];
+    struct state now = *model_now(m);
+    struct call c = {.kind = COMMIT};
+    c.update.key = key_of(key);
+    c.update.identity = (struct chunk_identity){.aepoch = 1, .ver = b->content[now.pending].ver};
+    call(b, &c, 1);
+    CHECK_OK(c.rc);
+    model_add(m, (struct state){now.pending, 0});
+    return true;
+}
+
+/* One random request; false: not over within `steps`. */
+static bool do_something(struct bench *b, uint64_t steps)
+{
+    unsigned key = (unsigned)rand_below(&b->rand, KEYS);
+    struct state now = *model_now(&b->model[key]);
+    uint64_t what = rand_below(&b->rand, 20);
+    if (what < 2) {
+        return do_sync(b, steps);
+    }
+    if (what == 2) {
+        pass(b, rand_below(&b->rand, 200));
+        return true;
+    }
+    if (what == 3 && (now.committed != 0 || now.pending != 0)) {
+        return do_change(b, key, CHUNK_DELETE, steps);
+    }
+    if (now.pending == 0) {
+        return do_update(b, key, steps);
+    }
+    if (what < 7) {
+        return do_change(b, key, CHUNK_DROP_PENDING, steps);
+    }
+    return do_commit(b, key);
+}
+
+/* ---- After a restart ---- */
+
+static bool found_allowed(const struct model *m, struct state found, bool power)
+{
+    if (m->next_too && state_equal(found, m->next)) {
+        return true;
+    }
+    for (unsigned i = m->count; i-- > 0;) {
+        struct state s = m->history[i];
+        if (state_equal(found, s)) {
+            return true;
+        }
+        if (power) {
+            if (i <= m->synced) {
+                return false;
+            }
+            continue;
+        }
+        /* A commit alone may be undone; one that was there before an update is in its record. */
+        struct state before = i > 0 ? m->history[i - 1] : (struct state){0, 0};
+        if (s.pending != 0 || before.pending != s.committed || s.committed == 0) {
+            return false;
+        }
+    }
+    return false;
+}
+
+static void restart(struct bench *b, bool power)
+{
+    loop_sim_kill(b->loop);
+    if (power) {
+        disk_sim_crash(b->machine);
+        loop_sim_reboot(b->sim, 1);
+    }
+    CHECK_OK(bench_open(b, false));
+    struct chunk_store_info info;
+    chunk_store_info(b->store, &info);
+    CHECK_EQ(info.lossy, power || info.lossy);
+    CHECK_EQ(info.rebooted, power);
+    for (unsigned i = 0; i < KEYS; i++) {
+        struct chunk_info chunk;
+        struct state found = state_found(b, i, &chunk);
+        CHECK_TRUE(found_allowed(&b->model[i], found, power));
+        if (power) { /* else what was not stable still is not */
+            b->model[i] = (struct model){.count = 0};
+        }
+        b->model[i].next_too = false;
+        model_add(&b->model[i], found);
+        check_state(b, i);
+    }
+}
+
+static void storm(struct bench *b, unsigned count, bool check)
+{
+    for (unsigned i = 0; i < count; i++) {
+        CHECK_TRUE(do_something(b, 0));
+        if (check) {
+            check_state(b, (unsigned)rand_below(&b->rand, KEYS));
+        }
+    }
+}
+
+static void model_check(enum chunk_engine engine)
+{
+    for (uint64_t round = 0; round < 10; round++) {
+        struct bench *b = bench_new(engine, testing_seed() + round, 0);
+        storm(b, 120, true);
+        for (unsigned i = 0; i < KEYS; i++) {
+            check_state(b, i);
+        }
+        CHECK_EQ(b->damages, 0);
+        bench_stop(b);
+        if (engine == CHUNK_ENGINE_FILE) {
+            CHECK_OK(bench_open(b, false));
+            for (unsigned i = 0; i < KEYS; i++) {
+                check_state(b, i); /* also commits: a stop makes all stable */
+            }
+            bench_stop(b);
+        }
+        bench_end(b);
+    }
+}
+
+TEST(file_agrees_with_the_model)
+{
+    model_check(CHUNK_ENGINE_FILE);
+}
+
+TEST(ram_agrees_with_the_model)
+{
+    model_check(CHUNK_ENGINE_RAM);
+}
+
+/* Each life ends at a random moment, by kill or power cut. */
+TEST(file_survives_what_it_must)
+{
+    for (uint64_t round = 0; round < 40; round++) {
+        struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed() * 1000 + round, 0);
+        uint64_t mode = round % 4;
+        disk_sim_crash_mode(b->machine, mode == 0   ? DISK_SIM_KEEP_ALL
+                                        : mode == 1 ? DISK_SIM_LOSE_ALL
+                                                    : DISK_SIM_RANDOM);
+        for (unsigned life = 0; life < 8; life++) {
+            storm(b, (unsigned)rand_below(&b->rand, 20), false);
+            (void)do_something(b, rand_range(&b->rand, 1, 12));
+            restart(b, rand_chance(&b->rand, 2, 3));
+        }
+        bench_end(b);
+    }
+}
