@@ -446,36 +446,37 @@ static void step(struct model *m)
     }
 }
 
-static void compare_nodes(struct model *m)
+static void compare_node(struct model *m, const struct node *n)
 {
     struct proto_getattr_reply reply;
-    for (size_t i = 0; i < m->node_count; i++) {
-        const struct node *n = &m->node[i];
-        int rc = RIG_QUERY(&m->rig, getattr, &reply, .ino = n->ino);
-        CHECK_EQ(rc, n->gone ? -ENOENT : 0);
-        if (rc == 0) {
-            CHECK_EQ(reply.attr.type, n->type);
-            CHECK_EQ(reply.attr.mode, n->mode);
-            CHECK_EQ(reply.attr.uid, n->uid);
-            CHECK_EQ(reply.attr.gid, n->gid);
-            CHECK_EQ(reply.attr.nlink, n->nlink);
-            CHECK_EQ(reply.attr.size, n->size);
-        }
+    int rc = RIG_QUERY(&m->rig, getattr, &reply, .ino = n->ino);
+    CHECK_EQ(rc, n->gone ? -ENOENT : 0);
+    if (rc == 0) {
+        CHECK_EQ(reply.attr.type, n->type);
+        CHECK_EQ(reply.attr.mode, n->mode);
+        CHECK_EQ(reply.attr.uid, n->uid);
+        CHECK_EQ(reply.attr.gid, n->gid);
+        CHECK_EQ(reply.attr.nlink, n->nlink);
+        CHECK_EQ(reply.attr.size, n->size);
     }
 }
 
-static void compare_names(struct model *m)
+static void compare_name(struct model *m, size_t dir, size_t name)
 {
     struct proto_lookup_reply reply;
+    const struct entry *e = find_entry(m, dir, name);
+    CHECK_OK(RIG_QUERY(&m->rig, lookup, &reply, .parent = m->node[dir].ino, .name = name_of(name)));
+    CHECK_EQ(reply.attr.ino, e == NULL ? 0 : m->node[e->node].ino);
+}
+
+static void compare(struct model *m)
+{
     for (size_t i = 0; i < m->node_count; i++) {
-        if (m->node[i].gone || m->node[i].type != PROTO_INODE_DIRECTORY) {
-            continue;
-        }
-        for (size_t name = 0; name < NAMES; name++) {
-            const struct entry *e = find_entry(m, i, name);
-            CHECK_OK(RIG_QUERY(&m->rig, lookup, &reply, .parent = m->node[i].ino,
-                               .name = name_of(name)));
-            CHECK_EQ(reply.attr.ino, e == NULL ? 0 : m->node[e->node].ino);
+        const struct node *n = &m->node[i];
+        compare_node(m, n);
+        bool dir = !n->gone && n->type == PROTO_INODE_DIRECTORY;
+        for (size_t name = 0; dir && name < NAMES; name++) {
+            compare_name(m, i, name);
         }
     }
 }
@@ -501,8 +502,7 @@ TEST(random_operations_match_the_model)
         if (i % 500 == 0) {
             m->rig.op = m->op[0];
             m->rig.op.cred = m->cred[0][0];
-            compare_nodes(m);
-            compare_names(m);
+            compare(m);
             fsck(&m->rig);
         }
     }

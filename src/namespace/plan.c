@@ -1,19 +1,26 @@
 #include "namespace/plan_priv.h"
 
+#define NAMESPACE_RECORD_BYTES 1024u /* most records are shorter */
+
 int namespace_plan_put(struct namespace_plan *p, const struct namespace_key *key,
                        const struct proto_type *type, const void *record)
 {
-    size_t len = 0;
-    int rc = proto_encoded_bytes(type, record, &len);
-    CHECK(rc == 0 && len <= KV_VALUE_MAX); /* limits were checked where the fields came in */
-    uint8_t *bytes = mem_arena_alloc(p->view.arena, len + 1);
-    if (bytes == NULL) {
-        return -ENOMEM;
+    uint8_t small[NAMESPACE_RECORD_BYTES];
+    struct wire_writer w = wire_writer_over(small, sizeof small);
+    int rc = proto_encode(type, record, &w);
+    if (rc == -EMSGSIZE) {
+        size_t len = 0;
+        rc = proto_encoded_bytes(type, record, &len);
+        CHECK(rc == 0 && len <= KV_VALUE_MAX);
+        uint8_t *bytes = mem_arena_alloc(p->view.arena, len);
+        if (bytes == NULL) {
+            return -ENOMEM;
+        }
+        w = wire_writer_over(bytes, len);
+        rc = proto_encode(type, record, &w);
     }
-    struct wire_writer w = wire_writer_over(bytes, len);
-    rc = proto_encode(type, record, &w);
-    CHECK(rc == 0);
-    return kv_batch_put(p->batch, namespace_key_slice(key), kv_slice_of(bytes, w.len));
+    CHECK(rc == 0); /* limits were checked where the fields came in */
+    return kv_batch_put(p->batch, namespace_key_slice(key), kv_slice_of(w.at, w.len));
 }
 
 int namespace_plan_put_empty(struct namespace_plan *p, const struct namespace_key *key)

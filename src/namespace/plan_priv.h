@@ -78,7 +78,7 @@ int namespace_remove_inode(struct namespace_plan *p, struct namespace_held *h);
 int namespace_queue_trim(struct namespace_plan *p, struct namespace_held *h, uint64_t from,
                          uint64_t fence_epoch);
 void namespace_set_size(struct namespace_plan *p, struct namespace_held *h, uint64_t size);
-void namespace_kill_priv(const struct namespace_plan *p, struct namespace_inode *i);
+void namespace_kill_priv(const struct namespace_plan *p, struct namespace_inode *n);
 /* -ERR_busy while bytes behind `size` of an earlier life may still be at the data nodes. */
 int namespace_check_trim(struct namespace_plan *p, const struct namespace_held *h, uint64_t size);
 
