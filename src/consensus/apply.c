@@ -52,7 +52,7 @@ int consensus_raft_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, vo
     }
     struct consensus_batch *b = consensus_batch_at(c, index, raft_current_term(&c->raft));
     if (b != NULL) {
-        b->committed = true;
+        b->engine_done = true;
     }
     return 0; /* always: guard G1 */
 }

@@ -102,8 +102,8 @@ static void state_tell(struct consensus *c)
 static uint64_t lease_of_entries(struct consensus *c, uint64_t now, uint64_t length)
 {
     uint64_t until = c->lease_from_ns == 0 ? 0 : c->lease_from_ns + length;
-    if (until < now + length / 2) {
-        c->lease_wanted = true;
+    if (until < now + length / 2 && !c->lease_wanted) {
+        c->lease_wanted = true; /* the task looks at it whenever an entry is over */
         consensus_wake(c);
     }
     return until > now ? until : 0;
@@ -186,6 +186,7 @@ static void engine_closed(struct raft *r)
     c->raft_init = false;
     c->started = false;
     c->closed = true;
+    consensus_batches_free(c);
     if (c->stop != NULL) {
         consensus_wake(c);
     }
@@ -271,6 +272,7 @@ static int options_take(struct consensus *c, const struct consensus_options *opt
     c->transport = opt->transport;
     memcpy(c->cluster, opt->cluster, sizeof c->cluster);
     c->id = opt->id;
+    c->incarnation = loop_random(c->env.loop) | 1;
     c->skip_to = opt->applied;
     c->election_timeout_ms =
         opt->election_timeout_ms != 0 ? opt->election_timeout_ms : ELECTION_TIMEOUT_MS;
@@ -280,6 +282,7 @@ static int options_take(struct consensus *c, const struct consensus_options *opt
     list_init(&c->waiting);
     list_init(&c->batches);
     list_init(&c->finished);
+    list_init(&c->lingering);
     c->task.run = task_run;
     c->stop_limit.fire = stop_late;
     consensus_io_init(c);

@@ -38,8 +38,7 @@ struct consensus_batch {
     struct list node;      /* in `batches`, ascending by index */
     struct list proposals; /* not empty, but for an entry that only renews the lease */
     uint64_t index, term, submitted_ns;
-    bool committed;
-    bool called, over; /* the engine has called back; we need it no more: both, and it is freed */
+    bool engine_done; /* the engine has no request of ours any more: applied, or lost */
 };
 
 /* One entry or cut on its way into the journal, in order. */
@@ -103,6 +102,13 @@ struct consensus_put {
     int rc;
 };
 
+#define CONSENSUS_PEERS 64u
+/* What we have seen of another one. */
+struct consensus_peer {
+    uint64_t id, incarnation, former, sequence;
+    uint32_t former_count;
+};
+
 struct consensus_counters {
     struct stats *group;
     struct stats_counter operations, entries, bytes, busy, elections, snapshots;
@@ -125,6 +131,10 @@ struct consensus {
     struct raft_fsm raft_fsm;
     bool raft_init, started, in_raft, closing, closed;
     struct loop_task task;
+
+    uint64_t incarnation, sent; /* of this life; messages */
+    struct consensus_peer peers[CONSENSUS_PEERS];
+    size_t peer_next;
 
     /* term and vote, as on disk */
     uint64_t term, vote;
@@ -160,6 +170,7 @@ struct consensus {
 
     /* proposals */
     struct list waiting, batches, finished;
+    struct list lingering; /* batches that are over but for the engine; freed when it is closed */
     size_t used_bytes, used_count, batch_count, waiting_bytes;
     bool lease_wanted;
 
@@ -201,6 +212,9 @@ bool consensus_leads(const struct consensus *c);
 void consensus_pack(struct consensus *c); /* submits what waits, as far as the window allows */
 void consensus_refuse_waiting(struct consensus *c, int rc);
 void consensus_lose_batches(struct consensus *c);
+void consensus_check_batches(
+    struct consensus *c); /* after every event: those of a lost leadership */
+void consensus_batches_free(struct consensus *c);
 void consensus_finish(struct consensus *c); /* calls `done` of what is finished */
 struct consensus_batch *consensus_batch_at(struct consensus *c, uint64_t index, uint64_t term);
 void consensus_batch_over(struct consensus_batch *b, int rc);

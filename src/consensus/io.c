@@ -37,6 +37,7 @@ void consensus_leave(struct consensus *c)
     if (!leads) {
         c->lease_from_ns = 0;
     }
+    consensus_check_batches(c);
     consensus_wake(c);
 }
 

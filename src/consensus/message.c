@@ -117,18 +117,20 @@ static uint32_t version_of(const struct raft_message *m)
     return m->append_entries.version;
 }
 
-size_t consensus_message_encode(const struct raft_message *m, const uint8_t *cluster, uint64_t from,
-                                const char *address, uint8_t *out, size_t size)
+size_t consensus_message_encode(const struct raft_message *m, const struct consensus_envelope *v,
+                                uint8_t *out, size_t size)
 {
     struct wire_writer w = wire_writer_over(out, size);
     wire_write_u32(&w, CONSENSUS_MESSAGE_MAGIC);
     wire_write_u16(&w, CONSENSUS_MESSAGE_VERSION);
     wire_write_u16(&w, (uint16_t)m->type);
-    wire_write_bytes(&w, cluster, CONSENSUS_CLUSTER_BYTES);
-    wire_write_u64(&w, from);
+    wire_write_bytes(&w, v->cluster, CONSENSUS_CLUSTER_BYTES);
+    wire_write_u64(&w, v->from);
     wire_write_u64(&w, m->server_id);
+    wire_write_u64(&w, v->incarnation);
+    wire_write_u64(&w, v->sequence);
     wire_write_u32(&w, version_of(m));
-    wire_write_counted(&w, address, strlen(address));
+    wire_write_counted(&w, v->address, strlen(v->address));
     write_body(&w, m);
     CHECK(!w.bad);
     return w.len;
@@ -136,12 +138,17 @@ size_t consensus_message_encode(const struct raft_message *m, const uint8_t *clu
 
 void consensus_message_send(struct consensus *c, const struct raft_message *m)
 {
-    size_t size = consensus_message_encode(m, c->cluster, c->id, c->raft.address, NULL, 0);
+    struct consensus_envelope v = {.cluster = c->cluster,
+                                   .from = c->id,
+                                   .incarnation = c->incarnation,
+                                   .sequence = ++c->sent,
+                                   .address = c->raft.address};
+    size_t size = consensus_message_encode(m, &v, NULL, 0);
     uint8_t *bytes = mem_alloc(size);
     if (bytes == NULL) {
         return; /* lost, as messages may be */
     }
-    (void)consensus_message_encode(m, c->cluster, c->id, c->raft.address, bytes, size);
+    (void)consensus_message_encode(m, &v, bytes, size);
     c->transport->ops->send(c->transport, m->server_id, m->server_address, bytes, size);
     mem_free(bytes);
 }
@@ -312,6 +319,8 @@ int consensus_message_decode(const uint8_t *bytes, size_t len, const uint8_t *cl
     struct consensus_message m = {.raft.server_id = 0};
     m.raft.server_id = wire_read_u64(&r);
     m.to = wire_read_u64(&r);
+    m.incarnation = wire_read_u64(&r);
+    m.sequence = wire_read_u64(&r);
     uint32_t version = wire_read_u32(&r);
     size_t address_len = 0;
     const uint8_t *address = wire_read_counted(&r, sizeof m.address - 1, &address_len);

@@ -21,16 +21,21 @@
 
 struct consensus_message {
     struct raft_message raft; /* what it owns is of the engine's heap */
-    uint64_t to;
+    uint64_t to, incarnation, sequence;
     char address[CONSENSUS_ADDRESS_SIZE];
 };
 
 void consensus_message_send(struct consensus *c, const struct raft_message *m);
 /* How many entries of an append go into one message. */
 unsigned consensus_message_entries(const struct raft_append_entries *a);
+struct consensus_envelope {
+    const uint8_t *cluster;
+    uint64_t from, incarnation, sequence;
+    const char *address;
+};
 /* Bytes it takes; writes them when `out` is not NULL. */
-size_t consensus_message_encode(const struct raft_message *m, const uint8_t *cluster, uint64_t from,
-                                const char *address, uint8_t *out, size_t size);
+size_t consensus_message_encode(const struct raft_message *m, const struct consensus_envelope *v,
+                                uint8_t *out, size_t size);
 /* ERR_corrupt class; -ERR_wrong_cluster. Nothing is owned then. */
 NODISCARD int consensus_message_decode(const uint8_t *bytes, size_t len, const uint8_t *cluster,
                                        struct consensus_message *ret);

@@ -10,6 +10,8 @@
 
 #define CLUSTER ((const uint8_t *)"a cluster 123456")
 #define SIZE 4096u
+static const struct consensus_envelope envelope = {
+    .cluster = CLUSTER, .from = 1, .incarnation = 77, .sequence = 1000, .address = "here"};
 #define KINDS 6u
 
 /* One of each type; what it owns is the caller's (message_close). */
@@ -74,9 +76,9 @@ static size_t encode(enum raft_message_type type, uint8_t *bytes)
 {
     struct raft_message m;
     message_open(type, &m);
-    size_t size = consensus_message_encode(&m, CLUSTER, 1, "here", NULL, 0);
+    size_t size = consensus_message_encode(&m, &envelope, NULL, 0);
     CHECK_TRUE(size <= SIZE);
-    CHECK_EQ(consensus_message_encode(&m, CLUSTER, 1, "here", bytes, SIZE), size);
+    CHECK_EQ(consensus_message_encode(&m, &envelope, bytes, SIZE), size);
     message_close(&m);
     return size;
 }
@@ -91,9 +93,10 @@ TEST(consensus_message_comes_back)
         struct consensus_message m;
         CHECK_OK(consensus_message_decode(bytes, size, CLUSTER, &m));
         CHECK_TRUE(m.raft.type == type && m.raft.server_id == 1 && m.to == 2);
+        CHECK_TRUE(m.incarnation == 77 && m.sequence == 1000);
         CHECK_TEXT(m.address, "here");
         m.raft.server_id = 2;
-        CHECK_EQ(consensus_message_encode(&m.raft, CLUSTER, 1, "here", again, SIZE), size);
+        CHECK_EQ(consensus_message_encode(&m.raft, &envelope, again, SIZE), size);
         CHECK_BYTES(bytes, again, size);
         consensus_message_free(&m);
     }

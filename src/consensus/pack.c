@@ -94,33 +94,25 @@ void consensus_propose(struct consensus *c, struct consensus_proposal *p)
 /* --- batches -------------------------------------------------------------------------------------
  */
 
-static void batch_put(struct consensus_batch *b)
-{
-    if (b->called && b->over) {
-        raft_free(b);
-    }
-}
-
+/* The engine keeps the request until it has applied the entry or lost the leadership. */
 void consensus_batch_over(struct consensus_batch *b, int rc)
 {
     struct consensus *c = b->consensus;
     list_remove(&b->node);
     c->batch_count--;
     proposals_finish(c, &b->proposals, rc, rc == 0 ? b->index : 0);
-    b->over = true;
-    batch_put(b);
+    if (b->engine_done) {
+        raft_free(b);
+    } else {
+        list_push_back(&c->lingering, &b->node);
+    }
 }
 
-static void batch_called(struct raft_apply *req, int status, void *result)
+void consensus_batches_free(struct consensus *c)
 {
-    struct consensus_batch *b = container_of(req, struct consensus_batch, req);
-    struct consensus *c = b->consensus;
-    (void)result;
-    b->called = true;
-    if (status != 0 && !b->over && b != c->applying_batch && !b->committed) {
-        consensus_batch_over(b, -ERR_unknown_outcome);
-    } else {
-        batch_put(b);
+    struct list *node = list_pop_front(&c->lingering);
+    for (; node != NULL; node = list_pop_front(&c->lingering)) {
+        raft_free(LIST_ENTRY(node, struct consensus_batch, node));
     }
 }
 
@@ -130,6 +122,20 @@ void consensus_lose_batches(struct consensus *c)
     {
         struct consensus_batch *b = LIST_ENTRY(node, struct consensus_batch, node);
         if (b != c->applying_batch) { /* the owner has its proposals; it will finish them */
+            consensus_batch_over(b, -ERR_unknown_outcome);
+        }
+    }
+}
+
+void consensus_check_batches(struct consensus *c)
+{
+    bool leads = raft_state(&c->raft) == RAFT_LEADER;
+    LIST_FOR_EACH_SAFE(node, &c->batches)
+    {
+        struct consensus_batch *b = LIST_ENTRY(node, struct consensus_batch, node);
+        bool lost = !leads || b->term != raft_current_term(&c->raft);
+        if (lost && !b->engine_done) {
+            b->engine_done = true;
             consensus_batch_over(b, -ERR_unknown_outcome);
         }
     }
@@ -179,7 +185,8 @@ static void pack_fill(const struct consensus_batch *b, uint32_t count, uint8_t *
     }
 }
 
-/* One entry per raft_apply(), a multiple of 8 long: guard G1. */
+/* One entry per raft_apply(), a multiple of 8 long: guard G1. No callback: the engine keeps those
+ * of finished requests until it is closed, as long as nobody makes it call them. */
 static void pack_one(struct consensus *c)
 {
     struct consensus_batch *b = raft_calloc(1, sizeof *b);
@@ -194,17 +201,18 @@ static void pack_one(struct consensus *c)
     CHECK(buf.len % 8 == 0 && buf.len <= CONSENSUS_ENTRY_MAX);
     pack_fill(b, count, buf.base);
     c->lease_wanted = false;
+    consensus_enter(c);
+    int bad = raft_apply(&c->raft, &b->req, &buf, 1, NULL);
     list_push_back(&c->batches, &b->node);
     c->batch_count++;
-    consensus_enter(c);
-    int bad = raft_apply(&c->raft, &b->req, &buf, 1, batch_called);
-    consensus_leave(c);
     if (bad != 0) {
         raft_free(buf.base);
-        b->called = true;
+        b->engine_done = true;
         consensus_batch_over(b, c->failed != 0 ? -ERR_failed_before : -ERR_not_leader);
+        consensus_leave(c);
         return;
     }
+    consensus_leave(c);
     stats_count(&c->stats.operations, count);
     stats_count(&c->stats.entries, 1);
     stats_count(&c->stats.bytes, buf.len);
