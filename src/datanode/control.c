@@ -326,11 +326,24 @@ static void control_on_remove(struct peer_user *user, struct peer_request *r)
     datanode_on_remove(worker_of(container_of(user, struct datanode_control, user)), r);
 }
 
+/* Truncation: the leader looks for what lies behind the new end, and cuts it. */
+static void control_on_stat(struct peer_user *user, struct peer_request *r)
+{
+    datanode_on_stat(&worker_of(container_of(user, struct datanode_control, user))->user, r);
+}
+
+static void control_on_write(struct peer_user *user, struct peer_request *r)
+{
+    datanode_on_write(&worker_of(container_of(user, struct datanode_control, user))->user, r);
+}
+
 static const struct peer_handler control_handlers[] = {
     {.opcode = PROTO_OP_row_changed, .push = control_on_row},
     {.opcode = PROTO_OP_revoke, .request = control_on_revoke},
     {.opcode = PROTO_OP_fence, .request = control_on_fence},
     {.opcode = PROTO_OP_remove, .request = control_on_remove},
+    {.opcode = PROTO_OP_stat, .request = control_on_stat},
+    {.opcode = PROTO_OP_write, .request = control_on_write},
 };
 
 static void control_up(struct peer_user *user, struct peer_link *l)
