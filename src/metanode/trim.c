@@ -112,7 +112,7 @@ static uint32_t trim_length(const struct trim *t, uint32_t index)
 static void trim_written(struct peer_call *call, const struct peer_reply *r)
 {
     struct trim *t = container_of(call, struct trim, call);
-    bool newer = r->rc == -ERR_stale_trunc || r->rc == -ERR_gone;
+    bool newer = r->rc == -ERR_stale_trunc || r->rc == -ERR_stale_request || r->rc == -ERR_gone;
     if (r->rc < 0 && !newer) {
         trim_end(t, false);
         return;
