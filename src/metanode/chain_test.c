@@ -391,3 +391,30 @@ TEST(a_lost_writer_is_fenced_before_the_next_writes)
     rig_stop(&r);
     rig_close(&r);
 }
+
+/* zombie-writer: a data node that was away during the fence gets no lease before it knows of it. */
+TEST(a_returning_target_is_fenced_before_it_serves)
+{
+    struct rig r;
+    start_cluster(&r, 3);
+    rig_client_ready(&r, 0);
+    rig_client_ready(&r, 1);
+    struct rig_client *a = &r.client[0], *b = &r.client[1];
+    struct proto_create_request q = rig_file(a, "f", NULL);
+    CHECK_OK(rig_call(a, PROTO_OP_create, &q));
+    uint64_t ino = ((struct proto_create_reply *)a->reply)->attr.ino, lost = a->session;
+    loop_sim_pause(a->env.loop, true);
+    rig_target_kill(&r, 2);
+    rig_keep_alive(&r, b, 4);
+    struct proto_wopen_request w = {.op = rig_op(b, 0), .ino = ino};
+    CHECK_OK(rig_call(b, PROTO_OP_wopen, &w));
+    rig_keep_alive(&r, b, 3);
+    CHECK_EQ(b->shared, 1);
+    CHECK_EQ(r.m->cleanup.fences, 0); /* the one that is away serves nobody */
+    CHECK_TRUE(r.target[0].fences > 0 && r.target[1].fences > 0);
+    rig_target_start(&r, 2, false);
+    CHECK_TRUE(rig_until(&r, all_leased, &r));
+    CHECK_EQ(r.target[2].fenced_session, lost);
+    rig_stop(&r);
+    rig_close(&r);
+}

@@ -129,10 +129,12 @@ int metanode_garbage_init(struct metanode *m);
 void metanode_garbage_stop(struct metanode *m);
 void metanode_garbage_fini(struct metanode *m);
 void metanode_garbage_kick(struct metanode *m);
+void metanode_garbage_hurry(struct metanode *m); /* what had failed may go now */
 int metanode_trim_init(struct metanode *m);
 void metanode_trim_stop(struct metanode *m);
 void metanode_trim_fini(struct metanode *m);
 void metanode_trim_kick(struct metanode *m);
+void metanode_trim_hurry(struct metanode *m);
 int metanode_fence_init(struct metanode *m);
 void metanode_fence_stop(struct metanode *m);
 void metanode_fence_fini(struct metanode *m);

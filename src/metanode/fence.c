@@ -90,8 +90,8 @@ static void fence_logged(struct metanode_waiter *w, int rc, const struct namespa
         struct metanode *m = f->m;
         fence_remove(f);
         metanode_fence_kick(m);
-        metanode_trim_kick(m); /* trims of the session waited for this */
-    }                          /* else the tick tries again */
+        metanode_trim_hurry(m); /* trims of the session waited for this */
+    }                           /* else the tick tries again */
 }
 
 static void fence_log(struct fence *f)

@@ -238,6 +238,14 @@ void metanode_garbage_kick(struct metanode *m)
     }
 }
 
+void metanode_garbage_hurry(struct metanode *m)
+{
+    struct metanode_garbage *g = m->cleanup.garbage;
+    g->again = true;
+    g->wait_ms = 0;
+    garbage_schedule(g, 0);
+}
+
 int metanode_garbage_init(struct metanode *m)
 {
     struct metanode_garbage *g = mem_zalloc(sizeof *g);

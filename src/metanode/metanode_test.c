@@ -216,6 +216,44 @@ TEST(a_directory_belongs_to_one_server_of_one_cluster)
     rig_close(&r);
 }
 
+struct identity_cut {
+    struct rig *rig;
+    struct disk *disk;
+    uint8_t *bytes;
+    size_t len, cut;
+};
+static void cut_identity(void *ctx)
+{
+    struct identity_cut *x = ctx;
+    void *bytes = x->bytes;
+    if (bytes == NULL) {
+        CHECK_OK(disk_load(x->disk, "/meta/identity", 4096, &bytes, &x->len));
+        x->bytes = bytes;
+    }
+    CHECK_OK(disk_store(x->disk, "/meta/identity", x->bytes, x->cut));
+}
+TEST(every_cut_of_the_identity_is_refused)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_stop(&r);
+    struct env env;
+    struct identity_cut x = {.rig = &r, .len = 1};
+    rig_process(&r, "cutter", 1, &env);
+    CHECK_OK(disk_sim_open(r.disk, env.loop, &x.disk));
+    for (; x.cut < x.len; x.cut++) {
+        loop_sim_enter(env.loop, cut_identity, &x);
+        CHECK_ERR(start_other(&r, "/meta", true), ERR_corrupt);
+    }
+    CHECK_EQ(x.cut, 48);
+    loop_sim_enter(env.loop, cut_identity, &x);
+    CHECK_OK(start_other(&r, "/meta", true));
+    loop_sim_kill(env.loop);
+    r.m = NULL;
+    rig_close(&r);
+}
+
 /* W goes to S: the holder is asked, the newcomer waits for its last word. */
 TEST(write_authority_is_shared_after_the_holder_has_flushed)
 {

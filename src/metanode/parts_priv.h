@@ -44,7 +44,7 @@ struct metanode_session {
 struct metanode_sessions {
     struct dict by_id;
     struct list all;
-    struct loop_timer housekeeping;
+    struct loop_timer housekeeping, map_push;
 };
 int metanode_sessions_init(struct metanode *m);
 void metanode_sessions_fini(struct metanode *m);

@@ -53,9 +53,11 @@ static void register_accept(struct metanode *m, struct peer_request *r, struct m
                                           .map_epoch = m->map_epoch};
     peer_request_answer(r, &answer, NULL);
     metanode_tables_touch(m);
-    metanode_garbage_kick(m);
-    metanode_trim_kick(m);
     metanode_fence_kick(m);
+    if (fresh) {
+        metanode_garbage_hurry(m);
+        metanode_trim_hurry(m);
+    }
 }
 
 static void register_logged(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)

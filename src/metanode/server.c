@@ -12,6 +12,7 @@
 
 #define METANODE_LEASE_MS 10000u
 #define METANODE_KEEP_MS (24u * 3600u * 1000u)
+#define SERVER_POLLS 100000u
 
 static void server_wake(struct kv_owner *o)
 {
@@ -249,9 +250,10 @@ struct metanode *metanode_free(struct metanode *m)
     m->phase = METANODE_ENDED;
     m->server = peer_server_free(m->server); /* `down` of each link still finds all parts */
     m->consensus = consensus_free(m->consensus);
-    while (m->reads > 0 && m->kv != NULL) {
-        CHECK(kv_poll(m->kv) > 0); /* a read that waits gets its answer, then sees the phase */
+    for (unsigned i = 0; (m->reads > 0 || m->apply.fetching) && i < SERVER_POLLS; i++) {
+        (void)kv_poll(m->kv); /* who waits for a fetch gets it, then sees the phase */
     }
+    CHECK(m->reads == 0 && !m->apply.fetching);
     metanode_load_fini(m);
     metanode_cleanup_fini(m);
     metanode_tables_fini(m);

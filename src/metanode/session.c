@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 
+#define METANODE_MAP_PUSH_NS (10 * METANODE_NS_PER_MS)
 #define METANODE_EXPIRE_BURST 64u /* per round of housekeeping */
 
 static bool session_equal(const struct dict_node *node, const void *key)
@@ -29,18 +30,21 @@ static const struct dict_ops session_dict_ops = {.equal = session_equal,
                                                  .dropped = session_dropped};
 
 static void sessions_housekeeping(struct loop_timer *t);
+static void sessions_push_map(struct loop_timer *t);
 
 int metanode_sessions_init(struct metanode *m)
 {
     dict_init(&m->sessions.by_id, &session_dict_ops, m, loop_random(m->env->loop));
     list_init(&m->sessions.all);
     m->sessions.housekeeping.fire = sessions_housekeeping;
+    m->sessions.map_push.fire = sessions_push_map;
     return 0;
 }
 
 void metanode_sessions_fini(struct metanode *m)
 {
     loop_timer_cancel(m->env->loop, &m->sessions.housekeeping);
+    loop_timer_cancel(m->env->loop, &m->sessions.map_push);
     if (m->sessions.by_id.ops != NULL) {
         dict_fini(&m->sessions.by_id);
     }
@@ -138,8 +142,17 @@ void metanode_session_down(struct metanode *m, struct peer_link *l)
     }
 }
 
+/* One push for all that changes in a moment: rows change by the dozen. */
 void metanode_push_map_changed(struct metanode *m)
 {
+    if (!loop_timer_active(&m->sessions.map_push)) {
+        loop_timer_in(m->env->loop, &m->sessions.map_push, METANODE_MAP_PUSH_NS);
+    }
+}
+
+static void sessions_push_map(struct loop_timer *t)
+{
+    struct metanode *m = container_of(t, struct metanode, sessions.map_push);
     LIST_FOR_EACH(node, &m->sessions.all)
     {
         struct metanode_session *s = LIST_ENTRY(node, struct metanode_session, all);

@@ -289,6 +289,14 @@ void metanode_trim_kick(struct metanode *m)
     }
 }
 
+void metanode_trim_hurry(struct metanode *m)
+{
+    struct metanode_trims *ts = m->cleanup.trims;
+    ts->again = true;
+    ts->wait_ms = 0;
+    trims_schedule(ts, 0);
+}
+
 int metanode_trim_init(struct metanode *m)
 {
     struct metanode_trims *ts = mem_zalloc(sizeof *ts);
