@@ -1,0 +1,261 @@
+#include "client/client.h"
+
+#include "client/fake_world_priv.h"
+
+/* Names, attributes and sessions against the fake metadata server. */
+
+TEST(names_are_made_found_listed_and_removed)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/music", 0750));
+    CHECK_EQ(w.op.stat.mode, 0750);
+    CHECK_EQ(w.op.stat.type, OPENDFS_TYPE_DIRECTORY);
+    uint64_t dir = w.op.stat.ino;
+    CHECK_EQ(DO(&w, mkdir, "/music", 0750), -EEXIST);
+    struct opendfs_stat v = {.mode = 0640, .mtime_ns = 77, .uid = 9};
+    unsigned mask = OPENDFS_SET_MTIME | OPENDFS_SET_UID;
+    CHECK_OK(DO(&w, create, "/music/a", &v, mask, "hello", 5));
+    CHECK_EQ(DO(&w, create, "/music/a", &v, mask, "hello", 5), -EEXIST);
+    CHECK_OK(DO(&w, stat, "//music/./a"));
+    CHECK_EQ(w.op.stat.size_bytes, 5);
+    CHECK_EQ(w.op.stat.mtime_ns, 77);
+    CHECK_EQ(w.op.stat.uid, 9);
+    CHECK_EQ(w.op.stat.mode, 0640);
+    opendfs_async_stat(w.fs, world_op(&w), "a");
+    w.op.at = dir; /* the message is not taken before the world runs */
+    CHECK_OK(world_wait(&w));
+    CHECK_OK(DO(&w, stat, "/music/../music/a"));
+    CHECK_EQ(DO(&w, stat, "/music/b"), -ENOENT);
+    CHECK_EQ(DO(&w, stat, "/music/a/b"), -ENOTDIR);
+    CHECK_EQ(DO(&w, stat, "/none/a"), -ENOENT);
+    CHECK_EQ(DO(&w, stat, "/music/a/"), -ENOTDIR);
+    CHECK_EQ(DO(&w, stat, ""), -ENOENT);
+    CHECK_TEXT(w.op.error, "No such file or directory");
+    CHECK_OK(DO(&w, rename, "/music/a", "/b", 0));
+    CHECK_EQ(DO(&w, stat, "/music/a"), -ENOENT);
+    CHECK_OK(DO(&w, unlink, "/b"));
+    CHECK_EQ(DO(&w, unlink, "/b"), -ENOENT);
+    CHECK_EQ(DO(&w, unlink, "/music"), -EISDIR);
+    CHECK_EQ(DO(&w, unlink, "/"), -EISDIR);
+    world_close(&w);
+}
+
+TEST(mkdir_p_makes_what_is_missing)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    CHECK_OK(DO(&w, make_directories, "/a/b/c/d", 0755));
+    CHECK_OK(DO(&w, make_directories, "/a/b/x", 0755));
+    CHECK_OK(DO(&w, make_directories, "/a/b/x/", 0755));
+    CHECK_EQ(w.cluster->executed[PROTO_OP_create % 1024], 5);
+    struct opendfs_stat v = {.mode = 0644};
+    CHECK_OK(DO(&w, create, "/a/f", &v, 0, "", 0));
+    CHECK_EQ(DO(&w, make_directories, "/a/f", 0755), -ENOTDIR);
+    CHECK_EQ(DO(&w, make_directories, "/a/f/g", 0755), -ENOTDIR);
+    world_close(&w);
+}
+
+static void links_are_followed(bool hidden)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    w.cluster->hide_symlinks = hidden;
+    CHECK_OK(DO(&w, make_directories, "/d/e", 0755));
+    struct opendfs_stat v = {.mode = 0644};
+    CHECK_OK(DO(&w, create, "/d/e/f", &v, 0, "x", 1));
+    uint64_t file = w.op.stat.ino;
+    CHECK_OK(DO(&w, symlink, "e/f", "/d/relative", NULL, 0));
+    CHECK_OK(DO(&w, symlink, "/d", "/absolute", NULL, 0));
+    CHECK_OK(DO(&w, symlink, "loop", "/loop", NULL, 0));
+    CHECK_OK(DO(&w, symlink, "nowhere", "/dangling", NULL, 0));
+    CHECK_OK(DO(&w, stat, "/d/relative"));
+    CHECK_EQ(w.op.stat.ino, file);
+    CHECK_OK(DO(&w, stat, "/absolute/e/../relative"));
+    CHECK_EQ(w.op.stat.ino, file);
+    CHECK_OK(DO(&w, lstat, "/absolute/relative"));
+    CHECK_EQ(w.op.stat.type, OPENDFS_TYPE_SYMLINK);
+    CHECK_EQ(DO(&w, stat, "/loop"), -ELOOP);
+    CHECK_EQ(DO(&w, stat, "/loop/x"), -ELOOP);
+    CHECK_EQ(DO(&w, stat, "/dangling"), -ENOENT);
+    char text[8];
+    CHECK_EQ(DO(&w, readlink, "/d/relative", text, sizeof text), 3);
+    CHECK_TEXT(text, "e/f");
+    CHECK_EQ(DO(&w, readlink, "/d/e/f", text, sizeof text), -EINVAL);
+    CHECK_OK(DO(&w, mkdir, "/absolute/e/g", 0700));
+    CHECK_OK(DO(&w, stat, "/d/e/g"));
+    CHECK_OK(DO(&w, open, "/dangling", OPENDFS_WRITE | OPENDFS_CREATE, 0644));
+    CHECK_OK(DO(&w, close, w.op.file, NULL, 0));
+    CHECK_OK(DO(&w, stat, "/nowhere"));
+    CHECK_EQ(DO(&w, open, "/d/relative", OPENDFS_READ | OPENDFS_NOFOLLOW, 0), -ELOOP);
+    world_close(&w);
+}
+
+TEST(symbolic_links_are_followed)
+{
+    links_are_followed(false);
+    links_are_followed(true);
+}
+
+TEST(long_names_are_refused)
+{
+    struct world w;
+    char path[4200];
+    world_open(&w);
+    world_start(&w);
+    memset(path, 'n', sizeof path);
+    path[0] = '/';
+    path[257] = '\0';
+    CHECK_EQ(DO(&w, stat, path), -ENAMETOOLONG);
+    CHECK_EQ(DO(&w, mkdir, path, 0755), -ENAMETOOLONG);
+    path[256] = '\0';
+    CHECK_OK(DO(&w, mkdir, path, 0755));
+    CHECK_OK(DO(&w, stat, path));
+    for (size_t i = 0; i < sizeof path; i++) {
+        path[i] = i % 2 == 0 ? '/' : 'd';
+    }
+    path[4096] = '\0';
+    CHECK_EQ(DO(&w, stat, path), -ENAMETOOLONG);
+    path[4095] = '\0';
+    CHECK_EQ(DO(&w, stat, path), -ENOENT);
+    world_close(&w);
+}
+
+TEST(directories_are_listed_in_pages)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    struct opendfs_stat v = {.mode = 0644};
+    static const char *const names[] = {"/e", "/b", "/d", "/a", "/c"};
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        CHECK_OK(DO(&w, create, names[i], &v, 0, "", 0));
+    }
+    char last[256] = "", all[16] = "";
+    do {
+        CHECK_OK(DO(&w, list, "/", last, 0));
+        for (size_t i = 0; i < w.op.entry_count; i++) {
+            const struct opendfs_entry *e = &w.op.entries[i];
+            CHECK_EQ(e->stat.type, OPENDFS_TYPE_FILE);
+            CHECK_EQ(e->name_len, 1);
+            strcat(all, e->name);
+            memcpy(last, e->name, e->name_len + 1);
+        }
+        opendfs_async_release(w.fs, &w.op);
+    } while (!w.op.at_end);
+    CHECK_TEXT(all, "abcde");
+    CHECK_EQ(DO(&w, list, "/a", "", 0), -ENOTDIR);
+    CHECK_OK(DO(&w, statfs));
+    CHECK_EQ(w.op.space.free_bytes, 400);
+    CHECK_OK(DO(&w, status_json));
+    CHECK_TEXT((const char *)w.op.data, "{\"health\":\"good\"}");
+    opendfs_async_release(w.fs, &w.op);
+    world_close(&w);
+}
+
+/* C5, L7: executed once, whatever becomes of the answers. */
+TEST(mutations_are_executed_once)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    for (unsigned i = 0; i < 20; i++) {
+        char path[16];
+        (void)snprintf(path, sizeof path, "/d/%u", i);
+        w.cluster->meta_fault = (struct fake_fault){.count = i % 3, .after = true};
+        CHECK_OK(DO(&w, mkdir, path, 0755)); /* a second execution would say EEXIST */
+    }
+    CHECK_EQ(w.cluster->executed[PROTO_OP_create % 1024], 21);
+    CHECK_TRUE(w.cluster->repeats >= 13);
+    w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_busy, .count = 5};
+    CHECK_OK(DO(&w, mkdir, "/e", 0755));
+    world_close(&w);
+}
+
+TEST(a_restart_of_the_metadata_server_is_waited_for)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    world_kill(&w, 0);
+    opendfs_async_mkdir(w.fs, world_op(&w), "/d/e", 0755);
+    world_run(&w, 40 * SECOND);
+    CHECK_TRUE(!w.done);
+    world_node(&w, 0);
+    CHECK_OK(world_wait(&w));
+    CHECK_EQ(w.fs->session.number, 2); /* the same session */
+    world_close(&w);
+}
+
+TEST(an_expired_session_is_replaced)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    uint64_t before = w.fs->session.id;
+    memset(w.cluster->session, 0, sizeof w.cluster->session);
+    CHECK_OK(DO(&w, mkdir, "/d/e", 0755)); /* was never executed in the old one: no doubt */
+    CHECK_TRUE(w.fs->session.id != before);
+    world_run(&w, 10 * SECOND);
+    memset(w.cluster->session, 0, sizeof w.cluster->session);
+    world_run(&w, 10 * SECOND); /* found by a renewal */
+    CHECK_OK(DO(&w, stat, "/d/e"));
+    world_close(&w);
+}
+
+/* The answer was lost, then the session: nobody can know, and nobody guesses. */
+TEST(an_outcome_that_cannot_be_known_is_an_error)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    w.cluster->meta_fault = (struct fake_fault){.count = 1, .after = true};
+    opendfs_async_mkdir(w.fs, world_op(&w), "/d/e", 0755);
+    while (w.cluster->executed[PROTO_OP_create % 1024] < 2) {
+        CHECK_TRUE(loop_sim_step(w.sim));
+    }
+    memset(w.cluster->session, 0, sizeof w.cluster->session);
+    CHECK_EQ(world_wait(&w), -EIO);
+    CHECK_TEXT(w.op.error, "/d/e: outcome is unknown");
+    CHECK_OK(DO(&w, stat, "/d/e"));
+    world_close(&w);
+}
+
+TEST(operations_give_up_when_their_time_is_over)
+{
+    struct world w;
+    world_open(&w);
+    w.opt.timeout_ms = 3000;
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    world_kill(&w, 0);
+    uint64_t before = loop_sim_now_ns(w.sim);
+    int rc = DO(&w, mkdir, "/d/e", 0755);
+    CHECK_TRUE(rc == -EAGAIN || rc == -ETIMEDOUT);
+    CHECK_TRUE(loop_sim_now_ns(w.sim) - before < 5 * SECOND);
+    world_node(&w, 0);
+    CHECK_OK(DO(&w, mkdir, "/d/f", 0755));
+    world_close(&w);
+}
+
+TEST(a_client_that_stops_ends_its_session)
+{
+    struct world w;
+    world_open(&w);
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    CHECK_TRUE(fake_session(w.cluster, 100) != NULL);
+    w.done = false;
+    loop_sim_enter(w.client_loop, world_stop_client, &w);
+    CHECK_TRUE(loop_sim_run(w.sim, world_is_done, &w, loop_sim_now_ns(w.sim) + 10 * SECOND));
+    CHECK_TRUE(fake_session(w.cluster, 100) == NULL);
+    CHECK_EQ(DO(&w, stat, "/d"), -ESHUTDOWN);
+    world_close(&w);
+}

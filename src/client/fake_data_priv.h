@@ -1,0 +1,205 @@
+/* client/fake_data_priv.h -- for tests only: the targets of fake_priv.h. */
+#pragma once
+
+#include "client/fake_priv.h"
+
+static inline void fake_row(struct fake_cluster *c, uint32_t chain, struct proto_member *members,
+                            struct proto_row *ret)
+{
+    *ret = (struct proto_row){.chain = chain,
+                              .epoch = c->chain[chain - 1].epoch,
+                              .loss_gen = c->chain[chain - 1].loss_gen,
+                              .members = {.at = members, .count = 2},
+                              .class_id = 1};
+    for (size_t i = 0; i < 2; i++) {
+        bool serves = i < c->chain[chain - 1].serving;
+        members[i] =
+            (struct proto_member){.target = c->chain[chain - 1].order[i],
+                                  .state = serves ? PROTO_MEMBER_SERVING : PROTO_MEMBER_OFFLINE};
+    }
+}
+
+/* 0, or it was refused: epoch and capability. */
+static inline bool fake_refused(struct fake_node *n, struct peer_request *r,
+                                const struct proto_route *route, const struct proto_capability *cap)
+{
+    struct fake_cluster *c = n->cluster;
+    struct proto_member members[2];
+    struct proto_failure f = {0};
+    if (route->chain == 0 || route->chain > FAKE_CHAINS) {
+        peer_request_fail(r, -ERR_not_serving, NULL);
+        return true;
+    }
+    if (route->epoch != c->chain[route->chain - 1].epoch) {
+        bool older = route->epoch < c->chain[route->chain - 1].epoch;
+        fake_row(c, route->chain, members, &f.row);
+        peer_request_fail(r, older ? -ERR_stale_epoch : -ERR_ahead_epoch, &f);
+        return true;
+    }
+    if (cap->key_id < n->key_min) {
+        peer_request_fail(r, -ERR_capability_expired, NULL);
+        return true;
+    }
+    return false;
+}
+
+static inline bool fake_sums_fit(const struct proto_write_request *q, const struct slice *data)
+{
+    bool fit = data->len == q->length;
+    for (size_t at = 0, cell = 0; fit && at < data->len; at += PROTO_CELL_BYTES, cell++) {
+        size_t len = base_min(PROTO_CELL_BYTES, data->len - at);
+        fit = cell < q->crcs.count && crc32c(0, data->at + at, len) == q->crcs.at[cell];
+    }
+    return fit;
+}
+
+/* Partial cells inside the chunk would have to be whole: the client reads edges first. */
+static inline int fake_apply(struct fake_chunk *k, const struct proto_write_request *q,
+                             const struct slice *data)
+{
+    if (q->kind == PROTO_WRITE_SET_LENGTH) {
+        k->tgen = q->tgen;
+        if (q->length < k->length) {
+            memset(k->bytes + q->length, 0, k->length - q->length);
+            k->length = q->length;
+        }
+        return 0;
+    }
+    uint32_t end = q->offset + q->length;
+    bool whole = end % PROTO_CELL_BYTES == 0 || end >= k->length;
+    if (q->offset % PROTO_CELL_BYTES != 0 || !whole || end > FAKE_CHUNK_BYTES ||
+        q->offset > base_align_up(k->length, PROTO_CELL_BYTES) + FAKE_CHUNK_BYTES) {
+        return -EINVAL;
+    }
+    memcpy(k->bytes + q->offset, data->at, data->len);
+    k->length = (uint32_t)base_max(k->length, end);
+    return 0;
+}
+
+static inline int fake_write_once(struct fake_node *n, const struct proto_write_request *q,
+                                  const struct slice *data, struct fake_chunk **ret)
+{
+    struct fake_cluster *c = n->cluster;
+    struct fake_chunk *k = fake_chunk(c, q->chunk, true);
+    *ret = k;
+    if (k->client == q->client && k->seq == q->seq) {
+        c->write_repeats++;
+        return 0;
+    }
+    if (k->client == q->client && q->seq < k->seq) {
+        return -ERR_stale_request;
+    }
+    if (q->tgen < k->tgen) {
+        return -ERR_stale_trunc;
+    }
+    int rc = fake_apply(k, q, data);
+    if (rc == 0) {
+        k->client = q->client;
+        k->seq = q->seq;
+        k->ver++;
+        c->writes++;
+        n->writes++;
+    }
+    return rc;
+}
+
+static inline void fake_write(struct peer_user *u, struct peer_request *r)
+{
+    struct fake_node *n = container_of(u, struct fake_node, user);
+    struct fake_cluster *c = n->cluster;
+    const struct proto_write_request *q = r->body;
+    struct fake_chunk *k;
+    if (fake_refused(n, r, &q->route, &q->capability)) {
+        return;
+    }
+    bool hit = fake_fault_hits(&n->write_fault);
+    if (hit && !n->write_fault.after) {
+        peer_request_fail(r, n->write_fault.rc, NULL);
+        return;
+    }
+    int rc = c->chain[q->route.chain - 1].order[0] != n->target ? -ERR_not_head : 0;
+    rc = rc == 0 && q->kind == PROTO_WRITE_AT && !fake_sums_fit(q, &r->wire->data) ? -ERR_bad_data
+                                                                                   : rc;
+    rc = rc == 0 ? fake_write_once(n, q, &r->wire->data, &k) : rc;
+    if (hit) {
+        fake_break(r);
+    }
+    if (rc < 0) {
+        peer_request_fail(r, rc, NULL);
+        return;
+    }
+    const struct proto_write_reply reply = {.route = q->route,
+                                            .identity = {q->route.epoch, k->ver},
+                                            .length = k->length,
+                                            .loss_gen = c->chain[q->route.chain - 1].loss_gen};
+    peer_request_answer(r, &reply, NULL);
+}
+
+static inline void fake_read_answer(struct fake_node *n, struct peer_request *r,
+                                    const struct proto_read_request *q)
+{
+    const struct fake_chunk *k = fake_chunk(n->cluster, q->chunk, false);
+    uint32_t length = k == NULL ? 0 : k->length, crcs[FAKE_CELLS];
+    uint32_t from = (uint32_t)base_align_down(q->offset, PROTO_CELL_BYTES);
+    uint32_t end = (uint32_t)base_min(base_align_up(q->offset + q->length, 4096), length);
+    uint32_t len = end > from ? end - from : 0;
+    struct proto_read_reply reply = {
+        .route = q->route, .length = length, .offset = from, .crcs.at = crcs};
+    if (len == 0) {
+        peer_request_answer(r, &reply, NULL);
+        return;
+    }
+    struct buf *b = buf_get(n->pool, len);
+    CHECK(b != NULL);
+    memcpy(b->at, k->bytes + from, len);
+    for (uint32_t at = 0; at < len; at += PROTO_CELL_BYTES) {
+        crcs[reply.crcs.count++] = crc32c(0, b->at + at, base_min(PROTO_CELL_BYTES, len - at));
+    }
+    b->at[len / 2] ^= n->corrupt ? 1 : 0;
+    const struct conn_response data = {.data = {{.buf = b, .at = b->at, .len = len}},
+                                       .data_count = 1};
+    peer_request_answer(r, &reply, &data);
+    buf_unref(b);
+}
+
+static inline void fake_read(struct peer_user *u, struct peer_request *r)
+{
+    struct fake_node *n = container_of(u, struct fake_node, user);
+    const struct proto_read_request *q = r->body;
+    n->reads++;
+    n->cluster->reads++;
+    if (fake_refused(n, r, &q->route, &q->capability)) {
+        return;
+    }
+    if (fake_fault_hits(&n->read_fault)) {
+        peer_request_fail(r, n->read_fault.rc, NULL);
+        return;
+    }
+    fake_read_answer(n, r, q);
+}
+
+static inline void fake_sync(struct peer_user *u, struct peer_request *r)
+{
+    struct fake_node *n = container_of(u, struct fake_node, user);
+    struct fake_cluster *c = n->cluster;
+    const struct proto_sync_request *q = r->body;
+    if (fake_refused(n, r, &q->route, &q->capability)) {
+        return;
+    }
+    int rc = fake_fault_hits(&n->sync_fault) ? n->sync_fault.rc : 0;
+    rc = q->loss_gen < c->chain[q->route.chain - 1].loss_gen ? -ERR_lost : rc;
+    c->syncs++;
+    if (rc < 0) {
+        peer_request_fail(r, rc, NULL);
+        return;
+    }
+    const struct proto_sync_reply reply = {.route = q->route,
+                                           .loss_gen = c->chain[q->route.chain - 1].loss_gen};
+    peer_request_answer(r, &reply, NULL);
+}
+
+static const struct peer_handler fake_data_handlers[] = {
+    {.opcode = PROTO_OP_write, .request = fake_write},
+    {.opcode = PROTO_OP_read, .request = fake_read},
+    {.opcode = PROTO_OP_sync, .request = fake_sync},
+};
