@@ -42,5 +42,3 @@ struct opendfs *client_free(struct opendfs *fs);
 /* Waits for the operations under way, ends the session, then `stopped`, once, from the loop. Free
  * it then. New operations get -ESHUTDOWN. */
 void client_stop(struct opendfs *fs, void (*stopped)(void *context), void *context);
-/* Sizes of memory under way, for tests and statistics. */
-uint64_t client_copied_bytes(const struct opendfs *fs);

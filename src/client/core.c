@@ -171,11 +171,6 @@ void client_stop(struct opendfs *fs, void (*stopped)(void *context), void *conte
     client_check_stopped(fs);
 }
 
-uint64_t client_copied_bytes(const struct opendfs *fs)
-{
-    return buf_pool_copied_bytes(fs->pool) + buf_pool_copied_bytes(fs->write_pool);
-}
-
 size_t opendfs_inline_limit(const struct opendfs *fs)
 {
     return fs->inline_limit;

@@ -163,6 +163,9 @@ NODISCARD int64_t client_update_cut(struct client_inode *i, uint32_t index, uint
 bool client_update_flush(struct client_inode *i, uint64_t from, uint64_t to);
 /* No update numbered below `number` is left. */
 bool client_update_all_done(const struct client_inode *i, uint64_t number);
+/* The same of those that touch a range of the file. */
+bool client_update_range_done(const struct client_inode *i, uint64_t number, uint64_t from,
+                              uint64_t to);
 void client_update_cancel_all(struct client_inode *i, int rc);
 /* SYNC to all chains with unsynced updates; when i->syncs is 0 again i->sync_rc tells. */
 void client_sync_start(struct client_inode *i);

@@ -383,7 +383,8 @@ bool client_read_step(struct client_io *io)
     if (io->barrier == 0 && !read_begin(io)) {
         return true;
     }
-    if (io->part == NULL && io->barrier > 1 && !client_update_all_done(i, io->barrier)) {
+    if (io->part == NULL && io->barrier > 1 &&
+        !client_update_range_done(i, io->barrier, io->offset, io->offset + io->len)) {
         return false; /* own writes come first */
     }
     if (i->in_line && io->part == NULL) {

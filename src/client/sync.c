@@ -258,7 +258,10 @@ static bool release_step(struct client_io *io)
 static bool flush_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
-    if (!client_update_all_done(i, io->barrier)) {
+    bool write = io->kind == IO_WRITE || io->kind == IO_WRITE_LENT;
+    bool done = write ? client_update_range_done(i, io->barrier, io->offset, io->offset + io->len)
+                      : client_update_all_done(i, io->barrier);
+    if (!done) {
         return false;
     }
     bool unsynced = io->stable && i->unsynced_count > 0 && i->dead == 0;

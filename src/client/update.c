@@ -289,17 +289,22 @@ int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t lengt
     return number;
 }
 
+static bool update_overlaps(const struct client_update *u, uint64_t from, uint64_t to)
+{
+    bool cut = u->kind == PROTO_WRITE_SET_LENGTH;
+    uint64_t first = file_offset(u, cut ? 0 : u->start);
+    uint64_t end = cut ? first + u->inode->layout.chunk_size
+                       : base_align_up(file_offset(u, u->to), PROTO_CELL_BYTES);
+    return first < to && end > from;
+}
+
 bool client_update_flush(struct client_inode *i, uint64_t from, uint64_t to)
 {
     bool any = false;
     LIST_FOR_EACH(at, &i->updates)
     {
         struct client_update *u = LIST_ENTRY(at, struct client_update, node);
-        bool cut = u->kind == PROTO_WRITE_SET_LENGTH;
-        uint64_t first = file_offset(u, cut ? 0 : u->start);
-        uint64_t end = cut ? first + i->layout.chunk_size
-                           : base_align_up(file_offset(u, u->to), PROTO_CELL_BYTES);
-        if (first < to && end > from) {
+        if (update_overlaps(u, from, to)) {
             update_close(u);
             any = true;
         }
@@ -308,6 +313,19 @@ bool client_update_flush(struct client_inode *i, uint64_t from, uint64_t to)
         update_pump(i);
     }
     return !any;
+}
+
+bool client_update_range_done(const struct client_inode *i, uint64_t number, uint64_t from,
+                              uint64_t to)
+{
+    LIST_FOR_EACH(at, &i->updates)
+    {
+        const struct client_update *u = LIST_ENTRY(at, struct client_update, node);
+        if (u->number < number && update_overlaps(u, from, to)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool client_update_all_done(const struct client_inode *i, uint64_t number)

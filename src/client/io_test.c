@@ -1,0 +1,488 @@
+#include "client/io_priv.h"
+
+#include "client/fake_world_priv.h"
+
+/* Files against the fake cluster: contents, edges, and what chain.md says about failures. */
+
+#define RW (OPENDFS_READ | OPENDFS_WRITE)
+#define MAKE (RW | OPENDFS_CREATE)
+#define CHUNK FAKE_CHUNK_BYTES
+#define LARGE (9u * CHUNK + 12345)
+
+static struct fake_chunk *chunk_of(struct world *w, const char *name, uint32_t index)
+{
+    const struct fake_inode *n = fake_path(w->cluster, name);
+    CHECK_TRUE(n != NULL);
+    return fake_chunk(w->cluster, (struct proto_chunk){n->layout.data_id, index}, false);
+}
+
+/* All of a file as the servers have it, read through another client's eyes: a new handle. */
+static void check_contents(struct world *w, const char *path, const uint8_t *expected, size_t len)
+{
+    uint8_t *got = mem_zalloc(len + 1);
+    CHECK_TRUE(got != NULL);
+    struct opendfs_file *f = world_file(w, path, OPENDFS_READ);
+    CHECK_EQ(w->op.stat.size_bytes, len);
+    CHECK_EQ(DO(w, pread, f, got, len + 1, 0), len);
+    CHECK_BYTES(got, expected, len);
+    CHECK_OK(DO(w, close, f, NULL, 0));
+    mem_free(got);
+}
+
+static void write_file(struct world *w, const char *path, const uint8_t *bytes, size_t len)
+{
+    struct opendfs_file *f = world_file(w, path, MAKE | OPENDFS_TRUNCATE);
+    CHECK_EQ(DO(w, pwrite, f, bytes, len, 0), len);
+    CHECK_OK(DO(w, close, f, NULL, 0));
+}
+
+TEST(files_of_all_sizes_come_back)
+{
+    static const size_t sizes[] = {0,         1,         4095,          4096,
+                                   4097,      8192,      CHUNK - 1,     CHUNK,
+                                   CHUNK + 1, 2 * CHUNK, 100,           2 * CHUNK + 4095,
+                                   5000,      CHUNK / 2, 3 * CHUNK + 1, LARGE};
+    struct world w;
+    static uint8_t bytes[LARGE];
+    world_open(&w);
+    world_start(&w);
+    for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+        char path[16];
+        (void)snprintf(path, sizeof path, "/f%zu", i);
+        world_fill(bytes, sizes[i], i);
+        write_file(&w, path, bytes, sizes[i]);
+        check_contents(&w, path, bytes, sizes[i]);
+        const struct fake_inode *n = fake_path(w.cluster, path + 1);
+        CHECK_EQ(n->chunked, sizes[i] > 4096);
+        CHECK_EQ(n->cap_epoch, 0); /* released */
+    }
+    CHECK_TRUE(client_inode_find(w.fs, 2) == NULL);
+    world_close(&w);
+}
+
+/* The same file is written again with other sizes: small to large, large to small. */
+TEST(overwriting_with_truncation_leaves_nothing_of_the_old)
+{
+    static const size_t sizes[] = {100, LARGE, 50, 3 * CHUNK, CHUNK + 5, 4096, 0, 5000};
+    struct world w;
+    static uint8_t bytes[LARGE];
+    world_open(&w);
+    world_start(&w);
+    for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+        world_fill(bytes, sizes[i], i);
+        write_file(&w, "/f", bytes, sizes[i]);
+        check_contents(&w, "/f", bytes, sizes[i]);
+    }
+    world_close(&w);
+}
+
+struct model {
+    uint8_t bytes[4 * CHUNK];
+    size_t size;
+};
+static void model_write(struct model *m, size_t at, const uint8_t *from, size_t len)
+{
+    memcpy(m->bytes + at, from, len);
+    m->size = base_max(m->size, at + len);
+}
+
+static void random_step(struct world *w, struct model *m, struct rand *r, struct opendfs_file *f)
+{
+    static uint8_t bytes[sizeof m->bytes];
+    size_t at = (size_t)rand_below(r, sizeof m->bytes - 1);
+    size_t len = (size_t)rand_below(r, rand_below(r, 2) == 0 ? 300 : CHUNK * 2);
+    len = base_min(len, sizeof m->bytes - at);
+    switch (rand_below(r, 10)) {
+    case 0:
+        CHECK_OK(DO(w, fsync, f));
+        break;
+    case 1: {
+        size_t size = (size_t)rand_below(r, m->size + 1000);
+        size = base_min(size, sizeof m->bytes);
+        CHECK_OK(DO(w, ftruncate, f, size));
+        memset(m->bytes + size, 0, sizeof m->bytes - size);
+        m->size = size;
+        break;
+    }
+    case 2:
+    case 3:
+    case 4: {
+        size_t expected = at >= m->size ? 0 : base_min(len, m->size - at);
+        CHECK_EQ(DO(w, pread, f, bytes, len, at), expected);
+        CHECK_BYTES(bytes, m->bytes + at, expected);
+        break;
+    }
+    case 5:
+        at = (size_t)base_align_down(at, 4096);
+        world_fill(bytes, len, at + len);
+        CHECK_EQ(DO(w, pwrite_lent, f, bytes, len, at), len);
+        model_write(m, at, bytes, len);
+        break;
+    default:
+        world_fill(bytes, len, at + len);
+        CHECK_EQ(DO(w, pwrite, f, bytes, len, at), len);
+        model_write(m, at, bytes, len);
+    }
+    CHECK_OK(DO(w, fstat, f));
+    CHECK_EQ(w->op.stat.size_bytes, m->size);
+}
+
+/* Anything, anywhere, against a model; members fail now and then. */
+TEST(random_changes_are_those_of_a_model)
+{
+    static struct model m;
+    for (uint64_t round = 0; round < 8; round++) {
+        struct world w;
+        struct rand r;
+        rand_seed(&r, testing_seed() + round);
+        memset(&m, 0, sizeof m);
+        world_open(&w);
+        world_start(&w);
+        struct opendfs_file *f = world_file(&w, "/f", MAKE);
+        for (unsigned i = 0; i < 60; i++) {
+            struct fake_node *n = &w.node[1 + rand_below(&r, FAKE_TARGETS)];
+            n->write_fault = (struct fake_fault){
+                .rc = -ERR_busy, .count = (unsigned)rand_below(&r, 2), .after = i % 2 == 0};
+            n->read_fault = (struct fake_fault){.rc = -ERR_pending, .count = i % 3};
+            random_step(&w, &m, &r, f);
+            if (rand_below(&r, 12) == 0) {
+                CHECK_OK(DO(&w, close, f, NULL, 0));
+                check_contents(&w, "/f", m.bytes, m.size);
+                f = world_file(&w, "/f", RW);
+            }
+        }
+        CHECK_OK(DO(&w, close, f, NULL, 0));
+        check_contents(&w, "/f", m.bytes, m.size);
+        world_close(&w);
+    }
+}
+
+/* --- failures of members ------------------------------------------------------------------------
+ */
+
+static uint8_t pattern[LARGE];
+static struct opendfs_file *begin(struct world *w)
+{
+    world_open(w);
+    world_start(w);
+    world_fill(pattern, sizeof pattern, 3);
+    return world_file(w, "/f", MAKE);
+}
+static void finish(struct world *w, struct opendfs_file *f)
+{
+    CHECK_EQ(DO(w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(w, fsync, f));
+    CHECK_OK(DO(w, close, f, NULL, 0));
+    check_contents(w, "/f", pattern, LARGE);
+    world_close(w);
+}
+
+TEST(refusals_are_retried)
+{
+    static const int codes[] = {ERR_busy,        ERR_not_head, ERR_not_serving,
+                                ERR_ahead_epoch, ERR_bad_data, ERR_stale_epoch};
+    for (size_t i = 0; i < ARRAY_COUNT(codes); i++) {
+        struct world w;
+        struct opendfs_file *f = begin(&w);
+        for (unsigned k = 1; k < NODES; k++) {
+            w.node[k].write_fault = (struct fake_fault){.rc = -codes[i], .count = 2};
+            w.node[k].read_fault = (struct fake_fault){.rc = -codes[i], .count = 2};
+            w.node[k].sync_fault = (struct fake_fault){.rc = -codes[i], .count = 2};
+        }
+        finish(&w, f);
+        CHECK_EQ(w.node[1].write_fault.count, 0);
+    }
+}
+
+/* R11: the answer is lost after the execution; the retry has the same number and changes nothing.
+ */
+TEST(updates_with_lost_answers_are_applied_once)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    for (unsigned k = 1; k < NODES; k++) {
+        w.node[k].write_fault = (struct fake_fault){.count = 3, .after = true};
+    }
+    struct fake_cluster *c = w.cluster;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    check_contents(&w, "/f", pattern, LARGE);
+    CHECK_TRUE(c->write_repeats > 0);
+    CHECK_EQ(c->writes, 10);
+    for (uint32_t i = 0; i < 10; i++) {
+        CHECK_EQ(chunk_of(&w, "f", i)->ver, 1);
+    }
+    world_close(&w);
+}
+
+/* A refusal carries the row: it is taken without asking the metadata server; a lower one never is.
+ */
+TEST(newer_rows_are_taken_from_refusals)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    CHECK_OK(DO(&w, fsync, f));
+    uint64_t fetches = stats_counter_value(&w.fs->counters.map_fetches);
+    for (uint32_t i = 0; i < FAKE_CHAINS; i++) {
+        uint32_t head = w.cluster->chain[i].order[0];
+        w.cluster->chain[i].order[0] = w.cluster->chain[i].order[1];
+        w.cluster->chain[i].order[1] = head;
+        w.cluster->chain[i].epoch = 5;
+    }
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(stats_counter_value(&w.fs->counters.map_fetches), fetches);
+    CHECK_EQ(client_map_row(w.fs, 1)->epoch, 5);
+    struct proto_member members[2];
+    struct proto_row row;
+    w.cluster->chain[0].epoch = 4;
+    fake_row(w.cluster, 1, members, &row);
+    client_map_take_row(w.fs, &row);
+    CHECK_EQ(client_map_row(w.fs, 1)->epoch, 5);
+    w.cluster->chain[0].epoch = 5;
+    finish(&w, f);
+}
+
+TEST(a_damaged_copy_is_read_elsewhere)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    w.node[1].corrupt = true;
+    finish(&w, f);
+    f = begin(&w);
+    w.node[2].read_fault = (struct fake_fault){.rc = -ERR_corrupt, .count = 5};
+    finish(&w, f);
+}
+
+TEST(damage_of_all_copies_is_an_error_and_never_wrong_data)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    uint8_t byte;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(&w, fsync, f));
+    for (unsigned k = 1; k < NODES; k++) {
+        w.node[k].corrupt = true;
+    }
+    CHECK_EQ(DO(&w, pread, f, &byte, 1, 5 * CHUNK), -EIO);
+    for (unsigned k = 1; k < NODES; k++) {
+        w.node[k].corrupt = false;
+    }
+    CHECK_EQ(DO(&w, pread, f, &byte, 1, 5 * CHUNK), 1);
+    CHECK_EQ(byte, pattern[5 * CHUNK]);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
+TEST(pending_updates_are_waited_for_at_the_last_serving_member)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    for (unsigned k = 1; k < NODES; k++) {
+        w.node[k].read_fault = (struct fake_fault){.rc = -ERR_pending, .count = 3};
+    }
+    finish(&w, f);
+}
+
+/* Errors of delayed writes: once at fsync, once at close. */
+TEST(no_space_is_told_once_at_fsync_and_once_at_close)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    w.node[1].write_fault = (struct fake_fault){.rc = -ERR_no_space, .count = 1};
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    CHECK_EQ(DO(&w, fsync, f), -ENOSPC);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(DO(&w, close, f, NULL, 0), -ENOSPC);
+    f = world_file(&w, "/f", RW);
+    finish(&w, f);
+}
+
+/* chain.md test 17: power was cut between write and fsync. */
+TEST(lost_updates_are_told_once)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 2 * CHUNK, 0), 2 * CHUNK);
+    CHECK_EQ(DO(&w, pread, f, pattern, 1, 0), 1); /* both chunks have been sent */
+    world_run(&w, SECOND);
+    w.cluster->chain[0].loss_gen++;
+    w.cluster->chain[0].epoch++;
+    CHECK_EQ(DO(&w, fsync, f), -EIO);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(DO(&w, close, f, NULL, 0), -EIO);
+    world_close(&w);
+}
+
+TEST(expired_capabilities_are_renewed)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    CHECK_OK(DO(&w, fsync, f));
+    for (unsigned k = 1; k < NODES; k++) {
+        w.node[k].key_min = 2;
+    }
+    finish(&w, f);
+}
+
+TEST(a_dead_target_is_survived_when_the_row_changes)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(&w, fsync, f));
+    world_kill(&w, 1);
+    uint8_t byte;
+    for (uint32_t i = 0; i < 10; i++) { /* reading goes on at once */
+        uint64_t before = loop_sim_now_ns(w.sim);
+        CHECK_EQ(DO(&w, pread, f, &byte, 1, i * CHUNK + 7), 1);
+        CHECK_EQ(byte, pattern[i * CHUNK + 7]);
+        CHECK_TRUE(loop_sim_now_ns(w.sim) - before < 5 * SECOND);
+    }
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    opendfs_async_fsync(w.fs, world_op(&w), f);
+    world_run(&w, 5 * SECOND);
+    CHECK_TRUE(!w.done);
+    for (uint32_t i = 0; i < FAKE_CHAINS; i++) {
+        if (w.cluster->chain[i].order[0] == 1) {
+            w.cluster->chain[i].order[0] = w.cluster->chain[i].order[1];
+            w.cluster->chain[i].order[1] = 1;
+        }
+        w.cluster->chain[i].serving = w.cluster->chain[i].order[1] == 1 ? 1 : 2;
+        w.cluster->chain[i].epoch++;
+    }
+    CHECK_OK(world_wait(&w));
+    finish(&w, f);
+}
+
+TEST(a_restarted_target_is_found_again)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    world_kill(&w, 1);
+    world_kill(&w, 2);
+    opendfs_async_fsync(w.fs, world_op(&w), f);
+    world_run(&w, 20 * SECOND);
+    CHECK_TRUE(!w.done);
+    world_node(&w, 1);
+    world_node(&w, 2);
+    CHECK_OK(world_wait(&w));
+    finish(&w, f);
+}
+
+/* --- the rest -----------------------------------------------------------------------------------
+ */
+
+TEST(lost_sessions_lose_dirty_data_and_say_so)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 100, 0), 100);
+    memset(w.cluster->session, 0, sizeof w.cluster->session);
+    world_run(&w, 10 * SECOND);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 100, 0), -ESTALE);
+    CHECK_EQ(DO(&w, fsync, f), -EIO);
+    CHECK_EQ(DO(&w, close, f, NULL, 0), -EIO);
+    CHECK_OK(DO(&w, stat, "/f"));
+    world_close(&w);
+}
+
+TEST(an_unlinked_file_lives_until_its_last_close)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 2 * CHUNK, 0), 2 * CHUNK);
+    CHECK_OK(DO(&w, unlink, "/f"));
+    CHECK_EQ(DO(&w, stat, "/f"), -ENOENT);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, CHUNK), CHUNK);
+    CHECK_EQ(w.cluster->executed[PROTO_OP_release % 1024], 0);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(w.cluster->executed[PROTO_OP_release % 1024], 1);
+    world_close(&w);
+}
+
+TEST(lent_data_are_not_copied)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite_lent, f, pattern, 3 * CHUNK + 100, 0), 3 * CHUNK + 100);
+    CHECK_BYTES(chunk_of(&w, "f", 2)->bytes, pattern + 2 * CHUNK, CHUNK);
+    CHECK_EQ(buf_pool_copied_bytes(w.fs->write_pool), 0);
+    for (uint64_t at = 0; at < 3 * CHUNK + 100;) {
+        int n = DO(&w, pread_lent, f, 4u << 20, at);
+        CHECK_TRUE(n > 0 && (size_t)n == w.op.data_len);
+        CHECK_BYTES(w.op.data, pattern + at, (size_t)n);
+        at += (uint64_t)n;
+        opendfs_async_release(w.fs, &w.op);
+    }
+    CHECK_EQ(DO(&w, pread_lent, f, 100, 3 * CHUNK + 100), 0);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
+TEST(small_reads_in_order_are_read_ahead)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    uint8_t got[1000];
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    f = world_file(&w, "/f", OPENDFS_READ);
+    w.cluster->reads = 0;
+    for (uint64_t at = 0; at < LARGE; at += sizeof got) {
+        size_t expected = base_min(sizeof got, LARGE - at);
+        CHECK_EQ(DO(&w, pread, f, got, sizeof got, at), expected);
+        CHECK_BYTES(got, pattern + at, expected);
+    }
+    CHECK_EQ(w.cluster->reads, 10); /* one per chunk: they are smaller than a block */
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
+TEST(reading_and_writing_ask_for_the_right_mode)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    uint8_t byte = 1;
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(DO(&w, open, "/f", MAKE | OPENDFS_EXCLUSIVE, 0644), -EEXIST);
+    CHECK_EQ(DO(&w, open, "/", OPENDFS_READ, 0), -EISDIR);
+    CHECK_EQ(DO(&w, open, "/none", OPENDFS_READ, 0), -ENOENT);
+    CHECK_EQ(DO(&w, open, "/f", 0, 0), -EINVAL);
+    f = world_file(&w, "/f", OPENDFS_READ);
+    CHECK_EQ(DO(&w, pwrite, f, &byte, 1, 0), -EBADF);
+    CHECK_EQ(DO(&w, ftruncate, f, 0), -EBADF);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    f = world_file(&w, "/f", OPENDFS_WRITE);
+    CHECK_EQ(DO(&w, pread, f, &byte, 1, 0), -EBADF);
+    CHECK_EQ(DO(&w, pwrite, f, &byte, 1, UINT64_MAX), -EFBIG);
+    const struct opendfs_stat v = {.mode = 0600, .uid = 12, .mtime_ns = 99};
+    CHECK_OK(DO(&w, close, f, &v, OPENDFS_SET_MODE | OPENDFS_SET_UID | OPENDFS_SET_MTIME));
+    CHECK_OK(DO(&w, stat, "/f"));
+    CHECK_EQ(w.op.stat.mode, 0600);
+    CHECK_EQ(w.op.stat.uid, 12);
+    CHECK_EQ(w.op.stat.mtime_ns, 99);
+    world_close(&w);
+}
+
+/* Two handles of one file in one client see each other at once; the last one gives W back. */
+TEST(handles_of_one_client_share_a_file)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    struct opendfs_file *g = world_file(&w, "/f", RW);
+    uint8_t got[10];
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK + 10, 0), CHUNK + 10);
+    CHECK_EQ(DO(&w, pread, g, got, 10, CHUNK), 10);
+    CHECK_BYTES(got, pattern + CHUNK, 10);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_TRUE(fake_path(w.cluster, "f")->cap_epoch != 0);
+    CHECK_EQ(DO(&w, pwrite, g, pattern, 10, 5), 10);
+    CHECK_OK(DO(&w, close, g, NULL, 0));
+    CHECK_EQ(fake_path(w.cluster, "f")->cap_epoch, 0);
+    world_close(&w);
+}
