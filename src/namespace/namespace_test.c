@@ -324,6 +324,13 @@ static void check_entries(const struct proto_readdir_reply *page, unsigned first
     }
 }
 
+static void read_page(struct rig *r, const char *after, struct proto_readdir_reply *ret)
+{
+    CHECK_OK(RIG_QUERY(r, readdir, ret, .ino = 1, .after = rig_text(after), .max_entries = 7,
+                       .want_attr = true));
+    CHECK_TRUE(ret->entries.count > 0 && ret->entries.count <= 7);
+}
+
 TEST(directories_are_listed_in_pages)
 {
     struct rig r;
@@ -336,9 +343,7 @@ TEST(directories_are_listed_in_pages)
         (void)make(&r, 1, name, i % 5 == 0 ? PROTO_INODE_DIRECTORY : PROTO_INODE_FILE);
     }
     do {
-        CHECK_OK(RIG_QUERY(&r, readdir, &page, .ino = 1, .after = rig_text(after), .max_entries = 7,
-                           .want_attr = true));
-        CHECK_TRUE(page.entries.count > 0);
+        read_page(&r, after, &page);
         check_entries(&page, seen);
         seen += (unsigned)page.entries.count;
         (void)proto_bytes_to_c(page.entries.at[page.entries.count - 1].name, after, sizeof after);

@@ -5,6 +5,41 @@
 NAMESPACE_RECORDS(TABLE_DEFINE)
 NAMESPACE_COMMANDS(TABLE_DEFINE)
 
+const struct proto_type *namespace_body_type(uint16_t kind)
+{
+    static const struct proto_type *const types[] = {
+        &namespace_format_type,     &namespace_expire_type,       &namespace_fence_done_type,
+        &namespace_trim_done_type,  &namespace_garbage_done_type, &namespace_orphan_drop_type,
+        &namespace_target_put_type, &namespace_rows_put_type,     &namespace_table_put_type,
+        &namespace_config_put_type, &namespace_default_class_type};
+    if (kind >= NAMESPACE_FORMAT_ROOT) {
+        size_t i = (size_t)kind - NAMESPACE_FORMAT_ROOT;
+        return i < ARRAY_COUNT(types) ? types[i] : NULL;
+    }
+    const struct proto_message *m = proto_message_find(kind);
+    return m == NULL ? NULL : m->request;
+}
+
+void namespace_command_to_text(const void *bytes, size_t len, struct mem_arena *a, struct text *out)
+{
+    struct namespace_command c;
+    int rc = PROTO_DECODE(namespace_command, bytes, len, a, &c);
+    if (rc < 0) {
+        text_add(out, "no command: %s", err_name(rc));
+        return;
+    }
+    PROTO_TO_TEXT(namespace_command, &c, out);
+    const struct proto_type *type = namespace_body_type(c.kind);
+    void *body = type == NULL ? NULL : mem_arena_alloc(a, type->size);
+    rc = body == NULL ? -EOPNOTSUPP : proto_decode(type, c.body.at, c.body.len, a, body);
+    text_add(out, " ");
+    if (rc < 0) {
+        text_add(out, "no body: %s", err_name(rc));
+        return;
+    }
+    proto_to_text(type, body, out);
+}
+
 static void namespace_key_add(struct namespace_key *k, const void *at, size_t len)
 {
     CHECK(len <= NAMESPACE_KEY_MAX - k->len);

@@ -44,6 +44,12 @@ enum namespace_kind {
     NAMESPACE_DEFAULT_CLASS = 0x800a,
 };
 
+/* What the body of a command of this kind is; NULL: there is no such kind. */
+const struct proto_type *namespace_body_type(uint16_t kind);
+/* The command and its body, for people who read logs. Any bytes: nonsense is said to be that. */
+void namespace_command_to_text(const void *bytes, size_t len, struct mem_arena *a,
+                               struct text *out);
+
 /* First byte of every key. On disk: append only. */
 enum namespace_range {
     NAMESPACE_STATE = 'A',          /* - -> namespace_state */

@@ -73,6 +73,13 @@ static void fuzz_command(const uint8_t *data, size_t size)
     struct namespace_options ns_opt = {.kv = kv};
     CHECK(namespace_new(&ns_opt, &ns) == 0);
     fuzz_prepare(ns);
+    char out[512];
+    struct text text;
+    struct mem_arena a;
+    text_init(&text, out, sizeof out);
+    mem_arena_init(&a, FUZZ_ARENA_BYTES);
+    namespace_command_to_text(data, size, &a, &text);
+    mem_arena_fini(&a);
     struct namespace_entry e = {.index = 4, .last = true, .bytes = data, .len = size};
     int rc = namespace_apply(ns, &e, &need, &reply);
     CHECK(rc == 0 || rc == -ERR_bad_version || rc == -ENOMEM);

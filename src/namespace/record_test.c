@@ -151,3 +151,30 @@ TEST(names_sort_by_bytes)
     CHECK_TRUE(kv_slice_compare(namespace_key_slice(&a), namespace_key_slice(&b)) < 0);
     CHECK_TRUE(kv_slice_compare(namespace_key_slice(&b), namespace_key_slice(&c)) < 0);
 }
+
+TEST(commands_are_printed_with_their_bodies)
+{
+    struct mem_arena a;
+    uint8_t body[64], bytes[256];
+    char out[512];
+    struct text text;
+    struct namespace_expire e = {.session = 42};
+    struct wire_writer w = wire_writer_over(body, sizeof body);
+    CHECK_OK(PROTO_ENCODE(namespace_expire, &e, &w));
+    struct namespace_command c = {
+        .version = 1, .kind = NAMESPACE_EXPIRE, .body = proto_bytes_of(body, w.len)};
+    w = wire_writer_over(bytes, sizeof bytes);
+    CHECK_OK(PROTO_ENCODE(namespace_command, &c, &w));
+    mem_arena_init(&a, 1U << 20);
+    text_init(&text, out, sizeof out);
+    namespace_command_to_text(bytes, w.len, &a, &text);
+    CHECK_TRUE(strstr(out, "namespace_expire{session=42}") != NULL);
+    text_init(&text, out, sizeof out);
+    namespace_command_to_text(bytes, 3, &a, &text);
+    CHECK_TRUE(strstr(out, "no command") != NULL);
+    mem_arena_fini(&a);
+    CHECK_TRUE(namespace_body_type(NAMESPACE_DEFAULT_CLASS) == &namespace_default_class_type);
+    CHECK_TRUE(namespace_body_type(NAMESPACE_DEFAULT_CLASS + 1) == NULL);
+    CHECK_TRUE(namespace_body_type(PROTO_OP_create) == &proto_create_request_type);
+    CHECK_TRUE(namespace_body_type(7) == NULL);
+}
