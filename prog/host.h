@@ -1,0 +1,57 @@
+/*
+ * prog/host.h -- a server process on a real machine: its loop, disk, net, log and pid file, made
+ * from the configuration file.
+ *
+ * A server named meta.0 keeps run/meta.0.pid beside the configuration, locked for as long as it
+ * lives, and publishes where it listens in run/meta.0.address.
+ */
+#pragma once
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cluster/settings.h"
+#include "disk/disk.h"
+#include "loop/loop.h"
+#include "net/stream.h"
+#include "peer/auth.h"
+
+struct host {
+    struct env env;
+    struct loop *loop;
+    struct disk *disk;
+    struct net *net;
+    struct log *log;
+    struct log_sink sink;
+    struct stats *stats;
+    struct mem_budget budget;
+    char *name, *config_path;
+    struct cluster_settings *settings;
+    struct peer_secrets secrets;
+    struct disk_file *pid_file;
+    struct loop_signal terminate, interrupt, hangup;
+    void (*stop)(struct host *h); /* SIGTERM or SIGINT; once */
+    bool stopping, watching;
+};
+
+#define HOST_BUDGET_BYTES (UINT64_C(4) << 30)
+
+/* Reads the configuration and secrets. `e` names file, line and key. The name comes later. */
+NODISCARD int host_init(struct host *h, const char *config_path, struct err *e);
+/* The server's own name, known from the configuration: for the log and the files in run/. */
+NODISCARD int host_set_name(struct host *h, const char *name, struct err *e);
+/* Takes the pid file: -ERR_in_use when another process is this server. */
+NODISCARD int host_take_pid_file(struct host *h, struct err *e);
+/* From here on SIGTERM and SIGINT call h->stop, SIGHUP reads the log level anew. */
+NODISCARD int host_watch_signals(struct host *h, struct err *e);
+void host_fini(struct host *h);
+
+/* Where to listen: `configured`, and for port 0 the port of last time if it is free. Refuses other
+ * addresses than loopback unless insecure = yes. */
+NODISCARD int host_listen_address(struct host *h, const char *configured, struct net_address *ret,
+                                  struct err *e);
+NODISCARD int host_publish_address(struct host *h, const struct net_address *at, struct err *e);
+/* Was `directory` made for a new server, and not used yet? Takes the mark away. */
+NODISCARD int host_take_new_mark(struct host *h, const char *directory, bool *ret_new,
+                                 struct err *e);

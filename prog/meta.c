@@ -1,0 +1,110 @@
+/* prog/meta.c -- `opendfs meta`: one metadata server as a process. */
+#include "servers.h"
+
+#include "host.h"
+#include "metanode/metanode.h"
+
+#include <string.h>
+
+struct meta_process {
+    struct host host;
+    struct metanode_user user;
+    struct metanode_stop stop;
+    struct metanode *node;
+    int failure; /* negative: why it could not go on */
+};
+
+static void serving(struct metanode_user *u)
+{
+    struct meta_process *p = container_of(u, struct meta_process, user);
+    struct net_address at;
+    struct err e = {0};
+    metanode_address(p->node, &at);
+    int rc = host_publish_address(&p->host, &at, &e);
+    if (rc < 0) {
+        log_error(p->host.log, "address is not published", LOG_TEXT("error", err_message(&e, rc)));
+    }
+    log_info(p->host.log, "serving", LOG_TEXT("address", at.text));
+}
+
+static void stopped(struct metanode_stop *s, int rc)
+{
+    struct meta_process *p = container_of(s, struct meta_process, stop);
+    log_info(p->host.log, "stopped", LOG_RC(rc));
+    p->failure = p->failure < 0 ? p->failure : rc;
+    loop_stop(p->host.loop, 0);
+}
+
+static void begin_stop(struct host *h)
+{
+    struct meta_process *p = container_of(h, struct meta_process, host);
+    p->stop.done = stopped;
+    metanode_stop(p->node, &p->stop, SERVER_STOP_MS);
+}
+
+static void ended(struct metanode_user *u, int rc, const char *reason)
+{
+    struct meta_process *p = container_of(u, struct meta_process, user);
+    if (rc < 0) {
+        p->failure = rc;
+        log_error(p->host.log, "cannot go on", LOG_TEXT("reason", reason), LOG_RC(rc));
+    }
+    if (!p->host.stopping) {
+        p->host.stopping = true;
+        begin_stop(&p->host);
+    }
+}
+
+static const struct metanode_user_ops ops = {.serving = serving, .ended = ended};
+
+static int start(struct meta_process *p, const char *name, struct err *e)
+{
+    struct host *h = &p->host;
+    const struct cluster_settings *s = h->settings;
+    size_t index = 0;
+    int rc = name != NULL ? cluster_settings_find_meta(s, name, &index, e) : 0;
+    if (rc == 0 && name == NULL && s->meta_count > 1) {
+        return err_set(e, -EINVAL, "there are %zu metadata servers: say which with --name",
+                       s->meta_count);
+    }
+    const struct cluster_settings_meta *m = &s->metas[index];
+    struct net_address listen;
+    bool create = false;
+    rc = rc < 0 ? rc : host_set_name(h, m->name, e);
+    rc = rc < 0 ? rc : host_take_pid_file(h, e);
+    rc = rc < 0 ? rc : host_listen_address(h, m->address, &listen, e);
+    rc = rc < 0 ? rc : host_watch_signals(h, e);
+    rc = rc < 0 ? rc : host_take_new_mark(h, m->directory, &create, e);
+    if (rc < 0) {
+        return rc;
+    }
+    p->user.ops = &ops;
+    h->stop = begin_stop;
+    struct metanode_options o = {.env = &h->env,
+                                 .user = &p->user,
+                                 .directory = m->directory,
+                                 .create = create,
+                                 .cluster_id = s->id,
+                                 .secrets = &h->secrets,
+                                 .listen = &listen,
+                                 .name = m->name,
+                                 .lease_ms = s->lease_ms,
+                                 .copies = s->copies};
+    return metanode_start(&o, &p->node, e);
+}
+
+int server_meta(struct cli *c)
+{
+    struct meta_process p = {0};
+    struct err e = {0};
+    int rc = host_init(&p.host, server_config(c), &e);
+    rc = rc < 0 ? rc : start(&p, cli_value(c, "name"), &e);
+    if (rc == 0) {
+        loop_run(p.host.loop);
+        rc = p.failure;
+        err_set(&e, rc, "metadata server ended");
+    }
+    metanode_free(p.node);
+    host_fini(&p.host);
+    return rc < 0 ? cli_fail(c, "%s", err_message(&e, rc)) : 0;
+}

@@ -1,0 +1,58 @@
+/* prog/opendfs.c -- the one executable: the commands of cli/ and the servers. */
+#include "cli/cli.h"
+#include "cluster/settings.h"
+#include "servers.h"
+
+#include <stdio.h>
+
+#define CONFIG                                                                     \
+    {                                                                              \
+        "config", 'c', "FILE", "configuration of the cluster; default cluster.ini" \
+    }
+#define END                 \
+    {                       \
+        NULL, 0, NULL, NULL \
+    }
+
+static const struct cli_option meta_options[] = {
+    CONFIG, {"name", 'n', "NAME", "which [meta.N], if there are several"}, END};
+static const struct cli_option data_options[] = {
+    CONFIG, {"node", 'n', "NAME", "which [node.N], if there are several"}, END};
+static const struct cli_option worker_options[] = {
+    CONFIG, {"target", 't', "NAME", "which [target.N]"}, END};
+
+static const struct cli_command servers[] = {
+    {.name = "meta",
+     .arguments = "",
+     .summary = "run a metadata server in the foreground",
+     .details = "SIGTERM ends it in good order, SIGHUP reads the log level anew. The log goes to "
+                "standard error.",
+     .options = meta_options,
+     .run = server_meta},
+    {.name = "data",
+     .arguments = "",
+     .summary = "run a data node in the foreground",
+     .details = "A master process that runs one worker process for each target of the node and "
+                "starts it again\nwhen it ends. SIGTERM ends all in good order.",
+     .options = data_options,
+     .run = server_data},
+    {.name = "data-worker",
+     .arguments = "",
+     .summary = "serve one target; started by the master",
+     .options = worker_options,
+     .hidden = true,
+     .run = server_worker},
+};
+
+const char *server_config(const struct cli *c)
+{
+    const char *config = cli_value(c, "config");
+    return config == NULL ? CLUSTER_LOCAL_FILE : config;
+}
+
+int main(int argc, char **argv)
+{
+    setvbuf(stderr, NULL, _IOLBF, 8192); /* a message is one write */
+    struct cli_options o = {.commands = servers, .command_count = sizeof servers / sizeof *servers};
+    return cli_main(&o, argc, argv);
+}

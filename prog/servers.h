@@ -1,0 +1,13 @@
+/* prog/servers.h -- the commands that are servers. */
+#pragma once
+
+#include "cli/cli.h"
+
+int server_meta(struct cli *c);   /* opendfs meta */
+int server_data(struct cli *c);   /* opendfs data: the master */
+int server_worker(struct cli *c); /* started by the master */
+
+/* --config, or the file in the working directory. */
+const char *server_config(const struct cli *c);
+
+#define SERVER_STOP_MS 10000u

@@ -1,0 +1,155 @@
+/* prog/worker.c -- `opendfs data-worker`: the process of one target, started by the master. */
+#include "servers.h"
+
+#include "client/directory.h"
+#include "datanode/master.h"
+#include "datanode/supervised.h"
+#include "datanode/worker.h"
+#include "host.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct worker_process {
+    struct host host;
+    struct datanode_worker_user user;
+    struct datanode_supervised_user supervised_user;
+    struct datanode_worker *worker;
+    struct datanode_supervised *supervised;
+    struct net_address *meta;
+    struct net_address address;
+    int failure;
+};
+
+static void registered(struct datanode_worker_user *u, uint32_t target)
+{
+    struct worker_process *p = container_of(u, struct worker_process, user);
+    log_info(p->host.log, "registered", LOG_U64("target", target),
+             LOG_TEXT("address", p->address.text));
+}
+
+static void failed(struct datanode_worker_user *u, int rc, const char *reason)
+{
+    struct worker_process *p = container_of(u, struct worker_process, user);
+    log_error(p->host.log, "data directory has failed", LOG_TEXT("reason", reason), LOG_RC(rc));
+}
+
+static void stopped(struct datanode_worker_user *u, int rc)
+{
+    struct worker_process *p = container_of(u, struct worker_process, user);
+    log_info(p->host.log, "stopped", LOG_RC(rc));
+    p->failure = rc;
+    loop_stop(p->host.loop, 0);
+}
+
+static const struct datanode_worker_user_ops worker_ops = {
+    .registered = registered, .failed = failed, .stopped = stopped};
+
+static void begin_stop(struct host *h)
+{
+    struct worker_process *p = container_of(h, struct worker_process, host);
+    /* A little less than the master waits. */
+    datanode_worker_stop(p->worker, SERVER_STOP_MS - SERVER_STOP_MS / 5);
+}
+
+static void master_lost(struct datanode_supervised_user *u)
+{
+    struct worker_process *p = container_of(u, struct worker_process, supervised_user);
+    if (!p->host.stopping) {
+        p->host.stopping = true;
+        log_warn(p->host.log, "the master is gone, stopping");
+        begin_stop(&p->host);
+    }
+}
+
+static const struct datanode_supervised_user_ops supervised_ops = {.lost = master_lost};
+
+static int start_worker(struct worker_process *p, const struct cluster_settings_target *t,
+                        struct err *e)
+{
+    struct host *h = &p->host;
+    const struct cluster_settings_node *n = &h->settings->nodes[t->node];
+    bool fresh = t->engine == CLUSTER_ENGINE_RAM;
+    int rc = fresh ? 0 : host_take_new_mark(h, t->directory, &fresh, e);
+    if (rc < 0) {
+        return rc;
+    }
+    struct datanode_worker_options o = {
+        .env = &h->env,
+        .user = &p->user,
+        .directory = t->directory,
+        .engine = t->engine == CLUSTER_ENGINE_RAM ? DATANODE_ENGINE_RAM : DATANODE_ENGINE_FILE,
+        .format = fresh,
+        .cluster_id = h->settings->id,
+        .secrets = h->secrets,
+        .meta = p->meta,
+        .meta_count = h->settings->meta_count,
+        .listen_fd = DATANODE_MASTER_FD_LISTEN,
+        .host = n->host,
+        .rack = n->rack,
+        .labels = t->labels,
+        .weight = t->weight};
+    p->user.ops = &worker_ops;
+    h->stop = begin_stop;
+    return datanode_worker_start(&o, &p->worker, e);
+}
+
+static int join_master(struct worker_process *p, const struct cluster_settings_target *t,
+                       struct err *e)
+{
+    struct datanode_worker_info info;
+    datanode_worker_info(p->worker, &info);
+    datanode_worker_address(p->worker, &p->address);
+    p->supervised_user.ops = &supervised_ops;
+    struct datanode_supervised_options o = {.env = &p->host.env,
+                                            .user = &p->supervised_user,
+                                            .secrets = p->host.secrets,
+                                            .cluster_id = p->host.settings->id,
+                                            .name = t->name,
+                                            .fd = DATANODE_MASTER_FD_MASTER,
+                                            .uuid = info.uuid,
+                                            .incarnation = info.incarnation,
+                                            .address = p->address.text};
+    int rc = datanode_supervised_start(&o, &p->supervised);
+    return rc < 0 ? err_set(e, rc, "connection to the master") : 0;
+}
+
+static int start(struct worker_process *p, const char *name, struct err *e)
+{
+    struct host *h = &p->host;
+    size_t index = 0;
+    const char *fds = getenv("OPENDFS_FDS");
+    if (fds == NULL || strcmp(fds, "2") != 0) {
+        return err_set(e, -EINVAL, "this command is started by `opendfs data`");
+    }
+    int rc = cluster_settings_find_target(h->settings, name, &index, e);
+    if (rc < 0) {
+        return rc;
+    }
+    const struct cluster_settings_target *t = &h->settings->targets[index];
+    rc = host_set_name(h, t->name, e);
+    rc = rc < 0 ? rc : host_take_pid_file(h, e);
+    rc = rc < 0 ? rc : host_watch_signals(h, e);
+    rc = rc < 0 ? rc : client_directory_addresses(h->disk, h->settings, &p->meta, e);
+    rc = rc < 0 ? rc : start_worker(p, t, e);
+    return rc < 0 ? rc : join_master(p, t, e);
+}
+
+int server_worker(struct cli *c)
+{
+    struct worker_process p = {0};
+    struct err e = {0};
+    int rc = host_init(&p.host, server_config(c), &e);
+    rc = rc < 0 ? rc : start(&p, cli_value(c, "target"), &e);
+    if (rc == 0) {
+        loop_run(p.host.loop);
+        rc = p.failure;
+        err_set(&e, rc, "worker ended");
+    }
+    datanode_supervised_free(p.supervised);
+    datanode_worker_free(p.worker);
+    mem_free(p.meta);
+    host_fini(&p.host);
+    return rc < 0 ? cli_fail(c, "%s", err_message(&e, rc)) : 0;
+}

@@ -1,0 +1,214 @@
+/*
+ * sim/main.c -- the simulated cluster, seed by seed.
+ *
+ *   sim --seeds N [--first S] [--jobs J]     N runs, each from its own seed
+ *   sim --seed S [--verbose]                 one of them again, with everything that happens
+ *
+ * A run: a fresh cluster of one metadata server and four targets, clients doing random work,
+ * servers killed, machines without power, connections cut; then everything is healed, and fresh
+ * clients look at every name and byte. Every tenth seed runs twice and must do the very same thing.
+ */
+#include "faults.h"
+#include "load.h"
+
+#include "base/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ACTIONS 120u
+#define RUN_LIMIT_NS (600 * WORLD_S)
+#define TWICE_EVERY 10u
+
+struct run {
+    struct world world;
+    struct faults faults;
+    struct load load[WORLD_CLIENTS];
+};
+
+static bool is_healthy(void *context)
+{
+    return world_is_healthy(&((struct run *)context)->world);
+}
+
+static bool loads_ended(void *context)
+{
+    struct run *r = context;
+    bool all = true;
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+        all = load_step(&r->load[i]) && all;
+    }
+    return all;
+}
+
+static void start_all(struct run *r)
+{
+    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
+        world_start(&r->world, i);
+    }
+    world_run(&r->world, is_healthy, r, 60 * WORLD_S, "the cluster comes up");
+}
+
+/* Fresh clients: nothing that an old one has in memory can hide what servers have lost. */
+static void audit(struct run *r)
+{
+    struct world *w = &r->world;
+    world_run(w, is_healthy, r, 120 * WORLD_S, "all copies are there again");
+    for (unsigned i = 0; i < WORLD_CLIENTS && !world_failed(w); i++) {
+        world_kill(w, WORLD_CLIENT(i));
+        world_start(w, WORLD_CLIENT(i));
+        load_begin_audit(&r->load[i]);
+    }
+    world_run(w, loads_ended, r, RUN_LIMIT_NS, "the last look at everything");
+}
+
+struct outcome {
+    char failure[400];
+    uint64_t digest, steps, actions;
+    double seconds;
+    uint64_t kills, power_cuts, partitions;
+};
+
+static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
+{
+    struct run *r = mem_zalloc(sizeof *r);
+    CHECK(r != NULL);
+    struct world *w = &r->world;
+    world_init(w, seed, verbose);
+    faults_init(&r->faults, w);
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+        load_init(&r->load[i], w, i, ACTIONS);
+    }
+    start_all(r);
+    if (!world_failed(w)) {
+        faults_begin(&r->faults);
+        for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+            load_begin(&r->load[i]);
+        }
+        world_run(w, loads_ended, r, RUN_LIMIT_NS, "random work");
+    }
+    if (!world_failed(w)) {
+        faults_end(&r->faults);
+        audit(r);
+    }
+    *ret = (struct outcome){.digest = loop_sim_digest(w->sim),
+                            .steps = loop_sim_steps(w->sim),
+                            .seconds = (double)world_now_ns(w) / 1e9,
+                            .kills = r->faults.kills,
+                            .power_cuts = r->faults.power_cuts,
+                            .partitions = r->faults.partitions};
+    memcpy(ret->failure, w->failure, sizeof ret->failure);
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+        ret->actions += r->load[i].finished;
+        load_fini(&r->load[i]);
+    }
+    world_fini(w);
+    mem_free(r);
+}
+
+static bool check_seed(const char *program, uint64_t seed, bool verbose)
+{
+    struct outcome a, b;
+    run_seed(seed, verbose, &a);
+    if (a.failure[0] == 0 && seed % TWICE_EVERY == 0) {
+        run_seed(seed, false, &b);
+        if (a.digest != b.digest || a.steps != b.steps) {
+            snprintf(a.failure, sizeof a.failure,
+                     "two runs of this seed differ: %llu and %llu steps",
+                     (unsigned long long)a.steps, (unsigned long long)b.steps);
+        }
+    }
+    if (a.failure[0] != 0) {
+        printf("seed %llu: FAILED: %s\n  repeat: %s --seed %llu --verbose\n",
+               (unsigned long long)seed, a.failure, program, (unsigned long long)seed);
+    } else {
+        printf(
+            "seed %llu: ok: %llu actions, %llu kills, %llu power cuts, %llu partitions in %.1f s "
+            "of the world (%llu steps)\n",
+            (unsigned long long)seed, (unsigned long long)a.actions, (unsigned long long)a.kills,
+            (unsigned long long)a.power_cuts, (unsigned long long)a.partitions, a.seconds,
+            (unsigned long long)a.steps);
+    }
+    fflush(stdout);
+    return a.failure[0] == 0;
+}
+
+struct options {
+    uint64_t first, count, jobs;
+    bool verbose;
+};
+
+/* One process per seed, `jobs` at a time: a crash is that seed's failure and nobody else's. */
+static int run_many(const char *program, const struct options *o)
+{
+    uint64_t next = o->first, end = o->first + o->count, running = 0, passed = 0, failed = 0;
+    while (next < end || running > 0) {
+        if (next < end && running < o->jobs) {
+            uint64_t seed = next++;
+            fflush(stdout);
+            pid_t pid = fork();
+            if (pid == 0) {
+                bool good = check_seed(program, seed, false);
+                fflush(stdout);
+                _exit(good ? 0 : 1);
+            }
+            CHECK(pid > 0);
+            running++;
+            continue;
+        }
+        int status = 0;
+        pid_t pid = wait(&status);
+        CHECK(pid > 0);
+        running--;
+        bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        passed += good ? 1 : 0;
+        failed += good ? 0 : 1;
+        if (!WIFEXITED(status)) {
+            printf("a run was ended by signal %d; seeds without a line above: %s --seed N\n",
+                   WTERMSIG(status), program);
+        }
+    }
+    printf("%llu passed, %llu failed, 0 skipped\n", (unsigned long long)passed,
+           (unsigned long long)failed);
+    return failed == 0 ? 0 : 1;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: sim --seeds N [--first S] [--jobs J] | --seed S [--verbose]\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.first = 1, .jobs = 2};
+    bool one = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--verbose") == 0) {
+            o.verbose = true;
+            continue;
+        }
+        uint64_t v;
+        if (i + 1 == argc || text_to_u64(argv[i + 1], &v) < 0) {
+            return usage();
+        }
+        one = one || strcmp(argv[i], "--seed") == 0;
+        if (strcmp(argv[i], "--seeds") == 0) {
+            o.count = v;
+        } else if (strcmp(argv[i], "--first") == 0 || strcmp(argv[i], "--seed") == 0) {
+            o.first = v;
+        } else if (strcmp(argv[i], "--jobs") == 0 && v > 0) {
+            o.jobs = v;
+        } else {
+            return usage();
+        }
+        i++;
+    }
+    if (one) {
+        return check_seed(argv[0], o.first, o.verbose) ? 0 : 1;
+    }
+    return o.count == 0 ? usage() : run_many(argv[0], &o);
+}
