@@ -124,6 +124,9 @@ void client_session_close(struct opendfs *fs);
 /* slots.c */
 void client_slots_reset(struct opendfs *fs);
 void client_slots_pump(struct opendfs *fs);
+/* The session is ready: queries that wait for it are asked in its name. They are encoded when they
+ * are sent. */
+void client_calls_rename(struct opendfs *fs);
 void client_calls_fini(struct opendfs *fs);
 /* push.c: what the leader asks and says. */
 const struct peer_handler *client_meta_handlers(size_t *ret_count);

@@ -54,6 +54,7 @@ static void session_ready(struct opendfs *fs)
 {
     fs->session.state = SESSION_READY;
     session_schedule(fs);
+    client_calls_rename(fs);
     peer_open_gate(fs->meta);
     client_slots_pump(fs);
     client_map_session_ready(fs);

@@ -147,6 +147,28 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
     }
 }
 
+/* Who asks: of the session that there is now. */
+static void call_name(struct client_call *c)
+{
+    const struct client_session *s = &c->fs->session;
+    if (!c->mutation && !c->bare) {
+        struct proto_caller *head = c->request;
+        *head = (struct proto_caller){
+            .session = s->id, .cred = s->cred, .lease_epoch = s->lease_epoch};
+    }
+    c->session_number = s->number;
+}
+
+void client_calls_rename(struct opendfs *fs)
+{
+    for (struct list *n = fs->calls.next; n != &fs->calls; n = n->next) {
+        struct client_call *c = LIST_ENTRY(n, struct client_call, node);
+        if (!c->mutation) {
+            call_name(c);
+        }
+    }
+}
+
 static void call_send(struct client_call *c)
 {
     struct opendfs *fs = c->fs;
@@ -156,13 +178,7 @@ static void call_send(struct client_call *c)
         uint64_t left = c->deadline_ns > now ? (c->deadline_ns - now) / CLIENT_NS_PER_MS + 1 : 1;
         limit_ms = (uint32_t)base_min(left, ATTEMPT_MS);
     }
-    if (!c->mutation && !c->bare) {
-        struct proto_caller *head = c->request;
-        *head = (struct proto_caller){.session = fs->session.id,
-                                      .cred = fs->session.cred,
-                                      .lease_epoch = fs->session.lease_epoch};
-    }
-    c->session_number = fs->session.number;
+    call_name(c);
     c->peer.timeout_ms = limit_ms;
     c->peer.done = call_landed;
     peer_call(fs->meta, &c->peer);

@@ -152,7 +152,7 @@ static void walk_short(struct client_task *t, const struct proto_walk_reply *m, 
         w->dir = dir;
         w->last = w->name[found].name;
         w->attr = (struct proto_attr){0};
-        walk_end(t, last ? 0 : -ENOENT);
+        walk_end(t, last && !w->parent ? 0 : -ENOENT);
     } else if (m->rc == -ENOTDIR &&
                (found == 0 || m->steps.at[found - 1].attr.type == PROTO_INODE_DIRECTORY)) {
         walk_probe(t, found, dir);
