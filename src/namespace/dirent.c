@@ -249,13 +249,13 @@ int namespace_link(struct namespace_plan *p, const struct proto_link_request *r)
     if (rc < 0) {
         return rc;
     }
+    rc = namespace_find(p, r->parent, r->name, &d); /* EEXIST before EPERM, as in the kernel */
+    if (rc != 0) {
+        return rc < 0 ? rc : -EEXIST;
+    }
     if (namespace_inode_is_dir(&h->inode) ||
         (h->inode.flags & (PROTO_INODE_IMMUTABLE | PROTO_INODE_APPEND)) != 0) {
         return -EPERM;
-    }
-    rc = namespace_find(p, r->parent, r->name, &d);
-    if (rc != 0) {
-        return rc < 0 ? rc : -EEXIST;
     }
     if (h->inode.nlink >= NAMESPACE_LINK_MAX) {
         return -EMLINK;

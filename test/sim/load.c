@@ -266,7 +266,7 @@ static void rest(struct load *l)
         l->ended = true;
         return;
     }
-    uint64_t pause = rand_chance(l->w->rand, 1, 20) ? 300 * WORLD_MS : 5 * WORLD_MS;
+    uint64_t pause = rand_chance(l->w->rand, 1, 20) ? 1500 * WORLD_MS : 60 * WORLD_MS;
     loop_sim_at(l->w->sim, &l->wake, world_now_ns(l->w) + world_between(l->w, 1, pause));
 }
 

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ACTIONS 120u
+#define ACTIONS 250u
 #define RUN_LIMIT_NS (600 * WORLD_S)
 #define TWICE_EVERY 10u
 

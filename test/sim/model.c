@@ -81,13 +81,19 @@ void model_fini(struct model *m)
     }
 }
 
+/* On the way to a name. Symbolic links are followed, to where nothing is. */
+static int not_a_directory(const struct model_node *n)
+{
+    return n->type == MODEL_SYMLINK ? -ENOENT : -ENOTDIR;
+}
+
 struct model_node *model_find(const struct model *m, const struct model_place *at, int *ret_rc)
 {
     struct model_node *n = m->root;
     *ret_rc = 0;
     for (unsigned i = 0; i < at->depth; i++) {
         if (n->type != MODEL_DIRECTORY) {
-            *ret_rc = -ENOTDIR;
+            *ret_rc = not_a_directory(n);
             return NULL;
         }
         n = n->entry[at->name[i]];
@@ -106,7 +112,7 @@ struct model_node *model_parent(const struct model *m, const struct model_place 
     above.depth--;
     struct model_node *n = model_find(m, &above, ret_rc);
     if (n != NULL && n->type != MODEL_DIRECTORY) {
-        *ret_rc = -ENOTDIR;
+        *ret_rc = not_a_directory(n);
         return NULL;
     }
     return n;
@@ -322,13 +328,11 @@ static int rename_over(const struct model_node *n, const struct model_node *vict
 
 int model_rename(struct model *m, const struct model_place *from, const struct model_place *to)
 {
-    int rc = 0;
-    struct model_node *n = model_find(m, from, &rc);
+    int rc = 0; /* as in the kernel: both parents before the name itself */
+    struct model_node *parent = model_parent(m, from, &rc);
+    parent = parent == NULL ? NULL : model_parent(m, to, &rc);
+    struct model_node *n = parent == NULL ? NULL : model_find(m, from, &rc);
     if (n == NULL) {
-        return rc;
-    }
-    struct model_node *parent = model_parent(m, to, &rc);
-    if (parent == NULL) {
         return rc;
     }
     struct model_node **slot = &parent->entry[to->name[to->depth - 1]];
