@@ -48,6 +48,10 @@ static inline void rig_read(struct peer_user *u, struct peer_request *r)
 {
     struct rig_server *s = container_of(u, struct rig_server, user);
     const struct proto_read_request *q = r->body;
+    if (q->length == 0 || q->length > (4u << 20)) {
+        peer_request_fail(r, -EINVAL, NULL);
+        return;
+    }
     struct buf *b = rig_data(s->pool, q->chunk.data_id, q->length);
     const struct proto_read_reply reply = {.route = q->route, .length = q->length};
     const struct conn_response data = {.data = {{.buf = b, .at = b->at, .len = q->length}},
