@@ -64,8 +64,8 @@ int chunk_store_pin(struct chunk_store *s, struct chunk_pin *p)
     if (v->crc == NULL || (e->file == NULL && !s->ram)) {
         return -ERR_need;
     }
-    chunk_entry_touch(s, e);
     chunk_pin_begin(s, p, e, v);
+    chunk_entry_touch(s, e); /* pinned first: this may close files that nobody needs */
     return 0;
 }
 

@@ -409,8 +409,8 @@ static int scan_remove(struct scan *x, struct chunk_key key)
 static int scan_choose(struct scan *x, struct found *f)
 {
     bool torn = x->s->rebooted && !x->s->super.clean;
-    if (x->count == 0 && x->bad == 0) {
-        return 1;
+    if (x->count == 0 && x->bad == 0 && !x->s->super.clean) {
+        return 1; /* in the making when the process died */
     }
     if (x->size_bytes < CHUNK_BLOCK) { /* the first write, in part; or cut off */
         bool lost = x->count > 0 && !record_stable(x, &x->record[0]);

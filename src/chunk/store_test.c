@@ -57,7 +57,8 @@ struct bench {
     unsigned content_count;
     struct model model[KEYS];
     struct rand rand;
-    uint64_t capacity;
+    struct chunk_key some_keys[2];
+    struct job *orphan; /* of a request that was under way when the process died */
 };
 
 static const struct uuid cluster = {.bytes = "cluster of tests"};
@@ -126,17 +127,19 @@ static int bench_open(struct bench *b, bool format)
     return o.rc;
 }
 
-static struct bench *bench_new(enum chunk_engine engine, uint64_t seed, uint64_t capacity)
+static struct bench *bench_new(enum chunk_engine engine, uint64_t seed)
 {
     struct bench *b = mem_zalloc(sizeof *b);
     CHECK_TRUE(b != NULL);
     b->engine = engine;
     b->user.ops = &user_ops;
     b->content_count = 1;
+    b->some_keys[0] = (struct chunk_key){7, 0};
+    b->some_keys[1] = (struct chunk_key){8, 0};
     rand_seed(&b->rand, seed);
     b->sim = loop_sim_new(seed);
     CHECK_TRUE(b->sim != NULL);
-    struct disk_sim_options opt = {.sim = b->sim, .capacity_bytes = capacity};
+    struct disk_sim_options opt = {.sim = b->sim};
     b->machine = disk_sim_new(&opt);
     CHECK_TRUE(b->machine != NULL);
     CHECK_OK(bench_open(b, true));
@@ -336,6 +339,34 @@ static void bench_stop(struct bench *b)
     pass(b, 1);
 }
 
+/* A request with its data. */
+struct job {
+    struct call call;
+    uint8_t *data;
+    uint32_t *crc;
+    struct iovec *iov;
+    struct chunk_recent recent;
+};
+
+static struct job *job_free(struct job *j)
+{
+    if (j != NULL) {
+        mem_free(j->data);
+        mem_free(j->crc);
+        mem_free(j->iov);
+        mem_free(j);
+    }
+    return NULL;
+}
+
+static struct job *job_new(enum call_kind kind)
+{
+    struct job *j = mem_zalloc(sizeof *j);
+    CHECK_TRUE(j != NULL);
+    j->call.kind = kind;
+    return j;
+}
+
 /* ---- Model ---- */
 
 static struct state *model_now(struct model *m)
@@ -439,21 +470,6 @@ static void check_state(struct bench *b, unsigned key)
 
 /* ---- Random requests ---- */
 
-struct job {
-    struct call call;
-    uint8_t *data;
-    uint32_t *crc;
-    struct iovec *iov;
-    struct chunk_recent recent;
-};
-
-static void job_fini(struct job *j)
-{
-    mem_free(j->data);
-    mem_free(j->crc);
-    mem_free(j->iov);
-}
-
 /* CRCs per cell and random pieces of j->data, which stand for bytes `from`.. of the chunk. */
 static void job_data(struct bench *b, struct job *j, uint32_t from, uint32_t length)
 {
@@ -544,7 +560,7 @@ static unsigned job_update(struct bench *b, unsigned key, struct job *j)
 static bool do_update(struct bench *b, unsigned key, uint64_t steps)
 {
     struct model *m = &b->model[key];
-    struct job *j = mem_zalloc(sizeof *j);
+    struct job *j = job_new(UPDATE);
     unsigned content = job_update(b, key, j);
     struct state next = {model_now(m)->committed, content};
     if (j->call.update.install) {
@@ -562,35 +578,36 @@ static bool do_update(struct bench *b, unsigned key, uint64_t steps)
         m->next = next;
         done = call(b, &j->call, steps);
     }
-    if (done) {
-        CHECK_OK(j->call.rc);
-        CHECK_EQ(j->call.update.new_length, b->content[content].length);
-        m->next_too = false;
-        model_add(m, next);
-        job_fini(j);
-        mem_free(j);
+    if (!done) {
+        b->orphan = j;
+        return false;
     }
-    /* Else the process dies in a moment; what it was given stays until then, and with it. */
-    return done;
+    CHECK_OK(j->call.rc);
+    CHECK_EQ(j->call.update.new_length, b->content[content].length);
+    m->next_too = false;
+    model_add(m, next);
+    job_free(j);
+    return true;
 }
 
 static bool do_change(struct bench *b, unsigned key, enum chunk_change_op op, uint64_t steps)
 {
     struct model *m = &b->model[key];
-    struct call *c = mem_zalloc(sizeof *c);
-    c->kind = CHANGE;
+    struct job *j = job_new(CHANGE);
+    struct call *c = &j->call;
     c->change.op = op;
     c->change.key = key_of(key);
     struct state next = {op == CHUNK_DELETE ? 0 : model_now(m)->committed, 0};
     m->next_too = true;
     m->next = next;
     if (!call(b, c, steps)) {
+        b->orphan = j;
         return false;
     }
     CHECK_OK(c->rc);
     m->next_too = false;
     model_add(m, next);
-    mem_free(c);
+    job_free(j);
     return true;
 }
 
@@ -600,15 +617,15 @@ static bool do_sync(struct bench *b, uint64_t steps)
     for (unsigned i = 0; i < KEYS; i++) {
         at[i] = b->model[i].count - 1;
     }
-    struct call *c = mem_zalloc(sizeof *c);
-    c->kind = SYNC;
-    struct chunk_key key[2] = {key_of(0), key_of(2)};
+    struct job *j = job_new(SYNC);
+    struct call *c = &j->call;
     uint64_t scope = rand_below(&b->rand, 3);
     c->sync.scope = scope == 0 ? CHUNK_SYNC_ALL : scope == 1 ? CHUNK_SYNC_DATA : CHUNK_SYNC_KEYS;
     c->sync.data_id = 7;
-    c->sync.key = key;
+    c->sync.key = b->some_keys;
     c->sync.key_count = 2;
     if (!call(b, c, steps)) {
+        b->orphan = j;
         return false;
     }
     CHECK_OK(c->rc);
@@ -620,7 +637,7 @@ static bool do_sync(struct bench *b, uint64_t steps)
             b->model[i].synced = (unsigned)base_max(b->model[i].synced, at[i]);
         }
     }
-    mem_free(c);
+    job_free(j);
     return true;
 }
 
@@ -692,6 +709,7 @@ static bool found_allowed(const struct model *m, struct state found, bool power)
 static void restart(struct bench *b, bool power)
 {
     loop_sim_kill(b->loop);
+    b->orphan = job_free(b->orphan);
     if (power) {
         disk_sim_crash(b->machine);
         loop_sim_reboot(b->sim, 1);
@@ -727,7 +745,7 @@ static void storm(struct bench *b, unsigned count, bool check)
 static void model_check(enum chunk_engine engine)
 {
     for (uint64_t round = 0; round < 10; round++) {
-        struct bench *b = bench_new(engine, testing_seed() + round, 0);
+        struct bench *b = bench_new(engine, testing_seed() + round);
         storm(b, 120, true);
         for (unsigned i = 0; i < KEYS; i++) {
             check_state(b, i);
@@ -759,7 +777,7 @@ TEST(ram_agrees_with_the_model)
 TEST(file_survives_what_it_must)
 {
     for (uint64_t round = 0; round < 40; round++) {
-        struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed() * 1000 + round, 0);
+        struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed() * 1000 + round);
         uint64_t mode = round % 4;
         disk_sim_crash_mode(b->machine, mode == 0   ? DISK_SIM_KEEP_ALL
                                         : mode == 1 ? DISK_SIM_LOSE_ALL
@@ -771,4 +789,192 @@ TEST(file_survives_what_it_must)
         }
         bench_end(b);
     }
+}
+
+/* ---- Pins ---- */
+
+static struct state settled(struct bench *b, unsigned key)
+{
+    struct model *m = &b->model[key];
+    while (model_now(m)->committed == 0 || b->content[model_now(m)->committed].length == 0) {
+        CHECK_TRUE(model_now(m)->pending != 0 ? do_commit(b, key) : do_update(b, key, 0));
+    }
+    return *model_now(m);
+}
+
+static void check_pinned(struct bench *b, const struct chunk_pin *p, const struct content *c)
+{
+    CHECK_EQ(p->identity.ver, c->ver);
+    uint32_t at = p->offset;
+    while (at < p->offset + p->length) {
+        struct chunk_piece piece[3];
+        unsigned count = 0;
+        uint32_t next = chunk_pin_pieces(b->store, p, at, piece, 3, &count);
+        CHECK_TRUE(count > 0);
+        for (unsigned i = 0; i < count; i++) {
+            uint8_t *bytes = mem_zalloc(piece[i].len);
+            if (piece[i].file != NULL) {
+                struct disk_req req = {.op = DISK_READ,
+                                       .file = piece[i].file,
+                                       .offset = piece[i].offset,
+                                       .buf = bytes,
+                                       .len = piece[i].len};
+                CHECK_EQ(disk_now(b->disk, &req), piece[i].len); /* a send would not end early */
+            } else if (piece[i].bytes != NULL) {
+                memcpy(bytes, piece[i].bytes, piece[i].len);
+            }
+            CHECK_BYTES(bytes, c->bytes + at, piece[i].len);
+            at += piece[i].len;
+            mem_free(bytes);
+        }
+        CHECK_EQ(at, next);
+    }
+}
+
+/* Whatever happens to the chunk, a pin shows the bytes that it was made for. */
+static void pins_hold(enum chunk_engine engine)
+{
+    for (uint64_t round = 0; round < 10; round++) {
+        struct bench *b = bench_new(engine, testing_seed() * 7 + round);
+        struct pin_call pin[PINS] = {0};
+        unsigned content[PINS] = {0};
+        storm(b, 10, false);
+        for (unsigned i = 0; i < PINS; i++) {
+            unsigned key = i % KEYS;
+            content[i] = settled(b, key).committed;
+            uint32_t length = b->content[content[i]].length;
+            struct call c = {.kind = PIN, .pin = &pin[i].pin};
+            pin[i].call = &c;
+            pin[i].pin.key = key_of(key);
+            pin[i].pin.offset = (uint32_t)rand_below(&b->rand, length);
+            pin[i].pin.length = (uint32_t)rand_range(&b->rand, 1, length);
+            call(b, &c, 0);
+            CHECK_OK(c.rc);
+            storm(b, 12, false);
+            pass(b, 100); /* syncs, and all that rests without pins is given back */
+        }
+        for (unsigned i = 0; i < PINS; i++) {
+            check_pinned(b, &pin[i].pin, &b->content[content[i]]);
+            struct call c = {.kind = UNPIN, .pin = &pin[i].pin};
+            call(b, &c, 1);
+        }
+        pass(b, 3000);
+        struct chunk_store_info info;
+        chunk_store_info(b->store, &info);
+        CHECK_EQ(info.resting_bytes, 0);
+        CHECK_EQ(info.reserved_bytes, 0);
+        bench_stop(b);
+        bench_end(b);
+    }
+}
+
+TEST(file_pins_hold)
+{
+    pins_hold(CHUNK_ENGINE_FILE);
+}
+
+TEST(ram_pins_hold)
+{
+    pins_hold(CHUNK_ENGINE_RAM);
+}
+
+/* ---- Opening ---- */
+
+TEST(another_cluster_is_refused)
+{
+    struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed());
+    bench_stop(b);
+    struct chunk_options opt = bench_options(b);
+    struct chunk_store *s = NULL;
+    struct err e = {0};
+    opt.cluster.bytes[3] ^= 1;
+    CHECK_RC(chunk_store_open(&opt, &s, &e), ERR_wrong_cluster);
+    CHECK_TRUE(e.text[0] != 0);
+    opt = bench_options(b);
+    opt.directory = "/nowhere";
+    CHECK_RC(chunk_store_open(&opt, &s, &e), ENOENT);
+    opt.directory = "/data/00";
+    CHECK_ERR(chunk_store_open(&opt, &s, &e), ERR_corrupt);
+    struct chunk_format_options f = {.target = target};
+    opt.directory = "/data";
+    CHECK_RC(chunk_store_format(&opt, &f, &e), ENOTEMPTY);
+    bench_end(b);
+}
+
+TEST(one_store_at_a_time)
+{
+    struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed());
+    struct chunk_options opt = bench_options(b);
+    struct chunk_store *s = NULL;
+    CHECK_RC(chunk_store_open(&opt, &s, NULL), ERR_in_use);
+    struct chunk_store_info info;
+    chunk_store_info(b->store, &info);
+    CHECK_EQ(info.incarnation, 1);
+    CHECK_TRUE(uuid_equal(&info.target, &target));
+    bench_stop(b);
+    CHECK_OK(bench_open(b, false));
+    chunk_store_info(b->store, &info);
+    CHECK_EQ(info.incarnation, 2);
+    CHECK_TRUE(!info.lossy);
+    bench_stop(b);
+    bench_end(b);
+}
+
+/* ---- Removed data ---- */
+
+static void remove_data(struct bench *b, enum chunk_change_op op, uint64_t data_id)
+{
+    struct call c = {.kind = CHANGE};
+    c.change.op = op;
+    c.change.key.data_id = data_id;
+    call(b, &c, 0);
+    CHECK_OK(c.rc);
+}
+
+static void removed_data(enum chunk_engine engine)
+{
+    struct bench *b = bench_new(engine, testing_seed());
+    (void)settled(b, 0);
+    (void)settled(b, 1);
+    (void)settled(b, 2);
+    remove_data(b, CHUNK_REMOVE_DATA, 7);
+    remove_data(b, CHUNK_REMOVE_DATA, 7);
+    struct chunk_info info;
+    CHECK_RC(chunk_store_lookup(b->store, key_of(0), &info), ENOENT);
+    CHECK_RC(chunk_store_lookup(b->store, key_of(1), &info), ENOENT);
+    CHECK_OK(chunk_store_next(b->store, (struct chunk_key){0}, &info));
+    CHECK_EQ(info.key.data_id, 8);
+    struct job *j = job_new(UPDATE);
+    b->model[0].count = 1;
+    (void)job_update(b, 0, j);
+    call(b, &j->call, 0);
+    CHECK_RC(j->call.rc, ERR_gone);
+    job_free(j);
+    if (engine == CHUNK_ENGINE_FILE) { /* the list is stable, whether the files went or not */
+        loop_sim_kill(b->loop);
+        disk_sim_crash_mode(b->machine, DISK_SIM_LOSE_ALL);
+        disk_sim_crash(b->machine);
+        loop_sim_reboot(b->sim, 1);
+        CHECK_OK(bench_open(b, false));
+        CHECK_RC(chunk_store_lookup(b->store, key_of(0), &info), ENOENT);
+    }
+    struct chunk_dead dead[2];
+    CHECK_EQ(chunk_store_dead_list(b->store, 0, dead, 2), 1);
+    CHECK_EQ(dead[0].data_id, 7);
+    CHECK_EQ(chunk_store_dead_list(b->store, 7, dead, 2), 0);
+    CHECK_TRUE(chunk_store_dead(b->store, 7));
+    remove_data(b, CHUNK_FORGET_DEAD, 7);
+    CHECK_TRUE(!chunk_store_dead(b->store, 7));
+    bench_stop(b);
+    bench_end(b);
+}
+
+TEST(file_removed_data_stays_away)
+{
+    removed_data(CHUNK_ENGINE_FILE);
+}
+
+TEST(ram_removed_data_stays_away)
+{
+    removed_data(CHUNK_ENGINE_RAM);
 }
