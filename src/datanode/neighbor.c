@@ -261,5 +261,6 @@ void datanode_neighbors_free(struct datanode_worker *w)
         loop_undefer(w->loop, &n->renew);
         n->peer = peer_free(n->peer);
     }
-    dict_fini(&w->neighbors);
+    list_init(&w->neighbor_list);
+    dict_clear(&w->neighbors);
 }

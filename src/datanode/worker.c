@@ -439,6 +439,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     loop_undefer(w->loop, &w->fail_task);
     loop_undefer(w->loop, &w->repair_task);
     w->server = peer_server_free(w->server);
+    dict_fini(&w->neighbors);
     dict_fini(&w->chains);
     dict_fini(&w->items);
     w->store = chunk_store_free(w->store);

@@ -1,0 +1,304 @@
+/*
+ * datanode/chain_test.c -- interleavings of section 13 of the protocol (the number of the case is
+ * in the comment) that need rows, leases and faults of links, but no resync.
+ */
+#include "datanode/chain_priv.h"
+
+#include "datanode/rig_world_priv.h"
+#include "testing/testing.h"
+
+static const struct rig_io first = {
+    .host = 1, .chain = 1, .data_id = 100, .length = 8192, .fill = 1};
+
+static struct rig_io with(uint8_t fill)
+{
+    struct rig_io io = first;
+    io.fill = fill;
+    return io;
+}
+static int read_at(struct rig *r, unsigned host, uint8_t fill)
+{
+    struct rig_io io = with(fill);
+    io.host = host;
+    return rig_read(r, &io);
+}
+static void open_three(struct rig *r)
+{
+    rig_chain(r, 3, DATANODE_ENGINE_RAM, testing_seed());
+    CHECK_OK(rig_write(r, &first));
+}
+
+/* Case 1, R12.3: what the tail showed is committed by the member that has it pending. */
+TEST(chain_pending_is_committed_by_the_new_tail)
+{
+    struct rig r;
+    struct rig_call w;
+    open_three(&r);
+    const struct rig_io io = with(2);
+    net_sim_cut(r.net, 3, 2, true); /* the tail's answer does not arrive */
+    rig_write_begin(&r, &w, &io);
+    RIG_UNTIL(&r, read_at(&r, 3, 2) == 0);
+    CHECK_RC(read_at(&r, 2, 2), ERR_pending); /* I5: neither old nor new */
+    CHECK_RC(read_at(&r, 1, 2), ERR_pending);
+    rig_kill(&r, 1);
+    rig_kill(&r, 3);
+    rig_row(&r, 1, "2s 1o 3o");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    CHECK_OK(read_at(&r, 2, 2));
+    RIG_UNTIL(&r, w.done);
+    CHECK_TRUE(w.rc < 0);
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* Case 3, R8: the lease is over when the answer of the successor arrives. */
+TEST(chain_head_without_lease_does_not_answer)
+{
+    struct rig r;
+    struct rig_call w;
+    open_three(&r);
+    const struct rig_io io = with(2);
+    net_sim_cut(r.net, 2, 1, true);
+    rig_write_begin(&r, &w, &io);
+    RIG_UNTIL(&r, read_at(&r, 2, 2) == 0); /* committed below the head */
+    net_sim_cut(r.net, 0, 1, true);
+    net_sim_cut(r.net, 1, 0, true);
+    RIG_UNTIL(&r, !rig_info(&r, 1).leased);
+    net_sim_cut(r.net, 2, 1, false);
+    RIG_UNTIL(&r, w.done);
+    CHECK_RC(w.rc, ERR_not_serving);
+    CHECK_RC(read_at(&r, 1, 2), ERR_not_serving); /* R7 */
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* Case 4, R9: an isolated old head and a client with the old row. */
+TEST(chain_isolated_head_commits_nothing)
+{
+    struct rig r;
+    struct rig_call w;
+    open_three(&r);
+    r.target[1].deaf = true;
+    rig_row(&r, 1, "2s 3s 1o");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    struct rig_io io = with(2);
+    io.epoch = 1;
+    rig_write_begin(&r, &w, &io); /* the successor says stale_epoch, and the row with it */
+    RIG_UNTIL(&r, w.done);
+    CHECK_TRUE(w.rc == -ERR_not_serving || w.rc == -ERR_stale_epoch);
+    CHECK_OK(read_at(&r, 2, 1));
+    CHECK_OK(read_at(&r, 3, 1));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* Case 18: a member that serves in e + 1 while its predecessor is in e and waits. */
+TEST(chain_reads_never_go_backward_across_a_row)
+{
+    struct rig r;
+    struct rig_call w;
+    open_three(&r);
+    const struct rig_io io = with(2);
+    net_sim_cut(r.net, 3, 2, true);
+    rig_write_begin(&r, &w, &io);
+    RIG_UNTIL(&r, read_at(&r, 3, 2) == 0);
+    r.target[1].deaf = true;
+    rig_row(&r, 1, "1s 2s 3o");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    CHECK_OK(read_at(&r, 2, 2)); /* last now: committed */
+    struct rig_io old = with(2);
+    old.epoch = 1;
+    int rc = rig_read(&r, &old);
+    CHECK_TRUE(rc == -ERR_pending || rc == -ERR_stale_epoch || rc == 0);
+    r.target[1].deaf = false;
+    rig_row(&r, 1, "1s 2s 3o");
+    RIG_UNTIL(&r, w.done);
+    CHECK_OK(w.rc); /* forwarded again in the new row, found committed */
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    CHECK_OK(read_at(&r, 1, 2));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* R12: the tail dies while an update is on its way; the client gets its answer. */
+TEST(chain_goes_on_without_its_tail)
+{
+    struct rig r;
+    struct rig_call w;
+    open_three(&r);
+    const struct rig_io io = with(2);
+    rig_write_begin(&r, &w, &io);
+    rig_for_ms(&r, 1);
+    rig_kill(&r, 3);
+    rig_for_ms(&r, 100);
+    rig_row(&r, 1, "1s 2s 3o");
+    RIG_UNTIL(&r, w.done);
+    CHECK_OK(w.rc);
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    CHECK_OK(read_at(&r, 1, 2));
+    CHECK_OK(read_at(&r, 2, 2));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* Case 2, R14, and R12: the head dies at any moment of an update; the others agree, and a retry of
+ * the client (case 8) applies it once. */
+TEST(chain_goes_on_without_its_head)
+{
+    for (uint64_t ms = 0; ms < 8; ms++) {
+        struct rig r;
+        struct rig_call w;
+        open_three(&r);
+        struct rig_io io = with(2);
+        io.seq = 50;
+        rig_write_begin(&r, &w, &io);
+        rig_for_ms(&r, ms);
+        rig_kill(&r, 1);
+        rig_row(&r, 1, "2s 3s 1o");
+        RIG_UNTIL(&r, rig_settled(&r, 1));
+        int at_tail = read_at(&r, 3, 2);
+        int at_head = read_at(&r, 2, 2);
+        CHECK_TRUE(at_tail != 0 || at_head == 0 || at_head == -ERR_pending);
+        io.host = 2;
+        io.retry = true;
+        CHECK_OK(rig_write(&r, &io));
+        CHECK_OK(read_at(&r, 2, 2));
+        CHECK_OK(read_at(&r, 3, 2));
+        const struct rig_io third = {
+            .host = 2, .chain = 1, .data_id = 100, .length = 8192, .fill = 3, .client = 5};
+        CHECK_OK(rig_write(&r, &third));
+        struct rig_call again; /* case 8: after another client's write */
+        rig_write_begin(&r, &again, &io);
+        RIG_UNTIL(&r, again.done);
+        CHECK_OK(again.rc);
+        CHECK_OK(read_at(&r, 3, 3));
+        RIG_UNTIL(&r, w.done);
+        rig_call_end(&w);
+        rig_call_end(&again);
+        rig_close(&r);
+    }
+}
+
+/* Cases 5, 7, R15: refused below, dropped above, the number is not given again. */
+TEST(chain_refused_update_is_dropped_everywhere)
+{
+    struct rig r;
+    const struct rig_options opt = {.seed = testing_seed(),
+                                    .targets = 3,
+                                    .engine = DATANODE_ENGINE_RAM,
+                                    .small = 3,
+                                    .small_bytes = 1u << 20};
+    rig_chain_with(&r, &opt);
+    CHECK_OK(rig_write(&r, &first));
+    struct rig_io big = with(2);
+    big.length = 2u << 20;
+    CHECK_RC(rig_write(&r, &big), ERR_no_space);
+    for (unsigned host = 1; host <= 3; host++) {
+        CHECK_OK(read_at(&r, host, 1));
+    }
+    struct rig_call w;
+    const struct rig_io io = with(4);
+    rig_write_begin(&r, &w, &io);
+    RIG_UNTIL(&r, w.done);
+    CHECK_OK(w.rc);
+    CHECK_EQ(w.identity.ver, 3); /* 2 was refused */
+    CHECK_OK(read_at(&r, 3, 4));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* Case 9, R4: who has started anew serves nothing by a row from before that. */
+TEST(chain_restarted_member_does_not_serve)
+{
+    struct rig r;
+    open_three(&r);
+    rig_kill(&r, 2);
+    rig_start(&r, 2);
+    RIG_UNTIL(&r, rig_info(&r, 2).target != 0 && rig_info(&r, 2).leased);
+    rig_for_ms(&r, 500);
+    CHECK_RC(read_at(&r, 2, 1), ERR_not_serving);
+    CHECK_EQ(rig_info(&r, 2).serving_count, 0);
+    rig_close(&r);
+}
+
+/* Case 22, R7: the clock decides, not a timer. */
+TEST(chain_stopped_process_finds_its_lease_over)
+{
+    struct rig r;
+    struct rig_call c;
+    open_three(&r);
+    struct rig_io io = with(1);
+    io.host = 2;
+    rig_read_begin(&r, &c, &io);
+    loop_sim_pause(r.target[2].process.loop, true);
+    rig_for_ms(&r, 3 * RIG_LEASE_MS);
+    net_sim_cut(r.net, 0, 2, true);
+    loop_sim_pause(r.target[2].process.loop, false);
+    RIG_UNTIL(&r, c.done);
+    CHECK_RC(c.rc, ERR_not_serving);
+    rig_call_end(&c);
+    rig_close(&r);
+}
+
+/* Case 23: a truncation that is repeated after a newer write has no effect. */
+TEST(chain_truncation_happens_once)
+{
+    struct rig r;
+    open_three(&r);
+    struct rig_io cut = first;
+    cut.kind = PROTO_WRITE_SET_LENGTH;
+    cut.length = 5000;
+    cut.tgen = 3;
+    CHECK_OK(rig_write(&r, &cut));
+    struct rig_call s;
+    rig_stat_begin(&r, &s, &first);
+    RIG_UNTIL(&r, s.done);
+    CHECK_EQ(s.length, 5000);
+    struct rig_io late = with(2);
+    CHECK_RC(rig_write(&r, &late), ERR_stale_trunc);
+    late.tgen = 3;
+    CHECK_OK(rig_write(&r, &late));
+    cut.seq = 0;
+    CHECK_OK(rig_write(&r, &cut));
+    CHECK_OK(read_at(&r, 3, 2));
+    rig_close(&r);
+}
+
+/* R6, case 21: a member names the successor that it cannot reach. */
+TEST(chain_names_a_silent_successor)
+{
+    struct rig r;
+    open_three(&r);
+    net_sim_cut(r.net, 1, 2, true);
+    net_sim_cut(r.net, 2, 1, true);
+    RIG_UNTIL(&r, r.target[1].suspect == 2);
+    CHECK_EQ(r.target[2].suspect, 0);
+    rig_row(&r, 1, "1s 3s 2o");
+    RIG_UNTIL(&r, r.target[1].suspect == 0 && r.target[3].known[1] == 2);
+    const struct rig_io io = with(2);
+    CHECK_OK(rig_write(&r, &io));
+    CHECK_OK(read_at(&r, 3, 2));
+    rig_close(&r);
+}
+
+/* Links that break all the time: every write is applied once, in order. */
+TEST(chain_survives_resets)
+{
+    struct rig r;
+    open_three(&r);
+    net_sim_faults(r.net, 3000, 3000);
+    for (unsigned i = 0; i < 40; i++) {
+        struct rig_io io = with((uint8_t)i);
+        io.seq = 1000 + i;
+        int rc;
+        do {
+            rc = rig_write(&r, &io);
+            io.retry = true;
+        } while (rc < 0);
+    }
+    net_sim_faults(r.net, 0, 0);
+    for (unsigned host = 1; host <= 3; host++) {
+        RIG_UNTIL(&r, read_at(&r, host, 39) == 0);
+    }
+    rig_close(&r);
+}

@@ -1,0 +1,146 @@
+/* datanode/rig_meta_priv.h -- for tests only: the metadata server of rig_priv.h. */
+#pragma once
+
+#include "datanode/rig_priv.h"
+
+/* ---- The metadata server ---- */
+
+RIG void rig_row_wire(const struct cluster_row *row, struct proto_row *ret,
+                      struct proto_member *members)
+{
+    cluster_row_to_proto(row, members, ret);
+}
+RIG struct proto_row_list rig_rows(struct rig *r, struct mem_arena *a, const uint32_t *known)
+{
+    struct proto_row_list list = {0};
+    list.at = mem_arena_alloc(a, (RIG_CHAINS + 1) * sizeof *list.at);
+    for (unsigned i = 1; i <= RIG_CHAINS; i++) {
+        if (r->row[i].epoch > (known == NULL ? 0 : known[i])) {
+            struct proto_member *m = mem_arena_alloc(a, CLUSTER_MEMBERS_MAX * sizeof *m);
+            rig_row_wire(&r->row[i], &list.at[list.count++], m);
+        }
+    }
+    return list;
+}
+RIG void rig_on_register(struct peer_user *u, struct peer_request *q)
+{
+    struct rig *r = container_of(u, struct rig, meta_user);
+    const struct proto_register_request *m = q->body;
+    unsigned host = (unsigned)(m->host.at[1] - '0');
+    struct rig_target *t = &r->target[host];
+    t->registered = *m;
+    t->registers++;
+    t->link = q->link;
+    const struct proto_register_reply reply = {.target = host,
+                                               .rows = rig_rows(r, &q->arena, NULL),
+                                               .lease_ms = RIG_LEASE_MS,
+                                               .heartbeat_ms = RIG_LEASE_MS / 10,
+                                               .map_epoch = 1};
+    peer_request_answer(q, &reply, NULL);
+}
+RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
+{
+    struct rig *r = container_of(u, struct rig, meta_user);
+    const struct proto_heartbeat_request *m = q->body;
+    struct rig_target *t = &r->target[m->target];
+    t->link = q->link;
+    t->suspect = m->suspects.count == 0 ? 0 : m->suspects.at[0];
+    memset(t->known, 0, sizeof t->known);
+    for (size_t i = 0; i < m->chains.count; i++) {
+        const struct proto_chain_report *c = &m->chains.at[i];
+        t->known[c->chain] = c->epoch;
+        t->report[c->chain] = c->report;
+        t->synced[c->chain] = c->synced_epoch;
+    }
+    struct proto_heartbeat_reply reply = {.leased = t->leased, .map_epoch = 1};
+    if (!t->deaf) {
+        reply.rows = rig_rows(r, &q->arena, t->known);
+    }
+    peer_request_answer(q, &reply, NULL);
+}
+RIG void rig_on_map(struct peer_user *u, struct peer_request *q)
+{
+    struct rig *r = container_of(u, struct rig, meta_user);
+    struct proto_cluster_map_reply reply = {.epoch = 1};
+    struct net_address at[RIG_TARGETS + 1];
+    struct proto_target target[RIG_TARGETS] = {0};
+    for (unsigned i = 1; i <= r->opt.targets; i++) {
+        at[i] = rig_address(i);
+        target[i - 1] = (struct proto_target){.id = i, .address = proto_bytes_text(at[i].text)};
+    }
+    reply.targets = (struct proto_target_list){.at = target, .count = r->opt.targets};
+    peer_request_answer(q, &reply, NULL);
+}
+RIG void rig_meta_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
+{
+    (void)rc;
+    (void)reason;
+    struct rig *r = container_of(u, struct rig, meta_user);
+    for (unsigned i = 1; i <= RIG_TARGETS; i++) {
+        if (r->target[i].link == l) {
+            r->target[i].link = NULL;
+        }
+    }
+}
+static const struct peer_user_ops rig_meta_ops = {.up = rig_nothing_up, .down = rig_meta_down};
+static const struct peer_handler rig_meta_handlers[] = {
+    {.opcode = PROTO_OP_register, .request = rig_on_register},
+    {.opcode = PROTO_OP_heartbeat, .request = rig_on_heartbeat},
+    {.opcode = PROTO_OP_cluster_map, .request = rig_on_map},
+};
+RIG void rig_meta_inside(void *ctx)
+{
+    struct rig *r = ctx;
+    const struct peer_server_options opt = {.env = &r->meta.env,
+                                            .user = &r->meta_user,
+                                            .handlers = rig_meta_handlers,
+                                            .handler_count = ARRAY_COUNT(rig_meta_handlers),
+                                            .secrets = rig_secrets(),
+                                            .cluster_id = rig_cluster(),
+                                            .role = PROTO_ROLE_META,
+                                            .name = "meta"};
+    struct net_address at = rig_address(RIG_META);
+    r->meta_user.ops = &rig_meta_ops;
+    CHECK((peer_server_new(&opt, &r->server)) == 0);
+    CHECK((peer_server_listen(r->server, &at, NULL)) == 0);
+}
+RIG void rig_push_rows(void *ctx)
+{
+    struct rig *r = ctx;
+    for (unsigned i = 1; i <= r->opt.targets; i++) {
+        struct rig_target *t = &r->target[i];
+        for (unsigned c = 1; c <= RIG_CHAINS && t->link != NULL && !t->deaf; c++) {
+            struct proto_member members[CLUSTER_MEMBERS_MAX];
+            struct proto_row_changed_push push;
+            if (r->row[c].epoch == 0) {
+                continue;
+            }
+            rig_row_wire(&r->row[c], &push.row, members);
+            int rc = peer_link_push(t->link, PROTO_OP_row_changed, &push);
+            CHECK(rc == 0 || rc == -ERR_closed);
+        }
+    }
+}
+/* "1s 2s 3y": targets and states, head first: s serving, y syncing, w waiting, l last-serving, o
+ * offline. The epoch rises by one. Tells all that are not deaf. */
+RIG void rig_row(struct rig *r, uint32_t chain, const char *members)
+{
+    struct cluster_row *row = &r->row[chain];
+    row->chain = chain;
+    row->epoch++;
+    row->count = 0;
+    for (const char *at = members; *at != 0; at++) {
+        if (*at < '1' || *at > '9') {
+            continue;
+        }
+        char state = at[1];
+        row->member[row->count].target = (uint32_t)(*at - '0');
+        row->member[row->count++].state = state == 's'   ? PROTO_MEMBER_SERVING
+                                          : state == 'y' ? PROTO_MEMBER_SYNCING
+                                          : state == 'w' ? PROTO_MEMBER_WAITING
+                                          : state == 'l' ? PROTO_MEMBER_LAST_SERVING
+                                                         : PROTO_MEMBER_OFFLINE;
+    }
+    CHECK(cluster_row_valid(row));
+    rig_in(r->meta.loop, rig_push_rows, r);
+}

@@ -1,0 +1,170 @@
+/*
+ * datanode/rig_priv.h -- for tests only: workers on simulated machines, a metadata server that says
+ * what the test wants, a client that asks what the test wants. One object, one thread.
+ *
+ * Hosts: 0 the metadata server, 1 to RIG_TARGETS the workers (target id = host), 9 the client.
+ */
+#pragma once
+
+#include "base/crc32c.h"
+#include "base/env.h"
+#include "chunk/chunk.h"
+#include "cluster/capability.h"
+#include "cluster/chain.h"
+#include "datanode/worker.h"
+#include "disk/sim.h"
+#include "loop/sim.h"
+#include "net/sim.h"
+#include "peer/client.h"
+#include "peer/server.h"
+
+#define RIG_TARGETS 4u
+#define RIG_CHAINS 4u
+#define RIG_SECOND UINT64_C(1000000000)
+#define RIG_LEASE_MS 2000u
+#define RIG_META 0u
+#define RIG_CLIENT 9u
+#define RIG_SESSION 77u
+#define RIG_CELLS 1024u
+#define RIG __attribute__((unused)) static
+
+struct rig;
+struct rig_process {
+    struct loop *loop;
+    struct env env;
+};
+struct rig_target {
+    struct rig *rig;
+    struct rig_process process;
+    struct datanode_worker_user user;
+    struct datanode_worker *worker;
+    bool alive, leased, deaf; /* deaf: it hears of no rows */
+    struct peer_link *link;   /* at the metadata server */
+    struct proto_register_request registered;
+    unsigned registers, stops, fails;
+    uint32_t known[RIG_CHAINS + 1];
+    uint8_t report[RIG_CHAINS + 1];
+    uint32_t synced[RIG_CHAINS + 1];
+    uint32_t suspect; /* named last */
+    struct peer_user client_user;
+    struct peer *client, *meta_client; /* the test's ways to it */
+};
+struct rig_options {
+    uint64_t seed;
+    unsigned targets;
+    enum datanode_engine engine;
+    unsigned small; /* this one has a capacity of small_bytes (ram) */
+    uint64_t small_bytes;
+};
+struct rig {
+    struct rig_options opt;
+    struct loop_sim *world;
+    struct net_sim *net;
+    struct disk_sim *disk[RIG_TARGETS + 1];
+    struct rig_process meta, client;
+    struct peer_user meta_user;
+    struct peer_server *server;
+    struct rig_target target[RIG_TARGETS + 1];
+    struct cluster_row row[RIG_CHAINS + 1];
+    struct buf_pool *pool;
+    uint64_t seq;
+    uint8_t mac[CLUSTER_MAC_BYTES];
+};
+
+/* ---- Constants ---- */
+
+RIG struct uuid rig_cluster(void)
+{
+    struct uuid u = {{1, 2, 3}};
+    return u;
+}
+RIG struct peer_secrets rig_secrets(void)
+{
+    struct peer_secrets s = {.server.known = true, .client.known = true};
+    memset(s.server.bytes, 5, sizeof s.server.bytes);
+    memset(s.client.bytes, 6, sizeof s.client.bytes);
+    return s;
+}
+RIG struct net_address rig_address(unsigned host)
+{
+    struct net_address a;
+    char text[NET_ADDRESS_SIZE];
+    struct text t;
+    text_init(&t, text, sizeof text);
+    text_add(&t, "host%u:%u", host, 9000 + host);
+    CHECK((net_address_parse(text, 0, &a, NULL)) == 0);
+    return a;
+}
+
+/* ---- Processes ---- */
+
+RIG void rig_in(struct loop *l, void (*fn)(void *ctx), void *ctx)
+{
+    loop_sim_enter(l, fn, ctx);
+}
+struct rig_opening {
+    struct rig *rig;
+    struct rig_process *p;
+    unsigned host;
+};
+RIG void rig_open_inside(void *ctx)
+{
+    const struct rig_opening *o = ctx;
+    struct rig_process *p = o->p;
+    p->env = (struct env){.loop = p->loop};
+    CHECK((net_sim_open(o->rig->net, o->host, p->loop, &p->env.net)) == 0);
+    if (o->host >= 1 && o->host <= RIG_TARGETS) {
+        CHECK((disk_sim_open(o->rig->disk[o->host], p->loop, &p->env.disk)) == 0);
+    }
+}
+RIG void rig_process(struct rig *r, struct rig_process *p, unsigned host)
+{
+    struct rig_opening o = {.rig = r, .p = p, .host = host};
+    CHECK((loop_sim_process(r->world, "p", host, &p->loop)) == 0);
+    rig_in(p->loop, rig_open_inside, &o);
+}
+
+/* ---- Running ---- */
+
+RIG void rig_for_ms(struct rig *r, uint64_t ms)
+{
+    uint64_t end = loop_sim_now_ns(r->world) + ms * 1000000;
+    while (loop_sim_now_ns(r->world) < end && loop_sim_step(r->world)) {
+    }
+}
+/* Until `done`, at most 60 s; then the test fails. */
+#define RIG_UNTIL(r, condition)                                           \
+    do {                                                                  \
+        uint64_t rig_end = loop_sim_now_ns((r)->world) + 60 * RIG_SECOND; \
+        while (!(condition) && loop_sim_now_ns((r)->world) < rig_end &&   \
+               loop_sim_step((r)->world)) {                               \
+        }                                                                 \
+        CHECK(condition);                                                 \
+    } while (0)
+
+RIG struct datanode_worker_info rig_info(struct rig *r, unsigned host)
+{
+    struct datanode_worker_info info;
+    datanode_worker_info(r->target[host].worker, &info);
+    return info;
+}
+/* All living workers hold a lease and have told that they know the newest row of the chain. */
+RIG bool rig_settled(struct rig *r, uint32_t chain)
+{
+    for (unsigned i = 1; i <= r->opt.targets; i++) {
+        const struct rig_target *t = &r->target[i];
+        bool member = cluster_row_find(&r->row[chain], i) < r->row[chain].count;
+        if (t->alive && member && !t->deaf && t->known[chain] != r->row[chain].epoch) {
+            return false;
+        }
+        if (t->alive && t->leased && rig_info(r, i).target == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+RIG void rig_nothing_up(struct peer_user *u, struct peer_link *l)
+{
+    (void)u;
+    (void)l;
+}

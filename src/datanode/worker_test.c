@@ -1,0 +1,338 @@
+/* datanode/worker_test.c -- workers in the simulator: write, read, stat, sync, remove, start, end.
+ */
+#include "datanode/worker.h"
+
+#include "datanode/rig_world_priv.h"
+#include "testing/testing.h"
+
+static void write_and_read(unsigned targets, enum datanode_engine engine)
+{
+    struct rig r;
+    rig_chain(&r, targets, engine, testing_seed());
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 10000, .fill = 3};
+    CHECK_OK(rig_write(&r, &io));
+    for (unsigned host = 1; host <= targets; host++) {
+        io.host = host;
+        CHECK_OK(rig_read(&r, &io));
+    }
+    io = (struct rig_io){.host = 1, .chain = 1, .data_id = 100, .length = 4u << 20, .fill = 9};
+    CHECK_OK(rig_write(&r, &io));
+    io.host = targets;
+    CHECK_OK(rig_read(&r, &io));
+    io.offset = 1000000; /* in the middle of a cell */
+    io.length = 100;
+    CHECK_OK(rig_read(&r, &io));
+    for (unsigned host = 1; host <= targets; host++) {
+        rig_stop(&r, host);
+    }
+    rig_close(&r);
+}
+
+TEST(worker_alone_writes_and_reads)
+{
+    write_and_read(1, DATANODE_ENGINE_RAM);
+    write_and_read(1, DATANODE_ENGINE_FILE);
+}
+TEST(worker_chain_of_two_writes_and_reads)
+{
+    write_and_read(2, DATANODE_ENGINE_RAM);
+    write_and_read(2, DATANODE_ENGINE_FILE);
+}
+TEST(worker_chain_of_three_writes_and_reads)
+{
+    write_and_read(3, DATANODE_ENGINE_RAM);
+    write_and_read(3, DATANODE_ENGINE_FILE);
+}
+
+static void open_two(struct rig *r)
+{
+    rig_chain(r, 2, DATANODE_ENGINE_FILE, testing_seed());
+}
+
+TEST(worker_reads_what_is_not_there)
+{
+    struct rig r;
+    struct rig_call c;
+    open_two(&r);
+    const struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 4096};
+    rig_read_begin(&r, &c, &io);
+    RIG_UNTIL(&r, c.done);
+    CHECK_OK(c.rc);
+    CHECK_EQ(c.length, 0);
+    CHECK_EQ(c.data_len, 0);
+    rig_call_end(&c);
+    rig_close(&r);
+}
+
+/* Partly covered cells are merged by every member, with the same digest. */
+TEST(worker_merges_partial_cells)
+{
+    struct rig r;
+    struct rig_call c;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 9000, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    io = (struct rig_io){.host = 1, .chain = 1, .data_id = 100, .offset = 4000, .length = 200};
+    io.fill = 7;
+    CHECK_OK(rig_write(&r, &io));
+    io = (struct rig_io){.host = 1, .chain = 1, .data_id = 100, .offset = 20000, .length = 10};
+    CHECK_OK(rig_write(&r, &io)); /* with a hole in front */
+    for (unsigned host = 1; host <= 2; host++) {
+        io = (struct rig_io){.host = host, .chain = 1, .data_id = 100, .length = 20010};
+        rig_read_begin(&r, &c, &io);
+        RIG_UNTIL(&r, c.done);
+        CHECK_OK(c.rc);
+        CHECK_TRUE(c.data_good);
+        CHECK_EQ(c.length, 20010);
+        CHECK_EQ(c.data_len, 20010);
+        CHECK_EQ(c.data[3999], 1);
+        CHECK_EQ(c.data[4000], 7);
+        CHECK_EQ(c.data[4199], 8);
+        CHECK_EQ(c.data[4200], 2);
+        CHECK_EQ(c.data[8999], 3);
+        CHECK_EQ(c.data[9000], 0);
+        CHECK_EQ(c.data[19999], 0);
+        CHECK_EQ(c.data[20000], 4);
+        rig_call_end(&c);
+    }
+    rig_close(&r);
+}
+
+TEST(worker_appends_where_the_chunk_ends)
+{
+    struct rig r;
+    struct rig_call c;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 5000, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    io.kind = PROTO_WRITE_APPEND; /* its cells are cut for offset 0 */
+    io.length = 9000;
+    rig_write_begin(&r, &c, &io);
+    RIG_UNTIL(&r, c.done);
+    CHECK_OK(c.rc);
+    CHECK_EQ(c.offset, 5000);
+    CHECK_EQ(c.length, 14000);
+    rig_call_end(&c);
+    io = (struct rig_io){.host = 2, .chain = 1, .data_id = 100, .length = 14000};
+    rig_read_begin(&r, &c, &io);
+    RIG_UNTIL(&r, c.done);
+    CHECK_TRUE(c.data_good);
+    CHECK_EQ(c.data[5000], 1);
+    CHECK_EQ(c.data[13999], 3);
+    rig_call_end(&c);
+    rig_close(&r);
+}
+
+/* Section 6, step 2: the same request again is answered from `recent`. */
+TEST(worker_answers_a_retry_from_recent)
+{
+    struct rig r;
+    struct rig_call a;
+    struct rig_call b;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1, .seq = 5};
+    io.kind = PROTO_WRITE_APPEND;
+    rig_write_begin(&r, &a, &io);
+    io.retry = true;
+    rig_write_begin(&r, &b, &io); /* waits for the first */
+    RIG_UNTIL(&r, a.done && b.done);
+    CHECK_OK(a.rc);
+    CHECK_OK(b.rc);
+    CHECK_EQ(a.identity.ver, b.identity.ver);
+    CHECK_EQ(b.length, 100);
+    rig_call_end(&a);
+    rig_call_end(&b);
+    io.sync = true;
+    CHECK_OK(rig_write(&r, &io)); /* stable when answered */
+    io.seq = 4;
+    CHECK_RC(rig_write(&r, &io), ERR_stale_request);
+    rig_close(&r);
+}
+
+TEST(worker_refuses_what_does_not_fit)
+{
+    struct rig r;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    io.bad_crc = true;
+    CHECK_RC(rig_write(&r, &io), ERR_bad_data);
+    io.bad_crc = false;
+    io.host = 2;
+    CHECK_RC(rig_write(&r, &io), ERR_not_head);
+    io.host = 1;
+    io.epoch = 9;
+    CHECK_RC(rig_write(&r, &io), ERR_ahead_epoch);
+    rig_row(&r, 1, "1s 2s");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    io.epoch = 1;
+    struct rig_call c;
+    rig_write_begin(&r, &c, &io);
+    RIG_UNTIL(&r, c.done);
+    CHECK_RC(c.rc, ERR_stale_epoch);
+    CHECK_EQ(c.row_epoch, 2); /* the row comes with it */
+    rig_call_end(&c);
+    io.epoch = 0;
+    io.chain = 3;
+    io.epoch = 1;
+    CHECK_RC(rig_write(&r, &io), ERR_not_serving);
+    io = (struct rig_io){.host = 1, .chain = 1, .data_id = 100, .offset = 4194304, .length = 100};
+    CHECK_RC(rig_write(&r, &io), ERR_bad_value);
+    rig_close(&r);
+}
+
+/* I6, section 8.6: synced, then power fails everywhere; whoever comes back first has it. */
+static void synced_survives(bool flag, unsigned survivor)
+{
+    struct rig r;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 9000, .fill = 1};
+    io.sync = flag;
+    CHECK_OK(rig_write(&r, &io));
+    CHECK_OK(flag ? 0 : rig_sync(&r, &io));
+    for (unsigned host = 1; host <= 2; host++) {
+        disk_sim_crash_mode(r.disk[host], DISK_SIM_LOSE_ALL);
+        rig_crash(&r, host);
+    }
+    rig_row(&r, 1, survivor == 1 ? "1l 2l" : "2l 1l");
+    rig_start(&r, survivor);
+    RIG_UNTIL(&r, rig_info(&r, survivor).target != 0);
+    CHECK_TRUE(r.target[survivor].registered.lossy);
+    rig_row(&r, 1, survivor == 1 ? "1s 2o" : "2s 1o");
+    RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, survivor).leased);
+    io.host = survivor;
+    RIG_UNTIL(&r, rig_read(&r, &io) == 0);
+    io.fill = 2;
+    CHECK_OK(rig_write(&r, &io));
+    CHECK_OK(rig_read(&r, &io));
+    rig_close(&r);
+}
+
+TEST(worker_syncs_the_chain)
+{
+    synced_survives(false, 1);
+    synced_survives(false, 2);
+    synced_survives(true, 1);
+    synced_survives(true, 2);
+}
+
+/* Section 8.1: what was written before a loss cannot be synced any more. */
+TEST(worker_says_lost_once_loss_gen_rose)
+{
+    struct rig r;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    r.row[1].loss_gen = 1;
+    rig_row(&r, 1, "1s 2s");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    CHECK_RC(rig_sync(&r, &io), ERR_lost);
+    io.loss_gen = 1;
+    CHECK_OK(rig_sync(&r, &io));
+    rig_close(&r);
+}
+
+TEST(worker_stat_lists_chunks)
+{
+    struct rig r;
+    struct rig_call c;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 123, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    io.index = 7;
+    CHECK_OK(rig_write(&r, &io));
+    io.data_id = 101;
+    CHECK_OK(rig_write(&r, &io));
+    io = (struct rig_io){.host = 2, .chain = 1, .data_id = 100};
+    rig_stat_begin(&r, &c, &io);
+    RIG_UNTIL(&r, c.done);
+    CHECK_OK(c.rc);
+    CHECK_EQ(c.stat_count, 2);
+    CHECK_EQ(c.length, 123);
+    rig_close(&r);
+}
+
+/* Section 9, I10: removed on all members, also while a write is on its way. */
+TEST(worker_removes_a_data_id)
+{
+    struct rig r;
+    struct rig_call w;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    rig_write_begin(&r, &w, &io);
+    CHECK_OK(rig_remove(&r, &io));
+    RIG_UNTIL(&r, w.done);
+    CHECK_TRUE(w.rc == 0 || w.rc == -ERR_gone);
+    rig_call_end(&w);
+    CHECK_RC(rig_write(&r, &io), ERR_gone);
+    CHECK_RC(rig_read(&r, &io), ERR_gone);
+    io.host = 2;
+    CHECK_RC(rig_read(&r, &io), ERR_gone);
+    CHECK_EQ(rig_info(&r, 1).chunk_count, 0);
+    CHECK_EQ(rig_info(&r, 2).chunk_count, 0);
+    io.host = 1;
+    CHECK_OK(rig_remove(&r, &io)); /* again: done already */
+    rig_close(&r);
+}
+
+/* Section 8.5: what was acknowledged survives the process. */
+TEST(worker_finds_its_chunks_after_a_kill)
+{
+    struct rig r;
+    rig_chain(&r, 1, DATANODE_ENGINE_FILE, testing_seed());
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 10000, .fill = 3};
+    CHECK_OK(rig_write(&r, &io));
+    struct uuid uuid = rig_info(&r, 1).uuid;
+    uint64_t incarnation = rig_info(&r, 1).incarnation;
+    rig_kill(&r, 1);
+    rig_start(&r, 1);
+    RIG_UNTIL(&r, rig_info(&r, 1).target != 0);
+    CHECK_TRUE(rig_info(&r, 1).incarnation > incarnation);
+    struct uuid now = rig_info(&r, 1).uuid;
+    CHECK_TRUE(uuid_equal(&uuid, &now));
+    CHECK_TRUE(!r.target[1].registered.lossy);
+    CHECK_RC(rig_read(&r, &io), ERR_not_serving); /* R4 */
+    rig_row(&r, 1, "1l");
+    rig_row(&r, 1, "1s"); /* R2 */
+    RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, 1).leased);
+    CHECK_OK(rig_read(&r, &io));
+    rig_close(&r);
+}
+
+TEST(worker_that_lost_power_says_that_it_is_lossy)
+{
+    struct rig r;
+    rig_chain(&r, 1, DATANODE_ENGINE_FILE, testing_seed());
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 10000, .fill = 3};
+    CHECK_OK(rig_write(&r, &io));
+    CHECK_OK(rig_sync(&r, &io));
+    rig_crash(&r, 1);
+    rig_start(&r, 1);
+    RIG_UNTIL(&r, rig_info(&r, 1).target != 0);
+    CHECK_TRUE(r.target[1].registered.lossy);
+    rig_row(&r, 1, "1l");
+    rig_row(&r, 1, "1s");
+    RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, 1).leased);
+    CHECK_OK(rig_read(&r, &io)); /* it was synced */
+    rig_close(&r);
+}
+
+/* Section 8.3: a failed sync makes the target leave. */
+TEST(worker_reports_a_failed_disk)
+{
+    struct rig r;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 10000, .fill = 3};
+    CHECK_OK(rig_write(&r, &io));
+    disk_sim_fail(r.disk[2], DISK_SYNC, NULL, 1, 0, -EIO);
+    disk_sim_fail(r.disk[2], DISK_SYNC_ALL, NULL, 1, 0, -EIO);
+    struct rig_call c;
+    rig_sync_begin(&r, &c, &io);
+    RIG_UNTIL(&r, r.target[2].fails == 1 && r.target[2].report[1] == PROTO_REPORT_GONE);
+    CHECK_TRUE(!rig_info(&r, 2).leased);
+    rig_row(&r, 1, "1s 2o");
+    RIG_UNTIL(&r, c.done);
+    CHECK_RC(c.rc, ERR_stale_epoch); /* the client repeats all of it */
+    CHECK_OK(rig_sync(&r, &io));
+    rig_close(&r);
+}
