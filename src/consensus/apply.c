@@ -81,6 +81,9 @@ static void applied_one(struct consensus *c)
 void consensus_applied(struct consensus *c, uint64_t index)
 {
     LOOP_OWNED(c->env.loop);
+    if (c->closing) {
+        return; /* too late: it will be executed again at the next start */
+    }
     CHECK(c->applying == index && index != 0);
     applied_one(c);
 }

@@ -198,9 +198,12 @@ static void stop_step(struct consensus *c)
     if (c->stop == NULL) {
         return;
     }
-    bool settled = list_empty(&c->waiting) && list_empty(&c->batches);
-    if (!c->closing && c->applying == 0 && (settled || c->stop_late || c->failed != 0)) {
+    bool settled = list_empty(&c->waiting) && list_empty(&c->batches) && c->applying == 0;
+    bool failed = c->failed != 0 && c->applying == 0;
+    if (!c->closing && (settled || failed || c->stop_late)) {
         c->closing = true;
+        c->applying = 0; /* an owner that cannot go on keeps its entry */
+        c->applying_batch = NULL;
         consensus_refuse_waiting(c, -ERR_shutting_down);
         consensus_lose_batches(c);
         loop_timer_cancel(c->env.loop, &c->stop_limit);
@@ -214,10 +217,13 @@ static void stop_step(struct consensus *c)
     }
 }
 
+static void start_run(struct consensus *c);
+
 static void task_run(struct loop_task *t)
 {
     struct consensus *c = container_of(t, struct consensus, task);
     if (!c->closing) {
+        start_run(c);
         consensus_io_run(c);
         consensus_apply(c);
         consensus_snapshot_try(c);
@@ -373,16 +379,30 @@ void consensus_engine_start(struct consensus *c)
     }
 }
 
-int consensus_start(struct consensus *c, struct err *e)
+/* From the task, so that consensus_free() may follow consensus_start() at once. */
+static void start_run(struct consensus *c)
 {
-    LOOP_OWNED(c->env.loop);
-    CHECK(!c->started && c->stop == NULL);
+    if (!c->start_wanted || c->stop != NULL) {
+        return;
+    }
+    c->start_wanted = false;
     if (c->begin_anew) {
         consensus_write_first(c); /* the engine starts when it is stable */
     } else {
         consensus_engine_start(c);
     }
-    return c->failed == 0 ? 0 : err_set(e, c->failed, "%s", c->reason);
+}
+
+int consensus_start(struct consensus *c, struct err *e)
+{
+    LOOP_OWNED(c->env.loop);
+    if (c->failed != 0) {
+        return err_set(e, c->failed, "%s", c->reason);
+    }
+    CHECK(!c->started && !c->start_wanted && c->stop == NULL);
+    c->start_wanted = true;
+    consensus_wake(c);
+    return 0;
 }
 
 struct consensus *consensus_free(struct consensus *c)

@@ -121,6 +121,7 @@ struct consensus_options {
  * is missing (`e` says where); -ERR_wrong_cluster; -ENOENT: nothing there and no bootstrap. */
 NODISCARD int consensus_open(const struct consensus_options *opt, struct consensus **ret,
                              struct err *e);
+/* The log is read, but the engine starts from the loop: what goes wrong there comes by `failed`. */
 NODISCARD int consensus_start(struct consensus *c, struct err *e);
 /* NULL is fine. After `done` of consensus_stop() (or inside it); without it only as long as the
  * loop has not run since consensus_open(). */
@@ -169,9 +170,10 @@ void consensus_snapshot_durable(struct consensus *c, uint64_t index, int rc);
  */
 NODISCARD int consensus_receive(struct consensus *c, const uint8_t *bytes, size_t len);
 
-/* Takes no more; what is under way is still committed and applied if that is possible (for 5 s at
- * most, but the entry that the owner holds is waited for); then everything is closed in order.
- * Entries that were not applied will be at the next start. Also after a failure. */
+/* Takes no more; what is under way is still committed and applied if that is possible, for 5 s at
+ * most; then everything is closed in order. Entries that were not applied, also one that the owner
+ * still holds by then and must not touch any more, will be at the next start. Also after a failure.
+ */
 struct consensus_stop {
     void (*done)(struct consensus_stop *s, int rc);
 };

@@ -129,7 +129,7 @@ struct consensus {
     struct raft raft;
     struct raft_io io;
     struct raft_fsm raft_fsm;
-    bool raft_init, started, in_raft, closing, closed;
+    bool raft_init, start_wanted, started, in_raft, closing, closed;
     struct loop_task task;
 
     uint64_t incarnation, sent; /* of this life; messages */

@@ -526,6 +526,47 @@ TEST(consensus_does_not_begin_anew_when_its_log_is_gone)
     fixture_end(&f);
 }
 
+static void body_open_and_free(void *ctx)
+{
+    struct fixture *f = ctx;
+    fixture_open(f);
+    CHECK_OK(f->open_rc);
+    f->consensus = consensus_free(f->consensus);
+}
+
+/* An owner whose start fails behind ours drops it at once. */
+TEST(consensus_may_be_freed_right_after_its_start)
+{
+    struct fixture f;
+    fixture_begin(&f);
+    loop_sim_enter(f.loop, body_open_and_free, &f);
+    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 100 * MS);
+    fixture_up(&f);
+    fixture_down(&f);
+    loop_sim_enter(f.loop, body_open_and_free, &f);
+    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 100 * MS);
+    fixture_end(&f);
+}
+
+/* An owner that keeps its entry does not keep the end from coming. */
+TEST(consensus_does_not_wait_for_ever_for_the_owner)
+{
+    struct fixture f;
+    fixture_begin(&f);
+    fixture_up(&f);
+    f.hold = true;
+    loop_sim_enter(f.loop, body_hundred, &f);
+    CHECK_TRUE(loop_sim_run(f.sim, fixture_held, &f, soon(&f)));
+    fixture_down(&f);
+    CHECK_OK(f.stop_rc);
+    CHECK_RC(f.p[0].rc, ERR_unknown_outcome);
+    f.hold = false;
+    fixture_up(&f);
+    CHECK_EQ(f.operations, 100);
+    fixture_down(&f);
+    fixture_end(&f);
+}
+
 /* --- a real disk ---------------------------------------------------------------------------------
  */
 
