@@ -8,6 +8,7 @@
 #include "consensus/consensus_priv.h"
 
 #define RING_FIRST 64u
+#define RING_KEPT 65536u
 
 static struct consensus_committed *ring_at(struct consensus *c, size_t i)
 {
@@ -72,7 +73,7 @@ static void applied_one(struct consensus *c)
         }
         consensus_batch_over(b, 0);
     }
-    if (c->ring_count == 0 && c->ring_size > RING_FIRST * 1024) {
+    if (c->ring_count == 0 && c->ring_size > RING_KEPT) {
         consensus_ring_clear(c); /* after a long replay */
     }
     consensus_wake(c);

@@ -18,6 +18,7 @@
 
 #define NODES 3u
 #define IDS_MAX 8192u
+#define TERMS_MAX 4096u
 #define MS 1000000ull
 
 struct node {
@@ -44,7 +45,7 @@ struct world {
     uint64_t last_id;
     uint64_t acknowledged_index; /* the highest */
     unsigned acknowledged, unknown, leaders;
-    uint64_t leader_terms;
+    uint64_t leader_of[TERMS_MAX]; /* by term; 0: nobody yet */
     bool quiet;
 };
 
@@ -78,7 +79,10 @@ static void node_state(struct consensus_fsm *f, const struct consensus_state *s)
     struct node *n = container_of(f, struct node, fsm);
     n->state = *s;
     if (s->role == CONSENSUS_LEADER) {
-        CHECK_TRUE(s->leader_id == n->number + 1);
+        CHECK_TRUE(s->leader_id == n->number + 1 && s->term < TERMS_MAX);
+        uint64_t *leader = &n->world->leader_of[s->term];
+        CHECK_TRUE(*leader == 0 || *leader == s->leader_id); /* votes are not forgotten */
+        *leader = s->leader_id;
         n->world->leaders++;
     }
 }

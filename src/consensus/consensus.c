@@ -73,9 +73,15 @@ void consensus_state(const struct consensus *c, struct consensus_state *ret)
     if (!c->started || c->failed != 0 || c->closing) {
         return;
     }
-    raft_id id = 0;
+    uint64_t id = 0;
     const char *address = NULL;
-    raft_leader((struct raft *)(uintptr_t)&c->raft, &id, &address); /* it only reads */
+    if (c->raft.state == RAFT_LEADER) {
+        id = c->id;
+        address = c->raft.address;
+    } else if (c->raft.state == RAFT_FOLLOWER) {
+        id = c->raft.follower_state.current_leader.id;
+        address = c->raft.follower_state.current_leader.address;
+    }
     ret->role = c->raft.state == RAFT_LEADER      ? CONSENSUS_LEADER
                 : c->raft.state == RAFT_CANDIDATE ? CONSENSUS_CANDIDATE
                                                   : CONSENSUS_FOLLOWER;

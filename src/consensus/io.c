@@ -257,6 +257,7 @@ static int io_init(struct raft_io *io, raft_id id, const char *address)
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the engine's signature */
 static int io_load(struct raft_io *io, raft_term *term, raft_id *vote,
                    struct raft_snapshot **snapshot, raft_index *start, struct raft_entry *entries[],
                    size_t *count)

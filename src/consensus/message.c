@@ -156,20 +156,21 @@ void consensus_message_send(struct consensus *c, const struct raft_message *m)
 /* --- decoding ------------------------------------------------------------------------------------
  */
 
-/* One entry; its bytes stay where they are. */
-static void read_entry(struct wire_reader *r, struct raft_entry *ret)
+/* One entry; its bytes stay where they are, and are returned. */
+static const uint8_t *read_entry(struct wire_reader *r, struct raft_entry *ret)
 {
     ret->term = wire_read_u64(r);
     uint32_t type = wire_read_u32(r);
     size_t len = 0;
-    ret->buf.base = (void *)(uintptr_t)wire_read_counted(r, CONSENSUS_ENTRY_MAX, &len);
+    const uint8_t *bytes = wire_read_counted(r, CONSENSUS_ENTRY_MAX, &len);
     ret->buf.len = len;
     bool sound = ret->term > 0 && len > 0 && len % 8 == 0 &&
                  (type == RAFT_COMMAND || type == RAFT_BARRIER || type == RAFT_CHANGE);
     bool change = !r->bad && sound && type == RAFT_CHANGE;
-    sound = sound && (!change || consensus_configuration_check(ret->buf.base, len) == 0);
+    sound = sound && (!change || consensus_configuration_check(bytes, len) == 0);
     ret->type = sound ? (enum raft_entry_type)type : RAFT_COMMAND;
     r->bad = r->bad || !sound;
+    return bytes;
 }
 
 /* The engine wants the entries of one message in one piece of memory. */
@@ -179,7 +180,7 @@ static void read_entries(struct wire_reader *r, struct raft_append_entries *a, u
     struct raft_entry e = {0};
     size_t bytes = 0;
     for (uint32_t i = 0; i < n && !ahead.bad; i++) {
-        read_entry(&ahead, &e);
+        (void)read_entry(&ahead, &e);
         bytes += e.buf.len;
     }
     r->bad = ahead.bad;
@@ -190,8 +191,8 @@ static void read_entries(struct wire_reader *r, struct raft_append_entries *a, u
     uint8_t *batch = raft_malloc(bytes);
     uint8_t *at = batch;
     for (uint32_t i = 0; i < n; i++) {
-        read_entry(r, &e);
-        memcpy(at, e.buf.base, e.buf.len);
+        const uint8_t *from = read_entry(r, &e);
+        memcpy(at, from, e.buf.len);
         e.buf.base = at;
         e.batch = batch;
         at += e.buf.len;

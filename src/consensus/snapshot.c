@@ -201,18 +201,6 @@ static enum disk_op put_op(enum consensus_put_step step)
     return ops[step];
 }
 
-/* After the new name is durable: an installed snapshot voids what the log holds. */
-static void put_cut(struct consensus *c)
-{
-    struct consensus_put *p = &c->put;
-    if (p->installed && !c->closing) {
-        consensus_write_cut(c, p->index + 1);
-    } else {
-        p->step = PUT_DONE;
-        put_next(c);
-    }
-}
-
 void consensus_snapshot_cut_done(struct consensus *c, int rc)
 {
     c->put.rc = rc;
@@ -239,9 +227,13 @@ static void put_over(struct consensus *c)
 static void put_next(struct consensus *c)
 {
     struct consensus_put *p = &c->put;
-    if (p->step == PUT_CUT) {
-        put_cut(c);
+    if (p->step == PUT_CUT && p->installed && !c->closing) {
+        consensus_write_cut(c,
+                            p->index + 1); /* the new name is durable: voids what the log holds */
         return;
+    }
+    if (p->step == PUT_CUT) {
+        p->step = PUT_DONE;
     }
     if (p->step == PUT_DONE) {
         put_over(c);
