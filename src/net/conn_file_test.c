@@ -1,6 +1,7 @@
 #include "net/conn.h"
 
 #include "net/conn_sim_priv.h"
+#include "testing/testing.h"
 
 #define FILE_BYTES 700000u
 #define FILE_KEY 77u

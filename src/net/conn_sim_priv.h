@@ -6,7 +6,6 @@
 #include "loop/sim.h"
 #include "net/conn_rig_priv.h"
 #include "net/sim.h"
-#include "testing/testing.h"
 
 #define SECOND UINT64_C(1000000000)
 
@@ -45,14 +44,14 @@ static inline void server_setup(void *ctx)
     struct sim_rig *r = ctx;
     struct net_address at;
     r->accept.accepted = rig_accepted;
-    CHECK_OK(net_address_parse("host1:9400", 0, &at, NULL));
-    CHECK_OK(net_listen(r->server.env.net, &at, &r->accept, &r->listener));
+    CHECK(net_address_parse("host1:9400", 0, &at, NULL) == 0);
+    CHECK(net_listen(r->server.env.net, &at, &r->accept, &r->listener) == 0);
 }
 static inline void client_setup(void *ctx)
 {
     struct sim_rig *r = ctx;
     r->connect.done = rig_connected;
-    CHECK_OK(net_address_parse("host1", 9400, &r->connect.to, NULL));
+    CHECK(net_address_parse("host1", 9400, &r->connect.to, NULL) == 0);
     net_connect(r->client.env.net, &r->connect);
 }
 static inline bool rig_is_up(void *ctx)
@@ -71,23 +70,23 @@ static inline void sim_rig_processes(struct sim_rig *r, uint64_t seed)
     const struct net_sim_options opt = {.sim = r->sim, .window_bytes = r->window_bytes};
     r->world = net_sim_new(&opt);
     CHECK(r->world != NULL);
-    CHECK_OK(loop_sim_process(r->sim, "client", 0, &r->loops[0]));
-    CHECK_OK(loop_sim_process(r->sim, "server", 1, &r->loops[1]));
+    CHECK(loop_sim_process(r->sim, "client", 0, &r->loops[0]) == 0);
+    CHECK(loop_sim_process(r->sim, "server", 1, &r->loops[1]) == 0);
     r->client.env.loop = r->loops[0];
     r->server.env.loop = r->loops[1];
-    CHECK_OK(net_sim_open(r->world, 0, r->loops[0], &r->client.env.net));
-    CHECK_OK(net_sim_open(r->world, 1, r->loops[1], &r->server.env.net));
+    CHECK(net_sim_open(r->world, 0, r->loops[0], &r->client.env.net) == 0);
+    CHECK(net_sim_open(r->world, 1, r->loops[1], &r->server.env.net) == 0);
     const struct disk_sim_options disk = {.sim = r->sim};
     r->machine = disk_sim_new(&disk);
     CHECK(r->machine != NULL);
-    CHECK_OK(disk_sim_open(r->machine, r->loops[1], &r->server.env.disk));
+    CHECK(disk_sim_open(r->machine, r->loops[1], &r->server.env.disk) == 0);
 }
 static inline void sim_rig_connect(struct sim_rig *r)
 {
     loop_sim_enter(r->loops[1], server_setup, r);
     loop_sim_enter(r->loops[0], client_setup, r);
-    CHECK_TRUE(loop_sim_run(r->sim, rig_is_up, r, loop_sim_now_ns(r->sim) + 10 * SECOND));
-    CHECK_OK(r->connect_rc);
+    CHECK(loop_sim_run(r->sim, rig_is_up, r, loop_sim_now_ns(r->sim) + 10 * SECOND));
+    CHECK(r->connect_rc == 0);
 }
 static inline void sim_rig_start(struct sim_rig *r, uint64_t seed)
 {
@@ -121,8 +120,8 @@ static inline void sim_rig_stop(struct sim_rig *r)
     sim_rig_run(r, SECOND); /* what has been deferred */
     loop_sim_enter(r->loops[0], end_stop, &r->client);
     loop_sim_enter(r->loops[1], end_stop, &r->server);
-    CHECK_TRUE(r->client.pool == NULL && r->server.pool == NULL); /* no buffer is out */
-    CHECK_EQ(r->server.pins, 0);
+    CHECK(r->client.pool == NULL && r->server.pool == NULL); /* no buffer is out */
+    CHECK(r->server.pins == 0);
     loop_sim_enter(r->loops[1], listener_stop, r);
     net_free(r->client.env.net);
     net_free(r->server.env.net);

@@ -2,6 +2,7 @@
 
 #include "net/conn_sim_priv.h"
 #include "net/conn_storm_priv.h"
+#include "testing/testing.h"
 
 #include <stdio.h>
 
