@@ -111,6 +111,7 @@ enum proto_write_kind {
 };
 enum proto_forward_form { PROTO_FORWARD_DELTA = 1, PROTO_FORWARD_WHOLE = 2 };
 #define PROTO_READ_STREAM 1u /* large, cold, in order: bypass the page cache */
+#define PROTO_READ_CHECK 2u  /* it did not fit its CRCs: look at what is stored, repair it */
 #define PROTO_CHUNK_TOMBSTONE 1u
 #define PROTO_CHUNK_DAMAGED 2u
 #define PROTO_CHUNK_DEDUPE_OVERFLOW 4u
