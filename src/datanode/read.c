@@ -95,7 +95,7 @@ static void read_answer(struct read_op *op, struct conn_response *resp)
 static void read_copied(struct chunk_read *c, int rc)
 {
     struct read_op *op = container_of(c, struct read_op, copy);
-    if (rc < 0) {
+    if (rc < 0) { /* flagged by then, and its repair is on its way: datanode/worker.c */
         read_fail(op, err_is(rc, EIO) ? -ERR_corrupt : rc);
         return;
     }
@@ -109,9 +109,10 @@ static void read_copied(struct chunk_read *c, int rc)
     read_answer(op, &resp);
 }
 
-/* Pieces of several kinds, or too many: through memory. */
+/* Pieces of several kinds, or too many, or to be looked at: through memory. */
 static void read_copy(struct read_op *op)
 {
+    const struct proto_read_request *m = op->request->body;
     op->buf = buf_get(op->worker->pool, op->pin.length);
     if (op->buf == NULL) {
         read_fail(op, -ERR_busy);
@@ -122,6 +123,7 @@ static void read_copy(struct read_op *op)
                                            .which = CHUNK_COMMITTED,
                                            .offset = op->pin.offset,
                                            .length = op->pin.length},
+                                   .verify = (m->flags & PROTO_READ_CHECK) != 0,
                                    .to = op->buf->at};
     chunk_store_read(op->worker->store, &op->copy);
 }
@@ -129,6 +131,7 @@ static void read_copy(struct read_op *op)
 static void read_pieces(struct read_op *op)
 {
     struct datanode_worker *w = op->worker;
+    const struct proto_read_request *m = op->request->body;
     struct chunk_piece piece[CONN_RANGES];
     struct conn_range range[CONN_RANGES];
     struct conn_response resp = {.range = range};
@@ -136,6 +139,10 @@ static void read_pieces(struct read_op *op)
     uint32_t end = op->pin.offset + op->pin.length;
     if (op->pin.length == 0) {
         read_answer(op, &resp);
+        return;
+    }
+    if ((m->flags & PROTO_READ_CHECK) != 0) {
+        read_copy(op);
         return;
     }
     uint32_t to = chunk_pin_pieces(w->store, &op->pin, op->pin.offset, piece, CONN_RANGES, &count);

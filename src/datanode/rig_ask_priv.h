@@ -14,7 +14,7 @@ struct rig_io {
     uint64_t seq; /* 0: the next */
     uint64_t client;
     uint32_t tgen;
-    bool retry, sync, bad_crc;
+    bool retry, sync, bad_crc, check;
     uint32_t wait_ms, loss_gen;
 };
 RIG struct proto_route rig_route(struct rig *r, const struct rig_io *io)
@@ -67,7 +67,8 @@ RIG void rig_read_begin(struct rig *r, struct rig_call *c, const struct rig_io *
                                             .chunk = {.data_id = io->data_id, .index = io->index},
                                             .offset = io->offset,
                                             .length = io->length,
-                                            .wait_ms = io->wait_ms};
+                                            .wait_ms = io->wait_ms,
+                                            .flags = io->check ? PROTO_READ_CHECK : 0};
     c->call.opcode = PROTO_OP_read;
     rig_in(r->client.loop, rig_call_inside, c);
 }

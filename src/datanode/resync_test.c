@@ -1,0 +1,347 @@
+/*
+ * datanode/resync_test.c -- members that come back (section 9 of the protocol, and the cases of
+ * section 13 that need a resync), intact and lossy.
+ */
+#include "datanode/resync.h"
+
+#include "datanode/rig_world_priv.h"
+#include "testing/testing.h"
+
+static struct rig_io chunk(unsigned host, uint32_t index, uint8_t fill)
+{
+    struct rig_io io = {.host = host, .chain = 1, .data_id = 100, .length = 8192};
+    io.index = index;
+    io.fill = fill;
+    return io;
+}
+static int put(struct rig *r, unsigned host, uint32_t index, uint8_t fill)
+{
+    struct rig_io io = chunk(host, index, fill);
+    return rig_write(r, &io);
+}
+static int get(struct rig *r, unsigned host, uint32_t index, uint8_t fill)
+{
+    struct rig_io io = chunk(host, index, fill);
+    return rig_read(r, &io);
+}
+static void settle(struct rig *r)
+{
+    RIG_UNTIL(r, rig_settled(r, 1));
+}
+static void row(struct rig *r, const char *members)
+{
+    rig_row(r, 1, members);
+    settle(r);
+}
+static bool synced(struct rig *r, unsigned host)
+{
+    const struct rig_target *t = &r->target[host];
+    return t->report[1] == PROTO_REPORT_SYNCED && t->synced[1] == r->row[1].epoch &&
+           t->known[1] == r->row[1].epoch;
+}
+/* Starts `host` anew; the rows let it in up to syncing, behind `others`. */
+static void come_back(struct rig *r, unsigned host, const char *others)
+{
+    char members[32];
+    struct text t;
+    rig_start(r, host);
+    RIG_UNTIL(r, rig_info(r, host).target != 0);
+    text_init(&t, members, sizeof members);
+    text_add(&t, "%s %uw", others, host);
+    row(r, members);
+    text_init(&t, members, sizeof members);
+    text_add(&t, "%s %uy", others, host);
+    row(r, members);
+}
+
+/* Section 8.5: returns intact, takes over only what changed meanwhile. */
+TEST(resync_intact_member_takes_differences)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    for (uint32_t i = 0; i < 30; i++) {
+        CHECK_OK(put(&r, 1, i, 1));
+    }
+    rig_kill(&r, 2);
+    row(&r, "1s 2o");
+    CHECK_OK(put(&r, 1, 3, 2));
+    CHECK_OK(put(&r, 1, 40, 3));
+    come_back(&r, 2, "1s");
+    CHECK_TRUE(!r.target[2].registered.lossy);
+    RIG_UNTIL(&r, synced(&r, 2));
+    CHECK_RC(get(&r, 2, 0, 1), ERR_not_serving); /* I5: not before the row says so */
+    row(&r, "1s 2s");
+    for (uint32_t i = 0; i < 30; i++) {
+        CHECK_OK(get(&r, 2, i, i == 3 ? 2 : 1));
+    }
+    CHECK_OK(get(&r, 2, 40, 3));
+    CHECK_OK(put(&r, 1, 3, 4)); /* goes on as a delta */
+    CHECK_OK(get(&r, 2, 3, 4));
+    rig_close(&r);
+}
+
+/* A blank disk gets everything. */
+TEST(resync_new_member_gets_all)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2s 3o");
+    for (uint32_t i = 0; i < 50; i++) {
+        CHECK_OK(put(&r, 1, i, (uint8_t)i));
+    }
+    row(&r, "1s 2s 3w");
+    row(&r, "1s 2s 3y");
+    RIG_UNTIL(&r, synced(&r, 3));
+    row(&r, "1s 2s 3s");
+    for (uint32_t i = 0; i < 50; i++) {
+        CHECK_OK(get(&r, 3, i, (uint8_t)i));
+    }
+    rig_close(&r);
+}
+
+/* Writes go on: whole FORWARDs and COPYs of the same chunks, in any order (case 12, I3). */
+TEST(resync_runs_while_writes_go_on)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2s 3o");
+    for (uint32_t i = 0; i < 20; i++) {
+        CHECK_OK(put(&r, 1, i, 1));
+    }
+    row(&r, "1s 2s 3w");
+    rig_row(&r, 1, "1s 2s 3y");
+    unsigned done = 0;
+    for (unsigned n = 0; n < 200 && (done == 0 || n < done + 20); n++) {
+        struct rig_io io = chunk(1, n % 25, (uint8_t)n);
+        int rc = rig_write(&r, &io);
+        CHECK_TRUE(rc == 0 || rc == -ERR_ahead_epoch || rc == -ERR_stale_epoch);
+        if (rc != 0) {
+            n--;
+            continue;
+        }
+        done = done == 0 && synced(&r, 3) ? n : done;
+    }
+    RIG_UNTIL(&r, synced(&r, 3));
+    row(&r, "1s 2s 3s");
+    for (uint32_t i = 0; i < 25; i++) {
+        struct rig_call a;
+        struct rig_call b;
+        struct rig_io io = chunk(1, i, 0);
+        rig_read_begin(&r, &a, &io);
+        io.host = 3;
+        rig_read_begin(&r, &b, &io);
+        RIG_UNTIL(&r, a.done && b.done);
+        CHECK_OK(a.rc);
+        CHECK_OK(b.rc);
+        CHECK_EQ(a.identity.ver, b.identity.ver);
+        CHECK_EQ(a.data_len, b.data_len);
+        CHECK_BYTES(a.data, b.data, a.data_len);
+        rig_call_end(&a);
+        rig_call_end(&b);
+        CHECK_OK(put(&r, 1, i, 9));
+        CHECK_OK(get(&r, 3, i, 9));
+    }
+    rig_close(&r);
+}
+
+/* Case 11 (and 10): what comes back is of a dead epoch, with equal and with higher numbers. */
+TEST(resync_overwrites_higher_versions)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    for (uint32_t i = 0; i < 4; i++) {
+        CHECK_OK(put(&r, 1, i, 1));
+    }
+    rig_kill(&r, 1);
+    row(&r, "2s 1o");
+    for (uint8_t n = 0; n < 5; n++) {
+        CHECK_OK(put(&r, 2, 0, (uint8_t)(10 + n)));
+    }
+    CHECK_OK(put(&r, 2, 1, 20)); /* the number that 1 will give as well: case 10 */
+    CHECK_OK(put(&r, 2, 9, 30)); /* only here */
+    rig_kill(&r, 2);
+    row(&r, "2l 1o");
+    rig_start(&r, 1);
+    RIG_UNTIL(&r, rig_info(&r, 1).target != 0);
+    r.row[1].loss_gen++; /* by an administrator's command */
+    row(&r, "1s 2o");
+    RIG_UNTIL(&r, rig_info(&r, 1).leased);
+    CHECK_OK(put(&r, 1, 1, 21));
+    come_back(&r, 2, "1s");
+    RIG_UNTIL(&r, synced(&r, 2));
+    row(&r, "1s 2s");
+    CHECK_OK(get(&r, 2, 0, 1));
+    CHECK_OK(get(&r, 2, 1, 21));
+    CHECK_OK(get(&r, 2, 2, 1));
+    CHECK_EQ(rig_info(&r, 2).chunk_count, 4); /* DROP */
+    CHECK_OK(put(&r, 1, 0, 40));
+    CHECK_OK(get(&r, 2, 0, 40));
+    rig_close(&r);
+}
+
+/* Case 14: synced while a member was syncing; that member alone comes back after a power cut. */
+TEST(resync_member_has_what_was_synced)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2o");
+    for (uint32_t i = 0; i < 10; i++) {
+        CHECK_OK(put(&r, 1, i, 1));
+    }
+    row(&r, "1s 2w");
+    row(&r, "1s 2y");
+    CHECK_OK(put(&r, 1, 5, 2));
+    struct rig_io io = chunk(1, 5, 2);
+    CHECK_OK(rig_sync(&r, &io));
+    RIG_UNTIL(&r, synced(&r, 2));
+    row(&r, "1s 2s");
+    for (unsigned host = 1; host <= 2; host++) {
+        disk_sim_crash_mode(r.disk[host], DISK_SIM_LOSE_ALL);
+        rig_crash(&r, host);
+    }
+    rig_row(&r, 1, "2l 1l");
+    rig_start(&r, 2);
+    RIG_UNTIL(&r, rig_info(&r, 2).target != 0);
+    row(&r, "2s 1o");
+    RIG_UNTIL(&r, rig_info(&r, 2).leased);
+    CHECK_OK(get(&r, 2, 5, 2));
+    CHECK_OK(get(&r, 2, 4, 1)); /* SYNC_END made everything stable */
+    rig_close(&r);
+}
+
+/* Lossy: power fails at one member, unsynced data of it is gone or torn. */
+TEST(resync_lossy_member_is_made_whole)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    for (uint32_t i = 0; i < 30; i++) {
+        CHECK_OK(put(&r, 1, i, 1));
+    }
+    struct rig_io io = chunk(1, 0, 1);
+    CHECK_OK(rig_sync(&r, &io));
+    for (uint32_t i = 0; i < 30; i++) {
+        CHECK_OK(put(&r, 1, i, 2));
+    }
+    rig_crash(&r, 2);
+    row(&r, "1s 2o");
+    come_back(&r, 2, "1s");
+    CHECK_TRUE(r.target[2].registered.lossy);
+    RIG_UNTIL(&r, synced(&r, 2));
+    row(&r, "1s 2s");
+    for (uint32_t i = 0; i < 30; i++) {
+        CHECK_OK(get(&r, 2, i, 2));
+    }
+    RIG_UNTIL(&r, rig_info(&r, 2).leased);
+    rig_for_ms(&r, 500);
+    rig_kill(&r, 2); /* the lossy mark is gone: intact this time */
+    row(&r, "1s 2o");
+    rig_start(&r, 2);
+    RIG_UNTIL(&r, rig_info(&r, 2).target != 0);
+    CHECK_TRUE(!r.target[2].registered.lossy);
+    rig_close(&r);
+}
+
+/* Case 13, I10: removed while a member is away; while its session runs. */
+TEST(resync_removed_data_stays_removed)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    CHECK_OK(put(&r, 1, 0, 1));
+    CHECK_OK(put(&r, 1, 1, 1));
+    struct rig_io other = {.host = 1, .chain = 1, .data_id = 7, .length = 100, .fill = 5};
+    CHECK_OK(rig_write(&r, &other));
+    rig_kill(&r, 2);
+    row(&r, "1s 2o");
+    struct rig_io io = chunk(1, 0, 1);
+    CHECK_OK(rig_remove(&r, &io));
+    come_back(&r, 2, "1s");
+    CHECK_OK(rig_remove(&r, &other)); /* the session may be under way */
+    RIG_UNTIL(&r, synced(&r, 2));
+    row(&r, "1s 2s");
+    CHECK_EQ(rig_info(&r, 2).chunk_count, 0);
+    CHECK_RC(get(&r, 2, 0, 1), ERR_gone);
+    CHECK_RC(put(&r, 1, 0, 1), ERR_gone);
+    rig_close(&r);
+}
+
+/* Case 15: the source dies after SYNC_END, before the row; synced(e) counts in e alone. */
+TEST(resync_session_ends_with_its_row)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2s 3o");
+    for (uint32_t i = 0; i < 10; i++) {
+        CHECK_OK(put(&r, 1, i, 1));
+    }
+    row(&r, "1s 2s 3w");
+    row(&r, "1s 2s 3y");
+    RIG_UNTIL(&r, synced(&r, 3));
+    rig_kill(&r, 2);
+    rig_row(&r, 1, "1s 3y 2o");
+    RIG_UNTIL(&r, r.target[3].known[1] == r.row[1].epoch);
+    CHECK_EQ(r.target[3].synced[1], 0);
+    RIG_UNTIL(&r, synced(&r, 3)); /* a new session, of the new predecessor */
+    row(&r, "1s 3s 2o");
+    CHECK_OK(get(&r, 3, 7, 1));
+    rig_close(&r);
+}
+
+/* Either side dies in the middle of a session, at any time. */
+TEST(resync_survives_deaths)
+{
+    for (uint64_t ms = 1; ms < 40; ms += 6) {
+        struct rig r;
+        rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed() + ms);
+        row(&r, "1s 2s 3o");
+        for (uint32_t i = 0; i < 20; i++) {
+            CHECK_OK(put(&r, 1, i, 1));
+        }
+        row(&r, "1s 2s 3w");
+        row(&r, "1s 2s 3y");
+        rig_for_ms(&r, ms);
+        unsigned victim = ms % 4 == 1 ? 2 : 3;
+        rig_kill(&r, victim);
+        row(&r, victim == 2 ? "1s 3y 2o" : "1s 2s 3o");
+        CHECK_OK(put(&r, 1, 4, 2));
+        if (victim == 3) {
+            come_back(&r, 3, "1s 2s");
+        }
+        RIG_UNTIL(&r, synced(&r, 3));
+        row(&r, victim == 2 ? "1s 3s 2o" : "1s 2s 3s");
+        for (uint32_t i = 0; i < 20; i++) {
+            CHECK_OK(get(&r, 3, i, i == 4 ? 2 : 1));
+        }
+        rig_close(&r);
+    }
+}
+
+/* Case 19, R15: a syncing member without space leaves; the write goes on. */
+TEST(resync_member_without_space_leaves)
+{
+    struct rig r;
+    const struct rig_options opt = {.seed = testing_seed(),
+                                    .targets = 2,
+                                    .engine = DATANODE_ENGINE_RAM,
+                                    .small = 2,
+                                    .small_bytes = 1u << 20};
+    rig_chain_with(&r, &opt);
+    row(&r, "1s 2o");
+    struct rig_io big = chunk(1, 0, 1);
+    big.length = 3u << 20;
+    CHECK_OK(rig_write(&r, &big));
+    row(&r, "1s 2w");
+    row(&r, "1s 2y");
+    struct rig_call w;
+    big.fill = 2;
+    rig_write_begin(&r, &w, &big);
+    RIG_UNTIL(&r, r.target[2].report[1] == PROTO_REPORT_GONE);
+    row(&r, "1s 2o");
+    RIG_UNTIL(&r, w.done);
+    CHECK_TRUE(w.rc == 0 || w.rc == -ERR_stale_epoch); /* it may have waited behind a COPY */
+    big.retry = true;
+    big.seq = w.m.write.seq;
+    CHECK_OK(rig_write(&r, &big));
+    CHECK_OK(rig_read(&r, &big));
+    rig_call_end(&w);
+    rig_close(&r);
+}
