@@ -332,22 +332,43 @@ static int run(struct cli *c, int argc, char **argv)
     return rc;
 }
 
+/* Where the command stands: common options may come before it. argc when there is none. */
+static int command_index(int argc, char **argv)
+{
+    int i = 1;
+    while (i < argc && argv[i][0] == '-' && argv[i][1] != 0) {
+        bool value = strcmp(argv[i], "-C") == 0 || strcmp(argv[i], "--cluster") == 0;
+        i += value ? 2 : 1;
+    }
+    return i < argc ? i : argc;
+}
+
+/* Puts the options before the command behind it. */
+static void rotate(char **argv, int at)
+{
+    char *name = argv[at];
+    for (; at > 1; at--) {
+        argv[at] = argv[at - 1];
+    }
+    argv[1] = name;
+}
+
 int cli_main(const struct cli_options *opt, int argc, char **argv)
 {
     struct cli c = {.opt = opt, .cluster = getenv("OPENDFS_CLUSTER")};
-    if (argc < 2) {
+    int at = command_index(argc, argv);
+    if (at == argc) {
+        bool asked = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+        if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+            return run_version(&c);
+        }
         help_all(&c);
-        return CLI_EXIT_USAGE;
+        return asked ? 0 : CLI_EXIT_USAGE;
     }
-    const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
-        help_all(&c);
-        return 0;
-    }
-    name = strcmp(name, "--version") == 0 ? "version" : name;
-    const struct cli_command *k = find_command(opt, name);
+    rotate(argv, at);
+    const struct cli_command *k = find_command(opt, argv[1]);
     if (k == NULL) {
-        return cli_usage(&c, "there is no command '%s'", name);
+        return cli_usage(&c, "there is no command '%s'", argv[1]);
     }
     c.command = k;
     c.argument = mem_calloc((size_t)argc, sizeof *c.argument);

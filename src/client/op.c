@@ -40,6 +40,22 @@ void client_op_start(struct opendfs *fs, struct opendfs_op *op, void (*run)(stru
     loop_complete(fs->loop, &o->message);
 }
 
+/* "path: cause". A path that leaves no room loses its middle, never the cause. */
+static void op_describe(struct opendfs_op *op, const char *path, const char *cause)
+{
+    size_t room = sizeof op->error - base_min(strlen(cause), sizeof op->error / 2) - 3;
+    size_t len = strlen(path);
+    if (len == 0) {
+        snprintf(op->error, sizeof op->error, "%s", cause);
+    } else if (len <= room) {
+        snprintf(op->error, sizeof op->error, "%s: %s", path, cause);
+    } else {
+        size_t end = (room - 3) / 2;
+        snprintf(op->error, sizeof op->error, "%.*s...%s: %s", (int)end, path, path + len - end,
+                 cause);
+    }
+}
+
 void client_op_finish(struct opendfs_op *op, int64_t rc, const char *path, const char *why)
 {
     struct client_op *o = client_op_of(op);
@@ -55,11 +71,7 @@ void client_op_finish(struct opendfs_op *op, int64_t rc, const char *path, const
         const char *text = why != NULL && why[0] != '\0' ? why : err_text(code);
         stats_count(&fs->counters.failures, 1);
         op->result = -err_to_errno(code);
-        if (path != NULL && path[0] != '\0') {
-            snprintf(op->error, sizeof op->error, "%s: %s", path, text);
-        } else {
-            snprintf(op->error, sizeof op->error, "%s", text);
-        }
+        op_describe(op, path == NULL ? "" : path, text);
     }
     op->done(op);
     client_check_stopped(fs);

@@ -13,7 +13,7 @@ cleanup() {
     "$opendfs" down -q "$cluster" >/dev/null 2>&1
     for pid in $(cat "$cluster"/run/*.pid 2>/dev/null); do
         # Only processes of this very cluster.
-        if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$cluster"; then
+        if [ -r "/proc/$pid/cmdline" ] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "$cluster"; then
             kill -9 "$pid" 2>/dev/null
         fi
     done

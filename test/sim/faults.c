@@ -1,9 +1,10 @@
 /*
  * sim/faults.c -- see faults.h.
  *
- * Unsynced data may be lost for good only when machines of several targets lose power before all
- * copies were complete again; that is counted, because the model allows it then and only then. (A
- * process that is killed loses nothing: what it wrote is in the machine's page cache.)
+ * Unsynced data may be lost for good only when a machine loses power while another member may lack
+ * the newest data: it is down, not complete yet, or cut off. That is counted, because the model
+ * allows it then and only then. (A process that is killed loses nothing: what it wrote is in the
+ * machine's page cache.)
  */
 #include "faults.h"
 
@@ -25,8 +26,8 @@ static void end_node(struct faults *f, unsigned node, bool power)
     }
     if (power) {
         f->power_cuts++;
-        if (node != WORLD_META && ++f->weak > 1) {
-            w->possible_losses++;
+        if (node != WORLD_META && (f->cut || !world_is_healthy(w))) {
+            w->possible_losses++; /* it may have been the only one that had the newest data */
         }
         world_power_cut(w, node);
     } else {
@@ -53,6 +54,7 @@ static void cut_network(struct faults *f)
         return;
     }
     f->partitions++;
+    f->cut = true;
     net_sim_cut(w->net, a, b, true);
     if (rand_chance(w->rand, 2, 3)) { /* else one direction only */
         net_sim_cut(w->net, b, a, true);
@@ -63,9 +65,6 @@ static void happen(struct loop_sim_event *ev)
 {
     struct faults *f = container_of(ev, struct faults, next);
     struct world *w = f->w;
-    if (world_is_healthy(w)) {
-        f->weak = 0;
-    }
     unsigned target = WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS));
     switch (rand_below(w->rand, 8)) {
     case 0:
@@ -85,6 +84,7 @@ static void happen(struct loop_sim_event *ev)
         cut_network(f);
         break;
     case 6:
+        f->cut = false;
         net_sim_heal(w->net);
         break;
     default:

@@ -15,7 +15,7 @@ struct faults {
     struct faults_return back[WORLD_HOSTS];
     bool stopped;
     uint64_t kills, power_cuts, partitions, resets; /* for the summary */
-    unsigned weak; /* power cuts of targets since all copies were there */
+    bool cut; /* some hosts cannot reach each other */
 };
 void faults_init(struct faults *f, struct world *w);
 void faults_begin(struct faults *f);
