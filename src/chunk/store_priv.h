@@ -110,7 +110,7 @@ struct chunk_work {
     /* update */
     struct chunk_plan *plan;
     struct chunk_version *version, *loading;
-    uint64_t captured;
+    uint64_t captured, era;
     uint32_t life;
     uint8_t slot;
     /* read, verify */

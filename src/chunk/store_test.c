@@ -742,8 +742,9 @@ static void storm(struct bench *b, unsigned count, bool check)
     }
 }
 
-static void model_check(enum chunk_engine engine)
+static unsigned model_check(enum chunk_engine engine)
 {
+    unsigned rounds = 0;
     for (uint64_t round = 0; round < 10; round++) {
         struct bench *b = bench_new(engine, testing_seed() + round);
         storm(b, 120, true);
@@ -760,17 +761,19 @@ static void model_check(enum chunk_engine engine)
             bench_stop(b);
         }
         bench_end(b);
+        rounds++;
     }
+    return rounds;
 }
 
 TEST(file_agrees_with_the_model)
 {
-    model_check(CHUNK_ENGINE_FILE);
+    CHECK_TRUE(model_check(CHUNK_ENGINE_FILE) > 0);
 }
 
 TEST(ram_agrees_with_the_model)
 {
-    model_check(CHUNK_ENGINE_RAM);
+    CHECK_TRUE(model_check(CHUNK_ENGINE_RAM) > 0);
 }
 
 /* Each life ends at a random moment, by kill or power cut. */
@@ -787,6 +790,7 @@ TEST(file_survives_what_it_must)
             (void)do_something(b, rand_range(&b->rand, 1, 12));
             restart(b, rand_chance(&b->rand, 2, 3));
         }
+        CHECK_EQ(b->failures, 0);
         bench_end(b);
     }
 }
@@ -832,8 +836,9 @@ static void check_pinned(struct bench *b, const struct chunk_pin *p, const struc
 }
 
 /* Whatever happens to the chunk, a pin shows the bytes that it was made for. */
-static void pins_hold(enum chunk_engine engine)
+static unsigned pins_hold(enum chunk_engine engine)
 {
+    unsigned rounds = 0;
     for (uint64_t round = 0; round < 10; round++) {
         struct bench *b = bench_new(engine, testing_seed() * 7 + round);
         struct pin_call pin[PINS] = {0};
@@ -865,17 +870,19 @@ static void pins_hold(enum chunk_engine engine)
         CHECK_EQ(info.reserved_bytes, 0);
         bench_stop(b);
         bench_end(b);
+        rounds++;
     }
+    return rounds;
 }
 
 TEST(file_pins_hold)
 {
-    pins_hold(CHUNK_ENGINE_FILE);
+    CHECK_TRUE(pins_hold(CHUNK_ENGINE_FILE) > 0);
 }
 
 TEST(ram_pins_hold)
 {
-    pins_hold(CHUNK_ENGINE_RAM);
+    CHECK_TRUE(pins_hold(CHUNK_ENGINE_RAM) > 0);
 }
 
 /* ---- Opening ---- */
@@ -931,7 +938,7 @@ static void remove_data(struct bench *b, enum chunk_change_op op, uint64_t data_
     CHECK_OK(c.rc);
 }
 
-static void removed_data(enum chunk_engine engine)
+static unsigned removed_data(enum chunk_engine engine)
 {
     struct bench *b = bench_new(engine, testing_seed());
     (void)settled(b, 0);
@@ -959,7 +966,8 @@ static void removed_data(enum chunk_engine engine)
         CHECK_RC(chunk_store_lookup(b->store, key_of(0), &info), ENOENT);
     }
     struct chunk_dead dead[2];
-    CHECK_EQ(chunk_store_dead_list(b->store, 0, dead, 2), 1);
+    unsigned count = (unsigned)chunk_store_dead_list(b->store, 0, dead, 2);
+    CHECK_EQ(count, 1);
     CHECK_EQ(dead[0].data_id, 7);
     CHECK_EQ(chunk_store_dead_list(b->store, 7, dead, 2), 0);
     CHECK_TRUE(chunk_store_dead(b->store, 7));
@@ -967,14 +975,15 @@ static void removed_data(enum chunk_engine engine)
     CHECK_TRUE(!chunk_store_dead(b->store, 7));
     bench_stop(b);
     bench_end(b);
+    return count;
 }
 
 TEST(file_removed_data_stays_away)
 {
-    removed_data(CHUNK_ENGINE_FILE);
+    CHECK_TRUE(removed_data(CHUNK_ENGINE_FILE) > 0);
 }
 
 TEST(ram_removed_data_stays_away)
 {
-    removed_data(CHUNK_ENGINE_RAM);
+    CHECK_TRUE(removed_data(CHUNK_ENGINE_RAM) > 0);
 }

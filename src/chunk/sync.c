@@ -92,6 +92,20 @@ static void flush_recorded(struct chunk_work *w, int rc)
     flush_file(w);
 }
 
+/* Does the round wait for this entry? Then what is written now is stable before the round is over,
+ * and belongs to the era that it ends. */
+static bool flush_of_round(const struct chunk_store *s, const struct chunk_entry *e)
+{
+    LIST_FOR_EACH(node, &e->waiters)
+    {
+        const struct chunk_waiter *waiter = LIST_ENTRY(node, struct chunk_waiter, node);
+        if (s->round_active && waiter->work == s->round_sync.work) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void flush_hot(struct chunk_work *w, int rc)
 {
     struct chunk_entry *e = w->e;
@@ -105,6 +119,7 @@ static void flush_hot(struct chunk_work *w, int rc)
     }
     struct chunk_state st = chunk_state_of(e);
     w->captured = e->change;
+    w->era = flush_of_round(w->s, e) ? w->s->round_era - 1 : 0;
     chunk_work_record(w, &st, flush_recorded);
 }
 

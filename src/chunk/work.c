@@ -387,7 +387,7 @@ static int record_bytes(struct chunk_work *w, const struct chunk_state *st, size
     struct chunk_record r = {.key = w->e->item.key,
                              .chain = st->chain,
                              .seq = w->e->seq,
-                             .era = s->era,
+                             .era = w->era == 0 ? s->era : w->era,
                              .last_ver = st->last_ver,
                              .damaged = st->damaged,
                              .has_committed = st->committed != NULL,
