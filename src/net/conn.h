@@ -144,6 +144,7 @@ void conn_respond_rc(struct conn_request *r, int rc); /* without body */
 bool conn_request_gone(
     const struct conn_request *r); /* connection closed or cancelled: the answer goes nowhere */
 
-/* One-way message; copied. -ERR_closed, -ERR_busy when more than max_send_bytes are queued. */
+/* One-way message; copied. -ERR_closed, -ERR_busy when more than twice max_send_bytes are queued:
+ * calls that fill the queue to its limit do not keep the messages that belong to them from going. */
 NODISCARD int conn_push(struct conn *c, uint16_t opcode, uint64_t trace, const void *body,
                         size_t len);

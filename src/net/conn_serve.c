@@ -298,7 +298,7 @@ int conn_push(struct conn *c, uint16_t opcode, uint64_t trace, const void *body,
     if (c->state == CONN_CLOSED) {
         return -ERR_closed;
     }
-    if (conn_full(c)) {
+    if (c->queued_bytes > 2 * c->opt.max_send_bytes) {
         return -ERR_busy;
     }
     struct wire_frame f = {
