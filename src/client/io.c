@@ -82,6 +82,7 @@ static int inode_spill(struct client_inode *i)
         }
         CHECK((size_t)n == i->small_len);
     }
+    i->spilled = (i->attr.flags & PROTO_INODE_INLINE) != 0 && i->attr.size > 0;
     mem_free(i->small);
     i->small = NULL;
     i->small_len = 0;

@@ -264,7 +264,10 @@ static bool flush_step(struct client_io *io)
     if (!done) {
         return false;
     }
-    bool unsynced = io->stable && i->unsynced_count > 0 && i->dead == 0;
+    /* A commit takes the contents out of the metadata, where they were stable: first they must be
+     * stable in chunks. A lent write alone commits nothing. */
+    bool drops = i->spilled && !(io->kind == IO_WRITE_LENT && i->mode == PROTO_OPEN_W);
+    bool unsynced = (io->stable || drops) && i->unsynced_count > 0 && i->dead == 0;
     io->phase = unsynced ? PHASE_STABLE : PHASE_COMMIT;
     return true;
 }
@@ -286,6 +289,7 @@ static bool stable_wait_step(struct client_io *io)
         return false;
     }
     io->rc = io->rc == 0 ? io->inode->sync_rc : io->rc;
+    io->inode->spilled = false; /* or it is told: the outcome of this operation is an error */
     io->phase = PHASE_COMMIT;
     return true;
 }
