@@ -173,6 +173,9 @@ void model_truncate(struct model_node *n, size_t len)
 
 void model_synced(struct model_node *n, uint64_t losses)
 {
+    if (n->past_count > 0 && n->loss_seen != losses) {
+        return; /* what was lost before the sync stays lost; reading tells what it was */
+    }
     past_free(n);
     n->loss_seen = losses;
 }

@@ -57,6 +57,7 @@ bool model_is_below(const struct model_place *below, const struct model_place *a
 /* Contents. */
 void model_write(struct model_node *n, uint64_t offset, const uint8_t *bytes, size_t len);
 void model_truncate(struct model_node *n, size_t len);
+/* All that is there now is stable; not what a loss has taken before. */
 void model_synced(struct model_node *n, uint64_t losses);
 /* Is what was read possible? Takes it over as the present one when it is an older state. `losses`:
  * how often data could have been lost so far. */
