@@ -92,7 +92,7 @@ void consensus_applied(struct consensus *c, uint64_t index)
 uint64_t consensus_applied_index(const struct consensus *c)
 {
     if (c->ring_count > 0) {
-        return c->ring[c->ring_first].index - 1;
+        return base_max(c->ring[c->ring_first].index - 1, c->skip_to);
     }
     return c->started ? base_max(c->raft.last_applied, c->skip_to) : c->skip_to;
 }
@@ -100,6 +100,10 @@ uint64_t consensus_applied_index(const struct consensus *c)
 static void apply_one(struct consensus *c)
 {
     const struct consensus_committed *e = ring_at(c, 0);
+    if (e->index <= c->skip_to) { /* the owner has got a later state meanwhile */
+        applied_one(c);
+        return;
+    }
     int rc = consensus_entry_decode(e->bytes, e->len, &c->entry);
     if (rc < 0) {
         consensus_fail(c, rc, "entry %llu of the log", (unsigned long long)e->index);

@@ -31,7 +31,12 @@ struct node {
     struct consensus_transport transport;
     struct env env;
     struct consensus_state state;
-    size_t executed; /* positions of world.log */
+    size_t executed;      /* positions of world.log */
+    uint64_t state_index; /* of the newest checkpoint: as good as on disk */
+    size_t state_executed;
+    uint64_t fetching, pinned; /* index of the snapshot; 0: none */
+    size_t fetching_executed, pinned_executed;
+    struct loop_timer fetch;
     bool cut_off, paused;
     unsigned failed_calls;
 };
@@ -44,9 +49,9 @@ struct world {
     size_t executed;                      /* by anybody */
     uint64_t last_id;
     uint64_t acknowledged_index; /* the highest */
-    unsigned acknowledged, unknown, leaders;
+    unsigned acknowledged, unknown, leaders, installed;
     uint64_t leader_of[TERMS_MAX]; /* by term; 0: nobody yet */
-    bool quiet;
+    bool quiet, snapshots;
 };
 
 /* --- the owner -----------------------------------------------------------------------------------
@@ -87,18 +92,45 @@ static void node_state(struct consensus_fsm *f, const struct consensus_state *s)
     }
 }
 
+/* A checkpoint's name is the number of operations in it. */
 static int node_snapshot(struct consensus_fsm *f, struct consensus_reference *ret)
 {
-    (void)f;
-    (void)ret;
-    return -ERR_busy;
+    struct node *n = container_of(f, struct node, fsm);
+    if (!n->world->snapshots) {
+        return -ERR_busy;
+    }
+    CHECK_EQ(consensus_applied_index(n->consensus), ret->index);
+    n->pinned = ret->index;
+    n->pinned_executed = n->executed;
+    memcpy(ret->bytes, &n->executed, sizeof n->executed);
+    ret->len = sizeof n->executed;
+    return 0;
+}
+
+static void fetch_fire(struct loop_timer *t)
+{
+    struct node *n = container_of(t, struct node, fetch);
+    uint64_t index = n->fetching;
+    bool good = consensus_applied_index(n->consensus) < index && rand_chance(&n->world->rand, 4, 5);
+    if (good) {
+        n->executed = n->state_executed = n->fetching_executed;
+        n->state_index = index;
+        n->world->installed++;
+    }
+    n->fetching = 0;
+    consensus_snapshot_durable(n->consensus, index, good ? 0 : -EIO);
 }
 
 static int node_restore(struct consensus_fsm *f, const struct consensus_reference *r)
 {
-    (void)f;
-    (void)r;
-    return -EIO;
+    struct node *n = container_of(f, struct node, fsm);
+    CHECK_TRUE(n->consensus != NULL && n->fetching == 0 && r->len == sizeof n->executed);
+    memcpy(&n->fetching_executed, r->bytes, sizeof n->executed);
+    CHECK_TRUE(n->fetching_executed <= n->world->executed);
+    n->fetching = r->index;
+    n->fetch.fire = fetch_fire;
+    loop_timer_in(n->loop, &n->fetch, rand_below(&n->world->rand, 800 * MS));
+    return 0;
 }
 
 static void node_failed(struct consensus_fsm *f, int rc, const char *reason)
@@ -237,6 +269,17 @@ static void driver_fire(struct loop_timer *t)
             (struct consensus_proposal){.done = actor_done, .bytes = &x->id, .len = sizeof x->id};
         consensus_propose(n->consensus, &x->proposal);
     }
+    if (w->snapshots && rand_chance(&w->rand, 1, 8)) {
+        consensus_snapshot_want(n->consensus);
+    }
+    if (n->pinned != 0 && rand_chance(&w->rand, 1, 4)) {
+        if (n->pinned > n->state_index) {
+            n->state_index = n->pinned;
+            n->state_executed = n->pinned_executed;
+        }
+        consensus_snapshot_durable(n->consensus, n->pinned, 0);
+        n->pinned = 0;
+    }
     loop_timer_in(n->loop, t, rand_below(&w->rand, 20 * MS));
 }
 
@@ -265,6 +308,8 @@ static void node_start(void *ctx)
                                     .voters = voters,
                                     .voter_count = NODES,
                                     .bootstrap = true,
+                                    .applied = n->state_index,
+                                    .trailing = 20,
                                     .segment_bytes = 5u << 20,
                                     .sparse = true};
     CHECK_OK(consensus_open(&opt, &n->consensus, &e));
@@ -279,7 +324,9 @@ static void node_start(void *ctx)
 static void node_up(struct node *n)
 {
     if (n->loop == NULL) {
-        n->executed = 0;
+        n->executed = n->state_executed;
+        n->fetching = n->pinned = 0;
+        n->fetch = (struct loop_timer){0};
         n->consensus = NULL;
         n->paused = false;
         n->state = (struct consensus_state){.role = CONSENSUS_FOLLOWER};
@@ -318,9 +365,9 @@ static void misfortune(struct world *w)
     }
 }
 
-static void world_begin(struct world *w, uint64_t seed)
+static void world_begin(struct world *w, uint64_t seed, bool snapshots)
 {
-    *w = (struct world){.last_id = 0};
+    *w = (struct world){.snapshots = snapshots};
     rand_seed(&w->rand, seed);
     w->sim = loop_sim_new(seed);
     CHECK_TRUE(w->sim != NULL);
@@ -358,9 +405,9 @@ static void world_run(struct world *w, uint64_t for_ns)
     }
 }
 
-static void world_play(struct world *w, uint64_t seed)
+static void world_play(struct world *w, uint64_t seed, bool snapshots)
 {
-    world_begin(w, seed);
+    world_begin(w, seed, snapshots);
     for (unsigned i = 0; i < 30; i++) {
         world_run(w, rand_below(&w->rand, 400 * MS));
         misfortune(w);
@@ -392,11 +439,25 @@ TEST(consensus_of_three_survives_misfortunes)
     uint64_t acknowledged = 0;
     uint64_t unknown = 0;
     for (unsigned i = 0; i < 40; i++) {
-        world_play(w, testing_seed() + i);
+        world_play(w, testing_seed() + i, false);
         acknowledged += w->acknowledged;
         unknown += w->unknown;
         CHECK_TRUE(w->leaders > 0);
     }
     CHECK_TRUE(acknowledged > 400 && unknown > 0);
+    mem_free(w);
+}
+
+/* Voters that are too far behind get a reference, fetch the state, and go on from the log. */
+TEST(consensus_of_three_installs_snapshots)
+{
+    struct world *w = mem_zalloc(sizeof *w);
+    CHECK_TRUE(w != NULL);
+    uint64_t installed = 0;
+    for (unsigned i = 0; i < 30; i++) {
+        world_play(w, testing_seed() + 1000000 + i, true);
+        installed += w->installed;
+    }
+    CHECK_TRUE(installed > 0);
     mem_free(w);
 }

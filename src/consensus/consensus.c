@@ -232,6 +232,7 @@ static void task_run(struct loop_task *t)
         start_run(c);
         consensus_io_run(c);
         consensus_apply(c);
+        consensus_install_try(c);
         consensus_snapshot_try(c);
         consensus_pack(c);
         state_tell(c);
@@ -333,7 +334,8 @@ static int engine_init(struct consensus *c, const struct consensus_options *opt,
     raft_set_pre_vote(&c->raft, true);
     raft_set_max_inflight_entries(&c->raft, INFLIGHT);
     raft_set_snapshot_threshold(&c->raft, UINT_MAX);
-    raft_set_snapshot_trailing(&c->raft, opt->voter_count > 1 ? TRAILING : TRAILING_ALONE);
+    unsigned trailing = opt->voter_count > 1 ? TRAILING : TRAILING_ALONE;
+    raft_set_snapshot_trailing(&c->raft, opt->trailing != 0 ? opt->trailing : trailing);
     return 0;
 }
 
@@ -428,6 +430,7 @@ struct consensus *consensus_free(struct consensus *c)
     }
     consensus_loaded_free(c);
     consensus_ring_clear(c);
+    consensus_install_drop(c);
     stats_free(c->stats.group);
     mem_free(c->snapshot_bytes);
     mem_free(c->path_log);

@@ -76,9 +76,10 @@ struct consensus_fsm_ops {
      * ret->index and name it. -ERR_busy: ask again later. The reference is recorded when
      * consensus_snapshot_durable() is called. Called by the engine: must not call back into it. */
     int (*snapshot)(struct consensus_fsm *f, struct consensus_reference *ret);
-    /* The log begins behind this state: at open (inside consensus_open(); it must be the owner's
-     * `applied` or below it, then 0 is enough), or because the leader sent it (fetch it, then
-     * consensus_snapshot_durable()). */
+    /* The log begins behind this state: at open (inside consensus_open(), if it is above `applied`:
+     * take it or fail), or because the leader sent it: fetch it; when it is durable and
+     * consensus_applied_index() is still below, become it and say consensus_snapshot_durable(); if
+     * not, say that with an error. Entries go on coming until then. */
     int (*restore)(struct consensus_fsm *f, const struct consensus_reference *r);
     /* Once; see above. */
     void (*failed)(struct consensus_fsm *f, int rc, const char *reason);
@@ -113,6 +114,7 @@ struct consensus_options {
     size_t queue_bytes;           /* proposed, not done; 0: 16 MiB */
     size_t queue_count;           /* 0: 8,192 */
     uint64_t log_limit_bytes;     /* untrimmed log beyond which proposals get -ERR_busy; 0: none */
+    uint32_t trailing;            /* entries kept behind a snapshot; 0: 1 alone, else 4,096 */
     uint64_t segment_bytes;       /* of the journal; 0: 16 MiB, at least 5 MiB */
     bool sparse;                  /* the journal does not allocate ahead: for tests */
 };

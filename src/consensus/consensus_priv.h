@@ -94,7 +94,7 @@ struct consensus_put {
     enum consensus_put_step step;
     struct raft_io_snapshot_put *req;
     uint64_t index, term, log_begin;
-    bool installed;
+    bool installed, cleared;
     uint8_t *bytes; /* the file */
     size_t len;
     struct disk_file *file;
@@ -107,6 +107,19 @@ struct consensus_put {
 struct consensus_peer {
     uint64_t id, incarnation, former, sequence;
     uint32_t former_count;
+};
+
+struct consensus_message {
+    struct raft_message raft; /* what it owns is of the engine's heap */
+    uint64_t to, incarnation, sequence;
+    char address[CONSENSUS_ADDRESS_SIZE];
+};
+
+/* A snapshot that a leader has sent, until the owner has its state. */
+struct consensus_install {
+    bool held, ready;
+    uint64_t index;
+    struct consensus_message message;
 };
 
 struct consensus_counters {
@@ -186,6 +199,7 @@ struct consensus {
     /* snapshots */
     bool snapshot_wanted;
     struct consensus_put put;
+    struct consensus_install install;
     uint8_t *snapshot_bytes; /* the file, as on disk; NULL: none */
     size_t snapshot_len;
 
@@ -250,3 +264,8 @@ void consensus_snapshot_cut_done(struct consensus *c, int rc);
 struct raft_snapshot *consensus_snapshot_make(const struct consensus *c); /* of the one on disk */
 void consensus_snapshot_cancel(struct consensus *c);                      /* at the end */
 bool consensus_snapshot_busy(const struct consensus *c);
+
+/* receive.c */
+void consensus_install_try(struct consensus *c);
+void consensus_install_drop(struct consensus *c);
+void consensus_hold_result(const struct consensus *c, struct raft_message *m);

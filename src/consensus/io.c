@@ -326,7 +326,9 @@ static int io_send(struct raft_io *io, struct raft_io_send *req, const struct ra
     d->send = req;
     list_push_back(&c->deferred, &d->node);
     if (c->transport != NULL && c->failed == 0 && !c->closing) {
-        consensus_message_send(c, m);
+        struct raft_message copy = *m;
+        consensus_hold_result(c, &copy);
+        consensus_message_send(c, &copy);
     }
     consensus_wake(c);
     return 0;

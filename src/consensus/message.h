@@ -19,12 +19,6 @@
 #define CONSENSUS_MESSAGE_ENTRIES 1024u          /* of one message */
 #define CONSENSUS_MESSAGE_ENTRY_BYTES (2u << 20) /* where a message takes no more entries */
 
-struct consensus_message {
-    struct raft_message raft; /* what it owns is of the engine's heap */
-    uint64_t to, incarnation, sequence;
-    char address[CONSENSUS_ADDRESS_SIZE];
-};
-
 void consensus_message_send(struct consensus *c, const struct raft_message *m);
 /* How many entries of an append go into one message. */
 unsigned consensus_message_entries(const struct raft_append_entries *a);

@@ -41,8 +41,11 @@ static int buffer_reference(const struct raft_buffer *buf, struct consensus_refe
 int consensus_raft_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *count)
 {
     struct consensus *c = fsm->data;
-    if (!c->snapshot_wanted || c->ring_count > 0 || c->put.step != PUT_IDLE) {
-        return RAFT_BUSY;
+    if (!c->snapshot_wanted || c->ring_count > 0 || c->put.step != PUT_IDLE || c->install.held) {
+        return RAFT_BUSY; /* guard G3: not while one of the leader is held */
+    }
+    if (raft_last_applied(&c->raft) < c->skip_to) {
+        return RAFT_BUSY; /* the owner is ahead: its state has another index */
     }
     struct consensus_reference r = {.index = raft_last_applied(&c->raft),
                                     .term = raft_current_term(&c->raft)};
@@ -60,8 +63,7 @@ int consensus_raft_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], un
 /* At the start: consensus_open() has offered it to the owner already. */
 int consensus_raft_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 {
-    struct consensus *c = fsm->data;
-    c->skip_to = base_max(c->skip_to, c->put.installed ? c->put.index : 0);
+    (void)fsm; /* the owner is there: consensus_open() or consensus_snapshot_durable() */
     raft_free(buf->base);
     return 0;
 }
@@ -74,8 +76,8 @@ void consensus_snapshot_want(struct consensus *c)
 
 void consensus_snapshot_try(struct consensus *c)
 {
-    bool now = c->snapshot_wanted && c->put.step == PUT_IDLE && c->ring_count == 0 &&
-               c->on_tick != NULL && c->failed == 0 && !c->closing;
+    bool now = c->snapshot_wanted && c->put.step == PUT_IDLE && !c->install.held &&
+               c->ring_count == 0 && c->on_tick != NULL && c->failed == 0 && !c->closing;
     if (!now) {
         return;
     }
@@ -128,8 +130,16 @@ int consensus_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
                                 .index = s->index,
                                 .term = s->term,
                                 .installed = trailing == 0};
-    p->log_begin = p->installed || s->index < trailing ? s->index + 1 : s->index - trailing + 1;
+    p->log_begin = p->installed ? s->index + 1 : 1; /* a short log is kept as a whole */
+    if (!p->installed && s->index > trailing) {
+        p->log_begin = s->index - trailing + 1;
+    }
     put_bytes(c, s, p->log_begin);
+    if (p->installed) {
+        c->skip_to = base_max(c->skip_to, p->index);
+        p->step = PUT_OPEN; /* its state is durable already, or it would not have been given */
+        put_next(c);
+    }
     return 0;
 }
 
@@ -137,6 +147,16 @@ void consensus_snapshot_durable(struct consensus *c, uint64_t index, int rc)
 {
     LOOP_OWNED(c->env.loop);
     struct consensus_put *p = &c->put;
+    if (c->install.held && c->install.index == index) {
+        if (rc < 0) {
+            consensus_install_drop(c);
+        } else {
+            c->skip_to = base_max(c->skip_to, index);
+            c->install.ready = true;
+        }
+        consensus_wake(c);
+        return;
+    }
     if (p->step != PUT_WAIT || p->index != index) {
         return;
     }
@@ -201,10 +221,28 @@ static enum disk_op put_op(enum consensus_put_step step)
     return ops[step];
 }
 
+/* The log has begun anew: once more without the flag, or the next start would take what it holds by
+ * then for void, too. Nothing is appended before that is done. */
+static void put_clear_flag(struct consensus *c)
+{
+    struct consensus_put *p = &c->put;
+    struct consensus_snapshot s = {0};
+    CHECK(consensus_snapshot_decode(p->bytes, p->len, &s) == 0);
+    s.installed = false;
+    uint8_t *bytes = raft_malloc(p->len);
+    consensus_snapshot_encode(&s, bytes);
+    raft_free(p->bytes);
+    p->bytes = bytes;
+    p->cleared = true;
+}
+
 void consensus_snapshot_cut_done(struct consensus *c, int rc)
 {
     c->put.rc = rc;
-    c->put.step = PUT_DONE;
+    c->put.step = rc < 0 || c->closing ? PUT_DONE : PUT_OPEN;
+    if (c->put.step == PUT_OPEN) {
+        put_clear_flag(c);
+    }
     put_next(c);
 }
 
@@ -227,7 +265,7 @@ static void put_over(struct consensus *c)
 static void put_next(struct consensus *c)
 {
     struct consensus_put *p = &c->put;
-    if (p->step == PUT_CUT && p->installed && !c->closing) {
+    if (p->step == PUT_CUT && p->installed && !p->cleared && !c->closing) {
         consensus_write_cut(c,
                             p->index + 1); /* the new name is durable: voids what the log holds */
         return;
