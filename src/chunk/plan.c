@@ -202,6 +202,7 @@ static void build_piece(struct chunk_plan *p, uint8_t *at, size_t len)
     if (len == 0) {
         return;
     }
+    CHECK(p->iov != NULL);
     struct iovec *last = p->iov_count > 0 ? &p->iov[p->iov_count - 1] : NULL;
     if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == at) {
         last->iov_len += len;

@@ -13,6 +13,7 @@
 void chunk_pin_begin(struct chunk_store *s, struct chunk_pin *p, struct chunk_entry *e,
                      struct chunk_version *v)
 {
+    CHECK(v != NULL);
     const struct chunk_meta *m = &v->meta;
     p->offset = (uint32_t)base_min(p->offset, m->length);
     p->length = (uint32_t)base_min(p->length, m->length - p->offset);
@@ -350,7 +351,18 @@ static void verify_finish(struct chunk_work *w, int rc)
     v->done(v, rc);
 }
 
-static void verify_content(struct chunk_work *w);
+/* Committed first; turned: pending. */
+static void verify_pin(struct chunk_work *w)
+{
+    struct chunk_entry *e = w->e;
+    struct chunk_version *v = w->turned || e->committed == NULL ? e->pending : e->committed;
+    w->own_pin = (struct chunk_pin){.which = v == e->pending ? CHUNK_PENDING : CHUNK_COMMITTED,
+                                    .length = CHUNK_LENGTH_MAX};
+    chunk_pin_begin(w->s, &w->own_pin, e, v);
+    w->cell = 0;
+}
+
+static void verify_step(struct chunk_work *w);
 
 static void verify_bad(struct chunk_work *w, int rc)
 {
@@ -372,10 +384,9 @@ static void verify_bad(struct chunk_work *w, int rc)
         return;
     }
     w->turned = true;
-    verify_content(w);
+    verify_pin(w);
+    verify_step(w);
 }
-
-static void verify_step(struct chunk_work *w);
 
 static void verify_fetched(struct chunk_work *w, int rc)
 {
@@ -392,32 +403,20 @@ static void verify_fetched(struct chunk_work *w, int rc)
 
 static void verify_step(struct chunk_work *w)
 {
-    uint32_t from = w->cell * CHUNK_CELL, length = w->own_pin.chunk_length;
-    if (from < length) {
-        w->next = verify_fetched;
-        fetch(w, from, (uint32_t)base_min(length, (uint64_t)from + VERIFY_BYTES), w->bytes);
-        return;
+    while (w->cell * CHUNK_CELL >= w->own_pin.chunk_length) {
+        bool more = w->own_pin.which == CHUNK_COMMITTED && w->e->pending != NULL;
+        unpin_own(w);
+        if (!more) {
+            chunk_work_end(w, w->kept);
+            return;
+        }
+        w->turned = true;
+        verify_pin(w);
     }
-    bool more = w->own_pin.which == CHUNK_COMMITTED && w->e->pending != NULL;
-    unpin_own(w);
-    if (!more) {
-        chunk_work_end(w, w->kept);
-        return;
-    }
-    w->turned = true;
-    verify_content(w);
-}
-
-/* Committed first; turned: pending. */
-static void verify_content(struct chunk_work *w)
-{
-    struct chunk_entry *e = w->e;
-    struct chunk_version *v = w->turned || e->committed == NULL ? e->pending : e->committed;
-    w->own_pin = (struct chunk_pin){.which = v == e->pending ? CHUNK_PENDING : CHUNK_COMMITTED,
-                                    .length = CHUNK_LENGTH_MAX};
-    chunk_pin_begin(w->s, &w->own_pin, e, v);
-    w->cell = 0;
-    verify_step(w);
+    uint64_t from = (uint64_t)w->cell * CHUNK_CELL;
+    w->next = verify_fetched;
+    fetch(w, (uint32_t)from, (uint32_t)base_min(w->own_pin.chunk_length, from + VERIFY_BYTES),
+          w->bytes);
 }
 
 static void verify_hot(struct chunk_work *w, int rc)
@@ -427,7 +426,8 @@ static void verify_hot(struct chunk_work *w, int rc)
         chunk_work_end(w, rc == 0 ? -ENOMEM : rc);
         return;
     }
-    verify_content(w);
+    verify_pin(w);
+    verify_step(w);
 }
 
 static void verify_begin(struct chunk_work *w)

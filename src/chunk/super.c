@@ -271,6 +271,15 @@ static void dead_put(struct disk_req *req, int64_t rc)
     disk_submit(s->disk, &s->dead_req);
 }
 
+static void dead_without_memory(struct disk_req *req, int64_t rc)
+{
+    (void)rc;
+    struct chunk_store *s = container_of(req, struct chunk_store, dead_req);
+    if (super_came_back(s)) {
+        dead_over(s, -ENOMEM);
+    }
+}
+
 static uint64_t dead_now_ms(const struct chunk_store *s)
 {
     return loop_wall_ns(s->loop) / 1000000;
@@ -292,9 +301,12 @@ static void dead_write(struct chunk_store *s)
         chunk_dead_encode(&x, s->dead_bytes + count * CHUNK_DEAD_BYTES);
         count++;
     }
-    if (count == 0) {
+    if (count == 0) { /* no memory: answered like all, later */
         list_splice_back(&s->dead_batch, &s->dead_waiters);
-        dead_over(s, -ENOMEM);
+        s->dead_req =
+            (struct disk_req){.op = DISK_STAT, .file = s->dead_file, .done = dead_without_memory};
+        s->in_flight++;
+        disk_submit(s->disk, &s->dead_req);
         return;
     }
     s->dead_req = (struct disk_req){.op = DISK_WRITE,

@@ -194,22 +194,29 @@ static struct chunk_edge *update_next_edge(struct chunk_work *w)
     return NULL;
 }
 
-static void update_edge_read(struct chunk_work *w, int64_t got)
+static bool update_edge_good(struct chunk_work *w, int64_t got)
 {
     struct chunk_edge *edge = &w->plan->edge[w->at];
     if (got < 0 && !err_is((int)got, EIO)) {
         update_failed(w, (int)got);
-        return;
+        return false;
     }
     bool good = got == (int64_t)edge->old_bytes &&
                 crc32c(0, edge->bytes, edge->old_bytes) == w->plan->old->crc[edge->cell];
     if (!good) {
         chunk_entry_damage(w->s, w->e);
         update_failed(w, -ERR_bad_crc);
-        return;
+        return false;
     }
     w->at++;
-    update_edges(w, 0);
+    return true;
+}
+
+static void update_edge_read(struct chunk_work *w, int64_t got)
+{
+    if (update_edge_good(w, got)) {
+        update_edges(w, 0);
+    }
 }
 
 static void update_edges(struct chunk_work *w, int rc)
@@ -218,23 +225,23 @@ static void update_edges(struct chunk_work *w, int rc)
         update_failed(w, rc);
         return;
     }
-    struct chunk_edge *edge = update_next_edge(w);
-    if (edge == NULL) {
-        update_ready(w);
-        return;
-    }
-    uint32_t block = w->plan->old->block[edge->cell];
-    if (w->s->ram) {
+    for (struct chunk_edge *edge = update_next_edge(w); edge != NULL; edge = update_next_edge(w)) {
+        uint32_t block = w->plan->old->block[edge->cell];
+        if (!w->s->ram) {
+            w->io = (struct disk_req){.op = DISK_READ,
+                                      .file = w->e->file->file,
+                                      .offset = (uint64_t)block * CHUNK_BLOCK,
+                                      .buf = edge->bytes,
+                                      .len = edge->old_bytes};
+            chunk_work_io(w, &w->io, update_edge_read);
+            return;
+        }
         memcpy(edge->bytes, w->s->page[block - 1], edge->old_bytes);
-        update_edge_read(w, edge->old_bytes);
-        return;
+        if (!update_edge_good(w, edge->old_bytes)) {
+            return;
+        }
     }
-    w->io = (struct disk_req){.op = DISK_READ,
-                              .file = w->e->file->file,
-                              .offset = (uint64_t)block * CHUNK_BLOCK,
-                              .buf = edge->bytes,
-                              .len = edge->old_bytes};
-    chunk_work_io(w, &w->io, update_edge_read);
+    update_ready(w);
 }
 
 static void update_hot(struct chunk_work *w, int rc)
