@@ -466,6 +466,10 @@ static void check_state(struct bench *b, unsigned key)
     if (s.pending != 0) {
         check_content(b, key, CHUNK_PENDING, s.pending);
     }
+    struct call v = {.kind = VERIFY, .verify = {.key = key_of(key)}};
+    call(b, &v, 0);
+    CHECK_RC(v.rc, s.committed == 0 && s.pending == 0 ? ENOENT : 0);
+    CHECK_TRUE(!v.verify.pending_bad);
 }
 
 /* ---- Random requests ---- */
