@@ -83,7 +83,7 @@ void opendfs_async_readlink(struct opendfs *fs, struct opendfs_op *op, const cha
                             size_t size);
 void opendfs_async_setattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
                            const struct opendfs_stat *values, unsigned mask);
-/* The same for an inode by its number (`op->stat.ino` of before): no resolving. */
+/* The same for an inode by its number (`op->stat.ino` of before): no resolving. Not the size. */
 void opendfs_async_setattr_ino(struct opendfs *fs, struct opendfs_op *op, uint64_t ino,
                                const struct opendfs_stat *values, unsigned mask);
 /* One page of a directory: at most `max` (0: some thousand) entries behind the name `after` (NULL

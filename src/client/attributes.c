@@ -95,9 +95,6 @@ static void setattr_walked(struct client_task *t, int rc)
         rc = -ENOENT;
     } else if (rc == 0 && (o->mask & ~(uint32_t)SETTABLE) != 0) {
         rc = -EINVAL;
-    } else if (rc == 0 && (o->mask & OPENDFS_SET_SIZE) != 0 &&
-               t->walk.attr.type != PROTO_INODE_FILE) {
-        rc = t->walk.attr.type == PROTO_INODE_DIRECTORY ? -EISDIR : -EINVAL;
     }
     if (rc < 0) {
         client_task_finish(t, rc);
@@ -107,9 +104,77 @@ static void setattr_walked(struct client_task *t, int rc)
     client_task_mutate(t, PROTO_OP_setattr, setattr_done);
 }
 
+/*
+ * A new size is a matter of the chunks too: the file is opened for writing, cut and closed, as
+ * ftruncate() does it.
+ */
+struct resize {
+    struct opendfs_op inner;
+    struct opendfs_op *outer;
+    int64_t rc;
+    char error[OPENDFS_ERROR_SIZE];
+};
+
+static void resize_closed(struct opendfs_op *inner)
+{
+    struct resize *z = inner->context;
+    struct opendfs_op *outer = z->outer;
+    const char *error = z->rc < 0 ? z->error : inner->error;
+    int64_t rc = z->rc < 0 ? z->rc : inner->result;
+    if (rc == 0) {
+        outer->stat = inner->stat;
+    }
+    char why[OPENDFS_ERROR_SIZE];
+    memcpy(why, error, sizeof why);
+    mem_free(z);
+    client_op_finish(outer, rc, NULL, why);
+}
+
+static void resize_cut(struct opendfs_op *inner)
+{
+    struct resize *z = inner->context;
+    const struct client_op *o = client_op_of(z->outer);
+    uint32_t mask = o->mask & ~(uint32_t)OPENDFS_SET_SIZE;
+    z->rc = inner->result;
+    memcpy(z->error, inner->error, sizeof z->error);
+    inner->done = resize_closed;
+    opendfs_async_close(o->fs, inner, inner->file, o->values, z->rc < 0 ? 0 : mask);
+}
+
+static void resize_opened(struct opendfs_op *inner)
+{
+    struct resize *z = inner->context;
+    const struct client_op *o = client_op_of(z->outer);
+    if (inner->result < 0) {
+        resize_closed(inner);
+        return;
+    }
+    inner->done = resize_cut;
+    opendfs_async_ftruncate(o->fs, inner, inner->file, o->values->size_bytes);
+}
+
+static void resize_run(struct opendfs_op *op)
+{
+    const struct client_op *o = client_op_of(op);
+    struct resize *z = o->path == NULL ? NULL : mem_zalloc(sizeof *z);
+    if (z == NULL) { /* by its number a file cannot be opened */
+        client_op_finish(op, o->path == NULL ? -EINVAL : -ENOMEM, o->path, NULL);
+        return;
+    }
+    z->outer = op;
+    z->inner.context = z;
+    z->inner.done = resize_opened;
+    z->inner.at = op->at;
+    opendfs_async_open(o->fs, &z->inner, o->path, OPENDFS_WRITE | OPENDFS_NOFOLLOW, 0);
+}
+
 static void setattr_run(struct opendfs_op *op)
 {
     struct client_op *o = client_op_of(op);
+    if ((o->mask & OPENDFS_SET_SIZE) != 0) {
+        resize_run(op);
+        return;
+    }
     struct client_task *t = client_task_new(op);
     if (t == NULL) {
         return;

@@ -70,6 +70,7 @@ struct opendfs {
     struct list starving;               /* inodes that wait for memory to write */
     struct buf_waiter room;
     struct loop_timer room_timer;
+    struct loop_timer flush_timer; /* what gathers does not gather for ever */
     struct client_session session;
     struct list calls;      /* of the metadata service, sent */
     struct list slot_queue; /* mutations that wait for a slot */

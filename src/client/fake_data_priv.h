@@ -3,22 +3,6 @@
 
 #include "client/fake_priv.h"
 
-static inline void fake_row(struct fake_cluster *c, uint32_t chain, struct proto_member *members,
-                            struct proto_row *ret)
-{
-    *ret = (struct proto_row){.chain = chain,
-                              .epoch = c->chain[chain - 1].epoch,
-                              .loss_gen = c->chain[chain - 1].loss_gen,
-                              .members = {.at = members, .count = 2},
-                              .class_id = 1};
-    for (size_t i = 0; i < 2; i++) {
-        bool serves = i < c->chain[chain - 1].serving;
-        members[i] =
-            (struct proto_member){.target = c->chain[chain - 1].order[i],
-                                  .state = serves ? PROTO_MEMBER_SERVING : PROTO_MEMBER_OFFLINE};
-    }
-}
-
 /* 0, or it was refused: epoch and capability. */
 static inline bool fake_refused(struct fake_node *n, struct peer_request *r,
                                 const struct proto_route *route, const struct proto_capability *cap)

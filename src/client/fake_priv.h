@@ -77,7 +77,7 @@ struct fake_cluster {
     struct fake_node *meta, *target[FAKE_TARGETS];
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation */
-    unsigned mutations, repeats, writes, write_repeats, reads, syncs, executed[1024];
+    unsigned mutations, repeats, writes, write_repeats, reads, syncs, returns, executed[1024];
     bool hide_symlinks; /* walk ends before what is no directory */
 };
 struct fake_node {
@@ -87,7 +87,8 @@ struct fake_node {
     struct peer_server *server;
     struct buf_pool *pool;
     struct net_address at;
-    uint32_t target; /* 0: the metadata server */
+    uint32_t target;          /* 0: the metadata server */
+    struct peer_link *newest; /* control link that is up */
     /* of targets */
     struct fake_fault write_fault, read_fault, sync_fault;
     bool corrupt;     /* answers with a flipped bit */
@@ -178,4 +179,19 @@ static inline struct fake_chunk *fake_chunk(struct fake_cluster *c, struct proto
         empty->key = key;
     }
     return make ? empty : NULL;
+}
+static inline void fake_row(struct fake_cluster *c, uint32_t chain, struct proto_member *members,
+                            struct proto_row *ret)
+{
+    *ret = (struct proto_row){.chain = chain,
+                              .epoch = c->chain[chain - 1].epoch,
+                              .loss_gen = c->chain[chain - 1].loss_gen,
+                              .members = {.at = members, .count = 2},
+                              .class_id = 1};
+    for (size_t i = 0; i < 2; i++) {
+        bool serves = i < c->chain[chain - 1].serving;
+        members[i] =
+            (struct proto_member){.target = c->chain[chain - 1].order[i],
+                                  .state = serves ? PROTO_MEMBER_SERVING : PROTO_MEMBER_OFFLINE};
+    }
 }

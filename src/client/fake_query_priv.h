@@ -68,6 +68,8 @@ static inline void fake_credential(struct peer_user *u, struct peer_request *r)
     peer_request_answer(r, &m, NULL);
 }
 
+static inline int fake_lease_return(struct fake_cluster *c,
+                                    const struct proto_lease_return_request *q);
 static inline int fake_execute(struct fake_cluster *c, const struct peer_request *r,
                                union fake_reply *m)
 {
@@ -84,6 +86,8 @@ static inline int fake_execute(struct fake_cluster *c, const struct peer_request
         return fake_wopen(c, r->body, &m->wopen);
     case PROTO_OP_commit:
         return fake_commit(c, r->body, &m->commit);
+    case PROTO_OP_lease_return:
+        return fake_lease_return(c, r->body);
     case PROTO_OP_release: {
         const struct proto_release_request *q = r->body;
         struct fake_inode *n = fake_find(c, q->ino);
@@ -186,17 +190,5 @@ static inline void fake_lookup_asked(struct peer_user *u, struct peer_request *r
         m.attr = n->attr;
         m.layout = n->layout;
     }
-    peer_request_answer(r, &m, NULL);
-}
-static inline void fake_getattr(struct peer_user *u, struct peer_request *r)
-{
-    const struct proto_getattr_request *q = r->body;
-    const struct fake_inode *n = fake_find(fake_of(u), q->ino);
-    if (n == NULL) {
-        peer_request_fail(r, -ENOENT, NULL);
-        return;
-    }
-    const struct proto_getattr_reply m = {
-        .attr = n->attr, .layout = n->layout, .parent = n->parent};
     peer_request_answer(r, &m, NULL);
 }

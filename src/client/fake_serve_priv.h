@@ -2,13 +2,18 @@
  * and end of both kinds of server. */
 #pragma once
 
-#include "client/fake_query_priv.h"
+#include "client/fake_lease_priv.h"
 
-static inline void fake_readlink(struct peer_user *u, struct peer_request *r)
+static inline void fake_getattr(struct peer_user *u, struct peer_request *r)
 {
-    const struct proto_readlink_request *q = r->body;
+    const struct proto_getattr_request *q = r->body;
     const struct fake_inode *n = fake_find(fake_of(u), q->ino);
-    const struct proto_readlink_reply m = {.target = {n->data, n->data_len}};
+    if (n == NULL) {
+        peer_request_fail(r, -ENOENT, NULL);
+        return;
+    }
+    const struct proto_getattr_reply m = {
+        .attr = n->attr, .layout = n->layout, .parent = n->parent};
     peer_request_answer(r, &m, NULL);
 }
 static inline void fake_open(struct peer_user *u, struct peer_request *r)
@@ -80,18 +85,6 @@ static inline void fake_readdir(struct peer_user *u, struct peer_request *r)
     }
     peer_request_answer(r, &m, NULL);
 }
-static inline void fake_statfs(struct peer_user *u, struct peer_request *r)
-{
-    const struct proto_statfs_reply m = {.total = 1000, .available = 400, .files = 3};
-    (void)u;
-    peer_request_answer(r, &m, NULL);
-}
-static inline void fake_status(struct peer_user *u, struct peer_request *r)
-{
-    const struct proto_status_reply m = {.body = proto_bytes_text("{\"health\":\"good\"}")};
-    (void)u;
-    peer_request_answer(r, &m, NULL);
-}
 static inline void fake_map(struct peer_user *u, struct peer_request *r)
 {
     struct fake_cluster *c = fake_of(u);
@@ -131,6 +124,7 @@ static const struct peer_handler fake_meta_handlers[] = {
     {.opcode = PROTO_OP_wopen, .request = fake_mutation},
     {.opcode = PROTO_OP_commit, .request = fake_mutation},
     {.opcode = PROTO_OP_release, .request = fake_mutation},
+    {.opcode = PROTO_OP_lease_return, .request = fake_mutation},
     {.opcode = PROTO_OP_walk, .request = fake_walk},
     {.opcode = PROTO_OP_lookup, .request = fake_lookup_asked},
     {.opcode = PROTO_OP_getattr, .request = fake_getattr},
@@ -146,15 +140,15 @@ static const struct peer_handler fake_meta_handlers[] = {
 
 static inline void fake_up(struct peer_user *u, struct peer_link *l)
 {
-    (void)u;
-    (void)l;
+    struct fake_node *n = container_of(u, struct fake_node, user);
+    n->newest = l->slot == 0 ? l : n->newest;
 }
 static inline void fake_down(struct peer_user *u, struct peer_link *l, int rc, const char *why)
 {
-    (void)u;
-    (void)l;
+    struct fake_node *n = container_of(u, struct fake_node, user);
     (void)rc;
     (void)why;
+    n->newest = n->newest == l ? NULL : n->newest;
 }
 static const struct peer_user_ops fake_user_ops = {.up = fake_up, .down = fake_down};
 

@@ -7,7 +7,6 @@
 #include "client/fake_serve_priv.h"
 #include "loop/sim.h"
 #include "net/sim.h"
-#include "testing/testing.h"
 
 #include <stdio.h>
 
@@ -70,13 +69,13 @@ static inline void world_new_client(void *ctx)
     struct world *w = ctx;
     CHECK(client_new(&w->opt, &w->fs) == 0);
 }
-static inline void world_open(struct world *w)
+static inline void world_open(struct world *w, uint64_t seed)
 {
     memset(w, 0, sizeof *w);
     w->cluster = mem_zalloc(sizeof *w->cluster);
     CHECK(w->cluster != NULL);
     fake_cluster_init(w->cluster);
-    w->sim = loop_sim_new(testing_seed());
+    w->sim = loop_sim_new(seed);
     CHECK(w->sim != NULL);
     const struct net_sim_options net = {.sim = w->sim};
     w->net = net_sim_new(&net);
@@ -170,7 +169,7 @@ static inline int world_wait(struct world *w)
 static inline struct opendfs_file *world_file(struct world *w, const char *path, unsigned flags)
 {
     int rc = DO(w, open, path, flags, 0644);
-    CHECK_OK(rc);
+    CHECK(rc == 0);
     return w->op.file;
 }
 static inline void world_fill(uint8_t *to, size_t len, uint64_t key)

@@ -12,6 +12,7 @@ static const struct dict_ops inode_ops = {.equal = inode_equal};
 
 static void room_ready(struct buf_waiter *w);
 static void room_timer(struct loop_timer *t);
+static void flush_timer(struct loop_timer *t);
 
 void client_inodes_init(struct opendfs *fs)
 {
@@ -19,6 +20,7 @@ void client_inodes_init(struct opendfs *fs)
     list_init(&fs->starving);
     fs->room.ready = room_ready;
     fs->room_timer.fire = room_timer;
+    fs->flush_timer.fire = flush_timer;
 }
 
 struct client_inode *client_inode_find(struct opendfs *fs, uint64_t ino)
@@ -241,6 +243,7 @@ void client_inode_check_cap(struct client_inode *i, const struct client_cap *c)
  */
 
 #define STARVE_MS 20u
+#define FLUSH_MS 2000u
 
 static void feed(struct opendfs *fs)
 {
@@ -264,20 +267,37 @@ static void room_timer(struct loop_timer *t)
     feed(container_of(t, struct opendfs, room_timer));
 }
 
-/* All that gathers, of all files, is sent: memory comes back only so. */
-void client_inode_starve(struct client_inode *i)
+static void flush_all(struct opendfs *fs)
 {
-    struct opendfs *fs = i->fs;
     struct dict_iter it;
     struct dict_node *n;
-    if (!i->starving) {
-        i->starving = true;
-        list_push_back(&fs->starving, &i->starving_node);
-    }
     dict_iter_init(&it, &fs->inodes);
     while ((n = dict_iter_next(&it)) != NULL) {
         client_update_flush(container_of(n, struct client_inode, node), 0, UINT64_MAX);
     }
+}
+
+static void flush_timer(struct loop_timer *t)
+{
+    flush_all(container_of(t, struct opendfs, flush_timer));
+}
+
+void client_inode_flush_later(struct client_inode *i)
+{
+    if (!loop_timer_active(&i->fs->flush_timer)) {
+        loop_timer_in(i->fs->loop, &i->fs->flush_timer, FLUSH_MS * CLIENT_NS_PER_MS);
+    }
+}
+
+/* All that gathers, of all files, is sent: memory comes back only so. */
+void client_inode_starve(struct client_inode *i)
+{
+    struct opendfs *fs = i->fs;
+    if (!i->starving) {
+        i->starving = true;
+        list_push_back(&fs->starving, &i->starving_node);
+    }
+    flush_all(fs);
     if (!fs->room.queued) {
         buf_wait(fs->write_pool, &fs->room);
         loop_timer_in(fs->loop, &fs->room_timer, STARVE_MS * CLIENT_NS_PER_MS);
@@ -303,6 +323,7 @@ void client_inodes_fini(struct opendfs *fs)
         }
         client_inode_put(i);
     }
+    loop_timer_cancel(fs->loop, &fs->flush_timer);
     loop_timer_cancel(fs->loop, &fs->room_timer);
     buf_unwait(fs->write_pool, &fs->room);
     dict_fini(&fs->inodes);

@@ -102,6 +102,8 @@ void client_inode_renew(struct client_inode *i, struct client_held *h);
 void client_inode_check_cap(struct client_inode *i, const struct client_cap *c);
 /* Waits for memory of the write pool, then wakes. */
 void client_inode_starve(struct client_inode *i);
+/* Something gathers: it is sent after some seconds even if nobody asks. */
+void client_inode_flush_later(struct client_inode *i);
 
 /* fetch.c: reads a range of one chunk from one of its serving members, verified. */
 struct client_fetch {

@@ -1,6 +1,7 @@
 #include "client/io_priv.h"
 
 #include "client/fake_world_priv.h"
+#include "testing/testing.h"
 
 /* Files against the fake cluster: contents, edges, and what chain.md says about failures. */
 
@@ -44,7 +45,7 @@ TEST(files_of_all_sizes_come_back)
                                    5000,      CHUNK / 2, 3 * CHUNK + 1, LARGE};
     struct world w;
     static uint8_t bytes[LARGE];
-    world_open(&w);
+    world_open(&w, testing_seed());
     world_start(&w);
     for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
         char path[16];
@@ -66,7 +67,7 @@ TEST(overwriting_with_truncation_leaves_nothing_of_the_old)
     static const size_t sizes[] = {100, LARGE, 50, 3 * CHUNK, CHUNK + 5, 4096, 0, 5000};
     struct world w;
     static uint8_t bytes[LARGE];
-    world_open(&w);
+    world_open(&w, testing_seed());
     world_start(&w);
     for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
         world_fill(bytes, sizes[i], i);
@@ -136,7 +137,7 @@ TEST(random_changes_are_those_of_a_model)
         struct rand r;
         rand_seed(&r, testing_seed() + round);
         memset(&m, 0, sizeof m);
-        world_open(&w);
+        world_open(&w, testing_seed());
         world_start(&w);
         struct opendfs_file *f = world_file(&w, "/f", MAKE);
         for (unsigned i = 0; i < 60; i++) {
@@ -163,7 +164,7 @@ TEST(random_changes_are_those_of_a_model)
 static uint8_t pattern[LARGE];
 static struct opendfs_file *begin(struct world *w)
 {
-    world_open(w);
+    world_open(w, testing_seed());
     world_start(w);
     world_fill(pattern, sizeof pattern, 3);
     return world_file(w, "/f", MAKE);
@@ -249,6 +250,12 @@ TEST(a_damaged_copy_is_read_elsewhere)
     struct world w;
     struct opendfs_file *f = begin(&w);
     w.node[1].corrupt = true;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(&w, fsync, f));
+    uint8_t byte;
+    CHECK_EQ(DO(&w, pread, f, &byte, 1, 3), 1);
+    CHECK_EQ(byte, pattern[3]);
+    CHECK_TRUE(stats_counter_value(&w.fs->counters.bad_cells) > 0);
     finish(&w, f);
     f = begin(&w);
     w.node[2].read_fault = (struct fake_fault){.rc = -ERR_corrupt, .count = 5};
@@ -282,6 +289,11 @@ TEST(pending_updates_are_waited_for_at_the_last_serving_member)
     for (unsigned k = 1; k < NODES; k++) {
         w.node[k].read_fault = (struct fake_fault){.rc = -ERR_pending, .count = 3};
     }
+    uint8_t byte;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(DO(&w, pread, f, &byte, 1, 3), 1);
+    CHECK_EQ(byte, pattern[3]);
     finish(&w, f);
 }
 
@@ -484,5 +496,155 @@ TEST(handles_of_one_client_share_a_file)
     CHECK_EQ(DO(&w, pwrite, g, pattern, 10, 5), 10);
     CHECK_OK(DO(&w, close, g, NULL, 0));
     CHECK_EQ(fake_path(w.cluster, "f")->cap_epoch, 0);
+    world_close(&w);
+}
+
+/* truncate(path): the chunks are cut at once, not some day by the metadata server. */
+TEST(a_size_set_by_path_cuts_the_chunks)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 3 * CHUNK, 0), 3 * CHUNK);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    const struct opendfs_stat v = {.size_bytes = CHUNK + 5, .mode = 0600};
+    CHECK_OK(DO(&w, setattr, "/f", &v, OPENDFS_SET_SIZE | OPENDFS_SET_MODE));
+    CHECK_EQ(chunk_of(&w, "f", 1)->length, 5);
+    CHECK_EQ(chunk_of(&w, "f", 2)->length, 0);
+    check_contents(&w, "/f", pattern, CHUNK + 5);
+    CHECK_OK(DO(&w, stat, "/f"));
+    CHECK_EQ(w.op.stat.mode, 0600);
+    CHECK_EQ(DO(&w, setattr, "/none", &v, OPENDFS_SET_SIZE), -ENOENT);
+    CHECK_TEXT(w.op.error, "/none: No such file or directory");
+    CHECK_EQ(DO(&w, setattr, "/", &v, OPENDFS_SET_SIZE), -EISDIR);
+    world_close(&w);
+}
+
+/* What gathers is sent after some seconds, without anybody asking. */
+TEST(written_data_do_not_gather_for_ever)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, 0), 5000);
+    CHECK_EQ(w.cluster->writes, 0);
+    world_run(&w, 5 * SECOND);
+    CHECK_EQ(w.cluster->writes, 1);
+    finish(&w, f);
+}
+
+static bool ask_is_done(void *ctx)
+{
+    return ((struct fake_ask *)ctx)->done > 0;
+}
+static void ask(struct world *w, struct fake_ask *a, void (*fn)(void *ctx))
+{
+    a->meta = &w->node[0];
+    a->ino = fake_path(w->cluster, "f")->ino;
+    a->done = 0;
+    loop_sim_enter(w->loop[0], fn, a);
+    CHECK_TRUE(loop_sim_run(w->sim, ask_is_done, a, loop_sim_now_ns(w->sim) + SECOND));
+}
+
+/* Another client opens the file: its size is asked for, then W goes back, everything flushed; from
+ * then on writing goes through and publishes the size at once. */
+TEST(write_authority_goes_back_when_it_is_recalled)
+{
+    struct world w;
+    struct fake_ask a = {.ino = 0};
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK + 10, 0), CHUNK + 10);
+    ask(&w, &a, fake_ask_query);
+    CHECK_TRUE(a.answer.known);
+    CHECK_EQ(a.answer.size, CHUNK + 10);
+    ask(&w, &a, fake_ask_recall);
+    world_run(&w, SECOND);
+    CHECK_EQ(w.cluster->returns, 1);
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.size, CHUNK + 10);
+    CHECK_EQ(w.cluster->writes, 2);
+    CHECK_EQ(DO(&w, pwrite, f, pattern + CHUNK + 10, 500, CHUNK + 10), 500);
+    CHECK_EQ(chunk_of(&w, "f", 1)->length, 510);
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.size, CHUNK + 510);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    check_contents(&w, "/f", pattern, CHUNK + 510);
+    CHECK_EQ(fake_path(w.cluster, "f")->cap_epoch, 0);
+    world_close(&w);
+}
+
+TEST(small_dirty_contents_survive_a_recall)
+{
+    struct world w;
+    struct fake_ask a = {.ino = 0};
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 100, 0), 100);
+    ask(&w, &a, fake_ask_recall);
+    world_run(&w, SECOND);
+    CHECK_EQ(w.cluster->returns, 1);
+    CHECK_EQ(fake_path(w.cluster, "f")->data_len, 100);
+    CHECK_EQ(DO(&w, pwrite, f, pattern + 100, 100, 100), 100);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    check_contents(&w, "/f", pattern, 200);
+    world_close(&w);
+}
+
+/* Connections break all the time, everywhere. */
+TEST(random_changes_survive_broken_connections)
+{
+    static struct model m;
+    for (uint64_t round = 0; round < 4; round++) {
+        struct world w;
+        struct rand r;
+        rand_seed(&r, testing_seed() + 100 + round);
+        memset(&m, 0, sizeof m);
+        world_open(&w, testing_seed() + round);
+        net_sim_faults(w.net, 1500, 500);
+        world_start(&w);
+        struct opendfs_file *f = world_file(&w, "/f", MAKE);
+        for (unsigned i = 0; i < 40; i++) {
+            random_step(&w, &m, &r, f);
+        }
+        CHECK_OK(DO(&w, close, f, NULL, 0));
+        check_contents(&w, "/f", m.bytes, m.size);
+        net_sim_faults(w.net, 0, 0);
+        world_close(&w);
+    }
+}
+
+/* Many at once, through one client: what cli does with a tree. */
+#define MANY 128u
+struct many {
+    struct opendfs_op op;
+    struct world *w;
+    char path[16];
+    unsigned *left;
+};
+static void many_done(struct opendfs_op *op)
+{
+    struct many *m = op->context;
+    CHECK(op->result == 0);
+    --*m->left;
+}
+static bool many_are_done(void *ctx)
+{
+    return *(unsigned *)ctx == 0;
+}
+TEST(hundreds_of_operations_are_under_way_at_once)
+{
+    static struct many many[MANY];
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    unsigned left = MANY;
+    memset(many, 0, sizeof many);
+    w.cluster->meta_fault = (struct fake_fault){.count = 9, .after = true};
+    for (unsigned i = 0; i < MANY; i++) {
+        struct many *m = &many[i];
+        (void)snprintf(m->path, sizeof m->path, "/d%u", i % 32);
+        m->left = &left;
+        m->op.done = many_done;
+        m->op.context = m;
+        opendfs_async_make_directories(w.fs, &m->op, m->path, 0755);
+    }
+    CHECK_TRUE(loop_sim_run(w.sim, many_are_done, &left, loop_sim_now_ns(w.sim) + 60 * SECOND));
+    CHECK_OK(DO(&w, list, "/", "", 0));
+    opendfs_async_release(w.fs, &w.op);
     world_close(&w);
 }

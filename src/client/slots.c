@@ -153,8 +153,8 @@ static void call_name(struct client_call *c)
     const struct client_session *s = &c->fs->session;
     if (!c->mutation && !c->bare) {
         struct proto_caller *head = c->request;
-        *head = (struct proto_caller){
-            .session = s->id, .cred = s->cred, .lease_epoch = s->lease_epoch};
+        *head =
+            (struct proto_caller){.session = s->id, .cred = s->cred, .lease_epoch = s->lease_epoch};
     }
     c->session_number = s->number;
 }

@@ -243,6 +243,7 @@ int64_t client_update_write(struct client_inode *i, uint64_t offset, const uint8
         update_close(u);
     }
     update_limit_open(i);
+    client_inode_flush_later(i);
     update_pump(i);
     return (int64_t)len;
 }

@@ -1,0 +1,74 @@
+/* client/fake_lease_priv.h -- for tests only: small queries of fake_priv.h, and write authority
+ * that goes back (coherence.md section 6). */
+#pragma once
+
+#include "client/fake_query_priv.h"
+
+static inline void fake_readlink(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_readlink_request *q = r->body;
+    const struct fake_inode *n = fake_find(fake_of(u), q->ino);
+    const struct proto_readlink_reply m = {.target = {n->data, n->data_len}};
+    peer_request_answer(r, &m, NULL);
+}
+static inline void fake_statfs(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_statfs_reply m = {.total = 1000, .available = 400, .files = 3};
+    (void)u;
+    peer_request_answer(r, &m, NULL);
+}
+static inline void fake_status(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_status_reply m = {.body = proto_bytes_text("{\"health\":\"good\"}")};
+    (void)u;
+    peer_request_answer(r, &m, NULL);
+}
+/* W goes back with the last word on the size; who still has the file open shares it. */
+static inline int fake_lease_return(struct fake_cluster *c,
+                                    const struct proto_lease_return_request *q)
+{
+    struct fake_inode *n = fake_find(c, q->ino);
+    if (n == NULL || n->cap_epoch != q->cap_epoch || !q->has_final) {
+        return -ESTALE;
+    }
+    n->attr.size = base_max(n->attr.size, q->size);
+    n->cap_epoch = q->keep.count > 0 ? n->cap_epoch : 0;
+    c->returns++;
+    return 0;
+}
+
+/* The leader asks for W back, or for the size of what is written. */
+struct fake_ask {
+    struct peer_call call;
+    struct proto_recall_request recall;
+    struct proto_query_request query;
+    struct fake_node *meta;
+    uint64_t ino;
+    struct proto_query_reply answer;
+    unsigned done;
+};
+static inline void fake_ask_done(struct peer_call *call, const struct peer_reply *r)
+{
+    struct fake_ask *a = container_of(call, struct fake_ask, call);
+    CHECK(r->rc == 0);
+    a->answer =
+        call->opcode == PROTO_OP_query ? *(const struct proto_query_reply *)r->body : a->answer;
+    a->done++;
+}
+static inline void fake_ask_recall(void *ctx)
+{
+    struct fake_ask *a = ctx;
+    a->recall =
+        (struct proto_recall_request){.kind = PROTO_OBJECT_INO, .ino = a->ino, .to_shared = true};
+    a->call =
+        (struct peer_call){.done = fake_ask_done, .request = &a->recall, .opcode = PROTO_OP_recall};
+    peer_link_call(a->meta->newest, &a->call);
+}
+static inline void fake_ask_query(void *ctx)
+{
+    struct fake_ask *a = ctx;
+    a->query = (struct proto_query_request){.ino = a->ino};
+    a->call =
+        (struct peer_call){.done = fake_ask_done, .request = &a->query, .opcode = PROTO_OP_query};
+    peer_link_call(a->meta->newest, &a->call);
+}
