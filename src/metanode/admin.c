@@ -5,7 +5,7 @@
 
 /* Administration: statistics, shutdown, targets. */
 
-#define ADMIN_STATS_BYTES (1000u * 1024u)
+#define ADMIN_STATS_BYTES ((size_t)1000 * 1024)
 #define ADMIN_TARGETS_PAGE 1024u
 
 struct admin_stats {

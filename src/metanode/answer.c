@@ -2,7 +2,7 @@
 
 /* What goes back to clients. */
 
-#define METANODE_KEY_MS (24u * 3600u * 1000u) /* a signing key is of one day */
+#define METANODE_KEY_MS (UINT64_C(24) * 3600 * 1000) /* a signing key is of one day */
 
 void metanode_sign(struct metanode *m, struct proto_capability *c, uint8_t *mac)
 {
@@ -46,13 +46,6 @@ bool metanode_admit(struct metanode *m, struct peer_request *r)
     return false;
 }
 
-static struct proto_change_list answer_changes(const struct namespace_reply *reply)
-{
-    return (struct proto_change_list){
-        .at = (struct proto_change *)(uintptr_t)reply->change, /* only encoded from */
-        .count = reply->change_count};
-}
-
 /* Who may write now also gets what it needs at the data nodes. */
 static struct proto_capability answer_capability(struct metanode *m,
                                                  const struct metanode_session *s,
@@ -70,55 +63,65 @@ static struct proto_capability answer_capability(struct metanode *m,
     return c;
 }
 
-union answer {
-    struct proto_create_reply create;
-    struct proto_link_reply link;
-    struct proto_unlink_reply unlink;
-    struct proto_rmdir_reply rmdir;
-    struct proto_rename_reply rename;
-    struct proto_setattr_reply setattr;
-    struct proto_setxattr_reply setxattr;
-    struct proto_removexattr_reply removexattr;
-    struct proto_wopen_reply wopen;
-    struct proto_commit_reply commit;
-    struct proto_release_reply release;
-    struct proto_lease_return_reply lease_return;
+/* One reply, with the memory of its lists. */
+struct answer {
+    union answer_body {
+        struct proto_create_reply create;
+        struct proto_link_reply link;
+        struct proto_unlink_reply unlink;
+        struct proto_rmdir_reply rmdir;
+        struct proto_rename_reply rename;
+        struct proto_setattr_reply setattr;
+        struct proto_setxattr_reply setxattr;
+        struct proto_removexattr_reply removexattr;
+        struct proto_wopen_reply wopen;
+        struct proto_commit_reply commit;
+        struct proto_release_reply release;
+        struct proto_lease_return_reply lease_return;
+    } body;
+    struct proto_change change[NAMESPACE_CHANGES_MAX];
+    struct proto_change_list changes;
+    uint8_t mac[CLUSTER_MAC_BYTES];
 };
 
 static void answer_writer(struct metanode *m, struct metanode_session *s, uint16_t opcode,
-                          const struct namespace_reply *reply, uint8_t *mac, union answer *a)
+                          const struct namespace_reply *reply, struct answer *answer)
 {
+    union answer_body *a = &answer->body;
     const struct namespace_result *result = &reply->result;
     struct proto_trailer trailer = metanode_trailer(m, s);
     if (opcode == PROTO_OP_create) {
-        a->create = (struct proto_create_reply){.trailer = trailer,
-                                                .created = result->created,
-                                                .attr = reply->attr,
-                                                .layout = reply->layout,
-                                                .mode = result->mode,
-                                                .cap_epoch = result->cap_epoch,
-                                                .capability = answer_capability(m, s, reply, mac),
-                                                .changes = answer_changes(reply)};
+        a->create =
+            (struct proto_create_reply){.trailer = trailer,
+                                        .created = result->created,
+                                        .attr = reply->attr,
+                                        .layout = reply->layout,
+                                        .mode = result->mode,
+                                        .cap_epoch = result->cap_epoch,
+                                        .capability = answer_capability(m, s, reply, answer->mac),
+                                        .changes = answer->changes};
         return;
     }
     bool wait = result->mode == PROTO_OPEN_S &&
                 !metanode_share_now(m, result->ino, s->id, result->shared_now);
-    a->wopen = (struct proto_wopen_reply){.trailer = trailer,
-                                          .mode = result->mode,
-                                          .cap_epoch = result->cap_epoch,
-                                          .shared_now = !wait,
-                                          .attr = reply->attr,
-                                          .layout = reply->layout,
-                                          .data_version = reply->data_version,
-                                          .capability = answer_capability(m, s, reply, mac)};
+    a->wopen =
+        (struct proto_wopen_reply){.trailer = trailer,
+                                   .mode = result->mode,
+                                   .cap_epoch = result->cap_epoch,
+                                   .shared_now = !wait,
+                                   .attr = reply->attr,
+                                   .layout = reply->layout,
+                                   .data_version = reply->data_version,
+                                   .capability = answer_capability(m, s, reply, answer->mac)};
 }
 
 static void answer_other(struct metanode *m, struct metanode_session *s, uint16_t opcode,
-                         const struct namespace_reply *reply, union answer *a)
+                         const struct namespace_reply *reply, struct answer *answer)
 {
+    union answer_body *a = &answer->body;
     const struct namespace_result *result = &reply->result;
     struct proto_trailer trailer = metanode_trailer(m, s);
-    struct proto_change_list changes = answer_changes(reply);
+    struct proto_change_list changes = answer->changes;
     switch (opcode) {
     case PROTO_OP_link:
         a->link =
@@ -168,18 +171,19 @@ static void answer_other(struct metanode *m, struct metanode_session *s, uint16_
 void metanode_answer(struct metanode *m, struct metanode_session *s, struct peer_request *r,
                      const struct namespace_reply *reply)
 {
-    union answer a;
-    uint8_t mac[CLUSTER_MAC_BYTES];
+    struct answer a;
     uint16_t opcode = r->message->opcode;
     if (reply->rc < 0) {
         metanode_refuse(m, s, r, reply->rc, NULL);
         return;
     }
-    memset(&a, 0, sizeof a);
+    memset(&a.body, 0, sizeof a.body);
+    memcpy(a.change, reply->change, reply->change_count * sizeof *a.change);
+    a.changes = (struct proto_change_list){.at = a.change, .count = reply->change_count};
     if (opcode == PROTO_OP_create || opcode == PROTO_OP_wopen) {
-        answer_writer(m, s, opcode, reply, mac, &a);
+        answer_writer(m, s, opcode, reply, &a);
     } else {
         answer_other(m, s, opcode, reply, &a);
     }
-    peer_request_answer(r, &a, NULL);
+    peer_request_answer(r, &a.body, NULL);
 }

@@ -42,7 +42,7 @@ void metanode_targets_fini(struct metanode *m);
 struct metanode_target *metanode_target_find(struct metanode *m, uint32_t id);
 struct metanode_target *metanode_target_of(struct metanode *m, const struct uuid *uuid);
 /* From the stored record: new or changed. */
-int metanode_target_put(struct metanode *m, const struct proto_target *t);
+int metanode_target_put(struct metanode *m, const struct proto_target *r);
 /* This leader expires nobody before it has led for T. */
 void metanode_targets_start(struct metanode *m);
 void metanode_target_down(struct metanode *m, struct peer_link *l);
@@ -79,7 +79,7 @@ void metanode_chains_fini(struct metanode *m);
 void metanode_chains_start(struct metanode *m);
 struct metanode_chain *metanode_chain_find(struct metanode *m, uint32_t id);
 /* A stored row: the cache follows, members are told. */
-int metanode_chain_put(struct metanode *m, const struct proto_row *row);
+int metanode_chain_put(struct metanode *m, const struct proto_row *from);
 /* Something is known of a member of this chain: look at it again, soon. */
 void metanode_chain_touch(struct metanode_chain *c);
 void metanode_chains_gone(struct metanode *m, uint32_t target);

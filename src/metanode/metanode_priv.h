@@ -82,6 +82,7 @@ struct metanode_apply {
 struct metanode {
     const struct env *env;
     struct metanode_options opt; /* defaults filled in; its pointers are ours */
+    char *directory, *name;
     enum metanode_phase phase;
     bool created; /* this start has made the directory */
     struct uuid uuid;

@@ -325,7 +325,7 @@ TEST(silent_sessions_end)
 {
     struct rig r;
     rig_new(&r, testing_seed());
-    r.opt.session_keep_ms = 24 * 5000;
+    r.opt.session_keep_ms = UINT64_C(24) * 5000;
     rig_serve(&r);
     rig_client_ready(&r, 0);
     rig_client_ready(&r, 1);

@@ -28,8 +28,8 @@ static void mutation_end(struct metanode_mutation *u, int rc, const struct names
 {
     struct metanode *m = u->m;
     struct metanode_session *s = metanode_session_find(m, u->session);
-    if (s != NULL && s->busy != NULL && u->slot < s->slots && s->busy[u->slot] == u) {
-        s->busy[u->slot] = NULL;
+    if (s != NULL && s->slot != NULL && u->slot < s->slots && s->slot[u->slot].busy == u) {
+        s->slot[u->slot].busy = NULL;
     }
     struct list *node;
     while ((node = list_pop_front(&u->requests)) != NULL) {
@@ -95,11 +95,11 @@ static bool mutation_attach(struct metanode_mutation *u, struct peer_request *r)
 static int mutation_start(struct metanode *m, struct metanode_session *s, struct peer_request *r,
                           const struct proto_op *op)
 {
-    if (s->busy == NULL) {
-        s->busy = mem_calloc(s->slots, sizeof *s->busy);
+    if (s->slot == NULL) {
+        s->slot = mem_calloc(s->slots, sizeof *s->slot);
     }
     struct metanode_mutation *u = mem_zalloc(sizeof *u);
-    if (s->busy == NULL || u == NULL) {
+    if (s->slot == NULL || u == NULL) {
         mem_free(u);
         return -ENOMEM;
     }
@@ -120,7 +120,7 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
         mem_free(u);
         return rc;
     }
-    s->busy[op->slot] = u;
+    s->slot[op->slot].busy = u;
     u->check = (struct metanode_read){.run = mutation_check, .done = mutation_checked};
     metanode_read(m, &u->check);
     return 0;
@@ -140,7 +140,7 @@ void metanode_mutate(struct peer_user *u, struct peer_request *r)
         metanode_refuse(m, s, r, -ERR_bad_sequence, "no such slot");
         return;
     }
-    struct metanode_mutation *busy = s->busy == NULL ? NULL : s->busy[op->slot];
+    struct metanode_mutation *busy = s->slot == NULL ? NULL : s->slot[op->slot].busy;
     if (busy != NULL) {
         bool same = busy->sequence == op->sequence && busy->crc == op->crc;
         if (!same) {

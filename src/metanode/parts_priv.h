@@ -28,6 +28,9 @@ void metanode_load_start(struct metanode *m);
 void metanode_load_fini(struct metanode *m);
 
 /* ---- session.c, session_open.c: clients ---- */
+struct metanode_slot {
+    struct metanode_mutation *busy; /* under way, or NULL */
+};
 struct metanode_session {
     struct dict_node node;
     struct list all;
@@ -38,8 +41,8 @@ struct metanode_session {
     uint64_t lease_epoch;
     uint64_t push_seq;
     bool lapsed, expiring;
-    struct peer_link *link;          /* control link, NULL: none */
-    struct metanode_mutation **busy; /* one per slot; NULL before the first mutation */
+    struct peer_link *link;     /* control link, NULL: none */
+    struct metanode_slot *slot; /* `slots` of them; NULL before the first mutation */
 };
 struct metanode_sessions {
     struct dict by_id;

@@ -11,7 +11,7 @@
 #include "disk/disk.h"
 
 #define METANODE_LEASE_MS 10000u
-#define METANODE_KEEP_MS (24u * 3600u * 1000u)
+#define METANODE_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define SERVER_POLLS 100000u
 
 static void server_wake(struct kv_owner *o)
@@ -60,14 +60,16 @@ static int server_options(struct metanode *m, const struct metanode_options *opt
     m->opt.chunk_bytes = (uint32_t)server_or(opt->chunk_bytes, 4u << 20);
     m->opt.inline_bytes = (uint32_t)server_or(opt->inline_bytes, NAMESPACE_INLINE_DEFAULT);
     m->opt.root_mode = (uint32_t)server_or(opt->root_mode, 0755);
-    m->opt.directory = mem_strdup(opt->directory);
-    m->opt.name = mem_strdup(opt->name == NULL ? "meta" : opt->name);
+    m->directory = mem_strdup(opt->directory);
+    m->name = mem_strdup(opt->name == NULL ? "meta" : opt->name);
+    m->opt.directory = m->directory;
+    m->opt.name = m->name;
     m->opt.secrets = NULL;
     m->opt.listen = NULL;
     m->opt.advertise = NULL;
     m->secrets = *opt->secrets;
     memcpy(m->secret.bytes, opt->secrets->server.bytes, sizeof m->secret.bytes);
-    return m->opt.directory == NULL || m->opt.name == NULL ? -ENOMEM : 0;
+    return m->directory == NULL || m->name == NULL ? -ENOMEM : 0;
 }
 
 static int server_state(struct metanode *m)
@@ -271,8 +273,8 @@ struct metanode *metanode_free(struct metanode *m)
     }
     stats_free(m->stats);
     m->lock = metanode_lock_free(m->env->disk, m->lock);
-    mem_free((void *)(uintptr_t)m->opt.directory);
-    mem_free((void *)(uintptr_t)m->opt.name);
+    mem_free(m->directory);
+    mem_free(m->name);
     mem_free(m);
     return NULL;
 }

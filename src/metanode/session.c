@@ -22,7 +22,7 @@ static void session_dropped(struct dict_node *node, void *owner)
 {
     struct metanode_session *s = container_of(node, struct metanode_session, node);
     (void)owner;
-    mem_free(s->busy);
+    mem_free(s->slot);
     mem_free(s);
 }
 

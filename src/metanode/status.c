@@ -3,7 +3,7 @@
  */
 #include "metanode/metanode_priv.h"
 
-#define STATUS_BYTES (1000u * 1024u)
+#define STATUS_BYTES ((size_t)1000 * 1024)
 
 struct status {
     struct metanode_read read;
