@@ -4,6 +4,7 @@
  */
 #include "datanode/worker_priv.h"
 
+#include "datanode/remove.h"
 #include "datanode/resync.h"
 
 #define RECOVER_BATCH 256u
@@ -72,7 +73,9 @@ static void recover_run(struct loop_task *t)
             c->recovering = false;
             return;
         }
-        if (info.chain == c->id && info.has_pending && !recover_one(c, &info)) {
+        bool wanted =
+            info.chain == c->id && info.has_pending && !datanode_removed(w, info.key.data_id);
+        if (wanted && !recover_one(c, &info)) {
             loop_timer_in(w->loop, &c->recover_again, RECOVER_PAUSE_MS * NS_PER_MS);
             return;
         }

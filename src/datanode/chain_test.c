@@ -298,7 +298,8 @@ TEST(chain_survives_resets)
     }
     net_sim_faults(r.net, 0, 0);
     for (unsigned host = 1; host <= 3; host++) {
-        RIG_UNTIL(&r, read_at(&r, host, 39) == 0);
+        RIG_UNTIL(&r, rig_settled(&r, 1));
+        CHECK_OK(read_at(&r, host, 39));
     }
     rig_close(&r);
 }

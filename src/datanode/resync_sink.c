@@ -22,6 +22,7 @@ struct datanode_sink {
     struct chunk_key drop_at;
     bool dropped, changing;
     struct chunk_change change;
+    struct datanode_item *item; /* locked while its pending is being dropped */
 };
 
 static int sink_admit(struct datanode_worker *w, const struct peer_request *r,
@@ -80,6 +81,12 @@ static void sink_next(struct datanode_sink *s);
 static void sink_changed(struct chunk_change *ch, int rc)
 {
     struct datanode_sink *s = container_of(ch, struct datanode_sink, change);
+    struct datanode_item *it = s->item;
+    s->item = NULL;
+    if (it != NULL) { /* whoever gets the lock now may end the session, not this object */
+        datanode_item_unlock(it);
+        datanode_item_put(it);
+    }
     s->changing = false;
     if (s->chain == NULL) {
         sink_release(s);
@@ -101,6 +108,22 @@ static void sink_change(struct datanode_sink *s, enum chunk_change_op op, struct
     chunk_store_change(s->worker->store, &s->change);
 }
 
+/* False: an update of it is in flight, which commits it, replaces it, or leaves it to a COPY. */
+static bool sink_drop(struct datanode_sink *s, struct chunk_key key)
+{
+    struct datanode_item *it = datanode_item_get(s->worker, s->chain, key);
+    if (it == NULL) {
+        return false;
+    }
+    if (!datanode_item_try_lock(it)) {
+        datanode_item_put(it);
+        return false;
+    }
+    s->item = it;
+    sink_change(s, CHUNK_DROP_PENDING, key);
+    return true;
+}
+
 static bool sink_drops_pending(struct datanode_sink *s)
 {
     struct chunk_info info;
@@ -114,8 +137,7 @@ static bool sink_drops_pending(struct datanode_sink *s)
         s->drop_at = info.key;
         s->drop_at.index++;
         s->drop_at.data_id += s->drop_at.index == 0 ? 1U : 0U;
-        if (info.chain == s->chain->id && info.has_pending) {
-            sink_change(s, CHUNK_DROP_PENDING, info.key);
+        if (info.chain == s->chain->id && info.has_pending && sink_drop(s, info.key)) {
             return true;
         }
     }

@@ -67,7 +67,7 @@ TEST(resync_intact_member_takes_differences)
     CHECK_OK(put(&r, 1, 3, 2));
     CHECK_OK(put(&r, 1, 40, 3));
     come_back(&r, 2, "1s");
-    CHECK_TRUE(!r.target[2].registered.lossy);
+    CHECK_TRUE(!r.target[2].lossy);
     RIG_UNTIL(&r, synced(&r, 2));
     CHECK_RC(get(&r, 2, 0, 1), ERR_not_serving); /* I5: not before the row says so */
     row(&r, "1s 2s");
@@ -225,7 +225,7 @@ TEST(resync_lossy_member_is_made_whole)
     rig_crash(&r, 2);
     row(&r, "1s 2o");
     come_back(&r, 2, "1s");
-    CHECK_TRUE(r.target[2].registered.lossy);
+    CHECK_TRUE(r.target[2].lossy);
     RIG_UNTIL(&r, synced(&r, 2));
     row(&r, "1s 2s");
     for (uint32_t i = 0; i < 30; i++) {
@@ -237,7 +237,7 @@ TEST(resync_lossy_member_is_made_whole)
     row(&r, "1s 2o");
     rig_start(&r, 2);
     RIG_UNTIL(&r, rig_info(&r, 2).target != 0);
-    CHECK_TRUE(!r.target[2].registered.lossy);
+    CHECK_TRUE(!r.target[2].lossy);
     rig_close(&r);
 }
 

@@ -30,6 +30,10 @@ RIG void rig_on_register(struct peer_user *u, struct peer_request *q)
     struct rig_target *t = &r->target[host];
     t->registered = *m;
     t->registers++;
+    t->lossy = m->lossy;
+    memset(t->known, 0, sizeof t->known);
+    memset(t->report, 0, sizeof t->report);
+    memset(t->synced, 0, sizeof t->synced);
     t->link = q->link;
     const struct proto_register_reply reply = {.target = host,
                                                .rows = rig_rows(r, &q->arena, NULL),
@@ -44,6 +48,8 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
     const struct proto_heartbeat_request *m = q->body;
     struct rig_target *t = &r->target[m->target];
     t->link = q->link;
+    t->heard_ns = loop_sim_now_ns(r->world);
+    t->granted_ns = t->leased ? t->heard_ns : t->granted_ns;
     t->suspect = m->suspects.count == 0 ? 0 : m->suspects.at[0];
     memset(t->known, 0, sizeof t->known);
     for (size_t i = 0; i < m->chains.count; i++) {

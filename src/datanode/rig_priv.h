@@ -42,10 +42,12 @@ struct rig_target {
     struct peer_link *link;   /* at the metadata server */
     struct proto_register_request registered;
     unsigned registers, stops, fails;
+    bool lossy;
     uint32_t known[RIG_CHAINS + 1];
     uint8_t report[RIG_CHAINS + 1];
     uint32_t synced[RIG_CHAINS + 1];
-    uint32_t suspect; /* named last */
+    uint32_t suspect;              /* named last */
+    uint64_t heard_ns, granted_ns; /* of the world: its newest heartbeat; one with a lease */
     struct peer_user client_user;
     struct peer *client, *meta_client; /* the test's ways to it */
 };

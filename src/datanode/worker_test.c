@@ -5,7 +5,7 @@
 #include "datanode/rig_world_priv.h"
 #include "testing/testing.h"
 
-static void write_and_read(unsigned targets, enum datanode_engine engine)
+static bool write_and_read(unsigned targets, enum datanode_engine engine)
 {
     struct rig r;
     rig_chain(&r, targets, engine, testing_seed());
@@ -26,22 +26,23 @@ static void write_and_read(unsigned targets, enum datanode_engine engine)
         rig_stop(&r, host);
     }
     rig_close(&r);
+    return true;
 }
 
 TEST(worker_alone_writes_and_reads)
 {
-    write_and_read(1, DATANODE_ENGINE_RAM);
-    write_and_read(1, DATANODE_ENGINE_FILE);
+    CHECK_TRUE(write_and_read(1, DATANODE_ENGINE_RAM));
+    CHECK_TRUE(write_and_read(1, DATANODE_ENGINE_FILE));
 }
 TEST(worker_chain_of_two_writes_and_reads)
 {
-    write_and_read(2, DATANODE_ENGINE_RAM);
-    write_and_read(2, DATANODE_ENGINE_FILE);
+    CHECK_TRUE(write_and_read(2, DATANODE_ENGINE_RAM));
+    CHECK_TRUE(write_and_read(2, DATANODE_ENGINE_FILE));
 }
 TEST(worker_chain_of_three_writes_and_reads)
 {
-    write_and_read(3, DATANODE_ENGINE_RAM);
-    write_and_read(3, DATANODE_ENGINE_FILE);
+    CHECK_TRUE(write_and_read(3, DATANODE_ENGINE_RAM));
+    CHECK_TRUE(write_and_read(3, DATANODE_ENGINE_FILE));
 }
 
 static void open_two(struct rig *r)
@@ -181,7 +182,7 @@ TEST(worker_refuses_what_does_not_fit)
 }
 
 /* I6, section 8.6: synced, then power fails everywhere; whoever comes back first has it. */
-static void synced_survives(bool flag, unsigned survivor)
+static bool synced_survives(bool flag, unsigned survivor)
 {
     struct rig r;
     open_two(&r);
@@ -196,7 +197,7 @@ static void synced_survives(bool flag, unsigned survivor)
     rig_row(&r, 1, survivor == 1 ? "1l 2l" : "2l 1l");
     rig_start(&r, survivor);
     RIG_UNTIL(&r, rig_info(&r, survivor).target != 0);
-    CHECK_TRUE(r.target[survivor].registered.lossy);
+    CHECK_TRUE(r.target[survivor].lossy);
     rig_row(&r, 1, survivor == 1 ? "1s 2o" : "2s 1o");
     RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, survivor).leased);
     io.host = survivor;
@@ -205,14 +206,15 @@ static void synced_survives(bool flag, unsigned survivor)
     CHECK_OK(rig_write(&r, &io));
     CHECK_OK(rig_read(&r, &io));
     rig_close(&r);
+    return true;
 }
 
 TEST(worker_syncs_the_chain)
 {
-    synced_survives(false, 1);
-    synced_survives(false, 2);
-    synced_survives(true, 1);
-    synced_survives(true, 2);
+    CHECK_TRUE(synced_survives(false, 1));
+    CHECK_TRUE(synced_survives(false, 2));
+    CHECK_TRUE(synced_survives(true, 1));
+    CHECK_TRUE(synced_survives(true, 2));
 }
 
 /* Section 8.1: what was written before a loss cannot be synced any more. */
@@ -290,7 +292,7 @@ TEST(worker_finds_its_chunks_after_a_kill)
     CHECK_TRUE(rig_info(&r, 1).incarnation > incarnation);
     struct uuid now = rig_info(&r, 1).uuid;
     CHECK_TRUE(uuid_equal(&uuid, &now));
-    CHECK_TRUE(!r.target[1].registered.lossy);
+    CHECK_TRUE(!r.target[1].lossy);
     CHECK_RC(rig_read(&r, &io), ERR_not_serving); /* R4 */
     rig_row(&r, 1, "1l");
     rig_row(&r, 1, "1s"); /* R2 */
@@ -309,7 +311,7 @@ TEST(worker_that_lost_power_says_that_it_is_lossy)
     rig_crash(&r, 1);
     rig_start(&r, 1);
     RIG_UNTIL(&r, rig_info(&r, 1).target != 0);
-    CHECK_TRUE(r.target[1].registered.lossy);
+    CHECK_TRUE(r.target[1].lossy);
     rig_row(&r, 1, "1l");
     rig_row(&r, 1, "1s");
     RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, 1).leased);
