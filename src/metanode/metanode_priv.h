@@ -38,8 +38,8 @@ enum metanode_phase {
 /* Waits for one command. Caller-owned; `done` exactly once, never from inside metanode_propose().
  */
 struct metanode_waiter {
-    /* rc 0: applied, `reply` (lent for the call) tells what became of it. Else: not taken, or
-     * -ERR_unknown_outcome; `reply` is NULL. */
+    /* rc 0: applied, `reply` (lent for the call) tells what became of it. Else class EAGAIN: not
+     * taken, or nobody knows (-ERR_unavailable); `reply` is NULL. */
     void (*done)(struct metanode_waiter *w, int rc, const struct namespace_reply *reply);
 };
 struct metanode_proposal {
@@ -84,7 +84,8 @@ struct metanode {
     struct metanode_options opt; /* defaults filled in; its pointers are ours */
     char *directory, *name;
     enum metanode_phase phase;
-    bool created; /* this start has made the directory */
+    bool created;  /* this start has made the directory */
+    bool log_full; /* its disk has no room: said once */
     struct uuid uuid;
     struct peer_secrets secrets;
     struct cluster_secret secret;

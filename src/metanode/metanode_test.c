@@ -320,6 +320,39 @@ TEST(a_failing_disk_ends_the_server)
     rig_close(&r);
 }
 
+/* Without room for the log changes wait; they go on with the same sequence when there is some. */
+TEST(a_full_disk_only_delays)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    struct rig_client *c = &r.client[0];
+    static char big[4000];
+    memset(big, 'x', sizeof big - 1);
+    disk_sim_capacity(r.disk, disk_sim_used_bytes(r.disk) + 4096);
+    int rc = 0;
+    c->flags = PEER_CALL_RAW;
+    struct proto_create_request q;
+    char name[16];
+    for (unsigned i = 0; i < 20000 && rc == 0; i++) {
+        (void)snprintf(name, sizeof name, "f%u", i);
+        q = rig_file(c, name, big);
+        rc = rig_call(c, PROTO_OP_create, &q);
+    }
+    /* The one that found the disk full waits in the log; later ones are told to come again. */
+    CHECK_TRUE(rc == -ERR_deadline || err_is(rc, EAGAIN));
+    CHECK_EQ(r.ended, 0);
+    CHECK_TRUE(rig_lookup(c, "f0").ino != 0);
+    disk_sim_capacity(r.disk, 0);
+    CHECK_OK(rig_call(c, PROTO_OP_create, &q));
+    rig_kill(&r);
+    rig_serve(&r);
+    CHECK_TRUE(rig_lookup(c, name).ino != 0);
+    rig_stop(&r);
+    rig_close(&r);
+}
+
 /* Sessions that nobody uses any more end by themselves, in the log. */
 TEST(silent_sessions_end)
 {

@@ -67,8 +67,8 @@ static bool mutation_is_early(int rc)
 static void mutation_checked(struct metanode_read *r, int rc)
 {
     struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
-    if (rc < 0) {
-        mutation_end(u, rc, NULL);
+    if (rc < 0) { /* of this machine: the slot knows nothing of it */
+        mutation_end(u, err_is(rc, EAGAIN) ? rc : -ERR_busy, NULL);
         return;
     }
     if (u->reply.replayed || (u->reply.rc < 0 && mutation_is_early(u->reply.rc))) {

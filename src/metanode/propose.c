@@ -1,8 +1,23 @@
 #include "metanode/metanode_priv.h"
 
+#include "base/log.h"
+
 /* How a change gets into the log, and how a read of the state is repeated until it has all. */
 
 #define METANODE_READ_ROUNDS 10000u
+
+/*
+ * What was not taken, or is not known, must not look like an answer: the slot of a client would not
+ * know of it. It is all of class EAGAIN, so that the same request comes again.
+ */
+static int proposal_refused(struct metanode *m, int rc)
+{
+    if (rc == -ENOSPC && !m->log_full) {
+        log_error(m->env->log, "the disk of the log is full: changes have to wait");
+    }
+    m->log_full = rc == -ENOSPC;
+    return err_is(rc, EAGAIN) ? rc : -ERR_unavailable;
+}
 
 static void proposal_done(struct consensus_proposal *base, int rc, uint64_t index)
 {
@@ -11,7 +26,7 @@ static void proposal_done(struct consensus_proposal *base, int rc, uint64_t inde
     if (p->waiter != NULL) { /* else metanode_apply has told it */
         struct metanode_waiter *w = p->waiter;
         p->waiter = NULL;
-        w->done(w, rc < 0 ? rc : -ERR_unknown_outcome, NULL);
+        w->done(w, proposal_refused(p->m, rc < 0 ? rc : -ERR_unknown_outcome), NULL);
     }
     mem_free(p);
 }
