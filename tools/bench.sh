@@ -1,6 +1,23 @@
 #!/bin/bash
-# usage: bench.sh NAME BUILDDIR    Table on standard error, one JSON line per figure on standard output.
-# NAME: a benchmark or a group of them; test/bench/bench.c has the table.
+# usage: bench.sh NAME BUILDDIR [ROUNDS]   Table on standard error, one JSON line per figure on standard output.
+# NAME: a benchmark or a group of them; test/bench/bench.c has the table. Those that need a cluster find a fresh one of
+# three data nodes with two copies in OPENDFS_CLUSTER; it lies in a directory below BENCH_DIR (default: the build
+# directory) that is gone afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec "$2/test/bench" "$1"
+name=$1
+build=$(realpath "$2")
+opendfs=$build/prog/opendfs
+work=$(mktemp -d "${BENCH_DIR:-$build}/bench.XXXXXX")
+
+clean() {
+    "$opendfs" down -q "$work/cluster" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap clean EXIT
+if [ "$name" != rpc ]; then
+    "$opendfs" init -q "$work/cluster" --copies 2 --targets 3 --port 0 >&2
+    "$opendfs" up -q "$work/cluster" >&2
+    export OPENDFS_CLUSTER=$work/cluster
+fi
+"$build/test/bench" "$name" ${3:+"$3"}

@@ -28,7 +28,7 @@ void bench_print(const struct bench_figure *f)
     qsort(sorted, f->count, sizeof sorted[0], compare);
     double median = sorted[f->count / 2], q1 = sorted[f->count / 4], q3 = sorted[3 * f->count / 4];
     double ratio = f->target > 0 ? median / f->target : 0;
-    fprintf(stderr, "%-16s %12.1f %-8s q1 %.1f q3 %.1f", f->name, median, f->unit, q1, q3);
+    fprintf(stderr, "%-16s %12.2f %-8s q1 %.2f q3 %.2f", f->name, median, f->unit, q1, q3);
     if (f->target > 0) {
         bool met = f->at_most ? median <= f->target : median >= f->target;
         fprintf(stderr, "  target %s %.2f: %s (%.2f)", f->at_most ? "at most" : "at least",
@@ -36,10 +36,10 @@ void bench_print(const struct bench_figure *f)
     }
     fprintf(stderr, "\n");
     printf("{\"bench\":\"%s\",\"name\":\"%s\",\"value\":%.3f,\"unit\":\"%s\",\"cpu_seconds\":%.3f,"
-           "\"against\":\"target\",\"peer_value\":%.3f,\"ratio\":%.3f,\"samples\":%zu,\"q1\":%.3f,"
+           "\"against\":\"%s\",\"peer_value\":%.3f,\"ratio\":%.3f,\"samples\":%zu,\"q1\":%.3f,"
            "\"q3\":%.3f}\n",
-           f->bench, f->name, median, f->unit, f->cpu_seconds / (double)f->count, f->target, ratio,
-           f->count, q1, q3);
+           f->bench, f->name, median, f->unit, f->cpu_seconds / (double)f->count,
+           f->target > 0 ? "target" : "none", f->target, ratio, f->count, q1, q3);
     fflush(stdout);
 }
 
@@ -49,6 +49,7 @@ static const struct {
     int (*run)(unsigned rounds);
 } bench_table[] = {
     {"rpc", "first", bench_rpc},
+    {"data", "first", bench_first},
 };
 
 static int usage(void)
