@@ -49,6 +49,7 @@ static void check_lease(const struct rig *r)
 {
     for (unsigned i = 0; i < RIG_TARGETS; i++) {
         const struct rig_target *t = &r->target[i];
+        CHECK_TRUE(!t->running || !rig_target_is_too_early(t));
         if (!t->running || !t->leased || loop_now_ns(t->env.loop) >= t->leased_until_ns) {
             continue;
         }

@@ -13,6 +13,9 @@ static inline void rig_target_rows(struct rig_target *t, const struct proto_row_
             at++;
         }
         CHECK(at < RIG_ROWS);
+        if (at == t->row_count) {
+            t->first[at] = row;
+        }
         if (at == t->row_count || t->row[at].epoch < row.epoch) {
             t->row[at] = row;
             t->row_count += at == t->row_count;

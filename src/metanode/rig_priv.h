@@ -61,6 +61,9 @@ struct rig_target {
     uint64_t heartbeat_ms, lease_ms, leased_until_ns;
     struct cluster_row row[RIG_ROWS];
     size_t row_count;
+    /* R4: rows as this incarnation learned them first, and how many the one before had known. */
+    struct cluster_row first[RIG_ROWS];
+    size_t before;
     struct peer_call call;
     struct proto_register_request reg;
     struct proto_heartbeat_request beat;

@@ -119,11 +119,25 @@ static inline void rig_target_start_in(void *ctx)
     t->timer.fire = rig_target_tick;
     loop_timer_in(t->env.loop, &t->timer, METANODE_NS_PER_MS);
 }
+/* R4: has it a lease while a chain of an earlier incarnation still shows it as it was then? */
+static inline bool rig_target_is_too_early(const struct rig_target *t)
+{
+    bool early = false;
+    for (size_t k = 0; k < t->row_count && t->leased && t->row_count <= t->before; k++) {
+        size_t own = cluster_row_find(&t->first[k], t->id);
+        early = early || (own < t->first[k].count && t->row[k].epoch == t->first[k].epoch &&
+                          (t->first[k].member[own].state == PROTO_MEMBER_SERVING ||
+                           t->first[k].member[own].state == PROTO_MEMBER_SYNCING));
+    }
+    return early;
+}
 /* A new incarnation; it knows no rows. */
 static inline void rig_target_start(struct rig *r, unsigned i, bool lossy)
 {
     struct rig_target *t = &r->target[i];
+    size_t before = base_max(t->before, t->row_count);
     *t = (struct rig_target){.rig = r,
+                             .before = before,
                              .uuid = {{0xd0, (uint8_t)i}},
                              .incarnation = t->incarnation + 1,
                              .id = t->id,
