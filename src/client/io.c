@@ -105,9 +105,7 @@ static bool write_small(struct client_io *io)
         io->len > i->fs->inline_limit - io->offset || io->offset + io->len > i->small_room) {
         return false;
     }
-    if (io->len > 0) {
-        memcpy(i->small + io->offset, io->from, io->len);
-    }
+    memcpy(i->small + io->offset, io->from, io->len);
     i->small_len = base_max(i->small_len, io->offset + io->len);
     i->writes++;
     inode_written(i, io->offset + io->len);
@@ -177,7 +175,7 @@ static int write_take(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     int rc = write_check(io);
-    if (rc < 0 || write_small(io)) {
+    if (rc < 0 || io->len == 0 || write_small(io)) {
         return rc < 0 ? rc : 1;
     }
     rc = i->in_line ? inode_spill(i) : 1;

@@ -84,7 +84,7 @@ struct model {
 static void model_write(struct model *m, size_t at, const uint8_t *from, size_t len)
 {
     memcpy(m->bytes + at, from, len);
-    m->size = base_max(m->size, at + len);
+    m->size = len == 0 ? m->size : base_max(m->size, at + len); /* nothing changes nothing */
 }
 
 static void random_step(struct world *w, struct model *m, struct rand *r, struct opendfs_file *f)
