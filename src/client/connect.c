@@ -86,7 +86,9 @@ static int connect_directory(struct disk *d, const struct opendfs_options *o,
         return rc;
     }
     w->count = base_min(s->meta_count, ADDRESSES_MAX);
-    memcpy(w->address, list, w->count * sizeof *list);
+    for (size_t i = 0; i < w->count; i++) {
+        w->address[i] = list[i];
+    }
     return connect_secret(d, o->secret_file != NULL ? o->secret_file : s->client_secret, w, e);
 }
 

@@ -102,7 +102,7 @@ int client_new(const struct client_options *opt, struct opendfs **ret)
                                       .address_count = opt->address_count,
                                       .wants_leader = true,
                                       .gated = true,
-                                      .max_queued = 2 * CLIENT_CALLS_MAX,
+                                      .max_queued = (size_t)2 * CLIENT_CALLS_MAX,
                                       .generation = 1};
     rc = rc == 0 ? peer_new(&meta, &fs->meta) : rc;
     if (rc < 0) {

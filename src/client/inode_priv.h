@@ -88,7 +88,6 @@ void client_inode_put(struct client_inode *i);
 /* Something changed: all that wait on this file look again, soon. */
 void client_inode_wake(struct client_inode *i);
 void client_inode_fail(struct client_inode *i, int rc); /* a delayed write failed */
-void client_inodes_lost_session(struct opendfs *fs);
 void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size,
                              uint64_t data_version);
 void client_cap_take(struct client_cap *c, const struct proto_capability *from);

@@ -37,6 +37,9 @@ struct opendfs *client_file_fs(const struct opendfs_file *f)
 
 void client_file_free(struct opendfs_file *f)
 {
+    if (f == NULL) {
+        return;
+    }
     struct client_inode *i = f->inode;
     client_blocks_drop(f);
     list_remove(&f->node);

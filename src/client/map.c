@@ -86,11 +86,11 @@ static void reap_run(struct loop_task *task)
 /* --- taking in ----------------------------------------------------------------------------------
  */
 
-void client_map_take_row(struct opendfs *fs, const struct proto_row *from)
+void client_map_take_row(struct opendfs *fs, const struct proto_row *told)
 {
     struct client_map *m = fs->map;
     struct cluster_row row;
-    if (from->epoch == 0 || cluster_row_from_proto(from, &row) < 0) {
+    if (told->epoch == 0 || cluster_row_from_proto(told, &row) < 0) {
         return; /* empty: the refusal had none */
     }
     uint64_t hash = dict_hash_u64(&m->rows, row.chain);

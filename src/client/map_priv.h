@@ -24,7 +24,7 @@ void client_map_new_session(struct opendfs *fs);   /* targets hear of it */
 void client_map_refresh(struct opendfs *fs, struct client_map_waiter *w);
 void client_map_unwait(struct client_map_waiter *w);
 void client_map_changed(struct opendfs *fs, uint64_t epoch); /* pushed */
-void client_map_take_row(struct opendfs *fs, const struct proto_row *row);
+void client_map_take_row(struct opendfs *fs, const struct proto_row *told);
 /* NULL: not known (yet). */
 const struct cluster_row *client_map_row(struct opendfs *fs, uint32_t chain);
 /* Chain of a chunk. -ERR_waiting_row: the table is not known yet. */

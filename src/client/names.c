@@ -174,6 +174,7 @@ void opendfs_async_make_node(struct opendfs *fs, struct opendfs_op *op, const ch
     start_create(fs, op, path, special ? (uint8_t)type : 0);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): all in one call is what it is for */
 void opendfs_async_create(struct opendfs *fs, struct opendfs_op *op, const char *path,
                           const struct opendfs_stat *values, unsigned mask, const void *data,
                           size_t len)

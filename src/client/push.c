@@ -34,9 +34,8 @@ static void inval_asked(struct peer_user *u, struct peer_request *r)
     struct opendfs *fs = container_of(u, struct opendfs, meta_user);
     const struct proto_inval_request *m = r->body;
     struct proto_inval_reply reply = {.lease_epoch = fs->session.lease_epoch};
-    size_t bytes = m->items.count * sizeof *reply.acks.at;
-    reply.acks.at = bytes == 0 ? NULL : mem_arena_alloc(&r->arena, bytes);
-    if (bytes > 0 && reply.acks.at == NULL) {
+    reply.acks.at = mem_arena_alloc(&r->arena, (m->items.count + 1) * sizeof *reply.acks.at);
+    if (reply.acks.at == NULL) {
         peer_request_fail(r, -ENOMEM, NULL);
         return;
     }

@@ -299,7 +299,6 @@ static bool io_commit(struct client_io *io)
     struct client_inode *i = io->inode;
     switch (io->kind) {
     case IO_CLOSE:
-        return commit_step(io, PHASE_ATTR);
     case IO_TRUNCATE:
         return commit_step(io, PHASE_ATTR);
     case IO_RECALL:

@@ -113,7 +113,7 @@ static void update_take(struct client_update *u, uint32_t at, const uint8_t *byt
     uint32_t pos = at - u->start, end = pos + len;
     while (pos < end) {
         uint32_t cell = pos / PROTO_CELL_BYTES;
-        uint32_t n = (uint32_t)base_min((cell + 1) * PROTO_CELL_BYTES, end) - pos;
+        uint32_t n = (uint32_t)base_min((cell + UINT64_C(1)) * PROTO_CELL_BYTES, end) - pos;
         const struct slice piece = {.at = bytes, .len = n};
         buf_copy(u->buf->pool, to, &piece);
         u->crc_known[cell] = n == PROTO_CELL_BYTES ? 1 : 0;
