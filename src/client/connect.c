@@ -85,6 +85,7 @@ static int connect_directory(struct disk *d, const struct opendfs_options *o,
     if (rc < 0) {
         return rc;
     }
+    CHECK(list != NULL);
     w->count = base_min(s->meta_count, ADDRESSES_MAX);
     for (size_t i = 0; i < w->count; i++) {
         w->address[i] = list[i];
