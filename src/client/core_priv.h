@@ -80,6 +80,7 @@ struct opendfs {
     struct client_map *map;
     struct dict inodes; /* open files */
     uint64_t write_seq;
+    unsigned reports; /* of damage, under way */
     _Atomic uint32_t inline_limit;
     bool stopping, freeing;
     void (*stopped)(void *context);

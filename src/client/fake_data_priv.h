@@ -151,6 +151,7 @@ static inline void fake_read(struct peer_user *u, struct peer_request *r)
     struct fake_node *n = container_of(u, struct fake_node, user);
     const struct proto_read_request *q = r->body;
     n->reads++;
+    n->checks += (q->flags & PROTO_READ_CHECK) != 0 ? 1 : 0;
     n->cluster->reads++;
     if (fake_refused(n, r, &q->route, &q->capability)) {
         return;

@@ -10,6 +10,7 @@
 
 #define CAP_TRIES 3u
 #define READ_WAIT_MS 50u
+#define REPORTS_MAX 16u
 
 static bool fetch_is_bad(const struct client_fetch *f, uint32_t target)
 {
@@ -91,6 +92,48 @@ static bool fetch_verify(const struct client_fetch *f, const struct proto_read_r
     return true;
 }
 
+/* Tells a member that what it sent does not fit: it looks at its copy and repairs it. Nobody waits
+ * for the answer. */
+struct fetch_report {
+    struct opendfs *fs;
+    struct peer_call call;
+    struct proto_read_request request;
+    struct client_cap cap;
+};
+
+static void report_done(struct peer_call *c, const struct peer_reply *r)
+{
+    struct fetch_report *p = container_of(c, struct fetch_report, call);
+    (void)r;
+    p->fs->reports--;
+    mem_free(p);
+}
+
+static void fetch_report(const struct client_fetch *f)
+{
+    struct opendfs *fs = f->chain.fs;
+    struct peer *peer;
+    if (fs->freeing || fs->reports >= REPORTS_MAX ||
+        client_map_peer(fs, f->chain.target, &peer) < 0) {
+        return;
+    }
+    struct fetch_report *p = mem_zalloc(sizeof *p);
+    if (p == NULL) {
+        return; /* the next reader tells it */
+    }
+    p->fs = fs;
+    p->request = f->request;
+    client_cap_take(&p->cap, &f->request.capability);
+    p->request.capability = p->cap.cap;
+    p->request.flags = PROTO_READ_CHECK;
+    p->call = (struct peer_call){.done = report_done,
+                                 .request = &p->request,
+                                 .opcode = PROTO_OP_read,
+                                 .slot = f->chain.peer.slot};
+    fs->reports++;
+    peer_call(peer, &p->call);
+}
+
 static enum client_verdict fetch_corrupt(struct client_fetch *f)
 {
     if (!fetch_mark_bad(f)) {
@@ -114,7 +157,11 @@ static enum client_verdict fetch_judge(struct client_chain_call *c, const struct
     f->avoid = r->answered ? 0 : c->target;
     if (r->rc == 0) {
         const struct proto_read_reply *m = r->body;
-        return fetch_verify(f, m, &r->data) ? CHAIN_FINAL : fetch_corrupt(f);
+        if (fetch_verify(f, m, &r->data)) {
+            return CHAIN_FINAL;
+        }
+        fetch_report(f);
+        return fetch_corrupt(f);
     }
     if (r->answered && err_is(r->rc, ERR_corrupt)) {
         return fetch_corrupt(f);

@@ -256,6 +256,9 @@ TEST(a_damaged_copy_is_read_elsewhere)
     CHECK_EQ(DO(&w, pread, f, &byte, 1, 3), 1);
     CHECK_EQ(byte, pattern[3]);
     CHECK_TRUE(stats_counter_value(&w.fs->counters.bad_cells) > 0);
+    world_run(&w, SECOND);
+    CHECK_TRUE(w.node[1].checks > 0); /* it was told */
+    CHECK_EQ(w.node[2].checks + w.node[3].checks, 0);
     finish(&w, f);
     f = begin(&w);
     w.node[2].read_fault = (struct fake_fault){.rc = -ERR_corrupt, .count = 5};
