@@ -175,6 +175,7 @@ static void chain_changed(struct datanode_chain *c, bool was_in_path)
     c->turn++;
     c->synced_epoch = 0;
     c->report = PROTO_REPORT_OK;
+    c->resync_wanted = false;
     datanode_resync_stop(c);
     datanode_sink_stop(c);
     chain_updates(c);
@@ -312,4 +313,15 @@ void datanode_chain_leave(struct datanode_chain *c)
     c->head = false;
     c->successor = 0;
     chain_changed(c, true);
+}
+
+void datanode_chains_tick(struct datanode_worker *w)
+{
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        if (c->resync_wanted && c->resync == NULL && c->successor_syncing) {
+            datanode_resync_start(c);
+        }
+    }
 }

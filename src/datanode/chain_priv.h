@@ -49,6 +49,7 @@ NODISCARD int datanode_chain_route(struct datanode_worker *w, const struct proto
 /* Serving, with a lease, not revoked. */
 bool datanode_chain_serves(const struct datanode_chain *c);
 NODISCARD int datanode_chain_head_ready(const struct datanode_chain *c);
+void datanode_chains_tick(struct datanode_worker *w); /* what there was no memory for */
 /* At the end: as if the row did not name this target any more. */
 void datanode_chain_leave(struct datanode_chain *c);
 void datanode_chain_gone(struct datanode_chain *c, const char *reason);

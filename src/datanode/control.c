@@ -231,6 +231,7 @@ static void control_beat_tick(struct loop_timer *t)
     loop_timer_in(w->loop, t, base_max(k->heartbeat_ms, 1) * NS_PER_MS);
     stats_gauge_set(&w->counters.lease, datanode_leased(w) ? 1 : 0);
     datanode_neighbors_tick(w);
+    datanode_chains_tick(w);
     control_beat(k);
 }
 
@@ -248,23 +249,26 @@ void datanode_control_report(struct datanode_worker *w)
 
 /* ---- Where targets are ---- */
 
+static void map_target(struct datanode_worker *w, const struct proto_target *t)
+{
+    struct dict_node *node = dict_find(&w->neighbors, dict_hash_u64(&w->neighbors, t->id), &t->id);
+    if (node != NULL && t->address.len > 0) {
+        datanode_neighbor_set_address(container_of(node, struct datanode_neighbor, node),
+                                      t->address);
+    }
+}
+
 static void control_mapped(struct peer_call *c, const struct peer_reply *r)
 {
     struct datanode_control *k = container_of(c, struct datanode_control, map_call);
     struct datanode_worker *w = worker_of(k);
+    const struct proto_cluster_map_reply *m = r->body;
     k->mapping = false;
     if (r->rc == 0) {
-        const struct proto_cluster_map_reply *m = r->body;
         k->map_epoch = m->epoch;
-        for (size_t i = 0; i < m->targets.count; i++) {
-            const struct proto_target *t = &m->targets.at[i];
-            uint64_t hash = dict_hash_u64(&w->neighbors, t->id);
-            struct dict_node *node = dict_find(&w->neighbors, hash, &t->id);
-            if (node != NULL && t->address.len > 0) {
-                datanode_neighbor_set_address(container_of(node, struct datanode_neighbor, node),
-                                              t->address);
-            }
-        }
+    }
+    for (size_t i = 0; r->rc == 0 && i < m->targets.count; i++) {
+        map_target(w, &m->targets.at[i]);
     }
     if (r->rc < 0 || k->map_wanted) {
         k->map_wanted = false;

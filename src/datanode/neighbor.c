@@ -29,9 +29,9 @@ const struct dict_ops datanode_neighbor_ops = {.equal = neighbor_equal,
 
 static void neighbor_ping_done(struct peer_call *c, const struct peer_reply *r)
 {
-    const struct peer_call *first = c - c->slot;
+    struct peer_call *first = c - c->slot; /* element 0 of n->ping */
     struct datanode_neighbor *n =
-        (struct datanode_neighbor *)(void *)((char *)(uintptr_t)first -
+        (struct datanode_neighbor *)(void *)((char *)first -
                                              offsetof(struct datanode_neighbor, ping));
     if (r->rc == 0) {
         n->heard_ns = loop_now_ns(n->worker->loop);

@@ -25,9 +25,10 @@ struct conn_response_pin { /* what must stay until the data was sent */
     struct chunk_read copy;
     struct buf *buf;
     uint64_t began_ns;
-    bool pinned, queued, waited;
+    bool pinned, queued;
+    uint32_t crc[CHUNK_CELLS_MAX]; /* last: not cleared */
 };
-#define read_op conn_response_pin
+#define read_op conn_response_pin /* its name in this file */
 
 static void read_go(struct read_op *op);
 
@@ -71,16 +72,18 @@ static void read_sent(struct conn_response_pin *op, int rc)
 static void read_answer(struct read_op *op, struct conn_response *resp)
 {
     struct datanode_worker *w = op->worker;
+    if (op->pin.crc_count > 0) {
+        memcpy(op->crc, op->pin.crc, op->pin.crc_count * sizeof op->crc[0]);
+    }
     if (!datanode_chain_serves(op->chain)) { /* R8, with the data in hand */
         read_fail(op, -ERR_not_serving);
         return;
     }
-    const struct proto_read_reply m = {
-        .route = datanode_route_of(op->chain, 0),
-        .identity = datanode_identity_wire(op->pin.identity),
-        .length = op->pin.chunk_length,
-        .offset = op->pin.offset,
-        .crcs = {.at = (uint32_t *)(uintptr_t)op->pin.crc, .count = op->pin.crc_count}};
+    const struct proto_read_reply m = {.route = datanode_route_of(op->chain, 0),
+                                       .identity = datanode_identity_wire(op->pin.identity),
+                                       .length = op->pin.chunk_length,
+                                       .offset = op->pin.offset,
+                                       .crcs = {.at = op->crc, .count = op->pin.crc_count}};
     stats_count(&w->counters.read_bytes, op->pin.length);
     stats_sample(&w->counters.read_time, loop_now_ns(w->loop) - op->began_ns);
     resp->sent = read_sent;
@@ -216,7 +219,6 @@ static void read_wait(struct read_op *op)
     uint64_t wait_ms = m->wait_ms == 0 ? DATANODE_WAIT_MS : m->wait_ms;
     op->item = it;
     op->queued = true;
-    op->waited = true;
     op->timer.fire = read_waited;
     stats_count(&w->counters.read_waits, 1);
     loop_timer_in(w->loop, &op->timer, base_min(wait_ms, DATANODE_WAIT_MAX_MS) * NS_PER_MS);
@@ -320,11 +322,12 @@ void datanode_on_read(struct peer_user *user, struct peer_request *r)
     if (rc == 0 && w->read_count >= DATANODE_READS_MAX) {
         rc = -ERR_busy;
     }
-    struct read_op *op = rc < 0 ? NULL : mem_zalloc(sizeof *op);
+    struct read_op *op = rc < 0 ? NULL : mem_alloc(sizeof *op);
     if (op == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;
     }
+    memset(op, 0, offsetof(struct read_op, crc));
     w->read_count++;
     op->worker = w;
     op->chain = c;

@@ -64,7 +64,7 @@ static void repair_install(struct repair *p)
 {
     const struct chunk_info *info = &p->info;
     memcpy(p->recent, info->recent, sizeof p->recent);
-    p->iov = (struct iovec){.iov_base = (void *)(uintptr_t)p->data.at, .iov_len = p->data.len};
+    p->iov = datanode_slice_iovec(&p->data);
     p->storing = true;
     p->store = (struct chunk_update){.done = repair_stored,
                                      .key = info->key,

@@ -9,6 +9,7 @@
 #include "datanode/resync.h"
 
 #define JOBS 8u
+#define JOBS_YIELDING 2u /* while clients read and write here */
 #define DEAD_PAGE 32768u
 #define INDEX_PAGE 2048u
 #define WALK_BATCH 1024u
@@ -51,6 +52,7 @@ struct datanode_resync {
     struct chunk_key own_at, page_end; /* exclusive, unless page_eof */
     bool own_over;
     struct loop_task walk;
+    struct loop_timer walk_again;
     struct resync_job job[JOBS];
     uint64_t same, copied, dropped;
 };
@@ -73,6 +75,7 @@ static void resync_release(struct datanode_resync *s)
         }
     }
     loop_undefer(s->worker->loop, &s->walk);
+    loop_timer_cancel(s->worker->loop, &s->walk_again);
     s->worker->sink_count--;
     mem_free(s->dead);
     mem_free(s->page);
@@ -285,9 +288,12 @@ static void job_go(struct resync_job *j)
 
 /* ---- Side by side ---- */
 
+/* Section 9.6: copies yield to clients. */
 static struct resync_job *job_get(struct datanode_resync *s)
 {
-    for (unsigned i = 0; i < JOBS; i++) {
+    const struct datanode_worker *w = s->worker;
+    unsigned count = w->update_count + w->read_count > 0 ? JOBS_YIELDING : JOBS;
+    for (unsigned i = 0; i < count; i++) {
         if (s->job[i].item == NULL) {
             return &s->job[i];
         }
@@ -381,37 +387,54 @@ static void page_over(struct datanode_resync *s)
     }
 }
 
+static void resync_walk_again(struct loop_timer *t)
+{
+    resync_walk_soon(container_of(t, struct datanode_resync, walk_again));
+}
+
+/* The smaller of both next keys. False: this round is over. */
+static bool walk_one(struct datanode_resync *s, unsigned *looks)
+{
+    struct chunk_info info;
+    bool own = own_next(s, &info, looks);
+    const struct proto_index_entry *theirs =
+        s->page_at < s->page_count ? &s->page[s->page_at] : NULL;
+    if (!own && !s->own_over) {
+        resync_walk_soon(s); /* looked at enough for one round */
+        return false;
+    }
+    if (!own && theirs == NULL) {
+        page_over(s);
+        return false;
+    }
+    int order = 1;
+    if (own) {
+        order = theirs == NULL ? -1 : chunk_key_compare(info.key, datanode_key(theirs->chunk));
+    }
+    if (!walk_key(s, order <= 0 ? &info : NULL, order >= 0 ? theirs : NULL)) {
+        if (jobs_idle(s)) { /* memory is short */
+            loop_timer_in(s->worker->loop, &s->walk_again, PAUSE_MS * NS_PER_MS);
+        }
+        return false; /* a job that ends goes on here */
+    }
+    s->page_at += order >= 0 ? 1U : 0U;
+    if (order <= 0) {
+        s->own_at = info.key;
+        s->own_at.index++;
+        s->own_at.data_id += s->own_at.index == 0 ? 1U : 0U;
+    }
+    return true;
+}
+
 static void resync_walk(struct loop_task *t)
 {
     struct datanode_resync *s = container_of(t, struct datanode_resync, walk);
-    unsigned looks = 0;
     if (s->stopped || s->phase != RESYNC_WALK) {
         return;
     }
-    while (looks < WALK_BATCH) {
-        struct chunk_info info;
-        bool own = own_next(s, &info, &looks);
-        const struct proto_index_entry *theirs =
-            s->page_at < s->page_count ? &s->page[s->page_at] : NULL;
-        if (!own && !s->own_over) {
-            break; /* looked at enough for one round */
-        }
-        if (!own && theirs == NULL) {
-            page_over(s);
+    for (unsigned looks = 0; looks < WALK_BATCH; looks++) {
+        if (!walk_one(s, &looks)) {
             return;
-        }
-        int order = !own             ? 1
-                    : theirs == NULL ? -1
-                                     : chunk_key_compare(info.key, datanode_key(theirs->chunk));
-        if (!walk_key(s, order <= 0 ? &info : NULL, order >= 0 ? theirs : NULL)) {
-            return; /* a job that ends goes on here */
-        }
-        looks++;
-        s->page_at += order >= 0 ? 1U : 0U;
-        if (order <= 0) {
-            s->own_at = info.key;
-            s->own_at.index++;
-            s->own_at.data_id += s->own_at.index == 0 ? 1U : 0U;
         }
     }
     resync_walk_soon(s);
@@ -543,7 +566,7 @@ void datanode_resync_start(struct datanode_chain *c)
             mem_free(s->page);
             mem_free(s);
         }
-        c->resync_wanted = true; /* datanode_neighbors_tick() tries again */
+        c->resync_wanted = true; /* datanode_chains_tick() tries again */
         return;
     }
     c->resync_wanted = false;
@@ -551,6 +574,7 @@ void datanode_resync_start(struct datanode_chain *c)
     s->chain = c;
     s->epoch = c->row.epoch;
     s->walk.run = resync_walk;
+    s->walk_again.fire = resync_walk_again;
     for (unsigned i = 0; i < JOBS; i++) {
         s->job[i].session = s;
     }

@@ -378,7 +378,7 @@ static void update_store(struct datanode_update *u)
     u->state = DATANODE_UPDATE_STORE;
     u->storing = true;
     u->store.done = update_stored;
-    u->iov = (struct iovec){.iov_base = (void *)(uintptr_t)u->data.at, .iov_len = u->data.len};
+    u->iov = datanode_slice_iovec(&u->data);
     u->store.data = &u->iov;
     u->store.data_count = u->data.len > 0 ? 1 : 0;
     u->store.crc = u->crc;

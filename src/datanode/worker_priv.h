@@ -122,6 +122,16 @@ static inline bool datanode_request_dead(const struct peer_request *r)
 NODISCARD int datanode_capability(struct datanode_worker *w, const struct peer_request *r,
                                   const struct proto_capability *c, uint64_t data_id,
                                   uint8_t rights);
+/* Data of the wire is in a buffer, or there is none. */
+static inline struct iovec datanode_slice_iovec(const struct slice *s)
+{
+    struct iovec v = {0};
+    if (s->buf != NULL && s->len > 0) {
+        v.iov_base = s->buf->at + (s->at - s->buf->at);
+        v.iov_len = s->len;
+    }
+    return v;
+}
 static inline struct chunk_key datanode_key(struct proto_chunk c)
 {
     return (struct chunk_key){.data_id = c.data_id, .index = c.index};

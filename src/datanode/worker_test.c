@@ -338,3 +338,69 @@ TEST(worker_reports_a_failed_disk)
     CHECK_OK(rig_sync(&r, &io));
     rig_close(&r);
 }
+
+/* The end in the middle of everything: requests are answered, nothing is left behind. */
+static bool stops_under_load(unsigned host)
+{
+    struct rig r;
+    struct rig_call w[20];
+    struct rig_call reads[20];
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    for (unsigned i = 0; i < ARRAY_COUNT(w); i++) {
+        struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .index = i / 2, .length = 9000};
+        rig_write_begin(&r, &w[i], &io);
+        io.host = 1 + i % 3;
+        rig_read_begin(&r, &reads[i], &io);
+    }
+    rig_for_ms(&r, 2);
+    rig_stop(&r, host);
+    rig_row(&r, 1, host == 1 ? "2s 3s 1o" : host == 2 ? "1s 3s 2o" : "1s 2s 3o");
+    for (unsigned i = 0; i < ARRAY_COUNT(w); i++) {
+        RIG_UNTIL(&r, w[i].done && reads[i].done);
+        rig_call_end(&w[i]);
+        rig_call_end(&reads[i]);
+    }
+    for (unsigned other = 1; other <= 3; other++) {
+        if (other != host) {
+            RIG_UNTIL(&r, rig_info(&r, other).update_count == 0);
+            rig_stop(&r, other);
+        }
+    }
+    rig_close(&r);
+    return true;
+}
+TEST(worker_stops_under_load)
+{
+    for (unsigned host = 1; host <= 3; host++) {
+        CHECK_TRUE(stops_under_load(host));
+    }
+}
+
+/* Cases 6, R11: a request that waits on an older link of its client is never applied. */
+TEST(worker_drops_what_waits_on_a_dead_link)
+{
+    struct rig r;
+    struct rig_call first;
+    struct rig_call older;
+    rig_chain(&r, 2, DATANODE_ENGINE_RAM, testing_seed());
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    CHECK_OK(rig_write(&r, &io)); /* the links are up */
+    net_sim_cut(r.net, 2, 1, true);
+    io.fill = 2;
+    rig_write_begin(&r, &first, &io); /* holds the chunk's lock until its successor answers */
+    rig_for_ms(&r, 50);
+    io.fill = 3;
+    rig_write_begin(&r, &older, &io); /* waits for it */
+    rig_for_ms(&r, 50);
+    CHECK_EQ(rig_info(&r, 1).update_count, 2);
+    net_sim_reset(r.net, RIG_CLIENT, 1); /* the client goes on with a newer link */
+    RIG_UNTIL(&r, first.done && older.done);
+    CHECK_TRUE(first.rc < 0 && older.rc < 0);
+    net_sim_cut(r.net, 2, 1, false);
+    RIG_UNTIL(&r, rig_info(&r, 1).update_count == 0);
+    io.fill = 2;
+    CHECK_OK(rig_read(&r, &io)); /* what was under way is done, what waited is not */
+    rig_call_end(&first);
+    rig_call_end(&older);
+    rig_close(&r);
+}

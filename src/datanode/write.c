@@ -197,10 +197,11 @@ static int write_decide(struct datanode_update *u)
         return -ERR_cancelled;
     }
     int rc = write_admit(w, r, &c);
-    if (rc == 0) {
-        rc = datanode_lookup(w, u->item->key, &info);
+    if (rc != 0) {
+        return rc;
     }
-    if (rc < 0) {
+    rc = datanode_lookup(w, u->item->key, &info);
+    if (rc != 0) {
         return rc;
     }
     if (info.chain != 0 && info.chain != c->id) {
