@@ -114,6 +114,8 @@ static void chain_landed(struct peer_call *call, const struct peer_reply *r)
         v = r->rc >= 0 ? CHAIN_FINAL : chain_refused(c, r);
     } else if (r->rc == -ERR_cancelled || r->rc == -EMSGSIZE || fs->freeing) {
         v = CHAIN_FINAL;
+    } else if (r->rc == -ERR_busy || r->rc == -ENOMEM) {
+        v = CHAIN_LATER; /* of ours: the map is not to blame */
     }
     v = c->ops->judge(c, r, v);
     if (v == CHAIN_FINAL) {

@@ -248,6 +248,32 @@ TEST(operations_give_up_when_their_time_is_over)
     world_close(&w);
 }
 
+/* C5: what was given up can never run later; the slots are used again. */
+TEST(slots_of_abandoned_mutations_are_burnt_and_used_again)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    w.opt.timeout_ms = 500;
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    for (unsigned i = 0; i < 12; i++) { /* more than there are slots */
+        char path[16];
+        (void)snprintf(path, sizeof path, "/d/%u", i);
+        w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_busy, .count = 1000};
+        CHECK_EQ(DO(&w, mkdir, path, 0755), -EAGAIN);
+        w.cluster->meta_fault.count = 0;
+        world_run(&w, SECOND);
+        CHECK_EQ(DO(&w, stat, path), -ENOENT);
+    }
+    for (unsigned i = 0; i < 20; i++) {
+        char path[16];
+        (void)snprintf(path, sizeof path, "/d/x%u", i);
+        CHECK_OK(DO(&w, mkdir, path, 0755));
+    }
+    CHECK_EQ(w.cluster->executed[PROTO_OP_create % 1024], 21);
+    world_close(&w);
+}
+
 TEST(a_client_that_stops_ends_its_session)
 {
     struct world w;

@@ -172,6 +172,27 @@ TEST(several_threads_share_a_client)
     mem_free(s);
 }
 
+TEST(a_wrong_secret_is_refused)
+{
+    struct servers *s = mem_zalloc(sizeof *s);
+    struct opendfs *fs = NULL;
+    char secret[512];
+    CHECK_TRUE(s != NULL);
+    servers_start(s, secret, sizeof secret);
+    FILE *f = fopen(secret, "w");
+    CHECK_TRUE(f != NULL);
+    (void)fprintf(f, "%064d", 1);
+    (void)fclose(f);
+    const struct opendfs_options opt = {.api_version = OPENDFS_API_VERSION,
+                                        .cluster = s->node[0].at.text,
+                                        .secret_file = secret,
+                                        .uid = 1000};
+    CHECK_EQ(opendfs_connect(&opt, &fs), -EACCES);
+    CHECK_TRUE(fs == NULL && opendfs_last_error()[0] != '\0');
+    servers_stop(s);
+    mem_free(s);
+}
+
 TEST(connecting_in_vain_tells_why)
 {
     struct opendfs *fs = NULL;

@@ -339,6 +339,7 @@ static int target_connect(struct client_target *t)
                                      .address_count = 1,
                                      .pool = fs->pool,
                                      .bulk_count = CLIENT_BULK_LINKS,
+                                     .max_queued = CLIENT_CALLS_MAX,
                                      .session = fs->session.id,
                                      .generation = 1};
     int rc = peer_new(&opt, &t->peer);
