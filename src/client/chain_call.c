@@ -9,6 +9,7 @@
  */
 
 #define ATTEMPT_MS 15000u
+#define READ_MS 3000u
 #define BLIND_MS 2000u /* while there is no link */
 #define WAIT_MIN_MS 10u
 #define WAIT_MAX_MS 1000u
@@ -104,7 +105,7 @@ static void chain_landed(struct peer_call *call, const struct peer_reply *r)
     if (!r->answered) {
         c->doubtful = c->doubtful || r->unknown;
         struct peer *p;
-        if (r->rc == -ERR_deadline && r->unknown && !fs->freeing &&
+        if (r->rc == -ERR_deadline && r->unknown && c->settles && !fs->freeing &&
             client_map_peer(fs, c->target, &p) == 0) {
             peer_drop_link(p, call->slot, "a request was not answered in time");
         }
@@ -123,6 +124,15 @@ static void chain_landed(struct peer_call *call, const struct peer_reply *r)
     } else if (v != CHAIN_HELD) {
         client_chain_resume(c, v);
     }
+}
+
+/* A read is soon asked of another member; each attempt has twice the time, for slow networks. */
+static uint32_t chain_attempt_ms(const struct client_chain_call *c, const struct peer *p)
+{
+    if (peer_link_of(p, 0) == NULL) {
+        return BLIND_MS;
+    }
+    return !c->hurries ? ATTEMPT_MS : READ_MS << base_min(c->attempts - 1, 4);
 }
 
 static void chain_send(struct client_chain_call *c)
@@ -145,7 +155,7 @@ static void chain_send(struct client_chain_call *c)
     c->attempts++;
     c->peer.slot = (uint16_t)(1 + c->spread % CLIENT_BULK_LINKS);
     c->peer.flags = PEER_CALL_RAW;
-    c->peer.timeout_ms = peer_link_of(p, 0) != NULL ? ATTEMPT_MS : BLIND_MS;
+    c->peer.timeout_ms = chain_attempt_ms(c, p);
     c->peer.done = chain_landed;
     peer_call(p, &c->peer);
 }

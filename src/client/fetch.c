@@ -230,6 +230,7 @@ void client_fetch_start(struct client_fetch *f)
     f->chain.layout = &i->layout;
     f->chain.index = f->index;
     f->chain.settles = false;
+    f->chain.hurries = true;
     f->chain.peer.request = &f->request;
     f->chain.peer.opcode = PROTO_OP_read;
     client_chain_start(i->fs, &f->chain);

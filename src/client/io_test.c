@@ -372,6 +372,27 @@ TEST(a_dead_target_is_survived_when_the_row_changes)
     finish(&w, f);
 }
 
+TEST(a_target_that_stands_still_is_read_around)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    uint8_t byte;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, LARGE, 0), LARGE);
+    CHECK_OK(DO(&w, fsync, f));
+    for (uint32_t i = 0; i < 10; i++) { /* all links are there */
+        CHECK_EQ(DO(&w, pread, f, &byte, 1, i * CHUNK + 9), 1);
+    }
+    loop_sim_pause(w.loop[1], true);
+    for (uint32_t i = 0; i < 10; i++) {
+        uint64_t before = loop_sim_now_ns(w.sim);
+        CHECK_EQ(DO(&w, pread, f, &byte, 1, (9 - i) * CHUNK + 7), 1);
+        CHECK_EQ(byte, pattern[(9 - i) * CHUNK + 7]);
+        CHECK_TRUE(loop_sim_now_ns(w.sim) - before < 5 * SECOND);
+    }
+    loop_sim_pause(w.loop[1], false);
+    finish(&w, f);
+}
+
 TEST(a_restarted_target_is_found_again)
 {
     struct world w;

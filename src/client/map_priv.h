@@ -71,6 +71,7 @@ struct client_chain_call {
     uint32_t chain;  /* layout NULL: given */
     uint64_t spread; /* chooses the link and the member */
     bool settles;    /* an update: after a doubt only the answer on a newer link counts (R11) */
+    bool hurries;    /* others can answer as well: does not wait long for one */
     /* what is known */
     uint32_t target; /* of the newest attempt; 0: none */
     unsigned attempts;
