@@ -143,6 +143,7 @@ static int sim_pair(struct net *base, struct stream **ret, int *ret_fd)
         return -ENOMEM;
     }
     (void)snprintf(k->to.text, sizeof k->to.text, "unix:(pair)");
+    k->pair = true;
     k->end[1].fd = n->world->next_fd++;
     *ret = net_sim_end_take(&k->end[0], n);
     *ret_fd = k->end[1].fd;

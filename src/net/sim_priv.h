@@ -84,6 +84,7 @@ struct net_sim_link {
     struct net_sim *world;
     struct net_sim_end end[2];
     struct net_address to; /* as the connecting side named it */
+    bool pair;             /* within a machine: it ends only with a process */
     struct list node;
 };
 
