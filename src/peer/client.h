@@ -51,6 +51,7 @@ struct peer_options {
     uint64_t rest_min_ms;         /* 0: 10 */
     uint64_t rest_max_ms;         /* 0: 1,000 */
     uint64_t connect_ms;          /* to connect and to be let in, each; 0: 3,000 */
+    uint64_t keepalive_ms;        /* net/conn.h */
 };
 NODISCARD int peer_new(const struct peer_options *opt, struct peer **ret);
 /* Calls that are not done fail with -ERR_closed from inside, then `down` for each link. */

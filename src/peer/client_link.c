@@ -383,7 +383,10 @@ static void slot_hello(struct peer_slot *s)
 static void slot_begin(struct peer_slot *s, struct stream *stream)
 {
     struct peer *p = s->peer;
-    const struct conn_options opt = {.env = p->opt.env, .user = &s->user, .pool = p->opt.pool};
+    const struct conn_options opt = {.env = p->opt.env,
+                                     .user = &s->user,
+                                     .pool = p->opt.pool,
+                                     .keepalive_ms = p->opt.keepalive_ms};
     int rc = conn_new(&opt, stream, &s->conn);
     if (rc < 0) {
         slot_try_failed(s, rc, "cannot connect");

@@ -89,6 +89,7 @@ void peer_server_adopt(struct peer_server *s, struct stream *stream)
     const struct conn_options opt = {.env = s->opt.env,
                                      .user = &g->user,
                                      .pool = s->opt.pool,
+                                     .keepalive_ms = s->opt.keepalive_ms,
                                      .max_requests = s->opt.max_link_requests};
     int rc = conn_new(&opt, stream, &g->conn);
     if (rc < 0) {

@@ -32,6 +32,7 @@ struct peer_server_options {
     size_t max_requests;        /* unanswered, of all together; 0: 16,384 */
     unsigned max_link_requests; /* unanswered, of one; 0: 256 */
     uint64_t hello_ms;          /* from connecting to the end of `auth`; 0: 5,000 */
+    uint64_t keepalive_ms;      /* net/conn.h */
 };
 NODISCARD int peer_server_new(const struct peer_server_options *opt, struct peer_server **ret);
 /* Closes everything at once: `down` is called for each link from inside. */
