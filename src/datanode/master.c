@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define NS_PER_MS 1000000ull
+#define PATIENCE_MS 86400000ull /* opening a large store takes its time, and is no silence */
 
 struct worker {
     struct datanode_master *master;
@@ -200,7 +201,9 @@ static int spawn(struct worker *w, struct err *e)
                                      .role = PROTO_ROLE_MASTER,
                                      .accept_roles = PROTO_ROLE_TARGET,
                                      .name = o->name,
-                                     .max_connections = 1};
+                                     .max_connections = 1,
+                                     .hello_ms = PATIENCE_MS,
+                                     .keepalive_ms = PATIENCE_MS};
     int rc = peer_server_new(&so, &w->control);
     if (rc < 0) {
         return rc;

@@ -1,4 +1,9 @@
-/* datanode/supervised.c -- see supervised.h. One link, never made anew. */
+/*
+ * datanode/supervised.c -- see supervised.h. One link, never made anew.
+ *
+ * Both ends are on one machine, so the system tells when the other process ends; silence means
+ * nothing (a stopped master is still there), and no limit but a day's applies.
+ */
 #include "datanode/supervised.h"
 
 #include "base/env.h"
@@ -6,16 +11,22 @@
 #include "base/mem.h"
 #include "peer/client.h"
 
+#define NS_PER_MS 1000000ull
+#define PATIENCE_MS 86400000u
+#define LOOK_MS 1000u
+
 struct datanode_supervised {
     struct peer_user peer_user;
     struct datanode_supervised_options opt;
     struct peer *peer;
     struct loop_task lost;
+    struct loop_timer look; /* a link that never came up has no end that would be told */
 };
 
 static void link_up(struct peer_user *u, struct peer_link *l)
 {
     struct datanode_supervised *s = container_of(u, struct datanode_supervised, peer_user);
+    loop_timer_cancel(s->opt.env->loop, &s->look);
     struct proto_started_push m = {.uuid = s->opt.uuid,
                                    .incarnation = s->opt.incarnation,
                                    .address = proto_bytes_text(s->opt.address)};
@@ -43,6 +54,16 @@ static void link_down(struct peer_user *u, struct peer_link *l, int rc, const ch
     }
 }
 
+static void look(struct loop_timer *t)
+{
+    struct datanode_supervised *s = container_of(t, struct datanode_supervised, look);
+    if (peer_trouble(s->peer)->code < 0) {
+        s->opt.user->ops->lost(s->opt.user);
+    } else {
+        loop_timer_in(s->opt.env->loop, &s->look, LOOK_MS * NS_PER_MS);
+    }
+}
+
 static const struct peer_user_ops link_ops = {.up = link_up, .down = link_down};
 
 int datanode_supervised_start(const struct datanode_supervised_options *opt,
@@ -56,6 +77,7 @@ int datanode_supervised_start(const struct datanode_supervised_options *opt,
     s->opt = *opt;
     s->peer_user.ops = &link_ops;
     s->lost.run = tell_lost;
+    s->look.fire = look;
     struct stream *stream = NULL;
     int rc = net_adopt(opt->env->net, opt->fd, &stream);
     if (rc < 0) {
@@ -67,12 +89,15 @@ int datanode_supervised_start(const struct datanode_supervised_options *opt,
                              .cluster_id = opt->cluster_id,
                              .role = PROTO_ROLE_TARGET,
                              .name = opt->name,
-                             .stream = stream};
+                             .stream = stream,
+                             .connect_ms = PATIENCE_MS,
+                             .keepalive_ms = PATIENCE_MS};
     rc = peer_new(&p, &s->peer);
     if (rc < 0) {
         return rc;
     }
     peer_start(s->peer);
+    loop_timer_in(opt->env->loop, &s->look, LOOK_MS * NS_PER_MS);
     *ret = s;
     s = NULL;
     return 0;
@@ -85,6 +110,7 @@ struct datanode_supervised *datanode_supervised_free(struct datanode_supervised 
         s->peer = NULL;
         peer_free(peer);
         loop_undefer(s->opt.env->loop, &s->lost);
+        loop_timer_cancel(s->opt.env->loop, &s->look);
         mem_free(s);
     }
     return NULL;
