@@ -165,15 +165,13 @@ static inline void fake_walk(struct peer_user *u, struct peer_request *r)
     uint64_t at = q->ino;
     for (size_t i = 0; i < q->names.count && m.rc == 0; i++) {
         const struct fake_inode *dir = fake_find(c, at);
-        const struct fake_inode *n = dir->attr.type == PROTO_INODE_DIRECTORY
-                                         ? fake_lookup(c, at, q->names.at[i].name)
-                                         : NULL;
-        if (dir->attr.type != PROTO_INODE_DIRECTORY) {
+        bool is_dir = dir->attr.type == PROTO_INODE_DIRECTORY;
+        const struct fake_inode *n = is_dir ? fake_lookup(c, at, q->names.at[i].name) : NULL;
+        bool hidden = n != NULL && c->hide_symlinks && n->attr.type == PROTO_INODE_SYMLINK;
+        if (!is_dir || hidden) {
             m.rc = -ENOTDIR;
         } else if (n == NULL) {
             m.rc = -ENOENT;
-        } else if (c->hide_symlinks && n->attr.type == PROTO_INODE_SYMLINK) {
-            m.rc = -ENOTDIR;
         } else {
             steps[m.steps.count++] = (struct proto_walk_step){.attr = n->attr, .layout = n->layout};
             at = n->ino;

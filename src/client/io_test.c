@@ -7,7 +7,7 @@
 
 #define RW (OPENDFS_READ | OPENDFS_WRITE)
 #define MAKE (RW | OPENDFS_CREATE)
-#define CHUNK FAKE_CHUNK_BYTES
+#define CHUNK ((size_t)FAKE_CHUNK_BYTES)
 #define LARGE (9u * CHUNK + 12345)
 
 static struct fake_chunk *chunk_of(struct world *w, const char *name, uint32_t index)
