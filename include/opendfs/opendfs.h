@@ -45,9 +45,12 @@ struct opendfs_options {
     uint64_t cache_bytes; /* memory for data in flight and read ahead; 0: 256 MiB */
     uint64_t timeout_ms; /* an operation gives up after so long; 0: never, waits through restarts of
                             servers */
+    uint64_t connect_ms; /* opendfs_connect() gives up after so long, with -ETIMEDOUT; 0: as any
+                            operation */
 };
 
-/* Connects: returns when a metadata leader has answered. *ret is freed by opendfs_disconnect(). */
+/* Connects: returns when a metadata leader has answered. *ret is freed by opendfs_disconnect().
+ * On failure *ret is not written and there is nothing to free. */
 int opendfs_connect(const struct opendfs_options *options, struct opendfs **ret);
 /* Closes what is open without syncing it and frees the client. No other call may be under way. NULL
  * is fine. */

@@ -12,6 +12,8 @@
 
 #define NS_PER_S 1000000000ll
 #define PATH_LIMIT 4095u
+#define CONNECT_QUIET_MS 3000u
+#define CONNECT_LIMIT_MS 60000u
 
 static void job_done(struct opendfs_op *op)
 {
@@ -43,6 +45,25 @@ int cli_fail_op(const struct cli *c, const struct opendfs_op *op)
     return cli_fail(c, "%s", op == NULL ? opendfs_last_error() : op->error);
 }
 
+/* A server that is starting is worth waiting for, but not in silence. */
+static int connect_patiently(struct cli *c)
+{
+    struct opendfs_options o = {.api_version = OPENDFS_API_VERSION,
+                                .cluster = c->cluster,
+                                .secret_file = getenv("OPENDFS_SECRET"),
+                                .uid = UINT32_MAX,
+                                .gid = UINT32_MAX,
+                                .connect_ms = CONNECT_QUIET_MS};
+    int rc = opendfs_connect(&o, &c->fs);
+    if (rc == -ETIMEDOUT) {
+        cli_say(c, "no metadata server answers yet (%s): waiting. Does the cluster run?",
+                opendfs_last_error());
+        o.connect_ms = CONNECT_LIMIT_MS - CONNECT_QUIET_MS;
+        rc = opendfs_connect(&o, &c->fs);
+    }
+    return rc;
+}
+
 int cli_connect(struct cli *c)
 {
     if (c->fs != NULL) {
@@ -51,12 +72,12 @@ int cli_connect(struct cli *c)
     if (c->cluster == NULL) {
         c->cluster = ".";
     }
-    struct opendfs_options o = {.api_version = OPENDFS_API_VERSION,
-                                .cluster = c->cluster,
-                                .secret_file = getenv("OPENDFS_SECRET"),
-                                .uid = UINT32_MAX,
-                                .gid = UINT32_MAX};
-    int rc = opendfs_connect(&o, &c->fs);
+    int rc = connect_patiently(c);
+    if (rc == -ETIMEDOUT) {
+        c->fs = NULL;
+        return cli_fail(c, "no metadata server has answered for %u s: %s", CONNECT_LIMIT_MS / 1000,
+                        opendfs_last_error());
+    }
     if (rc < 0) {
         c->fs = NULL;
         cli_fail_op(c, NULL);

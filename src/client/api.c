@@ -45,6 +45,34 @@ static int64_t call_wait(struct call *c)
     return c->op.result;
 }
 
+int client_wait_ready(struct opendfs *fs, uint64_t ms)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_stat(fs, &c.op, "/"); /* everybody may see the root's attributes */
+    bool late = false;
+    lock_take(&c.lock);
+    while (ms > 0 && !c.done && !late) {
+        late = !lock_cond_wait_ms(&c.cond, &c.lock, ms);
+    }
+    late = late && !c.done;
+    lock_release(&c.lock);
+    if (late) {
+        opendfs_async_cancel(fs, &c.op);
+    }
+    int rc = (int)call_wait(&c);
+    const char *why = strncmp(c.op.error, "/: ", 3) == 0 ? c.op.error + 3 : c.op.error;
+    if (late && rc == -ECANCELED) {
+        bool connected = strcmp(why, err_text(-ECANCELED)) == 0;
+        client_note_error(connected ? "connected, but there is no metadata leader behind it" : why);
+        return -ETIMEDOUT;
+    }
+    if (rc < 0) {
+        client_note_error(why);
+    }
+    return rc;
+}
+
 int opendfs_stat(struct opendfs *fs, const char *path, struct opendfs_stat *ret)
 {
     struct call c;

@@ -18,6 +18,7 @@
 struct connect_where {
     struct net_address address[ADDRESSES_MAX];
     size_t count;
+    struct uuid cluster_id; /* zero: not known */
     struct peer_secrets secrets;
 };
 
@@ -75,17 +76,19 @@ static int connect_secret(struct disk *d, const char *path, struct connect_where
     return rc < 0 ? err_set(e, rc, "%s: not a secret", path) : 0;
 }
 
-static int connect_directory(struct disk *d, const struct opendfs_options *o,
-                             struct connect_where *w, struct err *e)
+static int connect_local(struct disk *d, const struct opendfs_options *o, bool file,
+                         struct connect_where *w, struct err *e)
 {
     CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
     CLEANUP(mem_freep) struct net_address *list = NULL;
-    int rc = client_directory_load(d, o->cluster, &s, e);
+    int rc = file ? client_directory_load_file(d, o->cluster, &s, e)
+                  : client_directory_load(d, o->cluster, &s, e);
     rc = rc == 0 ? client_directory_addresses(d, s, &list, e) : rc;
     if (rc < 0) {
         return rc;
     }
     CHECK(list != NULL);
+    w->cluster_id = s->id;
     w->count = base_min(s->meta_count, ADDRESSES_MAX);
     for (size_t i = 0; i < w->count; i++) {
         w->address[i] = list[i];
@@ -93,16 +96,18 @@ static int connect_directory(struct disk *d, const struct opendfs_options *o,
     return connect_secret(d, o->secret_file != NULL ? o->secret_file : s->client_secret, w, e);
 }
 
-/* A directory, or a list of addresses. */
+/* A directory, its configuration file, or a list of addresses. */
 static int connect_find(struct disk *d, const struct opendfs_options *o, struct connect_where *w,
                         struct err *e)
 {
     struct disk_req r = {.op = DISK_STAT, .path = o->cluster};
-    if (disk_now(d, &r) >= 0 && r.stat.directory) {
-        return connect_directory(d, o, w, e);
+    if (disk_now(d, &r) >= 0) {
+        return connect_local(d, o, !r.stat.directory, w, e);
     }
     if (o->secret_file == NULL) {
-        return err_set(e, -EINVAL, "%s: no such directory, and addresses need a secret file",
+        return err_set(e, -EINVAL,
+                       "'%s' does not exist; for an address the client secret must be named "
+                       "(OPENDFS_SECRET=FILE)",
                        o->cluster);
     }
     int rc = connect_addresses(o->cluster, w, e);
@@ -152,6 +157,7 @@ static int thread_connect(struct client_thread *t, const struct opendfs_options 
     const struct client_options opt = {.env = &t->env,
                                        .addresses = w.address,
                                        .address_count = w.count,
+                                       .cluster_id = w.cluster_id,
                                        .secrets = w.secrets,
                                        .uid = o->uid == UINT32_MAX ? (uint32_t)geteuid() : o->uid,
                                        .gid = o->gid == UINT32_MAX ? (uint32_t)getegid() : o->gid,
@@ -165,13 +171,6 @@ static int thread_connect(struct client_thread *t, const struct opendfs_options 
     }
     t->fs->thread = t;
     return loop_thread_start(t->env.loop, &t->thread);
-}
-
-/* A leader has answered when the root can be seen. */
-static int wait_ready(struct opendfs *fs)
-{
-    struct opendfs_stat st;
-    return opendfs_stat(fs, "/", &st); /* needs no rights */
 }
 
 int opendfs_connect(const struct opendfs_options *o, struct opendfs **ret)
@@ -193,7 +192,7 @@ int opendfs_connect(const struct opendfs_options *o, struct opendfs **ret)
         return -err_to_errno(rc);
     }
     struct opendfs *fs = t->fs;
-    rc = wait_ready(fs);
+    rc = client_wait_ready(fs, o->connect_ms);
     if (rc < 0) {
         opendfs_disconnect(fs);
         return rc;

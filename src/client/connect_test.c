@@ -211,3 +211,22 @@ TEST(connecting_in_vain_tells_why)
     CHECK_TRUE(strstr(opendfs_last_error(), "/no/such/file") != NULL);
     CHECK_TRUE(fs == NULL);
 }
+
+TEST(connecting_gives_up_in_time)
+{
+    struct servers *s = mem_zalloc(sizeof *s);
+    struct opendfs *fs = NULL;
+    char secret[512], at[NET_ADDRESS_SIZE];
+    CHECK_TRUE(s != NULL);
+    servers_start(s, secret, sizeof secret);
+    (void)snprintf(at, sizeof at, "%s", s->node[0].at.text);
+    servers_stop(s);
+    mem_free(s);
+    const struct opendfs_options opt = {.api_version = OPENDFS_API_VERSION,
+                                        .cluster = at,
+                                        .secret_file = secret,
+                                        .connect_ms = 200};
+    CHECK_EQ(opendfs_connect(&opt, &fs), -ETIMEDOUT);
+    CHECK_TRUE(strstr(opendfs_last_error(), at) != NULL);
+    CHECK_TRUE(fs == NULL);
+}

@@ -193,6 +193,7 @@ static void task_landed(struct client_call *c, const struct peer_reply *r)
 {
     struct client_task *t = container_of(c, struct client_task, call);
     client_op_of(t->op)->cancel = NULL;
+    t->unanswered = !r->answered;
     if (r->rc == -ERR_cancelled || t->fs->freeing) {
         client_task_finish(t, -ECANCELED);
         return;
@@ -227,23 +228,22 @@ static void task_free(struct client_task *t)
     mem_free(t);
 }
 
+/* Where nobody has answered, why nobody is found says more than the number. */
 void client_task_finish(struct client_task *t, int64_t rc)
-{
-    struct opendfs_op *op = t->op;
-    task_free(t);
-    client_op_finish(op, rc, client_op_of(op)->path, NULL);
-}
-
-void client_task_fail(struct client_task *t, const struct peer_reply *r)
 {
     struct opendfs_op *op = t->op;
     struct opendfs *fs = t->fs;
     char why[OPENDFS_ERROR_SIZE] = "";
-    if (!r->answered && !fs->freeing && peer_trouble(fs->meta)->text[0] != '\0') {
+    if (rc < 0 && t->unanswered && !fs->freeing) {
         snprintf(why, sizeof why, "%s", peer_trouble(fs->meta)->text);
     }
     task_free(t);
-    client_op_finish(op, r->rc, client_op_of(op)->path, why);
+    client_op_finish(op, rc, client_op_of(op)->path, why);
+}
+
+void client_task_fail(struct client_task *t, const struct peer_reply *r)
+{
+    client_task_finish(t, r->rc);
 }
 
 void client_task_query(struct client_task *t, uint16_t opcode,

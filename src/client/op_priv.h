@@ -114,6 +114,7 @@ struct client_task {
     struct loop_timer again;
     struct list again_node; /* of opendfs.resting */
     bool opening;           /* counted in the inode */
+    bool unanswered;        /* its last call: no server has said anything */
     uint64_t created_ino;
     unsigned rounds;
 };

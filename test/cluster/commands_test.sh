@@ -97,8 +97,13 @@ fails 'rm of the root' 1 'root' "$opendfs" rm -r /
 mkdir "$work/evil" && cp -r "$cluster/secret" "$cluster/cluster.ini" "$work/evil/"
 mkdir "$work/evil/run" && cp "$cluster"/run/*.address "$work/evil/run/"
 tr 0-9a-f 1-9a-f0 <"$cluster/secret/client.key" >"$work/evil/secret/client.key"
-fails 'a wrong secret' 1 'opendfs ls' timeout 20 "$opendfs" -C "$work/evil" ls /
+fails 'a wrong secret' 1 'does not know the secret' timeout 20 "$opendfs" -C "$work/evil" ls /
 fails 'a wrong secret, options first' 1 'opendfs ls' timeout 20 "$opendfs" ls -C "$work/evil" /
+sed -i 's/^id = ......../id = 00000000/' "$work/evil/cluster.ini"
+fails 'another cluster' 1 'another cluster' timeout 20 "$opendfs" -C "$work/evil" ls /
+fails 'the configuration file as cluster' 0 'sizes' "$opendfs" -C "$cluster/cluster.ini" ls /
+fails 'nobody listens' 124 'no metadata server answers yet' \
+    env OPENDFS_SECRET="$cluster/secret/client.key" timeout 5 "$opendfs" -C 127.0.0.1:1 ls /
 
 # Down and up keep everything.
 before=$("$opendfs" ls -lR /)
