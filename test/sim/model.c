@@ -180,17 +180,24 @@ void model_synced(struct model_node *n, uint64_t losses)
     n->loss_seen = losses;
 }
 
+static bool byte_is_possible(const struct model_node *n, const uint8_t *byte, size_t at)
+{
+    bool found = *byte == n->now.bytes[at];
+    for (unsigned i = 0; i < n->past_count && !found; i++) {
+        found = *byte == n->past[i].bytes[at];
+    }
+    return found;
+}
+
+/* One of the states; or, when a part of the cell was written after a loss that nobody has seen yet,
+ * that part on top of an older state: then each byte was there once. */
 static bool cell_is_possible(const struct model_node *n, const uint8_t *cell, size_t at, size_t len)
 {
-    if (memcmp(cell, n->now.bytes + at, len) == 0) {
-        return true;
+    bool possible = true;
+    for (size_t i = 0; i < len && possible; i++) {
+        possible = byte_is_possible(n, cell + i, at + i);
     }
-    for (unsigned i = 0; i < n->past_count; i++) {
-        if (memcmp(cell, n->past[i].bytes + at, len) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return possible;
 }
 
 bool model_check(struct model_node *n, const uint8_t *bytes, size_t len, uint64_t losses)

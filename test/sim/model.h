@@ -5,7 +5,7 @@
  * result is known exactly, whatever happens to servers in between: a retry that took effect twice,
  * or an acknowledged change that got lost, shows as a difference. Contents that were written but
  * not synced may go back to an older state where the world says that so many machines lost power
- * that it is allowed; then each cell of 4 KiB must be one that was there since the last sync.
+ * that it is allowed; then each byte must be one that was there since the last sync.
  */
 #pragma once
 
