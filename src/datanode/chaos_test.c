@@ -12,6 +12,8 @@
 
 #define MEMBERS 3u
 #define CHUNKS 3u
+#define LOG 2u /* of this one: records are appended; the others are overwritten whole */
+#define RECORD 64u
 #define TICK_NS UINT64_C(10000000)
 #define T_NS (RIG_LEASE_MS * UINT64_C(1000000))
 
@@ -263,6 +265,10 @@ static void writers(struct chaos *x, uint64_t now_ns)
             w->io = (struct rig_io){
                 .chain = 1, .data_id = 100, .index = k, .length = 4096, .seq = number};
             w->io.fill = (uint8_t)number;
+            if (k == LOG) {
+                w->io.kind = PROTO_WRITE_APPEND;
+                w->io.length = RECORD;
+            }
         }
         write_send(x, w);
     }
@@ -310,18 +316,32 @@ static void ask(struct chaos *x, struct rig_call *c, struct rig_io *io,
     }
 }
 
+/* The number of the content; for the log that of its last record. Each append happened once, in
+ * order; only a loss makes gaps (I7). */
+static unsigned number_of(const struct chaos *x, unsigned k, const struct rig_call *c)
+{
+    unsigned number = 0;
+    for (size_t at = 0; at < c->data_len && (k == LOG || at == 0); at += RECORD) {
+        CHECK_TRUE(c->data[at] > number);
+        CHECK_TRUE(k != LOG || c->data[at] == number + 1 || x->loss_gen > 0);
+        number = c->data[at];
+    }
+    return number;
+}
+
 static int one_read(struct chaos *x, unsigned k, unsigned host, struct chunk_identity *ret)
 {
     struct model *m = &x->model[k];
     struct rig_io io = {.chain = 1, .data_id = 100, .index = k, .length = 4096, .host = host};
     struct rig_call *c = mem_zalloc(sizeof *c);
+    io.length = k == LOG ? 300 * RECORD : 4096;
     io.epoch = x->rig.target[host].known[1]; /* its own, however old: R7, R8 */
     unsigned low = m->low;
     uint32_t gen = x->rig.row[1].loss_gen;
     ask(x, c, &io, rig_read_begin);
     int rc = c->rc;
     if (rc == 0 && gen == x->rig.row[1].loss_gen) {
-        unsigned number = c->data_len == 0 ? 0 : c->data[0];
+        unsigned number = number_of(x, k, c);
         CHECK_TRUE(c->data_good);
         CHECK_TRUE(number >= low); /* I1 */
         CHECK_TRUE(number <= m->issued);
