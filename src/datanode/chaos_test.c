@@ -32,9 +32,9 @@ struct writer { /* of one chunk: one write at a time, until its outcome is known
 };
 struct fate {          /* of one worker */
     uint64_t until_ns; /* of what is done to it */
-    enum { FATE_NONE, FATE_DOWN, FATE_PAUSED, FATE_CUT } kind;
+    enum { FATE_NONE, FATE_DOWN, FATE_PAUSED, FATE_CUT, FATE_SPLIT } kind;
     unsigned registers;
-    bool present, intact, gone;
+    bool present, intact, gone, suspected;
     uint64_t gone_ns;
     uint32_t must_know;
 };
@@ -60,6 +60,17 @@ static bool active(const struct chaos *x, uint32_t target)
            row->member[i].state == PROTO_MEMBER_SYNCING;
 }
 
+/* R6: its predecessor cannot reach it. Without REVOKE its lease has to run out. */
+static bool suspected(const struct chaos *x, uint32_t target)
+{
+    bool named = false;
+    for (unsigned host = 1; host <= MEMBERS; host++) {
+        named = named ||
+                (x->fate[host].present && x->rig.target[host].suspect == target && host != target);
+    }
+    return named && active(x, target) && cluster_row_serving_count(&x->rig.row[1]) > 1;
+}
+
 static void facts_of(struct chaos *x, uint32_t target, uint64_t now_ns)
 {
     struct fate *f = &x->fate[target];
@@ -81,7 +92,12 @@ static void facts_of(struct chaos *x, uint32_t target, uint64_t now_ns)
         f->intact = !t->lossy || f->intact;
     }
     f->gone = f->gone && !(f->present && !active(x, target)); /* it is heard again */
-    t->leased = !(f->gone && active(x, target)) && t->known[1] >= f->must_know;
+    f->suspected = suspected(x, target);
+    if (f->suspected && !f->gone && now_ns > t->granted_ns + T_NS) {
+        f->gone = true;
+        f->gone_ns = now_ns;
+    }
+    t->leased = !(f->gone && active(x, target)) && t->known[1] >= f->must_know && !f->suspected;
 }
 
 static void publish(struct chaos *x, const struct cluster_row *next, uint64_t now_ns)
@@ -156,6 +172,9 @@ static void fate_ends(struct chaos *x, unsigned host)
     } else if (f->kind == FATE_CUT) {
         net_sim_cut(x->rig.net, host, 0, false);
         net_sim_cut(x->rig.net, 0, host, false);
+    } else if (f->kind == FATE_SPLIT) {
+        net_sim_cut(x->rig.net, host, 1 + host % MEMBERS, false);
+        net_sim_cut(x->rig.net, 1 + host % MEMBERS, host, false);
     }
     f->kind = FATE_NONE;
 }
@@ -169,6 +188,28 @@ static unsigned disturbed(const struct chaos *x)
     return count;
 }
 
+/* Case 16: power fails at all of them, in no order, and comes back at one after the other. */
+static void rack_power_cut(struct chaos *x, uint64_t now_ns)
+{
+    x->troubles++;
+    for (unsigned host = 1; host <= MEMBERS; host++) {
+        struct fate *f = &x->fate[host];
+        if (f->kind != FATE_NONE && f->kind != FATE_DOWN) {
+            fate_ends(x, host);
+        }
+        disk_sim_crash_mode(x->rig.disk[host],
+                            rand_below(&x->rand, 2) == 0 ? DISK_SIM_LOSE_ALL : DISK_SIM_RANDOM);
+        if (f->kind == FATE_NONE) {
+            f->kind = FATE_DOWN;
+            rig_crash(&x->rig, host);
+        } else {
+            disk_sim_crash(x->rig.disk[host]);
+            loop_sim_reboot(x->rig.world, host);
+        }
+        f->until_ns = now_ns + RIG_SECOND / 10 + rand_below(&x->rand, 8 * RIG_SECOND);
+    }
+}
+
 static void trouble(struct chaos *x, uint64_t now_ns)
 {
     struct rig *r = &x->rig;
@@ -176,6 +217,10 @@ static void trouble(struct chaos *x, uint64_t now_ns)
     struct fate *f = &x->fate[host];
     uint64_t dice = rand_below(&x->rand, 100);
     x->next_trouble_ns = now_ns + rand_below(&x->rand, 3 * RIG_SECOND);
+    if (dice >= 97) {
+        rack_power_cut(x, now_ns);
+        return;
+    }
     if (f->kind != FATE_NONE || (disturbed(x) >= 2 && dice < 90)) {
         return;
     }
@@ -190,7 +235,11 @@ static void trouble(struct chaos *x, uint64_t now_ns)
     } else if (dice < 60) {
         f->kind = FATE_PAUSED;
         loop_sim_pause(r->target[host].process.loop, true);
-    } else if (dice < 75) {
+    } else if (dice < 70) { /* case 21 */
+        f->kind = FATE_SPLIT;
+        net_sim_cut(r->net, host, 1 + host % MEMBERS, true);
+        net_sim_cut(r->net, 1 + host % MEMBERS, host, true);
+    } else if (dice < 80) {
         f->kind = FATE_CUT;
         net_sim_cut(r->net, host, 0, true);
         net_sim_cut(r->net, 0, host, true);
