@@ -9,6 +9,8 @@
  */
 #include "datanode/worker_priv.h"
 
+#define LOW_SPACE_NS (1000 * NS_PER_MS) /* then a growing write may ask again */
+
 static void below_ready(struct datanode_send *s, struct peer_link *l);
 static void below_again(struct loop_timer *t);
 static void below_go(struct datanode_update *u);
@@ -111,6 +113,9 @@ static void below_done(struct peer_call *c, const struct peer_reply *r)
     const struct proto_forward_reply *m = r->body;
     if (r->rc == 0 && m->route.epoch == u->chain->row.epoch && m->route.attempt == u->attempt) {
         u->below = DATANODE_BELOW_GOOD;
+        if (m->low_space) {
+            u->chain->low_until_ns = loop_tick_ns(u->worker->loop) + LOW_SPACE_NS;
+        }
         datanode_update_below_good(u, m->digest);
         return;
     }

@@ -325,3 +325,10 @@ void datanode_chains_tick(struct datanode_worker *w)
         }
     }
 }
+
+bool datanode_chain_low(const struct datanode_chain *c)
+{
+    struct chunk_store_info info;
+    chunk_store_info(c->worker->store, &info);
+    return info.low || loop_tick_ns(c->worker->loop) < c->low_until_ns;
+}

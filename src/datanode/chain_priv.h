@@ -28,9 +28,10 @@ struct datanode_chain {
     uint32_t predecessor; /* target id, 0: none */
     uint8_t report;       /* enum proto_report */
     uint32_t synced_epoch;
-    bool resync_wanted; /* there was no memory for a session */
-    uint32_t attempts;  /* the newest number given */
-    uint32_t turn;      /* rises whenever what is under way becomes void */
+    uint64_t low_until_ns; /* a member further on was short of space; section 10.5 */
+    bool resync_wanted;    /* there was no memory for a session */
+    uint32_t attempts;     /* the newest number given */
+    uint32_t turn;         /* rises whenever what is under way becomes void */
     struct list items;
     /* Pendings that an earlier process left (R12.3): found by a walk of the index. */
     bool recovering;
@@ -49,6 +50,8 @@ NODISCARD int datanode_chain_route(struct datanode_worker *w, const struct proto
 /* Serving, with a lease, not revoked. */
 bool datanode_chain_serves(const struct datanode_chain *c);
 NODISCARD int datanode_chain_head_ready(const struct datanode_chain *c);
+/* Is this member, or one further on, under its low-water mark? */
+bool datanode_chain_low(const struct datanode_chain *c);
 void datanode_chains_tick(struct datanode_worker *w); /* what there was no memory for */
 /* At the end: as if the row did not name this target any more. */
 void datanode_chain_leave(struct datanode_chain *c);

@@ -303,3 +303,33 @@ TEST(chain_survives_resets)
     }
     rig_close(&r);
 }
+
+/* Section 10.5: the head refuses growth while a member is under its low-water mark; what does not
+ * grow is taken, and when there is space again, everything. */
+TEST(chain_refuses_growth_when_a_member_is_low)
+{
+    struct rig r;
+    const struct rig_options opt = {.seed = testing_seed(),
+                                    .targets = 2,
+                                    .engine = DATANODE_ENGINE_RAM,
+                                    .small = 2,
+                                    .small_bytes = 8u << 20,
+                                    .low_bytes = 6u << 20};
+    rig_chain_with(&r, &opt);
+    CHECK_OK(rig_write(&r, &first));
+    struct rig_io big = with(2);
+    big.length = 3u << 20;
+    CHECK_OK(rig_write(&r, &big)); /* its answer says that little is left */
+    struct rig_io more = with(3);
+    more.index = 1;
+    CHECK_RC(rig_write(&r, &more), ERR_no_space);
+    const struct rig_io same = with(4);
+    CHECK_OK(rig_write(&r, &same));
+    const struct rig_io remove = {.host = 1, .chain = 1, .data_id = 100};
+    CHECK_OK(rig_remove(&r, &remove)); /* needs no reserve */
+    rig_for_ms(&r, 3000);
+    more.data_id = 101;
+    more.seq = 0;
+    CHECK_OK(rig_write(&r, &more));
+    rig_close(&r);
+}

@@ -55,8 +55,8 @@ struct rig_options {
     uint64_t seed;
     unsigned targets;
     enum datanode_engine engine;
-    unsigned small; /* this one has a capacity of small_bytes (ram) */
-    uint64_t small_bytes;
+    unsigned small;                  /* this one has a capacity of small_bytes (ram) */
+    uint64_t small_bytes, low_bytes; /* low_bytes 0: no low-water mark */
 };
 struct rig {
     struct rig_options opt;

@@ -51,7 +51,7 @@ RIG void rig_start_inside(void *ctx)
         .listen = rig_address(host),
         .host = name,
         .ram_bytes = r->opt.small == host ? r->opt.small_bytes : 64u << 20,
-        .low_bytes = 1};
+        .low_bytes = r->opt.small == host && r->opt.low_bytes > 0 ? r->opt.low_bytes : 1};
     struct err e = {0};
     t->user.ops = &rig_user_ops;
     int rc = datanode_worker_start(&opt, &t->worker, &e);

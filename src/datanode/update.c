@@ -92,7 +92,8 @@ static void answer_forward(struct datanode_update *u, struct peer_request *r)
         return;
     }
     const struct proto_forward_reply m = {.route = datanode_route_of(c, req->route.attempt),
-                                          .digest = u->digest};
+                                          .digest = u->digest,
+                                          .low_space = datanode_chain_low(c)};
     stats_sample(&u->worker->counters.forward_time, loop_now_ns(u->worker->loop) - u->began_ns);
     peer_request_answer(r, &m, NULL);
 }

@@ -174,14 +174,10 @@ static bool write_heals(const struct datanode_update *u, const struct chunk_info
     return u->offset == 0 && u->length >= info->length;
 }
 
+/* Section 10.5: growth is refused early. */
 static int write_check_space(const struct datanode_update *u, const struct chunk_info *info)
 {
-    struct chunk_store_info store;
-    if (u->new_length <= info->length && u->kind != PROTO_WRITE_SET_LENGTH) {
-        return 0;
-    }
-    chunk_store_info(u->worker->store, &store);
-    return store.low && u->new_length > info->length ? -ERR_no_space : 0;
+    return u->new_length > info->length && datanode_chain_low(u->chain) ? -ERR_no_space : 0;
 }
 
 /* Under the lock. 0: go on. Else it is answered. */
