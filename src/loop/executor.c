@@ -5,6 +5,11 @@
  * and ends when it was idle for long and is not the last; the last one sleeps without a time limit,
  * so that an idle process is not woken. One thread is started at once, so that a job that was taken
  * in will run even if the system refuses more threads.
+ *
+ * Waking a thread costs more than most jobs. So only one is on its way at a time: whoever takes a
+ * job and sees more of them wakes the next. Jobs that are over sooner than a thread wakes up are
+ * all run by the first; those that block get as many threads as there are. Signals are sent without
+ * the lock, which who wakes up takes first.
  */
 #include "loop/executor.h"
 
@@ -34,7 +39,7 @@ struct executor_pool {
     struct lock lock; /* all below */
     struct lock_cond changed;
     struct executor_queue queue;
-    unsigned threads, idle;
+    unsigned threads, idle, woken; /* woken: of those that slept, signalled but not running yet */
     bool stopping;
     struct executor_worker worker[];
 };
@@ -86,6 +91,17 @@ static void run_job(struct executor_job *j)
     loop_complete(j->loop, &j->message);
 }
 
+/* Locked. True: the caller signals when it has released the lock. */
+static bool wake_one(struct executor_pool *p)
+{
+    bool wanted = p->queue.count > 0 && p->idle > 0 && p->woken == 0;
+    if (wanted) {
+        p->idle--;
+        p->woken++;
+    }
+    return wanted;
+}
+
 /* Locked. A job, or NULL when the worker shall end. */
 static struct executor_job *next_job(struct executor_pool *p)
 {
@@ -100,7 +116,12 @@ static struct executor_job *next_job(struct executor_pool *p)
         } else {
             lock_cond_wait(&p->changed, &p->lock);
         }
-        p->idle--;
+        /* Whether it was signalled or its time was over: the sum of both is what matters. */
+        if (p->woken > 0) {
+            p->woken--;
+        } else {
+            p->idle--;
+        }
     }
     return loop_executor_queue_pop(&p->queue);
 }
@@ -115,7 +136,11 @@ static void *work(void *arg)
     loop_block_sigpipe();
     lock_take(&p->lock);
     for (struct executor_job *j = next_job(p); j != NULL; j = next_job(p)) {
+        bool wake = wake_one(p);
         lock_release(&p->lock);
+        if (wake) {
+            lock_cond_signal(&p->changed);
+        }
         run_job(j);
         lock_take(&p->lock);
     }
@@ -165,13 +190,14 @@ static int pool_submit(struct executor *x, struct executor_job *j)
     struct executor_pool *p = pool_of(x);
     lock_take(&p->lock);
     bool taken = loop_executor_queue_push(&p->queue, j);
-    if (taken && p->queue.count > p->idle && p->threads < p->max_threads) {
+    if (taken && p->queue.count > p->idle + p->woken && p->threads < p->max_threads) {
         (void)add_worker(p); /* without it the job waits for one of the others */
     }
-    if (taken && p->idle > 0) {
+    bool wake = taken && wake_one(p);
+    lock_release(&p->lock);
+    if (wake) {
         lock_cond_signal(&p->changed);
     }
-    lock_release(&p->lock);
     return taken ? 0 : -ERR_busy;
 }
 
