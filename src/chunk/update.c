@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define SOON_BYTES (512u << 10) /* large updates go to the medium while more of them come */
+
 static void update_build(struct chunk_work *w);
 static void update_edges(struct chunk_work *w, int rc);
 static void update_write(struct chunk_work *w);
@@ -454,6 +456,7 @@ static void update_write(struct chunk_work *w)
         update_written(w, 0);
         return;
     }
+    uint32_t soon = (uint64_t)blocks * CHUNK_BLOCK >= SOON_BYTES ? DISK_SOON : 0;
     /* Both are begun before either can be done: nothing completes inside submit. */
     if (p->tail_append) {
         w->e->tail_block = 0; /* a write that fails may have left anything there */
@@ -467,7 +470,7 @@ static void update_write(struct chunk_work *w)
     }
     if (blocks > 0) {
         w->io = (struct disk_req){.op = DISK_WRITE,
-                                  .flags = DISK_APPENDING,
+                                  .flags = DISK_APPENDING | soon,
                                   .file = file,
                                   .offset = (uint64_t)p->first_block * CHUNK_BLOCK,
                                   .iov = p->iov,

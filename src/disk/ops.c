@@ -125,6 +125,9 @@ static int64_t ops_write(const struct disk_req *req)
         sum += put;
         disk_cursor_advance(&c, (size_t)put);
     }
+    if ((req->flags & DISK_SOON) != 0) { /* begins only; errors stay for the sync to tell */
+        (void)sync_file_range(req->file->fd, (off_t)req->offset, sum, SYNC_FILE_RANGE_WRITE);
+    }
     return sum;
 }
 
