@@ -369,6 +369,14 @@ void conn_trust(struct conn *c)
     c->trusted = true;
 }
 
+void conn_never_pause(struct conn *c, struct buf_pool *pool)
+{
+    LOOP_OWNED(c->loop);
+    CHECK(!c->trusted && c->data == NULL && !c->buf_waiter.queued);
+    c->pool = pool;
+    c->never_pauses = true;
+}
+
 bool conn_full(const struct conn *c)
 {
     return c->queued_bytes > c->opt.max_send_bytes;

@@ -55,6 +55,10 @@ struct conn *conn_free(
 DEFINE_FREEP(conn)
 bool conn_is_open(const struct conn *c); /* false: calls on it fail, `closed` is on its way */
 void conn_trust(struct conn *c); /* the peer has said a valid hello: full limits, data allowed */
+/* Its data goes into buffers of `pool` from now on; before conn_trust(). The peer is not held up: a
+ * request that is too much, or whose data finds no buffer, is answered with -ERR_busy, so that
+ * pushes and answers behind it are heard. For peers that wait for each other in circles. */
+void conn_never_pause(struct conn *c, struct buf_pool *pool);
 void conn_close(struct conn *c, int rc,
                 const char *reason); /* at once; `closed` comes later from the loop */
 /* No new requests are taken (they get -ERR_shutting_down); closes when those in progress are
@@ -145,6 +149,7 @@ bool conn_request_gone(
     const struct conn_request *r); /* connection closed or cancelled: the answer goes nowhere */
 
 /* One-way message; copied. -ERR_closed, -ERR_busy when more than twice max_send_bytes are queued:
- * calls that fill the queue to its limit do not keep the messages that belong to them from going. */
+ * calls that fill the queue to its limit do not keep the messages that belong to them from going.
+ */
 NODISCARD int conn_push(struct conn *c, uint16_t opcode, uint64_t trace, const void *body,
                         size_t len);

@@ -125,6 +125,7 @@ struct conn {
     size_t data_in_place;       /* data bytes behind the body in `in`, already copied */
     size_t bulk_want;           /* header and body expected before data; 0: read what is there */
     bool readable, hangup, paused, heard;
+    bool never_pauses, refused; /* refused: the request that is being received */
     unsigned silent;
     struct buf_waiter buf_waiter;
     /* sending */

@@ -101,10 +101,12 @@ static bool parse_header(struct conn *c)
         fail_frame(c, rc, "header");
         return false;
     }
-    if (must_pause(c)) {
+    bool much = must_pause(c);
+    if (much && (!c->never_pauses || conn_full(c))) { /* a full queue empties by itself */
         pause_reading(c);
         return false;
     }
+    c->refused = much;
     c->paused = false;
     if (!frame_allowed(c, &c->frame)) {
         return false;
@@ -153,13 +155,14 @@ static bool parse_body(struct conn *c)
     c->data_got = 0;
     c->data_in_place = 0;
     c->data_left = c->frame.data_len;
-    bool unwanted = (c->frame.kind == FRAME_RESPONSE && !net_conn_call_waits(c, c->frame.id)) ||
+    bool unwanted = c->refused ||
+                    (c->frame.kind == FRAME_RESPONSE && !net_conn_call_waits(c, c->frame.id)) ||
                     (c->frame.kind == FRAME_REQUEST && c->state == CONN_DRAINING);
     c->stage = unwanted ? CONN_SKIP : CONN_DATA;
     return true;
 }
 
-/* false: the pool has none; comes back when it has. */
+/* false: the pool has none; comes back when it has, or goes on without. */
 static bool data_get(struct conn *c)
 {
     if (c->pool == NULL) {
@@ -174,6 +177,11 @@ static bool data_get(struct conn *c)
     }
     if (buf_pool_used_bytes(c->pool) == 0) {
         net_conn_fail(c, -ENOMEM, "data part does not fit the buffer pool");
+        return false;
+    }
+    if (c->never_pauses && c->frame.kind == FRAME_REQUEST) {
+        c->refused = true;
+        c->stage = CONN_SKIP;
         return false;
     }
     pause_reading(c);
@@ -206,7 +214,7 @@ static bool parse_data(struct conn *c)
 {
     if (c->frame.data_len > 0 && c->data == NULL) {
         if (!data_get(c)) {
-            return false;
+            return c->stage == CONN_SKIP;
         }
         data_copy_prefix(c);
     }

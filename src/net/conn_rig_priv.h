@@ -34,6 +34,7 @@ struct rig_end {
     struct conn_request *held[RIG_HELD];
     unsigned held_count, most_held;
     uint64_t pool_bytes; /* 0: plenty */
+    bool never_pauses;
     struct loop_timer later;
     struct conn_range range; /* what RIG_FILE answers */
     unsigned pins;
@@ -187,6 +188,9 @@ static inline void rig_end_start(struct rig_end *e, struct stream *s)
     e->opt.pool = e->pool;
     int rc = conn_new(&e->opt, s, &e->conn);
     CHECK(rc == 0);
+    if (e->never_pauses) {
+        conn_never_pause(e->conn, e->pool);
+    }
     conn_trust(e->conn);
 }
 static inline void rig_end_stop(struct rig_end *e)

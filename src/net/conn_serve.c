@@ -133,7 +133,7 @@ void net_conn_request_arrived(struct conn *c, const uint8_t *body)
         net_conn_refuse(c, f->id, f->trace, -ERR_shutting_down);
         return;
     }
-    struct conn_incoming *in = table_reach(c, slot) < 0 ? NULL : incoming_get(c);
+    struct conn_incoming *in = c->refused || table_reach(c, slot) < 0 ? NULL : incoming_get(c);
     if (in == NULL) {
         net_conn_refuse(c, f->id, f->trace, -ERR_busy);
         return;

@@ -111,6 +111,76 @@ TEST(conn_cancels)
     sim_rig_stop(&r);
 }
 
+#define BEYOND 6u
+
+struct beyond {
+    struct one_call o[BEYOND];
+};
+static void beyond_start(void *ctx)
+{
+    struct beyond *b = ctx;
+    for (unsigned i = 0; i < BEYOND; i++) {
+        one_start(&b->o[i]);
+    }
+    uint8_t body[5];
+    rig_fill(body, 77, sizeof body);
+    CHECK_OK(conn_push(b->o[0].on, 77, 0, body, sizeof body));
+}
+static bool beyond_refused(void *ctx)
+{
+    struct beyond *b = ctx;
+    return b->o[BEYOND - 1].done > 0;
+}
+
+/* Requests beyond what the server takes, each with data, all held there; then a push. */
+static void go_beyond(struct sim_rig *r, unsigned taken, const struct slice *data)
+{
+    struct beyond b = {.o = {{.done = 0}}};
+    r->server.never_pauses = true;
+    sim_rig_start(r, testing_seed());
+    for (unsigned i = 0; i < BEYOND; i++) {
+        b.o[i] = (struct one_call){.call = {.opcode = RIG_HOLD, .body = "hello", .body_len = 5},
+                                   .on = r->client.conn,
+                                   .key = 9};
+        b.o[i].call.data[0] = *data;
+        b.o[i].call.data_count = 1;
+    }
+    loop_sim_enter(r->loops[0], beyond_start, &b);
+    CHECK_TRUE(loop_sim_run(r->sim, beyond_refused, &b, loop_sim_now_ns(r->sim) + 100 * SECOND));
+    sim_rig_run(r, SECOND);
+    CHECK_EQ(r->server.held_count, taken);
+    CHECK_EQ(r->server.pushes, 1); /* it was behind all of them */
+    for (unsigned i = taken; i < BEYOND; i++) {
+        CHECK_RC(b.o[i].rc, ERR_busy);
+        CHECK_TRUE(b.o[i].answered);
+    }
+    rig_release_all(&r->server);
+    sim_rig_run(r, SECOND);
+    for (unsigned i = 0; i < taken; i++) {
+        CHECK_OK(b.o[i].rc);
+        CHECK_EQ(b.o[i].data_len, data->len);
+        CHECK_TRUE(b.o[i].data_good);
+    }
+    CHECK_EQ(r->client.closed + r->server.closed, 0);
+    sim_rig_stop(r);
+}
+
+TEST(conn_that_never_pauses_refuses_what_is_too_much)
+{
+    uint8_t *bytes = mem_alloc(RIG_DATA_MAX);
+    CHECK_TRUE(bytes != NULL);
+    rig_fill(bytes, 9, RIG_DATA_MAX);
+    struct slice data = {.at = bytes, .len = RIG_DATA_MAX};
+    struct sim_rig few_buffers = {.connected = false};
+    few_buffers.server.pool_bytes = 4u << 20; /* buffers of 1 MiB */
+    go_beyond(&few_buffers, 4, &data);
+    struct sim_rig few_requests = {.connected = false};
+    few_requests.server.opt.max_requests = 3;
+    data.len = 40;
+    go_beyond(&few_requests, 3, &data);
+    mem_free(bytes);
+}
+
 /* --- Random traffic ------------------------------------------------------------------------------
  */
 

@@ -26,13 +26,15 @@ struct peer_server_options {
     uint32_t role;         /* this server's, PROTO_ROLE_... */
     uint32_t accept_roles; /* of those who may connect; 0: any */
     uint64_t features;
-    const char *name;           /* for the logs of others; lent */
-    struct buf_pool *pool;      /* for incoming data; NULL: none is taken */
-    size_t max_connections;     /* 0: 4,096 */
-    size_t max_requests;        /* unanswered, of all together; 0: 16,384 */
-    unsigned max_link_requests; /* unanswered, of one; 0: 256 */
-    uint64_t hello_ms;          /* from connecting to the end of `auth`; 0: 5,000 */
-    uint64_t keepalive_ms;      /* net/conn.h */
+    const char *name;             /* for the logs of others; lent */
+    struct buf_pool *pool;        /* for incoming data; NULL: none is taken */
+    struct buf_pool *member_pool; /* NULL, or that of targets, who are never held up, see
+                                     conn_never_pause() */
+    size_t max_connections;       /* 0: 4,096 */
+    size_t max_requests;          /* unanswered, of all together; 0: 16,384 */
+    unsigned max_link_requests;   /* unanswered, of one; 0: 256 */
+    uint64_t hello_ms;            /* from connecting to the end of `auth`; 0: 5,000 */
+    uint64_t keepalive_ms;        /* net/conn.h */
 };
 NODISCARD int peer_server_new(const struct peer_server_options *opt, struct peer_server **ret);
 /* Closes everything at once: `down` is called for each link from inside. */

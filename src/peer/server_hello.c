@@ -131,6 +131,9 @@ static void guest_up(struct peer_guest *g, struct conn_request *r)
     struct peer_server *s = g->server;
     peer_link_begin(&g->link, s->dispatch, g->conn);
     loop_timer_cancel(s->loop, &g->hello_timer);
+    if (g->link.role == PROTO_ROLE_TARGET && s->opt.member_pool != NULL) {
+        conn_never_pause(g->conn, s->opt.member_pool);
+    }
     conn_trust(g->conn);
     g->state = GUEST_UP;
     g->was_up = true;
