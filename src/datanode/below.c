@@ -276,7 +276,7 @@ static void below_read(struct datanode_update *u)
         return;
     }
     u->whole_crc = mem_calloc(CHUNK_CELLS_MAX, sizeof *u->whole_crc);
-    u->whole_buf = buf_get(w->pool, base_max(u->new_length, 1));
+    u->whole_buf = buf_get(w->member_pool, base_max(u->new_length, 1));
     if (u->whole_crc == NULL || u->whole_buf == NULL || !below_record(u)) {
         u->whole_buf = buf_unref(u->whole_buf);
         mem_free(u->whole_crc);

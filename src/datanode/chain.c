@@ -122,8 +122,13 @@ static void chain_roles(struct datanode_chain *c)
     c->successor = 0;
     c->predecessor = 0;
     c->successor_syncing = false;
+    c->behind = 0;
     if (!c->in_path) {
         return;
+    }
+    for (size_t i = self + 1; i < row->count; i++) {
+        enum proto_member_state state = row->member[i].state;
+        c->behind += state == PROTO_MEMBER_SERVING || state == PROTO_MEMBER_SYNCING ? 1 : 0;
     }
     size_t next = cluster_row_successor(row, w->control.target);
     if (next < row->count) {

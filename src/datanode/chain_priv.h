@@ -25,6 +25,7 @@ struct datanode_chain {
     uint32_t revoked_epoch; /* R5: stopped in this epoch */
     uint32_t successor;     /* target id, 0: none */
     bool successor_syncing;
+    unsigned behind;      /* members that get what this one gets */
     uint32_t predecessor; /* target id, 0: none */
     uint8_t report;       /* enum proto_report */
     uint32_t synced_epoch;

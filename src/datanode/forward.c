@@ -244,6 +244,17 @@ static struct datanode_update *forward_make(struct datanode_worker *w, struct da
     return u;
 }
 
+/*
+ * What waits for members further down may fill only a part of the memory, the smaller the more they
+ * are: so there is always some for those further down, and members that are each other's
+ * successors in several chains cannot all wait.
+ */
+static bool forward_fits(const struct datanode_worker *w, const struct datanode_chain *c)
+{
+    unsigned shift = c->behind < 8 ? c->behind : 8;
+    return c->behind == 0 || buf_pool_used_bytes(w->member_pool) <= w->member_bytes >> shift;
+}
+
 void datanode_on_forward(struct peer_user *user, struct peer_request *r)
 {
     struct datanode_worker *w = datanode_worker_of(user);
@@ -259,7 +270,7 @@ void datanode_on_forward(struct peer_user *user, struct peer_request *r)
     if (rc == 0 && forward_join(w, c, r)) {
         return;
     }
-    struct datanode_update *u = rc < 0 ? NULL : forward_make(w, c, r);
+    struct datanode_update *u = rc < 0 || !forward_fits(w, c) ? NULL : forward_make(w, c, r);
     if (u == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;

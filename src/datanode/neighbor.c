@@ -97,7 +97,7 @@ static void neighbor_connect(struct datanode_neighbor *n)
                                      .name = w->name,
                                      .addresses = &n->address,
                                      .address_count = 1,
-                                     .pool = w->pool,
+                                     .pool = w->member_pool,
                                      .bulk_count = DATANODE_SLOTS,
                                      .session = w->control.target,
                                      .generation = w->incarnation};

@@ -319,7 +319,7 @@ void datanode_on_fetch(struct peer_user *user, struct peer_request *r)
     struct fetch_op *op = w->read_count >= DATANODE_READS_MAX ? NULL : mem_zalloc(sizeof *op);
     int rc = op == NULL ? -ERR_busy : fetch_check(w, m, &op->info, &c);
     if (rc == 0 && op->info.length > 0) {
-        op->buf = buf_get(w->pool, op->info.length);
+        op->buf = buf_get(w->member_pool, op->info.length);
         rc = op->buf == NULL ? -ERR_busy : 0;
     }
     if (rc < 0) {

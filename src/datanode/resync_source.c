@@ -250,7 +250,7 @@ static void job_locked(struct resync_job *j)
         job_copy(j);
         return;
     }
-    j->buf = buf_get(w->pool, j->info.length);
+    j->buf = buf_get(w->member_pool, j->info.length);
     j->crc = mem_calloc(CHUNK_CELLS_MAX, sizeof *j->crc);
     if (j->buf == NULL || j->crc == NULL) {
         job_rest(j);

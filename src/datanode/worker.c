@@ -187,7 +187,8 @@ static int worker_serve(struct datanode_worker *w, struct err *e)
                                             .cluster_id = w->opt.cluster_id,
                                             .role = PROTO_ROLE_TARGET,
                                             .name = w->name,
-                                            .pool = w->pool};
+                                            .pool = w->pool,
+                                            .member_pool = w->member_pool};
     w->user.ops = &server_ops;
     int rc = peer_server_new(&opt, &w->server);
     if (rc < 0) {
@@ -313,11 +314,13 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
 {
     w->stats = stats_new(w->env.stats, "target");
     worker_stats(w);
-    const struct buf_pool_options pool = {.limit_bytes = w->opt.buffer_bytes,
+    w->member_bytes = w->opt.buffer_bytes / 2;
+    const struct buf_pool_options pool = {.limit_bytes = w->member_bytes,
                                           .max_size = base_align_up(FRAME_DATA_MAX, BUF_ALIGN),
                                           .budget = w->env.budget};
     w->pool = buf_pool_new(&pool);
-    if (w->pool == NULL) {
+    w->member_pool = buf_pool_new(&pool);
+    if (w->pool == NULL || w->member_pool == NULL) {
         return -ENOMEM;
     }
     int rc = worker_open_store(w, e);
@@ -444,6 +447,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     dict_fini(&w->items);
     w->store = chunk_store_free(w->store);
     w->pool = buf_pool_free(w->pool);
+    w->member_pool = buf_pool_free(w->member_pool);
     w->stats = stats_free(w->stats);
     mem_free(w);
     return NULL;

@@ -86,7 +86,10 @@ struct datanode_worker {
     struct chunk_user store_user;
     struct uuid uuid;
     uint64_t incarnation;
-    struct buf_pool *pool;
+    /* What clients write waits for other members; so the members' own has memory of its own, and
+     * those nearer to the end of a chain always find some (forward.c): no circle can wait. */
+    struct buf_pool *pool, *member_pool;
+    uint64_t member_bytes;
     struct peer_user user; /* of the server */
     struct peer_server *server;
     struct datanode_control control;
