@@ -124,8 +124,7 @@ struct conn {
     size_t data_got, data_left; /* data_left: to skip */
     size_t data_in_place;       /* data bytes behind the body in `in`, already copied */
     size_t bulk_want;           /* header and body expected before data; 0: read what is there */
-    bool readable, hangup, paused, heard;
-    bool never_pauses, refused; /* refused: the request that is being received */
+    bool readable, hangup, paused, heard, never_pauses, refused; /* the last: the present request */
     unsigned silent;
     struct buf_waiter buf_waiter;
     /* sending */

@@ -30,11 +30,10 @@ struct rig_end {
     unsigned closed, requests, cancelled, pushes;
     int closed_rc;
     char reason[120];
-    bool free_when_closed;
+    bool free_when_closed, never_pauses;
     struct conn_request *held[RIG_HELD];
     unsigned held_count, most_held;
     uint64_t pool_bytes; /* 0: plenty */
-    bool never_pauses;
     struct loop_timer later;
     struct conn_range range; /* what RIG_FILE answers */
     unsigned pins;
@@ -179,9 +178,7 @@ static inline void rig_end_start(struct rig_end *e, struct stream *s)
         .limit_bytes = e->pool_bytes == 0 ? 64u << 20 : e->pool_bytes, .max_size = 4u << 20};
     e->user.ops = &rig_ops;
     e->later.fire = rig_later_fired;
-    if (e->pool == NULL) {
-        e->pool = buf_pool_new(&pool);
-    }
+    e->pool = e->pool == NULL ? buf_pool_new(&pool) : e->pool;
     CHECK(e->pool != NULL);
     e->opt.env = &e->env;
     e->opt.user = &e->user;
