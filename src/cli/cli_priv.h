@@ -38,6 +38,8 @@ void cli_job_prepare(struct cli *c, struct cli_job *j, void (*finished)(struct c
 extern const struct cli_command cli_local_commands[], cli_name_commands[], cli_copy_commands[];
 extern const size_t cli_local_command_count, cli_name_command_count, cli_copy_command_count;
 
+/* A variable of the environment; NULL: not set, or empty. */
+const char *cli_environment(const char *name);
 /* Connects to the chosen cluster once; 0 or an exit status, after having said why. */
 NODISCARD int cli_connect(struct cli *c);
 /* A path inside the cluster from the command line: absolute, "." and ".." and double slashes
@@ -63,6 +65,11 @@ void cli_mode_to_text(const struct opendfs_stat *st, char out[CLI_MODE_SIZE]);
 #define CLI_TIME_SIZE 40u
 void cli_time_to_text(int64_t ns, bool with_ns, char out[CLI_TIME_SIZE]);
 const char *cli_type_name(uint32_t type);
+
+/* manual.c: the manual page, part by part, to standard output. */
+void cli_manual_begin(const struct cli_option *common);
+void cli_manual_command(const struct cli_command *k);
+void cli_manual_end(void);
 
 /* --- A local cluster: settings and processes (local.c, processes.c) --- */
 

@@ -32,10 +32,15 @@ static int run_version(struct cli *c)
     return 0;
 }
 
+static const struct cli_option help_options[] = {
+    {"man", 0, NULL, "all of it as a manual page (man macros)"},
+    {NULL, 0, NULL, NULL},
+};
 static const struct cli_command help_commands[] = {
     {.name = "help",
      .arguments = "[COMMAND]",
      .summary = "say what a command does",
+     .options = help_options,
      .max_arguments = 1,
      .run = run_help},
     {.name = "version", .arguments = "", .summary = "print the version", .run = run_version},
@@ -174,8 +179,24 @@ static void help_all(const struct cli *c)
            "opendfs up DIR\n");
 }
 
+static void manual(const struct cli *c)
+{
+    cli_manual_begin(common);
+    const struct cli_command *k;
+    for (size_t i = 0; (k = command_at(c->opt, i)) != NULL; i++) {
+        if (!k->hidden) {
+            cli_manual_command(k);
+        }
+    }
+    cli_manual_end();
+}
+
 static int run_help(struct cli *c)
 {
+    if (cli_flag(c, "man")) {
+        manual(c);
+        return 0;
+    }
     if (c->argument_count == 0) {
         help_all(c);
         return 0;
@@ -355,7 +376,7 @@ static void rotate(char **argv, int at)
 
 int cli_main(const struct cli_options *opt, int argc, char **argv)
 {
-    struct cli c = {.opt = opt, .cluster = getenv("OPENDFS_CLUSTER")};
+    struct cli c = {.opt = opt, .cluster = cli_environment("OPENDFS_CLUSTER")};
     int at = command_index(argc, argv);
     if (at == argc) {
         bool asked = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);

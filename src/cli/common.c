@@ -45,12 +45,19 @@ int cli_fail_op(const struct cli *c, const struct opendfs_op *op)
     return cli_fail(c, "%s", op == NULL ? opendfs_last_error() : op->error);
 }
 
+/* Set to nothing is the same as not set. */
+const char *cli_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != 0 ? value : NULL;
+}
+
 /* A server that is starting is worth waiting for, but not in silence. */
 static int connect_patiently(struct cli *c)
 {
     struct opendfs_options o = {.api_version = OPENDFS_API_VERSION,
                                 .cluster = c->cluster,
-                                .secret_file = getenv("OPENDFS_SECRET"),
+                                .secret_file = cli_environment("OPENDFS_SECRET"),
                                 .uid = UINT32_MAX,
                                 .gid = UINT32_MAX,
                                 .connect_ms = CONNECT_QUIET_MS};

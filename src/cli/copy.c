@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define DRAW_NS 200000000u
+#define TEMPORARY_PREFIX ".opendfs-"
 #define NS_PER_S 1e9
 
 void copy_progress(struct copy *p, bool at_once)
@@ -80,23 +81,35 @@ void copy_fail(struct copy *p, const char *path, int64_t rc)
     cli_fail_path(p->c, path, rc);
 }
 
+/* The library names what it was given: the last part of the path, a temporary name, or all of it.
+ * What comes behind is the cause. */
+static const char *cause_of(const char *path, const char *error)
+{
+    const char *name = copy_base_name(path);
+    size_t len = strlen(name);
+    if (len > 0 && strncmp(error, name, len) == 0 && strncmp(error + len, ": ", 2) == 0) {
+        return error + len + 2;
+    }
+    const char *end = strstr(error, ": ");
+    bool named = error[0] == '/' || strncmp(error, TEMPORARY_PREFIX, strlen(TEMPORARY_PREFIX)) == 0;
+    return named && end != NULL ? end + 2 : error;
+}
+
 void copy_fail_op(struct copy *p, const char *path, const struct opendfs_op *op)
 {
     p->failed++;
-    const char *cause = strrchr(op->error, '/') == NULL ? op->error : strchr(op->error, ':');
     if (op->error[0] == '/' && strncmp(op->error, path, strlen(path)) == 0) {
         cli_fail(p->c, "%s", op->error);
-    } else if (cause != NULL && cause[0] == ':') {
-        cli_fail(p->c, "%s%s", path, cause);
     } else {
         cli_fail(p->c, "%s: %s", path,
-                 op->error[0] == 0 ? opendfs_error_text((int)op->result) : op->error);
+                 op->error[0] == 0 ? opendfs_error_text((int)op->result)
+                                   : cause_of(path, op->error));
     }
 }
 
 void copy_temporary_name(struct copy *p, char out[COPY_NAME_SIZE])
 {
-    snprintf(out, COPY_NAME_SIZE, ".opendfs-%s-%016llx", p->what,
+    snprintf(out, COPY_NAME_SIZE, TEMPORARY_PREFIX "%s-%016llx", p->what,
              (unsigned long long)loop_random(p->c->loop));
 }
 

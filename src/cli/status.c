@@ -81,9 +81,11 @@ static void print_cluster(const struct cJSON *o, bool colour)
     printf("cluster %s: %s%s%s, %s\n", text_of(o, "cluster"), colour ? (good ? GREEN : RED) : "",
            text_of(o, "health"), colour ? PLAIN : "", text_of(o, "text"));
     char bytes[TEXT_UNIT_SIZE];
-    printf("  metadata at %s: %llu files with %s, %llu clients\n", text_of(o, "address"),
-           (unsigned long long)number_of(o, "files"), text_from_bytes(number_of(o, "bytes"), bytes),
-           (unsigned long long)number_of(o, "sessions"));
+    uint64_t clients = number_of(o, "sessions");
+    printf("  metadata at %s: %llu files and directories with %s, %llu client%s\n",
+           text_of(o, "address"), (unsigned long long)number_of(o, "files"),
+           text_from_bytes(number_of(o, "bytes"), bytes), (unsigned long long)clients,
+           clients == 1 ? "" : "s");
     const struct cJSON *t;
     cJSON_ArrayForEach(t, cJSON_GetObjectItemCaseSensitive(o, "targets"))
     {
