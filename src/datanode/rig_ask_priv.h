@@ -156,3 +156,20 @@ RIG int rig_remove(struct rig *r, const struct rig_io *io)
     mem_free(c);
     return rc;
 }
+
+/* As the metadata leader. */
+RIG void rig_revoke_begin(struct rig *r, struct rig_call *c, unsigned host)
+{
+    *c = (struct rig_call){.rig = r, .host = host, .as_meta = true};
+    c->m.revoke = (struct proto_revoke_request){.chain = 1, .epoch = r->row[1].epoch};
+    c->call.opcode = PROTO_OP_revoke;
+    rig_in(r->client.loop, rig_call_inside, c);
+}
+RIG void rig_fence_begin(struct rig *r, struct rig_call *c, unsigned host, uint64_t cap_epoch)
+{
+    *c = (struct rig_call){.rig = r, .host = host, .as_meta = true};
+    c->m.fence = (struct proto_fence_request){
+        .session = RIG_SESSION, .cap_epoch = cap_epoch, .until_wall_ms = UINT64_MAX / 4};
+    c->call.opcode = PROTO_OP_fence;
+    rig_in(r->client.loop, rig_call_inside, c);
+}

@@ -57,6 +57,8 @@ struct rig_call {
         struct proto_sync_request sync;
         struct proto_stat_request stat;
         struct proto_remove_request remove;
+        struct proto_revoke_request revoke;
+        struct proto_fence_request fence;
     } m;
     uint32_t crc[RIG_CELLS];
     struct buf buf;

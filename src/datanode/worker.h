@@ -65,8 +65,8 @@ NODISCARD int datanode_worker_start(const struct datanode_worker_options *opt,
 /* Answers what is in progress (at most `limit_ms`), makes the store stable and clean; `stopped`
  * comes from the loop. At most once. */
 void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms);
-/* At once, NULL is fine; connections break, nothing acknowledged is lost. `stopped` does not come
- * after it. */
+/* After `stopped`, or before the loop has run; NULL is fine. A process that has to end at once just
+ * exits: nothing acknowledged is lost. */
 struct datanode_worker *datanode_worker_free(struct datanode_worker *w);
 DEFINE_FREEP(datanode_worker)
 
