@@ -38,6 +38,7 @@ NODISCARD int loop_sim_process(struct loop_sim *s, const char *name, unsigned ma
 /* At once, from outside callbacks of processes; else when the outermost of them has returned (until
  * then it only gets nothing any more). Hooks run, then `dropped`, then its memory is freed. */
 void loop_sim_kill(struct loop *l);
+void loop_sim_kill_machine(struct loop_sim *s, unsigned machine); /* all its processes */
 void loop_sim_reboot(struct loop_sim *s,
                      unsigned machine); /* new boot id; the caller kills its processes first */
 void loop_sim_pause(struct loop *l, bool paused); /* SIGSTOP, SIGCONT */

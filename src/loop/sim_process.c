@@ -395,6 +395,23 @@ void loop_sim_kill(struct loop *l)
     loop_sim_doom(loop_sim_process_of(l), -SIGKILL);
 }
 
+void loop_sim_kill_machine(struct loop_sim *s, unsigned machine)
+{
+    bool more = true;
+    while (more) { /* from the start each time: what dies may take others along */
+        more = false;
+        LIST_FOR_EACH(node, &s->processes)
+        {
+            struct sim_process *p = LIST_ENTRY(node, struct sim_process, node);
+            if (p->machine->id == machine && p->state == SIM_ALIVE) {
+                loop_sim_doom(p, -SIGKILL);
+                more = true;
+                break;
+            }
+        }
+    }
+}
+
 bool loop_sim_exited(const struct loop *l, int *ret_code)
 {
     const struct sim_process *p = loop_sim_process_of(l);

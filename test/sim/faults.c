@@ -1,44 +1,84 @@
 /*
  * sim/faults.c -- see faults.h.
  *
- * Unsynced data may be lost for good only when a machine loses power while another member may lack
- * the newest data: it is down, not complete yet, or cut off. That is counted, because the model
- * allows it then and only then. (A process that is killed loses nothing: what it wrote is in the
- * machine's page cache.)
+ * Unsynced data may be lost for good only when a machine loses power, or a store fails, while
+ * another member may lack the newest data: it is down, not complete yet, or cut off. That is
+ * counted, because the model allows it then and only then. (A process that is killed loses nothing:
+ * what it wrote is in the machine's page cache.)
  */
 #include "faults.h"
 
 #include "base/rand.h"
 
-static void start_again(struct loop_sim_event *ev)
+#define WATCH_NS (50 * WORLD_MS)
+#define DRIFT_PPM 4000 /* two machines differ by less than one in a hundred */
+
+static uint64_t in_ms(const struct world *w, uint64_t ms)
 {
-    struct faults_return *r = container_of(ev, struct faults_return, event);
-    if (!world_is_running(r->faults->w, r->node)) {
-        world_start(r->faults->w, r->node);
-    }
+    return world_now_ns(w) + ms * WORLD_MS;
 }
 
-static void end_node(struct faults *f, unsigned node, bool power)
+/* What is not running and need not be down any more starts. */
+static void watch(struct loop_sim_event *ev)
+{
+    struct faults *f = container_of(ev, struct faults, watch);
+    struct world *w = f->w;
+    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
+        if (!world_is_running(w, i) && world_now_ns(w) >= f->node[i].down_until_ns) {
+            world_start(w, i);
+        }
+    }
+    loop_sim_at(w->sim, &f->watch, world_now_ns(w) + WATCH_NS);
+}
+
+/* ---- Processes and machines ---- */
+
+enum end { END_KILL, END_WORKER, END_STOP, END_POWER };
+
+static void end_node(struct faults *f, unsigned node, enum end how)
 {
     struct world *w = f->w;
     if (!world_is_running(w, node)) {
         return;
     }
-    if (power) {
+    /* Mostly soon; sometimes after its lease has run out. */
+    uint64_t longest = rand_chance(w->rand, 1, 3) ? 4 * WORLD_LEASE_MS : WORLD_LEASE_MS / 2;
+    f->node[node].down_until_ns = in_ms(w, world_between(w, 10, longest));
+    f->kills += how == END_POWER ? 0 : 1;
+    switch (how) {
+    case END_KILL:
+        world_kill(w, node);
+        break;
+    case END_WORKER:
+        world_kill_worker(w, node);
+        break;
+    case END_STOP:
+        world_stop(w, node);
+        break;
+    case END_POWER:
         f->power_cuts++;
-        if (node != WORLD_META && (f->cut || !world_is_healthy(w))) {
+        if (node >= WORLD_TARGET(0) && node < WORLD_CLIENT(0) &&
+            (w->cut || !world_is_healthy(w, node))) {
             w->possible_losses++; /* it may have been the only one that had the newest data */
         }
         world_power_cut(w, node);
-    } else {
-        f->kills++;
-        world_kill(w, node);
     }
-    /* Mostly soon; sometimes after its lease has run out. */
-    uint64_t longest = rand_chance(w->rand, 1, 3) ? 4 * WORLD_LEASE_MS : WORLD_LEASE_MS / 2;
-    uint64_t at = world_now_ns(w) + world_between(w, 10, longest) * WORLD_MS;
-    loop_sim_at(w->sim, &f->back[node].event, at);
 }
+
+static void end_meta(struct faults *f)
+{
+    static const enum end how[] = {END_KILL, END_KILL, END_POWER, END_POWER, END_STOP};
+    end_node(f, WORLD_META, how[rand_below(f->w->rand, ARRAY_COUNT(how))]);
+}
+
+static void end_target(struct faults *f, unsigned node)
+{
+    static const enum end how[] = {END_WORKER, END_WORKER, END_WORKER, END_KILL,
+                                   END_STOP,   END_POWER,  END_POWER};
+    end_node(f, node, how[rand_below(f->w->rand, ARRAY_COUNT(how))]);
+}
+
+/* ---- The network ---- */
 
 static void cut_network(struct faults *f)
 {
@@ -49,74 +89,236 @@ static void cut_network(struct faults *f)
         return;
     }
     if (rand_chance(w->rand, 1, 2)) {
-        f->resets++;
         net_sim_reset(w->net, a, b);
         return;
     }
     f->partitions++;
-    f->cut = true;
+    w->cut = true;
     net_sim_cut(w->net, a, b, true);
     if (rand_chance(w->rand, 2, 3)) { /* else one direction only */
         net_sim_cut(w->net, b, a, true);
     }
 }
 
+static void heal_network(struct faults *f)
+{
+    f->w->cut = false;
+    net_sim_heal(f->w->net);
+}
+
+/* ---- Disks ---- */
+
+static void disk_full(struct faults *f, unsigned node)
+{
+    struct world_node *n = &f->w->node[node];
+    uint64_t room = world_between(f->w, 0, 64) * 4096;
+    f->disks++;
+    f->w->full_epoch++;
+    n->disk_full = true;
+    n->disk_trouble = true;
+    disk_sim_capacity(n->disk, disk_sim_used_bytes(n->disk) + room + 1);
+    world_say(f->w, "disk full", n->name);
+}
+
+static void disk_error(struct faults *f, unsigned node)
+{
+    static const enum disk_op ops[] = {DISK_READ, DISK_WRITE, DISK_SYNC, DISK_SYNC_ALL};
+    struct world_node *n = &f->w->node[node];
+    enum disk_op op = ops[rand_below(f->w->rand, ARRAY_COUNT(ops))];
+    f->disks++;
+    n->disk_trouble = true;
+    disk_sim_fail(n->disk, op, NULL, world_between(f->w, 1, 5), 1, -EIO);
+    world_say(f->w, "disk error", n->name);
+}
+
+static void disk_slow(struct faults *f, unsigned node)
+{
+    f->disks++;
+    disk_sim_slow(f->w->node[node].disk, world_between(f->w, 1, 100) * WORLD_MS);
+    world_say(f->w, "disk slow", f->w->node[node].name);
+}
+
+static void disk_fault(struct faults *f, void (*what)(struct faults *f, unsigned node))
+{
+    struct world *w = f->w;
+    unsigned node = rand_chance(w->rand, 1, 3)
+                        ? WORLD_META
+                        : WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS));
+    struct faults_node *fn = &f->node[node];
+    if (fn->busy) {
+        return; /* one thing at a time */
+    }
+    fn->busy = true;
+    what(f, node);
+    loop_sim_at(w->sim, &fn->heal, in_ms(w, world_between(w, 100, 5000)));
+}
+
+/* ---- Clocks, standing still ---- */
+
+static void clock_fault(struct faults *f)
+{
+    struct world *w = f->w;
+    unsigned host = (unsigned)world_between(w, 1, WORLD_HOSTS);
+    int64_t jump = (int64_t)world_between(w, 0, 7200) - 3600;
+    int32_t drift = (int32_t)world_between(w, 0, 2 * DRIFT_PPM) - DRIFT_PPM;
+    f->others++;
+    loop_sim_clock(w->sim, host, jump * (int64_t)WORLD_S, drift);
+}
+
+static void stand_still(struct faults *f)
+{
+    struct world *w = f->w;
+    unsigned node = (unsigned)rand_below(w->rand, WORLD_HOSTS);
+    struct faults_node *fn = &f->node[node];
+    struct world_node *n = &w->node[node];
+    uint64_t longest = rand_chance(w->rand, 1, 2) ? 4 * WORLD_LEASE_MS : WORLD_LEASE_MS / 2;
+    uint64_t until = in_ms(w, world_between(w, 10, longest));
+    if (fn->busy || n->process == NULL) {
+        return;
+    }
+    fn->busy = true;
+    f->others++;
+    fn->stopped[0] = n->process->loop;
+    if (n->master != NULL && rand_chance(w->rand, 1, 3)) { /* the whole machine */
+        fn->stopped[1] = n->master->loop;
+    }
+    for (unsigned i = 0; i < ARRAY_COUNT(fn->stopped); i++) {
+        if (fn->stopped[i] != NULL) {
+            loop_sim_pause(fn->stopped[i], true);
+        }
+    }
+    n->unsteady_until_ns = until + 2 * WORLD_LEASE_MS * WORLD_MS;
+    world_say(w, "stands still", n->name);
+    loop_sim_at(w->sim, &fn->heal, until);
+}
+
+/* ---- All of it ---- */
+
+static void heal_node(struct faults_node *fn)
+{
+    struct world *w = fn->faults->w;
+    struct world_node *n = &w->node[fn->node];
+    if (!fn->busy) {
+        return;
+    }
+    fn->busy = false;
+    for (unsigned i = 0; i < ARRAY_COUNT(fn->stopped); i++) {
+        if (fn->stopped[i] != NULL) {
+            loop_sim_pause(fn->stopped[i], false);
+            fn->stopped[i] = NULL;
+        }
+    }
+    if (n->disk_full) {
+        n->disk_full = false;
+        w->full_epoch++;
+    }
+    disk_sim_heal(n->disk);
+    disk_sim_slow(n->disk, 0);
+    disk_sim_capacity(n->disk, 0);
+    world_say(w, "healed", n->name);
+}
+
+static void heal_due(struct loop_sim_event *ev)
+{
+    heal_node(container_of(ev, struct faults_node, heal));
+}
+
+enum faults_kind {
+    FAULT_META,
+    FAULT_TARGET,
+    FAULT_CUT,
+    FAULT_HEAL,
+    FAULT_NETWORK,
+    FAULT_CLOCK,
+    FAULT_STILL,
+    FAULT_DISK_FULL,
+    FAULT_DISK_ERROR,
+    FAULT_DISK_SLOW,
+    FAULT_COUNT
+};
+static const uint8_t weight[FAULT_COUNT] = {
+    [FAULT_META] = 4,       [FAULT_TARGET] = 6,   [FAULT_CUT] = 2,   [FAULT_HEAL] = 2,
+    [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,    [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 0,
+    [FAULT_DISK_ERROR] = 0, [FAULT_DISK_SLOW] = 1};
+
+static enum faults_kind choose(struct faults *f)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < FAULT_COUNT; i++) {
+        sum += weight[i];
+    }
+    uint64_t at = rand_below(f->w->rand, sum);
+    unsigned fault = 0;
+    while (at >= weight[fault]) {
+        at -= weight[fault++];
+    }
+    return (enum faults_kind)fault;
+}
+
 static void happen(struct loop_sim_event *ev)
 {
     struct faults *f = container_of(ev, struct faults, next);
     struct world *w = f->w;
-    unsigned target = WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS));
-    switch (rand_below(w->rand, 8)) {
-    case 0:
-        end_node(f, WORLD_META, false);
+    switch (choose(f)) {
+    case FAULT_META:
+        end_meta(f);
         break;
-    case 1:
-        end_node(f, WORLD_META, true);
+    case FAULT_TARGET:
+        end_target(f, WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS)));
         break;
-    case 2:
-    case 3:
-        end_node(f, target, false);
-        break;
-    case 4:
-        end_node(f, target, true);
-        break;
-    case 5:
+    case FAULT_CUT:
         cut_network(f);
         break;
-    case 6:
-        f->cut = false;
-        net_sim_heal(w->net);
+    case FAULT_HEAL:
+        heal_network(f);
         break;
-    default:
+    case FAULT_NETWORK:
         net_sim_faults(w->net, (uint32_t)rand_below(w->rand, 500),
                        (uint32_t)rand_below(w->rand, 2000));
+        break;
+    case FAULT_CLOCK:
+        clock_fault(f);
+        break;
+    case FAULT_STILL:
+        stand_still(f);
+        break;
+    case FAULT_DISK_FULL:
+        disk_fault(f, disk_full);
+        break;
+    case FAULT_DISK_ERROR:
+        disk_fault(f, disk_error);
+        break;
+    case FAULT_DISK_SLOW:
+        disk_fault(f, disk_slow);
+        break;
+    case FAULT_COUNT:
+        break;
     }
-    loop_sim_at(w->sim, &f->next, world_now_ns(w) + world_between(w, 50, 2500) * WORLD_MS);
+    loop_sim_at(w->sim, &f->next, in_ms(w, world_between(w, 50, 2000)));
 }
 
 void faults_init(struct faults *f, struct world *w)
 {
-    *f = (struct faults){.w = w, .next.run = happen};
+    *f = (struct faults){.w = w, .next.run = happen, .watch.run = watch};
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
-        f->back[i] = (struct faults_return){.faults = f, .node = i, .event.run = start_again};
+        f->node[i] = (struct faults_node){.faults = f, .node = i, .heal.run = heal_due};
     }
 }
 
 void faults_begin(struct faults *f)
 {
-    loop_sim_at(f->w->sim, &f->next, world_now_ns(f->w) + 500 * WORLD_MS);
+    loop_sim_at(f->w->sim, &f->next, in_ms(f->w, 500));
+    loop_sim_at(f->w->sim, &f->watch, in_ms(f->w, 1));
 }
 
 void faults_end(struct faults *f)
 {
-    f->stopped = true;
     loop_sim_cancel(f->w->sim, &f->next);
-    net_sim_heal(f->w->net);
+    heal_network(f);
     net_sim_faults(f->w->net, 0, 0);
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
-        loop_sim_cancel(f->w->sim, &f->back[i].event);
-        if (!world_is_running(f->w, i)) {
-            world_start(f->w, i);
-        }
+        loop_sim_cancel(f->w->sim, &f->node[i].heal);
+        heal_node(&f->node[i]);
+        f->node[i].down_until_ns = 0;
     }
 }

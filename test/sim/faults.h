@@ -4,18 +4,19 @@
 #include "world.h"
 
 struct faults;
-struct faults_return { /* of a node that was ended */
-    struct loop_sim_event event;
+struct faults_node {
+    struct loop_sim_event heal; /* of its disk, its clock, its standing still */
     struct faults *faults;
     unsigned node;
+    uint64_t down_until_ns;
+    bool busy;               /* something is to be healed */
+    struct loop *stopped[2]; /* processes that stand still */
 };
 struct faults {
     struct world *w;
-    struct loop_sim_event next;
-    struct faults_return back[WORLD_HOSTS];
-    bool stopped;
-    uint64_t kills, power_cuts, partitions, resets; /* for the summary */
-    bool cut; /* some hosts cannot reach each other */
+    struct loop_sim_event next, watch;
+    struct faults_node node[WORLD_HOSTS];
+    uint64_t kills, power_cuts, partitions, disks, others; /* for the summary */
 };
 void faults_init(struct faults *f, struct world *w);
 void faults_begin(struct faults *f);

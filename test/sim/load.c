@@ -107,7 +107,7 @@ static void start_name(struct load *l, struct opendfs *fs)
 static void start_inside(void *context)
 {
     struct load *l = context;
-    struct opendfs *fs = l->w->node[l->node].fs;
+    struct opendfs *fs = l->w->node[l->node].process->fs;
     l->op = (struct opendfs_op){.done = op_done};
     l->arrived = false;
     if (l->step == LOAD_ONLY) {
@@ -121,7 +121,7 @@ static void start(struct load *l, enum load_step step)
 {
     l->step = step;
     l->losses_before = l->w->possible_losses;
-    loop_sim_enter(l->w->node[l->node].loop, start_inside, l);
+    loop_sim_enter(l->w->node[l->node].process->loop, start_inside, l);
 }
 
 /* ---- Choosing ---- */
@@ -332,7 +332,7 @@ static void check_list(struct load *l, const struct model_node *n)
 static void release_inside(void *context)
 {
     struct load *l = context;
-    opendfs_async_release(l->w->node[l->node].fs, &l->op);
+    opendfs_async_release(l->w->node[l->node].process->fs, &l->op);
 }
 
 /* Results of actions that change nothing. */
@@ -362,7 +362,7 @@ static void check_question(struct load *l)
         wrong(l, "another target");
     }
     if (l->kind == LOAD_LIST) {
-        loop_sim_enter(l->w->node[l->node].loop, release_inside, l);
+        loop_sim_enter(l->w->node[l->node].process->loop, release_inside, l);
     }
 }
 

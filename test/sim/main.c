@@ -31,7 +31,7 @@ struct run {
 
 static bool is_healthy(void *context)
 {
-    return world_is_healthy(&((struct run *)context)->world);
+    return world_is_healthy(&((struct run *)context)->world, WORLD_HOSTS);
 }
 
 static bool loads_ended(void *context)

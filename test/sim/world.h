@@ -1,15 +1,18 @@
 /*
- * sim/world.h -- a whole cluster in one thread: a metadata server, targets and clients as simulated
- * processes on machines of their own, with a network between them and disks below.
+ * sim/world.h -- a whole cluster in one thread: a metadata server, data nodes and clients as
+ * simulated processes on machines of their own, with a network between them and disks below.
  *
- * Hosts: 1 the metadata server, 2.. the targets, then the clients. All of it is determined by the
- * seed. Processes live in memory domains: killing one frees what it held, without destructors.
+ * Hosts: 1 the metadata server, 2.. the data nodes (a master each, which starts the worker of one
+ * target), then the clients. All of it is determined by the seed. Processes live in memory domains:
+ * killing one frees what it held, without destructors.
  */
 #pragma once
 
 #include "base/env.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "datanode/master.h"
+#include "datanode/supervised.h"
 #include "datanode/worker.h"
 #include "disk/sim.h"
 #include "loop/sim.h"
@@ -29,26 +32,45 @@
 #define WORLD_LEASE_MS 1000u
 
 struct world;
+struct world_node;
 
-/* One machine with at most one process. */
-struct world_node {
-    struct world *w;
-    unsigned index, host;
-    char name[16];
-    struct disk_sim *disk;
-    /* of the running process; what they point to is in its memory domain */
-    struct loop *loop; /* NULL: not running */
+/* In its own memory domain; one of the services is there. */
+struct world_process {
+    struct world_node *node;
+    struct world_process **place; /* the node's, that points to it */
+    struct loop *loop;
     struct env env;
     struct mem_budget budget;
     struct log_sink sink;
+    struct loop_sim_death death;
+    struct loop_signal term;
+    struct loop_task end;
+    bool stopping;
     struct metanode_user meta_user;
-    struct datanode_worker_user worker_user;
     struct metanode *meta;
+    struct metanode_stop meta_stop;
+    struct datanode_master_user master_user;
+    struct datanode_master *master;
+    struct datanode_worker_user worker_user;
     struct datanode_worker *worker;
+    struct datanode_supervised_user supervised_user;
+    struct datanode_supervised *supervised;
     struct opendfs *fs;
-    bool formatted; /* it was started once, with success */
-    int start_rc;
+};
+/* One machine. */
+struct world_node {
+    struct world *w;
+    unsigned index, host;
+    char name[24], text[12]; /* text: the index, an argument of the worker */
+    struct disk_sim *disk;
+    struct world_process *process; /* metadata server, worker or client; NULL: not running */
+    struct world_process *master;  /* of a data node */
+    bool formatted;                /* it was started once, with success */
+    bool disk_full, disk_trouble;  /* now; ever: starting may fail, and writing */
     uint64_t starts;
+    uint64_t unsteady_until_ns;    /* it stood still: what it thinks of itself may be old */
+    struct loop_sim_event replace; /* a worker whose store has failed */
+    const char *argv[4];
 };
 struct world {
     struct loop_sim *sim;
@@ -56,11 +78,14 @@ struct world {
     struct rand *rand;
     bool verbose;
     struct world_node node[WORLD_HOSTS];
+    struct loop_sim_program worker_program;
     struct uuid cluster_id;
     struct peer_secrets secrets;
     struct net_address meta_address;
     uint32_t copies;
-    uint64_t power_losses;    /* of targets, so far */
+    bool cut;                 /* some hosts cannot reach each other */
+    uint64_t store_failures;  /* of targets, so far */
+    uint64_t full_epoch;      /* rises when disks become full, and when they are no more */
     uint64_t possible_losses; /* how often unsynced data could have been lost for good */
     char failure[400];        /* what broke the rules; empty: nothing so far */
 };
@@ -72,13 +97,19 @@ void world_run(struct world *w, bool (*done)(void *context), void *context, uint
                const char *what);
 void world_fail(struct world *w, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool world_failed(const struct world *w);
+void world_say(const struct world *w, const char *what, const char *name); /* when verbose */
 uint64_t world_now_ns(const struct world *w);
 /* [from, to] */
 uint64_t world_between(struct world *w, uint64_t from, uint64_t to);
 
+/* The process that a machine runs by itself: metadata server, master, client. Does nothing while
+ * the one before still ends. */
 void world_start(struct world *w, unsigned node);
 bool world_is_running(const struct world *w, unsigned node);
-void world_kill(struct world *w, unsigned node); /* SIGKILL */
+void world_kill(struct world *w, unsigned node);        /* SIGKILL of that process */
+void world_kill_worker(struct world *w, unsigned node); /* its master goes on */
+void world_stop(struct world *w, unsigned node);        /* SIGTERM of that process */
 void world_power_cut(struct world *w, unsigned node);
-/* Does the leader say that all chains have all copies, and all targets are up? */
-bool world_is_healthy(struct world *w);
+/* Does everybody say that all chains have all copies, and all targets are up? `but`: this node is
+ * not asked; WORLD_HOSTS: all are. */
+bool world_is_healthy(struct world *w, unsigned but);
