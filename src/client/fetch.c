@@ -123,7 +123,7 @@ static void fetch_report(const struct client_fetch *f)
     }
     p->fs = fs;
     p->request = f->request;
-    client_cap_take(&p->cap, &f->request.capability);
+    client_cap_take(fs, &p->cap, &f->request.capability);
     p->request.capability = p->cap.cap;
     p->request.flags = PROTO_READ_CHECK;
     p->call = (struct peer_call){.done = report_done,

@@ -165,7 +165,7 @@ void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size, ui
 
 #define CAP_EARLY_MS 10000u
 
-void client_cap_take(struct client_cap *c, const struct proto_capability *from)
+void client_cap_take(struct opendfs *fs, struct client_cap *c, const struct proto_capability *from)
 {
     if (from->mac.len != CLUSTER_MAC_BYTES) {
         return; /* none was given */
@@ -174,6 +174,7 @@ void client_cap_take(struct client_cap *c, const struct proto_capability *from)
     memcpy(c->mac, from->mac.at, CLUSTER_MAC_BYTES);
     c->cap.mac = proto_bytes_of(c->mac, CLUSTER_MAC_BYTES);
     c->known = true;
+    c->taken_ns = loop_now_ns(fs->loop);
 }
 
 static void renewal_done(struct client_call *c, const struct peer_reply *r)
@@ -188,7 +189,7 @@ static void renewal_done(struct client_call *c, const struct peer_reply *r)
             const struct proto_capability *cap = &m->capabilities.at[k];
             bool writes = (i->renew_want[k].rights & PROTO_RIGHT_WRITE) != 0;
             if (cap->data_id != 0) {
-                client_cap_take(writes ? &i->write_cap : &i->read_cap, cap);
+                client_cap_take(i->fs, writes ? &i->write_cap : &i->read_cap, cap);
             }
         }
     }
@@ -233,8 +234,10 @@ void client_inode_renew(struct client_inode *i, struct client_held *h)
 
 void client_inode_check_cap(struct client_inode *i, const struct client_cap *c)
 {
-    uint64_t now_ms = loop_wall_ns(i->fs->loop) / CLIENT_NS_PER_MS;
-    if (c->known && c->cap.expiry_wall_ms < now_ms + CAP_EARLY_MS) {
+    bool writes = (c->cap.rights & PROTO_RIGHT_WRITE) != 0;
+    uint64_t lives_ms = writes ? CLUSTER_CAPABILITY_WRITE_MS : CLUSTER_CAPABILITY_READ_MS;
+    uint64_t due_ns = c->taken_ns + (lives_ms - CAP_EARLY_MS) * CLIENT_NS_PER_MS;
+    if (c->known && loop_now_ns(i->fs->loop) > due_ns) {
         renew(i);
     }
 }

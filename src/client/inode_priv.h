@@ -15,6 +15,7 @@ struct client_cap {
     struct proto_capability cap; /* its mac points to `mac` */
     uint8_t mac[CLUSTER_MAC_BYTES];
     bool known;
+    uint64_t taken_ns; /* by our own uptime: wall clocks differ, and jump */
 };
 /* A chain with acknowledged updates that were not synced. */
 struct client_unsynced {
@@ -90,7 +91,7 @@ void client_inode_wake(struct client_inode *i);
 void client_inode_fail(struct client_inode *i, int rc); /* a delayed write failed */
 void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size,
                              uint64_t data_version);
-void client_cap_take(struct client_cap *c, const struct proto_capability *from);
+void client_cap_take(struct opendfs *fs, struct client_cap *c, const struct proto_capability *from);
 struct client_held {
     void (*renewed)(struct client_held *h);
     struct list node;

@@ -195,7 +195,7 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
         i->session_number = t->fs->session.number;
         i->dead = 0;
     }
-    client_cap_take(&i->write_cap, &m->capability);
+    client_cap_take(i->fs, &i->write_cap, &m->capability);
     open_contents(t);
 }
 
@@ -229,7 +229,7 @@ static void open_done(struct client_task *t, const struct peer_reply *r)
     }
     const struct proto_open_reply *m = r->body;
     inode_take(i, &m->attr, &m->layout);
-    client_cap_take(&i->read_cap, &m->capability);
+    client_cap_take(i->fs, &i->read_cap, &m->capability);
     if (m->has_data && i->mode == PROTO_OPEN_NONE) {
         int rc = client_inode_set_small(i, m->data.at, m->data.len);
         if (rc < 0) {
@@ -286,9 +286,9 @@ static void open_created(struct client_task *t, const struct proto_create_reply 
     t->inode = i;
     t->created_ino = m->attr.ino;
     inode_take(i, &m->attr, &m->layout);
-    client_cap_take(&i->read_cap, &m->capability);
+    client_cap_take(i->fs, &i->read_cap, &m->capability);
     if ((open_flags(t) & OPENDFS_WRITE) != 0) {
-        client_cap_take(&i->write_cap, &m->capability);
+        client_cap_take(i->fs, &i->write_cap, &m->capability);
         i->mode = m->mode;
         i->cap_epoch = m->cap_epoch;
         i->session_number = t->fs->session.number;

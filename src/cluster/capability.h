@@ -14,6 +14,9 @@
 
 #define CLUSTER_SECRET_BYTES 32u
 #define CLUSTER_MAC_BYTES 32u
+/* How long they live. */
+#define CLUSTER_CAPABILITY_WRITE_MS 60000u
+#define CLUSTER_CAPABILITY_READ_MS 600000u
 
 struct cluster_secret {
     uint8_t bytes[CLUSTER_SECRET_BYTES];

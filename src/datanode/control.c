@@ -36,6 +36,12 @@ static void take_rows(struct datanode_worker *w, const struct proto_row_list *ro
     }
 }
 
+/* Late by the way of the answer, which the slack of capabilities covers. */
+static void control_clock(struct datanode_control *k, uint64_t wall_ms)
+{
+    k->wall_base_ms = wall_ms - loop_now_ns(worker_of(k)->loop) / NS_PER_MS;
+}
+
 static void control_registered(struct peer_call *c, const struct peer_reply *r)
 {
     struct datanode_control *k = container_of(c, struct datanode_control, register_call);
@@ -47,6 +53,7 @@ static void control_registered(struct peer_call *c, const struct peer_reply *r)
         return;
     }
     const struct proto_register_reply *m = r->body;
+    control_clock(k, m->wall_ms);
     k->target = m->target;
     k->lease_ms = m->lease_ms == 0 ? DEFAULT_LEASE_MS : m->lease_ms;
     k->heartbeat_ms = m->heartbeat_ms == 0 ? base_max(k->lease_ms / 10, 1) : m->heartbeat_ms;
@@ -154,6 +161,7 @@ static void control_beaten(struct peer_call *c, const struct peer_reply *r)
     k->beating = false;
     if (r->rc == 0) {
         const struct proto_heartbeat_reply *m = r->body;
+        control_clock(k, m->wall_ms);
         control_lease(k, c, m->leased);
         take_rows(w, &m->rows, false);
         control_forget(k, &m->forget);

@@ -16,6 +16,7 @@ struct datanode_control {
     bool registering, beating, beat_again, mapping, map_wanted;
     uint64_t lease_end_ns, lease_ms, heartbeat_ms;
     uint64_t map_epoch;
+    uint64_t wall_base_ms; /* the leader's wall clock less our uptime */
     struct peer_call register_call, beat_call, map_call;
     struct proto_register_request register_request;
     struct proto_heartbeat_request beat;

@@ -16,9 +16,10 @@ struct fence_wait { /* answered after the last older write */
     uint64_t session;
 };
 
+/* The leader's clock, as it told at last: it dates capabilities, and ours may jump. */
 static uint64_t wall_ms(const struct datanode_worker *w)
 {
-    return loop_wall_ns(w->loop) / NS_PER_MS;
+    return w->control.wall_base_ms + loop_now_ns(w->loop) / NS_PER_MS;
 }
 
 bool datanode_fenced(struct datanode_worker *w, const struct proto_capability *c)

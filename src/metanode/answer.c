@@ -4,13 +4,18 @@
 
 #define METANODE_KEY_MS (UINT64_C(24) * 3600 * 1000) /* a signing key is of one day */
 
+uint64_t metanode_wall_ms(const struct metanode *m)
+{
+    return (m->wall_base_ns + metanode_now(m)) / METANODE_NS_PER_MS;
+}
+
 void metanode_sign(struct metanode *m, struct proto_capability *c, uint8_t *mac)
 {
     if (c->data_id == 0) {
         *c = (struct proto_capability){0};
         return;
     }
-    uint64_t now_ms = loop_wall_ns(m->env->loop) / METANODE_NS_PER_MS;
+    uint64_t now_ms = metanode_wall_ms(m);
     bool writes = (c->rights & PROTO_RIGHT_WRITE) != 0;
     c->expiry_wall_ms =
         now_ms + (writes ? METANODE_WRITE_CAPABILITY_MS : METANODE_READ_CAPABILITY_MS);

@@ -21,7 +21,7 @@ struct fence {
     struct list node;
     struct metanode *m;
     uint64_t session, cap_epoch;
-    int64_t since_ns;
+    uint64_t since_ns; /* by our own uptime, which does not jump: a new leader counts anew */
     struct fence_ack *acks;
     size_t ack_count, ack_room;
     struct metanode_waiter waiter;
@@ -144,10 +144,9 @@ static void fence_ask(struct metanode_fences *fs, struct fence *f, struct metano
     uint64_t until = METANODE_WRITE_CAPABILITY_MS + FENCE_SKEW_MS;
     x->f = f;
     x->to = (struct fence_ack){.target = t->id, .incarnation = t->incarnation};
-    x->request = (struct proto_fence_request){
-        .session = f->session,
-        .cap_epoch = f->cap_epoch,
-        .until_wall_ms = loop_wall_ns(f->m->env->loop) / METANODE_NS_PER_MS + until};
+    x->request = (struct proto_fence_request){.session = f->session,
+                                              .cap_epoch = f->cap_epoch,
+                                              .until_wall_ms = metanode_wall_ms(f->m) + until};
     x->call = (struct peer_call){.done = fence_answered,
                                  .request = &x->request,
                                  .opcode = PROTO_OP_fence,
@@ -159,9 +158,8 @@ static void fence_ask(struct metanode_fences *fs, struct fence *f, struct metano
 
 static bool fence_is_stale(const struct fence *f)
 {
-    int64_t age_ns = (int64_t)loop_wall_ns(f->m->env->loop) - f->since_ns;
-    int64_t limit_ms = METANODE_WRITE_CAPABILITY_MS + FENCE_SKEW_MS;
-    return age_ns > limit_ms * (int64_t)METANODE_NS_PER_MS;
+    uint64_t limit_ms = METANODE_WRITE_CAPABILITY_MS + FENCE_SKEW_MS;
+    return metanode_now(f->m) > f->since_ns + limit_ms * METANODE_NS_PER_MS;
 }
 
 /* True: the dead session can write nowhere. */
@@ -209,6 +207,7 @@ static struct fence *fence_of(struct metanode_fences *fs, uint64_t session, uint
     struct fence *f = mem_zalloc(sizeof *f);
     if (f != NULL) {
         f->m = fs->m;
+        f->since_ns = metanode_now(fs->m);
         f->session = session;
         f->cap_epoch = cap_epoch;
         list_push_back(&fs->all, &f->node);
@@ -227,9 +226,6 @@ static int fence_read(struct metanode_read *read, const struct namespace_view *v
     for (size_t i = 0; rc == 0 && i < page.count; i++) {
         struct fence *f = fence_of(fs, page.ids[i], page.at[i].cap_epoch);
         rc = f == NULL ? -ENOMEM : 0;
-        if (rc == 0) {
-            f->since_ns = page.at[i].since_ns;
-        }
     }
     return rc;
 }

@@ -25,8 +25,8 @@ struct disk_file;
 #define METANODE_NS_PER_MS UINT64_C(1000000)
 #define METANODE_ARENA_BYTES (8u << 20) /* of one read */
 #define METANODE_CLOCK_PPM 10000u       /* e of coherence.md: 1 % */
-#define METANODE_WRITE_CAPABILITY_MS 60000u
-#define METANODE_READ_CAPABILITY_MS 600000u
+#define METANODE_WRITE_CAPABILITY_MS CLUSTER_CAPABILITY_WRITE_MS
+#define METANODE_READ_CAPABILITY_MS CLUSTER_CAPABILITY_READ_MS
 
 enum metanode_phase {
     METANODE_REPLAYING, /* the log is being applied; nobody is answered */
@@ -104,6 +104,7 @@ struct metanode {
     size_t reads;          /* under way */
     uint64_t term, epochs; /* for lease epochs */
     uint64_t lead_ns;      /* since when it leads */
+    uint64_t wall_base_ns; /* wall clock at its start less the uptime then */
     uint64_t map_epoch;
     struct metanode_stop *stop;
     struct consensus_stop consensus_stop;
@@ -176,4 +177,6 @@ void metanode_refuse(struct metanode *m, struct metanode_session *s, struct peer
 /* Refuses while this server cannot speak for the cluster; true: go on. */
 bool metanode_admit(struct metanode *m, struct peer_request *r);
 /* Adds expiry and MAC (CLUSTER_MAC_BYTES at `mac`); c->data_id 0 stays empty. */
+/* Dates capabilities and fences: the wall clock, but without its jumps. */
+uint64_t metanode_wall_ms(const struct metanode *m);
 void metanode_sign(struct metanode *m, struct proto_capability *c, uint8_t *mac);

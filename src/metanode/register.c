@@ -50,7 +50,8 @@ static void register_accept(struct metanode *m, struct peer_request *r, struct m
                                           .rows = rows,
                                           .lease_ms = (uint32_t)m->opt.lease_ms,
                                           .heartbeat_ms = (uint32_t)m->opt.heartbeat_ms,
-                                          .map_epoch = m->map_epoch};
+                                          .map_epoch = m->map_epoch,
+                                          .wall_ms = metanode_wall_ms(m)};
     peer_request_answer(r, &answer, NULL);
     metanode_tables_touch(m);
     metanode_fence_kick(m);
@@ -237,6 +238,7 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
     }
     answer.leased = heartbeat_lease(m, t);
     answer.map_epoch = m->map_epoch;
+    answer.wall_ms = metanode_wall_ms(m);
     if (answer.leased) {
         loop_timer_in(m->env->loop, &t->expiry, metanode_lease_ns(m));
     }

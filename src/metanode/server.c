@@ -166,6 +166,7 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
         return -ENOMEM;
     }
     m->env = opt->env;
+    m->wall_base_ns = loop_wall_ns(m->env->loop) - metanode_now(m);
     metanode_apply_init(m);
     metanode_shares_init(m);
     metanode_targets_init(m);
