@@ -15,7 +15,7 @@
 #define LOG 2u /* of this one: records are appended; the others are overwritten whole */
 #define RECORD 64u
 #define TICK_NS UINT64_C(10000000)
-#define T_NS (RIG_LEASE_MS * UINT64_C(1000000))
+#define T_NS (RIG_LEASE_MS * 1000000)
 
 struct model { /* of one chunk: contents are numbered as they were written */
     unsigned issued, low, synced;

@@ -21,7 +21,7 @@
 #define RIG_TARGETS 4u
 #define RIG_CHAINS 4u
 #define RIG_SECOND UINT64_C(1000000000)
-#define RIG_LEASE_MS 2000u
+#define RIG_LEASE_MS UINT64_C(2000)
 #define RIG_META 0u
 #define RIG_CLIENT 9u
 #define RIG_SESSION 77u

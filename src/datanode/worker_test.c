@@ -339,6 +339,16 @@ TEST(worker_reports_a_failed_disk)
     rig_close(&r);
 }
 
+static void answered(struct rig *r, struct rig_call *c)
+{
+    RIG_UNTIL(r, c->done);
+    rig_call_end(c);
+}
+static void stop_when_idle(struct rig *r, unsigned host)
+{
+    RIG_UNTIL(r, rig_info(r, host).update_count == 0);
+    rig_stop(r, host);
+}
 /* The end in the middle of everything: requests are answered, nothing is left behind. */
 static bool stops_under_load(unsigned host)
 {
@@ -356,14 +366,12 @@ static bool stops_under_load(unsigned host)
     rig_stop(&r, host);
     rig_row(&r, 1, host == 1 ? "2s 3s 1o" : host == 2 ? "1s 3s 2o" : "1s 2s 3o");
     for (unsigned i = 0; i < ARRAY_COUNT(w); i++) {
-        RIG_UNTIL(&r, w[i].done && reads[i].done);
-        rig_call_end(&w[i]);
-        rig_call_end(&reads[i]);
+        answered(&r, &w[i]);
+        answered(&r, &reads[i]);
     }
     for (unsigned other = 1; other <= 3; other++) {
         if (other != host) {
-            RIG_UNTIL(&r, rig_info(&r, other).update_count == 0);
-            rig_stop(&r, other);
+            stop_when_idle(&r, other);
         }
     }
     rig_close(&r);
