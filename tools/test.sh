@@ -133,11 +133,12 @@ build release build/release --buildtype=release || finish
 for script in test/cluster/*_test.sh; do
     [ -e "$script" ] && count "$(basename "$script" .sh)" timeout 600 bash "$script" build/release/prog/opendfs
 done
-if [ -x build/debug/test/sim/sim ]; then
+check first-light timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
+if [ -x build/debug/test/sim ]; then
     if [ "$mode" = soak ]; then
-        count simulation timeout 14400 build/debug/test/sim/sim --seeds 20000
+        count simulation timeout 14400 build/debug/test/sim --seeds 20000
     else
-        count simulation timeout 300 build/debug/test/sim/sim --seeds 100
+        count simulation timeout 300 build/debug/test/sim --seeds 100
     fi
 fi
 case $mode in

@@ -396,6 +396,53 @@ static void get_source(struct get *g, struct get_dir *top, const char *argument,
     begin(g, top, named ? cli_join(to, base) : mem_strdup(to), mem_strdup(path), &st);
 }
 
+static void measure_directory(struct get *g, const char *path, struct list *stack)
+{
+    struct opendfs_dir *dir;
+    if (opendfs_opendir(g->c->fs, path, &dir) < 0) {
+        return;
+    }
+    struct opendfs_entry e;
+    while (opendfs_readdir(dir, &e) > 0) {
+        if (e.stat.type == OPENDFS_TYPE_FILE) {
+            g->copy.bytes_total += e.stat.size_bytes;
+            g->copy.files_total++;
+        } else if (e.stat.type == OPENDFS_TYPE_DIRECTORY) {
+            struct get_dir *below = dir_new(g, NULL, mem_strdup(""), cli_join(path, e.name));
+            if (below != NULL) {
+                list_push_front(stack, &below->node);
+            }
+        }
+    }
+    opendfs_closedir(dir);
+}
+
+/* Counts what is to come, so that progress can tell the remaining time. */
+static void measure(struct get *g, const char *argument)
+{
+    struct list stack;
+    list_init(&stack);
+    CLEANUP(mem_freep) char *path = cli_path(g->c, argument);
+    struct opendfs_stat st;
+    if (path == NULL || opendfs_lstat(g->c->fs, path, &st) < 0) {
+        return; /* the copy itself will say so */
+    }
+    if (st.type != OPENDFS_TYPE_DIRECTORY) {
+        g->copy.bytes_total += st.size_bytes;
+        g->copy.files_total++;
+        return;
+    }
+    struct get_dir *d = dir_new(g, NULL, mem_strdup(""), mem_strdup(path));
+    while (d != NULL) {
+        measure_directory(g, d->path, &stack);
+        mem_free(d->local);
+        mem_free(d->path);
+        mem_free(d);
+        struct list *next = list_pop_front(&stack);
+        d = next == NULL ? NULL : container_of(next, struct get_dir, node);
+    }
+}
+
 static void get_sources(struct get *g, const char *to, bool into)
 {
     struct get_dir *top = dir_new(g, NULL, mem_strdup(to), mem_strdup("/"));
@@ -438,6 +485,9 @@ int cli_run_get(struct cli *c)
     list_init(&g.late);
     list_init(&g.waiting);
     dict_init(&g.links, &link_ops, NULL, loop_random(c->loop));
+    for (size_t i = 0; terminal_is_one(c->terminal) && !c->quiet && i < last; i++) {
+        measure(&g, c->argument[i]);
+    }
     get_sources(&g, to, into);
     dict_fini(&g.links);
     return copy_end(&g.copy);

@@ -223,11 +223,13 @@ int cli_run_down(struct cli *c)
     size_t stopped = 0;
     int status = local_open(&l, c, directory_of(c));
     status = status != 0 ? status : local_lock(&l);
-    for (size_t i = 0; status == 0 && i < l.settings->node_count; i++) {
-        status = stop_server(&l, l.settings->nodes[i].name, &stopped);
-    }
+    /* Metadata first: so nobody takes notes while one data node after the other goes, and at the
+     * next start all copies are as good as each other, even if one of them does not come back. */
     for (size_t i = 0; status == 0 && i < l.settings->meta_count; i++) {
         status = stop_server(&l, l.settings->metas[i].name, &stopped);
+    }
+    for (size_t i = 0; status == 0 && i < l.settings->node_count; i++) {
+        status = stop_server(&l, l.settings->nodes[i].name, &stopped);
     }
     /* Workers end with their masters; one whose master was killed has its own pid file. */
     for (size_t i = 0; status == 0 && i < l.settings->target_count; i++) {

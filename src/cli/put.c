@@ -589,7 +589,8 @@ int cli_run_put(struct cli *c)
         list_init(&p.starved);
         list_init(&p.buffers);
         dict_init(&p.links, &link_ops, NULL, loop_random(c->loop));
-        for (size_t i = 0; terminal_is_one(c->terminal) && i + 1 < c->argument_count; i++) {
+        for (size_t i = 0; terminal_is_one(c->terminal) && !c->quiet && i + 1 < c->argument_count;
+             i++) {
             measure(&p, c->argument[i]);
         }
         put_sources(&p, &to);

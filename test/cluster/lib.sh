@@ -62,7 +62,8 @@ same() {
     if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2' is not '$3'"; fi
 }
 start_cluster() {
-    "$opendfs" init -q "$cluster" --port 0 "$@" && "$opendfs" up -q "$cluster"
+    "$opendfs" init -q "$cluster" --port 0 "$@" &&
+        sed -i "s/^copies = .*/&\nlease = 2s/" "$cluster/cluster.ini" && "$opendfs" up -q "$cluster"
 }
 pid_of() { cat "$cluster/run/$1.pid"; }
 finish() {
