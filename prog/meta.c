@@ -1,6 +1,7 @@
 /* prog/meta.c -- `opendfs meta`: one metadata server as a process. */
 #include "servers.h"
 
+#include "disk/local.h"
 #include "host.h"
 #include "metanode/metanode.h"
 
@@ -78,6 +79,14 @@ static int start(struct meta_process *p, const char *name, struct err *e)
     if (rc < 0) {
         return rc;
     }
+    /* Who has made a cluster's directory may use it: a new root belongs to the same user. */
+    struct disk_local_attr owner = {0};
+    if (create) {
+        rc = disk_local_stat(m->directory, &owner);
+        if (rc < 0) {
+            return err_set(e, rc, "metadata directory '%s'", m->directory);
+        }
+    }
     p->user.ops = &ops;
     h->stop = begin_stop;
     struct metanode_options o = {.env = &h->env,
@@ -88,6 +97,8 @@ static int start(struct meta_process *p, const char *name, struct err *e)
                                  .secrets = &h->secrets,
                                  .listen = &listen,
                                  .name = m->name,
+                                 .root_uid = owner.uid,
+                                 .root_gid = owner.gid,
                                  .lease_ms = s->lease_ms,
                                  .copies = s->copies};
     return metanode_start(&o, &p->node, e);

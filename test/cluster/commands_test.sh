@@ -29,7 +29,10 @@ cp "$work/good.ini" "$cluster/cluster.ini"
 chmod 644 "$cluster/secret/server.key"
 fails 'secret for all to read' 1 'can be read by others' "$opendfs" meta --config "$cluster/cluster.ini"
 chmod 600 "$cluster/secret/server.key"
+[ "$(id -u)" != 0 ] || chown 65534:65533 "$cluster/meta.0"
 check 'up' "$opendfs" up "$cluster"
+same 'the root belongs to whom its directory belongs' "$("$opendfs" stat / | grep owner)" \
+    "$(stat -c ' owner: uid %u, gid %g' "$cluster/meta.0")"
 fails 'up again' 0 'running already' "$opendfs" up "$cluster"
 fails 'status' 0 'healthy' "$opendfs" status
 
