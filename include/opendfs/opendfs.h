@@ -9,10 +9,11 @@
  * opendfs_error_text() explains one; opendfs_last_error() tells path and cause of the calling
  * thread's last failed synchronous call.
  *
- * What success means: metadata operations are on stable storage of the metadata servers. Written
- * data is in the memory of all serving copies when the write has returned, and on stable storage of
- * all of them when opendfs_fsync() or opendfs_close() with OPENDFS_SYNC has. An error of a delayed
- * write is reported by fsync and by close, once each.
+ * What success means: a change of names or attributes is on stable storage of the metadata server.
+ * Written data may still be on its way when opendfs_pwrite() has returned; it is in the memory of
+ * all serving copies when opendfs_close() has, and on stable storage of all of them when
+ * opendfs_fsync() has, or opendfs_close() of a file opened with OPENDFS_SYNC. An error of a delayed
+ * write is reported by fsync and by close, once each: look at both.
  *
  * Every operation has two forms: a synchronous one that blocks its thread, and an asynchronous one
  * in opendfs/async.h.
@@ -33,12 +34,14 @@ struct opendfs;
 struct opendfs_file;
 struct opendfs_dir;
 
+/* Zero it, then set at least api_version and cluster. A uid of 0 is root: UINT32_MAX is what most
+ * programs want. */
 struct opendfs_options {
     uint32_t api_version;    /* OPENDFS_API_VERSION */
-    const char *cluster;     /* "host:port,host:port" of the metadata servers, or the directory of a
-                                local cluster */
-    const char *secret_file; /* client secret made by `opendfs init`; NULL: the one in the cluster's
-                                directory */
+    const char *cluster;     /* "host:port,host:port" of the metadata servers; or the directory of a
+                                local cluster, or its cluster.ini */
+    const char *secret_file; /* client secret made by `opendfs init`; needed with addresses; NULL:
+                                the one that the cluster.ini names */
     uint32_t uid, gid;       /* whose rights count; UINT32_MAX: those of the process */
     const uint32_t *groups;  /* supplementary groups; lent for the call */
     size_t group_count;
@@ -52,8 +55,8 @@ struct opendfs_options {
 /* Connects: returns when a metadata leader has answered. *ret is freed by opendfs_disconnect().
  * On failure *ret is not written and there is nothing to free. */
 int opendfs_connect(const struct opendfs_options *options, struct opendfs **ret);
-/* Closes what is open without syncing it and frees the client. No other call may be under way. NULL
- * is fine. */
+/* Closes what is open without syncing it, so that data under way may be lost, and frees the client.
+ * No other call may be under way. NULL is fine. */
 void opendfs_disconnect(struct opendfs *fs);
 
 const char *opendfs_version(void);
