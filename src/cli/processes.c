@@ -130,6 +130,33 @@ static int start_servers(struct local *l, size_t *started)
     return status;
 }
 
+/* The first target without a worker; NULL: all have one. What the metadata server says of a target
+ * that died without a word is old for as long as its lease. */
+static const struct cluster_settings_target *missing_worker(struct local *l)
+{
+    const struct cluster_settings *s = l->settings;
+    for (size_t i = 0; i < s->target_count; i++) {
+        int64_t pid;
+        if (local_server(l, s->targets[i].name, &pid) == LOCAL_STOPPED) {
+            return &s->targets[i];
+        }
+    }
+    return NULL;
+}
+
+static int say_what_is_missing(struct local *l, const struct cluster_health *h, uint64_t limit_ms)
+{
+    unsigned long long seconds = limit_ms / 1000;
+    const struct cluster_settings_target *t = missing_worker(l);
+    if (t == NULL) {
+        return cli_fail(l->c, "only %zu of %zu targets serve after %llu s: %s", h->targets_up,
+                        l->settings->target_count, seconds, h->words);
+    }
+    cli_fail(l->c, "%s does not run after %llu s", t->name, seconds);
+    show_log(l, l->settings->nodes[t->node].name);
+    return CLI_EXIT_FAILED;
+}
+
 static int wait_for_health(struct local *l, uint64_t limit_ms)
 {
     struct cli *c = l->c;
@@ -142,13 +169,12 @@ static int wait_for_health(struct local *l, uint64_t limit_ms)
     struct cluster_health h = {0};
     for (;;) {
         status = status_ask(c, &h);
-        if (status != 0 || (h.good && h.targets_up >= l->settings->target_count)) {
+        bool good = h.good && h.targets_up >= l->settings->target_count;
+        if (status != 0 || (good && missing_worker(l) == NULL)) {
             return status;
         }
         if (now_ms(l) >= limit) {
-            return cli_fail(c, "only %zu of %zu targets serve after %llu s: %s", h.targets_up,
-                            l->settings->target_count, (unsigned long long)(limit_ms / 1000),
-                            h.words);
+            return say_what_is_missing(l, &h, limit_ms);
         }
         local_wait_ms(l, 5 * POLL_MS);
     }

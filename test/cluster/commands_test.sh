@@ -109,6 +109,13 @@ fails 'the configuration file as cluster' 0 'sizes' "$opendfs" -C "$cluster/clus
 fails 'nobody listens' 124 'no metadata server answers yet' \
     env OPENDFS_SECRET="$cluster/secret/client.key" timeout 5 "$opendfs" -C 127.0.0.1:1 ls /
 
+# A data directory that is not there: up does not call that good.
+"$opendfs" down -q "$cluster"
+mv "$cluster/target.0" "$cluster/away"
+fails 'up without a data directory' 1 'target.0 does not run' "$opendfs" up --wait 3 "$cluster"
+mv "$cluster/away" "$cluster/target.0"
+check 'up with it again' "$opendfs" up "$cluster"
+
 # Down and up keep everything.
 before=$("$opendfs" ls -lR /)
 check 'down' "$opendfs" down "$cluster"
