@@ -53,8 +53,8 @@ struct datanode_worker_options {
     uint32_t weight;                  /* 0: 100 */
     uint64_t ram_bytes;               /* capacity of `ram`; 0: 1 GiB */
     uint64_t low_bytes;               /* chunk/store.h */
-    uint64_t buffer_bytes;            /* data of requests in progress; beyond: "busy". 0: 256 MiB */
-    size_t max_updates;               /* writes in progress; beyond: "busy". 0: 1,024 */
+    uint64_t buffer_bytes; /* data of requests in progress, half for those of members. 0: 256 MiB */
+    size_t max_updates;    /* writes in progress; beyond: "busy". 0: 1,024 */
 };
 
 /* -ERR_in_use, -ERR_wrong_cluster, -ENOENT, -ERR_corrupt class (not a store), -EADDRINUSE, -errno;

@@ -131,6 +131,37 @@ TEST(executor_refuses_helps_and_cancels)
     round_fini(&r);
 }
 
+/* Only one thread is woken at a time, but all of them come when jobs block. */
+TEST(executor_wakes_as_many_threads_as_jobs_that_block)
+{
+    enum { THREADS = 6 };
+    struct job job[THREADS];
+    struct round r;
+    round_init(&r, THREADS);
+    struct executor *x = NULL;
+    CHECK_OK(executor_new(
+        &(struct executor_options){.name = "w", .max_threads = THREADS, .max_queued = THREADS},
+        &x));
+    for (unsigned turn = 0; turn < 50; turn++) { /* they sleep at the end of each */
+        r.done = 0;
+        for (unsigned i = 0; i < THREADS; i++) {
+            job[i] = (struct job){
+                .job = {.work = job_work, .done = job_done}, .round = &r, .gated = true};
+            CHECK_OK(executor_submit(x, r.loop, &job[i].job));
+        }
+        for (unsigned i = 0; i < THREADS; i++) {
+            wait_entered(&r);
+        }
+        for (unsigned i = 0; i < THREADS; i++) {
+            CHECK_EQ(sem_post(&r.gate), 0);
+        }
+        CHECK_EQ(loop_run(r.loop), 0);
+        CHECK_EQ(r.done, THREADS);
+    }
+    executor_free(x);
+    round_fini(&r);
+}
+
 TEST(executor_grows_while_jobs_wait_and_shrinks_when_idle)
 {
     struct round r;
