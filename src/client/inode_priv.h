@@ -39,6 +39,8 @@ struct client_inode {
     int64_t mtime_ns;
     bool in_line, dirty, chunked; /* dirty: size, times or small contents are not committed;
                                      chunked: some update was acknowledged since the last commit */
+    bool unknown_past; /* others, or handles that are gone, may have left chunks that are not stable
+                        */
     bool spilled; /* contents that are stable in the metadata have gone to chunks, not stable there
                    */
     bool unlinked, meta_busy, releasing, wait_shared, recalled;

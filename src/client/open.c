@@ -148,6 +148,8 @@ static void inode_take(struct client_inode *i, const struct proto_attr *a,
         return;
     }
     bool changed = i->attr.ino != 0 && i->attr.version != a->version;
+    bool chunks = (a->flags & PROTO_INODE_INLINE) == 0 && a->size > 0;
+    i->unknown_past = i->unknown_past || (chunks && (changed || i->attr.ino == 0));
     i->writes += changed ? 1 : 0;
     i->attr = *a;
     i->layout = *layout;

@@ -267,8 +267,9 @@ static bool flush_step(struct client_io *io)
     /* A commit takes the contents out of the metadata, where they were stable: first they must be
      * stable in chunks. A lent write alone commits nothing. */
     bool drops = i->spilled && !(io->kind == IO_WRITE_LENT && i->mode == PROTO_OPEN_W);
-    bool unsynced = (io->stable || drops) && i->unsynced_count > 0 && i->dead == 0;
-    io->phase = unsynced ? PHASE_STABLE : PHASE_COMMIT;
+    bool unsynced = (io->stable || drops) && i->unsynced_count > 0;
+    bool past = io->stable && i->unknown_past;
+    io->phase = (unsynced || past) && i->dead == 0 ? PHASE_STABLE : PHASE_COMMIT;
     return true;
 }
 
@@ -289,6 +290,7 @@ static bool stable_wait_step(struct client_io *io)
         return false;
     }
     io->rc = io->rc == 0 ? io->inode->sync_rc : io->rc;
+    io->inode->unknown_past = io->inode->unknown_past || io->inode->sync_rc < 0;
     io->inode->spilled = false; /* or it is told: the outcome of this operation is an error */
     io->phase = PHASE_COMMIT;
     return true;

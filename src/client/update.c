@@ -626,8 +626,10 @@ struct sync_call {
 static void sync_prepare(struct client_chain_call *c)
 {
     struct sync_call *s = container_of(c, struct sync_call, chain);
-    s->request.capability = s->inode->write_cap.cap;
-    client_inode_check_cap(s->inode, &s->inode->write_cap);
+    struct client_inode *i = s->inode;
+    const struct client_cap *cap = i->write_cap.known ? &i->write_cap : &i->read_cap;
+    s->request.capability = cap->cap;
+    client_inode_check_cap(i, cap);
 }
 
 static void sync_renewed(struct client_held *h)
@@ -664,7 +666,7 @@ static void sync_done(struct client_chain_call *c, const struct peer_reply *r)
 {
     struct sync_call *s = container_of(c, struct sync_call, chain);
     struct client_inode *i = s->inode;
-    if (r->rc == 0 || r->rc == -ERR_lost) {
+    if ((r->rc == 0 || r->rc == -ERR_lost) && s->acks > 0) {
         unsynced_covered(i, c->chain, s->acks);
     }
     if (r->rc == -ERR_lost) { /* acknowledged updates are gone, and nothing of them is held here */
@@ -684,30 +686,63 @@ static void sync_done(struct client_chain_call *c, const struct peer_reply *r)
 static const struct client_chain_ops sync_ops = {
     .pick = update_pick, .prepare = sync_prepare, .judge = sync_judge, .done = sync_done};
 
+/* NULL: no memory, and the sync has failed. */
+static struct sync_call *sync_new(struct client_inode *i, uint32_t loss_gen)
+{
+    struct sync_call *s = mem_zalloc(sizeof *s);
+    if (s == NULL) {
+        i->sync_rc = -ENOMEM;
+        return NULL;
+    }
+    s->inode = i;
+    s->request = (struct proto_sync_request){.data_id = i->layout.data_id, .loss_gen = loss_gen};
+    s->chain.ops = &sync_ops;
+    s->chain.route = &s->request.route;
+    s->chain.peer = (struct peer_call){.request = &s->request, .opcode = PROTO_OP_sync};
+    list_init(&s->held.node);
+    list_push_back(&i->syncing, &s->node);
+    i->syncs++;
+    i->refs++;
+    return s;
+}
+
+/*
+ * What was written before this client knew the file, or by handles that are closed: all chains that
+ * can hold a chunk of it. Whether some of that was lost meanwhile nobody here can tell.
+ */
+static void sync_past(struct client_inode *i)
+{
+    uint64_t chunks = (i->size + i->layout.chunk_size - 1) / i->layout.chunk_size;
+    uint64_t count = base_min(chunks, base_max(i->layout.stripe_width, 1));
+    i->unknown_past = false;
+    for (uint32_t index = 0; index < count; index++) {
+        struct sync_call *s = sync_new(i, UINT32_MAX);
+        if (s == NULL) {
+            break;
+        }
+        s->chain.layout = &i->layout;
+        s->chain.index = index;
+        s->chain.spread = index;
+        client_chain_start(i->fs, &s->chain);
+    }
+}
+
 void client_sync_start(struct client_inode *i)
 {
     CHECK(i->syncs == 0);
     i->sync_rc = 0;
+    if (i->unknown_past && i->layout.chunk_size > 0) {
+        sync_past(i);
+    }
     for (size_t k = 0; k < i->unsynced_count; k++) {
         const struct client_unsynced *dirty = &i->unsynced[k];
-        struct sync_call *s = mem_zalloc(sizeof *s);
+        struct sync_call *s = sync_new(i, dirty->loss_gen);
         if (s == NULL) {
-            i->sync_rc = -ENOMEM;
             break;
         }
-        s->inode = i;
         s->acks = dirty->acks;
-        s->request =
-            (struct proto_sync_request){.data_id = i->layout.data_id, .loss_gen = dirty->loss_gen};
-        s->chain.ops = &sync_ops;
-        s->chain.route = &s->request.route;
         s->chain.chain = dirty->chain;
         s->chain.spread = dirty->chain;
-        s->chain.peer = (struct peer_call){.request = &s->request, .opcode = PROTO_OP_sync};
-        list_init(&s->held.node);
-        list_push_back(&i->syncing, &s->node);
-        i->syncs++;
-        i->refs++;
         client_chain_start(i->fs, &s->chain);
     }
 }

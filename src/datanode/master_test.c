@@ -300,10 +300,20 @@ static void rig_open(struct rig *r, enum behaviour behaviour, unsigned targets)
     start_meta(r);
 }
 
+/* Processes, then what they stood on. */
 static void rig_close(struct rig *r)
 {
-    r->world = loop_sim_free(r->world);
+    struct loop *loops[LIVES + 3] = {r->meta.loop, r->data.loop, r->other.loop};
+    for (unsigned i = 0; i < r->life_count; i++) {
+        loops[3 + i] = r->life[i].process.loop;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(loops); i++) {
+        if (loops[i] != NULL) {
+            loop_sim_kill(loops[i]);
+        }
+    }
     r->net = net_sim_free(r->net);
+    r->world = loop_sim_free(r->world);
 }
 
 static void ask_info(void *ctx)
