@@ -249,10 +249,13 @@ static struct datanode_update *forward_make(struct datanode_worker *w, struct da
  * are: so there is always some for those further down, and members that are each other's
  * successors in several chains cannot all wait.
  */
-static bool forward_fits(const struct datanode_worker *w, const struct datanode_chain *c)
+static bool forward_fits(const struct datanode_worker *w, const struct datanode_chain *c,
+                         const struct slice *data)
 {
     unsigned shift = c->behind < 8 ? c->behind : 8;
-    return c->behind == 0 || buf_pool_used_bytes(w->member_pool) <= w->member_bytes >> shift;
+    uint64_t own = data->buf == NULL ? 0 : data->buf->size;
+    uint64_t others = buf_pool_used_bytes(w->member_pool) - own;
+    return c->behind == 0 || others <= w->member_bytes >> shift;
 }
 
 void datanode_on_forward(struct peer_user *user, struct peer_request *r)
@@ -270,7 +273,10 @@ void datanode_on_forward(struct peer_user *user, struct peer_request *r)
     if (rc == 0 && forward_join(w, c, r)) {
         return;
     }
-    struct datanode_update *u = rc < 0 || !forward_fits(w, c) ? NULL : forward_make(w, c, r);
+    if (rc == 0 && !forward_fits(w, c, &r->wire->data)) {
+        rc = -ERR_busy;
+    }
+    struct datanode_update *u = rc < 0 ? NULL : forward_make(w, c, r);
     if (u == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;

@@ -57,6 +57,7 @@ struct rig_options {
     enum datanode_engine engine;
     unsigned small;                  /* this one has a capacity of small_bytes (ram) */
     uint64_t small_bytes, low_bytes; /* low_bytes 0: no low-water mark */
+    uint64_t buffer_bytes;           /* 0: plenty */
 };
 struct rig {
     struct rig_options opt;

@@ -50,6 +50,7 @@ RIG void rig_start_inside(void *ctx)
         .meta_count = 1,
         .listen = rig_address(host),
         .host = name,
+        .buffer_bytes = r->opt.buffer_bytes,
         .ram_bytes = r->opt.small == host ? r->opt.small_bytes : 64u << 20,
         .low_bytes = r->opt.small == host && r->opt.low_bytes > 0 ? r->opt.low_bytes : 1};
     struct err e = {0};

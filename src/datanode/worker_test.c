@@ -29,6 +29,49 @@ static bool write_and_read(unsigned targets, enum datanode_engine engine)
     return true;
 }
 
+/*
+ * Three targets, each head of a chain of all, and more writes of large chunks than all of their
+ * buffers hold: what waits for others leaves room for what they wait for.
+ */
+static bool full_circle(enum datanode_engine engine)
+{
+    enum { CALLS = 15 };
+    struct rig r;
+    const struct rig_options opt = {
+        .seed = testing_seed(), .targets = 3, .engine = engine, .buffer_bytes = 32u << 20};
+    rig_chain_with(&r, &opt);
+    rig_row(&r, 2, "2s 3s 1s");
+    rig_row(&r, 3, "3s 1s 2s");
+    for (uint32_t chain = 2; chain <= 3; chain++) {
+        RIG_UNTIL(&r, rig_settled(&r, chain));
+    }
+    struct rig_call *call = mem_calloc(CALLS, sizeof *call);
+    CHECK_TRUE(call != NULL);
+    for (unsigned i = 0; i < CALLS; i++) {
+        uint32_t chain = 1 + i % 3;
+        const struct rig_io io = {.host = chain,
+                                  .chain = chain,
+                                  .data_id = 100,
+                                  .index = i,
+                                  .length = 4u << 20,
+                                  .fill = (uint8_t)i};
+        rig_write_begin(&r, &call[i], &io);
+    }
+    for (unsigned i = 0; i < CALLS; i++) {
+        RIG_UNTIL(&r, call[i].done);
+        CHECK_OK(call[i].rc);
+        rig_call_end(&call[i]);
+    }
+    mem_free(call);
+    rig_close(&r);
+    return true;
+}
+
+TEST(workers_never_wait_for_buffers_in_a_circle)
+{
+    CHECK_TRUE(full_circle(DATANODE_ENGINE_FILE));
+}
+
 TEST(worker_alone_writes_and_reads)
 {
     CHECK_TRUE(write_and_read(1, DATANODE_ENGINE_RAM));
