@@ -176,7 +176,7 @@ static int wait_for_health(struct local *l, uint64_t limit_ms)
         if (now_ms(l) >= limit) {
             return say_what_is_missing(l, &h, limit_ms);
         }
-        local_wait_ms(l, 5 * POLL_MS);
+        local_wait_ms(l, UINT64_C(5) * POLL_MS);
     }
 }
 
