@@ -63,13 +63,19 @@ finish() {
     exit
 }
 
-# All unit tests and fuzz replays of one build directory, their own counts added up.
+# Name, suite and command of each unit test program and fuzz replay whose name fits.
+list_units() {
+    meson introspect --tests "$1" | python3 -c '
+import json, re, sys
+for t in sorted(json.load(sys.stdin), key=lambda t: t["name"]):
+    if re.match(sys.argv[1], t["name"]):
+        print("\t".join([t["name"], t["suite"][0].split(":")[-1]] + t["cmd"]))' "$2"
+}
+
+# All of them in one build directory (or those that fit), their own counts added up.
 units() {
     local dir=$1 begin=$SECONDS before=$failed list
-    list=$(meson introspect --tests "$dir" | python3 -c '
-import json, sys
-for t in sorted(json.load(sys.stdin), key=lambda t: t["name"]):
-    print("\t".join([t["name"], t["suite"][0].split(":")[-1]] + t["cmd"]))')
+    list=$(list_units "$dir" "${2:-}")
     local results
     results=$(mktemp -d)
     export -f run_unit
@@ -128,7 +134,13 @@ build asan build/asan -Dfaults=true -Db_sanitize=address,undefined -Db_lundef=fa
     export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     units build/asan
 }
-build tsan build/tsan -Dfaults=true -Db_sanitize=thread -Db_lundef=false && units build/tsan
+# Races need threads; most tests run in one, on simulated time.
+threaded='(base|loop|disk|net|client_connect|journal|testing)'
+[ "$mode" = quick ] || threaded=
+check configure-tsan tools/configure.sh build/tsan -Dfaults=true -Db_sanitize=thread -Db_lundef=false && {
+    mapfile -t targets < <(list_units build/tsan "$threaded" | cut -f1 | sed 's#^#src/#')
+    check build-tsan ninja -C build/tsan "${targets[@]}" && units build/tsan "$threaded"
+}
 build release build/release --buildtype=release || finish
 for script in test/cluster/*_test.sh; do
     [ -e "$script" ] && count "$(basename "$script" .sh)" timeout 600 bash "$script" build/release/prog/opendfs
