@@ -17,9 +17,9 @@ struct cli {
     const char *value[CLI_OPTIONS_MAX]; /* by place in command->options; flags: "" */
     const char *cluster;
     bool json, quiet;
-    struct terminal *terminal; /* of standard error */
-    struct loop *loop;         /* of the main thread */
-    struct opendfs *fs;        /* connected by cli_connect() */
+    struct cli_terminal *terminal; /* of standard error */
+    struct loop *loop;             /* of the main thread */
+    struct opendfs *fs;            /* connected by cli_connect() */
 };
 
 /*

@@ -78,7 +78,7 @@ static const struct cli_command *find_command(const struct cli_options *opt, con
 static void say(const struct cli *c, const char *text)
 {
     if (c->terminal != NULL) {
-        terminal_say(c->terminal, text);
+        cli_terminal_say(c->terminal, text);
     } else {
         fprintf(stderr, "%s\n", text);
     }
@@ -393,7 +393,7 @@ int cli_main(const struct cli_options *opt, int argc, char **argv)
     }
     c.command = k;
     c.argument = mem_calloc((size_t)argc, sizeof *c.argument);
-    c.terminal = terminal_new();
+    c.terminal = cli_terminal_new();
     struct err e = {0};
     int status = CLI_EXIT_FAILED;
     int rc = loop_new(&(struct loop_options){.name = "main"}, &c.loop, &e);
@@ -404,7 +404,7 @@ int cli_main(const struct cli_options *opt, int argc, char **argv)
     }
     opendfs_disconnect(c.fs);
     loop_free(c.loop);
-    terminal_free(c.terminal);
+    cli_terminal_free(c.terminal);
     mem_free(c.argument);
     return status;
 }

@@ -12,7 +12,7 @@
 #define TEMPORARY_PREFIX ".opendfs-"
 #define NS_PER_S 1e9
 
-void copy_progress(struct copy *p, bool at_once)
+void cli_copy_progress(struct copy *p, bool at_once)
 {
     if (p->c->quiet || p->c->json) {
         return;
@@ -24,17 +24,17 @@ void copy_progress(struct copy *p, bool at_once)
                                   .files_total = p->files_total,
                                   .now_ns = loop_now_ns(p->c->loop),
                                   .start_ns = p->start_ns};
-    terminal_show(p->c->terminal, &t, at_once);
+    cli_terminal_show(p->c->terminal, &t, at_once);
 }
 
 static void draw_due(struct loop_timer *t)
 {
     struct copy *p = container_of(t, struct copy, draw);
-    copy_progress(p, true);
+    cli_copy_progress(p, true);
     loop_timer_in(p->c->loop, &p->draw, DRAW_NS);
 }
 
-void copy_begin(struct copy *p, struct cli *c, const char *what)
+void cli_copy_begin(struct copy *p, struct cli *c, const char *what)
 {
     p->c = c;
     p->what = what;
@@ -44,11 +44,11 @@ void copy_begin(struct copy *p, struct cli *c, const char *what)
     loop_timer_in(c->loop, &p->draw, DRAW_NS);
 }
 
-int copy_end(struct copy *p)
+int cli_copy_end(struct copy *p)
 {
     struct cli *c = p->c;
     loop_timer_cancel(c->loop, &p->draw);
-    terminal_clear(c->terminal);
+    cli_terminal_clear(c->terminal);
     double seconds = (double)(loop_now_ns(c->loop) - p->start_ns) / NS_PER_S;
     if (c->json) {
         struct cJSON *o = cJSON_CreateObject();
@@ -75,7 +75,7 @@ int copy_end(struct copy *p)
     return p->failed > 0 ? CLI_EXIT_FAILED : p->status;
 }
 
-void copy_fail(struct copy *p, const char *path, int64_t rc)
+void cli_copy_fail(struct copy *p, const char *path, int64_t rc)
 {
     p->failed++;
     cli_fail_path(p->c, path, rc);
@@ -85,7 +85,7 @@ void copy_fail(struct copy *p, const char *path, int64_t rc)
  * What comes behind is the cause. */
 static const char *cause_of(const char *path, const char *error)
 {
-    const char *name = copy_base_name(path);
+    const char *name = cli_copy_base_name(path);
     size_t len = strlen(name);
     if (len > 0 && strncmp(error, name, len) == 0 && strncmp(error + len, ": ", 2) == 0) {
         return error + len + 2;
@@ -95,7 +95,7 @@ static const char *cause_of(const char *path, const char *error)
     return named && end != NULL ? end + 2 : error;
 }
 
-void copy_fail_op(struct copy *p, const char *path, const struct opendfs_op *op)
+void cli_copy_fail_op(struct copy *p, const char *path, const struct opendfs_op *op)
 {
     p->failed++;
     if (op->error[0] == '/' && strncmp(op->error, path, strlen(path)) == 0) {
@@ -107,13 +107,13 @@ void copy_fail_op(struct copy *p, const char *path, const struct opendfs_op *op)
     }
 }
 
-void copy_temporary_name(struct copy *p, char out[COPY_NAME_SIZE])
+void cli_copy_temporary_name(struct copy *p, char out[COPY_NAME_SIZE])
 {
     snprintf(out, COPY_NAME_SIZE, TEMPORARY_PREFIX "%s-%016llx", p->what,
              (unsigned long long)loop_random(p->c->loop));
 }
 
-const char *copy_base_name(const char *path)
+const char *cli_copy_base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     const char *base = slash == NULL ? path : slash + 1;

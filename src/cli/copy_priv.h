@@ -19,17 +19,17 @@ struct copy {
     uint64_t bytes_total, files_total; /* 0: not known */
     struct loop_timer draw;
 };
-void copy_begin(struct copy *p, struct cli *c, const char *what);
+void cli_copy_begin(struct copy *p, struct cli *c, const char *what);
 /* Summary for people or --json; the exit status. */
-int copy_end(struct copy *p);
-void copy_progress(struct copy *p, bool at_once);
+int cli_copy_end(struct copy *p);
+void cli_copy_progress(struct copy *p, bool at_once);
 /* Counts and says it. `path` is inside the cluster. */
-void copy_fail(struct copy *p, const char *path, int64_t rc);
-void copy_fail_op(struct copy *p, const char *path, const struct opendfs_op *op);
+void cli_copy_fail(struct copy *p, const char *path, int64_t rc);
+void cli_copy_fail_op(struct copy *p, const char *path, const struct opendfs_op *op);
 /* A name for what is not complete yet. */
-void copy_temporary_name(struct copy *p, char out[COPY_NAME_SIZE]);
+void cli_copy_temporary_name(struct copy *p, char out[COPY_NAME_SIZE]);
 /* The part behind the last slash; "" for "/", ".", ".." and what ends in them. */
-const char *copy_base_name(const char *path);
+const char *cli_copy_base_name(const char *path);
 
 int cli_run_put(struct cli *c);
 int cli_run_get(struct cli *c);

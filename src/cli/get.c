@@ -28,7 +28,7 @@ static unsigned mask_of(const struct get *g)
 
 /* ---- Items ---- */
 
-void get_item_end(struct get_item *i, bool good)
+void cli_get_item_end(struct get_item *i, bool good)
 {
     struct get *g = i->g;
     struct get_dir *d = i->dir;
@@ -55,42 +55,42 @@ void get_item_end(struct get_item *i, bool good)
     loop_stop(g->c->loop, 0);
 }
 
-void get_item_fail(struct get_item *i, const struct opendfs_op *op, int64_t rc)
+void cli_get_item_fail(struct get_item *i, const struct opendfs_op *op, int64_t rc)
 {
     if (op != NULL) {
-        copy_fail_op(&i->g->copy, i->path, op);
+        cli_copy_fail_op(&i->g->copy, i->path, op);
     } else {
-        copy_fail(&i->g->copy, i->local, rc);
+        cli_copy_fail(&i->g->copy, i->local, rc);
     }
 }
 
-void get_item_finish(struct get_item *i)
+void cli_get_item_finish(struct get_item *i)
 {
     struct disk_local_attr a = attr_of(&i->stat);
     int rc = i->second ? 0 : disk_local_set(i->temporary, &a, mask_of(i->g));
     rc = rc < 0 ? rc : disk_local_rename(i->temporary, i->local);
     if (rc < 0) {
-        get_item_fail(i, NULL, rc);
+        cli_get_item_fail(i, NULL, rc);
     }
-    get_item_end(i, rc == 0);
+    cli_get_item_end(i, rc == 0);
 }
 
 static void make_locally(struct get_item *i, int rc)
 {
     if (rc < 0) {
-        get_item_fail(i, NULL, rc);
-        get_item_end(i, false);
+        cli_get_item_fail(i, NULL, rc);
+        cli_get_item_end(i, false);
         return;
     }
-    get_item_finish(i);
+    cli_get_item_finish(i);
 }
 
 static void target_known(struct cli_job *j)
 {
     struct get_item *i = container_of(j, struct get_item, job);
     if (j->op.result < 0) {
-        get_item_fail(i, &j->op, 0);
-        get_item_end(i, false);
+        cli_get_item_fail(i, &j->op, 0);
+        cli_get_item_end(i, false);
         return;
     }
     make_locally(i, disk_local_symlink(i->target, i->temporary));
@@ -102,7 +102,7 @@ static void start_item(struct get_item *i)
     if (i->second) {
         make_locally(i, disk_local_link(i->link->local, i->temporary));
     } else if (i->stat.type == OPENDFS_TYPE_FILE) {
-        get_file_start(i);
+        cli_get_file_start(i);
     } else if (i->stat.type == OPENDFS_TYPE_SYMLINK) {
         cli_job_prepare(g->c, &i->job, target_known);
         opendfs_async_readlink(g->c->fs, &i->job.op, i->path, i->target, sizeof i->target);
@@ -152,7 +152,7 @@ static void dir_unpend(struct get_dir *d)
         struct disk_local_attr a = attr_of(&d->stat);
         int rc = disk_local_set(d->local, &a, mask_of(d->g));
         if (rc < 0) {
-            copy_fail(&d->g->copy, d->local, rc);
+            cli_copy_fail(&d->g->copy, d->local, rc);
         } else {
             d->g->copy.directories++;
         }
@@ -176,13 +176,13 @@ static void begin_directory(struct get *g, struct get_dir *parent, char *local, 
 {
     struct get_dir *d = dir_new(g, parent, local, path);
     if (d == NULL) {
-        copy_fail(&g->copy, parent->path, -ENOMEM);
+        cli_copy_fail(&g->copy, parent->path, -ENOMEM);
         return;
     }
     d->stat = *st;
     int rc = make_directory(d->local);
     if (rc < 0) {
-        copy_fail(&g->copy, d->local, rc);
+        cli_copy_fail(&g->copy, d->local, rc);
         d->parent = NULL;
         dir_end(d);
         return;
@@ -238,7 +238,7 @@ static int find_link(struct get *g, struct get_item *i)
 static char *temporary_beside(struct get *g, const char *local)
 {
     char name[COPY_NAME_SIZE];
-    copy_temporary_name(&g->copy, name);
+    cli_copy_temporary_name(&g->copy, name);
     const char *slash = strrchr(local, '/');
     return slash == NULL ? mem_strdup(name)
                          : mem_printf("%.*s/%s", (int)(slash - local), local, name);
@@ -251,7 +251,7 @@ static void begin_item(struct get *g, struct get_dir *d, char *local, char *path
     struct get_item *i = mem_zalloc(sizeof *i);
     char *temporary = local == NULL ? NULL : temporary_beside(g, local);
     if (i == NULL || local == NULL || path == NULL || temporary == NULL) {
-        copy_fail(&g->copy, d->path, -ENOMEM);
+        cli_copy_fail(&g->copy, d->path, -ENOMEM);
         mem_free(i);
         mem_free(local);
         mem_free(path);
@@ -265,8 +265,8 @@ static void begin_item(struct get *g, struct get_dir *d, char *local, char *path
     g->running++;
     int rc = st->nlink > 1 ? find_link(g, i) : 0;
     if (rc < 0) {
-        get_item_fail(i, NULL, rc);
-        get_item_end(i, false);
+        cli_get_item_fail(i, NULL, rc);
+        cli_get_item_end(i, false);
     } else if (i->second) {
         g->running--;
         list_push_back(&g->late, &i->node);
@@ -294,7 +294,7 @@ static void listed(struct cli_job *j)
     d->listing = false;
     d->at_end = j->op.at_end != 0;
     if (j->op.result < 0) {
-        copy_fail_op(&d->g->copy, d->path, &j->op);
+        cli_copy_fail_op(&d->g->copy, d->path, &j->op);
         d->at_end = true;
         j->op.entry_count = 0;
     }
@@ -355,7 +355,7 @@ static bool begin_late(struct get *g)
     } else {
         g->copy.failed++;
         cli_fail(g->c, "%s: its first name %s could not be copied", i->path, i->link->local);
-        get_item_end(i, false);
+        cli_get_item_end(i, false);
     }
     return true;
 }
@@ -391,7 +391,7 @@ static void get_source(struct get *g, struct get_dir *top, const char *argument,
         cli_fail_op(g->c, NULL);
         return;
     }
-    const char *base = copy_base_name(path);
+    const char *base = cli_copy_base_name(path);
     bool named = into && base[0] != 0;
     begin(g, top, named ? cli_join(to, base) : mem_strdup(to), mem_strdup(path), &st);
 }
@@ -447,7 +447,7 @@ static void get_sources(struct get *g, const char *to, bool into)
 {
     struct get_dir *top = dir_new(g, NULL, mem_strdup(to), mem_strdup("/"));
     if (top == NULL) {
-        copy_fail(&g->copy, to, -ENOMEM);
+        cli_copy_fail(&g->copy, to, -ENOMEM);
         return;
     }
     top->top = true;
@@ -467,7 +467,7 @@ int cli_run_get(struct cli *c)
         return status;
     }
     if (strcmp(to, "-") == 0) {
-        return get_to_standard_output(c, last);
+        return cli_get_to_standard_output(c, last);
     }
     struct disk_local_attr a;
     int rc = disk_local_stat(to, &a);
@@ -479,22 +479,22 @@ int cli_run_get(struct cli *c)
         return cli_fail_path(c, to, rc < 0 ? rc : -ENOTDIR);
     }
     struct get g = {.c = c};
-    copy_begin(&g.copy, c, "get");
+    cli_copy_begin(&g.copy, c, "get");
     g.copy.owner = g.copy.owner && !cli_flag(c, "no-owner");
     list_init(&g.ready);
     list_init(&g.late);
     list_init(&g.waiting);
     dict_init(&g.links, &link_ops, NULL, loop_random(c->loop));
-    for (size_t i = 0; terminal_is_one(c->terminal) && !c->quiet && i < last; i++) {
+    for (size_t i = 0; cli_terminal_is_one(c->terminal) && !c->quiet && i < last; i++) {
         measure(&g, c->argument[i]);
     }
     get_sources(&g, to, into);
     dict_fini(&g.links);
-    return copy_end(&g.copy);
+    return cli_copy_end(&g.copy);
 }
 
 int cli_run_cat(struct cli *c)
 {
     int status = cli_connect(c);
-    return status != 0 ? status : get_to_standard_output(c, c->argument_count);
+    return status != 0 ? status : cli_get_to_standard_output(c, c->argument_count);
 }

@@ -23,18 +23,18 @@ static void closed(struct cli_job *j)
     i->file = NULL;
     if (j->op.result < 0 && !i->failed) {
         i->failed = true;
-        get_item_fail(i, &j->op, 0);
+        cli_get_item_fail(i, &j->op, 0);
     }
     int rc = disk_local_close(i->out);
     i->out = NULL;
     if (rc < 0 && !i->failed) {
         i->failed = true;
-        get_item_fail(i, NULL, rc);
+        cli_get_item_fail(i, NULL, rc);
     }
     if (i->failed) {
-        get_item_end(i, false);
+        cli_get_item_end(i, false);
     } else {
-        get_item_finish(i);
+        cli_get_item_finish(i);
     }
 }
 
@@ -43,7 +43,7 @@ static void all_here(struct get_item *i)
     int rc = i->failed ? 0 : disk_local_set_size(i->out, i->size_bytes); /* holes at the end */
     if (rc < 0) {
         i->failed = true;
-        get_item_fail(i, NULL, rc);
+        cli_get_item_fail(i, NULL, rc);
     }
     cli_job_prepare(i->g->c, &i->job, closed);
     opendfs_async_close(i->g->c->fs, &i->job.op, i->file, NULL, 0);
@@ -55,7 +55,7 @@ static void fill_waiting(struct get *g)
     list_init(&line);
     list_splice_back(&line, &g->waiting);
     for (struct list *n; (n = list_pop_front(&line)) != NULL;) {
-        get_file_fill(container_of(n, struct get_item, node));
+        cli_get_file_fill(container_of(n, struct get_item, node));
     }
 }
 
@@ -72,7 +72,7 @@ static size_t store(struct get_item *i, struct get_piece *x)
     const struct opendfs_op *op = &x->job.op;
     if (op->result < 0) {
         i->failed = true;
-        get_item_fail(i, op, 0);
+        cli_get_item_fail(i, op, 0);
         return 0;
     }
     if (op->data_len == 0) { /* the file has become shorter meanwhile */
@@ -83,7 +83,7 @@ static size_t store(struct get_item *i, struct get_piece *x)
     int rc = hole ? 0 : disk_local_write(i->out, op->data, op->data_len, x->offset);
     if (rc < 0) {
         i->failed = true;
-        get_item_fail(i, NULL, rc);
+        cli_get_item_fail(i, NULL, rc);
         return 0;
     }
     i->g->copy.bytes += op->data_len;
@@ -108,7 +108,7 @@ static void piece_came(struct cli_job *j)
     g->asked_bytes -= x->len;
     mem_free(x);
     i->pieces--;
-    get_file_fill(i);
+    cli_get_file_fill(i);
     fill_waiting(g);
 }
 
@@ -130,7 +130,7 @@ static bool ask_next(struct get_item *i)
     struct get_piece *x = mem_zalloc(sizeof *x);
     if (x == NULL) {
         i->failed = true;
-        get_item_fail(i, NULL, -ENOMEM);
+        cli_get_item_fail(i, NULL, -ENOMEM);
         return true;
     }
     x->item = i;
@@ -143,7 +143,7 @@ static bool ask_next(struct get_item *i)
     return true;
 }
 
-void get_file_fill(struct get_item *i)
+void cli_get_file_fill(struct get_item *i)
 {
     while (!i->failed && i->offset < i->size_bytes && i->pieces < COPY_PIECES_PER_FILE) {
         if (!ask_next(i)) {
@@ -163,8 +163,8 @@ static void opened(struct cli_job *j)
 {
     struct get_item *i = container_of(j, struct get_item, job);
     if (j->op.result < 0) {
-        get_item_fail(i, &j->op, 0);
-        get_item_end(i, false);
+        cli_get_item_fail(i, &j->op, 0);
+        cli_get_item_end(i, false);
         return;
     }
     i->file = j->op.file;
@@ -173,12 +173,12 @@ static void opened(struct cli_job *j)
     int rc = disk_local_create(i->temporary, &i->out);
     if (rc < 0) {
         i->failed = true;
-        get_item_fail(i, NULL, rc);
+        cli_get_item_fail(i, NULL, rc);
     }
-    get_file_fill(i);
+    cli_get_file_fill(i);
 }
 
-void get_file_start(struct get_item *i)
+void cli_get_file_start(struct get_item *i)
 {
     cli_job_prepare(i->g->c, &i->job, opened);
     opendfs_async_open(i->g->c->fs, &i->job.op, i->path, OPENDFS_READ | OPENDFS_NOFOLLOW, 0);
@@ -300,7 +300,7 @@ static int stream_path(struct cli *c, struct disk_local_file *to, const char *pa
     return s.status;
 }
 
-int get_to_standard_output(struct cli *c, size_t count)
+int cli_get_to_standard_output(struct cli *c, size_t count)
 {
     struct disk_local_file *to = NULL;
     int rc = disk_local_standard(1, &to);

@@ -56,13 +56,13 @@ struct get_item {
 };
 
 /* get.c */
-void get_item_end(struct get_item *i, bool good);
-void get_item_fail(struct get_item *i, const struct opendfs_op *op, int64_t rc);
+void cli_get_item_end(struct get_item *i, bool good);
+void cli_get_item_fail(struct get_item *i, const struct opendfs_op *op, int64_t rc);
 /* What lies under the temporary name gets its attributes and its final name. */
-void get_item_finish(struct get_item *i);
+void cli_get_item_finish(struct get_item *i);
 
 /* get_file.c */
-void get_file_start(struct get_item *i);
-void get_file_fill(struct get_item *i);
+void cli_get_file_start(struct get_item *i);
+void cli_get_file_fill(struct get_item *i);
 /* Files one after the other to standard output; the exit status. */
-int get_to_standard_output(struct cli *c, size_t count);
+int cli_get_to_standard_output(struct cli *c, size_t count);

@@ -17,7 +17,7 @@
 
 /* ---- The directory ---- */
 
-int local_begin(struct local *l, struct cli *c, const char *directory)
+int cli_local_begin(struct local *l, struct cli *c, const char *directory)
 {
     *l = (struct local){.c = c, .directory = directory};
     l->config_path = mem_printf("%s/%s", directory, CLUSTER_LOCAL_FILE);
@@ -27,9 +27,9 @@ int local_begin(struct local *l, struct cli *c, const char *directory)
     return rc < 0 ? cli_fail_path(c, directory, rc) : 0;
 }
 
-int local_open(struct local *l, struct cli *c, const char *directory)
+int cli_local_open(struct local *l, struct cli *c, const char *directory)
 {
-    int status = local_begin(l, c, directory);
+    int status = cli_local_begin(l, c, directory);
     if (status != 0) {
         return status;
     }
@@ -45,7 +45,7 @@ int local_open(struct local *l, struct cli *c, const char *directory)
     return rc < 0 ? CLI_EXIT_FAILED : 0;
 }
 
-void local_close(struct local *l)
+void cli_local_close(struct local *l)
 {
     if (l->lock != NULL) {
         struct disk_req req = {.op = DISK_CLOSE, .file = l->lock};
@@ -56,14 +56,14 @@ void local_close(struct local *l)
     mem_free(l->config_path);
 }
 
-char *local_run_path(const struct local *l, const char *name, const char *suffix)
+char *cli_local_run_path(const struct local *l, const char *name, const char *suffix)
 {
     return mem_printf("%s/%s.%s", l->settings->run_directory, name, suffix);
 }
 
-int local_lock(struct local *l)
+int cli_local_lock(struct local *l)
 {
-    CLEANUP(mem_freep) char *path = local_run_path(l, "up", "lock");
+    CLEANUP(mem_freep) char *path = cli_local_run_path(l, "up", "lock");
     int rc = path == NULL ? -ENOMEM : disk_make_directories(l->disk, l->settings->run_directory);
     struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE | DISK_CREATE};
     rc = rc < 0 ? rc : (int)disk_now(l->disk, &req);
@@ -84,7 +84,7 @@ static void time_is_over(struct loop_timer *t)
     (void)t;
 }
 
-void local_wait_ms(struct local *l, uint64_t ms)
+void cli_local_wait_ms(struct local *l, uint64_t ms)
 {
     struct loop_timer t = {.fire = time_is_over};
     loop_timer_in(l->c->loop, &t, ms * NS_PER_MS);
@@ -93,9 +93,9 @@ void local_wait_ms(struct local *l, uint64_t ms)
     }
 }
 
-enum local_state local_server(struct local *l, const char *name, int64_t *ret_pid)
+enum local_state cli_local_server(struct local *l, const char *name, int64_t *ret_pid)
 {
-    CLEANUP(mem_freep) char *path = local_run_path(l, name, "pid");
+    CLEANUP(mem_freep) char *path = cli_local_run_path(l, name, "pid");
     CLEANUP(mem_freep) void *text = NULL;
     size_t len = 0;
     *ret_pid = 0;
@@ -118,7 +118,7 @@ enum local_state local_server(struct local *l, const char *name, int64_t *ret_pi
     return rc == -ERR_in_use ? LOCAL_RUNNING : LOCAL_STOPPED;
 }
 
-int local_write(struct local *l, const char *name, const char *text)
+int cli_local_write(struct local *l, const char *name, const char *text)
 {
     CLEANUP(mem_freep) char *path = mem_printf("%s/%s", l->directory, name);
     int rc = path == NULL ? -ENOMEM : disk_store(l->disk, path, text, strlen(text));
@@ -197,7 +197,7 @@ static int make_new(struct local *l, const char *name)
     if (rc < 0) {
         return cli_fail_path(l->c, name, rc);
     }
-    return local_write(l, mark, "");
+    return cli_local_write(l, mark, "");
 }
 
 static int write_secret(struct local *l, const char *name)
@@ -206,7 +206,7 @@ static int write_secret(struct local *l, const char *name)
     char text[CLUSTER_SECRET_TEXT_SIZE];
     loop_random_bytes(l->c->loop, secret.bytes, sizeof secret.bytes);
     cluster_secret_to_text(&secret, text);
-    return local_write(l, name, text);
+    return cli_local_write(l, name, text);
 }
 
 static void port_of(const struct init *n, uint64_t offset, char out[16])
@@ -274,7 +274,7 @@ static int write_files(struct init *n)
     if (t.cut) {
         return cli_fail(l->c, "%s: would be too long", l->config_path);
     }
-    return local_write(l, CLUSTER_LOCAL_FILE, ini); /* last: with it the cluster exists */
+    return cli_local_write(l, CLUSTER_LOCAL_FILE, ini); /* last: with it the cluster exists */
 }
 
 static int run_init(struct cli *c)
@@ -285,7 +285,7 @@ static int run_init(struct cli *c)
         return status;
     }
     const char *directory = c->argument[0];
-    status = local_begin(&n.local, c, directory);
+    status = cli_local_begin(&n.local, c, directory);
     status = status != 0 ? status : claim(&n.local);
     status = status != 0 ? status : write_files(&n);
     if (status == 0) {
@@ -294,7 +294,7 @@ static int run_init(struct cli *c)
                 "Start it with: opendfs up %s",
                 directory, (unsigned long long)n.targets, (unsigned long long)n.copies, directory);
     }
-    local_close(&n.local);
+    cli_local_close(&n.local);
     return status;
 }
 

@@ -17,20 +17,20 @@ struct local {
     struct disk_file *lock; /* run/up.lock: one up or down at a time */
 };
 /* 0, or an exit status after having said why. */
-NODISCARD int local_open(struct local *l, struct cli *c, const char *directory);
+NODISCARD int cli_local_open(struct local *l, struct cli *c, const char *directory);
 /* Without a configuration: for init. */
-NODISCARD int local_begin(struct local *l, struct cli *c, const char *directory);
-void local_close(struct local *l);
-NODISCARD int local_lock(struct local *l);
-NODISCARD int local_write(struct local *l, const char *name, const char *text);
+NODISCARD int cli_local_begin(struct local *l, struct cli *c, const char *directory);
+void cli_local_close(struct local *l);
+NODISCARD int cli_local_lock(struct local *l);
+NODISCARD int cli_local_write(struct local *l, const char *name, const char *text);
 
 enum local_state { LOCAL_STOPPED, LOCAL_RUNNING };
 /* Does the server hold its pid file? Its pid then. */
-enum local_state local_server(struct local *l, const char *name, int64_t *ret_pid);
+enum local_state cli_local_server(struct local *l, const char *name, int64_t *ret_pid);
 /* run/NAME.SUFFIX; NULL: no memory. */
-char *local_run_path(const struct local *l, const char *name, const char *suffix);
+char *cli_local_run_path(const struct local *l, const char *name, const char *suffix);
 /* Lets `ms` pass; the main loop runs meanwhile. */
-void local_wait_ms(struct local *l, uint64_t ms);
+void cli_local_wait_ms(struct local *l, uint64_t ms);
 
 /* status.c: what the metadata leader says about the cluster. */
 struct cluster_health {
@@ -38,7 +38,7 @@ struct cluster_health {
     size_t targets_up;
     char words[200];
 };
-NODISCARD int status_ask(struct cli *c, struct cluster_health *ret);
+NODISCARD int cli_status_ask(struct cli *c, struct cluster_health *ret);
 
 int cli_run_up(struct cli *c);
 int cli_run_down(struct cli *c);

@@ -58,7 +58,7 @@ static int spawn(struct local *l, const char *command, const char *option, const
                  int64_t *ret_pid)
 {
     CLEANUP(mem_freep) char *log = log_path(l, name);
-    CLEANUP(mem_freep) char *address = local_run_path(l, name, "address");
+    CLEANUP(mem_freep) char *address = cli_local_run_path(l, name, "address");
     int rc = log == NULL || address == NULL
                  ? -ENOMEM
                  : disk_make_directories(l->disk, l->settings->log_directory);
@@ -83,12 +83,12 @@ static int spawn(struct local *l, const char *command, const char *option, const
 /* Until it holds its pid file, and for a metadata server has published its address. */
 static int wait_for_start(struct local *l, const char *name, int64_t pid, bool address)
 {
-    CLEANUP(mem_freep) char *path = local_run_path(l, name, "address");
+    CLEANUP(mem_freep) char *path = cli_local_run_path(l, name, "address");
     uint64_t limit = now_ms(l) + START_LIMIT_MS;
     while (now_ms(l) < limit && path != NULL) {
         int64_t found;
         struct disk_req req = {.op = DISK_STAT, .path = path};
-        if (local_server(l, name, &found) == LOCAL_RUNNING &&
+        if (cli_local_server(l, name, &found) == LOCAL_RUNNING &&
             (!address || disk_now(l->disk, &req) >= 0)) {
             return 0;
         }
@@ -97,7 +97,7 @@ static int wait_for_start(struct local *l, const char *name, int64_t pid, bool a
             show_log(l, name);
             return CLI_EXIT_FAILED;
         }
-        local_wait_ms(l, POLL_MS);
+        cli_local_wait_ms(l, POLL_MS);
     }
     cli_fail(l->c, "%s does not get ready", name);
     show_log(l, name);
@@ -108,7 +108,7 @@ static int start_server(struct local *l, const char *kind, const char *option, c
                         size_t *started)
 {
     int64_t pid;
-    if (local_server(l, name, &pid) == LOCAL_RUNNING) {
+    if (cli_local_server(l, name, &pid) == LOCAL_RUNNING) {
         return 0;
     }
     int status = spawn(l, kind, option, name, &pid);
@@ -137,7 +137,7 @@ static const struct cluster_settings_target *missing_worker(struct local *l)
     const struct cluster_settings *s = l->settings;
     for (size_t i = 0; i < s->target_count; i++) {
         int64_t pid;
-        if (local_server(l, s->targets[i].name, &pid) == LOCAL_STOPPED) {
+        if (cli_local_server(l, s->targets[i].name, &pid) == LOCAL_STOPPED) {
             return &s->targets[i];
         }
     }
@@ -168,7 +168,7 @@ static int wait_for_health(struct local *l, uint64_t limit_ms)
     uint64_t limit = now_ms(l) + limit_ms;
     struct cluster_health h = {0};
     for (;;) {
-        status = status_ask(c, &h);
+        status = cli_status_ask(c, &h);
         bool good = h.good && h.targets_up >= l->settings->target_count;
         if (status != 0 || (good && missing_worker(l) == NULL)) {
             return status;
@@ -176,7 +176,7 @@ static int wait_for_health(struct local *l, uint64_t limit_ms)
         if (now_ms(l) >= limit) {
             return say_what_is_missing(l, &h, limit_ms);
         }
-        local_wait_ms(l, UINT64_C(5) * POLL_MS);
+        cli_local_wait_ms(l, UINT64_C(5) * POLL_MS);
     }
 }
 
@@ -189,8 +189,8 @@ int cli_run_up(struct cli *c)
     }
     struct local l;
     size_t started = 0;
-    int status = local_open(&l, c, directory_of(c));
-    status = status != 0 ? status : local_lock(&l);
+    int status = cli_local_open(&l, c, directory_of(c));
+    status = status != 0 ? status : cli_local_lock(&l);
     status = status != 0 ? status : start_servers(&l, &started);
     if (status == 0 && wait_s > 0) {
         status = wait_for_health(&l, 1000 * wait_s);
@@ -202,7 +202,7 @@ int cli_run_up(struct cli *c)
                 l.settings->meta_count, l.settings->meta_count == 1 ? "" : "s",
                 l.settings->node_count, l.settings->target_count);
     }
-    local_close(&l);
+    cli_local_close(&l);
     return status;
 }
 
@@ -213,10 +213,10 @@ static int wait_for_end(struct local *l, const char *name, int64_t pid, uint64_t
     uint64_t limit = now_ms(l) + limit_ms;
     while (now_ms(l) < limit) {
         int64_t now_pid;
-        if (local_server(l, name, &now_pid) == LOCAL_STOPPED || now_pid != pid) {
+        if (cli_local_server(l, name, &now_pid) == LOCAL_STOPPED || now_pid != pid) {
             return 0;
         }
-        local_wait_ms(l, POLL_MS);
+        cli_local_wait_ms(l, POLL_MS);
     }
     return -ETIMEDOUT;
 }
@@ -224,7 +224,7 @@ static int wait_for_end(struct local *l, const char *name, int64_t pid, uint64_t
 static int stop_server(struct local *l, const char *name, size_t *stopped)
 {
     int64_t pid;
-    if (local_server(l, name, &pid) == LOCAL_STOPPED) {
+    if (cli_local_server(l, name, &pid) == LOCAL_STOPPED) {
         return 0;
     }
     int rc = loop_process_signal(l->c->loop, pid, SIGTERM);
@@ -247,8 +247,8 @@ int cli_run_down(struct cli *c)
 {
     struct local l;
     size_t stopped = 0;
-    int status = local_open(&l, c, directory_of(c));
-    status = status != 0 ? status : local_lock(&l);
+    int status = cli_local_open(&l, c, directory_of(c));
+    status = status != 0 ? status : cli_local_lock(&l);
     /* Metadata first: so nobody takes notes while one data node after the other goes, and at the
      * next start all copies are as good as each other, even if one of them does not come back. */
     for (size_t i = 0; status == 0 && i < l.settings->meta_count; i++) {
@@ -264,6 +264,6 @@ int cli_run_down(struct cli *c)
     if (status == 0) {
         cli_say(c, stopped == 0 ? "%s: nothing was running" : "%s: stopped", l.directory);
     }
-    local_close(&l);
+    cli_local_close(&l);
     return status;
 }

@@ -12,7 +12,7 @@
 
 /* ---- Items ---- */
 
-const char *put_item_name(const struct put_item *i)
+const char *cli_put_item_name(const struct put_item *i)
 {
     return i->temporary[0] == 0 ? i->name : i->temporary;
 }
@@ -36,7 +36,7 @@ static uint32_t type_of(uint32_t mode)
     return (mode & S_IFMT) >> 12; /* DT_... */
 }
 
-void put_item_values(struct put_item *i)
+void cli_put_item_values(struct put_item *i)
 {
     const struct disk_local_attr *a = &i->attr;
     i->values = (struct opendfs_stat){.type = type_of(a->mode),
@@ -54,7 +54,7 @@ void put_item_values(struct put_item *i)
 
 static void dir_unpend(struct put_dir *d);
 
-void put_item_end(struct put_item *i, bool good)
+void cli_put_item_end(struct put_item *i, bool good)
 {
     struct put *p = i->p;
     struct put_dir *d = i->dir;
@@ -71,49 +71,49 @@ void put_item_end(struct put_item *i, bool good)
     item_free(i);
     p->running--;
     dir_unpend(d);
-    put_pump(p);
+    cli_put_pump(p);
 }
 
-void put_item_fail(struct put_item *i, const struct opendfs_op *op, int64_t rc)
+void cli_put_item_fail(struct put_item *i, const struct opendfs_op *op, int64_t rc)
 {
     if (op != NULL) {
-        copy_fail_op(&i->p->copy, i->path, op);
+        cli_copy_fail_op(&i->p->copy, i->path, op);
     } else {
-        copy_fail(&i->p->copy, i->local, rc);
+        cli_copy_fail(&i->p->copy, i->local, rc);
     }
 }
 
-bool put_item_use_temporary(struct put_item *i)
+bool cli_put_item_use_temporary(struct put_item *i)
 {
     if (i->temporary[0] != 0) {
         return false;
     }
-    copy_temporary_name(&i->p->copy, i->temporary);
+    cli_copy_temporary_name(&i->p->copy, i->temporary);
     return true;
 }
 
 static void discarded(struct cli_job *j)
 {
-    put_item_end(container_of(j, struct put_item, job), false);
+    cli_put_item_end(container_of(j, struct put_item, job), false);
 }
 
 static void renamed(struct cli_job *j)
 {
     struct put_item *i = container_of(j, struct put_item, job);
     if (j->op.result >= 0) {
-        put_item_end(i, true);
+        cli_put_item_end(i, true);
         return;
     }
-    put_item_fail(i, &j->op, 0);
+    cli_put_item_fail(i, &j->op, 0);
     cli_job_prepare(i->p->c, &i->job, discarded);
     i->job.op.at = i->dir->ino;
     opendfs_async_unlink(i->p->c->fs, &i->job.op, i->temporary);
 }
 
-void put_item_finish(struct put_item *i)
+void cli_put_item_finish(struct put_item *i)
 {
     if (i->temporary[0] == 0) {
-        put_item_end(i, true);
+        cli_put_item_end(i, true);
         return;
     }
     cli_job_prepare(i->p->c, &i->job, renamed);
@@ -128,13 +128,13 @@ static void start_other(struct put_item *i);
 static void other_made(struct cli_job *j)
 {
     struct put_item *i = container_of(j, struct put_item, job);
-    if (j->op.result == -EEXIST && put_item_use_temporary(i)) {
+    if (j->op.result == -EEXIST && cli_put_item_use_temporary(i)) {
         start_other(i);
     } else if (j->op.result < 0) {
-        put_item_fail(i, &j->op, 0);
-        put_item_end(i, false);
+        cli_put_item_fail(i, &j->op, 0);
+        cli_put_item_end(i, false);
     } else {
-        put_item_finish(i);
+        cli_put_item_finish(i);
     }
 }
 
@@ -144,11 +144,11 @@ static void start_other(struct put_item *i)
     cli_job_prepare(i->p->c, &i->job, other_made);
     i->job.op.at = i->dir->ino;
     if (i->second) {
-        opendfs_async_link(fs, &i->job.op, i->link->path, put_item_name(i));
+        opendfs_async_link(fs, &i->job.op, i->link->path, cli_put_item_name(i));
     } else if (S_ISLNK(i->attr.mode)) {
-        opendfs_async_symlink(fs, &i->job.op, i->target, put_item_name(i), &i->values, i->mask);
+        opendfs_async_symlink(fs, &i->job.op, i->target, cli_put_item_name(i), &i->values, i->mask);
     } else {
-        opendfs_async_make_node(fs, &i->job.op, put_item_name(i), &i->values, i->mask);
+        opendfs_async_make_node(fs, &i->job.op, cli_put_item_name(i), &i->values, i->mask);
     }
 }
 
@@ -194,14 +194,14 @@ static void dir_end(struct put_dir *d)
     if (parent != NULL) {
         dir_unpend(parent);
     }
-    put_pump(p);
+    cli_put_pump(p);
 }
 
 static void dir_set(struct cli_job *j)
 {
     struct put_dir *d = container_of(j, struct put_dir, job);
     if (j->op.result < 0) {
-        copy_fail_op(&d->p->copy, d->path, &j->op);
+        cli_copy_fail_op(&d->p->copy, d->path, &j->op);
     } else {
         d->p->copy.directories++;
     }
@@ -220,7 +220,7 @@ static void dir_unpend(struct put_dir *d)
         return;
     }
     struct put_item values = {.p = d->p, .attr = d->attr};
-    put_item_values(&values);
+    cli_put_item_values(&values);
     d->values = values.values;
     cli_job_prepare(d->p->c, &d->job, dir_set);
     d->p->running++;
@@ -233,26 +233,26 @@ static void dir_enter(struct put_item *i, uint64_t ino)
     struct put *p = i->p;
     struct put_dir *d = dir_new(p, i->dir, mem_strdup(i->local), mem_strdup(i->path));
     if (d == NULL) {
-        put_item_fail(i, NULL, -ENOMEM);
-        put_item_end(i, false);
+        cli_put_item_fail(i, NULL, -ENOMEM);
+        cli_put_item_end(i, false);
         return;
     }
     d->attr = i->attr;
     d->ino = ino;
     i->dir->pending++;
     list_push_front(&p->ready, &d->node);
-    put_item_end(i, true);
+    cli_put_item_end(i, true);
 }
 
 static void dir_looked_at(struct cli_job *j)
 {
     struct put_item *i = container_of(j, struct put_item, job);
     if (j->op.result < 0) {
-        put_item_fail(i, &j->op, 0);
-        put_item_end(i, false);
+        cli_put_item_fail(i, &j->op, 0);
+        cli_put_item_end(i, false);
     } else if (j->op.stat.type != OPENDFS_TYPE_DIRECTORY) {
-        copy_fail(&i->p->copy, i->path, -ENOTDIR);
-        put_item_end(i, false);
+        cli_copy_fail(&i->p->copy, i->path, -ENOTDIR);
+        cli_put_item_end(i, false);
     } else {
         dir_enter(i, j->op.stat.ino);
     }
@@ -266,8 +266,8 @@ static void dir_made(struct cli_job *j)
         i->job.op.at = i->dir->ino;
         opendfs_async_stat(i->p->c->fs, &i->job.op, i->name);
     } else if (j->op.result < 0) {
-        put_item_fail(i, &j->op, 0);
-        put_item_end(i, false);
+        cli_put_item_fail(i, &j->op, 0);
+        cli_put_item_end(i, false);
     } else {
         dir_enter(i, j->op.stat.ino);
     }
@@ -327,7 +327,7 @@ static void start_item(struct put_item *i)
     } else if (i->second) {
         start_other(i);
     } else if (S_ISREG(i->attr.mode)) {
-        put_file_start(i);
+        cli_put_file_start(i);
     } else {
         start_other(i);
     }
@@ -340,7 +340,7 @@ static int look_at(struct put_item *i)
         int64_t now_ns = (int64_t)loop_wall_ns(i->p->c->loop);
         i->attr = (struct disk_local_attr){
             .mode = S_IFREG | 0644, .nlink = 1, .atime_ns = now_ns, .mtime_ns = now_ns};
-        put_item_values(i);
+        cli_put_item_values(i);
         i->mask &= ~(unsigned)(OPENDFS_SET_UID | OPENDFS_SET_GID);
         return 0;
     }
@@ -348,7 +348,7 @@ static int look_at(struct put_item *i)
     if (rc < 0) {
         return rc;
     }
-    put_item_values(i);
+    cli_put_item_values(i);
     if (S_ISLNK(i->attr.mode)) {
         rc = read_target(i);
     }
@@ -366,7 +366,7 @@ static void begin_item(struct put *p, struct put_dir *d, char *local, const char
 {
     struct put_item *i = mem_zalloc(sizeof *i);
     if (i == NULL || local == NULL || (i->path = cli_join(d->path, name)) == NULL) {
-        copy_fail(&p->copy, d->local, -ENOMEM);
+        cli_copy_fail(&p->copy, d->local, -ENOMEM);
         mem_free(local);
         mem_free(i);
         return;
@@ -380,8 +380,8 @@ static void begin_item(struct put *p, struct put_dir *d, char *local, const char
     p->running++;
     int rc = look_at(i);
     if (rc < 0) {
-        put_item_fail(i, NULL, rc);
-        put_item_end(i, false);
+        cli_put_item_fail(i, NULL, rc);
+        cli_put_item_end(i, false);
     } else if (i->second) {
         p->running--;
         list_push_back(&p->late, &i->node);
@@ -400,7 +400,7 @@ static bool walk_on(struct put *p)
     if (d->names == NULL) {
         int rc = disk_local_list(d->local, &d->names);
         if (rc < 0) {
-            copy_fail(&p->copy, d->local, rc);
+            cli_copy_fail(&p->copy, d->local, rc);
         }
     }
     if (d->names == NULL || d->next == d->names->count) {
@@ -426,13 +426,13 @@ static bool begin_late(struct put *p)
         } else {
             p->copy.failed++;
             cli_fail(p->c, "%s: its first name %s could not be copied", i->path, i->link->path);
-            put_item_end(i, false);
+            cli_put_item_end(i, false);
         }
     }
     return true;
 }
 
-void put_pump(struct put *p)
+void cli_put_pump(struct put *p)
 {
     loop_stop(p->c->loop, 0); /* the main function looks again */
     (void)p;
@@ -534,7 +534,7 @@ static void put_contents(struct put *p, struct put_dir *top, const char *source)
     rc = rc == 0 && !S_ISDIR(a.mode) ? -ENOTDIR : rc;
     struct put_dir *d = rc < 0 ? NULL : dir_new(p, top, mem_strdup(source), mem_strdup(top->path));
     if (d == NULL) {
-        copy_fail(&p->copy, source, rc < 0 ? rc : -ENOMEM);
+        cli_copy_fail(&p->copy, source, rc < 0 ? rc : -ENOMEM);
         return;
     }
     d->attr = a;
@@ -548,7 +548,7 @@ static void put_sources(struct put *p, const struct put_destination *to)
     struct cli *c = p->c;
     struct put_dir *top = dir_new(p, NULL, mem_strdup(""), mem_strdup(to->path));
     if (top == NULL) {
-        copy_fail(&p->copy, to->path, -ENOMEM);
+        cli_copy_fail(&p->copy, to->path, -ENOMEM);
         return;
     }
     top->top = true;
@@ -559,7 +559,7 @@ static void put_sources(struct put *p, const struct put_destination *to)
         for (size_t n = clean == NULL ? 0 : strlen(clean); n > 1 && clean[n - 1] == '/'; n--) {
             clean[n - 1] = 0;
         }
-        const char *base = clean == NULL ? "" : copy_base_name(clean);
+        const char *base = clean == NULL ? "" : cli_copy_base_name(clean);
         if (to->name != NULL) {
             begin_item(p, top, mem_strdup(clean), to->name);
         } else if (base[0] == 0) {
@@ -582,21 +582,21 @@ int cli_run_put(struct cli *c)
     int status = cli_connect(c);
     status = status != 0 ? status : find_destination(c, c->argument_count > 2, &to);
     if (status == 0) {
-        copy_begin(&p.copy, c, "put");
+        cli_copy_begin(&p.copy, c, "put");
         p.copy.owner = p.copy.owner && !cli_flag(c, "no-owner");
         list_init(&p.ready);
         list_init(&p.late);
         list_init(&p.starved);
         list_init(&p.buffers);
         dict_init(&p.links, &link_ops, NULL, loop_random(c->loop));
-        for (size_t i = 0; terminal_is_one(c->terminal) && !c->quiet && i + 1 < c->argument_count;
-             i++) {
+        for (size_t i = 0;
+             cli_terminal_is_one(c->terminal) && !c->quiet && i + 1 < c->argument_count; i++) {
             measure(&p, c->argument[i]);
         }
         put_sources(&p, &to);
-        put_buffers_free(&p);
+        cli_put_buffers_free(&p);
         dict_fini(&p.links);
-        status = copy_end(&p.copy);
+        status = cli_copy_end(&p.copy);
     }
     mem_free(to.path);
     mem_free(to.name);

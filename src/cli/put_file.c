@@ -57,7 +57,7 @@ static void piece_put(struct put *p, struct put_piece *x)
     mem_free(x);
 }
 
-void put_buffers_free(struct put *p)
+void cli_put_buffers_free(struct put *p)
 {
     for (struct list *n; (n = list_pop_front(&p->buffers)) != NULL;) {
         struct put_piece *x = container_of(n, struct put_piece, node);
@@ -72,7 +72,7 @@ static void feed_starved(struct put *p)
     list_init(&line);
     list_splice_back(&line, &p->starved);
     for (struct list *n; (n = list_pop_front(&line)) != NULL;) {
-        put_file_fill(container_of(n, struct put_item, node));
+        cli_put_file_fill(container_of(n, struct put_item, node));
     }
 }
 
@@ -84,14 +84,14 @@ static void removed(struct cli_job *j)
     if (j->op.result < 0 && j->op.result != -ENOENT) {
         cli_fail(i->p->c, "%s: is incomplete and could not be removed: %s", i->path, j->op.error);
     }
-    put_item_end(i, false);
+    cli_put_item_end(i, false);
 }
 
 static void remove_incomplete(struct put_item *i)
 {
     cli_job_prepare(i->p->c, &i->job, removed);
     i->job.op.at = i->dir->ino;
-    opendfs_async_unlink(i->p->c->fs, &i->job.op, put_item_name(i));
+    opendfs_async_unlink(i->p->c->fs, &i->job.op, cli_put_item_name(i));
 }
 
 static void closed(struct cli_job *j)
@@ -100,12 +100,12 @@ static void closed(struct cli_job *j)
     i->file = NULL;
     if (j->op.result < 0 && !i->failed) {
         i->failed = true;
-        put_item_fail(i, &j->op, 0);
+        cli_put_item_fail(i, &j->op, 0);
     }
     if (i->failed) {
         remove_incomplete(i);
     } else {
-        put_item_finish(i);
+        cli_put_item_finish(i);
     }
 }
 
@@ -120,7 +120,7 @@ static void synced(struct cli_job *j)
     struct put_item *i = container_of(j, struct put_item, job);
     if (j->op.result < 0) {
         i->failed = true;
-        put_item_fail(i, &j->op, 0);
+        cli_put_item_fail(i, &j->op, 0);
     }
     close_file(i);
 }
@@ -144,13 +144,13 @@ static void piece_sent(struct cli_job *j)
     struct put *p = i->p;
     if (j->op.result < 0 && !i->failed) {
         i->failed = true;
-        put_item_fail(i, &j->op, 0);
+        cli_put_item_fail(i, &j->op, 0);
     } else if (j->op.result >= 0) {
         p->copy.bytes += x->len;
     }
     piece_put(p, x);
     i->pieces--;
-    put_file_fill(i);
+    cli_put_file_fill(i);
     feed_starved(p);
 }
 
@@ -168,7 +168,7 @@ static bool send_piece(struct put_item *i)
     int64_t n = disk_local_read(i->source, x->buffer, x->size, i->offset);
     if (n < 0) {
         i->failed = true;
-        put_item_fail(i, NULL, n);
+        cli_put_item_fail(i, NULL, n);
     }
     i->at_end = n < (int64_t)x->size;
     if (n <= 0) {
@@ -185,7 +185,7 @@ static bool send_piece(struct put_item *i)
     return true;
 }
 
-void put_file_fill(struct put_item *i)
+void cli_put_file_fill(struct put_item *i)
 {
     while (!i->failed && !i->at_end && i->pieces < COPY_PIECES_PER_FILE) {
         if (!send_piece(i)) {
@@ -206,28 +206,28 @@ void put_file_fill(struct put_item *i)
 static void opened(struct cli_job *j)
 {
     struct put_item *i = container_of(j, struct put_item, job);
-    if (j->op.result == -EEXIST && put_item_use_temporary(i)) {
-        put_file_start(i);
+    if (j->op.result == -EEXIST && cli_put_item_use_temporary(i)) {
+        cli_put_file_start(i);
     } else if (j->op.result < 0) {
-        put_item_fail(i, &j->op, 0);
-        put_item_end(i, false);
+        cli_put_item_fail(i, &j->op, 0);
+        cli_put_item_end(i, false);
     } else {
         i->file = j->op.file;
-        put_file_fill(i);
+        cli_put_file_fill(i);
     }
 }
 
 static void created(struct cli_job *j)
 {
     struct put_item *i = container_of(j, struct put_item, job);
-    if (j->op.result == -EEXIST && put_item_use_temporary(i)) {
-        put_file_start(i);
+    if (j->op.result == -EEXIST && cli_put_item_use_temporary(i)) {
+        cli_put_file_start(i);
     } else if (j->op.result < 0) {
-        put_item_fail(i, &j->op, 0);
-        put_item_end(i, false);
+        cli_put_item_fail(i, &j->op, 0);
+        cli_put_item_end(i, false);
     } else {
         i->p->copy.bytes += i->small_len;
-        put_item_finish(i);
+        cli_put_item_finish(i);
     }
 }
 
@@ -266,20 +266,20 @@ static int open_source(struct put_item *i, bool *ret_small)
     return 0;
 }
 
-void put_file_start(struct put_item *i)
+void cli_put_file_start(struct put_item *i)
 {
     struct opendfs *fs = i->p->c->fs;
     bool small = false;
     int rc = open_source(i, &small);
     if (rc < 0) {
-        put_item_fail(i, NULL, rc);
-        put_item_end(i, false);
+        cli_put_item_fail(i, NULL, rc);
+        cli_put_item_end(i, false);
         return;
     }
     if (small) {
         cli_job_prepare(i->p->c, &i->job, created);
         i->job.op.at = i->dir->ino;
-        opendfs_async_create(fs, &i->job.op, put_item_name(i), &i->values, i->mask, i->small,
+        opendfs_async_create(fs, &i->job.op, cli_put_item_name(i), &i->values, i->mask, i->small,
                              i->small_len);
         return;
     }
@@ -287,6 +287,6 @@ void put_file_start(struct put_item *i)
     i->small = NULL;
     cli_job_prepare(i->p->c, &i->job, opened);
     i->job.op.at = i->dir->ino;
-    opendfs_async_open(fs, &i->job.op, put_item_name(i),
+    opendfs_async_open(fs, &i->job.op, cli_put_item_name(i),
                        OPENDFS_WRITE | OPENDFS_CREATE | OPENDFS_EXCLUSIVE, 0600);
 }

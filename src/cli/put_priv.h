@@ -67,19 +67,19 @@ struct put_item {
 };
 
 /* put.c */
-void put_pump(struct put *p);
-void put_item_end(struct put_item *i, bool good);
+void cli_put_pump(struct put *p);
+void cli_put_item_end(struct put_item *i, bool good);
 /* The name to make: the final one, or a temporary one that replaces it at last. */
-const char *put_item_name(const struct put_item *i);
+const char *cli_put_item_name(const struct put_item *i);
 /* Fails with `op`, or with the local error `rc` when it is NULL. */
-void put_item_fail(struct put_item *i, const struct opendfs_op *op, int64_t rc);
+void cli_put_item_fail(struct put_item *i, const struct opendfs_op *op, int64_t rc);
 /* The name is there already: again, under a temporary one. False: it is temporary already. */
-bool put_item_use_temporary(struct put_item *i);
+bool cli_put_item_use_temporary(struct put_item *i);
 /* The last step of an item: the temporary name becomes the final one. */
-void put_item_finish(struct put_item *i);
-void put_item_values(struct put_item *i);
+void cli_put_item_finish(struct put_item *i);
+void cli_put_item_values(struct put_item *i);
 
 /* put_file.c */
-void put_file_start(struct put_item *i);
-void put_file_fill(struct put_item *i); /* a buffer came back */
-void put_buffers_free(struct put *p);
+void cli_put_file_start(struct put_item *i);
+void cli_put_file_fill(struct put_item *i); /* a buffer came back */
+void cli_put_buffers_free(struct put *p);

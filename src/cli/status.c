@@ -44,7 +44,7 @@ static bool is_up(const struct cJSON *target)
     return strcmp(text_of(target, "state"), "down") != 0;
 }
 
-int status_ask(struct cli *c, struct cluster_health *ret)
+int cli_status_ask(struct cli *c, struct cluster_health *ret)
 {
     struct cJSON *o = NULL;
     int status = ask(c, &o);
@@ -104,7 +104,7 @@ int cli_run_status(struct cli *c)
         cli_print_json(o);
         return 0;
     }
-    print_cluster(o, terminal_has_colour(c->terminal));
+    print_cluster(o, cli_terminal_has_colour(c->terminal));
     cJSON_Delete(o);
     return 0;
 }

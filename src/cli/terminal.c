@@ -15,16 +15,16 @@
 #define NS_PER_S 1000000000u
 #define LINE_MAX_COLUMNS 250u
 
-struct terminal {
+struct cli_terminal {
     struct lock lock;
     bool is_one, colour, shown;
     uint64_t drawn_ns;
     char line[LINE_MAX_COLUMNS + 1];
 };
 
-struct terminal *terminal_new(void)
+struct cli_terminal *cli_terminal_new(void)
 {
-    struct terminal *t = mem_zalloc(sizeof *t);
+    struct cli_terminal *t = mem_zalloc(sizeof *t);
     if (t == NULL) {
         return NULL;
     }
@@ -35,22 +35,22 @@ struct terminal *terminal_new(void)
     return t;
 }
 
-struct terminal *terminal_free(struct terminal *t)
+struct cli_terminal *cli_terminal_free(struct cli_terminal *t)
 {
     if (t != NULL) {
-        terminal_clear(t);
+        cli_terminal_clear(t);
         lock_fini(&t->lock);
         mem_free(t);
     }
     return NULL;
 }
 
-bool terminal_is_one(const struct terminal *t)
+bool cli_terminal_is_one(const struct cli_terminal *t)
 {
     return t->is_one;
 }
 
-bool terminal_has_colour(const struct terminal *t)
+bool cli_terminal_has_colour(const struct cli_terminal *t)
 {
     return t->colour;
 }
@@ -64,7 +64,7 @@ static size_t columns(void)
     return 80;
 }
 
-static void wipe(struct terminal *t)
+static void wipe(struct cli_terminal *t)
 {
     if (t->shown) {
         fputs("\r\033[K", stderr);
@@ -72,14 +72,14 @@ static void wipe(struct terminal *t)
     }
 }
 
-static void draw(struct terminal *t)
+static void draw(struct cli_terminal *t)
 {
     fprintf(stderr, "\r%.*s\033[K", (int)(columns() - 1), t->line);
     t->shown = true;
     fflush(stderr);
 }
 
-void terminal_say(struct terminal *t, const char *text)
+void cli_terminal_say(struct cli_terminal *t, const char *text)
 {
     lock_take(&t->lock);
     bool again = t->shown;
@@ -91,7 +91,7 @@ void terminal_say(struct terminal *t, const char *text)
     lock_release(&t->lock);
 }
 
-void terminal_clear(struct terminal *t)
+void cli_terminal_clear(struct cli_terminal *t)
 {
     lock_take(&t->lock);
     wipe(t);
@@ -99,7 +99,7 @@ void terminal_clear(struct terminal *t)
     lock_release(&t->lock);
 }
 
-size_t terminal_progress_to_text(const struct terminal_progress *p, char *out, size_t size)
+size_t cli_terminal_progress_to_text(const struct terminal_progress *p, char *out, size_t size)
 {
     struct text t;
     char a[TEXT_UNIT_SIZE], b[TEXT_UNIT_SIZE];
@@ -128,7 +128,7 @@ size_t terminal_progress_to_text(const struct terminal_progress *p, char *out, s
     return t.len;
 }
 
-void terminal_show(struct terminal *t, const struct terminal_progress *p, bool at_once)
+void cli_terminal_show(struct cli_terminal *t, const struct terminal_progress *p, bool at_once)
 {
     if (!t->is_one) {
         return;
@@ -136,7 +136,7 @@ void terminal_show(struct terminal *t, const struct terminal_progress *p, bool a
     lock_take(&t->lock);
     if (at_once || p->now_ns - t->drawn_ns >= REDRAW_NS) {
         t->drawn_ns = p->now_ns;
-        terminal_progress_to_text(p, t->line, sizeof t->line);
+        cli_terminal_progress_to_text(p, t->line, sizeof t->line);
         draw(t);
     }
     lock_release(&t->lock);

@@ -7,16 +7,16 @@
 
 #include "base/base.h"
 
-struct terminal;
-NODISCARD struct terminal *terminal_new(void);      /* of standard error */
-struct terminal *terminal_free(struct terminal *t); /* takes the progress line away */
-DEFINE_FREEP(terminal)
+struct cli_terminal;
+NODISCARD struct cli_terminal *cli_terminal_new(void);          /* of standard error */
+struct cli_terminal *cli_terminal_free(struct cli_terminal *t); /* takes the progress line away */
+DEFINE_FREEP(cli_terminal)
 
-bool terminal_is_one(const struct terminal *t);
-bool terminal_has_colour(const struct terminal *t); /* NO_COLOR and TERM=dumb say no */
+bool cli_terminal_is_one(const struct cli_terminal *t);
+bool cli_terminal_has_colour(const struct cli_terminal *t); /* NO_COLOR and TERM=dumb say no */
 
 /* A message above the progress line; ends with a newline by itself. */
-void terminal_say(struct terminal *t, const char *text);
+void cli_terminal_say(struct cli_terminal *t, const char *text);
 
 struct terminal_progress {
     const char *what;                 /* "put" */
@@ -25,7 +25,7 @@ struct terminal_progress {
     uint64_t now_ns, start_ns;
 };
 /* "put  41%  1.2 GiB of 2.9 GiB  312.4 MiB/s  1,204 files  6 s left". */
-void terminal_show(struct terminal *t, const struct terminal_progress *p, bool at_once);
-void terminal_clear(struct terminal *t);
+void cli_terminal_show(struct cli_terminal *t, const struct terminal_progress *p, bool at_once);
+void cli_terminal_clear(struct cli_terminal *t);
 /* The line of above as text; for tests. Rate and remaining time come from the average so far. */
-size_t terminal_progress_to_text(const struct terminal_progress *p, char *out, size_t size);
+size_t cli_terminal_progress_to_text(const struct terminal_progress *p, char *out, size_t size);

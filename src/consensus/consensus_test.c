@@ -542,6 +542,7 @@ TEST(consensus_may_be_freed_right_after_its_start)
     loop_sim_enter(f.loop, body_open_and_free, &f);
     (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 100 * MS);
     fixture_up(&f);
+    CHECK_TRUE(f.consensus != NULL);
     fixture_down(&f);
     loop_sim_enter(f.loop, body_open_and_free, &f);
     (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 100 * MS);

@@ -412,7 +412,7 @@ static uint64_t world_play(struct world *w, uint64_t seed, bool faults, bool che
     return digest;
 }
 
-static void play_seeds(uint64_t first, unsigned count, bool faults, bool checkpoints)
+static void check_seeds(uint64_t first, unsigned count, bool faults, bool checkpoints)
 {
     struct world *w = mem_zalloc(sizeof *w);
     CHECK_TRUE(w != NULL);
@@ -430,22 +430,22 @@ static void play_seeds(uint64_t first, unsigned count, bool faults, bool checkpo
 
 TEST(consensus_survives_kills_and_power_cuts)
 {
-    play_seeds(testing_seed(), 100, false, false);
+    check_seeds(testing_seed(), 100, false, false);
 }
 
 TEST(consensus_survives_them_with_snapshots)
 {
-    play_seeds(testing_seed() + 1000000, 100, false, true);
+    check_seeds(testing_seed() + 1000000, 100, false, true);
 }
 
 TEST(consensus_survives_faults_of_the_disk)
 {
-    play_seeds(testing_seed() + 2000000, 100, true, false);
+    check_seeds(testing_seed() + 2000000, 100, true, false);
 }
 
 TEST(consensus_survives_faults_with_snapshots)
 {
-    play_seeds(testing_seed() + 3000000, 100, true, true);
+    check_seeds(testing_seed() + 3000000, 100, true, true);
 }
 
 TEST(consensus_is_determined_by_the_seed)

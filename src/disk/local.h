@@ -31,7 +31,7 @@ NODISCARD int disk_local_link(const char *existing, const char *path);
 NODISCARD int disk_local_mkdir(const char *path, uint32_t mode);
 NODISCARD int disk_local_mknod(const char *path, uint32_t mode, uint64_t rdev);
 NODISCARD int disk_local_rename(const char *from, const char *to); /* replaces */
-int disk_local_remove(const char *path);                 /* file or empty directory */
+int disk_local_remove(const char *path);                           /* file or empty directory */
 
 #define DISK_LOCAL_MODE 1u
 #define DISK_LOCAL_OWNER 2u

@@ -616,7 +616,8 @@ int journal_open(const struct journal_options *opt, struct journal **ret, struct
         return rc;
     }
     stats_begin(j, opt->name);
-    journal_wake(j); /* the first segment: not from here, so that journal_free() may follow at once */
+    journal_wake(
+        j); /* the first segment: not from here, so that journal_free() may follow at once */
     *ret = j;
     j = NULL;
     return 0;
