@@ -56,7 +56,9 @@
     X(EBUSY, in_use, 41, "directory is in use by another process")                        \
     X(EIO, failed_before, 42, "an earlier write error makes this read-only")              \
     X(EAGAIN, shutting_down, 43, "server is shutting down")                               \
-    X(EAGAIN, waiting_row, 44, "waits for its chain table row")
+    X(EAGAIN, waiting_row, 44, "waits for its chain table row")                           \
+    X(EAGAIN, log_full, 45, "the disk of the metadata log is full, nothing was changed")  \
+    X(ENOSPC, no_log_space, 46, "the disk of the metadata log is full")
 
 #define ERR_BASE 4096
 #define ERR_ENUM(parent, name, nr, text) ERR_##name = ERR_BASE + (nr),
