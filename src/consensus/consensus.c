@@ -150,6 +150,8 @@ void consensus_info(const struct consensus *c, struct consensus_info *ret)
         struct journal_info j;
         journal_info(c->journal, &j);
         ret->log_bytes = j.size_bytes;
+        ret->full = c->full_rc;
+        ret->nearly_full = j.spare_rc < 0;
     }
 }
 
@@ -297,6 +299,7 @@ static int options_take(struct consensus *c, const struct consensus_options *opt
     list_init(&c->finished);
     list_init(&c->lingering);
     c->task.run = task_run;
+    consensus_pack_init(c);
     c->stop_limit.fire = stop_late;
     consensus_io_init(c);
     c->directory = mem_strdup(opt->directory);
@@ -425,6 +428,7 @@ struct consensus *consensus_free(struct consensus *c)
     }
     c->journal = journal_free(c->journal);
     if (c->env.loop != NULL) {
+        loop_timer_cancel(c->env.loop, &c->full_timer);
         loop_undefer(c->env.loop, &c->task);
         loop_timer_cancel(c->env.loop, &c->stop_limit);
     }

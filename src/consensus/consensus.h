@@ -27,6 +27,7 @@ struct env;
 #define CONSENSUS_OPERATION_MAX ((1u << 20) - 4096u) /* bytes of one operation */
 #define CONSENSUS_REFERENCE_MAX 256u
 #define CONSENSUS_CLUSTER_BYTES 16u
+#define CONSENSUS_FULL_MS 2000u /* proposals wait that long for a full disk to get room */
 
 struct consensus_proposal;
 
@@ -133,7 +134,8 @@ DEFINE_FREEP(consensus)
 /*
  * One operation. Zero-initialise; set `done` and the bytes. `done` is called exactly once:
  * 0: committed and applied (index says in which entry); -ERR_not_leader: not taken;
- * -ERR_busy: not taken, too much is waiting; -ENOSPC: not taken, the log's disk is full;
+ * -ERR_busy: not taken, too much is waiting; -ENOSPC: not taken, the log's disk has been full for
+ * CONSENSUS_FULL_MS: what is taken has its room already, so that a full disk delays nothing;
  * -EMSGSIZE, -ERR_shutting_down, -ERR_failed_before: not taken;
  * -ERR_unknown_outcome: leadership or the log was lost while it was under way: it may be, or may
  * still become, part of the log.
@@ -142,6 +144,7 @@ struct consensus_proposal {
     void (*done)(struct consensus_proposal *p, int rc, uint64_t index);
     const void *bytes; /* lent until done */
     size_t len;
+    bool urgent; /* few and small, and others need it: may use the last eighth of a segment */
     /* the consensus' */
     struct list node;
     int rc;
@@ -188,6 +191,8 @@ struct consensus_info {
     uint32_t waiting;   /* proposals not done */
     uint32_t entries_in_flight;
     int failed;
+    int full; /* 0; -ENOSPC: its disk is full, ordinary proposals are refused. Ends by itself */
+    bool nearly_full; /* the next segment could not be made; there is room in this one */
 };
 void consensus_info(const struct consensus *c, struct consensus_info *ret);
 void consensus_to_text(const struct consensus *c, char *out, size_t size);

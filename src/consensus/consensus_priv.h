@@ -61,6 +61,10 @@ struct consensus {
     struct list lingering; /* batches that are over but for the engine; freed when it is closed */
     size_t used_bytes, used_count, batch_count, waiting_bytes;
     bool lease_wanted;
+    uint64_t reserve_bytes; /* of the log: for urgent proposals */
+    uint64_t full_since_ns; /* something waits for room that is not to be had; 0: no */
+    int full_rc;            /* it has waited long enough: what ordinary proposals are told */
+    struct loop_timer full_timer;
 
     /* execution */
     struct consensus_committed *ring; /* a power of two */
@@ -98,6 +102,7 @@ unsigned consensus_voters(const struct consensus *c);
 bool consensus_leads(const struct consensus *c);
 
 /* pack.c */
+void consensus_pack_init(struct consensus *c);
 void consensus_pack(struct consensus *c); /* submits what waits, as far as the window allows */
 void consensus_refuse_waiting(struct consensus *c, int rc);
 void consensus_lose_batches(struct consensus *c);

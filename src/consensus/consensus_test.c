@@ -167,12 +167,18 @@ static void proposal_done(struct consensus_proposal *p, int rc, uint64_t index)
     p->done = NULL; /* marks it */
 }
 
-static void propose(struct fixture *f, size_t len)
+static void propose_as(struct fixture *f, size_t len, bool urgent)
 {
     struct consensus_proposal *p = &f->p[f->count++];
     *p = (struct consensus_proposal){.done = proposal_done, .bytes = payload, .len = len};
+    p->urgent = urgent;
     consensus_propose(f->consensus, p);
     CHECK_TRUE(p->done != NULL); /* never inside */
+}
+
+static void propose(struct fixture *f, size_t len)
+{
+    propose_as(f, len, false);
 }
 
 static bool all_done(void *ctx)
@@ -380,8 +386,16 @@ static void body_fill(void *ctx)
     }
 }
 
-/* Under way when the space ends: waits for it. What comes then is refused. */
-TEST(consensus_waits_for_space_and_refuses)
+static void body_urgent(void *ctx)
+{
+    struct fixture *f = ctx;
+    f->count = 0;
+    propose_as(f, 1000, true);
+}
+
+/* What is under way has its room; what comes then is refused after a while, but not what others
+ * need; it goes on by itself. */
+TEST(consensus_refuses_when_the_disk_is_full)
 {
     struct fixture f;
     fixture_begin(&f);
@@ -397,11 +411,26 @@ TEST(consensus_waits_for_space_and_refuses)
         refused = f.p[7].rc;
     }
     CHECK_EQ(refused, -ENOSPC);
-    CHECK_TRUE(!all_done(&f)); /* those in the entries under way */
-    CHECK_EQ(f.failed_calls, 0);
-    disk_sim_capacity(f.machine, 0);
+    CHECK_TRUE(all_done(&f)); /* nothing waits for room */
+    struct consensus_info info;
+    consensus_info(f.consensus, &info);
+    CHECK_EQ(info.full, -ENOSPC);
+    CHECK_EQ(info.last_index, info.commit_index);
+    loop_sim_enter(f.loop, body_urgent, &f);
     fixture_settle(&f);
     CHECK_OK(f.p[0].rc);
+    unsigned urgent = 0;
+    for (; f.p[0].rc == 0 && urgent < 100000; urgent++) { /* has an end, too */
+        loop_sim_enter(f.loop, body_urgent, &f);
+        fixture_settle(&f);
+    }
+    CHECK_EQ(f.p[0].rc, -ENOSPC);
+    CHECK_TRUE(urgent > 300);
+    CHECK_EQ(f.failed_calls, 0);
+    disk_sim_capacity(f.machine, 0);
+    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 2000 * MS);
+    consensus_info(f.consensus, &info);
+    CHECK_EQ(info.full, 0);
     loop_sim_enter(f.loop, body_fill, &f);
     fixture_settle(&f);
     CHECK_OK(f.p[7].rc);

@@ -205,7 +205,9 @@ static int log_open(struct consensus *c, const struct consensus_options *opt, st
                                                                          : JOURNAL_SEGMENT_BYTES,
                                 .max_record_bytes = JOURNAL_RECORD_MAX,
                                 .queue_bytes = JOURNAL_QUEUE_BYTES,
-                                .sparse = opt->sparse};
+                                .sparse = opt->sparse,
+                                .room = &c->task};
+    c->reserve_bytes = j.segment_bytes / 8;
     memcpy(j.owner, c->cluster, sizeof c->cluster);
     int rc = disk_make_directories(c->env.disk, c->path_log);
     if (rc < 0) {

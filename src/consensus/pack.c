@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "consensus/consensus_priv.h"
 
+#define FULL_NS ((uint64_t)CONSENSUS_FULL_MS * 1000000)
+
 static void proposal_finish(struct consensus *c, struct consensus_proposal *p, int rc,
                             uint64_t index)
 {
@@ -61,6 +63,9 @@ static int propose_check(const struct consensus *c, const struct consensus_propo
     }
     if (c->no_space) {
         return -ENOSPC;
+    }
+    if (c->full_rc != 0 && !p->urgent) {
+        return c->full_rc;
     }
     bool full = c->used_count >= c->queue_count ||
                 c->used_bytes + consensus_entry_cost(p->len) > c->queue_bytes;
@@ -153,6 +158,97 @@ struct consensus_batch *consensus_batch_at(struct consensus *c, uint64_t index, 
     return NULL;
 }
 
+/* --- room ----------------------------------------------------------------------------------------
+ *
+ * An entry is begun only when the log certainly has room for it: allocated, so that nothing that is
+ * under way ever waits for a full disk. What finds no room waits a little, then it is refused.
+ */
+
+#define ROOM_SLACK (CONSENSUS_ENTRY_MAX + 8192u) /* lost at the end of a segment; headers */
+
+static uint64_t room_bytes(const struct consensus *c, const struct journal_info *j)
+{
+    bool behind = !list_empty(&c->returned) || !list_empty(&c->writes);
+    return behind || j->room_bytes < ROOM_SLACK ? 0 : j->room_bytes - ROOM_SLACK;
+}
+
+/* An upper bound of what pack_choose() takes. */
+static size_t next_bytes(const struct consensus *c)
+{
+    size_t size = base_min(c->waiting_bytes, CONSENSUS_PACK_BYTES);
+    if (!list_empty(&c->waiting)) {
+        const struct consensus_proposal *p =
+            LIST_ENTRY(c->waiting.next, struct consensus_proposal, node);
+        size = base_max(size, consensus_entry_cost(p->len));
+    }
+    return size + CONSENSUS_ENTRY_HEADER + CONSENSUS_RECORD_HEADER;
+}
+
+static void full_end(struct consensus *c)
+{
+    c->full_since_ns = 0;
+    c->full_rc = 0;
+    loop_timer_cancel(c->env.loop, &c->full_timer);
+}
+
+static void full_fire(struct loop_timer *t)
+{
+    consensus_wake(container_of(t, struct consensus, full_timer));
+}
+
+void consensus_pack_init(struct consensus *c)
+{
+    c->full_timer.fire = full_fire;
+}
+
+static void refuse_ordinary(struct consensus *c)
+{
+    LIST_FOR_EACH_SAFE(node, &c->waiting)
+    {
+        struct consensus_proposal *p = LIST_ENTRY(node, struct consensus_proposal, node);
+        if (!p->urgent) {
+            list_remove(&p->node);
+            c->waiting_bytes -= consensus_entry_cost(p->len);
+            proposal_finish(c, p, c->full_rc, 0);
+        }
+    }
+}
+
+/* No segment is to be had. False: wait some more. */
+static bool full_judge(struct consensus *c, int spare_rc)
+{
+    uint64_t now = loop_now_ns(c->env.loop);
+    if (c->full_since_ns == 0) {
+        c->full_since_ns = now;
+        loop_timer_in(c->env.loop, &c->full_timer, FULL_NS);
+    }
+    if (c->full_rc == 0 && c->stop == NULL && now - c->full_since_ns < FULL_NS) {
+        return false;
+    }
+    c->full_rc = err_is(spare_rc, ENOSPC) || spare_rc == -EDQUOT ? -ENOSPC : -ERR_busy;
+    return true;
+}
+
+/* May the next entry begin? Refuses what has waited long enough for that. */
+static bool room_for_next(struct consensus *c)
+{
+    struct journal_info j;
+    journal_info(c->journal, &j);
+    uint64_t room = room_bytes(c, &j);
+    if (room >= next_bytes(c) + c->reserve_bytes) {
+        return true;
+    }
+    if (j.spare_rc == 0 || !full_judge(c, j.spare_rc)) {
+        return false; /* the segment that is being made wakes us, or the timer does */
+    }
+    refuse_ordinary(c);
+    if (room < next_bytes(c)) {
+        consensus_refuse_waiting(c, c->full_rc);
+        return false;
+    }
+    return !list_empty(&c->waiting) || c->lease_wanted;
+}
+
 /* How much of what waits goes into the next entry. */
 static size_t pack_choose(struct consensus *c, struct list *into, uint32_t *ret_count)
 {
@@ -218,6 +314,18 @@ static void pack_one(struct consensus *c)
     stats_count(&c->stats.bytes, buf.len);
 }
 
+/* A segment could be made again. */
+static void full_check(struct consensus *c)
+{
+    struct journal_info j;
+    if (c->full_since_ns != 0) {
+        journal_info(c->journal, &j);
+        if (j.spare_rc == 0) {
+            full_end(c);
+        }
+    }
+}
+
 void consensus_pack(struct consensus *c)
 {
     if (c->failed != 0) {
@@ -229,8 +337,10 @@ void consensus_pack(struct consensus *c)
     if (!list_empty(&c->waiting) && c->no_space) {
         consensus_refuse_waiting(c, -ENOSPC);
     }
+    full_check(c);
     while (consensus_leads(c) && c->batch_count < CONSENSUS_WINDOW && !c->snapshot_wanted &&
-           (!list_empty(&c->waiting) || (c->lease_wanted && c->batch_count == 0))) {
+           (!list_empty(&c->waiting) || (c->lease_wanted && c->batch_count == 0)) &&
+           room_for_next(c)) {
         pack_one(c);
     }
 }

@@ -573,6 +573,7 @@ static int options_take(struct journal *j, const struct journal_options *opt)
     j->queue_bytes = opt->queue_bytes != 0 ? opt->queue_bytes : QUEUE_BYTES_DEFAULT;
     j->queue_records = opt->queue_records != 0 ? opt->queue_records : QUEUE_RECORDS_DEFAULT;
     j->sparse = opt->sparse;
+    j->room = opt->room;
     bool sound = j->segment_bytes >= 4 * (uint64_t)JOURNAL_DATA_OFFSET &&
                  j->max_record_bytes <= j->segment_bytes / 4 &&
                  j->max_record_bytes <= JOURNAL_BODY_MAX / 2 &&
@@ -645,6 +646,7 @@ void journal_info(const struct journal *j, struct journal_info *ret)
     *ret = (struct journal_info){.next_index = j->next_index,
                                  .stable_index = j->stable_index,
                                  .segment_count = j->segment_count,
+                                 .spare_rc = j->spare == NULL ? j->prepare.rc : 0,
                                  .queued_records = (uint32_t)j->used_records,
                                  .failed = j->failed};
     LIST_FOR_EACH(node, &j->segments)

@@ -26,6 +26,7 @@
 
 struct env;
 struct journal;
+struct loop_task;
 
 #define JOURNAL_OWNER_BYTES 16u
 #define JOURNAL_IOV_MAX 16u
@@ -63,6 +64,8 @@ struct journal_options {
     size_t queue_records;               /* not yet done; 0: 4,096 */
     uint64_t first_index;               /* of a new journal; 0: 1 */
     bool sparse;                        /* do not allocate ahead: for small journals and tests */
+    struct loop_task *room; /* may be NULL; deferred when the next segment is ready, or is not to be
+                               had: for an owner that looks at room_bytes before it appends */
 };
 
 /*
@@ -146,6 +149,8 @@ struct journal_info {
     uint64_t size_bytes;   /* of the batches in all segments: what a replay reads */
     uint64_t room_bytes; /* that are certainly there for more batches: rest of the segment and, when
                             it is ready, the next one. 0 when read-only */
+    int spare_rc; /* why the next segment is not there, of the last attempt; 0: it is, or is being
+                     made */
     uint32_t segment_count;
     uint32_t queued_records;
     int failed; /* 0, or the error that made it read-only */

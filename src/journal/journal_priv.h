@@ -86,6 +86,7 @@ struct journal {
     uint8_t owner[JOURNAL_OWNER_BYTES];
     uint64_t segment_bytes;
     size_t max_record_bytes, queue_bytes, queue_records;
+    struct loop_task *room; /* the owner's */
     bool sparse;
 
     /* segments, the oldest first; `current` is the last of the list, `spare` in none */

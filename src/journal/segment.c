@@ -61,6 +61,9 @@ static void prepare_end(struct journal *j, int rc)
         journal_fail_queue(j, rc);
     }
     p->blocked = false;
+    if (j->room != NULL) {
+        loop_defer(j->env.loop, j->room);
+    }
     if (rc < 0 && j->stop == NULL && j->failed == 0) {
         loop_timer_in(j->env.loop, &p->retry, JOURNAL_RETRY_NS);
     }
