@@ -9,7 +9,8 @@
  *
  * A call waits in a bounded queue while its link is not up. What happens to one that failed:
  *  - the server does not lead: it goes to the leader;
- *  - another failure of class EAGAIN: it is sent again after a while that doubles (unless RAW);
+ *  - another failure of class EAGAIN: it is sent again after a while that doubles (unless RAW, or
+ *    it is the call's `give_back`);
  *  - the connection broke: it is sent again if it is marked AGAIN (what it asks for may happen
  *    twice, or has an exactly-once slot); else it fails with `unknown` set;
  *  - its answer is late (PEER_FOREVER only): its link is given up, as if the connection broke;

@@ -137,7 +137,8 @@ static void call_refused(struct peer_call *c, const struct peer_reply *r)
         call_rest(c, r); /* short at first: until there is a link it waits in the queue */
         return;
     }
-    if (err_is(r->rc, EAGAIN) && (c->flags & PEER_CALL_RAW) == 0) {
+    bool given_back = c->give_back != 0 && r->rc == -c->give_back;
+    if (err_is(r->rc, EAGAIN) && (c->flags & PEER_CALL_RAW) == 0 && !given_back) {
         call_rest(c, r);
         return;
     }

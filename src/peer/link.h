@@ -92,6 +92,7 @@ struct peer_call {
     uint32_t flags;      /* client.h */
     uint32_t timeout_ms; /* 0: 30,000; with retries for all of them together. PEER_FOREVER: each
                             attempt has 30,000, their number is not bounded; client.h only */
+    int give_back; /* client.h: this failure of class EAGAIN is told, not tried again; 0: none */
     uint64_t trace;
     struct conn_call
         wire; /* `data` and `data_count` are the caller's; sent_ns tells when it went */
