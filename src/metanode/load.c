@@ -17,6 +17,7 @@ struct metanode_loading {
     struct metanode_waiter waiter;
     struct metanode *m;
     enum load_step step;
+    bool full; /* the log takes no first command: goes on with what is applied */
     uint64_t after;
     struct namespace_state state;
     union {
@@ -120,6 +121,11 @@ static void load_read_done(struct metanode_read *read, int rc)
     if (m->phase != METANODE_LOADING) {
         return;
     }
+    if (rc == -ENXIO && l->full) { /* there is no root yet: it needs the log */
+        m->phase = METANODE_REPLAYING;
+        load_retry(m);
+        return;
+    }
     rc = rc < 0 ? rc : load_keep(l, &more);
     if (rc < 0 && rc != -ERR_busy) {
         metanode_fail(m, rc, "cannot read the cluster's state");
@@ -145,11 +151,13 @@ static void load_begun(struct metanode_waiter *w, int rc, const struct namespace
     if (m->phase != METANODE_REPLAYING || m->stop != NULL) {
         return;
     }
-    if (rc < 0) {
+    /* With a full disk it serves reads all the same: the read lease says that all is applied. */
+    l->full = rc == -ERR_log_full && consensus_lease_until_ns(m->consensus) > metanode_now(m);
+    if (rc < 0 && !l->full) {
         load_retry(m);
         return;
     }
-    if (reply->rc == 0) {
+    if (rc == 0 && reply->rc == 0) {
         log_info(m->env->log, "a new cluster begins");
     }
     m->phase = METANODE_LOADING;

@@ -320,8 +320,9 @@ TEST(a_failing_disk_ends_the_server)
     rig_close(&r);
 }
 
-/* Without room for the log changes wait; they go on with the same sequence when there is some. */
-TEST(a_full_disk_only_delays)
+/* Without room for the log changes are refused, reading goes on, sessions can be opened; later the
+ * same sequence goes on. */
+TEST(a_full_disk_refuses_changes)
 {
     struct rig r;
     rig_new(&r, testing_seed());
@@ -340,11 +341,14 @@ TEST(a_full_disk_only_delays)
         q = rig_file(c, name, big);
         rc = rig_call(c, PROTO_OP_create, &q);
     }
-    /* The one that found the disk full waits in the log; later ones are told to come again. */
-    CHECK_TRUE(rc == -ERR_deadline || err_is(rc, EAGAIN));
+    CHECK_ERR(rc, ERR_log_full);
     CHECK_EQ(r.ended, 0);
     CHECK_TRUE(rig_lookup(c, "f0").ino != 0);
+    CHECK_EQ(rig_lookup(c, name).ino, 0); /* surely not executed */
+    rig_client_ready(&r, 1);
+    CHECK_TRUE(rig_lookup(&r.client[1], "f0").ino != 0);
     disk_sim_capacity(r.disk, 0);
+    rig_run(&r, UINT64_C(2000) * METANODE_NS_PER_MS); /* by itself */
     CHECK_OK(rig_call(c, PROTO_OP_create, &q));
     rig_kill(&r);
     rig_serve(&r);

@@ -12,17 +12,50 @@
  */
 static int proposal_refused(struct metanode *m, int rc)
 {
-    if (rc == -ENOSPC && !m->log_full) {
-        log_error(m->env->log, "the disk of the log is full: changes have to wait");
+    if (rc == -ENOSPC) {
+        if (!m->log_full) {
+            log_error(m->env->log, "the disk of the log is full: changes are refused");
+        }
+        m->log_full = true;
+        return -ERR_log_full;
     }
-    m->log_full = rc == -ENOSPC;
     return err_is(rc, EAGAIN) ? rc : -ERR_unavailable;
+}
+
+static void proposal_taken(struct metanode *m)
+{
+    struct consensus_info info;
+    if (m->log_full) { /* few are while it is full: those that others need */
+        consensus_info(m->consensus, &info);
+        m->log_full = info.full != 0;
+        if (!m->log_full) {
+            log_info(m->env->log, "the disk of the log has room again");
+        }
+    }
+}
+
+/* Sessions, leases, rows: few and small, and without them nobody could even read. */
+static bool proposal_is_urgent(uint16_t kind)
+{
+    static const uint16_t kinds[] = {
+        PROTO_OP_session_open, PROTO_OP_session_close, PROTO_OP_credential,   PROTO_OP_slot_cancel,
+        PROTO_OP_lease_return, PROTO_OP_release,       NAMESPACE_FORMAT_ROOT, NAMESPACE_EXPIRE,
+        NAMESPACE_TARGET_PUT,  NAMESPACE_ROWS_PUT,     NAMESPACE_FENCE_DONE};
+    for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
+        if (kinds[i] == kind) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void proposal_done(struct consensus_proposal *base, int rc, uint64_t index)
 {
     struct metanode_proposal *p = container_of(base, struct metanode_proposal, base);
     (void)index;
+    if (rc == 0) {
+        proposal_taken(p->m);
+    }
     if (p->waiter != NULL) { /* else metanode_apply has told it */
         struct metanode_waiter *w = p->waiter;
         p->waiter = NULL;
@@ -55,7 +88,8 @@ int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
     struct wire_writer w = wire_writer_over(p->bytes, len);
     rc = PROTO_ENCODE(namespace_command, &c, &w);
     CHECK(rc == 0 && w.len == len);
-    p->base = (struct consensus_proposal){.done = proposal_done, .bytes = p->bytes, .len = len};
+    p->base = (struct consensus_proposal){
+        .done = proposal_done, .bytes = p->bytes, .len = len, .urgent = proposal_is_urgent(kind)};
     *ret = p;
     return 0;
 }

@@ -43,6 +43,16 @@ static void status_count(struct status *s)
     }
 }
 
+/* Reading goes on without room for the log. */
+static const char *status_log(const struct status *s)
+{
+    struct consensus_info info;
+    consensus_info(s->m->consensus, &info);
+    return info.full != 0     ? "the disk of the metadata log is full: changes are refused"
+           : info.nearly_full ? "the disk of the metadata log is nearly full"
+                              : NULL;
+}
+
 static const char *status_health(const struct status *s)
 {
     if (s->m->chains.count == 0) {
@@ -51,11 +61,17 @@ static const char *status_health(const struct status *s)
     if (s->chains_dark > 0) {
         return "unavailable";
     }
-    return s->chains_full < s->m->chains.count ? "degraded" : "healthy";
+    struct consensus_info info;
+    consensus_info(s->m->consensus, &info);
+    return s->chains_full < s->m->chains.count || info.full != 0 ? "degraded" : "healthy";
 }
 
 static void status_words(const struct status *s, struct text *out)
 {
+    const char *log = status_log(s);
+    if (log != NULL) {
+        text_add(out, "%s; ", log);
+    }
     if (s->m->chains.count == 0) {
         text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", s->up,
                  s->m->opt.copies, s->m->opt.copies);
