@@ -275,6 +275,54 @@ TEST(slots_of_abandoned_mutations_are_burnt_and_used_again)
     world_close(&w);
 }
 
+/* Without room in the metadata log changes fail soon; no slot is used up, reading goes on. */
+TEST(a_full_metadata_log_is_told)
+{
+    struct world w;
+    char path[16];
+    world_open(&w, testing_seed());
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_log_full, .count = 1000};
+    uint64_t before = loop_sim_now_ns(w.sim);
+    for (unsigned i = 0; i < 20; i++) { /* more than there are slots */
+        CHECK_EQ(DO(&w, mkdir, "/d/e", 0755), -ENOSPC);
+        CHECK_TEXT(w.op.error, "/d/e: the disk of the metadata log is full");
+        CHECK_OK(DO(&w, stat, "/d"));
+    }
+    CHECK_TRUE(loop_sim_now_ns(w.sim) - before < SECOND);
+    w.cluster->meta_fault.count = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        (void)snprintf(path, sizeof path, "/d/%u", i);
+        CHECK_OK(DO(&w, mkdir, path, 0755));
+    }
+    CHECK_EQ(w.cluster->executed[PROTO_OP_create % 1024], 21);
+    CHECK_EQ(w.fs->session.number, 2); /* the same session */
+    world_close(&w);
+}
+
+/* Who waits for a session that cannot be opened is told, and gets one when there is room. */
+TEST(a_full_metadata_log_admits_nobody_new)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    w.cluster->log_full = true;
+    memset(w.cluster->session, 0, sizeof w.cluster->session);
+    uint64_t before = loop_sim_now_ns(w.sim);
+    CHECK_EQ(DO(&w, mkdir, "/d/e", 0755), -ENOSPC); /* was never executed in the old one */
+    CHECK_TEXT(w.op.error, "/d/e: the disk of the metadata log is full");
+    CHECK_EQ(DO(&w, stat, "/d"), -ENOSPC);
+    CHECK_EQ(DO(&w, mkdir, "/d/e", 0755), -ENOSPC);
+    CHECK_TRUE(loop_sim_now_ns(w.sim) - before < 5 * SECOND);
+    w.cluster->log_full = false;
+    world_run(&w, 2 * SECOND);
+    CHECK_OK(DO(&w, mkdir, "/d/e", 0755));
+    CHECK_OK(DO(&w, stat, "/d"));
+    world_close(&w);
+}
+
 TEST(a_client_that_stops_ends_its_session)
 {
     struct world w;

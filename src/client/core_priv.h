@@ -103,6 +103,8 @@ struct client_call {
     struct peer_call peer;
     void *request;
     bool mutation, bare, cancelled, doubtful; /* doubtful: it may have been executed */
+    bool no_room;                             /* ends, because there cannot be a session */
+    bool slotted;                             /* has a slot of session_number */
     uint32_t slot;
     uint64_t deadline_ns;    /* 0: none */
     uint64_t session_number; /* in which it was sent */
@@ -129,6 +131,8 @@ void client_slots_pump(struct opendfs *fs);
 /* The session is ready: queries that wait for it are asked in its name. They are encoded when they
  * are sent. */
 void client_calls_rename(struct opendfs *fs);
+/* No session can be had, because the metadata log is full: whoever waits for one is told. */
+void client_calls_no_room(struct opendfs *fs);
 void client_calls_fini(struct opendfs *fs);
 /* push.c: what the leader asks and says. */
 const struct peer_handler *client_meta_handlers(size_t *ret_count);

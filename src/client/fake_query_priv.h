@@ -23,6 +23,10 @@ static inline void fake_session_open(struct peer_user *u, struct peer_request *r
     struct fake_cluster *c = fake_of(u);
     const struct proto_session_open_request *q = r->body;
     struct fake_session *s = &c->session[c->next_session % FAKE_SESSIONS];
+    if (c->log_full) {
+        peer_request_fail(r, -ERR_log_full, NULL);
+        return;
+    }
     memset(s, 0, sizeof *s);
     s->id = c->next_session++;
     s->verifier = q->verifier;

@@ -15,6 +15,7 @@
 
 #define CLIENT_GENERATION 1u
 #define RETRY_MS 200u
+#define FULL_MS 1000u
 #define CALL_MS 10000u
 
 static void session_open(struct opendfs *fs);
@@ -26,6 +27,7 @@ static void session_call(struct opendfs *fs, uint16_t opcode, const void *reques
     struct client_session *s = &fs->session;
     s->call = (struct peer_call){
         .done = done, .request = request, .opcode = opcode, .flags = flags, .timeout_ms = CALL_MS};
+    s->call.give_back = ERR_log_full;
     peer_call(fs->meta, &s->call);
 }
 
@@ -33,9 +35,14 @@ static void session_call(struct opendfs *fs, uint16_t opcode, const void *reques
 static void session_again(struct opendfs *fs, int rc)
 {
     fs->session.state = SESSION_NONE;
-    if (!fs->freeing && rc != -ERR_closed) {
-        loop_timer_in(fs->loop, &fs->session.timer, RETRY_MS * CLIENT_NS_PER_MS);
+    if (fs->freeing || rc == -ERR_closed) {
+        return;
     }
+    bool full = rc == -ERR_log_full; /* a new session needs the log */
+    if (full) {
+        client_calls_no_room(fs);
+    }
+    loop_timer_in(fs->loop, &fs->session.timer, (full ? FULL_MS : RETRY_MS) * CLIENT_NS_PER_MS);
 }
 
 static void session_take_trailer(struct opendfs *fs, const struct proto_trailer *t)

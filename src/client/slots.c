@@ -32,34 +32,12 @@ static void call_finish(struct client_call *c, const struct peer_reply *r)
     c->done(c, r);
 }
 
-static void call_again_run(struct loop_task *t)
-{
-    struct client_call *c = container_of(t, struct client_call, again);
-    if (c->cancelled) {
-        const struct peer_reply r = {.rc = -ERR_cancelled};
-        call_finish(c, &r);
-        return;
-    }
-    if (c->mutation && c->session_number != c->fs->session.number) {
-        if (c->doubtful) {
-            const struct peer_reply lost = {.rc = -ERR_unknown_outcome, .unknown = true};
-            call_finish(c, &lost);
-            return;
-        }
-        list_remove(&c->node);
-        list_push_back(&c->fs->slot_queue, &c->node);
-        client_slots_pump(c->fs);
-        return;
-    }
-    call_send(c);
-}
-
 static void burn_done(struct peer_call *call, const struct peer_reply *r)
 {
     struct client_burn *b = container_of(call, struct client_burn, call);
     struct opendfs *fs = b->fs;
     bool current = b->session_number == fs->session.number;
-    if (!r->answered && current && !fs->freeing) {
+    if ((!r->answered || err_is(r->rc, EAGAIN)) && current && !fs->freeing) {
         peer_call(fs->meta, &b->call);
         return;
     }
@@ -94,6 +72,58 @@ static void slot_burn(struct opendfs *fs, uint32_t slot)
     peer_call(fs->meta, &b->call);
 }
 
+static void call_leave_slot(struct client_call *c, bool settled)
+{
+    struct opendfs *fs = c->fs;
+    bool same = c->slotted && c->session_number == fs->session.number;
+    c->slotted = false;
+    if (same && (settled || !c->doubtful)) {
+        if (!settled) {
+            fs->session.slot[c->slot].sequence--; /* was never used */
+        }
+        slot_free(fs, c->slot);
+    } else if (same) {
+        slot_burn(fs, c->slot);
+    }
+}
+
+/* The metadata server has no room for changes, and has said so for a while. */
+static void call_finish_full(struct client_call *c)
+{
+    const struct peer_reply r = {.rc = c->doubtful ? -ERR_unknown_outcome : -ERR_no_log_space,
+                                 .answered = true,
+                                 .unknown = c->doubtful};
+    call_finish(c, &r);
+}
+
+static void call_again_run(struct loop_task *t)
+{
+    struct client_call *c = container_of(t, struct client_call, again);
+    if (c->cancelled) {
+        const struct peer_reply r = {.rc = -ERR_cancelled};
+        call_finish(c, &r);
+        return;
+    }
+    if (c->no_room) {
+        call_leave_slot(c, false);
+        call_finish_full(c);
+        return;
+    }
+    if (c->mutation && c->session_number != c->fs->session.number) {
+        if (c->doubtful) {
+            const struct peer_reply lost = {.rc = -ERR_unknown_outcome, .unknown = true};
+            call_finish(c, &lost);
+            return;
+        }
+        c->slotted = false;
+        list_remove(&c->node);
+        list_push_back(&c->fs->slot_queue, &c->node);
+        client_slots_pump(c->fs);
+        return;
+    }
+    call_send(c);
+}
+
 static bool call_late(const struct client_call *c)
 {
     return c->deadline_ns != 0 && loop_now_ns(c->fs->loop) >= c->deadline_ns;
@@ -116,7 +146,6 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
 {
     struct client_call *c = container_of(call, struct client_call, peer);
     struct opendfs *fs = c->fs;
-    bool same = c->session_number == fs->session.number;
     c->doubtful = c->doubtful || r->unknown || c->peer.maybe_done;
     if (r->answered) {
         fs->session.answered_ns = loop_now_ns(fs->loop);
@@ -126,22 +155,21 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
         return;
     }
     bool settled = r->answered && !err_is(r->rc, EAGAIN);
+    bool full = (r->answered && r->rc == -ERR_log_full) ||
+                (c->no_room && !c->cancelled && r->rc == -ERR_cancelled);
     bool hopeless = err_is(r->rc, EPERM) || err_is(r->rc, EACCES) || err_is(r->rc, EPROTO);
-    if (!settled && !hopeless && !c->cancelled && !fs->freeing && !call_late(c) &&
+    if (!settled && !hopeless && !full && !c->cancelled && !fs->freeing && !call_late(c) &&
         r->rc != -EMSGSIZE && r->rc != -ENOMEM) {
         stats_count(&fs->counters.retries, 1);
         loop_defer(fs->loop, &c->again);
         return;
     }
-    if (c->mutation && same && (settled || !c->doubtful)) {
-        if (!settled) {
-            fs->session.slot[c->slot].sequence--; /* was never used */
-        }
-        slot_free(fs, c->slot);
-    } else if (c->mutation && same) {
-        slot_burn(fs, c->slot);
+    call_leave_slot(c, settled);
+    if (full) {
+        call_finish_full(c);
+    } else {
+        call_finish(c, r);
     }
-    call_finish(c, r);
     if (!fs->freeing) {
         client_slots_pump(fs);
     }
@@ -190,12 +218,17 @@ static void call_init(struct opendfs *fs, struct client_call *c, uint16_t opcode
     c->request = request;
     c->cancelled = false;
     c->doubtful = false;
+    c->no_room = false;
+    c->slotted = false;
     c->deadline_ns =
         fs->timeout_ms == 0 ? 0 : loop_now_ns(fs->loop) + fs->timeout_ms * CLIENT_NS_PER_MS;
     c->session_number = fs->session.number;
     c->again = (struct loop_task){.run = call_again_run};
-    c->peer = (struct peer_call){
-        .request = request, .opcode = opcode, .flags = PEER_CALL_AGAIN, .done = call_landed};
+    c->peer = (struct peer_call){.request = request,
+                                 .opcode = opcode,
+                                 .flags = PEER_CALL_AGAIN,
+                                 .give_back = ERR_log_full,
+                                 .done = call_landed};
     list_init(&c->node);
 }
 
@@ -241,6 +274,23 @@ void client_call_cancel(struct client_call *c)
     }
 }
 
+void client_calls_no_room(struct opendfs *fs)
+{
+    struct list *lists[] = {&fs->slot_queue, &fs->calls};
+    for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
+        LIST_FOR_EACH(node, lists[i])
+        {
+            struct client_call *c = LIST_ENTRY(node, struct client_call, node);
+            c->no_room = true;
+            if (peer_call_active(&c->peer)) {
+                peer_call_cancel(&c->peer);
+            } else {
+                loop_defer(fs->loop, &c->again);
+            }
+        }
+    }
+}
+
 static bool slot_take(struct client_session *s, uint32_t *ret)
 {
     for (uint32_t i = 0; i < s->slot_count; i++) {
@@ -272,6 +322,7 @@ void client_slots_pump(struct opendfs *fs)
                                   .cred = s->cred,
                                   .lease_epoch = s->lease_epoch};
         c->session_number = s->number;
+        c->slotted = true;
         list_remove(&c->node);
         list_push_back(&fs->calls, &c->node);
         call_send(c);
