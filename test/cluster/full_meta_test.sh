@@ -1,0 +1,51 @@
+#!/bin/bash
+# The disk below the metadata log is full: changes fail with a text, reading goes on, nothing acknowledged is lost.
+set -u
+. "$(dirname "$0")/lib.sh"
+if [ "$(id -u)" != 0 ] || ! { mkdir "$work/disk" && mount -t tmpfs -o size=24m opendfs-test "$work/disk" 2>"$work/out"; }; then
+    skip 'a full disk below the metadata log' "needs root and a tmpfs: $(head -n 1 "$work/out" 2>/dev/null)"
+    finish
+fi
+mounted=$work/disk
+check 'a cluster' "$opendfs" init -q "$cluster" --port 0 --targets 2
+if [ -d "$cluster/meta.0" ]; then mv "$cluster/meta.0" "$work/disk/meta.0"; fi
+sed -i "s#^directory = meta.0#directory = $work/disk/meta.0#" "$cluster/cluster.ini"
+check 'up' timeout 30 "$opendfs" up -q "$cluster"
+mkdir "$work/in"
+head -c 4000 /dev/urandom >"$work/one"
+python3 -c '
+import random, sys
+for i in range(6000):
+    open(sys.argv[1] + "/f%d" % i, "wb").write(random.randbytes(4000))' "$work/in"
+check 'put while there is room' timeout 20 "$opendfs" put -q "$work/one" /first
+fails 'a full disk is told' 1 'the disk of the metadata log is full' timeout 30 "$opendfs" put -q "$work/in" /many
+fails 'and at once the next time' 1 'the disk of the metadata log is full' timeout 5 "$opendfs" put -q "$work/one" /second
+check 'ls goes on' timeout 5 "$opendfs" ls /
+check 'get goes on' timeout 5 "$opendfs" get -q /first "$work/back"
+check 'the same bytes' cmp "$work/one" "$work/back"
+if timeout 5 "$opendfs" status 2>&1 | grep -q 'the disk of the metadata log is full'; then ok 'status says so'; else bad 'status says so'; fi
+timeout 20 "$opendfs" ls /many >"$work/listed"
+listed=$(wc -l <"$work/listed")
+if [ "$listed" -gt 1000 ] && [ "$listed" -lt 6000 ]; then ok 'some files went in'; else bad "some files went in: $listed"; fi
+
+# --- it ends in bounded time, and comes back with a full disk ---
+check 'down' timeout 15 "$opendfs" down -q "$cluster"
+check 'up with a full disk' timeout 15 "$opendfs" up -q --wait 0 "$cluster"
+# What a new client needs no longer fits into the log.
+fails 'a new client is told' 1 'the disk of the metadata log is full' timeout 10 "$opendfs" ls /
+
+# --- room comes back: no restart is needed ---
+pid=$(pid_of meta.0)
+check 'room' mount -o remount,size=200m "$work/disk"
+again() {
+    local i
+    for i in $(seq 100); do timeout 10 "$opendfs" put -q "$work/one" /third >/dev/null 2>&1 && return; done
+    return 1
+}
+check 'it goes on' again
+same 'without a restart' "$(pid_of meta.0)" "$pid"
+check 'what was listed is there' timeout 30 "$opendfs" get -q /many "$work/all"
+same 'all of it' "$(find "$work/all" -type f | wc -l)" "$listed"
+same 'nothing differs' "$(diff -rq "$work/in" "$work/all" | grep -vc '^Only in')" 0
+check 'down at last' timeout 15 "$opendfs" down -q "$cluster"
+finish
