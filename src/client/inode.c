@@ -73,6 +73,7 @@ int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret
         list_init(&i->fetches);
         list_init(&i->waiting);
         list_init(&i->held);
+        list_init(&i->stale);
         list_init(&i->syncing);
         list_init(&i->starving_node);
         if (dict_insert(&fs->inodes, dict_hash_u64(&fs->inodes, ino), &i->node) < 0) {
@@ -100,7 +101,7 @@ void client_inode_put(struct client_inode *i)
     CHECK(i->refs > 0);
     if (--i->refs == 0) {
         CHECK(list_empty(&i->updates) && list_empty(&i->fetches) && i->syncs == 0);
-        CHECK(!i->renewing && list_empty(&i->waiting));
+        CHECK(!i->renewing && !i->refreshing && list_empty(&i->waiting));
         dict_remove(&i->fs->inodes, &i->node);
         inode_free(i);
     }
@@ -230,6 +231,36 @@ void client_inode_renew(struct client_inode *i, struct client_held *h)
 {
     list_push_back(&i->held, &h->node);
     renew(i);
+}
+
+static void refresh_done(struct client_call *c, const struct peer_reply *r)
+{
+    struct client_inode *i = container_of(c, struct client_inode, refresh);
+    struct list due, *at;
+    i->refreshing = false;
+    if (r->rc == 0) {
+        const struct proto_getattr_reply *m = r->body;
+        i->attr.tgen = m->attr.tgen > i->attr.tgen ? m->attr.tgen : i->attr.tgen;
+    }
+    list_init(&due);
+    list_splice_back(&due, &i->stale);
+    while ((at = list_pop_front(&due)) != NULL) {
+        struct client_held *h = LIST_ENTRY(at, struct client_held, node);
+        h->renewed(h);
+    }
+    client_inode_put(i);
+}
+
+void client_inode_refresh(struct client_inode *i, struct client_held *h)
+{
+    list_push_back(&i->stale, &h->node);
+    if (!i->refreshing) {
+        i->refreshing = true;
+        i->refs++;
+        i->refresh_request = (struct proto_getattr_request){.ino = i->ino};
+        i->refresh.done = refresh_done;
+        client_query(i->fs, &i->refresh, PROTO_OP_getattr, &i->refresh_request);
+    }
 }
 
 void client_inode_check_cap(struct client_inode *i, const struct client_cap *c)

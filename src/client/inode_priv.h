@@ -64,7 +64,11 @@ struct client_inode {
     struct proto_capability_renew_request renew_request;
     struct proto_capability_want renew_want[2];
     bool renewing;
-    struct list held; /* requests that wait for it: struct client_held */
+    struct client_call refresh; /* of the truncate generation */
+    struct proto_getattr_request refresh_request;
+    bool refreshing;
+    struct list stale; /* client_held.node: who waits for it */
+    struct list held;  /* requests that wait for it: struct client_held */
     struct list syncing;
     bool starving;
     struct list starving_node;
@@ -100,6 +104,9 @@ struct client_held {
 };
 /* A member does not like the capability: get new ones, then `renewed`. */
 void client_inode_renew(struct client_inode *i, struct client_held *h);
+/* A chunk has been cut meanwhile (by another client, or behind one that died): asks for the
+ * truncate generation of now, then `renewed`. */
+void client_inode_refresh(struct client_inode *i, struct client_held *h);
 /* Soon to expire: gets new ones in the background. */
 void client_inode_check_cap(struct client_inode *i, const struct client_cap *c);
 /* Waits for memory of the write pool, then wakes. */
@@ -153,7 +160,7 @@ struct client_update {
     struct proto_write_request request;
     struct client_fetch fill;
     struct client_held held;
-    unsigned cap_tries;
+    unsigned cap_tries, cut_tries;
 };
 /* Takes bytes at a file offset: how many (at most to the end of the chunk), 0: wait for memory or
  * room, or an error. */

@@ -14,6 +14,7 @@
  * that all earlier updates of the chunk are in what is read.
  */
 
+#define CUT_TRIES 8u
 #define CAP_TRIES 3u
 #define FIRST_BYTES (64u << 10)
 #define LARGE_BYTES (1u << 20)
@@ -441,6 +442,12 @@ static enum client_verdict update_judge(struct client_chain_call *c, const struc
         !c->fs->freeing) {
         u->held.renewed = update_renewed;
         client_inode_renew(u->inode, &u->held);
+        return CHAIN_HELD;
+    }
+    if (r->answered && err_is(r->rc, ERR_stale_trunc) && u->cut_tries++ < CUT_TRIES &&
+        !c->fs->freeing) {
+        u->held.renewed = update_renewed;
+        client_inode_refresh(u->inode, &u->held);
         return CHAIN_HELD;
     }
     return common;
