@@ -166,7 +166,7 @@ static void update_fail(struct datanode_update *u, const char *reason)
     if (!dead) {
         datanode_chain_gone(u->chain, reason);
     }
-    update_abandon(u, dead ? -ERR_gone : -EIO);
+    update_abandon(u, dead ? -ERR_gone : -ERR_not_serving); /* the others go on without it */
 }
 
 static void update_drop_early(struct datanode_update *u, int rc)
