@@ -8,7 +8,7 @@
  * that is not committed yet is waited for at the last serving member.
  */
 
-#define CAP_TRIES 3u
+#define CAP_TRIES 10u
 #define READ_WAIT_MS 50u
 #define REPORTS_MAX 16u
 

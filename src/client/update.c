@@ -15,7 +15,7 @@
  */
 
 #define CUT_TRIES 8u
-#define CAP_TRIES 3u
+#define CAP_TRIES 10u
 #define FIRST_BYTES (64u << 10)
 #define LARGE_BYTES (1u << 20)
 
