@@ -41,6 +41,8 @@ struct client_inode {
                                      chunked: some update was acknowledged since the last commit */
     bool unknown_past; /* others, or handles that are gone, may have left chunks that are not stable
                         */
+    int torn; /* negative: such contents could not be stored in chunks, so they stay in the metadata
+                 and nothing of this tenure is committed: all its syncs and closes fail */
     bool spilled; /* contents that are stable in the metadata have gone to chunks, not stable there
                    */
     bool unlinked, meta_busy, releasing, wait_shared, recalled;

@@ -196,6 +196,7 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
         i->wait_shared = m->mode == PROTO_OPEN_S && !m->shared_now;
         i->session_number = t->fs->session.number;
         i->dead = 0;
+        i->torn = 0;
     }
     client_cap_take(i->fs, &i->write_cap, &m->capability);
     open_contents(t);

@@ -102,6 +102,11 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
         m->flags |= i->mode == PROTO_OPEN_W ? PROTO_COMMIT_HAS_DATA : 0;
         m->data = proto_bytes_of(i->small, i->small_len);
     }
+    if (i->torn < 0) {
+        m->size = i->attr.size;
+        m->allocated = 0;
+        io->rc = io->rc == 0 ? i->torn : io->rc;
+    }
     i->dirty = false;
     i->chunked = false;
     i->releasing = last;
@@ -141,7 +146,7 @@ static bool return_step(struct client_io *io)
         .has_final = true,
         .ino = i->ino,
         .cap_epoch = i->cap_epoch,
-        .size = i->size,
+        .size = i->torn < 0 ? i->attr.size : i->size,
         .mtime_ns = i->mtime_ns,
         .ctime_ns = i->mtime_ns,
         .atime_ns = i->attr.atime_ns};

@@ -359,6 +359,8 @@ static void update_failed(struct client_update *u, int rc)
     struct client_inode *i = u->inode;
     if (rc != -ECANCELED) {
         client_inode_fail(i, rc);
+        bool over_spilled = i->spilled && file_offset(u, u->from) < i->attr.size;
+        i->torn = over_spilled && i->torn == 0 ? rc : i->torn;
     }
     i->refs++;
     update_free(u);
