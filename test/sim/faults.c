@@ -11,7 +11,8 @@
 #include "base/rand.h"
 
 #define WATCH_NS (50 * WORLD_MS)
-#define DRIFT_PPM 4000 /* two machines differ by less than one in a hundred */
+#define FULL_NOTICED_NS (5 * WORLD_S) /* members tell each other that there is room again */
+#define DRIFT_PPM 4000                /* two machines differ by less than one in a hundred */
 
 static uint64_t in_ms(const struct world *w, uint64_t ms)
 {
@@ -113,7 +114,8 @@ static void disk_full(struct faults *f, unsigned node)
     struct world_node *n = &f->w->node[node];
     uint64_t room = world_between(f->w, 0, 64) * 4096;
     f->disks++;
-    f->w->full_epoch++;
+    f->w->full_disks++;
+    f->w->full_until_ns = UINT64_MAX;
     n->disk_full = true;
     n->disk_trouble = true;
     disk_sim_capacity(n->disk, disk_sim_used_bytes(n->disk) + room + 1);
@@ -210,7 +212,8 @@ static void heal_node(struct faults_node *fn)
     }
     if (n->disk_full) {
         n->disk_full = false;
-        w->full_epoch++;
+        w->full_disks--;
+        w->full_until_ns = w->full_disks > 0 ? UINT64_MAX : world_now_ns(w) + FULL_NOTICED_NS;
     }
     disk_sim_heal(n->disk);
     disk_sim_slow(n->disk, 0);
@@ -234,12 +237,13 @@ enum faults_kind {
     FAULT_DISK_FULL,
     FAULT_DISK_ERROR,
     FAULT_DISK_SLOW,
+    FAULT_CLIENT,
     FAULT_COUNT
 };
 static const uint8_t weight[FAULT_COUNT] = {
-    [FAULT_META] = 4,       [FAULT_TARGET] = 6,   [FAULT_CUT] = 2,   [FAULT_HEAL] = 2,
-    [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,    [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 0,
-    [FAULT_DISK_ERROR] = 0, [FAULT_DISK_SLOW] = 1};
+    [FAULT_META] = 4,       [FAULT_TARGET] = 6,    [FAULT_CUT] = 2,   [FAULT_HEAL] = 2,
+    [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,     [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 1,
+    [FAULT_DISK_ERROR] = 0, [FAULT_DISK_SLOW] = 1, [FAULT_CLIENT] = 2};
 
 static enum faults_kind choose(struct faults *f)
 {
@@ -290,6 +294,9 @@ static void happen(struct loop_sim_event *ev)
         break;
     case FAULT_DISK_SLOW:
         disk_fault(f, disk_slow);
+        break;
+    case FAULT_CLIENT:
+        end_node(f, WORLD_CLIENT((unsigned)rand_below(w->rand, WORLD_CLIENTS)), END_KILL);
         break;
     case FAULT_COUNT:
         break;

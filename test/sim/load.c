@@ -9,11 +9,13 @@
 
 #define INLINE_MAX 4096u
 #define WRITES_MAX 4u
+#define CALM_NS (3 * WORLD_S)
 
 static const char *const kind_names[LOAD_KINDS] = {
     "mkdir", "create", "symlink", "link",     "unlink", "rmdir", "rename",
     "stat",  "chmod",  "list",    "readlink", "read",   "write", "truncate"};
-static const char *const step_names[] = {"", " open", " data", " truncate", " sync", " close"};
+static const char *const step_names[] = {"",      " open",  " data", " truncate",
+                                         " sync", " close", " look"};
 
 /* ---- Starting operations: inside the client's process ---- */
 
@@ -51,6 +53,9 @@ static void start_file_step(struct load *l, struct opendfs *fs)
         break;
     case LOAD_CLOSE:
         opendfs_async_close(fs, &l->op, l->file, NULL, 0);
+        break;
+    case LOAD_LOOK:
+        opendfs_async_lstat(fs, &l->op, l->kind == LOAD_LINK ? l->path_b : l->path_a);
         break;
     case LOAD_ONLY:
         CHECK(!"a step of a file");
@@ -120,6 +125,8 @@ static void start_inside(void *context)
 static void start(struct load *l, enum load_step step)
 {
     l->step = step;
+    l->under_way = true;
+    l->life = l->w->node[l->node].starts;
     l->losses_before = l->w->possible_losses;
     loop_sim_enter(l->w->node[l->node].process->loop, start_inside, l);
 }
@@ -216,6 +223,7 @@ static void begin_action(struct load *l)
     struct world *w = l->w;
     l->busy = true;
     l->file = NULL;
+    l->began_ns = world_now_ns(w);
     l->kind = random_kind(w);
     random_place(l, &l->a);
     random_place(l, &l->b);
@@ -235,6 +243,7 @@ static void begin_audit_action(struct load *l)
 {
     l->busy = true;
     l->file = NULL;
+    l->began_ns = world_now_ns(l->w);
     l->a = l->places[l->place_next++];
     model_path(&l->a, l->prefix, l->path_a);
     int rc = 0;
@@ -246,11 +255,39 @@ static void begin_audit_action(struct load *l)
     start(l, l->kind == LOAD_READ ? LOAD_OPEN : LOAD_ONLY);
 }
 
+/* What a killed client has sent has been executed by now, or never will be. */
+static bool is_calm(struct load *l)
+{
+    const struct world *w = l->w;
+    uint64_t now = world_now_ns(w);
+    const struct world_node *meta = &w->node[WORLD_META];
+    if (w->cut || meta->process == NULL || now < meta->unsteady_until_ns) {
+        l->calm_ns = now;
+    }
+    return now >= l->calm_ns + CALM_NS;
+}
+
+static void rest(struct load *l);
+
+/* What was done to contents shows when they are read. */
+static void look(struct load *l)
+{
+    if (l->step >= LOAD_DATA && l->step <= LOAD_CLOSE) {
+        l->unresolved = false;
+        l->finished++;
+        rest(l);
+    } else {
+        start(l, LOAD_LOOK);
+    }
+}
+
 static void woken(struct loop_sim_event *ev)
 {
     struct load *l = container_of(ev, struct load, wake);
-    if (!world_is_running(l->w, l->node)) {
+    if (!world_is_running(l->w, l->node) || (l->unresolved && !is_calm(l))) {
         loop_sim_at(l->w->sim, &l->wake, world_now_ns(l->w) + 10 * WORLD_MS);
+    } else if (l->unresolved) {
+        look(l);
     } else if (l->auditing) {
         begin_audit_action(l);
     } else {
@@ -304,7 +341,8 @@ static void check_stat(struct load *l, const struct model_node *n)
     const struct opendfs_stat *st = &l->op.stat;
     if (st->type != type_of(n) || (n->type != MODEL_SYMLINK && st->mode != n->mode)) {
         wrong(l, "another type or mode");
-    } else if (n->type == MODEL_FILE && (st->size_bytes != n->now.len || st->nlink != n->nlink)) {
+    } else if (n->type == MODEL_FILE &&
+               (!model_len_possible(n, st->size_bytes) || st->nlink != n->nlink)) {
         wrong(l, "another size or number of links");
     }
 }
@@ -379,43 +417,115 @@ static int model_chmod(struct load *l)
     return rc;
 }
 
-static void check_name(struct load *l)
+/* Disks are full, or were a moment ago: then nothing has changed. */
+static bool full_explains(const struct load *l)
+{
+    return l->op.result == -ENOSPC && l->began_ns <= l->w->full_until_ns;
+}
+
+/* Does it in the model; what the answer must be. */
+static int change_names(struct load *l)
 {
     struct model *m = &l->model;
     switch (l->kind) {
     case LOAD_MKDIR:
-        expect(l, l->a.depth == 0 ? 0 : model_mkdir(m, &l->a, 0755));
-        break;
+        return l->a.depth == 0 ? 0 : model_mkdir(m, &l->a, 0755);
     case LOAD_CREATE:
-        expect(l, model_create(m, &l->a, 0600, l->buffer, l->len, l->losses_before));
-        break;
+        return model_create(m, &l->a, 0600, l->buffer, l->len, l->losses_before);
     case LOAD_SYMLINK:
-        expect(l, model_symlink(m, &l->a, l->target));
-        break;
+        return model_symlink(m, &l->a, l->target);
     case LOAD_LINK:
-        expect(l, model_link(m, &l->a, &l->b));
-        break;
+        return model_link(m, &l->a, &l->b);
     case LOAD_UNLINK:
-        expect(l, model_unlink(m, &l->a));
-        break;
+        return model_unlink(m, &l->a);
     case LOAD_RMDIR:
-        expect(l, model_rmdir(m, &l->a));
-        break;
+        return model_rmdir(m, &l->a);
     case LOAD_RENAME:
-        expect(l, model_rename(m, &l->a, &l->b));
-        break;
+        return model_rename(m, &l->a, &l->b);
     case LOAD_CHMOD:
-        expect(l, model_chmod(l));
-        break;
+        return model_chmod(l);
+    case LOAD_WRITE:
+    case LOAD_TRUNCATE: /* opening creates */
+        return model_create(m, &l->a, 0644, l->buffer, 0, l->losses_before);
     case LOAD_STAT:
     case LOAD_LIST:
     case LOAD_READLINK:
     case LOAD_READ:
-    case LOAD_WRITE:
-    case LOAD_TRUNCATE:
     case LOAD_KINDS:
-        check_question(l);
         break;
+    }
+    CHECK(!"a change");
+    return 0;
+}
+
+static bool is_question(enum load_kind kind)
+{
+    return kind == LOAD_STAT || kind == LOAD_LIST || kind == LOAD_READLINK || kind == LOAD_READ;
+}
+
+static void check_name(struct load *l)
+{
+    if (is_question(l->kind)) {
+        check_question(l);
+    } else if (!full_explains(l)) {
+        expect(l, change_names(l));
+    }
+    l->finished++;
+    rest(l);
+}
+
+/* ---- Killed clients ---- */
+
+static void interrupted(struct load *l)
+{
+    int rc = 0;
+    struct model_node *n = model_find(&l->model, &l->a, &rc);
+    say(l, "killed");
+    l->under_way = false;
+    l->file = NULL;
+    if (is_question(l->kind)) {
+        rest(l);
+        return;
+    }
+    if (l->step == LOAD_DATA) {
+        model_write(n, l->offset, l->buffer, l->len);
+    } else if (l->step == LOAD_CUT) {
+        model_truncate(n, l->len);
+    }
+    if (l->step >= LOAD_DATA && l->step <= LOAD_CLOSE) {
+        model_blur(n);
+    }
+    l->unresolved = true;
+    l->calm_ns = world_now_ns(l->w);
+    loop_sim_at(l->w->sim, &l->wake, world_now_ns(l->w) + WORLD_MS);
+}
+
+static void look_at_mode(struct load *l, struct model_node *n)
+{
+    uint32_t mode = l->op.stat.mode;
+    if (n->type == MODEL_SYMLINK) {
+        return;
+    }
+    if (mode != n->mode && mode != ((uint32_t)l->len & 0777u)) {
+        wrong(l, "neither the old nor the new mode");
+    }
+    n->mode = mode;
+}
+
+/* What was under way when the client was killed: has it happened? */
+static void look_back(struct load *l)
+{
+    int rc = 0;
+    bool is = l->op.result == 0;
+    bool makes = l->kind != LOAD_UNLINK && l->kind != LOAD_RMDIR && l->kind != LOAD_RENAME;
+    struct model_node *n = model_find(&l->model, l->kind == LOAD_LINK ? &l->b : &l->a, &rc);
+    l->unresolved = false;
+    if (is == (n != NULL)) {
+        if (l->kind == LOAD_CHMOD && is) {
+            look_at_mode(l, n);
+        }
+    } else if (l->kind == LOAD_CHMOD || is != makes || change_names(l) < 0) {
+        wrong(l, "neither before nor after the change");
     }
     l->finished++;
     rest(l);
@@ -427,8 +537,13 @@ static void opened(struct load *l)
 {
     int rc = 0;
     struct model_node *n = model_find(&l->model, &l->a, &rc);
+    if (full_explains(l)) {
+        l->finished++;
+        rest(l);
+        return;
+    }
     if (n == NULL && rc == -ENOENT && l->kind != LOAD_READ) {
-        rc = model_create(&l->model, &l->a, 0644, l->buffer, 0, l->losses_before);
+        rc = change_names(l);
     } else if (n != NULL) {
         rc = n->type == MODEL_DIRECTORY ? -EISDIR : n->type == MODEL_SYMLINK ? -ELOOP : 0;
     }
@@ -469,6 +584,33 @@ static bool loss_explains(struct load *l, const struct model_node *n)
     return l->op.result == -EIO && n->loss_seen != l->w->possible_losses;
 }
 
+/* An error that may be; then what was written may be there or not. */
+static bool error_explained(struct load *l, struct model_node *n)
+{
+    if (full_explains(l)) {
+        model_blur(n);
+        return true;
+    }
+    return loss_explains(l, n);
+}
+
+static void check_read(struct load *l, struct model_node *n)
+{
+    if (l->op.result < 0) {
+        wrong(l, "success was to be expected");
+    } else if (!model_check(n, l->buffer, (size_t)l->op.result, l->w->possible_losses)) {
+        wrong(l, "other bytes than were written");
+    }
+}
+
+static void check_written(struct load *l, struct model_node *n)
+{
+    model_write(n, l->offset, l->buffer, l->len);
+    if (l->op.result != (int64_t)l->len && !error_explained(l, n)) {
+        wrong(l, "success was to be expected");
+    }
+}
+
 static void check_file_step(struct load *l)
 {
     int rc = 0;
@@ -480,25 +622,21 @@ static void check_file_step(struct load *l)
         return;
     case LOAD_DATA:
         if (l->kind == LOAD_READ) {
-            if (l->op.result < 0) {
-                wrong(l, "success was to be expected");
-            } else if (!model_check(n, l->buffer, (size_t)l->op.result, l->w->possible_losses)) {
-                wrong(l, "other bytes than were written");
-            }
-        } else if (l->op.result != (int64_t)l->len && !loss_explains(l, n)) {
-            wrong(l, "success was to be expected");
+            check_read(l, n);
         } else {
-            model_write(n, l->offset, l->buffer, l->len);
+            check_written(l, n);
         }
         after_data(l);
         return;
     case LOAD_CUT:
-        expect(l, 0);
         model_truncate(n, l->len);
+        if (!error_explained(l, n)) {
+            expect(l, 0);
+        }
         after_data(l);
         return;
     case LOAD_SYNC:
-        if (!loss_explains(l, n)) {
+        if (!error_explained(l, n)) {
             expect(l, 0);
             /* A loss after the start of the sync may or may not be covered by it. */
             model_synced(n, l->losses_before);
@@ -506,12 +644,13 @@ static void check_file_step(struct load *l)
         start(l, LOAD_CLOSE);
         return;
     case LOAD_CLOSE:
-        if (!loss_explains(l, n)) {
+        if (!error_explained(l, n)) {
             expect(l, 0);
         }
         l->finished++;
         rest(l);
         return;
+    case LOAD_LOOK:
     case LOAD_ONLY:
         break;
     }
@@ -520,11 +659,18 @@ static void check_file_step(struct load *l)
 
 bool load_step(struct load *l)
 {
+    const struct world_node *n = &l->w->node[l->node];
+    if (l->under_way && !l->arrived && (n->process == NULL || n->starts != l->life)) {
+        interrupted(l);
+    }
     if (l->arrived) {
         l->arrived = false;
+        l->under_way = false;
         say(l, "end");
         if (l->step == LOAD_ONLY) {
             check_name(l);
+        } else if (l->step == LOAD_LOOK) {
+            look_back(l);
         } else if (l->step == LOAD_OPEN) {
             opened(l);
         } else {

@@ -27,7 +27,15 @@ enum load_kind {
     LOAD_TRUNCATE,
     LOAD_KINDS
 };
-enum load_step { LOAD_ONLY, LOAD_OPEN, LOAD_DATA, LOAD_CUT, LOAD_SYNC, LOAD_CLOSE };
+enum load_step {
+    LOAD_ONLY,
+    LOAD_OPEN,
+    LOAD_DATA,
+    LOAD_CUT,
+    LOAD_SYNC,
+    LOAD_CLOSE,
+    LOAD_LOOK /* after the client was killed: has it happened? */
+};
 
 struct load {
     struct world *w;
@@ -48,7 +56,10 @@ struct load {
     uint8_t *buffer;
     struct opendfs_stat values;
     struct opendfs_op op;
-    bool arrived;
+    bool arrived, under_way;
+    uint64_t life, began_ns; /* the client's, the action's */
+    bool unresolved;         /* the client was killed: the outcome is not known */
+    uint64_t calm_ns;        /* since when nothing of it can be under way any more */
     struct opendfs_file *file;
     struct loop_sim_event wake;
     /* the final look at everything */

@@ -148,7 +148,9 @@ bool model_is_below(const struct model_place *below, const struct model_place *a
 static void remember(struct model_node *n)
 {
     if (n->past_count == MODEL_PAST_MAX) {
-        return; /* callers sync often enough; see load.c */
+        n->wild = true; /* callers sync often enough, but syncs fail, or come after a loss */
+        n->settled = false;
+        return;
     }
     n->past[n->past_count].bytes = NULL;
     content_set(&n->past[n->past_count], &n->now);
@@ -171,8 +173,27 @@ void model_truncate(struct model_node *n, size_t len)
     n->now.len = len;
 }
 
+void model_blur(struct model_node *n)
+{
+    n->vague = true;
+}
+
+bool model_len_possible(const struct model_node *n, size_t len)
+{
+    size_t least = n->now.len, most = n->now.len;
+    for (unsigned i = 0; i < n->past_count; i++) {
+        least = base_min(least, n->past[i].len);
+        most = base_max(most, n->past[i].len);
+    }
+    return len == n->now.len || n->wild || (n->vague && len >= least && len <= most);
+}
+
 void model_synced(struct model_node *n, uint64_t losses)
 {
+    n->settled = true;
+    if (n->vague || n->wild) {
+        return; /* what is stable now shows when it is read */
+    }
     if (n->past_count > 0 && n->loss_seen != losses) {
         return; /* what was lost before the sync stays lost; reading tells what it was */
     }
@@ -200,23 +221,35 @@ static bool cell_is_possible(const struct model_node *n, const uint8_t *cell, si
     return possible;
 }
 
+/* What was seen stays. */
+static void take_over(struct model_node *n, const uint8_t *bytes, size_t len, uint64_t losses)
+{
+    memcpy(n->now.bytes, bytes, len);
+    memset(n->now.bytes + len, 0, MODEL_FILE_MAX - len);
+    n->now.len = len;
+    n->vague = false;
+    if (n->wild && n->settled) {
+        n->wild = false;
+        past_free(n);
+        n->loss_seen = losses;
+    }
+}
+
 bool model_check(struct model_node *n, const uint8_t *bytes, size_t len, uint64_t losses)
 {
-    if (len != n->now.len) {
+    if (!model_len_possible(n, len)) {
         return false; /* lengths are metadata: never lost once acknowledged */
     }
-    if (memcmp(bytes, n->now.bytes, len) == 0) {
-        return true;
-    }
-    if (n->past_count == 0 || n->loss_seen == losses) {
+    bool same = len == n->now.len && memcmp(bytes, n->now.bytes, len) == 0;
+    if (!same && !n->vague && !n->wild && (n->past_count == 0 || n->loss_seen == losses)) {
         return false;
     }
-    for (size_t at = 0; at < len; at += CELL) {
+    for (size_t at = 0; at < len && !same && !n->wild; at += CELL) {
         if (!cell_is_possible(n, bytes + at, at, base_min(CELL, len - at))) {
             return false;
         }
     }
-    memcpy(n->now.bytes, bytes, len); /* what was seen stays */
+    take_over(n, bytes, len, losses);
     return true;
 }
 

@@ -5,7 +5,9 @@
  * result is known exactly, whatever happens to servers in between: a retry that took effect twice,
  * or an acknowledged change that got lost, shows as a difference. Contents that were written but
  * not synced may go back to an older state where the world says that so many machines lost power
- * that it is allowed; then each byte must be one that was there since the last sync.
+ * that it is allowed; then each byte must be one that was there since the last sync. The same
+ * holds, and for the length too, when a change failed for want of space or its client was killed:
+ * until it is read for the first time.
  */
 #pragma once
 
@@ -30,6 +32,8 @@ struct model_node {
     struct model_content past[MODEL_PAST_MAX]; /* since the last sync, the synced one first */
     unsigned past_count;
     uint64_t loss_seen; /* count of possible losses when it was synced */
+    bool vague;         /* a change has failed or was broken off: it is there, or not, or in part */
+    bool wild, settled; /* too many states to remember: anything may be there; and it is stable */
     char target[MODEL_PATH];
 };
 struct model {
@@ -57,6 +61,9 @@ bool model_is_below(const struct model_place *below, const struct model_place *a
 /* Contents. */
 void model_write(struct model_node *n, uint64_t offset, const uint8_t *bytes, size_t len);
 void model_truncate(struct model_node *n, size_t len);
+void model_blur(struct model_node *n); /* the last changes may have happened in part */
+/* Its length, as far as it is known. */
+bool model_len_possible(const struct model_node *n, size_t len);
 /* All that is there now is stable; not what a loss has taken before. */
 void model_synced(struct model_node *n, uint64_t losses);
 /* Is what was read possible? Takes it over as the present one when it is an older state. `losses`:

@@ -191,7 +191,7 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
                                         .meta = &n->w->meta_address,
                                         .meta_count = 1,
                                         .listen_fd = fds[0],
-                                        .low_bytes = 1,
+                                        .low_bytes = 1u << 20,
                                         .host = n->name};
     int rc = datanode_worker_start(&o, &p->worker, e);
     if (rc < 0) {

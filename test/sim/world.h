@@ -85,7 +85,8 @@ struct world {
     uint32_t copies;
     bool cut;                 /* some hosts cannot reach each other */
     uint64_t store_failures;  /* of targets, so far */
-    uint64_t full_epoch;      /* rises when disks become full, and when they are no more */
+    unsigned full_disks;      /* now */
+    uint64_t full_until_ns;   /* for what began until then there may be no space */
     uint64_t possible_losses; /* how often unsynced data could have been lost for good */
     char failure[400];        /* what broke the rules; empty: nothing so far */
 };
