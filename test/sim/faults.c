@@ -242,7 +242,7 @@ enum faults_kind {
 };
 static const uint8_t weight[FAULT_COUNT] = {
     [FAULT_META] = 4,       [FAULT_TARGET] = 6,    [FAULT_CUT] = 2,   [FAULT_HEAL] = 2,
-    [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,     [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 1,
+    [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,     [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 0,
     [FAULT_DISK_ERROR] = 0, [FAULT_DISK_SLOW] = 1, [FAULT_CLIENT] = 2};
 
 static enum faults_kind choose(struct faults *f)
