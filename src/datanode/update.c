@@ -370,7 +370,9 @@ static void update_stored(struct chunk_update *s, int rc)
     if (u->sync) {
         update_flush(u);
     }
-    datanode_below_stored(u);
+    if (u->refusal == 0) { /* refused meanwhile: nobody below may get it again, nor its trailer */
+        datanode_below_stored(u);
+    }
     update_try_commit(u);
 }
 
@@ -549,6 +551,7 @@ void datanode_update_new_row(struct datanode_update *u)
         update_answer(u, -ERR_stale_epoch);
     }
     if (u->state >= DATANODE_UPDATE_OPEN) {
+        u->refusal = 0; /* R10: of an attempt that is void; this row's successor decides */
         datanode_below_start(u);
         update_try_commit(u);
     }
