@@ -22,6 +22,13 @@ static int read_at(struct rig *r, unsigned host, uint8_t fill)
     io.host = host;
     return rig_read(r, &io);
 }
+static int stat_at(struct rig *r, const struct rig_io *io)
+{
+    struct rig_call c;
+    rig_stat_begin(r, &c, io);
+    RIG_UNTIL(r, c.done);
+    return c.rc;
+}
 static void open_three(struct rig *r)
 {
     rig_chain(r, 3, DATANODE_ENGINE_RAM, testing_seed());
@@ -203,6 +210,72 @@ TEST(chain_refused_update_is_dropped_everywhere)
     CHECK_OK(w.rc);
     CHECK_EQ(w.identity.ver, 3); /* 2 was refused */
     CHECK_OK(read_at(&r, 3, 4));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/*
+ * Refused by the successor while it is being stored here, then a new row: the refusal is void, and
+ * the successor's new answer decides. Never may it be dropped here and committed there.
+ */
+static void refuse_then_row(uint64_t ms)
+{
+    struct rig r;
+    struct rig_call w;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    CHECK_OK(rig_write(&r, &first));
+    struct rig_io big = with(2);
+    big.length = 1u << 20;
+    disk_sim_capacity(r.disk[2], disk_sim_used_bytes(r.disk[2]) + 4096);
+    disk_sim_slow(r.disk[1], 300 * UINT64_C(1000000));
+    rig_write_begin(&r, &w, &big);
+    rig_for_ms(&r, ms); /* at most of them: the refusal is here, the own store is not complete */
+    disk_sim_capacity(r.disk[2], 0);
+    rig_row(&r, 1, "1s 2s");
+    RIG_UNTIL(&r, w.done);
+    CHECK_TRUE(w.rc == 0 || w.rc == -ERR_no_space);
+    const uint8_t expected = w.rc == 0 ? 2 : 1;
+    disk_sim_slow(r.disk[1], 0);
+    RIG_UNTIL(&r, read_at(&r, 1, expected) == 0);
+    CHECK_OK(read_at(&r, 2, expected));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+TEST(chain_refusal_is_void_in_a_new_row)
+{
+    for (uint64_t ms = 50; ms < 1500; ms += 200) {
+        refuse_then_row(ms);
+    }
+}
+
+/* Section 6, sync flag: what is found committed there is not yet stable there. */
+TEST(chain_synced_write_is_stable_when_found_committed)
+{
+    struct rig r;
+    struct rig_call w;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    CHECK_OK(rig_write(&r, &first));
+    CHECK_OK(rig_sync(&r, &first));
+    struct rig_io io = with(2);
+    io.sync = true;
+    disk_sim_crash_mode(r.disk[2], DISK_SIM_LOSE_ALL);
+    disk_sim_slow(r.disk[2], 500 * UINT64_C(1000000));
+    rig_write_begin(&r, &w, &io);
+    const struct rig_io at_tail = {.host = 2, .chain = 1, .data_id = 100};
+    RIG_UNTIL(&r, stat_at(&r, &at_tail) == -ERR_pending);
+    RIG_UNTIL(&r, stat_at(&r, &at_tail) == 0); /* committed, its sync is under way */
+    rig_row(&r, 1, "1s 2s");               /* it is forwarded again */
+    RIG_UNTIL(&r, w.done);
+    CHECK_OK(w.rc);
+    rig_kill(&r, 1);
+    rig_crash(&r, 2);
+    disk_sim_slow(r.disk[2], 0);
+    rig_start(&r, 2);
+    RIG_UNTIL(&r, rig_info(&r, 2).target != 0);
+    rig_row(&r, 1, "1l 2l");
+    rig_row(&r, 1, "2s 1o");
+    RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, 2).leased);
+    CHECK_OK(read_at(&r, 2, 2));
     rig_call_end(&w);
     rig_close(&r);
 }

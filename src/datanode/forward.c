@@ -41,22 +41,6 @@ static void forward_end(struct datanode_update *u, int rc, bool locked)
     datanode_item_put(it);
 }
 
-static void forward_good(struct datanode_update *u, uint32_t digest)
-{
-    struct peer_request *r = u->request;
-    const struct proto_forward_request *req = r->body;
-    const struct proto_forward_reply m = {.route = datanode_route_of(u->chain, req->route.attempt),
-                                          .digest = digest};
-    struct datanode_item *it = u->item;
-    u->request = NULL;
-    u->item = NULL;
-    r->cancelled = NULL;
-    datanode_update_free(u);
-    peer_request_answer(r, &m, NULL);
-    datanode_item_unlock(it);
-    datanode_item_put(it);
-}
-
 /* `recent` after the update: I7. */
 static int forward_recent(struct datanode_update *u, const struct chunk_info *info)
 {
@@ -131,7 +115,7 @@ static void forward_decide(struct datanode_update *u)
     switch (datanode_forward_decide(&v)) {
     case DATANODE_FORWARD_GOOD:
         forward_touch(u);
-        forward_good(u, info.digest);
+        datanode_update_good(u, info.digest);
         return;
     case DATANODE_FORWARD_JOIN:
         u->origin = DATANODE_FROM_DISK;
@@ -194,6 +178,7 @@ static bool forward_join(struct datanode_worker *w, struct datanode_chain *c,
         older->cancelled = NULL;
         datanode_refuse(older, -ERR_busy, c);
     }
+    datanode_update_joined(u, m->sync);
     return true;
 }
 

@@ -454,6 +454,34 @@ void datanode_update_begin(struct datanode_update *u)
     chunk_store_reserve(u->worker->store, &u->store);
 }
 
+void datanode_update_good(struct datanode_update *u, uint32_t digest)
+{
+    struct datanode_item *it = u->item;
+    CHECK(it->locked && it->update == NULL);
+    u->digest = digest;
+    u->state = DATANODE_UPDATE_FLUSH;
+    if (u->sync) { /* committed, but nobody has waited for it to be stable */
+        update_flush(u);
+    }
+    it->users++;
+    datanode_item_unlock(it);
+    datanode_item_put(it);
+    if (!u->flushing) {
+        update_over(u, 0);
+    }
+}
+
+void datanode_update_joined(struct datanode_update *u, bool sync)
+{
+    if (!sync || u->sync) {
+        return;
+    }
+    u->sync = true;
+    if (u->state == DATANODE_UPDATE_PENDING) { /* else when it is stored */
+        update_flush(u);
+    }
+}
+
 void datanode_update_resume(struct datanode_update *u)
 {
     struct chunk_info info;
@@ -475,6 +503,9 @@ void datanode_update_resume(struct datanode_update *u)
     u->kind = PROTO_WRITE_AT;
     u->lift = true; /* what exactly was changed is not known any more */
     u->state = DATANODE_UPDATE_PENDING;
+    if (u->sync) {
+        update_flush(u);
+    }
     datanode_below_start(u);
     update_try_commit(u);
 }

@@ -100,6 +100,10 @@ void datanode_update_free(struct datanode_update *u);
 /* The item is locked by it; all fields are set. It answers its request and frees itself. */
 void datanode_update_begin(struct datanode_update *u);
 void datanode_update_resume(struct datanode_update *u); /* FROM_DISK: is pending already */
+/* The item is locked by it: it is committed here already. Answers, when it is stable if `sync`. */
+void datanode_update_good(struct datanode_update *u, uint32_t digest);
+/* STORE or PENDING: somebody waits for it now who may want it stable. */
+void datanode_update_joined(struct datanode_update *u, bool sync);
 void datanode_update_trailer(struct datanode_update *u, bool ok);
 void datanode_update_new_row(struct datanode_update *u); /* R12, each update in flight */
 void datanode_update_upstream_lost(struct datanode_update *u);
