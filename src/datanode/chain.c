@@ -49,13 +49,12 @@ static bool recover_one(struct datanode_chain *c, const struct chunk_info *info)
         datanode_item_put(it);
         return true;
     }
-    struct datanode_update *u = datanode_update_new(w, DATANODE_FROM_DISK);
+    struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_DISK);
     if (u == NULL || !datanode_item_try_lock(it)) {
         datanode_update_free(u);
         datanode_item_put(it);
         return false;
     }
-    u->chain = c;
     u->item = it;
     stats_count(&w->counters.recovered, 1);
     datanode_update_resume(u);

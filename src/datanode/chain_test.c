@@ -280,6 +280,36 @@ TEST(chain_synced_write_is_stable_when_found_committed)
     rig_close(&r);
 }
 
+/* Two members, each the other's successor, with as many writes as there may be: none waits for ever.
+ */
+TEST(chain_members_do_not_wait_for_each_other_in_a_circle)
+{
+    struct rig r;
+    struct rig_call w[32];
+    const struct rig_options opt = {
+        .seed = testing_seed(), .targets = 2, .engine = DATANODE_ENGINE_RAM, .max_updates = 8};
+    rig_chain_with(&r, &opt);
+    rig_row(&r, 2, "2s 1s");
+    RIG_UNTIL(&r, rig_settled(&r, 2));
+    for (unsigned i = 0; i < ARRAY_COUNT(w); i++) {
+        struct rig_io io = first;
+        io.host = 1 + i % 2;
+        io.chain = io.host;
+        io.data_id = 100 + io.chain;
+        io.index = i;
+        rig_write_begin(&r, &w[i], &io);
+    }
+    unsigned good = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(w); i++) {
+        RIG_UNTIL(&r, w[i].done);
+        CHECK_TRUE(w[i].rc == 0 || w[i].rc == -ERR_busy);
+        good += w[i].rc == 0 ? 1U : 0U;
+        rig_call_end(&w[i]);
+    }
+    CHECK_TRUE(good >= 8);
+    rig_close(&r);
+}
+
 /* Case 9, R4: who has started anew serves nothing by a row from before that. */
 TEST(chain_restarted_member_does_not_serve)
 {

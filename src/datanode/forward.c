@@ -186,11 +186,10 @@ static struct datanode_update *forward_make(struct datanode_worker *w, struct da
                                             struct peer_request *r)
 {
     const struct proto_forward_request *m = r->body;
-    struct datanode_update *u = datanode_update_new(w, DATANODE_FROM_PREDECESSOR);
+    struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_PREDECESSOR);
     if (u == NULL) {
         return NULL;
     }
-    u->chain = c;
     u->identity = datanode_identity(m->identity);
     u->base = datanode_identity(m->base);
     u->kind = m->kind;

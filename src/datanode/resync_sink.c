@@ -337,11 +337,10 @@ static struct datanode_update *copy_make(struct datanode_worker *w, struct datan
                                          struct peer_request *r)
 {
     const struct proto_copy_request *m = r->body;
-    struct datanode_update *u = datanode_update_new(w, DATANODE_FROM_PREDECESSOR);
+    struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_PREDECESSOR);
     if (u == NULL) {
         return NULL;
     }
-    u->chain = c;
     u->identity = datanode_identity(m->identity);
     u->kind = PROTO_WRITE_AT;
     u->whole = true;

@@ -58,6 +58,7 @@ struct rig_options {
     unsigned small;                  /* this one has a capacity of small_bytes (ram) */
     uint64_t small_bytes, low_bytes; /* low_bytes 0: no low-water mark */
     uint64_t buffer_bytes;           /* 0: plenty */
+    size_t max_updates;
 };
 struct rig {
     struct rig_options opt;

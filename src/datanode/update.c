@@ -14,9 +14,25 @@
 static void update_try_commit(struct datanode_update *u);
 static void update_drop_pending(struct datanode_update *u, int rc);
 
-struct datanode_update *datanode_update_new(struct datanode_worker *w, enum datanode_origin from)
+/*
+ * Updates that wait for members further down leave room for those that are nearer to the end of
+ * their chains: members that are each other's successors in several chains would all wait else.
+ */
+static size_t update_limit(const struct datanode_worker *w, const struct datanode_chain *c,
+                           enum datanode_origin from)
 {
-    if (w->update_count >= w->opt.max_updates || w->stopping) {
+    size_t half = w->opt.max_updates / 2;
+    if (c->behind == 0) {
+        return w->opt.max_updates;
+    }
+    return from == DATANODE_FROM_CLIENT ? base_max(half, 1)
+                                        : base_max(half + (half >> base_min(c->behind, 16)), 1);
+}
+
+struct datanode_update *datanode_update_new(struct datanode_chain *c, enum datanode_origin from)
+{
+    struct datanode_worker *w = c->worker;
+    if (w->update_count >= update_limit(w, c, from) || w->stopping) {
         return NULL;
     }
     struct datanode_update *u = mem_zalloc(sizeof *u);
@@ -24,6 +40,7 @@ struct datanode_update *datanode_update_new(struct datanode_worker *w, enum data
         return NULL;
     }
     u->worker = w;
+    u->chain = c;
     u->origin = from;
     u->began_ns = loop_tick_ns(w->loop);
     u->told = true;

@@ -95,7 +95,7 @@ struct datanode_update {
     bool reading;
 };
 /* NULL: too many. Free with datanode_update_free() before datanode_update_begin(). */
-struct datanode_update *datanode_update_new(struct datanode_worker *w, enum datanode_origin from);
+struct datanode_update *datanode_update_new(struct datanode_chain *c, enum datanode_origin from);
 void datanode_update_free(struct datanode_update *u);
 /* The item is locked by it; all fields are set. It answers its request and frees itself. */
 void datanode_update_begin(struct datanode_update *u);

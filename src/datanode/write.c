@@ -248,11 +248,10 @@ static struct datanode_update *write_make(struct datanode_worker *w, struct data
                                           struct peer_request *r)
 {
     const struct proto_write_request *m = r->body;
-    struct datanode_update *u = datanode_update_new(w, DATANODE_FROM_CLIENT);
+    struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_CLIENT);
     if (u == NULL) {
         return NULL;
     }
-    u->chain = c;
     u->kind = m->kind == PROTO_WRITE_APPEND ? PROTO_WRITE_AT : m->kind;
     u->client = m->client;
     u->seq = m->seq;
