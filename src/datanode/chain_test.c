@@ -264,7 +264,7 @@ TEST(chain_synced_write_is_stable_when_found_committed)
     const struct rig_io at_tail = {.host = 2, .chain = 1, .data_id = 100};
     RIG_UNTIL(&r, stat_at(&r, &at_tail) == -ERR_pending);
     RIG_UNTIL(&r, stat_at(&r, &at_tail) == 0); /* committed, its sync is under way */
-    rig_row(&r, 1, "1s 2s");               /* it is forwarded again */
+    rig_row(&r, 1, "1s 2s");                   /* it is forwarded again */
     RIG_UNTIL(&r, w.done);
     CHECK_OK(w.rc);
     rig_kill(&r, 1);
@@ -280,7 +280,8 @@ TEST(chain_synced_write_is_stable_when_found_committed)
     rig_close(&r);
 }
 
-/* Two members, each the other's successor, with as many writes as there may be: none waits for ever.
+/* Two members, each the other's successor, with as many writes as there may be: none waits for
+ * ever.
  */
 TEST(chain_members_do_not_wait_for_each_other_in_a_circle)
 {

@@ -89,13 +89,16 @@ static int fence_add(struct datanode_worker *w, const struct proto_fence_request
     return 0;
 }
 
+/*
+ * Also those that a predecessor forwarded, and those for whose end nobody waits any more: a member
+ * that has not got them yet would show the old content, and the new one after the answer.
+ */
 static bool writes_of(const struct datanode_worker *w, uint64_t session)
 {
     LIST_FOR_EACH(at, &w->updates)
     {
         const struct datanode_update *u = LIST_ENTRY(at, struct datanode_update, node);
-        if (u->client == session && u->request != NULL &&
-            u->request->message->opcode == PROTO_OP_write) {
+        if (u->client == session && u->state != DATANODE_UPDATE_OVER) {
             return true;
         }
     }
@@ -110,6 +113,7 @@ void datanode_fences_writes_done(struct datanode_worker *w)
         if (!writes_of(w, f->session)) {
             const struct proto_fence_reply reply = {};
             list_remove(&f->node);
+            w->fence_wait_count--;
             peer_request_answer(f->request, &reply, NULL);
             mem_free(f);
         }
@@ -120,7 +124,8 @@ void datanode_on_fence(struct datanode_worker *w, struct peer_request *r)
 {
     const struct proto_fence_request *m = r->body;
     int rc = fence_add(w, m);
-    struct fence_wait *f = rc < 0 ? NULL : mem_zalloc(sizeof *f);
+    bool room = rc == 0 && w->fence_wait_count < FENCE_WAITS_MAX;
+    struct fence_wait *f = room ? mem_zalloc(sizeof *f) : NULL;
     if (f == NULL) {
         datanode_refuse(r, -ERR_busy, NULL);
         return;
@@ -128,6 +133,7 @@ void datanode_on_fence(struct datanode_worker *w, struct peer_request *r)
     f->request = r;
     f->session = m->session;
     list_push_back(&w->fence_waits, &f->node);
+    w->fence_wait_count++;
     datanode_fences_writes_done(w);
 }
 
@@ -147,6 +153,7 @@ void datanode_fences_free(struct datanode_worker *w)
         mem_free(f);
     }
     w->fence_count = 0;
+    w->fence_wait_count = 0;
 }
 
 /* ---- REVOKE: R5 ---- */

@@ -89,3 +89,31 @@ TEST(fence_waits_for_older_writes)
     rig_call_end(&queued);
     rig_close(&r);
 }
+
+/* A member further on answers only when what was forwarded to it is committed, too. */
+TEST(fence_waits_for_forwarded_writes)
+{
+    struct rig r;
+    struct rig_call w;
+    struct rig_call c;
+    struct rig_io io = first;
+    rig_chain(&r, 3, DATANODE_ENGINE_RAM, testing_seed());
+    CHECK_OK(rig_write(&r, &first));
+    net_sim_cut(r.net, 3, 2, true);
+    io.fill = 2;
+    rig_write_begin(&r, &w, &io);
+    rig_for_ms(&r, 20);
+    rig_kill(&r, 1); /* the head, and the client's request with it */
+    rig_row(&r, 1, "2s 3s 1o");
+    RIG_UNTIL(&r, r.target[2].known[1] == r.row[1].epoch);
+    rig_fence_begin(&r, &c, 2, 6);
+    rig_for_ms(&r, 200);
+    CHECK_TRUE(!c.done);
+    net_sim_cut(r.net, 3, 2, false);
+    RIG_UNTIL(&r, c.done && w.done);
+    CHECK_OK(c.rc);
+    io.host = 3;
+    CHECK_OK(rig_read(&r, &io));
+    rig_call_end(&w);
+    rig_close(&r);
+}

@@ -97,8 +97,8 @@ struct datanode_worker {
     struct list chain_list, neighbor_list, updates, fences, fence_waits, ops, removes;
     struct list repairs, repairs_new;
     struct loop_task repair_task;
-    size_t update_count, fence_count, op_count, touched_count, read_count, remove_count, sink_count,
-        repair_count;
+    size_t update_count, fence_count, fence_wait_count, op_count, touched_count, read_count,
+        remove_count, sink_count, repair_count;
     bool failed, stopping, closing, left, served;
     uint64_t stop_at_ns;
     struct loop_timer stop_timer;
