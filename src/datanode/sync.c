@@ -62,7 +62,8 @@ static void op_step(struct sync_op *op)
     if (op->own_busy || op->below_busy) {
         return;
     }
-    int rc = op->own_rc < 0 ? -EIO : op->below_rc;
+    /* Of an own failure the chain rids itself; what its next head has is for that one to say. */
+    int rc = op->own_rc < 0 ? -ERR_not_serving : op->below_rc;
     if (op->chain->row.epoch != op->epoch) {
         rc = -ERR_stale_epoch;
     } else if (rc == 0 && op->client && !datanode_leased(op->worker)) { /* R8 */

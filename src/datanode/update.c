@@ -206,10 +206,10 @@ static void update_flushed(struct chunk_sync *s, int rc)
     u->flushing = false;
     u->flushed = true;
     if (u->state == DATANODE_UPDATE_FLUSH) {
-        update_over(u, rc < 0 ? -EIO : 0);
+        update_over(u, rc < 0 ? -ERR_not_serving : 0);
         return;
     }
-    u->flush_rc = rc < 0 ? -EIO : 0;
+    u->flush_rc = rc < 0 ? -ERR_not_serving : 0; /* not EIO: the next head knows the outcome */
     datanode_update_release(u);
 }
 
@@ -307,7 +307,7 @@ static void update_dropped(struct chunk_change *ch, int rc)
     u->dropping = false;
     if (rc < 0 && rc != -ENOENT && rc != -EINVAL) {
         datanode_chain_gone(u->chain, "a refused update cannot be dropped");
-        rc = -EIO;
+        rc = -ERR_not_serving;
     } else {
         rc = u->refusal;
     }
@@ -416,7 +416,7 @@ static int refusal_of(const struct datanode_update *u, int rc)
     if (err_is(rc, EIO) && u->origin == DATANODE_FROM_PREDECESSOR) {
         return -ERR_need_whole; /* an old cell is bad: never merged, never laundered */
     }
-    return err_is(rc, EIO) ? -ERR_corrupt : err_is(rc, EAGAIN) ? rc : -ERR_busy;
+    return err_is(rc, EAGAIN) ? rc : -ERR_busy; /* a bad cell at the head: repaired by then */
 }
 
 static void update_reserved(struct chunk_update *s, int rc)

@@ -382,6 +382,25 @@ TEST(worker_reports_a_failed_disk)
     rig_close(&r);
 }
 
+/* Of a failed disk at the head the client sees nothing but time: another member has it all. */
+TEST(worker_head_with_a_failed_disk_is_no_error)
+{
+    struct rig r;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 10000, .fill = 3};
+    CHECK_OK(rig_write(&r, &io));
+    disk_sim_fail(r.disk[1], DISK_SYNC, NULL, 1, 0, -EIO);
+    disk_sim_fail(r.disk[1], DISK_SYNC_ALL, NULL, 1, 0, -EIO);
+    CHECK_RC(rig_sync(&r, &io), ERR_not_serving);
+    CHECK_RC(rig_write(&r, &io), ERR_not_serving);
+    rig_row(&r, 1, "2s 1o");
+    RIG_UNTIL(&r, r.target[2].known[1] == r.row[1].epoch);
+    io.host = 2;
+    CHECK_OK(rig_sync(&r, &io));
+    CHECK_OK(rig_read(&r, &io));
+    rig_close(&r);
+}
+
 static void answered(struct rig *r, struct rig_call *c)
 {
     RIG_UNTIL(r, c->done);
