@@ -79,7 +79,7 @@ static void below_failed(struct datanode_update *u, const struct peer_reply *r)
         datanode_update_below_refused(u, r->rc);
         return;
     }
-    if (r->answered && r->rc == -ERR_need_whole) {
+    if (r->answered && r->rc == -ERR_need_whole && !u->lift && !u->whole) {
         u->lift = true;
         u->below = DATANODE_BELOW_IDLE;
         below_go(u);

@@ -395,6 +395,9 @@ void datanode_on_stat(struct peer_user *user, struct peer_request *r)
         stat = mem_arena_alloc(&r->arena, STAT_BATCH * sizeof *stat);
         rc = stat == NULL ? -ERR_busy : stat_collect(c, m, stat, &reply);
     }
+    if (rc == 0 && !datanode_chain_serves(c)) { /* R8: with the answer in hand */
+        rc = -ERR_not_serving;
+    }
     if (rc < 0) {
         datanode_refuse(r, rc, c);
         return;

@@ -95,7 +95,9 @@ static void write_again(struct datanode_update *u, const struct chunk_info *info
     r->cancelled = NULL;
     datanode_update_free(u);
     stats_count(&c->worker->counters.again, 1);
-    if (sync) {
+    if (!datanode_chain_serves(c)) { /* R8, after the record was looked at */
+        datanode_refuse(r, -ERR_not_serving, c);
+    } else if (sync) {
         datanode_sync_then_answer(c, r, it->key, &m);
     } else {
         peer_request_answer(r, &m, NULL);
