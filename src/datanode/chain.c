@@ -176,9 +176,13 @@ static void chain_readers(struct datanode_chain *c)
 
 static void chain_changed(struct datanode_chain *c, bool was_in_path)
 {
+    /* Whoever said that it leaves shows nothing more until a row without it: the leader may make
+     * that row from what it has heard before this one. */
+    bool leaves = c->report == PROTO_REPORT_GONE && was_in_path && c->in_path;
     c->turn++;
     c->synced_epoch = 0;
-    c->report = PROTO_REPORT_OK;
+    c->report = leaves ? PROTO_REPORT_GONE : PROTO_REPORT_OK;
+    c->revoked_epoch = leaves ? c->row.epoch : c->revoked_epoch;
     c->resync_wanted = false;
     datanode_resync_stop(c);
     datanode_sink_stop(c);
@@ -240,8 +244,8 @@ int datanode_chain_take(struct datanode_worker *w, const struct proto_row *row, 
     if (rc < 0) {
         return rc;
     }
-    if (w->control.target == 0) {
-        return 0; /* the registration brings them all */
+    if (w->control.target == 0 || w->left) {
+        return 0; /* the registration brings them all; at the end no row counts any more */
     }
     struct datanode_chain *c = datanode_chain_find(w, next.chain);
     if (c == NULL && cluster_row_find(&next, w->control.target) == next.count) {

@@ -170,6 +170,9 @@ void datanode_on_revoke(struct datanode_worker *w, struct peer_request *r)
     }
     if (c != NULL && m->epoch == c->row.epoch) {
         c->revoked_epoch = m->epoch;
+        /* Told with every heartbeat, too: a leader that never heard the answer would leave this
+         * member in the row, where it would serve nobody for ever. */
+        c->report = c->in_path ? (uint8_t)PROTO_REPORT_GONE : c->report;
     }
     peer_request_answer(r, &reply, NULL);
 }

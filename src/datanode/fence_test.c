@@ -13,7 +13,11 @@ static void open_two(struct rig *r)
     CHECK_OK(rig_write(r, &first));
 }
 
-/* R5: from the answer on this member neither reads nor takes requests of the chain, until a row. */
+/*
+ * R5: from the answer on this member neither reads nor takes requests of the chain, in no row that
+ * still names it as serving either: one without it may be made by then. It tells so, for a leader
+ * that has not heard the answer.
+ */
 TEST(fence_revoked_member_stops)
 {
     struct rig r;
@@ -30,6 +34,11 @@ TEST(fence_revoked_member_stops)
     rig_row(&r, 1, "1s 2s");
     RIG_UNTIL(&r, rig_settled(&r, 1));
     io.host = 2;
+    CHECK_RC(rig_read(&r, &io), ERR_not_serving);
+    CHECK_EQ(r.target[2].report[1], PROTO_REPORT_GONE);
+    rig_row(&r, 1, "1s 2o");
+    rig_row(&r, 1, "1s 2s");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
     CHECK_OK(rig_read(&r, &io));
     r.row[1].epoch++; /* a REVOKE from the future: it has to learn the row first */
     rig_revoke_begin(&r, &c, 2);
