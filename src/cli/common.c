@@ -183,10 +183,15 @@ void cli_mode_to_text(const struct opendfs_stat *st, char out[CLI_MODE_SIZE])
 {
     out[0] = '?';
     for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
-        out[0] = types[i].type == st->type ? types[i].letter : out[0];
+        if (types[i].type == st->type) {
+            out[0] = types[i].letter;
+        }
     }
     for (unsigned i = 0; i < 9; i++) {
-        out[1 + i] = (st->mode & (0400u >> i)) != 0 ? "rwx"[i % 3] : '-';
+        out[1 + i] = '-';
+        if ((st->mode & (0400u >> i)) != 0) {
+            out[1 + i] = "rwx"[i % 3];
+        }
     }
     static const struct {
         uint32_t bit;

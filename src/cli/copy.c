@@ -62,11 +62,11 @@ int cli_copy_end(struct copy *p)
         cli_print_json(o);
     } else {
         char size[TEXT_UNIT_SIZE], rate[TEXT_UNIT_SIZE];
+        uint64_t names = p->files + p->links + p->others;
         text_from_bytes(p->bytes, size);
         text_from_bytes((uint64_t)((double)p->bytes / (seconds > 0 ? seconds : 1)), rate);
         cli_say(c, "%s: %llu files, %llu directories, %s in %.1f s (%s/s)%s", p->what,
-                (unsigned long long)(p->files + p->links + p->others),
-                (unsigned long long)p->directories, size, seconds, rate,
+                (unsigned long long)names, (unsigned long long)p->directories, size, seconds, rate,
                 p->failed > 0 ? ", with failures" : "");
         if (p->failed > 0) {
             cli_fail(c, "%llu could not be copied", (unsigned long long)p->failed);

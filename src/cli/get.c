@@ -132,32 +132,28 @@ static struct get_dir *dir_new(struct get *g, struct get_dir *parent, char *loca
     return d;
 }
 
-static void dir_end(struct get_dir *d)
+static struct get_dir *dir_free(struct get_dir *d)
 {
     struct get_dir *parent = d->parent;
     mem_free(d->local);
     mem_free(d->path);
     mem_free(d);
-    if (parent != NULL) {
-        dir_unpend(parent);
-    }
+    return parent;
 }
 
+/* The last one below is done: what changed its times is over. So it may be for those above. */
 static void dir_unpend(struct get_dir *d)
 {
-    if (--d->pending > 0) {
-        return;
-    }
-    if (!d->top) {
+    while (d != NULL && --d->pending == 0) {
         struct disk_local_attr a = attr_of(&d->stat);
-        int rc = disk_local_set(d->local, &a, mask_of(d->g));
+        int rc = d->top ? 0 : disk_local_set(d->local, &a, mask_of(d->g));
         if (rc < 0) {
             cli_copy_fail(&d->g->copy, d->local, rc);
-        } else {
+        } else if (!d->top) {
             d->g->copy.directories++;
         }
+        d = dir_free(d);
     }
-    dir_end(d);
 }
 
 static int make_directory(const char *local)
@@ -183,8 +179,7 @@ static void begin_directory(struct get *g, struct get_dir *parent, char *local, 
     int rc = make_directory(d->local);
     if (rc < 0) {
         cli_copy_fail(&g->copy, d->local, rc);
-        d->parent = NULL;
-        dir_end(d);
+        (void)dir_free(d);
         return;
     }
     parent->pending++;
@@ -435,9 +430,7 @@ static void measure(struct get *g, const char *argument)
     struct get_dir *d = dir_new(g, NULL, mem_strdup(""), mem_strdup(path));
     while (d != NULL) {
         measure_directory(g, d->path, &stack);
-        mem_free(d->local);
-        mem_free(d->path);
-        mem_free(d);
+        (void)dir_free(d);
         struct list *next = list_pop_front(&stack);
         d = next == NULL ? NULL : container_of(next, struct get_dir, node);
     }

@@ -183,40 +183,38 @@ static struct put_dir *dir_new(struct put *p, struct put_dir *parent, char *loca
     return d;
 }
 
-static void dir_end(struct put_dir *d)
+static struct put_dir *dir_free(struct put_dir *d)
 {
     struct put_dir *parent = d->parent;
-    struct put *p = d->p;
     mem_free(d->names);
     mem_free(d->local);
     mem_free(d->path);
     mem_free(d);
-    if (parent != NULL) {
-        dir_unpend(parent);
-    }
-    cli_put_pump(p);
+    return parent;
 }
 
 static void dir_set(struct cli_job *j)
 {
     struct put_dir *d = container_of(j, struct put_dir, job);
+    struct put *p = d->p;
     if (j->op.result < 0) {
-        cli_copy_fail_op(&d->p->copy, d->path, &j->op);
+        cli_copy_fail_op(&p->copy, d->path, &j->op);
     } else {
-        d->p->copy.directories++;
+        p->copy.directories++;
     }
-    d->p->running--;
-    dir_end(d);
+    p->running--;
+    dir_unpend(dir_free(d));
+    cli_put_pump(p);
 }
 
 /* The last one below is done: what changed its times is over. */
 static void dir_unpend(struct put_dir *d)
 {
-    if (--d->pending > 0) {
+    if (d == NULL || --d->pending > 0) {
         return;
     }
     if (d->top) {
-        dir_end(d);
+        (void)dir_free(d);
         return;
     }
     struct put_item values = {.p = d->p, .attr = d->attr};
@@ -324,9 +322,7 @@ static void start_item(struct put_item *i)
         cli_job_prepare(p->c, &i->job, dir_made);
         i->job.op.at = i->dir->ino;
         opendfs_async_mkdir(p->c->fs, &i->job.op, i->name, 0700);
-    } else if (i->second) {
-        start_other(i);
-    } else if (S_ISREG(i->attr.mode)) {
+    } else if (S_ISREG(i->attr.mode) && !i->second) {
         cli_put_file_start(i);
     } else {
         start_other(i);
@@ -455,6 +451,21 @@ static void run(struct put *p)
 
 /* ---- The command ---- */
 
+/* What is in a directory comes onto the stack. */
+static void measure_directory(struct put *p, const char *path, struct list *stack)
+{
+    CLEANUP(mem_freep) struct disk_names *names = NULL;
+    if (disk_local_list(path, &names) < 0) {
+        return; /* the copy itself will say so */
+    }
+    for (size_t i = 0; i < names->count; i++) {
+        struct put_dir *below = dir_new(p, NULL, cli_join(path, names->name[i]), mem_strdup(""));
+        if (below != NULL) {
+            list_push_front(stack, &below->node);
+        }
+    }
+}
+
 /* Counts what is below, so that progress can tell the remaining time. */
 static void measure(struct put *p, const char *path)
 {
@@ -463,23 +474,14 @@ static void measure(struct put *p, const char *path)
     struct put_dir *d = dir_new(p, NULL, mem_strdup(path), mem_strdup(""));
     while (d != NULL) {
         struct disk_local_attr a;
-        CLEANUP(mem_freep) struct disk_names *names = NULL;
         bool known = disk_local_lstat(d->local, &a) == 0;
         if (known && S_ISREG(a.mode)) {
             p->copy.bytes_total += a.size_bytes;
             p->copy.files_total++;
-        } else if (known && S_ISDIR(a.mode) && disk_local_list(d->local, &names) == 0) {
-            for (size_t i = 0; i < names->count; i++) {
-                struct put_dir *below =
-                    dir_new(p, NULL, cli_join(d->local, names->name[i]), mem_strdup(""));
-                if (below != NULL) {
-                    list_push_front(&stack, &below->node);
-                }
-            }
+        } else if (known && S_ISDIR(a.mode)) {
+            measure_directory(p, d->local, &stack);
         }
-        mem_free(d->local);
-        mem_free(d->path);
-        mem_free(d);
+        (void)dir_free(d);
         struct list *next = list_pop_front(&stack);
         d = next == NULL ? NULL : container_of(next, struct put_dir, node);
     }
