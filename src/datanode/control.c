@@ -140,6 +140,24 @@ static void control_forget(struct datanode_control *k, const struct proto_u64s *
     control_forget_next(k);
 }
 
+/* Some that have been in the list long enough, every time from where it ended before: the leader
+ * says which of them may go. */
+static size_t control_dead(struct datanode_control *k)
+{
+    struct datanode_worker *w = worker_of(k);
+    struct chunk_dead dead[ARRAY_COUNT(k->dead_ids)];
+    uint64_t now_ms = loop_wall_ns(w->loop) / NS_PER_MS;
+    size_t found = chunk_store_dead_list(w->store, k->dead_after, dead, ARRAY_COUNT(dead));
+    size_t count = 0;
+    k->dead_after = found == ARRAY_COUNT(dead) ? dead[found - 1].data_id : 0;
+    for (size_t i = 0; i < found; i++) {
+        if (now_ms >= dead[i].time_ms && now_ms - dead[i].time_ms >= w->opt.dead_keep_ms) {
+            k->dead_ids[count++] = dead[i].data_id;
+        }
+    }
+    return count;
+}
+
 /* ---- Heartbeats ---- */
 
 static void control_beat(struct datanode_control *k);
@@ -219,7 +237,8 @@ static void control_beat(struct datanode_control *k)
         .free = info.free_bytes,
         .used = info.used_bytes,
         .low_space = info.low,
-        .damaged = (uint32_t)base_min(info.damaged_count, UINT32_MAX)};
+        .damaged = (uint32_t)base_min(info.damaged_count, UINT32_MAX),
+        .dead = {.at = k->dead_ids, .count = control_dead(k)}};
     if (control_reports(k) < 0) {
         return; /* the next one may have memory */
     }

@@ -31,6 +31,7 @@ struct datanode_control {
     uint64_t forget_ids[64];
     size_t forget_count;
     bool forgetting;
+    uint64_t dead_ids[64], dead_after; /* named in a heartbeat; how far the list was looked at */
 };
 NODISCARD int datanode_control_start(struct datanode_worker *w);
 void datanode_control_free(struct datanode_worker *w);

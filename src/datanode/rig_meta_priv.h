@@ -59,6 +59,8 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
         t->synced[c->chain] = c->synced_epoch;
     }
     struct proto_heartbeat_reply reply = {.leased = t->leased, .map_epoch = 1};
+    t->dead = m->dead.count;
+    reply.forget = r->opt.dead_keep_ms != 0 ? m->dead : reply.forget;
     if (!t->deaf) {
         reply.rows = rig_rows(r, &q->arena, t->known);
     }

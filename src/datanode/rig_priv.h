@@ -47,6 +47,7 @@ struct rig_target {
     uint8_t report[RIG_CHAINS + 1];
     uint32_t synced[RIG_CHAINS + 1];
     uint32_t suspect;              /* named last */
+    size_t dead;                   /* data ids named by the newest heartbeat */
     uint64_t heard_ns, granted_ns; /* of the world: its newest heartbeat; one with a lease */
     struct peer_user client_user;
     struct peer *client, *meta_client; /* the test's ways to it */
@@ -59,6 +60,7 @@ struct rig_options {
     uint64_t small_bytes, low_bytes; /* low_bytes 0: no low-water mark */
     uint64_t buffer_bytes;           /* 0: plenty */
     size_t max_updates;
+    uint64_t dead_keep_ms;           /* not 0: its leader lets everything go that is named */
 };
 struct rig {
     struct rig_options opt;

@@ -52,6 +52,7 @@ RIG void rig_start_inside(void *ctx)
         .host = name,
         .buffer_bytes = r->opt.buffer_bytes,
         .max_updates = r->opt.max_updates,
+        .dead_keep_ms = r->opt.dead_keep_ms,
         .ram_bytes = r->opt.small == host ? r->opt.small_bytes : 64u << 20,
         .low_bytes = r->opt.small == host && r->opt.low_bytes > 0 ? r->opt.low_bytes : 1};
     struct err e = {0};

@@ -12,6 +12,7 @@
 
 #define DEFAULT_WEIGHT 100u
 #define DEFAULT_BUFFER_BYTES (UINT64_C(256) << 20)
+#define DEFAULT_DEAD_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define DEFAULT_UPDATES 1024u
 #define STOP_POLL_NS (5 * NS_PER_MS)
 
@@ -226,6 +227,7 @@ static int worker_options(struct datanode_worker *w, const struct datanode_worke
     copy_text(w->name, sizeof w->name, opt->directory == NULL ? "target" : opt->directory);
     w->opt.weight = opt->weight == 0 ? DEFAULT_WEIGHT : opt->weight;
     w->opt.max_updates = opt->max_updates == 0 ? DEFAULT_UPDATES : opt->max_updates;
+    w->opt.dead_keep_ms = opt->dead_keep_ms == 0 ? DEFAULT_DEAD_KEEP_MS : opt->dead_keep_ms;
     w->opt.buffer_bytes = opt->buffer_bytes == 0 ? DEFAULT_BUFFER_BYTES : opt->buffer_bytes;
     return 0;
 }

@@ -54,6 +54,7 @@ struct datanode_worker_options {
     uint64_t ram_bytes;               /* capacity of `ram`; 0: 1 GiB */
     uint64_t low_bytes;               /* chunk/store.h */
     uint64_t buffer_bytes; /* data of requests in progress, half for those of members. 0: 256 MiB */
+    uint64_t dead_keep_ms; /* removed data ids are known that long at least; 0: 24 h */
     size_t max_updates;    /* writes in progress; beyond: "busy". 0: 1,024 */
 };
 

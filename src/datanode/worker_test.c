@@ -320,6 +320,35 @@ TEST(worker_removes_a_data_id)
     rig_close(&r);
 }
 
+/* Section 9: what was removed long ago leaves the dead list when the leader says so. */
+TEST(worker_forgets_what_was_removed)
+{
+    struct rig r;
+    const struct rig_options opt = {.seed = testing_seed(),
+                                    .targets = 2,
+                                    .engine = DATANODE_ENGINE_FILE,
+                                    .dead_keep_ms = 60000};
+    rig_chain_with(&r, &opt);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    for (io.data_id = 100; io.data_id < 300; io.data_id++) { /* more than a heartbeat names */
+        CHECK_OK(rig_remove(&r, &io));
+    }
+    io.data_id = 150;
+    uint64_t until = loop_sim_now_ns(r.world) + 30 * RIG_SECOND;
+    RIG_UNTIL(&r, loop_sim_now_ns(r.world) > until);
+    CHECK_EQ(r.target[1].dead, 0);
+    CHECK_RC(rig_write(&r, &io), ERR_gone);
+    RIG_UNTIL(&r, r.target[1].dead > 0 && r.target[2].dead > 0);
+    until = loop_sim_now_ns(r.world) + 50 * RIG_SECOND;
+    RIG_UNTIL(&r, loop_sim_now_ns(r.world) > until);
+    CHECK_EQ(r.target[1].dead, 0); /* all are through */
+    CHECK_EQ(r.target[2].dead, 0);
+    for (io.data_id = 100; io.data_id < 300; io.data_id++) {
+        CHECK_OK(rig_write(&r, &io));
+    }
+    rig_close(&r);
+}
+
 /* Section 8.5: what was acknowledged survives the process. */
 TEST(worker_finds_its_chunks_after_a_kill)
 {

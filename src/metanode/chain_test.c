@@ -320,14 +320,18 @@ TEST(garbage_is_removed_everywhere_before_it_is_forgotten)
         .op = rig_op(&r.client[0], 0), .parent = PROTO_ROOT_INO, .name = proto_bytes_text("big")};
     CHECK_OK(rig_call(&r.client[0], PROTO_OP_unlink, &q));
     CHECK_EQ(stored(&r, "garbage"), 1);
+    r.target[0].dead = data_id;
     rig_run(&r, 100 * METANODE_NS_PER_MS);
-    rig_kill(&r); /* the queue is in the log */
+    CHECK_EQ(stored(&r, "garbage"), 1);
+    CHECK_EQ(r.target[0].forgotten, 0); /* some chain has not answered */
+    rig_kill(&r);                       /* the queue is in the log */
     rig_serve(&r);
     rig_run(&r, 30 * RIG_SECOND);
     CHECK_EQ(stored(&r, "garbage"), 0);
     size_t removes = r.target[0].removes + r.target[1].removes;
     CHECK_TRUE(removes >= r.m->chains.count);
     CHECK_EQ(r.target[0].removed[0], data_id);
+    CHECK_TRUE(r.target[0].forgotten > 0);
     rig_stop(&r);
     rig_close(&r);
 }

@@ -13,6 +13,8 @@ struct metanode;
 struct peer_request;
 
 /* ---- target.c, register.c: data nodes ---- */
+#define METANODE_FORGET_MAX 64u
+
 struct metanode_target {
     struct list all;
     struct metanode *m;
@@ -32,6 +34,9 @@ struct metanode_target {
     struct loop_timer expiry; /* T behind the receipt of the last heartbeat that was granted */
     uint32_t suspect[16];     /* R6, as named in the newest heartbeat */
     size_t suspect_count;
+    uint64_t forget[METANODE_FORGET_MAX]; /* for the answer to its next heartbeat */
+    size_t forget_count;
+    bool forget_asked; /* is being found out */
 };
 struct metanode_targets {
     struct list all;
@@ -50,6 +55,8 @@ void metanode_target_down(struct metanode *m, struct peer_link *l);
 struct proto_target metanode_target_record(const struct metanode_target *t);
 void metanode_target_gone(struct metanode_target *t, const char *why);
 bool metanode_target_named(const struct metanode_target *by, uint32_t id);
+/* forget.c: which of these data ids nobody needs to know as removed any more. */
+void metanode_forget_ask(struct metanode_target *t, const struct proto_u64s *dead);
 void metanode_register(struct peer_user *u, struct peer_request *r);
 void metanode_heartbeat(struct peer_user *u, struct peer_request *r);
 void metanode_exited(struct peer_user *u, struct peer_request *r);

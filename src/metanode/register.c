@@ -236,6 +236,7 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
         metanode_refuse(m, NULL, r, -ERR_busy, NULL);
         return;
     }
+    answer.forget = (struct proto_u64s){.at = t->forget, .count = t->forget_count};
     answer.leased = heartbeat_lease(m, t);
     answer.map_epoch = m->map_epoch;
     answer.wall_ms = metanode_wall_ms(m);
@@ -243,6 +244,8 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
         loop_timer_in(m->env->loop, &t->expiry, metanode_lease_ns(m));
     }
     peer_request_answer(r, &answer, NULL);
+    t->forget_count = 0;
+    metanode_forget_ask(t, &q->dead);
 }
 
 void metanode_exited(struct peer_user *u, struct peer_request *r)

@@ -69,6 +69,8 @@ struct rig_target {
     struct proto_heartbeat_request beat;
     struct proto_chain_report report[RIG_ROWS];
     struct loop_timer timer;
+    uint64_t dead;      /* named in heartbeats; 0: none */
+    unsigned forgotten; /* answers that name it */
     unsigned removes, refuse_removes, revokes, fences, stats, cuts;
     uint64_t removed[64];
     uint64_t fenced_session;

@@ -32,6 +32,9 @@ static inline void rig_beaten(struct peer_call *call, const struct peer_reply *r
     const struct proto_heartbeat_reply *m = r->body;
     rig_target_rows(t, &m->rows);
     t->leased = m->leased;
+    for (size_t i = 0; i < m->forget.count; i++) {
+        t->forgotten += m->forget.at[i] == t->dead;
+    }
     if (m->leased) { /* R7: from the sending, half of T */
         t->leased_until_ns = call->wire.sent_ns + t->lease_ms * METANODE_NS_PER_MS / 2;
     }
@@ -66,7 +69,8 @@ static inline void rig_target_tick(struct loop_timer *timer)
             .chains = {.at = t->report, .count = t->row_count},
             .suspects = {.at = &t->suspect, .count = t->suspect != 0},
             .total = 1u << 30,
-            .free = 1u << 29};
+            .free = 1u << 29,
+            .dead = {.at = &t->dead, .count = t->dead != 0}};
     } else {
         t->reg = (struct proto_register_request){.uuid = t->uuid,
                                                  .incarnation = t->incarnation,
