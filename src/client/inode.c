@@ -150,17 +150,6 @@ void client_inodes_lost_session(struct opendfs *fs)
     }
 }
 
-void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size, uint64_t data_version)
-{
-    struct client_inode *i = client_inode_find(fs, ino);
-    if (i != NULL) {
-        i->wait_shared = false;
-        i->size = base_max(i->size, size);
-        i->data_version = data_version;
-        client_inode_wake(i);
-    }
-}
-
 /* --- capabilities -------------------------------------------------------------------------------
  */
 
@@ -260,6 +249,31 @@ void client_inode_refresh(struct client_inode *i, struct client_held *h)
         i->refresh_request = (struct proto_getattr_request){.ino = i->ino};
         i->refresh.done = refresh_done;
         client_query(i->fs, &i->refresh, PROTO_OP_getattr, &i->refresh_request);
+    }
+}
+
+static void shared_refreshed(struct client_held *h)
+{
+    struct client_inode *i = container_of(h, struct client_inode, sharing);
+    i->sharing_held = false;
+    i->wait_shared = false;
+    client_inode_wake(i);
+}
+
+/* When the other writer has died, what it wrote behind the recorded size is trimmed: a write of
+ * ours with the truncate generation of before would be taken for one of its own, and cut. */
+void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size, uint64_t data_version)
+{
+    struct client_inode *i = client_inode_find(fs, ino);
+    if (i == NULL) {
+        return;
+    }
+    i->size = base_max(i->size, size);
+    i->data_version = data_version;
+    if (!i->sharing_held) {
+        i->sharing_held = true;
+        i->sharing.renewed = shared_refreshed;
+        client_inode_refresh(i, &i->sharing);
     }
 }
 

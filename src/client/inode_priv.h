@@ -11,6 +11,10 @@
 #define CLIENT_OPEN_UPDATES 4u  /* of them: still gathering */
 #define CLIENT_UNIT_BYTES (1u << 20)
 
+struct client_held {
+    void (*renewed)(struct client_held *h);
+    struct list node;
+};
 struct client_cap {
     struct proto_capability cap; /* its mac points to `mac` */
     uint8_t mac[CLUSTER_MAC_BYTES];
@@ -70,7 +74,9 @@ struct client_inode {
     struct proto_getattr_request refresh_request;
     bool refreshing;
     struct list stale; /* client_held.node: who waits for it */
-    struct list held;  /* requests that wait for it: struct client_held */
+    struct client_held sharing;
+    bool sharing_held;
+    struct list held; /* requests that wait for it: struct client_held */
     struct list syncing;
     bool starving;
     struct list starving_node;
@@ -100,10 +106,6 @@ void client_inode_fail(struct client_inode *i, int rc); /* a delayed write faile
 void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size,
                              uint64_t data_version);
 void client_cap_take(struct opendfs *fs, struct client_cap *c, const struct proto_capability *from);
-struct client_held {
-    void (*renewed)(struct client_held *h);
-    struct list node;
-};
 /* A member does not like the capability: get new ones, then `renewed`. */
 void client_inode_renew(struct client_inode *i, struct client_held *h);
 /* A chunk has been cut meanwhile (by another client, or behind one that died): asks for the
