@@ -64,10 +64,23 @@ void cli_get_item_fail(struct get_item *i, const struct opendfs_op *op, int64_t 
     }
 }
 
+/* Files and symbolic links are replaced; a device or a pipe (/dev/null, say) never is. */
+static int may_replace(const char *local)
+{
+    struct disk_local_attr a;
+    int rc = disk_local_lstat(local, &a);
+    if (rc < 0) {
+        return rc == -ENOENT ? 0 : rc;
+    }
+    bool plain = S_ISREG(a.mode) || S_ISLNK(a.mode) || S_ISDIR(a.mode); /* rename() says EISDIR */
+    return plain ? 0 : -EEXIST;
+}
+
 void cli_get_item_finish(struct get_item *i)
 {
     struct disk_local_attr a = attr_of(&i->stat);
-    int rc = i->second ? 0 : disk_local_set(i->temporary, &a, mask_of(i->g));
+    int rc = may_replace(i->local);
+    rc = rc < 0 || i->second ? rc : disk_local_set(i->temporary, &a, mask_of(i->g));
     rc = rc < 0 ? rc : disk_local_rename(i->temporary, i->local);
     if (rc < 0) {
         cli_get_item_fail(i, NULL, rc);

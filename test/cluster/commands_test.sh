@@ -73,6 +73,9 @@ fails 'put without parent' 1 '/nowhere' "$opendfs" put "$work/in/1" /nowhere/1
 fails 'put what is not there' 1 'No such file' "$opendfs" put "$work/none" /none
 fails 'get what is not there' 1 'No such file' "$opendfs" get /none "$work/none"
 fails 'get to where there is nothing' 1 'No such file' "$opendfs" get /sizes/1 "$work/none/none"
+mkfifo "$work/pipe"
+fails 'get onto a pipe' 1 'File exists' "$opendfs" get /sizes/1 "$work/pipe"
+[ -p "$work/pipe" ] && ok 'the pipe is still one' || bad 'the pipe is still one'
 fails 'a path through a file' 1 'Not a directory' "$opendfs" stat /sizes/1/x
 fails 'a path that is not absolute' 2 'must begin' "$opendfs" stat sizes
 fails 'full standard output' 1 'standard output' sh -c "exec '$opendfs' cat /sizes/10000000 >/dev/full"
