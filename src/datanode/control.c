@@ -182,6 +182,7 @@ static void control_beaten(struct peer_call *c, const struct peer_reply *r)
         control_clock(k, m->wall_ms);
         control_lease(k, c, m->leased);
         take_rows(w, &m->rows, false);
+        datanode_lossy_check(w);
         control_forget(k, &m->forget);
         if (m->map_epoch != k->map_epoch) {
             datanode_control_want_map(w);

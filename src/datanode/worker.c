@@ -95,7 +95,10 @@ void datanode_lossy_check(struct datanode_worker *w)
 {
     struct chunk_store_info info;
     chunk_store_info(w->store, &info);
-    if (!info.lossy || w->lossy_busy || w->failed || w->opt.engine == DATANODE_ENGINE_RAM) {
+    /* Without a lease the rows may be those from before the start (R4): then it is not known yet
+     * whether loss_gen has to rise. */
+    if (!info.lossy || w->lossy_busy || !datanode_leased(w) ||
+        w->opt.engine == DATANODE_ENGINE_RAM) {
         return;
     }
     LIST_FOR_EACH(at, &w->chain_list)

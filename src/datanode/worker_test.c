@@ -391,6 +391,40 @@ TEST(worker_that_lost_power_says_that_it_is_lossy)
     rig_close(&r);
 }
 
+/*
+ * It stays so until its chain has gone through the rows of its return, which raise loss_gen: a row
+ * from before the start that names it as the only one is no promotion.
+ */
+TEST(worker_stays_lossy_until_it_is_promoted)
+{
+    struct rig r;
+    rig_chain(&r, 1, DATANODE_ENGINE_FILE, testing_seed());
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 10000, .fill = 3};
+    CHECK_OK(rig_write(&r, &io));
+    CHECK_OK(rig_sync(&r, &io));
+    rig_row(&r, 1, "1s");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    rig_crash(&r, 1);
+    for (unsigned i = 0; i < 2; i++) { /* the second start is that of a process only */
+        rig_start(&r, 1);
+        r.target[1].leased = false; /* not before the row without it */
+        RIG_UNTIL(&r, rig_info(&r, 1).target != 0);
+        CHECK_TRUE(r.target[1].lossy);
+        rig_for_ms(&r, 3000);
+        rig_kill(&r, 1);
+    }
+    rig_start(&r, 1);
+    rig_row(&r, 1, "1l");
+    rig_row(&r, 1, "1s");
+    RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, 1).leased);
+    rig_for_ms(&r, 3000);
+    rig_kill(&r, 1);
+    rig_start(&r, 1);
+    RIG_UNTIL(&r, rig_info(&r, 1).target != 0);
+    CHECK_TRUE(!r.target[1].lossy);
+    rig_close(&r);
+}
+
 /* Section 8.3: a failed sync makes the target leave. */
 TEST(worker_reports_a_failed_disk)
 {
