@@ -250,8 +250,8 @@ static bool sync_covers(const struct chunk_sync *c, const struct chunk_entry *e)
 static void sync_attach(struct chunk_store *s, struct chunk_work *w)
 {
     const struct chunk_sync *c = w->of.sync;
-    size_t max =
-        c->scope == CHUNK_SYNC_KEYS ? base_min(c->key_count, s->dirty_count) : s->dirty_count;
+    /* Keys may come twice: the dirty ones among them may be the last. */
+    size_t max = c->scope == CHUNK_SYNC_KEYS ? c->key_count : s->dirty_count;
     w->waiter = mem_calloc(max + 1, sizeof *w->waiter);
     if (w->waiter == NULL) {
         w->kept = -ENOMEM;
