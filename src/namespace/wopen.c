@@ -54,13 +54,17 @@ static int namespace_wopen_share(struct namespace_plan *p, uint64_t ino, bool tr
     return rc < 0 ? rc : others;
 }
 
-/* Nobody may write while a dead session still can (coherence.md L6). */
+/* Nobody may write while a dead session still can, or before what it left behind the recorded size
+ * is cut (coherence.md L6): a chunk that has this truncate generation counts as cut. */
 static int namespace_wopen_check_new(struct namespace_plan *p, const struct namespace_held *h)
 {
     struct namespace_key key = namespace_key_u64(NAMESPACE_TRIM, h->ino);
     struct namespace_trim t;
     int rc = NAMESPACE_GET(&p->view, &key, namespace_trim, &t);
-    rc = rc == 1 ? namespace_check_fences(p, t.fence_epoch) : rc;
+    if (rc == 1 && t.fence_epoch != 0) {
+        return -ERR_busy; /* its writes would pass for trimmed, with the dead one's bytes behind */
+    }
+    rc = rc < 0 ? rc : 0;
     if (rc == 0 && h->inode.nlink == 0 && h->version_before != 0) {
         rc = namespace_orphan_get(p, h->ino, p->session_id);
         rc = rc == 0 ? -ESTALE : rc; /* it would go while this session writes */

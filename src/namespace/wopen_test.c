@@ -218,14 +218,13 @@ TEST(a_dead_writer_is_fenced)
              ERR_busy);
     CHECK_OK(RIG_DO(&r, NAMESPACE_FENCE_DONE, namespace_fence_done, .session = t.b.session,
                     .cap_epoch = fence));
-    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
-    CHECK_EQ(r.reply.attr.tgen, tgen);
-    epoch = r.reply.result.cap_epoch;
-    CHECK_RC(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 20, .allocated = 20),
-             ERR_busy); /* not before the trim */
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f), ERR_busy); /* not before the trim */
     CHECK_RC(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = tgen + 1),
              ESTALE);
     CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = tgen));
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.attr.tgen, tgen);
+    epoch = r.reply.result.cap_epoch;
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 20, .allocated = 20));
     rig_close(&r);
 }
