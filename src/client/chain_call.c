@@ -110,6 +110,7 @@ static void chain_landed(struct peer_call *call, const struct peer_reply *r)
             peer_drop_link(p, call->slot, "a request was not answered in time");
         }
     }
+    c->refused_late = c->refused_late || (r->answered && err_is(r->rc, ERR_not_serving));
     enum client_verdict v = CHAIN_REFRESH;
     if (r->answered || r->rc >= 0) {
         v = r->rc >= 0 ? CHAIN_FINAL : chain_refused(c, r);
@@ -168,6 +169,7 @@ void client_chain_start(struct opendfs *fs, struct client_chain_call *c)
     c->active = true;
     c->cancelled = false;
     c->doubtful = false;
+    c->refused_late = false;
     c->attempts = 0;
     c->target = 0;
     c->wait_ms = 0;

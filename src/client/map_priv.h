@@ -76,6 +76,7 @@ struct client_chain_call {
     uint32_t target; /* of the newest attempt; 0: none */
     unsigned attempts;
     bool doubtful;     /* some attempt may have been executed */
+    bool refused_late; /* or was refused by a member that lost its role, perhaps after it had it */
     uint64_t began_ns; /* the first attempt */
     /* private */
     uint64_t wait_ms;

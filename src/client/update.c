@@ -426,7 +426,7 @@ static void update_prepare(struct client_chain_call *c)
     struct client_inode *i = u->inode;
     u->request.capability = i->write_cap.cap;
     u->request.tgen = i->attr.tgen;
-    u->request.retry = c->doubtful;
+    u->request.retry = c->doubtful || c->refused_late;
     client_inode_check_cap(i, &i->write_cap);
 }
 
