@@ -89,6 +89,7 @@ int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret
 static void inode_free(struct client_inode *i)
 {
     loop_undefer(i->fs->loop, &i->wake);
+    loop_timer_cancel(i->fs->loop, &i->share_timer);
     list_remove(&i->starving_node);
     mem_free(i->small);
     mem_free(i->unsynced);
@@ -250,6 +251,24 @@ void client_inode_refresh(struct client_inode *i, struct client_held *h)
         i->refresh.done = refresh_done;
         client_query(i->fs, &i->refresh, PROTO_OP_getattr, &i->refresh_request);
     }
+}
+
+#define SHARE_LATE_MS 60000u /* 30 s, a lease, and the time of a fence (coherence.md 6.3) */
+
+/* The push was lost, with a connection or with the leader that knew who waits: by now the other
+ * writer has given back what it had, or was shut out. */
+static void share_late(struct loop_timer *t)
+{
+    struct client_inode *i = container_of(t, struct client_inode, share_timer);
+    i->wait_shared = i->wait_shared && i->sharing_held; /* else its refresh ends the wait */
+    client_inode_wake(i);
+}
+
+void client_inode_wait_shared(struct client_inode *i)
+{
+    i->wait_shared = true;
+    i->share_timer.fire = share_late;
+    loop_timer_in(i->fs->loop, &i->share_timer, SHARE_LATE_MS * CLIENT_NS_PER_MS);
 }
 
 static void shared_refreshed(struct client_held *h)

@@ -50,9 +50,10 @@ struct client_inode {
     bool spilled; /* contents that are stable in the metadata have gone to chunks, not stable there
                    */
     bool unlinked, meta_busy, releasing, wait_shared, recalled;
-    unsigned opening; /* opens for writing under way */
-    int dead;         /* the authority is lost: why */
-    uint8_t *small;   /* contents while in_line; inline_limit bytes */
+    struct loop_timer share_timer; /* how long it waits at most */
+    unsigned opening;              /* opens for writing under way */
+    int dead;                      /* the authority is lost: why */
+    uint8_t *small;                /* contents while in_line; inline_limit bytes */
     size_t small_len, small_room;
     uint64_t stored_end; /* behind it chunks hold nothing */
     struct list updates; /* struct client_update, oldest first */
@@ -103,6 +104,7 @@ void client_inode_put(struct client_inode *i);
 /* Something changed: all that wait on this file look again, soon. */
 void client_inode_wake(struct client_inode *i);
 void client_inode_fail(struct client_inode *i, int rc); /* a delayed write failed */
+void client_inode_wait_shared(struct client_inode *i);
 void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size,
                              uint64_t data_version);
 void client_cap_take(struct opendfs *fs, struct client_cap *c, const struct proto_capability *from);

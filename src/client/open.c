@@ -193,7 +193,10 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
         i->mode = m->mode;
         i->cap_epoch = m->cap_epoch;
         i->data_version = m->data_version;
-        i->wait_shared = m->mode == PROTO_OPEN_S && !m->shared_now;
+        i->wait_shared = false;
+        if (m->mode == PROTO_OPEN_S && !m->shared_now) {
+            client_inode_wait_shared(i);
+        }
         i->session_number = t->fs->session.number;
         i->dead = 0;
         i->torn = 0;
