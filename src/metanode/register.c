@@ -236,7 +236,11 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
         metanode_refuse(m, NULL, r, -ERR_busy, NULL);
         return;
     }
-    answer.forget = (struct proto_u64s){.at = t->forget, .count = t->forget_count};
+    uint64_t forget[METANODE_FORGET_MAX];
+    memcpy(forget, t->forget, t->forget_count * sizeof *forget);
+    answer.forget = (struct proto_u64s){.at = forget, .count = t->forget_count};
+    t->forget_count = 0;
+    metanode_forget_ask(t, &q->dead); /* for the next one; `q` goes with the answer */
     answer.leased = heartbeat_lease(m, t);
     answer.map_epoch = m->map_epoch;
     answer.wall_ms = metanode_wall_ms(m);
@@ -244,8 +248,6 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
         loop_timer_in(m->env->loop, &t->expiry, metanode_lease_ns(m));
     }
     peer_request_answer(r, &answer, NULL);
-    t->forget_count = 0;
-    metanode_forget_ask(t, &q->dead);
 }
 
 void metanode_exited(struct peer_user *u, struct peer_request *r)
