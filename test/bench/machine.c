@@ -43,7 +43,7 @@ static double process_cpu(const char *pid)
     text[len] = '\0';
     /* utime, stime, cutime, cstime: the 12th to 15th behind the name, which may hold anything. */
     const char *at = strrchr(text, ')');
-    if (at == NULL ||
+    if (at == NULL || /* NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers */
         sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu",
                &ticks[0], &ticks[1], &ticks[2], &ticks[3]) != 4) {
         return 0;

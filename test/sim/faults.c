@@ -162,7 +162,7 @@ static void clock_fault(struct faults *f)
     struct world *w = f->w;
     unsigned host = (unsigned)world_between(w, 1, WORLD_HOSTS);
     int64_t jump = (int64_t)world_between(w, 0, 7200) - 3600;
-    int32_t drift = (int32_t)world_between(w, 0, 2 * DRIFT_PPM) - DRIFT_PPM;
+    int32_t drift = (int32_t)world_between(w, 0, UINT64_C(2) * DRIFT_PPM) - DRIFT_PPM;
     f->others++;
     loop_sim_clock(w->sim, host, jump * (int64_t)WORLD_S, drift);
 }
@@ -189,7 +189,7 @@ static void stand_still(struct faults *f)
             loop_sim_pause(fn->stopped[i], true);
         }
     }
-    n->unsteady_until_ns = until + 2 * WORLD_LEASE_MS * WORLD_MS;
+    n->unsteady_until_ns = until + UINT64_C(2) * WORLD_LEASE_MS * WORLD_MS;
     world_say(w, "stands still", n->name);
     loop_sim_at(w->sim, &fn->heal, until);
 }

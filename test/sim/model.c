@@ -255,22 +255,23 @@ bool model_check(struct model_node *n, const uint8_t *bytes, size_t len, uint64_
 
 /* ---- Names ---- */
 
-static int place_for_new(struct model *m, const struct model_place *at, struct model_node ***ret)
+/* NULL with *ret_rc where nothing new may be. */
+static struct model_node **place_for_new(struct model *m, const struct model_place *at, int *ret_rc)
 {
-    int rc = 0;
-    struct model_node *parent = model_parent(m, at, &rc);
+    struct model_node *parent = model_parent(m, at, ret_rc);
     if (parent == NULL) {
-        return rc;
+        return NULL;
     }
-    *ret = &parent->entry[at->name[at->depth - 1]];
-    return **ret == NULL ? 0 : -EEXIST;
+    struct model_node **slot = &parent->entry[at->name[at->depth - 1]];
+    *ret_rc = *slot == NULL ? 0 : -EEXIST;
+    return *slot == NULL ? slot : NULL;
 }
 
 int model_mkdir(struct model *m, const struct model_place *at, uint32_t mode)
 {
-    struct model_node **slot = NULL;
-    int rc = place_for_new(m, at, &slot);
-    if (rc == 0) {
+    int rc = 0;
+    struct model_node **slot = place_for_new(m, at, &rc);
+    if (slot != NULL) {
         *slot = model_new(MODEL_DIRECTORY, mode);
     }
     return rc;
@@ -279,9 +280,9 @@ int model_mkdir(struct model *m, const struct model_place *at, uint32_t mode)
 int model_create(struct model *m, const struct model_place *at, uint32_t mode, const uint8_t *bytes,
                  size_t len, uint64_t losses)
 {
-    struct model_node **slot = NULL;
-    int rc = place_for_new(m, at, &slot);
-    if (rc == 0) {
+    int rc = 0;
+    struct model_node **slot = place_for_new(m, at, &rc);
+    if (slot != NULL) {
         *slot = model_new(MODEL_FILE, mode);
         memcpy((*slot)->now.bytes, bytes, len);
         (*slot)->now.len = len;
@@ -292,9 +293,9 @@ int model_create(struct model *m, const struct model_place *at, uint32_t mode, c
 
 int model_symlink(struct model *m, const struct model_place *at, const char *target)
 {
-    struct model_node **slot = NULL;
-    int rc = place_for_new(m, at, &slot);
-    if (rc == 0) {
+    int rc = 0;
+    struct model_node **slot = place_for_new(m, at, &rc);
+    if (slot != NULL) {
         *slot = model_new(MODEL_SYMLINK, 0777);
         snprintf((*slot)->target, sizeof(*slot)->target, "%s", target);
     }
@@ -308,11 +309,11 @@ int model_link(struct model *m, const struct model_place *from, const struct mod
     if (n == NULL) {
         return rc;
     }
-    struct model_node **slot = NULL;
-    rc = place_for_new(m, to, &slot);
-    if (rc == 0 && n->type == MODEL_DIRECTORY) {
-        rc = -EPERM;
+    struct model_node **slot = place_for_new(m, to, &rc);
+    if (slot == NULL) {
+        return rc;
     }
+    rc = n->type == MODEL_DIRECTORY ? -EPERM : 0;
     if (rc == 0) {
         n->nlink++;
         *slot = n;
