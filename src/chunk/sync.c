@@ -215,22 +215,42 @@ static void sync_dirs(struct chunk_work *w)
     chunk_work_io(w, &w->io, sync_dir_done);
 }
 
+/* Directories that changed, and those that a sync of others is still at. */
+static bool sync_take_dirs(struct chunk_store *s, uint64_t *dirs, size_t words)
+{
+    bool any = s->dirs_dirty;
+    memcpy(dirs, s->dirty_dirs, words * sizeof *dirs);
+    LIST_FOR_EACH(node, &s->works)
+    {
+        const struct chunk_work *other = LIST_ENTRY(node, struct chunk_work, all);
+        for (size_t i = 0; other->dirs != NULL && other->dirs != dirs && i < words; i++) {
+            dirs[i] |= other->dirs[i];
+            any = true;
+        }
+    }
+    memset(s->dirty_dirs, 0, words * sizeof *dirs);
+    s->dirs_dirty = false;
+    return any;
+}
+
 /* Nothing is waited for any more. */
 static void sync_waited(struct chunk_work *w)
 {
     struct chunk_store *s = w->s;
-    if (w->kept < 0 || s->ram || w->of.sync->scope != CHUNK_SYNC_ALL || !s->dirs_dirty) {
+    if (w->kept < 0 || s->ram || w->of.sync->scope != CHUNK_SYNC_ALL) {
         sync_finish(w, w->kept);
         return;
     }
     size_t words = ((size_t)s->super.fan_out * s->super.fan_out + 63) / 64;
-    w->dirs = mem_dup(s->dirty_dirs, words * sizeof *w->dirs);
+    w->dirs = mem_calloc(words, sizeof *w->dirs);
     if (w->dirs == NULL) {
         sync_finish(w, -ENOMEM);
         return;
     }
-    memset(s->dirty_dirs, 0, words * sizeof *w->dirs);
-    s->dirs_dirty = false;
+    if (!sync_take_dirs(s, w->dirs, words)) {
+        sync_finish(w, 0);
+        return;
+    }
     sync_dirs(w);
 }
 
