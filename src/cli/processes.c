@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define POLL_MS 20u
+#define DYING_MS 400u
 #define START_LIMIT_MS 30000u
 #define STOP_LIMIT_MS 20000u
 #define LOG_TAIL_BYTES 2000u
@@ -130,6 +131,20 @@ static int start_servers(struct local *l, size_t *started)
     return status;
 }
 
+/* A process that is being killed holds its lock until the kernel has taken it down, which may take
+ * a while: what seems to run is looked at again. */
+static int start_all(struct local *l, size_t *started)
+{
+    size_t all = l->settings->meta_count + l->settings->node_count;
+    uint64_t limit = now_ms(l) + DYING_MS;
+    int status = start_servers(l, started);
+    while (status == 0 && *started < all && now_ms(l) < limit) {
+        cli_local_wait_ms(l, POLL_MS);
+        status = start_servers(l, started);
+    }
+    return status;
+}
+
 /* The first target without a worker; NULL: all have one. What the metadata server says of a target
  * that died without a word is old for as long as its lease. */
 static const struct cluster_settings_target *missing_worker(struct local *l)
@@ -191,7 +206,7 @@ int cli_run_up(struct cli *c)
     size_t started = 0;
     int status = cli_local_open(&l, c, directory_of(c));
     status = status != 0 ? status : cli_local_lock(&l);
-    status = status != 0 ? status : start_servers(&l, &started);
+    status = status != 0 ? status : start_all(&l, &started);
     if (status == 0 && wait_s > 0) {
         status = wait_for_health(&l, 1000 * wait_s);
     }
