@@ -1,6 +1,6 @@
-#include "client/inode_priv.h"
 #include "client/map_priv.h"
 #include "client/op_priv.h"
+#include "client/update_priv.h"
 #include "wire/frame.h"
 
 #include <string.h>

@@ -140,8 +140,8 @@ static inline void fake_read_answer(struct fake_node *n, struct peer_request *r,
         crcs[reply.crcs.count++] = crc32c(0, b->at + at, base_min(PROTO_CELL_BYTES, len - at));
     }
     b->at[len / 2] ^= n->corrupt ? 1 : 0;
-    const struct conn_response data = {.data = {{.buf = b, .at = b->at, .len = len}},
-                                       .data_count = 1};
+    const struct net_conn_response data = {.data = {{.buf = b, .at = b->at, .len = len}},
+                                           .data_count = 1};
     peer_request_answer(r, &reply, &data);
     buf_unref(b);
 }

@@ -1,5 +1,5 @@
-#include "client/inode_priv.h"
 #include "client/op_priv.h"
+#include "client/update_priv.h"
 
 #include <string.h>
 

@@ -4,8 +4,8 @@
  */
 #pragma once
 
-#include "client/inode_priv.h"
 #include "client/op_priv.h"
+#include "client/update_priv.h"
 
 #define CLIENT_PARTS 8u /* of one large read, under way */
 

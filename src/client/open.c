@@ -1,5 +1,5 @@
-#include "client/inode_priv.h"
 #include "client/op_priv.h"
+#include "client/update_priv.h"
 
 /*
  * Opening. A path that may have to be made is first tried as a creation when its directory is

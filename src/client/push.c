@@ -1,5 +1,5 @@
-#include "client/inode_priv.h"
 #include "client/map_priv.h"
+#include "client/update_priv.h"
 
 /*
  * What the leader asks and says. This client caches no names and attributes, so invalidations are

@@ -1,4 +1,4 @@
-#include "client/inode_priv.h"
+#include "client/update_priv.h"
 
 #include "base/crc32c.h"
 #include "wire/frame.h"

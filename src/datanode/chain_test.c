@@ -218,7 +218,7 @@ TEST(chain_refused_update_is_dropped_everywhere)
  * Refused by the successor while it is being stored here, then a new row: the refusal is void, and
  * the successor's new answer decides. Never may it be dropped here and committed there.
  */
-static void refuse_then_row(uint64_t ms)
+static void check_refuse_then_row(uint64_t ms)
 {
     struct rig r;
     struct rig_call w;
@@ -245,7 +245,7 @@ static void refuse_then_row(uint64_t ms)
 TEST(chain_refusal_is_void_in_a_new_row)
 {
     for (uint64_t ms = 50; ms < 1500; ms += 200) {
-        refuse_then_row(ms);
+        check_refuse_then_row(ms);
     }
 }
 

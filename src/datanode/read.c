@@ -14,7 +14,7 @@
 #define STAT_BATCH 1024u
 #define STAT_LOOKS 4096u
 
-struct conn_response_pin { /* what must stay until the data was sent */
+struct net_conn_response_pin { /* what must stay until the data was sent */
     struct datanode_reader reader;
     struct datanode_worker *worker;
     struct datanode_chain *chain;
@@ -28,7 +28,7 @@ struct conn_response_pin { /* what must stay until the data was sent */
     bool pinned, queued;
     uint32_t crc[CHUNK_CELLS_MAX]; /* last: not cleared */
 };
-#define read_op conn_response_pin /* its name in this file */
+#define read_op net_conn_response_pin /* its name in this file */
 
 static void read_go(struct read_op *op);
 
@@ -63,13 +63,13 @@ static int read_admit(struct datanode_worker *w, const struct peer_request *r,
 
 /* ---- The answer ---- */
 
-static void read_sent(struct conn_response_pin *op, int rc)
+static void read_sent(struct net_conn_response_pin *op, int rc)
 {
     (void)rc;
     read_free(op);
 }
 
-static void read_answer(struct read_op *op, struct conn_response *resp)
+static void read_answer(struct read_op *op, struct net_conn_response *resp)
 {
     struct datanode_worker *w = op->worker;
     if (op->pin.crc_count > 0) {
@@ -106,7 +106,7 @@ static void read_copied(struct chunk_read *c, int rc)
         read_fail(op, -ERR_pending); /* replaced in between */
         return;
     }
-    struct conn_response resp = {
+    struct net_conn_response resp = {
         .data = {{.buf = op->buf, .at = op->buf->at, .len = op->pin.length}}, .data_count = 1};
     stats_count(&op->worker->counters.read_copied, 1);
     read_answer(op, &resp);
@@ -136,8 +136,8 @@ static void read_pieces(struct read_op *op)
     struct datanode_worker *w = op->worker;
     const struct proto_read_request *m = op->request->body;
     struct chunk_piece piece[CONN_RANGES];
-    struct conn_range range[CONN_RANGES];
-    struct conn_response resp = {.range = range};
+    struct net_conn_range range[CONN_RANGES];
+    struct net_conn_response resp = {.range = range};
     unsigned count = 0;
     uint32_t end = op->pin.offset + op->pin.length;
     if (op->pin.length == 0) {
@@ -154,7 +154,7 @@ static void read_pieces(struct read_op *op)
     for (unsigned i = 0; i < count; i++) {
         files += piece[i].file != NULL ? 1U : 0U;
         bytes += piece[i].bytes != NULL ? 1U : 0U;
-        range[i] = (struct conn_range){
+        range[i] = (struct net_conn_range){
             .file = piece[i].file, .offset = piece[i].offset, .len = piece[i].len};
     }
     if (to == end && files == count) {
@@ -240,7 +240,7 @@ static void read_pinned(struct chunk_pin *pin, int rc)
     struct chunk_info info;
     op->pinned = rc == 0;
     if (rc == -ENOENT) {
-        struct conn_response none = {0};
+        struct net_conn_response none = {0};
         op->pin.length = 0;
         read_answer(op, &none);
         return;

@@ -274,7 +274,7 @@ static void fetch_over(struct fetch_op *op, int rc)
         .last_ver = info->last_ver,
         .crcs = {.at = op->crc, .count = chunk_cells(info->length)},
         .recent = {.at = op->recent, .count = info->recent_count}};
-    const struct conn_response data = {
+    const struct net_conn_response data = {
         .data = {{.buf = op->buf, .at = op->buf == NULL ? NULL : op->buf->at, .len = info->length}},
         .data_count = info->length > 0 ? 1 : 0};
     peer_request_answer(r, &reply, &data);

@@ -60,7 +60,7 @@ struct rig_options {
     uint64_t small_bytes, low_bytes; /* low_bytes 0: no low-water mark */
     uint64_t buffer_bytes;           /* 0: plenty */
     size_t max_updates;
-    uint64_t dead_keep_ms;           /* not 0: its leader lets everything go that is named */
+    uint64_t dead_keep_ms; /* not 0: its leader lets everything go that is named */
 };
 struct rig {
     struct rig_options opt;

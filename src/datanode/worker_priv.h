@@ -120,7 +120,7 @@ static inline struct datanode_worker *datanode_worker_of(struct peer_user *user)
 /* R8, R10, R11: the link on which it came has ended, or nobody waits any more. */
 static inline bool datanode_request_dead(const struct peer_request *r)
 {
-    return r->link == NULL || conn_request_gone(r->wire);
+    return r->link == NULL || net_conn_request_gone(r->wire);
 }
 NODISCARD int datanode_capability(struct datanode_worker *w, const struct peer_request *r,
                                   const struct proto_capability *c, uint64_t data_id,

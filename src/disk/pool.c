@@ -31,7 +31,7 @@ struct pool_stats {
 
 struct disk_pool {
     struct disk base;
-    struct executor *executor;
+    struct loop_executor *executor;
     struct fault *fault;
     struct mem_pool *jobs;
     struct list finished; /* requests to report by `report` */
@@ -41,7 +41,7 @@ struct disk_pool {
 };
 
 struct pool_job {
-    struct executor_job job;
+    struct loop_executor_job job;
     struct disk_pool *pool;
     struct disk_req *req;
     uint64_t start_ns;
@@ -153,13 +153,13 @@ static void pool_report(struct loop_task *t)
     }
 }
 
-static void pool_job_work(struct executor_job *j)
+static void pool_job_work(struct loop_executor_job *j)
 {
     struct pool_job *job = container_of(j, struct pool_job, job);
     job->req->result = disk_ops_run(job->req);
 }
 
-static void pool_job_done(struct executor_job *j)
+static void pool_job_done(struct loop_executor_job *j)
 {
     struct pool_job *job = container_of(j, struct pool_job, job);
     struct disk_pool *p = job->pool;
@@ -184,12 +184,12 @@ static int pool_start_job(struct disk_pool *p, struct disk_req *req)
     if (job == NULL) {
         return -ENOMEM;
     }
-    job->job = (struct executor_job){.work = pool_job_work, .done = pool_job_done};
+    job->job = (struct loop_executor_job){.work = pool_job_work, .done = pool_job_done};
     job->pool = p;
     job->req = req;
     job->start_ns = loop_now_ns(p->base.loop);
     pool_hold(req);
-    int rc = executor_submit(p->executor, p->base.loop, &job->job);
+    int rc = loop_executor_submit(p->executor, p->base.loop, &job->job);
     if (rc < 0) {
         pool_release(req);
         mem_pool_put(p->jobs, job);
@@ -284,7 +284,7 @@ static struct disk *pool_free(struct disk *d)
     struct disk_pool *p = pool_of(d);
     CHECK(p->in_flight == 0);
     loop_undefer(d->loop, &p->report);
-    executor_free(p->executor);
+    loop_executor_free(p->executor);
     if (p->jobs != NULL) {
         mem_pool_free(p->jobs);
     }
@@ -322,13 +322,13 @@ int disk_pool_new(const struct env *env, const struct disk_pool_options *opt, st
         .budget = env->budget,
     };
     p->jobs = mem_pool_new(&jobs);
-    const struct executor_options threads = {
+    const struct loop_executor_options threads = {
         .name = "disk",
         .max_threads = opt->max_threads == 0 ? POOL_MAX_THREADS : opt->max_threads,
         .max_queued = p->max_in_flight,
         .idle_ms = POOL_IDLE_MS,
     };
-    int rc = p->jobs == NULL ? -ENOMEM : executor_new(&threads, &p->executor);
+    int rc = p->jobs == NULL ? -ENOMEM : loop_executor_new(&threads, &p->executor);
     if (rc < 0) {
         pool_free(&p->base);
         return rc;

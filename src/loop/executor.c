@@ -32,7 +32,7 @@ struct executor_worker {
 };
 
 struct executor_pool {
-    struct executor base;
+    struct loop_executor base;
     const char *name;
     uint64_t idle_ms;
     unsigned max_threads;
@@ -53,7 +53,7 @@ void loop_executor_queue_init(struct executor_queue *q, size_t limit)
     q->limit = limit;
 }
 
-bool loop_executor_queue_push(struct executor_queue *q, struct executor_job *j)
+bool loop_executor_queue_push(struct executor_queue *q, struct loop_executor_job *j)
 {
     if (q->count >= q->limit) {
         return false;
@@ -63,17 +63,17 @@ bool loop_executor_queue_push(struct executor_queue *q, struct executor_job *j)
     return true;
 }
 
-struct executor_job *loop_executor_queue_pop(struct executor_queue *q)
+struct loop_executor_job *loop_executor_queue_pop(struct executor_queue *q)
 {
     struct list *node = list_pop_front(&q->jobs);
     if (node == NULL) {
         return NULL;
     }
     q->count--;
-    return LIST_ENTRY(node, struct executor_job, node);
+    return LIST_ENTRY(node, struct loop_executor_job, node);
 }
 
-bool loop_executor_queue_remove(struct executor_queue *q, struct executor_job *j)
+bool loop_executor_queue_remove(struct executor_queue *q, struct loop_executor_job *j)
 {
     if (list_empty(&j->node)) {
         return false; /* taken by a worker, or done */
@@ -85,7 +85,7 @@ bool loop_executor_queue_remove(struct executor_queue *q, struct executor_job *j
 
 /* --- workers --- */
 
-static void run_job(struct executor_job *j)
+static void run_job(struct loop_executor_job *j)
 {
     j->work(j);
     loop_complete(j->loop, &j->message);
@@ -103,7 +103,7 @@ static bool wake_one(struct executor_pool *p)
 }
 
 /* Locked. A job, or NULL when the worker shall end. */
-static struct executor_job *next_job(struct executor_pool *p)
+static struct loop_executor_job *next_job(struct executor_pool *p)
 {
     bool patient = true;
     while (p->queue.count == 0) {
@@ -135,7 +135,7 @@ static void *work(void *arg)
     (void)pthread_setname_np(pthread_self(), name);
     loop_block_sigpipe();
     lock_take(&p->lock);
-    for (struct executor_job *j = next_job(p); j != NULL; j = next_job(p)) {
+    for (struct loop_executor_job *j = next_job(p); j != NULL; j = next_job(p)) {
         bool wake = wake_one(p);
         lock_release(&p->lock);
         if (wake) {
@@ -180,12 +180,12 @@ static int add_worker(struct executor_pool *p)
 
 /* --- the operations --- */
 
-static struct executor_pool *pool_of(struct executor *x)
+static struct executor_pool *pool_of(struct loop_executor *x)
 {
     return container_of(x, struct executor_pool, base);
 }
 
-static int pool_submit(struct executor *x, struct executor_job *j)
+static int pool_submit(struct loop_executor *x, struct loop_executor_job *j)
 {
     struct executor_pool *p = pool_of(x);
     lock_take(&p->lock);
@@ -201,7 +201,7 @@ static int pool_submit(struct executor *x, struct executor_job *j)
     return taken ? 0 : -ERR_busy;
 }
 
-static bool pool_cancel(struct executor *x, struct executor_job *j)
+static bool pool_cancel(struct loop_executor *x, struct loop_executor_job *j)
 {
     struct executor_pool *p = pool_of(x);
     lock_take(&p->lock);
@@ -210,13 +210,13 @@ static bool pool_cancel(struct executor *x, struct executor_job *j)
     return removed;
 }
 
-static size_t pool_help(struct executor *x, size_t enough)
+static size_t pool_help(struct loop_executor *x, size_t enough)
 {
     struct executor_pool *p = pool_of(x);
     size_t ran = 0;
     while (ran < enough) {
         lock_take(&p->lock);
-        struct executor_job *j = loop_executor_queue_pop(&p->queue);
+        struct loop_executor_job *j = loop_executor_queue_pop(&p->queue);
         lock_release(&p->lock);
         if (j == NULL) {
             break;
@@ -227,11 +227,11 @@ static size_t pool_help(struct executor *x, size_t enough)
     return ran;
 }
 
-static unsigned pool_threads(const struct executor *x)
+static unsigned pool_threads(const struct loop_executor *x)
 {
     union { /* counting takes the lock */
-        const struct executor *given;
-        struct executor *own;
+        const struct loop_executor *given;
+        struct loop_executor *own;
     } u = {.given = x};
     struct executor_pool *p = pool_of(u.own);
     lock_take(&p->lock);
@@ -240,7 +240,7 @@ static unsigned pool_threads(const struct executor *x)
     return threads;
 }
 
-static struct executor *pool_free(struct executor *x)
+static struct loop_executor *pool_free(struct loop_executor *x)
 {
     struct executor_pool *p = pool_of(x);
     lock_take(&p->lock);
@@ -268,7 +268,7 @@ static const struct executor_ops pool_ops = {.submit = pool_submit,
                                              .threads = pool_threads,
                                              .free = pool_free};
 
-static int pool_new(const struct executor_options *opt, struct executor **ret)
+static int pool_new(const struct loop_executor_options *opt, struct loop_executor **ret)
 {
     struct executor_pool *p =
         mem_zalloc(sizeof *p + opt->max_threads * sizeof(struct executor_worker));
@@ -295,24 +295,24 @@ static int pool_new(const struct executor_options *opt, struct executor **ret)
 
 /* --- the interface --- */
 
-int executor_new(const struct executor_options *opt, struct executor **ret)
+int loop_executor_new(const struct loop_executor_options *opt, struct loop_executor **ret)
 {
     CHECK(opt->max_threads > 0 && opt->max_threads <= 1024);
     return opt->simulated != NULL ? loop_executor_sim_new(opt, ret) : pool_new(opt, ret);
 }
 
-struct executor *executor_free(struct executor *x)
+struct loop_executor *loop_executor_free(struct loop_executor *x)
 {
     return x == NULL ? NULL : x->ops->free(x);
 }
 
 static void tell_done(struct loop_message *m)
 {
-    struct executor_job *j = container_of(m, struct executor_job, message);
+    struct loop_executor_job *j = container_of(m, struct loop_executor_job, message);
     j->done(j);
 }
 
-int executor_submit(struct executor *x, struct loop *l, struct executor_job *j)
+int loop_executor_submit(struct loop_executor *x, struct loop *l, struct loop_executor_job *j)
 {
     LOOP_OWNED(l);
     j->loop = l;
@@ -322,7 +322,7 @@ int executor_submit(struct executor *x, struct loop *l, struct executor_job *j)
     return x->ops->submit(x, j);
 }
 
-bool executor_cancel(struct executor *x, struct executor_job *j)
+bool loop_executor_cancel(struct loop_executor *x, struct loop_executor_job *j)
 {
     LOOP_OWNED(j->loop);
     if (!x->ops->cancel(x, j)) {
@@ -333,12 +333,12 @@ bool executor_cancel(struct executor *x, struct executor_job *j)
     return true;
 }
 
-size_t executor_help(struct executor *x, size_t enough)
+size_t loop_executor_help(struct loop_executor *x, size_t enough)
 {
     return x->ops->help(x, enough);
 }
 
-unsigned executor_threads(const struct executor *x)
+unsigned loop_executor_threads(const struct loop_executor *x)
 {
     return x->ops->threads(x);
 }

@@ -10,8 +10,8 @@
 
 #include "loop/loop.h"
 
-struct executor;
-struct executor_options {
+struct loop_executor;
+struct loop_executor_options {
     const char *name;     /* of the threads; lent */
     unsigned max_threads; /* at least 1 */
     size_t max_queued;    /* jobs not yet running; beyond: -ERR_busy */
@@ -19,27 +19,28 @@ struct executor_options {
     struct loop
         *simulated; /* NULL: real threads; else the process it belongs to, whose jobs it runs */
 };
-struct executor_job {
-    void (*work)(struct executor_job *j); /* any thread; no access to loop-owned objects */
-    void (*done)(struct executor_job *j); /* the submitting loop */
-    struct loop *loop;                    /* set by submit */
+struct loop_executor_job {
+    void (*work)(struct loop_executor_job *j); /* any thread; no access to loop-owned objects */
+    void (*done)(struct loop_executor_job *j); /* the submitting loop */
+    struct loop *loop;                         /* set by submit */
     struct loop_message message;
     struct list node;
-    bool cancelled; /* work did not run: executor_cancel() came first */
+    bool cancelled; /* work did not run: loop_executor_cancel() came first */
 };
-NODISCARD int executor_new(const struct executor_options *opt, struct executor **ret);
-struct executor *
-executor_free(struct executor *x); /* waits for running jobs; queued ones are CHECKed to be none */
-DEFINE_FREEP(executor)
-NODISCARD int executor_submit(struct executor *x, struct loop *l,
-                              struct executor_job *j); /* 0, -ERR_busy */
+NODISCARD int loop_executor_new(const struct loop_executor_options *opt,
+                                struct loop_executor **ret);
+struct loop_executor *loop_executor_free(
+    struct loop_executor *x); /* waits for running jobs; queued ones are CHECKed to be none */
+DEFINE_FREEP(loop_executor)
+NODISCARD int loop_executor_submit(struct loop_executor *x, struct loop *l,
+                                   struct loop_executor_job *j); /* 0, -ERR_busy */
 /* Owner of the job's loop. True: it was still queued, `work` will not run, `done` comes as usual.
  */
-bool executor_cancel(struct executor *x, struct executor_job *j);
+bool loop_executor_cancel(struct loop_executor *x, struct loop_executor_job *j);
 /* Takes queued jobs and runs them on the calling thread until `enough` jobs ran or none waits.
  * Returns how many. */
-size_t executor_help(struct executor *x, size_t enough);
-unsigned executor_threads(const struct executor *x); /* now; for tests and statistics */
+size_t loop_executor_help(struct loop_executor *x, size_t enough);
+unsigned loop_executor_threads(const struct loop_executor *x); /* now; for tests and statistics */
 
 /* A loop on its own thread. */
 struct loop_thread;

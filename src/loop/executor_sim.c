@@ -18,14 +18,14 @@ struct executor_sim_worker {
 };
 
 struct executor_sim {
-    struct executor base;
+    struct loop_executor base;
     struct loop *loop;
     struct executor_queue queue;
     unsigned busy, worker_count;
     struct executor_sim_worker worker[];
 };
 
-static struct executor_sim *sim_of(struct executor *x)
+static struct executor_sim *sim_of(struct loop_executor *x)
 {
     return container_of(x, struct executor_sim, base);
 }
@@ -39,7 +39,7 @@ static void set_to_work(struct executor_sim_worker *w)
 
 static bool run_job(struct executor_sim *x)
 {
-    struct executor_job *j = loop_executor_queue_pop(&x->queue);
+    struct loop_executor_job *j = loop_executor_queue_pop(&x->queue);
     if (j == NULL) {
         return false;
     }
@@ -61,7 +61,7 @@ static void take_turn(struct loop_sim_event *ev)
     }
 }
 
-static int sim_submit(struct executor *x, struct executor_job *j)
+static int sim_submit(struct loop_executor *x, struct loop_executor_job *j)
 {
     struct executor_sim *s = sim_of(x);
     CHECK(j->loop == s->loop); /* processes share no memory */
@@ -80,12 +80,12 @@ static int sim_submit(struct executor *x, struct executor_job *j)
     return 0;
 }
 
-static bool sim_cancel(struct executor *x, struct executor_job *j)
+static bool sim_cancel(struct loop_executor *x, struct loop_executor_job *j)
 {
     return loop_executor_queue_remove(&sim_of(x)->queue, j);
 }
 
-static size_t sim_help(struct executor *x, size_t enough)
+static size_t sim_help(struct loop_executor *x, size_t enough)
 {
     size_t ran = 0;
     while (ran < enough && run_job(sim_of(x))) {
@@ -94,13 +94,13 @@ static size_t sim_help(struct executor *x, size_t enough)
     return ran;
 }
 
-static unsigned sim_threads(const struct executor *x)
+static unsigned sim_threads(const struct loop_executor *x)
 {
     const struct executor_sim *s = (const void *)x; /* `base` is first */
     return s->busy > 0 ? s->busy : 1;
 }
 
-static struct executor *sim_free(struct executor *x)
+static struct loop_executor *sim_free(struct loop_executor *x)
 {
     struct executor_sim *s = sim_of(x);
     CHECK(s->queue.count == 0);
@@ -117,7 +117,7 @@ static const struct executor_ops sim_ops = {.submit = sim_submit,
                                             .threads = sim_threads,
                                             .free = sim_free};
 
-int loop_executor_sim_new(const struct executor_options *opt, struct executor **ret)
+int loop_executor_sim_new(const struct loop_executor_options *opt, struct loop_executor **ret)
 {
     struct executor_sim *s =
         mem_zalloc(sizeof *s + opt->max_threads * sizeof(struct executor_sim_worker));

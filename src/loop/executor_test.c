@@ -20,14 +20,14 @@ struct round {
 };
 
 struct job {
-    struct executor_job job;
+    struct loop_executor_job job;
     struct round *round;
     bool gated;
     unsigned seen_done;
     pthread_t worker;
 };
 
-static void job_work(struct executor_job *j)
+static void job_work(struct loop_executor_job *j)
 {
     struct job *k = container_of(j, struct job, job);
     if (k->gated) {
@@ -39,7 +39,7 @@ static void job_work(struct executor_job *j)
     atomic_fetch_add(&k->round->worked, 1);
 }
 
-static void job_done(struct executor_job *j)
+static void job_done(struct loop_executor_job *j)
 {
     struct job *k = container_of(j, struct job, job);
     k->seen_done++;
@@ -78,12 +78,12 @@ TEST(executor_completes_every_job_once)
     static struct job job[JOBS];
     struct round r;
     round_init(&r, JOBS);
-    struct executor *x = NULL;
-    CHECK_OK(executor_new(
-        &(struct executor_options){.name = "w", .max_threads = 4, .max_queued = JOBS}, &x));
+    struct loop_executor *x = NULL;
+    CHECK_OK(loop_executor_new(
+        &(struct loop_executor_options){.name = "w", .max_threads = 4, .max_queued = JOBS}, &x));
     for (unsigned i = 0; i < JOBS; i++) {
         job[i] = (struct job){.job = {.work = job_work, .done = job_done}, .round = &r};
-        CHECK_OK(executor_submit(x, r.loop, &job[i].job));
+        CHECK_OK(loop_executor_submit(x, r.loop, &job[i].job));
         CHECK_EQ(r.done, 0); /* never inside submit */
     }
     CHECK_EQ(loop_run(r.loop), 0);
@@ -92,7 +92,7 @@ TEST(executor_completes_every_job_once)
     for (unsigned i = 0; i < JOBS; i++) {
         CHECK_EQ(job[i].seen_done, 1);
     }
-    executor_free(x);
+    loop_executor_free(x);
     round_fini(&r);
 }
 
@@ -100,34 +100,34 @@ TEST(executor_refuses_helps_and_cancels)
 {
     struct round r;
     round_init(&r, 4);
-    struct executor *x = NULL;
-    CHECK_OK(executor_new(
-        &(struct executor_options){.name = "w", .max_threads = 1, .max_queued = 3}, &x));
+    struct loop_executor *x = NULL;
+    CHECK_OK(loop_executor_new(
+        &(struct loop_executor_options){.name = "w", .max_threads = 1, .max_queued = 3}, &x));
     struct job job[5];
     for (unsigned i = 0; i < ARRAY_COUNT(job); i++) {
         job[i] =
             (struct job){.job = {.work = job_work, .done = job_done}, .round = &r, .gated = i == 0};
     }
-    CHECK_OK(executor_submit(x, r.loop, &job[0].job));
+    CHECK_OK(loop_executor_submit(x, r.loop, &job[0].job));
     wait_entered(&r); /* the only worker is busy from here on */
     for (unsigned i = 1; i < 4; i++) {
-        CHECK_OK(executor_submit(x, r.loop, &job[i].job));
+        CHECK_OK(loop_executor_submit(x, r.loop, &job[i].job));
     }
-    CHECK_ERR(executor_submit(x, r.loop, &job[4].job), ERR_busy);
-    CHECK_TRUE(!executor_cancel(x, &job[0].job)); /* it runs */
-    CHECK_TRUE(executor_cancel(x, &job[3].job));
-    CHECK_TRUE(!executor_cancel(x, &job[3].job));
-    CHECK_EQ(executor_help(x, 1), 1);
+    CHECK_ERR(loop_executor_submit(x, r.loop, &job[4].job), ERR_busy);
+    CHECK_TRUE(!loop_executor_cancel(x, &job[0].job)); /* it runs */
+    CHECK_TRUE(loop_executor_cancel(x, &job[3].job));
+    CHECK_TRUE(!loop_executor_cancel(x, &job[3].job));
+    CHECK_EQ(loop_executor_help(x, 1), 1);
     CHECK_TRUE(pthread_equal(job[1].worker, pthread_self()));
-    CHECK_EQ(executor_help(x, 100), 1);
-    CHECK_EQ(executor_help(x, 1), 0);
+    CHECK_EQ(loop_executor_help(x, 100), 1);
+    CHECK_EQ(loop_executor_help(x, 1), 0);
     CHECK_EQ(r.done, 0);
     CHECK_OK(sem_post(&r.gate));
     CHECK_EQ(loop_run(r.loop), 0);
     CHECK_EQ(r.done, 4);
     CHECK_EQ(r.cancelled, 1);
     CHECK_EQ(atomic_load(&r.worked), 3);
-    executor_free(x);
+    loop_executor_free(x);
     round_fini(&r);
 }
 
@@ -138,16 +138,16 @@ TEST(executor_wakes_as_many_threads_as_jobs_that_block)
     struct job job[THREADS];
     struct round r;
     round_init(&r, THREADS);
-    struct executor *x = NULL;
-    CHECK_OK(executor_new(
-        &(struct executor_options){.name = "w", .max_threads = THREADS, .max_queued = THREADS},
+    struct loop_executor *x = NULL;
+    CHECK_OK(loop_executor_new(
+        &(struct loop_executor_options){.name = "w", .max_threads = THREADS, .max_queued = THREADS},
         &x));
     for (unsigned turn = 0; turn < 50; turn++) { /* they sleep at the end of each */
         r.done = 0;
         for (unsigned i = 0; i < THREADS; i++) {
             job[i] = (struct job){
                 .job = {.work = job_work, .done = job_done}, .round = &r, .gated = true};
-            CHECK_OK(executor_submit(x, r.loop, &job[i].job));
+            CHECK_OK(loop_executor_submit(x, r.loop, &job[i].job));
         }
         for (unsigned i = 0; i < THREADS; i++) {
             wait_entered(&r);
@@ -158,7 +158,7 @@ TEST(executor_wakes_as_many_threads_as_jobs_that_block)
         CHECK_EQ(loop_run(r.loop), 0);
         CHECK_EQ(r.done, THREADS);
     }
-    executor_free(x);
+    loop_executor_free(x);
     round_fini(&r);
 }
 
@@ -166,32 +166,33 @@ TEST(executor_grows_while_jobs_wait_and_shrinks_when_idle)
 {
     struct round r;
     round_init(&r, 3);
-    struct executor *x = NULL;
-    struct executor_options opt = {.name = "w", .max_threads = 3, .max_queued = 8, .idle_ms = 1};
-    CHECK_OK(executor_new(&opt, &x));
-    CHECK_EQ(executor_threads(x), 1);
+    struct loop_executor *x = NULL;
+    struct loop_executor_options opt = {
+        .name = "w", .max_threads = 3, .max_queued = 8, .idle_ms = 1};
+    CHECK_OK(loop_executor_new(&opt, &x));
+    CHECK_EQ(loop_executor_threads(x), 1);
     struct job job[3];
     for (unsigned i = 0; i < ARRAY_COUNT(job); i++) {
         job[i] =
             (struct job){.job = {.work = job_work, .done = job_done}, .round = &r, .gated = true};
-        CHECK_OK(executor_submit(x, r.loop, &job[i].job));
+        CHECK_OK(loop_executor_submit(x, r.loop, &job[i].job));
         wait_entered(&r);
     }
-    CHECK_EQ(executor_threads(x), 3);
+    CHECK_EQ(loop_executor_threads(x), 3);
     for (unsigned i = 0; i < ARRAY_COUNT(job); i++) {
         CHECK_OK(sem_post(&r.gate));
     }
     CHECK_EQ(loop_run(r.loop), 0);
     uint64_t give_up = loop_now_ns(r.loop) + 20000 * NS_PER_MS;
-    while (executor_threads(x) > 1 && loop_now_ns(r.loop) < give_up) {
+    while (loop_executor_threads(x) > 1 && loop_now_ns(r.loop) < give_up) {
         loop_run_once(r.loop, NS_PER_MS);
     }
-    CHECK_EQ(executor_threads(x), 1);
+    CHECK_EQ(loop_executor_threads(x), 1);
     r.expected = 4; /* the slots of those that ended are used again */
     job[0].gated = false;
-    CHECK_OK(executor_submit(x, r.loop, &job[0].job));
+    CHECK_OK(loop_executor_submit(x, r.loop, &job[0].job));
     CHECK_EQ(loop_run(r.loop), 0);
-    executor_free(x);
+    loop_executor_free(x);
     round_fini(&r);
 }
 
@@ -200,16 +201,16 @@ TEST(executor_in_simulation)
     CLEANUP(loop_sim_freep) struct loop_sim *s = loop_sim_new(testing_seed());
     struct round r = {.expected = 3};
     CHECK_OK(loop_sim_process(s, "p", 1, &r.loop));
-    struct executor *x = NULL;
-    struct executor_options opt = {.max_threads = 2, .max_queued = 3, .simulated = r.loop};
-    CHECK_OK(executor_new(&opt, &x));
+    struct loop_executor *x = NULL;
+    struct loop_executor_options opt = {.max_threads = 2, .max_queued = 3, .simulated = r.loop};
+    CHECK_OK(loop_executor_new(&opt, &x));
     struct job job[4];
     for (unsigned i = 0; i < ARRAY_COUNT(job); i++) {
         job[i] = (struct job){.job = {.work = job_work, .done = job_done}, .round = &r};
-        int rc = executor_submit(x, r.loop, &job[i].job);
+        int rc = loop_executor_submit(x, r.loop, &job[i].job);
         CHECK_EQ(rc, i < 3 ? 0 : -ERR_busy);
     }
-    CHECK_TRUE(executor_cancel(x, &job[2].job));
+    CHECK_TRUE(loop_executor_cancel(x, &job[2].job));
     CHECK_EQ(atomic_load(&r.worked), 0);
     while (loop_sim_step(s)) {
     }
@@ -217,9 +218,9 @@ TEST(executor_in_simulation)
     CHECK_EQ(r.cancelled, 1);
     CHECK_EQ(atomic_load(&r.worked), 2);
     CHECK_TRUE(loop_sim_now_ns(s) > 0); /* work takes time */
-    CHECK_OK(executor_submit(x, r.loop, &job[3].job));
-    CHECK_EQ(executor_help(x, 5), 1);
-    executor_free(x);
+    CHECK_OK(loop_executor_submit(x, r.loop, &job[3].job));
+    CHECK_EQ(loop_executor_help(x, 5), 1);
+    loop_executor_free(x);
 }
 
 /* --- loops on threads --- */

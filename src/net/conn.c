@@ -16,13 +16,13 @@
 #define SILENCES_MAX 3u
 #define NS_PER_MS UINT64_C(1000000)
 
-void net_conn_enter(struct conn *c)
+void net_conn_enter(struct net_conn *c)
 {
     LOOP_OWNED(c->loop);
     c->depth++;
 }
 
-static void finish_if_drained(struct conn *c)
+static void finish_if_drained(struct net_conn *c)
 {
     if (c->state == CONN_DRAINING && c->requests_open == 0 && c->calls_active == 0 &&
         net_conn_queue_empty(c)) {
@@ -30,7 +30,7 @@ static void finish_if_drained(struct conn *c)
     }
 }
 
-void net_conn_leave(struct conn *c)
+void net_conn_leave(struct net_conn *c)
 {
     if (c->depth == 1 && c->state != CONN_CLOSED) {
         net_conn_flush(c);
@@ -42,19 +42,19 @@ void net_conn_leave(struct conn *c)
 
 /* --- The end ---------------------------------------------------------------------------------- */
 
-void net_conn_close_stream(struct conn *c)
+void net_conn_close_stream(struct net_conn *c)
 {
     if (!c->sending_file) { /* else when the disk has let go of it */
         c->stream = stream_close(c->stream);
     }
 }
 
-void net_conn_finish_later(struct conn *c)
+void net_conn_finish_later(struct net_conn *c)
 {
     loop_defer(c->loop, &c->finish_task);
 }
 
-void net_conn_fail(struct conn *c, int rc, const char *reason)
+void net_conn_fail(struct net_conn *c, int rc, const char *reason)
 {
     if (c->state == CONN_CLOSED) {
         return;
@@ -77,7 +77,7 @@ void net_conn_fail(struct conn *c, int rc, const char *reason)
 }
 
 /* Everybody hears of it; may be called again, also from inside itself. */
-static void tell_the_end(struct conn *c)
+static void tell_the_end(struct net_conn *c)
 {
     net_conn_calls_fail(c);
     net_conn_requests_gone(c);
@@ -88,7 +88,7 @@ static void tell_the_end(struct conn *c)
 
 static void finish_run(struct loop_task *t)
 {
-    struct conn *c = container_of(t, struct conn, finish_task);
+    struct net_conn *c = container_of(t, struct net_conn, finish_task);
     net_conn_enter(c);
     net_conn_calls_run_failed(c);
     if (c->state == CONN_CLOSED) {
@@ -105,7 +105,7 @@ static void finish_run(struct loop_task *t)
     net_conn_leave(c);
 }
 
-void net_conn_destroy_if_idle(struct conn *c)
+void net_conn_destroy_if_idle(struct net_conn *c)
 {
     if (!c->freed || c->depth > 0 || c->requests_open > 0 || c->sending_file ||
         !net_conn_queue_empty(c)) {
@@ -121,7 +121,7 @@ void net_conn_destroy_if_idle(struct conn *c)
     mem_free(c);
 }
 
-struct conn *conn_free(struct conn *c)
+struct net_conn *net_conn_free(struct net_conn *c)
 {
     if (c == NULL || c->freed) {
         return NULL;
@@ -131,14 +131,14 @@ struct conn *conn_free(struct conn *c)
     net_conn_fail(c, -ERR_closed, "freed by its owner");
     struct list *at;
     while ((at = list_pop_front(&c->rooms)) != NULL) {
-        LIST_ENTRY(at, struct conn_room, node)->queued = false;
+        LIST_ENTRY(at, struct net_conn_room, node)->queued = false;
     }
     tell_the_end(c);
     net_conn_leave(c);
     return NULL;
 }
 
-void conn_close(struct conn *c, int rc, const char *reason)
+void net_conn_close(struct net_conn *c, int rc, const char *reason)
 {
     LOOP_OWNED(c->loop);
     net_conn_fail(c, rc, reason);
@@ -146,11 +146,11 @@ void conn_close(struct conn *c, int rc, const char *reason)
 
 static void drain_limit_fired(struct loop_timer *t)
 {
-    struct conn *c = container_of(t, struct conn, drain_limit);
+    struct net_conn *c = container_of(t, struct net_conn, drain_limit);
     net_conn_fail(c, -ERR_shutting_down, "shutdown took too long");
 }
 
-void conn_shutdown(struct conn *c, uint64_t limit_ms)
+void net_conn_shutdown(struct net_conn *c, uint64_t limit_ms)
 {
     LOOP_OWNED(c->loop);
     if (c->state != CONN_OPEN) {
@@ -165,7 +165,7 @@ void conn_shutdown(struct conn *c, uint64_t limit_ms)
 
 static void stream_ready(struct stream_user *u, unsigned events)
 {
-    struct conn *c = container_of(u, struct conn, events);
+    struct net_conn *c = container_of(u, struct net_conn, events);
     net_conn_enter(c);
     c->writable = c->writable || (events & STREAM_WRITABLE) != 0;
     c->readable = c->readable || (events & (STREAM_READABLE | STREAM_CLOSED)) != 0;
@@ -178,7 +178,7 @@ static void stream_ready(struct stream_user *u, unsigned events)
 
 static void receive_run(struct loop_task *t)
 {
-    struct conn *c = container_of(t, struct conn, receive_task);
+    struct net_conn *c = container_of(t, struct net_conn, receive_task);
     net_conn_enter(c);
     net_conn_receive(c);
     net_conn_leave(c);
@@ -186,12 +186,12 @@ static void receive_run(struct loop_task *t)
 
 static void flush_run(struct loop_task *t)
 {
-    struct conn *c = container_of(t, struct conn, flush_task);
+    struct net_conn *c = container_of(t, struct net_conn, flush_task);
     net_conn_enter(c);
     net_conn_leave(c); /* flushes */
 }
 
-static void ask_peer(struct conn *c)
+static void ask_peer(struct net_conn *c)
 {
     struct wire_frame f = {.kind = FRAME_PUSH, .opcode = CONN_OPCODE_KEEPALIVE, .id = 1};
     int rc = net_conn_put_frame(c, &f, NULL);
@@ -202,7 +202,7 @@ static void ask_peer(struct conn *c)
 
 static void keepalive_fired(struct loop_timer *t)
 {
-    struct conn *c = container_of(t, struct conn, keepalive);
+    struct net_conn *c = container_of(t, struct net_conn, keepalive);
     net_conn_enter(c);
     /* While we do not read, the silence is ours. */
     c->silent = c->heard || c->paused ? 0 : c->silent + 1;
@@ -223,10 +223,10 @@ static void keepalive_fired(struct loop_timer *t)
 static uint64_t deadline_of(bool request, struct list *node)
 {
     return request ? LIST_ENTRY(node, struct conn_incoming, deadline)->pub.deadline_ns
-                   : LIST_ENTRY(node, struct conn_call, node)->deadline_ns;
+                   : LIST_ENTRY(node, struct net_conn_call, node)->deadline_ns;
 }
 
-void net_conn_deadline_add(struct conn *c, bool request, struct list *node, uint64_t timeout_ms)
+void net_conn_deadline_add(struct net_conn *c, bool request, struct list *node, uint64_t timeout_ms)
 {
     unsigned class = 63u - (unsigned)__builtin_clzll(timeout_ms | 1);
     class = class < CONN_DEADLINE_CLASSES ? class : CONN_DEADLINE_CLASSES - 1;
@@ -243,19 +243,19 @@ void net_conn_deadline_add(struct conn *c, bool request, struct list *node, uint
     }
 }
 
-static void expire_first(struct conn *c, bool request, struct list *head)
+static void expire_first(struct net_conn *c, bool request, struct list *head)
 {
     if (request) {
         struct conn_incoming *in = LIST_ENTRY(head->next, struct conn_incoming, deadline);
         list_remove(&in->deadline);
-        net_conn_request_gone(in, -ERR_deadline);
+        net_conn_incoming_gone(in, -ERR_deadline);
     } else {
-        net_conn_call_expire(c, LIST_ENTRY(head->next, struct conn_call, node));
+        net_conn_call_expire(c, LIST_ENTRY(head->next, struct net_conn_call, node));
     }
 }
 
 /* Expires what is due in one class; returns its next deadline. */
-static uint64_t expire_class(struct conn *c, bool request, struct list *head, uint64_t now)
+static uint64_t expire_class(struct net_conn *c, bool request, struct list *head, uint64_t now)
 {
     while (c->state != CONN_CLOSED && !list_empty(head)) {
         uint64_t at_ns = deadline_of(request, head->next);
@@ -269,7 +269,7 @@ static uint64_t expire_class(struct conn *c, bool request, struct list *head, ui
 
 static void deadline_fired(struct loop_timer *t)
 {
-    struct conn *c = container_of(t, struct conn, deadline_timer);
+    struct net_conn *c = container_of(t, struct net_conn, deadline_timer);
     net_conn_enter(c);
     uint64_t now = loop_now_ns(c->loop), next = UINT64_MAX;
     c->timer_ns = UINT64_MAX;
@@ -286,7 +286,7 @@ static void deadline_fired(struct loop_timer *t)
 
 /* --- Construction ----------------------------------------------------------------------------- */
 
-static void fill_defaults(struct conn_options *o)
+static void fill_defaults(struct net_conn_options *o)
 {
     o->max_requests = o->max_requests == 0 ? DEFAULT_REQUESTS : o->max_requests;
     o->max_send_bytes = o->max_send_bytes == 0 ? DEFAULT_SEND_BYTES : o->max_send_bytes;
@@ -294,7 +294,7 @@ static void fill_defaults(struct conn_options *o)
     o->first_body_max = o->first_body_max == 0 ? DEFAULT_FIRST_BODY : o->first_body_max;
 }
 
-static void add_counters(struct conn *c, struct stats *parent)
+static void add_counters(struct net_conn *c, struct stats *parent)
 {
     c->stats = parent == NULL ? NULL : stats_new(parent, "connection");
     struct conn_counters *n = &c->counters;
@@ -312,7 +312,7 @@ static void add_counters(struct conn *c, struct stats *parent)
     stats_add_counter(c->stats, "reading_paused", &n->pauses);
 }
 
-static void init_lists(struct conn *c)
+static void init_lists(struct net_conn *c)
 {
     list_init(&c->rooms);
     list_init(&c->failed);
@@ -325,9 +325,9 @@ static void init_lists(struct conn *c)
     }
 }
 
-int conn_new(const struct conn_options *opt, struct stream *s, struct conn **ret)
+int net_conn_new(const struct net_conn_options *opt, struct stream *s, struct net_conn **ret)
 {
-    struct conn *c = mem_zalloc(sizeof *c);
+    struct net_conn *c = mem_zalloc(sizeof *c);
     if (c == NULL) {
         stream_close(s);
         return -ENOMEM;
@@ -359,17 +359,17 @@ int conn_new(const struct conn_options *opt, struct stream *s, struct conn **ret
     return 0;
 }
 
-bool conn_is_open(const struct conn *c)
+bool net_conn_is_open(const struct net_conn *c)
 {
     return c->state == CONN_OPEN;
 }
 
-void conn_trust(struct conn *c)
+void net_conn_trust(struct net_conn *c)
 {
     c->trusted = true;
 }
 
-void conn_never_pause(struct conn *c, struct buf_pool *pool)
+void net_conn_never_pause(struct net_conn *c, struct buf_pool *pool)
 {
     LOOP_OWNED(c->loop);
     CHECK(!c->trusted && c->data == NULL && !c->buf_waiter.queued);
@@ -377,22 +377,22 @@ void conn_never_pause(struct conn *c, struct buf_pool *pool)
     c->never_pauses = true;
 }
 
-bool conn_full(const struct conn *c)
+bool net_conn_full(const struct net_conn *c)
 {
     return c->queued_bytes > c->opt.max_send_bytes;
 }
 
-void conn_peer(const struct conn *c, char *out, size_t size)
+void net_conn_peer(const struct net_conn *c, char *out, size_t size)
 {
     (void)snprintf(out, size, "%s", c->peer);
 }
 
-struct conn_user *conn_user_of(const struct conn *c)
+struct net_conn_user *net_conn_user_of(const struct net_conn *c)
 {
     return c->user;
 }
 
-void conn_set_user(struct conn *c, struct conn_user *u)
+void net_conn_set_user(struct net_conn *c, struct net_conn_user *u)
 {
     c->user = u;
 }

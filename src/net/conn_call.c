@@ -16,7 +16,7 @@
 
 enum { CALL_IDLE, CALL_IN_FLIGHT, CALL_FAILED };
 
-static int slots_grow(struct conn *c)
+static int slots_grow(struct net_conn *c)
 {
     uint32_t count = c->slot_count == 0 ? FIRST_SLOTS : c->slot_count * 2;
     if (count > CONN_CALLS_MAX) {
@@ -39,14 +39,14 @@ static int slots_grow(struct conn *c)
     return 0;
 }
 
-static struct conn_slot *slot_of(const struct conn *c, uint32_t id)
+static struct conn_slot *slot_of(const struct net_conn *c, uint32_t id)
 {
     uint32_t i = id & CONN_SLOT_MASK;
     bool mine = i < c->slot_count && c->slot[i].in_use && c->slot[i].id == id;
     return mine ? &c->slot[i] : NULL;
 }
 
-static int slot_take(struct conn *c, struct conn_call *call)
+static int slot_take(struct net_conn *c, struct net_conn_call *call)
 {
     if (c->slot_free == UINT32_MAX) {
         int rc = slots_grow(c);
@@ -64,7 +64,7 @@ static int slot_take(struct conn *c, struct conn_call *call)
     return 0;
 }
 
-static void slot_give(struct conn *c, struct conn_slot *s)
+static void slot_give(struct net_conn *c, struct conn_slot *s)
 {
     s->in_use = false;
     s->call = NULL;
@@ -73,7 +73,7 @@ static void slot_give(struct conn *c, struct conn_slot *s)
 }
 
 /* `done` comes from the loop. */
-static void fail_later(struct conn *c, struct conn_call *call, int rc)
+static void fail_later(struct net_conn *c, struct net_conn_call *call, int rc)
 {
     call->state = CALL_FAILED;
     call->id = (uint32_t)-rc;
@@ -81,11 +81,11 @@ static void fail_later(struct conn *c, struct conn_call *call, int rc)
     net_conn_finish_later(c);
 }
 
-static int refusal(const struct conn *c)
+static int refusal(const struct net_conn *c)
 {
     switch (c->state) {
     case CONN_OPEN:
-        return conn_full(c) ? -ERR_busy : 0;
+        return net_conn_full(c) ? -ERR_busy : 0;
     case CONN_DRAINING:
     case CONN_CLOSED:
         return -ERR_closed;
@@ -93,7 +93,7 @@ static int refusal(const struct conn *c)
     return -ERR_closed;
 }
 
-static int put_call(struct conn *c, const struct conn_call *call, uint32_t timeout_ms)
+static int put_call(struct net_conn *c, const struct net_conn_call *call, uint32_t timeout_ms)
 {
     struct wire_frame f = {.kind = FRAME_REQUEST,
                            .opcode = call->opcode,
@@ -117,7 +117,7 @@ static int put_call(struct conn *c, const struct conn_call *call, uint32_t timeo
     return rc;
 }
 
-void conn_call(struct conn *c, struct conn_call *call)
+void net_conn_call(struct net_conn *c, struct net_conn_call *call)
 {
     LOOP_OWNED(c->loop);
     CHECK(!c->freed && call->state == CALL_IDLE);
@@ -148,7 +148,7 @@ void conn_call(struct conn *c, struct conn_call *call)
 }
 
 /* The caller stops waiting; what the queue still has of its memory is made our own. */
-static void abandon(struct conn *c, struct conn_call *call, struct conn_slot *s)
+static void abandon(struct net_conn *c, struct net_conn_call *call, struct conn_slot *s)
 {
     list_remove(&call->node);
     if (s->data_unsent && c->state != CONN_CLOSED) {
@@ -157,7 +157,7 @@ static void abandon(struct conn *c, struct conn_call *call, struct conn_slot *s)
     s->call = NULL;
 }
 
-static void call_end(struct conn *c, struct conn_call *call, const struct conn_reply *r)
+static void call_end(struct net_conn *c, struct net_conn_call *call, const struct net_conn_reply *r)
 {
     call->state = CALL_IDLE;
     call->conn = NULL;
@@ -165,16 +165,16 @@ static void call_end(struct conn *c, struct conn_call *call, const struct conn_r
     call->done(call, r);
 }
 
-void net_conn_call_expire(struct conn *c, struct conn_call *call)
+void net_conn_call_expire(struct net_conn *c, struct net_conn_call *call)
 {
     abandon(c, call, slot_of(c, call->id));
-    const struct conn_reply r = {.rc = -ERR_deadline};
+    const struct net_conn_reply r = {.rc = -ERR_deadline};
     call_end(c, call, &r);
 }
 
-void conn_call_cancel(struct conn_call *call)
+void net_conn_call_cancel(struct net_conn_call *call)
 {
-    struct conn *c = call->conn;
+    struct net_conn *c = call->conn;
     if (call->state != CALL_IN_FLIGHT) {
         return;
     }
@@ -194,18 +194,18 @@ void conn_call_cancel(struct conn_call *call)
     net_conn_flush_soon(c);
 }
 
-bool conn_call_active(const struct conn_call *call)
+bool net_conn_call_active(const struct net_conn_call *call)
 {
     return call->state != CALL_IDLE;
 }
 
-bool net_conn_call_waits(const struct conn *c, uint32_t id)
+bool net_conn_call_waits(const struct net_conn *c, uint32_t id)
 {
     const struct conn_slot *s = slot_of(c, id);
     return s != NULL && s->call != NULL;
 }
 
-void net_conn_call_sent(struct conn *c, uint32_t id)
+void net_conn_call_sent(struct net_conn *c, uint32_t id)
 {
     struct conn_slot *s = slot_of(c, id);
     if (s != NULL) {
@@ -213,10 +213,10 @@ void net_conn_call_sent(struct conn *c, uint32_t id)
     }
 }
 
-void net_conn_call_answered(struct conn *c, const struct conn_reply *r)
+void net_conn_call_answered(struct net_conn *c, const struct net_conn_reply *r)
 {
     struct conn_slot *s = slot_of(c, c->frame.id);
-    struct conn_call *call = s == NULL ? NULL : s->call;
+    struct net_conn_call *call = s == NULL ? NULL : s->call;
     if (call == NULL) {
         stats_count(&c->counters.late, 1);
     } else {
@@ -232,7 +232,7 @@ void net_conn_call_answered(struct conn *c, const struct conn_reply *r)
 
 /* Pops from the connection's own lists, one by one: a callback may cancel others, or free the
  * connection, which then tells the rest from inside. */
-void net_conn_calls_run_failed(struct conn *c)
+void net_conn_calls_run_failed(struct net_conn *c)
 {
     size_t due = 0; /* those that are added meanwhile have their turn later */
     LIST_FOR_EACH(at, &c->failed)
@@ -241,20 +241,20 @@ void net_conn_calls_run_failed(struct conn *c)
     }
     struct list *at = NULL;
     for (; due > 0 && (at = list_pop_front(&c->failed)) != NULL; due--) {
-        struct conn_call *call = LIST_ENTRY(at, struct conn_call, node);
-        const struct conn_reply r = {.rc = -(int)call->id};
+        struct net_conn_call *call = LIST_ENTRY(at, struct net_conn_call, node);
+        const struct net_conn_reply r = {.rc = -(int)call->id};
         call_end(c, call, &r);
     }
 }
 
-void net_conn_calls_fail(struct conn *c)
+void net_conn_calls_fail(struct net_conn *c)
 {
     struct list *at = NULL;
     for (unsigned i = 0; i < CONN_DEADLINE_CLASSES; i++) {
         while ((at = list_pop_front(&c->call_deadlines[i])) != NULL) {
-            struct conn_call *call = LIST_ENTRY(at, struct conn_call, node);
+            struct net_conn_call *call = LIST_ENTRY(at, struct net_conn_call, node);
             slot_of(c, call->id)->call = NULL;
-            const struct conn_reply r = {.rc = -ERR_closed};
+            const struct net_conn_reply r = {.rc = -ERR_closed};
             call_end(c, call, &r);
         }
     }

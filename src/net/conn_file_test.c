@@ -9,7 +9,7 @@
 
 /* A client that asks for the same range of a file many times at once. */
 struct file_call {
-    struct conn_call call;
+    struct net_conn_call call;
     struct asker *asker;
 };
 struct asker {
@@ -19,7 +19,7 @@ struct asker {
     unsigned done, good, lost;
 };
 
-static void asker_done(struct conn_call *c, const struct conn_reply *r)
+static void asker_done(struct net_conn_call *c, const struct net_conn_reply *r)
 {
     struct asker *a = container_of(c, struct file_call, call)->asker;
     a->done++;
@@ -42,7 +42,7 @@ static void asker_ask(void *ctx)
     for (unsigned i = 0; i < CALLS; i++) {
         a->call[i] =
             (struct file_call){.call = {.done = asker_done, .opcode = RIG_FILE}, .asker = a};
-        conn_call(a->rig.client.conn, &a->call[i].call);
+        net_conn_call(a->rig.client.conn, &a->call[i].call);
     }
 }
 static bool asker_has_all(void *ctx)
@@ -165,12 +165,12 @@ TEST(a_file_that_became_short_ends_the_connection)
 static void client_closes(void *ctx)
 {
     struct asker *a = ctx;
-    conn_close(a->rig.client.conn, -ERR_closed, "enough");
+    net_conn_close(a->rig.client.conn, -ERR_closed, "enough");
 }
 static void server_frees(void *ctx)
 {
     struct asker *a = ctx;
-    a->rig.server.conn = conn_free(a->rig.server.conn);
+    a->rig.server.conn = net_conn_free(a->rig.server.conn);
 }
 
 /* After any number of steps, so also while the disk sends. */

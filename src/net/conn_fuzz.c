@@ -26,7 +26,7 @@ enum { TRUSTED = 1, POOL = 2, TINY_POOL = 4, HOLD = 8, FREE_INSIDE = 16, SINGLE_
 enum { RAW, REQUEST, RESPONSE, PUSH, CANCEL, COMMANDS };
 
 struct fuzz_call {
-    struct conn_call call;
+    struct net_conn_call call;
     struct fuzz *fuzz;
 };
 struct fuzz {
@@ -34,14 +34,14 @@ struct fuzz {
     struct net net;
     struct stream_user *user;
     struct loop_timer more;
-    struct conn_user conn_user;
+    struct net_conn_user net_conn_user;
     struct env env;
     struct buf_pool *pool;
-    struct conn *conn;
+    struct net_conn *conn;
     uint8_t *bytes;
     size_t len, at, piece, answered_bytes;
     unsigned switches, closed, requests;
-    struct conn_request *held[HELD];
+    struct net_conn_request *held[HELD];
     unsigned held_count;
     struct fuzz_call call[CALLS];
     unsigned calls_done;
@@ -130,11 +130,11 @@ static const struct stream_ops fuzz_ops = {.attach = fuzz_attach,
 
 /* --- The user of the connection --------------------------------------------------------------- */
 
-static void answer(struct conn_request *r)
+static void answer(struct net_conn_request *r)
 {
-    struct conn_response resp = {.body = r->body, .body_len = r->body_len, .data[0] = r->data};
+    struct net_conn_response resp = {.body = r->body, .body_len = r->body_len, .data[0] = r->data};
     resp.data_count = r->data.len > 0;
-    conn_respond(r, &resp);
+    net_conn_respond(r, &resp);
 }
 static void answer_all(struct fuzz *f)
 {
@@ -147,9 +147,9 @@ static uint32_t touch(const uint8_t *at, size_t len)
 {
     return len == 0 ? 0 : crc32c(0, at, len);
 }
-static void fuzz_request(struct conn_user *u, struct conn_request *r)
+static void fuzz_request(struct net_conn_user *u, struct net_conn_request *r)
 {
-    struct fuzz *f = container_of(u, struct fuzz, conn_user);
+    struct fuzz *f = container_of(u, struct fuzz, net_conn_user);
     f->requests++;
     CHECK(r->body_len <= ((f->switches & TRUSTED) != 0 ? FRAME_BODY_MAX : 4096));
     CHECK(r->data.len == 0 || f->pool != NULL);
@@ -162,26 +162,26 @@ static void fuzz_request(struct conn_user *u, struct conn_request *r)
     answer_all(f);
     answer(r);
     if ((f->switches & FREE_INSIDE) != 0 && f->requests == 3) {
-        f->conn = conn_free(f->conn);
+        f->conn = net_conn_free(f->conn);
     }
 }
-static void fuzz_push(struct conn_user *u, struct conn *c, uint16_t opcode, const uint8_t *body,
-                      size_t len)
+static void fuzz_push(struct net_conn_user *u, struct net_conn *c, uint16_t opcode,
+                      const uint8_t *body, size_t len)
 {
-    struct fuzz *f = container_of(u, struct fuzz, conn_user);
+    struct fuzz *f = container_of(u, struct fuzz, net_conn_user);
     CHECK(c == f->conn && opcode != CONN_OPCODE_KEEPALIVE);
     (void)touch(body, len);
 }
-static void fuzz_closed(struct conn_user *u, struct conn *c, int rc, const char *reason)
+static void fuzz_closed(struct net_conn_user *u, struct net_conn *c, int rc, const char *reason)
 {
-    struct fuzz *f = container_of(u, struct fuzz, conn_user);
+    struct fuzz *f = container_of(u, struct fuzz, net_conn_user);
     CHECK(c == f->conn && rc < 0 && reason[0] != '\0');
     f->closed++;
 }
-static const struct conn_user_ops user_ops = {
+static const struct net_conn_user_ops user_ops = {
     .request = fuzz_request, .push = fuzz_push, .closed = fuzz_closed};
 
-static void call_done(struct conn_call *c, const struct conn_reply *r)
+static void call_done(struct net_conn_call *c, const struct net_conn_reply *r)
 {
     struct fuzz *f = container_of(c, struct fuzz_call, call)->fuzz;
     f->calls_done++;
@@ -245,23 +245,23 @@ static void fuzz_begin(void *ctx)
         .limit_bytes = (f->switches & TINY_POOL) != 0 ? 128u << 10 : 4u << 20,
         .max_size = (f->switches & TINY_POOL) != 0 ? 64u << 10 : 4u << 20};
     f->pool = (f->switches & POOL) != 0 ? buf_pool_new(&pool) : NULL;
-    const struct conn_options opt = {
-        .env = &f->env, .user = &f->conn_user, .pool = f->pool, .max_requests = HELD + 1};
-    int rc = conn_new(&opt, &f->stream, &f->conn);
+    const struct net_conn_options opt = {
+        .env = &f->env, .user = &f->net_conn_user, .pool = f->pool, .max_requests = HELD + 1};
+    int rc = net_conn_new(&opt, &f->stream, &f->conn);
     CHECK(rc == 0);
     if ((f->switches & TRUSTED) != 0) {
-        conn_trust(f->conn);
+        net_conn_trust(f->conn);
     }
     for (unsigned i = 0; i < CALLS; i++) {
         f->call[i] =
             (struct fuzz_call){.call = {.done = call_done, .body = "x", .body_len = 1}, .fuzz = f};
-        conn_call(f->conn, &f->call[i].call);
+        net_conn_call(f->conn, &f->call[i].call);
     }
 }
 static void fuzz_end(void *ctx)
 {
     struct fuzz *f = ctx;
-    f->conn = conn_free(f->conn);
+    f->conn = net_conn_free(f->conn);
     answer_all(f);
 }
 static void fuzz_pool_end(void *ctx)
@@ -293,7 +293,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     f->net.loop = f->env.loop;
     f->stream = (struct stream){.ops = &fuzz_ops, .net = &f->net};
     f->more.fire = fuzz_more;
-    f->conn_user.ops = &user_ops;
+    f->net_conn_user.ops = &user_ops;
     loop_sim_enter(f->env.loop, fuzz_begin, f);
     steps(sim, f);
     loop_sim_enter(f->env.loop, fuzz_end, f);

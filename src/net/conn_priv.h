@@ -1,14 +1,12 @@
 /*
- * net/conn_priv.h -- the insides of a connection, shared by conn.c (life), conn_call.c (our calls),
- * conn_serve.c (the peer's requests), conn_send.c (queue and flush) and conn_receive.c (parser).
+ * net/conn_priv.h -- the insides of a connection, shared by conn.c and the other conn_*.c.
  *
  * Ids: the low 12 bits are a slot of the caller's table, the rest a generation. Each request gets
  * exactly one response frame, also when it was cancelled or came too late, and the caller keeps the
  * slot until then: so a slot in use is a duplicate for the peer, and neither side needs a hash.
  *
  * Everything that calls the user runs between net_conn_enter() and net_conn_leave(): the outermost
- * leave flushes what the callbacks have queued, in one system call, and frees a connection that was
- * given up inside.
+ * leave flushes what they have queued in one system call, and frees what was given up inside.
  */
 #pragma once
 
@@ -57,8 +55,8 @@ struct conn_piece {
             uint64_t offset;
         } range;
         struct {
-            void (*sent)(struct conn_response_pin *pin, int rc);
-            struct conn_response_pin *pin;
+            void (*sent)(struct net_conn_response_pin *pin, int rc);
+            struct net_conn_response_pin *pin;
             bool of_call;
         } end;
     } u;
@@ -71,7 +69,7 @@ struct conn_block {
 };
 
 struct conn_slot {
-    struct conn_call *call; /* NULL while in use: nobody waits for the answer any more */
+    struct net_conn_call *call; /* NULL while in use: nobody waits for the answer any more */
     uint32_t id;
     uint32_t next_free;
     bool in_use, data_unsent;
@@ -79,7 +77,7 @@ struct conn_slot {
 
 /* A request of the peer. */
 struct conn_incoming {
-    struct conn_request pub;
+    struct net_conn_request pub;
     uint32_t id;
     int gone; /* 0, or why nobody wants the answer */
     struct list deadline;
@@ -94,14 +92,14 @@ struct conn_counters {
     struct stats_counter reads, writes, files_cached, files_cold, pauses;
 };
 
-struct conn {
+struct net_conn {
     const struct env *env;
     struct loop *loop;
-    struct conn_user *user;
+    struct net_conn_user *user;
     struct buf_pool *pool;
     struct stats *stats;
-    struct conn_options opt; /* defaults filled in */
-    struct stream *stream;   /* NULL: closed */
+    struct net_conn_options opt; /* defaults filled in */
+    struct stream *stream;       /* NULL: closed */
     struct stream_user events;
     enum conn_state state;
     bool trusted, freed, reported;
@@ -152,49 +150,51 @@ struct conn {
 };
 
 /* conn.c */
-void net_conn_enter(struct conn *c);
-void net_conn_leave(struct conn *c);
-void net_conn_fail(struct conn *c, int rc, const char *reason);
-void net_conn_finish_later(struct conn *c);
-void net_conn_destroy_if_idle(struct conn *c);
-void net_conn_close_stream(struct conn *c);
+void net_conn_enter(struct net_conn *c);
+void net_conn_leave(struct net_conn *c);
+void net_conn_fail(struct net_conn *c, int rc, const char *reason);
+void net_conn_finish_later(struct net_conn *c);
+void net_conn_destroy_if_idle(struct net_conn *c);
+void net_conn_close_stream(struct net_conn *c);
 /* Sorted into the class of its timeout; arms the timer. */
-void net_conn_deadline_add(struct conn *c, bool request, struct list *node, uint64_t timeout_ms);
+void net_conn_deadline_add(struct net_conn *c, bool request, struct list *node,
+                           uint64_t timeout_ms);
 
 /* conn_send.c */
-NODISCARD int net_conn_put_frame(struct conn *c, struct wire_frame *f, const void *body);
-NODISCARD int net_conn_put_slice(struct conn *c, const struct slice *s, uint32_t call_id);
-NODISCARD int net_conn_put_range(struct conn *c, const struct conn_range *r);
-NODISCARD int net_conn_put_end(struct conn *c, const struct conn_piece *end);
-void net_conn_detach_call_data(struct conn *c, uint32_t call_id);
-void net_conn_flush(struct conn *c);
-void net_conn_flush_soon(struct conn *c);
-void net_conn_drop_queue(struct conn *c); /* tells the pins */
-void net_conn_wake_rooms(struct conn *c);
-void net_conn_send_fini(struct conn *c);
-static inline bool net_conn_queue_empty(const struct conn *c)
+NODISCARD int net_conn_put_frame(struct net_conn *c, struct wire_frame *f, const void *body);
+NODISCARD int net_conn_put_slice(struct net_conn *c, const struct slice *s, uint32_t call_id);
+NODISCARD int net_conn_put_range(struct net_conn *c, const struct net_conn_range *r);
+NODISCARD int net_conn_put_end(struct net_conn *c, const struct conn_piece *end);
+void net_conn_detach_call_data(struct net_conn *c, uint32_t call_id);
+void net_conn_flush(struct net_conn *c);
+void net_conn_flush_soon(struct net_conn *c);
+void net_conn_drop_queue(struct net_conn *c); /* tells the pins */
+void net_conn_wake_rooms(struct net_conn *c);
+void net_conn_send_fini(struct net_conn *c);
+static inline bool net_conn_queue_empty(const struct net_conn *c)
 {
     return c->piece_head == c->piece_tail;
 }
 
 /* conn_receive.c */
-void net_conn_receive(struct conn *c);
-void net_conn_receive_soon(struct conn *c); /* something changed that may have stopped reading */
-void net_conn_receive_fini(struct conn *c);
+void net_conn_receive(struct net_conn *c);
+void net_conn_receive_soon(
+    struct net_conn *c); /* something changed that may have stopped reading */
+void net_conn_receive_fini(struct net_conn *c);
 void net_conn_buf_ready(struct buf_waiter *w);
 
 /* conn_call.c */
-void net_conn_call_answered(struct conn *c, const struct conn_reply *r);
-void net_conn_call_expire(struct conn *c, struct conn_call *call);
-void net_conn_call_sent(struct conn *c, uint32_t id);
-bool net_conn_call_waits(const struct conn *c, uint32_t id);
-void net_conn_calls_fail(struct conn *c); /* all of them, at the end */
-void net_conn_calls_run_failed(struct conn *c);
+void net_conn_call_answered(struct net_conn *c, const struct net_conn_reply *r);
+void net_conn_call_expire(struct net_conn *c, struct net_conn_call *call);
+void net_conn_call_sent(struct net_conn *c, uint32_t id);
+bool net_conn_call_waits(const struct net_conn *c, uint32_t id);
+void net_conn_calls_fail(struct net_conn *c); /* all of them, at the end */
+void net_conn_calls_run_failed(struct net_conn *c);
 
 /* conn_serve.c */
-void net_conn_request_arrived(struct conn *c, const uint8_t *body);
-void net_conn_request_cancel(struct conn *c, uint32_t id);
-void net_conn_request_gone(struct conn_incoming *in, int why);
-void net_conn_requests_gone(struct conn *c);
-void net_conn_refuse(struct conn *c, uint32_t id, uint64_t trace, int rc);
-void net_conn_serve_fini(struct conn *c);
+void net_conn_request_arrived(struct net_conn *c, const uint8_t *body);
+void net_conn_request_cancel(struct net_conn *c, uint32_t id);
+void net_conn_incoming_gone(struct conn_incoming *in, int why);
+void net_conn_requests_gone(struct net_conn *c);
+void net_conn_refuse(struct net_conn *c, uint32_t id, uint64_t trace, int rc);
+void net_conn_serve_fini(struct net_conn *c);

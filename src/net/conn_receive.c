@@ -14,18 +14,18 @@
 #include <stdio.h>
 #include <string.h>
 
-static size_t available(const struct conn *c)
+static size_t available(const struct net_conn *c)
 {
     return c->in_len - c->in_at;
 }
 
 /* Bytes of the body in the receive buffer once it is complete. */
-static size_t body_in_place(const struct conn *c)
+static size_t body_in_place(const struct net_conn *c)
 {
     return c->large != NULL ? 0 : c->frame.body_len;
 }
 
-static bool has_own_body(const struct conn *c)
+static bool has_own_body(const struct net_conn *c)
 {
     return c->frame.body_len > CONN_BODY_IN_PLACE;
 }
@@ -35,11 +35,11 @@ static bool has_own_body(const struct conn *c)
 
 void net_conn_buf_ready(struct buf_waiter *w)
 {
-    struct conn *c = container_of(w, struct conn, buf_waiter);
+    struct net_conn *c = container_of(w, struct net_conn, buf_waiter);
     loop_defer(c->loop, &c->receive_task);
 }
 
-void net_conn_receive_soon(struct conn *c)
+void net_conn_receive_soon(struct net_conn *c)
 {
     if (c->paused && c->state != CONN_CLOSED) {
         loop_defer(c->loop, &c->receive_task);
@@ -48,16 +48,16 @@ void net_conn_receive_soon(struct conn *c)
 
 /* Before each new request. Answers are always read: they need nothing of the send queue, and two
  * ends that stopped reading them because their own queues are full would wait for each other. */
-static bool must_pause(const struct conn *c)
+static bool must_pause(const struct net_conn *c)
 {
     if (c->frame.kind != FRAME_REQUEST) {
         return false;
     }
-    return c->requests_open >= c->opt.max_requests || conn_full(c) ||
+    return c->requests_open >= c->opt.max_requests || net_conn_full(c) ||
            c->bodies_bytes > CONN_BODIES_MAX;
 }
 
-static void pause_reading(struct conn *c)
+static void pause_reading(struct net_conn *c)
 {
     if (!c->paused) {
         c->paused = true;
@@ -68,14 +68,14 @@ static void pause_reading(struct conn *c)
 /* --- Parsing: each step returns whether it got anywhere -----------------------------------------
  */
 
-static void fail_frame(struct conn *c, int rc, const char *what)
+static void fail_frame(struct net_conn *c, int rc, const char *what)
 {
     char reason[120];
     (void)snprintf(reason, sizeof reason, "bad frame: %s: %s", what, err_text(rc));
     net_conn_fail(c, rc, reason);
 }
 
-static bool frame_allowed(struct conn *c, const struct wire_frame *f)
+static bool frame_allowed(struct net_conn *c, const struct wire_frame *f)
 {
     if (c->trusted) {
         return true;
@@ -91,7 +91,7 @@ static bool frame_allowed(struct conn *c, const struct wire_frame *f)
     return true;
 }
 
-static bool parse_header(struct conn *c)
+static bool parse_header(struct net_conn *c)
 {
     if (available(c) < FRAME_BYTES) {
         return false;
@@ -102,7 +102,7 @@ static bool parse_header(struct conn *c)
         return false;
     }
     bool much = must_pause(c);
-    if (much && (!c->never_pauses || conn_full(c))) { /* a full queue empties by itself */
+    if (much && (!c->never_pauses || net_conn_full(c))) { /* a full queue empties by itself */
         pause_reading(c);
         return false;
     }
@@ -117,7 +117,7 @@ static bool parse_header(struct conn *c)
 }
 
 /* A large body gets memory of its own and what is there of it. */
-static bool own_body_fill(struct conn *c)
+static bool own_body_fill(struct net_conn *c)
 {
     if (c->large == NULL) {
         c->large = mem_alloc(c->frame.body_len);
@@ -134,12 +134,12 @@ static bool own_body_fill(struct conn *c)
     return c->large_got == c->frame.body_len;
 }
 
-static const uint8_t *body_of(const struct conn *c)
+static const uint8_t *body_of(const struct net_conn *c)
 {
     return c->large != NULL ? c->large : c->in + c->in_at;
 }
 
-static bool parse_body(struct conn *c)
+static bool parse_body(struct net_conn *c)
 {
     bool complete = has_own_body(c) ? own_body_fill(c) : available(c) >= c->frame.body_len;
     if (!complete) {
@@ -163,7 +163,7 @@ static bool parse_body(struct conn *c)
 }
 
 /* false: the pool has none; comes back when it has, or goes on without. */
-static bool data_get(struct conn *c)
+static bool data_get(struct net_conn *c)
 {
     if (c->pool == NULL) {
         fail_frame(c, -ERR_protocol, "data is not taken here");
@@ -192,7 +192,7 @@ static bool data_get(struct conn *c)
 }
 
 /* The piece of the data that came together with the header. */
-static void data_copy_prefix(struct conn *c)
+static void data_copy_prefix(struct net_conn *c)
 {
     size_t at = c->in_at + body_in_place(c);
     size_t n = base_min(c->in_len - at, c->frame.data_len);
@@ -208,9 +208,9 @@ static void data_copy_prefix(struct conn *c)
     }
 }
 
-static void dispatch(struct conn *c);
+static void dispatch(struct net_conn *c);
 
-static bool parse_data(struct conn *c)
+static bool parse_data(struct net_conn *c)
 {
     if (c->frame.data_len > 0 && c->data == NULL) {
         if (!data_get(c)) {
@@ -226,7 +226,7 @@ static bool parse_data(struct conn *c)
 }
 
 /* Data that nobody waits for. It lies behind the body, which nobody needs either. */
-static bool parse_skip(struct conn *c)
+static bool parse_skip(struct net_conn *c)
 {
     size_t body = body_in_place(c);
     size_t n = base_min(available(c) - body, c->data_left);
@@ -239,7 +239,7 @@ static bool parse_skip(struct conn *c)
     return true;
 }
 
-static void push_arrived(struct conn *c, const uint8_t *body)
+static void push_arrived(struct net_conn *c, const uint8_t *body)
 {
     if (c->frame.opcode != CONN_OPCODE_KEEPALIVE) {
         stats_count(&c->counters.pushes, 1);
@@ -255,11 +255,11 @@ static void push_arrived(struct conn *c, const uint8_t *body)
     }
 }
 
-static void response_arrived(struct conn *c, const uint8_t *body)
+static void response_arrived(struct net_conn *c, const uint8_t *body)
 {
     struct buf *data = c->data;
     c->data = NULL;
-    struct conn_reply r = {
+    struct net_conn_reply r = {
         .rc = c->frame.status, .answered = true, .body = body, .body_len = c->frame.body_len};
     if (data != NULL) {
         r.data = (struct slice){.buf = data, .at = data->at, .len = c->frame.data_len};
@@ -269,7 +269,7 @@ static void response_arrived(struct conn *c, const uint8_t *body)
 }
 
 /* The frame is complete. The receive buffer stays as it is until the callback has returned. */
-static void dispatch(struct conn *c)
+static void dispatch(struct net_conn *c)
 {
     uint8_t *large = c->large;
     const uint8_t *body = body_of(c);
@@ -299,7 +299,7 @@ static void dispatch(struct conn *c)
     c->data = buf_unref(c->data); /* of a request that was refused */
 }
 
-static void parse(struct conn *c)
+static void parse(struct net_conn *c)
 {
     bool going = true;
     while (going && c->state != CONN_CLOSED && c->in != NULL) {
@@ -324,7 +324,7 @@ static void parse(struct conn *c)
  */
 
 /* Room at the end of the buffer: what is left of a frame moves to the front. */
-static void make_room(struct conn *c)
+static void make_room(struct net_conn *c)
 {
     if (c->in_at == c->in_len) {
         c->in_at = c->in_len = 0;
@@ -336,7 +336,7 @@ static void make_room(struct conn *c)
 }
 
 /* How much to read into the receive buffer. */
-static size_t want_in(const struct conn *c)
+static size_t want_in(const struct net_conn *c)
 {
     size_t room = CONN_IN_BYTES - c->in_len;
     size_t have = available(c);
@@ -366,7 +366,7 @@ static void plan_add(struct read_plan *p, uint8_t *at, size_t len)
     }
 }
 
-static void plan_read(struct conn *c, struct read_plan *p)
+static void plan_read(struct net_conn *c, struct read_plan *p)
 {
     *p = (struct read_plan){.count = 0};
     if (c->stage == CONN_BODY && c->large != NULL) {
@@ -381,7 +381,7 @@ static void plan_read(struct conn *c, struct read_plan *p)
     }
 }
 
-static void account(struct conn *c, const struct read_plan *p, size_t n)
+static void account(struct net_conn *c, const struct read_plan *p, size_t n)
 {
     size_t direct = base_min(n, p->direct);
     if (c->stage == CONN_BODY) {
@@ -395,7 +395,7 @@ static void account(struct conn *c, const struct read_plan *p, size_t n)
 }
 
 /* Reads once; 0 when there is nothing more. */
-static size_t fill(struct conn *c)
+static size_t fill(struct net_conn *c)
 {
     struct read_plan p;
     make_room(c);
@@ -418,7 +418,7 @@ static size_t fill(struct conn *c)
     return 0;
 }
 
-void net_conn_receive(struct conn *c)
+void net_conn_receive(struct net_conn *c)
 {
     if (c->in == NULL && c->state != CONN_CLOSED) {
         c->in = mem_alloc(CONN_IN_BYTES);
@@ -440,7 +440,7 @@ void net_conn_receive(struct conn *c)
     }
 }
 
-void net_conn_receive_fini(struct conn *c)
+void net_conn_receive_fini(struct net_conn *c)
 {
     c->data = buf_unref(c->data);
     if (c->depth == 0) { /* else a callback may still read a body in it */

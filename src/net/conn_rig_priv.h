@@ -7,7 +7,6 @@
 #include "base/env.h"
 #include "base/mem.h"
 #include "base/rand.h"
-#include "net/conn.h"
 #include "net/conn_priv.h"
 
 #include <stdio.h>
@@ -21,21 +20,21 @@
 enum { RIG_ECHO = 1, RIG_LATER, RIG_HOLD, RIG_FAIL, RIG_FILE };
 
 struct rig_end {
-    struct conn_user user;
+    struct net_conn_user user;
     struct env env;
     struct buf_pool *pool;
-    struct conn *conn;
-    struct conn_options opt;
+    struct net_conn *conn;
+    struct net_conn_options opt;
     struct rand rand;
     unsigned closed, requests, cancelled, pushes;
     int closed_rc;
     char reason[120];
     bool free_when_closed, never_pauses;
-    struct conn_request *held[RIG_HELD];
+    struct net_conn_request *held[RIG_HELD];
     unsigned held_count, most_held;
     uint64_t pool_bytes; /* 0: plenty */
     struct loop_timer later;
-    struct conn_range range; /* what RIG_FILE answers */
+    struct net_conn_range range; /* what RIG_FILE answers */
     unsigned pins;
 };
 
@@ -59,18 +58,18 @@ static inline bool rig_same(const uint8_t *at, uint64_t key, size_t len)
     return i == len;
 }
 
-static inline void rig_echo(struct conn_request *r)
+static inline void rig_echo(struct net_conn_request *r)
 {
-    struct conn_response resp = {.body = r->body, .body_len = r->body_len};
+    struct net_conn_response resp = {.body = r->body, .body_len = r->body_len};
     if (r->data.len > 0) {
         resp.data[0] = r->data;
         resp.data_count = 1;
     }
-    conn_respond(r, &resp);
+    net_conn_respond(r, &resp);
 }
 static inline void rig_release(struct rig_end *e, unsigned index)
 {
-    struct conn_request *r = e->held[index];
+    struct net_conn_request *r = e->held[index];
     e->held[index] = e->held[--e->held_count];
     r->cancelled = NULL;
     rig_echo(r);
@@ -90,13 +89,13 @@ static inline void rig_later_fired(struct loop_timer *t)
         loop_timer_in(e->env.loop, t, rand_below(&e->rand, 3000000));
     }
 }
-static inline void rig_cancelled(struct conn_request *r)
+static inline void rig_cancelled(struct net_conn_request *r)
 {
     struct rig_end *e = r->context;
-    CHECK(conn_request_gone(r));
+    CHECK(net_conn_request_gone(r));
     e->cancelled++;
 }
-static inline void rig_hold(struct rig_end *e, struct conn_request *r)
+static inline void rig_hold(struct rig_end *e, struct net_conn_request *r)
 {
     CHECK(e->held_count < RIG_HELD);
     r->context = e;
@@ -105,26 +104,26 @@ static inline void rig_hold(struct rig_end *e, struct conn_request *r)
     e->most_held = e->held_count > e->most_held ? e->held_count : e->most_held;
 }
 
-struct conn_response_pin {
+struct net_conn_response_pin {
     struct rig_end *end;
 };
-static inline void rig_sent(struct conn_response_pin *pin, int rc)
+static inline void rig_sent(struct net_conn_response_pin *pin, int rc)
 {
     CHECK(rc <= 0);
     pin->end->pins--;
     mem_free(pin);
 }
-static inline void rig_answer_file(struct rig_end *e, struct conn_request *r)
+static inline void rig_answer_file(struct rig_end *e, struct net_conn_request *r)
 {
-    struct conn_response_pin *pin = mem_alloc(sizeof *pin);
+    struct net_conn_response_pin *pin = mem_alloc(sizeof *pin);
     CHECK(pin != NULL);
     pin->end = e;
     e->pins++;
-    const struct conn_response resp = {
+    const struct net_conn_response resp = {
         .range = &e->range, .range_count = 1, .sent = rig_sent, .pin = pin};
-    conn_respond(r, &resp);
+    net_conn_respond(r, &resp);
 }
-static inline void rig_request(struct conn_user *u, struct conn_request *r)
+static inline void rig_request(struct net_conn_user *u, struct net_conn_request *r)
 {
     struct rig_end *e = container_of(u, struct rig_end, user);
     e->requests++;
@@ -140,7 +139,7 @@ static inline void rig_request(struct conn_user *u, struct conn_request *r)
         rig_hold(e, r);
         break;
     case RIG_FAIL:
-        conn_respond_rc(r, -ENOENT);
+        net_conn_respond_rc(r, -ENOENT);
         break;
     case RIG_FILE:
         rig_answer_file(e, r);
@@ -149,14 +148,15 @@ static inline void rig_request(struct conn_user *u, struct conn_request *r)
         rig_echo(r);
     }
 }
-static inline void rig_push(struct conn_user *u, struct conn *c, uint16_t opcode,
+static inline void rig_push(struct net_conn_user *u, struct net_conn *c, uint16_t opcode,
                             const uint8_t *body, size_t len)
 {
     struct rig_end *e = container_of(u, struct rig_end, user);
     (void)c;
     e->pushes += rig_same(body, opcode, len) ? 1 : 1000000;
 }
-static inline void rig_closed(struct conn_user *u, struct conn *c, int rc, const char *reason)
+static inline void rig_closed(struct net_conn_user *u, struct net_conn *c, int rc,
+                              const char *reason)
 {
     struct rig_end *e = container_of(u, struct rig_end, user);
     e->closed++;
@@ -165,10 +165,10 @@ static inline void rig_closed(struct conn_user *u, struct conn *c, int rc, const
     loop_timer_cancel(e->env.loop, &e->later);
     rig_release_all(e);
     if (e->free_when_closed) {
-        e->conn = conn_free(c);
+        e->conn = net_conn_free(c);
     }
 }
-static const struct conn_user_ops rig_ops = {
+static const struct net_conn_user_ops rig_ops = {
     .request = rig_request, .push = rig_push, .closed = rig_closed};
 
 /* Within the process of `e->env.loop`. */
@@ -183,16 +183,16 @@ static inline void rig_end_start(struct rig_end *e, struct stream *s)
     e->opt.env = &e->env;
     e->opt.user = &e->user;
     e->opt.pool = e->pool;
-    int rc = conn_new(&e->opt, s, &e->conn);
+    int rc = net_conn_new(&e->opt, s, &e->conn);
     CHECK(rc == 0);
     if (e->never_pauses) {
-        conn_never_pause(e->conn, e->pool);
+        net_conn_never_pause(e->conn, e->pool);
     }
-    conn_trust(e->conn);
+    net_conn_trust(e->conn);
 }
 static inline void rig_end_stop(struct rig_end *e)
 {
-    e->conn = conn_free(e->conn);
+    e->conn = net_conn_free(e->conn);
     loop_timer_cancel(e->env.loop, &e->later);
     rig_release_all(e);
     e->pool =

@@ -17,12 +17,12 @@
 #define FIRST_PIECES 64u
 #define RETRY_NS 2000000u
 
-static struct conn_piece *piece_at(struct conn *c, size_t index)
+static struct conn_piece *piece_at(struct net_conn *c, size_t index)
 {
     return &c->piece[index & c->piece_mask];
 }
 
-static int ring_grow(struct conn *c)
+static int ring_grow(struct net_conn *c)
 {
     size_t old = c->piece == NULL ? 0 : c->piece_mask + 1;
     size_t count = old == 0 ? FIRST_PIECES : old * 2;
@@ -39,7 +39,7 @@ static int ring_grow(struct conn *c)
     return 0;
 }
 
-static struct conn_piece *piece_add(struct conn *c)
+static struct conn_piece *piece_add(struct net_conn *c)
 {
     size_t count = c->piece_tail - c->piece_head;
     if ((c->piece == NULL || count > c->piece_mask) && ring_grow(c) < 0) {
@@ -51,7 +51,7 @@ static struct conn_piece *piece_add(struct conn *c)
 /* --- Blocks ------------------------------------------------------------------------------------
  */
 
-static void block_release(struct conn *c, struct conn_block *b)
+static void block_release(struct net_conn *c, struct conn_block *b)
 {
     if (c->block_spare == NULL && b->size == CONN_BLOCK_BYTES) {
         c->block_spare = b;
@@ -60,7 +60,7 @@ static void block_release(struct conn *c, struct conn_block *b)
     }
 }
 
-static int block_add(struct conn *c, size_t need)
+static int block_add(struct net_conn *c, size_t need)
 {
     struct conn_block *b = c->block_spare;
     if (b != NULL && need <= CONN_BLOCK_BYTES) {
@@ -86,7 +86,7 @@ static int block_add(struct conn *c, size_t need)
 }
 
 /* Bytes of blocks leave in the order in which they came. */
-static void block_sent(struct conn *c, size_t len)
+static void block_sent(struct net_conn *c, size_t len)
 {
     while (len > 0) {
         struct conn_block *b = c->block_first;
@@ -113,7 +113,7 @@ static void block_sent(struct conn *c, size_t len)
 /* --- Putting in --------------------------------------------------------------------------------
  */
 
-int net_conn_put_frame(struct conn *c, struct wire_frame *f, const void *body)
+int net_conn_put_frame(struct net_conn *c, struct wire_frame *f, const void *body)
 {
     size_t len = FRAME_BYTES + f->body_len;
     struct conn_block *b = c->block_last;
@@ -145,7 +145,7 @@ int net_conn_put_frame(struct conn *c, struct wire_frame *f, const void *body)
     return 0;
 }
 
-int net_conn_put_slice(struct conn *c, const struct slice *s, uint32_t call_id)
+int net_conn_put_slice(struct net_conn *c, const struct slice *s, uint32_t call_id)
 {
     if (s->len == 0) {
         return 0;
@@ -161,7 +161,7 @@ int net_conn_put_slice(struct conn *c, const struct slice *s, uint32_t call_id)
     return 0;
 }
 
-int net_conn_put_range(struct conn *c, const struct conn_range *r)
+int net_conn_put_range(struct net_conn *c, const struct net_conn_range *r)
 {
     if (r->len == 0) {
         return 0;
@@ -178,7 +178,7 @@ int net_conn_put_range(struct conn *c, const struct conn_range *r)
     return 0;
 }
 
-int net_conn_put_end(struct conn *c, const struct conn_piece *end)
+int net_conn_put_end(struct net_conn *c, const struct conn_piece *end)
 {
     struct conn_piece *p = piece_add(c);
     if (p == NULL) {
@@ -189,7 +189,7 @@ int net_conn_put_end(struct conn *c, const struct conn_piece *end)
 }
 
 /* Lent memory of the call goes back to its owner now: what is still queued of it is copied. */
-void net_conn_detach_call_data(struct conn *c, uint32_t call_id)
+void net_conn_detach_call_data(struct net_conn *c, uint32_t call_id)
 {
     for (size_t i = c->piece_head; i != c->piece_tail; i++) {
         struct conn_piece *p = piece_at(c, i);
@@ -211,7 +211,7 @@ void net_conn_detach_call_data(struct conn *c, uint32_t call_id)
 /* --- Taking out --------------------------------------------------------------------------------
  */
 
-static void piece_drop(struct conn *c, int rc)
+static void piece_drop(struct net_conn *c, int rc)
 {
     struct conn_piece p = *piece_at(c, c->piece_head);
     c->piece_head++;
@@ -226,7 +226,7 @@ static void piece_drop(struct conn *c, int rc)
 }
 
 /* `len` bytes from the front have left. */
-static void consume(struct conn *c, size_t len)
+static void consume(struct net_conn *c, size_t len)
 {
     stats_count(&c->counters.sent_bytes, len);
     c->queued_bytes -= len;
@@ -248,7 +248,7 @@ static void consume(struct conn *c, size_t len)
     }
 }
 
-void net_conn_drop_queue(struct conn *c)
+void net_conn_drop_queue(struct net_conn *c)
 {
     while (!net_conn_queue_empty(c)) {
         struct conn_piece *p = piece_at(c, c->piece_head);
@@ -257,7 +257,7 @@ void net_conn_drop_queue(struct conn *c)
     }
 }
 
-void net_conn_wake_rooms(struct conn *c)
+void net_conn_wake_rooms(struct net_conn *c)
 {
     size_t due = 0; /* who waits again has its turn later */
     LIST_FOR_EACH(at, &c->rooms)
@@ -265,10 +265,10 @@ void net_conn_wake_rooms(struct conn *c)
         due++;
     }
     for (; due > 0 && !c->freed && !list_empty(&c->rooms); due--) {
-        if (c->state != CONN_CLOSED && conn_full(c)) {
+        if (c->state != CONN_CLOSED && net_conn_full(c)) {
             return;
         }
-        struct conn_room *w = LIST_ENTRY(list_pop_front(&c->rooms), struct conn_room, node);
+        struct net_conn_room *w = LIST_ENTRY(list_pop_front(&c->rooms), struct net_conn_room, node);
         w->queued = false;
         w->room(w);
     }
@@ -277,7 +277,7 @@ void net_conn_wake_rooms(struct conn *c)
     }
 }
 
-void conn_wait_room(struct conn *c, struct conn_room *w)
+void net_conn_wait_room(struct net_conn *c, struct net_conn_room *w)
 {
     LOOP_OWNED(c->loop);
     if (w->queued) {
@@ -287,12 +287,12 @@ void conn_wait_room(struct conn *c, struct conn_room *w)
     list_push_back(&c->rooms, &w->node);
     if (c->state == CONN_CLOSED) {
         net_conn_finish_later(c);
-    } else if (!conn_full(c)) {
+    } else if (!net_conn_full(c)) {
         net_conn_flush_soon(c);
     }
 }
 
-void conn_unwait_room(struct conn *c, struct conn_room *w)
+void net_conn_unwait_room(struct net_conn *c, struct net_conn_room *w)
 {
     (void)c;
     if (w->queued) {
@@ -305,7 +305,7 @@ void conn_unwait_room(struct conn *c, struct conn_room *w)
  */
 
 /* Small and in the page cache: read, to be gathered with its header. */
-static bool range_read_small(struct conn *c, struct conn_piece *p)
+static bool range_read_small(struct net_conn *c, struct conn_piece *p)
 {
     struct buf *b = p->len <= CONN_RANGE_SMALL && c->pool != NULL ? buf_get(c->pool, p->len) : NULL;
     if (b == NULL) {
@@ -329,7 +329,7 @@ static bool range_read_small(struct conn *c, struct conn_piece *p)
     return true;
 }
 
-static void range_prepare(struct conn *c, struct conn_piece *p)
+static void range_prepare(struct net_conn *c, struct conn_piece *p)
 {
     if (p->kind != CONN_FILE || range_read_small(c, p)) {
         return;
@@ -341,12 +341,12 @@ static void range_prepare(struct conn *c, struct conn_piece *p)
 }
 
 /* The answer has promised more bytes than the file has: nothing true can follow. */
-static void file_is_short(struct conn *c)
+static void file_is_short(struct net_conn *c)
 {
     net_conn_fail(c, -EIO, "file is shorter than announced");
 }
 
-static size_t send_cached(struct conn *c, struct conn_piece *p)
+static size_t send_cached(struct net_conn *c, struct conn_piece *p)
 {
     int64_t n = stream_send_file(c->stream, p->u.range.file, p->u.range.offset, p->len, false);
     if (n > 0) {
@@ -367,10 +367,10 @@ static size_t send_cached(struct conn *c, struct conn_piece *p)
 
 static void disk_retry_fired(struct loop_timer *t)
 {
-    net_conn_flush_soon(container_of(t, struct conn, disk_retry));
+    net_conn_flush_soon(container_of(t, struct net_conn, disk_retry));
 }
 
-static void disk_send_result(struct conn *c, int64_t n)
+static void disk_send_result(struct net_conn *c, int64_t n)
 {
     if (n > 0) {
         consume(c, (size_t)n);
@@ -389,7 +389,7 @@ static void disk_send_result(struct conn *c, int64_t n)
 
 static void disk_send_done(struct disk_req *req, int64_t n)
 {
-    struct conn *c = container_of(req, struct conn, disk_send);
+    struct net_conn *c = container_of(req, struct net_conn, disk_send);
     net_conn_enter(c);
     c->sending_file = false;
     if (c->state == CONN_CLOSED) {
@@ -403,7 +403,7 @@ static void disk_send_done(struct disk_req *req, int64_t n)
     net_conn_leave(c);
 }
 
-static void send_cold(struct conn *c, struct conn_piece *p)
+static void send_cold(struct net_conn *c, struct conn_piece *p)
 {
     c->disk_send = (struct disk_req){.op = DISK_SEND,
                                      .file = p->u.range.file,
@@ -426,7 +426,7 @@ struct gathered {
     bool more;
 };
 
-static void gather(struct conn *c, struct gathered *g)
+static void gather(struct net_conn *c, struct gathered *g)
 {
     g->count = 0;
     g->len = 0;
@@ -450,7 +450,7 @@ static void gather(struct conn *c, struct gathered *g)
     }
 }
 
-static size_t write_gathered(struct conn *c)
+static size_t write_gathered(struct net_conn *c)
 {
     struct gathered g;
     gather(c, &g);
@@ -471,7 +471,7 @@ static size_t write_gathered(struct conn *c)
 }
 
 /* Sends what is in front; returns the bytes that left. */
-static size_t flush_front(struct conn *c)
+static size_t flush_front(struct net_conn *c)
 {
     struct conn_piece *p = piece_at(c, c->piece_head);
     if (p->kind == CONN_END) {
@@ -494,7 +494,7 @@ static size_t flush_front(struct conn *c)
     return write_gathered(c);
 }
 
-void net_conn_flush(struct conn *c)
+void net_conn_flush(struct net_conn *c)
 {
     size_t sent = 0;
     while (c->state != CONN_CLOSED && !net_conn_queue_empty(c) && c->writable && !c->sending_file &&
@@ -513,14 +513,14 @@ void net_conn_flush(struct conn *c)
     }
 }
 
-void net_conn_flush_soon(struct conn *c)
+void net_conn_flush_soon(struct net_conn *c)
 {
     if (c->depth == 0 && c->state != CONN_CLOSED) { /* else at the outermost leave */
         loop_defer(c->loop, &c->flush_task);
     }
 }
 
-void net_conn_send_fini(struct conn *c)
+void net_conn_send_fini(struct net_conn *c)
 {
     while (c->block_first != NULL) {
         struct conn_block *next = c->block_first->next;

@@ -11,7 +11,7 @@
 #define NS_PER_MS UINT64_C(1000000)
 
 /* Makes the table reach the slot. */
-static int table_reach(struct conn *c, uint32_t slot)
+static int table_reach(struct net_conn *c, uint32_t slot)
 {
     if (slot < c->incoming_count) {
         return 0;
@@ -33,7 +33,7 @@ static int table_reach(struct conn *c, uint32_t slot)
     return 0;
 }
 
-static struct conn_incoming *incoming_get(struct conn *c)
+static struct conn_incoming *incoming_get(struct net_conn *c)
 {
     struct list *at = list_pop_front(&c->idle_requests);
     if (at != NULL) {
@@ -47,7 +47,7 @@ static struct conn_incoming *incoming_get(struct conn *c)
     return in;
 }
 
-static void incoming_put(struct conn *c, struct conn_incoming *in)
+static void incoming_put(struct net_conn *c, struct conn_incoming *in)
 {
     c->incoming[in->id & CONN_SLOT_MASK] = NULL;
     list_remove(&in->deadline);
@@ -63,7 +63,7 @@ static void incoming_put(struct conn *c, struct conn_incoming *in)
 }
 
 /* The body has to outlive the receive buffer. */
-static int keep_body(struct conn *c, struct conn_incoming *in, const uint8_t *body, size_t len)
+static int keep_body(struct net_conn *c, struct conn_incoming *in, const uint8_t *body, size_t len)
 {
     in->pub.body_len = len;
     if (c->large != NULL) {
@@ -89,7 +89,7 @@ static int keep_body(struct conn *c, struct conn_incoming *in, const uint8_t *bo
     return 0;
 }
 
-void net_conn_refuse(struct conn *c, uint32_t id, uint64_t trace, int rc)
+void net_conn_refuse(struct net_conn *c, uint32_t id, uint64_t trace, int rc)
 {
     struct wire_frame f = {.kind = FRAME_RESPONSE, .id = id, .status = rc, .trace = trace};
     rc = net_conn_put_frame(c, &f, NULL);
@@ -98,7 +98,7 @@ void net_conn_refuse(struct conn *c, uint32_t id, uint64_t trace, int rc)
     }
 }
 
-static void set_deadline(struct conn *c, struct conn_incoming *in, uint32_t deadline_ms)
+static void set_deadline(struct net_conn *c, struct conn_incoming *in, uint32_t deadline_ms)
 {
     uint64_t ms = deadline_ms == 0 ? DEADLINE_DEFAULT_MS : base_min(deadline_ms, DEADLINE_MAX_MS);
     in->pub.received_ns = loop_tick_ns(c->loop);
@@ -107,12 +107,12 @@ static void set_deadline(struct conn *c, struct conn_incoming *in, uint32_t dead
 }
 
 /* Fills what the handler sees. `body` NULL: c->large. */
-static int request_set_up(struct conn *c, struct conn_incoming *in, const uint8_t *body)
+static int request_set_up(struct net_conn *c, struct conn_incoming *in, const uint8_t *body)
 {
     const struct wire_frame *f = &c->frame;
     in->id = f->id;
     in->gone = 0;
-    in->pub = (struct conn_request){.conn = c, .opcode = f->opcode, .trace = f->trace};
+    in->pub = (struct net_conn_request){.conn = c, .opcode = f->opcode, .trace = f->trace};
     int rc = keep_body(c, in, body, f->body_len);
     if (c->data != NULL) {
         in->pub.data = (struct slice){.buf = c->data, .at = c->data->at, .len = f->data_len};
@@ -121,7 +121,7 @@ static int request_set_up(struct conn *c, struct conn_incoming *in, const uint8_
     return rc;
 }
 
-void net_conn_request_arrived(struct conn *c, const uint8_t *body)
+void net_conn_request_arrived(struct net_conn *c, const uint8_t *body)
 {
     const struct wire_frame *f = &c->frame;
     uint32_t slot = f->id & CONN_SLOT_MASK;
@@ -152,12 +152,12 @@ void net_conn_request_arrived(struct conn *c, const uint8_t *body)
     c->user->ops->request(c->user, &in->pub);
 }
 
-void net_conn_request_gone(struct conn_incoming *in, int why)
+void net_conn_incoming_gone(struct conn_incoming *in, int why)
 {
     if (in->gone != 0) {
         return;
     }
-    struct conn *c = in->pub.conn;
+    struct net_conn *c = in->pub.conn;
     in->gone = why;
     list_remove(&in->deadline);
     list_remove(&in->all);
@@ -167,32 +167,33 @@ void net_conn_request_gone(struct conn_incoming *in, int why)
     }
 }
 
-void net_conn_request_cancel(struct conn *c, uint32_t id)
+void net_conn_request_cancel(struct net_conn *c, uint32_t id)
 {
     uint32_t slot = id & CONN_SLOT_MASK;
     struct conn_incoming *in = slot < c->incoming_count ? c->incoming[slot] : NULL;
     if (in != NULL && in->id == id) { /* else it was answered just before */
-        net_conn_request_gone(in, -ERR_cancelled);
+        net_conn_incoming_gone(in, -ERR_cancelled);
     }
 }
 
-void net_conn_requests_gone(struct conn *c)
+void net_conn_requests_gone(struct net_conn *c)
 {
     while (!list_empty(&c->requests)) {
-        net_conn_request_gone(LIST_ENTRY(c->requests.next, struct conn_incoming, all), -ERR_closed);
+        net_conn_incoming_gone(LIST_ENTRY(c->requests.next, struct conn_incoming, all),
+                               -ERR_closed);
     }
 }
 
-bool conn_request_gone(const struct conn_request *r)
+bool net_conn_request_gone(const struct net_conn_request *r)
 {
     const struct conn_incoming *in = (const struct conn_incoming *)(const void *)r;
     return in->gone != 0 || r->conn->state == CONN_CLOSED;
 }
-_Static_assert(offsetof(struct conn_incoming, pub) == 0, "conn_request_gone relies on it");
+_Static_assert(offsetof(struct conn_incoming, pub) == 0, "net_conn_request_gone relies on it");
 
 /* --- Answers ---------------------------------------------------------------------------------- */
 
-static int put_data(struct conn *c, const struct conn_response *resp)
+static int put_data(struct net_conn *c, const struct net_conn_response *resp)
 {
     int rc = 0;
     for (unsigned i = 0; i < resp->data_count && rc == 0; i++) {
@@ -204,7 +205,8 @@ static int put_data(struct conn *c, const struct conn_response *resp)
     return rc;
 }
 
-static void put_answer(struct conn *c, struct conn_incoming *in, const struct conn_response *resp)
+static void put_answer(struct net_conn *c, struct conn_incoming *in,
+                       const struct net_conn_response *resp)
 {
     uint64_t data_len = 0;
     for (unsigned i = 0; i < resp->data_count; i++) {
@@ -231,7 +233,7 @@ static void put_answer(struct conn *c, struct conn_incoming *in, const struct co
 }
 
 /* Behind the data, or on its way to the drain when the connection is closed. */
-static void put_pin(struct conn *c, const struct conn_response *resp)
+static void put_pin(struct net_conn *c, const struct net_conn_response *resp)
 {
     if (resp->sent == NULL) {
         return;
@@ -247,10 +249,10 @@ static void put_pin(struct conn *c, const struct conn_response *resp)
     }
 }
 
-void conn_respond(struct conn_request *r, const struct conn_response *resp)
+void net_conn_respond(struct net_conn_request *r, const struct net_conn_response *resp)
 {
     struct conn_incoming *in = container_of(r, struct conn_incoming, pub);
-    struct conn *c = r->conn;
+    struct net_conn *c = r->conn;
     LOOP_OWNED(c->loop);
     CHECK(c->incoming[in->id & CONN_SLOT_MASK] == in); /* answered once */
     CHECK(resp->rc <= 0 && resp->data_count <= CONN_SLICES && resp->range_count <= CONN_RANGES);
@@ -271,13 +273,13 @@ void conn_respond(struct conn_request *r, const struct conn_response *resp)
     net_conn_destroy_if_idle(c); /* it waited for this answer */
 }
 
-void conn_respond_rc(struct conn_request *r, int rc)
+void net_conn_respond_rc(struct net_conn_request *r, int rc)
 {
-    const struct conn_response resp = {.rc = rc};
-    conn_respond(r, &resp);
+    const struct net_conn_response resp = {.rc = rc};
+    net_conn_respond(r, &resp);
 }
 
-void net_conn_serve_fini(struct conn *c)
+void net_conn_serve_fini(struct net_conn *c)
 {
     struct list *at = NULL;
     while ((at = list_pop_front(&c->idle_requests)) != NULL) {
@@ -291,7 +293,7 @@ void net_conn_serve_fini(struct conn *c)
 
 /* --- One-way messages ------------------------------------------------------------------------- */
 
-int conn_push(struct conn *c, uint16_t opcode, uint64_t trace, const void *body, size_t len)
+int net_conn_push(struct net_conn *c, uint16_t opcode, uint64_t trace, const void *body, size_t len)
 {
     LOOP_OWNED(c->loop);
     CHECK(opcode != CONN_OPCODE_KEEPALIVE && len <= FRAME_BODY_MAX);

@@ -152,14 +152,14 @@ TEST(conn_survives_a_storm_over_a_pair)
  */
 
 struct file_call {
-    struct conn_call call;
+    struct net_conn_call call;
     unsigned done;
     int rc;
     bool same;
     size_t len;
     uint64_t offset;
 };
-static void file_call_done(struct conn_call *c, const struct conn_reply *reply)
+static void file_call_done(struct net_conn_call *c, const struct net_conn_reply *reply)
 {
     struct file_call *f = container_of(c, struct file_call, call);
     f->done++;
@@ -209,7 +209,7 @@ static void call_for_file(struct socket_rig *r, uint64_t offset, uint64_t len, s
         .offset = offset};
     r->server.range.offset = offset;
     r->server.range.len = len;
-    conn_call(r->client.conn, &f->call);
+    net_conn_call(r->client.conn, &f->call);
     CHECK_TRUE(run_until(r->loop, file_call_is_done, f));
     CHECK_TRUE(run_until(r->loop, file_is_let_go, r));
 }
@@ -334,19 +334,19 @@ TEST(conn_ends_when_a_file_is_shorter_than_announced)
 }
 
 struct data_call {
-    struct conn_call call;
+    struct net_conn_call call;
     uint8_t *data;
     unsigned left;
-    struct conn *conn;
+    struct net_conn *conn;
 };
-static void data_call_done(struct conn_call *c, const struct conn_reply *reply)
+static void data_call_done(struct net_conn_call *c, const struct net_conn_reply *reply)
 {
     struct data_call *d = container_of(c, struct data_call, call);
     CHECK_OK(reply->rc);
     CHECK_TRUE(rig_same(reply->data.at, 3, reply->data.len));
     d->left--;
     if (d->left > 0) {
-        conn_call(d->conn, &d->call);
+        net_conn_call(d->conn, &d->call);
     }
 }
 static bool data_calls_done(void *ctx)
@@ -369,7 +369,7 @@ TEST(conn_does_not_copy_data)
     d.call.body_len = 5;
     d.call.data[0] = (struct slice){.at = d.data, .len = len};
     d.call.data_count = 1;
-    conn_call(r.client.conn, &d.call);
+    net_conn_call(r.client.conn, &d.call);
     CHECK_TRUE(run_until(r.loop, data_calls_done, &d));
     /* 60 MiB each way: only what came with the very first header was copied. */
     CHECK_TRUE(buf_pool_copied_bytes(r.server.pool) <= 64u << 10);

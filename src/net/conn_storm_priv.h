@@ -5,7 +5,7 @@
 #include "net/conn_rig_priv.h"
 
 struct storm_call {
-    struct conn_call call;
+    struct net_conn_call call;
     struct storm *storm;
     uint64_t key;
     uint8_t *body, *data;
@@ -21,7 +21,7 @@ struct storm {
     bool mild; /* no deadlines, cancels or resets: everything must succeed */
 };
 
-static inline void storm_check(struct storm_call *sc, const struct conn_reply *r)
+static inline void storm_check(struct storm_call *sc, const struct net_conn_reply *r)
 {
     struct storm *s = sc->storm;
     if (r->rc == 0) {
@@ -41,7 +41,7 @@ static inline void storm_check(struct storm_call *sc, const struct conn_reply *r
         CHECK(r->rc == -ERR_deadline || r->rc == -ERR_cancelled || r->rc == -ERR_closed);
     }
 }
-static inline void storm_call_done(struct conn_call *c, const struct conn_reply *reply)
+static inline void storm_call_done(struct net_conn_call *c, const struct net_conn_reply *reply)
 {
     struct storm_call *sc = container_of(c, struct storm_call, call);
     struct storm *s = sc->storm;
@@ -79,11 +79,11 @@ static inline void storm_start_one(struct storm *s, struct storm_call *sc)
     rig_fill(sc->body, sc->key, body_len);
     uint16_t opcode = (uint16_t)(RIG_ECHO + rand_below(r, 2));
     opcode = rand_chance(r, 1, 30) ? RIG_FAIL : opcode;
-    sc->call = (struct conn_call){.done = storm_call_done,
-                                  .body = sc->body,
-                                  .body_len = body_len,
-                                  .opcode = opcode,
-                                  .trace = s->started};
+    sc->call = (struct net_conn_call){.done = storm_call_done,
+                                      .body = sc->body,
+                                      .body_len = body_len,
+                                      .opcode = opcode,
+                                      .trace = s->started};
     if (!s->mild && rand_chance(r, 1, 10)) {
         sc->call.timeout_ms = (uint32_t)rand_range(r, 1, 20);
     }
@@ -101,7 +101,7 @@ static inline void storm_start_one(struct storm *s, struct storm_call *sc)
     }
     s->started++;
     s->running++;
-    conn_call(s->client->conn, &sc->call);
+    net_conn_call(s->client->conn, &sc->call);
 }
 static inline void storm_tick(struct loop_timer *t)
 {
@@ -110,10 +110,10 @@ static inline void storm_tick(struct loop_timer *t)
     for (unsigned i = 0; i < RIG_CALLS && s->client->closed == 0; i++) {
         struct storm_call *sc = &s->calls[i];
         if (!sc->busy && s->started < s->limit && rand_chance(r, 1, 2) &&
-            !conn_full(s->client->conn)) {
+            !net_conn_full(s->client->conn)) {
             storm_start_one(s, sc);
         } else if (sc->busy && !s->mild && rand_chance(r, 1, 60)) {
-            conn_call_cancel(&sc->call);
+            net_conn_call_cancel(&sc->call);
         }
     }
     if (s->client->closed == 0 && s->started < s->limit) {

@@ -10,8 +10,8 @@
  */
 
 struct one_call {
-    struct conn_call call;
-    struct conn *on;
+    struct net_conn_call call;
+    struct net_conn *on;
     unsigned done;
     int rc;
     bool answered;
@@ -20,7 +20,7 @@ struct one_call {
     uint64_t key;
     bool data_good;
 };
-static void one_done(struct conn_call *c, const struct conn_reply *reply)
+static void one_done(struct net_conn_call *c, const struct net_conn_reply *reply)
 {
     struct one_call *o = container_of(c, struct one_call, call);
     o->done++;
@@ -36,13 +36,13 @@ static void one_start(void *ctx)
 {
     struct one_call *o = ctx;
     o->call.done = one_done;
-    conn_call(o->on, &o->call);
+    net_conn_call(o->on, &o->call);
     CHECK_EQ(o->done, 0); /* never from inside */
 }
 static void one_cancel(void *ctx)
 {
     struct one_call *o = ctx;
-    conn_call_cancel(&o->call);
+    net_conn_call_cancel(&o->call);
 }
 static bool one_is_done(void *ctx)
 {
@@ -124,7 +124,7 @@ static void beyond_start(void *ctx)
     }
     uint8_t body[5];
     rig_fill(body, 77, sizeof body);
-    CHECK_OK(conn_push(b->o[0].on, 77, 0, body, sizeof body));
+    CHECK_OK(net_conn_push(b->o[0].on, 77, 0, body, sizeof body));
 }
 static bool beyond_refused(void *ctx)
 {

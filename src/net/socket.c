@@ -235,9 +235,9 @@ static struct net *net_socket_free(struct net *base)
     struct net_socket *n = container_of(base, struct net_socket, base);
     if (n->lookups != NULL) {
         /* Cancelled look-ups may still wait: run them, so that the pool can end. */
-        while (executor_help(n->lookups, 1) > 0) {
+        while (loop_executor_help(n->lookups, 1) > 0) {
         }
-        executor_free(n->lookups);
+        loop_executor_free(n->lookups);
     }
     mem_free(n);
     return NULL;

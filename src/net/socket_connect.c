@@ -16,7 +16,7 @@
 struct socket_connect {
     struct net *net;
     struct net_connect *owner; /* NULL: cancelled, or already answered */
-    struct executor_job lookup;
+    struct loop_executor_job lookup;
     bool looking_up;
     struct net_address to;
     union net_socket_address address[TRIES];
@@ -138,13 +138,13 @@ static void connect_start(struct loop_task *t)
     connect_next(container_of(t, struct socket_connect, start), -EHOSTUNREACH);
 }
 
-static void lookup_work(struct executor_job *j)
+static void lookup_work(struct loop_executor_job *j)
 {
     struct socket_connect *sc = container_of(j, struct socket_connect, lookup);
     sc->found = net_socket_lookup(&sc->to, sc->address, sc->address_len, TRIES);
 }
 
-static void lookup_done(struct executor_job *j)
+static void lookup_done(struct loop_executor_job *j)
 {
     struct socket_connect *sc = container_of(j, struct socket_connect, lookup);
     sc->looking_up = false;
@@ -158,15 +158,15 @@ static void lookup_done(struct executor_job *j)
 static int lookup_start(struct net_socket *n, struct socket_connect *sc)
 {
     if (n->lookups == NULL) {
-        const struct executor_options opt = {
+        const struct loop_executor_options opt = {
             .name = "lookup", .max_threads = 2, .max_queued = 64, .idle_ms = 10000};
-        int rc = executor_new(&opt, &n->lookups);
+        int rc = loop_executor_new(&opt, &n->lookups);
         if (rc < 0) {
             return rc;
         }
     }
-    sc->lookup = (struct executor_job){.work = lookup_work, .done = lookup_done};
-    int rc = executor_submit(n->lookups, n->base.loop, &sc->lookup);
+    sc->lookup = (struct loop_executor_job){.work = lookup_work, .done = lookup_done};
+    int rc = loop_executor_submit(n->lookups, n->base.loop, &sc->lookup);
     sc->looking_up = rc == 0;
     return rc;
 }

@@ -13,7 +13,7 @@
 struct net_socket {
     struct net base;
     const struct env *env;
-    struct executor *lookups; /* made with the first host name */
+    struct loop_executor *lookups; /* made with the first host name */
 };
 
 union net_socket_address {

@@ -126,7 +126,7 @@ void peer_drop_link(struct peer *p, unsigned slot, const char *reason)
     CHECK(slot <= p->opt.bulk_count);
     struct peer_slot *s = &p->slot[slot];
     if (s->conn != NULL) {
-        conn_close(s->conn, -ERR_closed, reason); /* the rest follows when it says so */
+        net_conn_close(s->conn, -ERR_closed, reason); /* the rest follows when it says so */
     }
 }
 

@@ -199,10 +199,10 @@ void peer_slot_pump(struct peer_slot *s)
         peer_slot_connect(s);
         return;
     }
-    while (s->state == SLOT_UP && conn_is_open(s->conn) && (at = slot_next(s)) != NULL) {
-        if (conn_full(s->conn)) {
-            conn_unwait_room(s->conn, &s->room);
-            conn_wait_room(s->conn, &s->room);
+    while (s->state == SLOT_UP && net_conn_is_open(s->conn) && (at = slot_next(s)) != NULL) {
+        if (net_conn_full(s->conn)) {
+            net_conn_unwait_room(s->conn, &s->room);
+            net_conn_wait_room(s->conn, &s->room);
             return;
         }
         struct peer_call *c = LIST_ENTRY(at, struct peer_call, node);
@@ -216,7 +216,7 @@ static bool may_go_at_once(const struct peer_slot *s, const struct peer_call *c)
 {
     bool gate = s->peer->gate_open || (c->flags & PEER_CALL_EARLY) != 0;
     return s->state == SLOT_UP && gate && list_empty(&s->early) && list_empty(&s->queue) &&
-           conn_is_open(s->conn) && !conn_full(s->conn);
+           net_conn_is_open(s->conn) && !net_conn_full(s->conn);
 }
 
 void peer_call(struct peer *p, struct peer_call *c)
@@ -265,7 +265,7 @@ void peer_call_cancel(struct peer_call *c)
         call_fail_later(c, -ERR_cancelled);
         break;
     case CALL_FLYING:
-        conn_call_cancel(&c->wire);
+        net_conn_call_cancel(&c->wire);
         break;
     default: /* idle, or about to say that it failed */
         break;

@@ -107,7 +107,7 @@ void peer_follow(struct peer *p, struct proto_bytes leader, uint64_t term)
         (void)proto_bytes_to_c(leader, p->hint.text, sizeof p->hint.text);
         stats_count(&p->counters.redirects, 1);
     }
-    conn_close(s->conn, -ERR_not_leader, "the leader has moved");
+    net_conn_close(s->conn, -ERR_not_leader, "the leader has moved");
 }
 
 /* --- Ends ------------------------------------------------------------------------------------- */
@@ -123,8 +123,8 @@ static void slot_clear(struct peer_slot *s, int rc, const char *reason)
     loop_timer_cancel(p->loop, &s->rest);
     s->state = SLOT_DOWN;
     if (s->conn != NULL) {
-        conn_unwait_room(s->conn, &s->room);
-        s->conn = conn_free(s->conn);
+        net_conn_unwait_room(s->conn, &s->room);
+        s->conn = net_conn_free(s->conn);
     }
     s->link.conn = NULL;
     if (was_up) {
@@ -180,34 +180,35 @@ void peer_slot_lose(struct peer_slot *s, int rc, const char *reason)
     slot_rest(s);
 }
 
-static void slot_conn_closed(struct conn_user *u, struct conn *c, int rc, const char *reason)
+static void slot_conn_closed(struct net_conn_user *u, struct net_conn *c, int rc,
+                             const char *reason)
 {
     (void)c;
     peer_slot_lose(container_of(u, struct peer_slot, user), rc, reason);
 }
 
-static void slot_request(struct conn_user *u, struct conn_request *r)
+static void slot_request(struct net_conn_user *u, struct net_conn_request *r)
 {
     struct peer_slot *s = container_of(u, struct peer_slot, user);
     if (s->state == SLOT_UP) {
         peer_link_request(&s->link, r);
         return;
     }
-    conn_respond_rc(r, -ERR_protocol);
+    net_conn_respond_rc(r, -ERR_protocol);
 }
 
-static void slot_pushed(struct conn_user *u, struct conn *c, uint16_t opcode, const uint8_t *body,
-                        size_t len)
+static void slot_pushed(struct net_conn_user *u, struct net_conn *c, uint16_t opcode,
+                        const uint8_t *body, size_t len)
 {
     struct peer_slot *s = container_of(u, struct peer_slot, user);
     if (s->state == SLOT_UP) {
         peer_link_pushed(&s->link, opcode, body, len);
     } else {
-        conn_close(c, -ERR_protocol, "a push before hello");
+        net_conn_close(c, -ERR_protocol, "a push before hello");
     }
 }
 
-static const struct conn_user_ops slot_ops = {
+static const struct net_conn_user_ops slot_ops = {
     .request = slot_request, .push = slot_pushed, .closed = slot_conn_closed};
 
 /* --- Hello and auth --------------------------------------------------------------------------- */
@@ -219,21 +220,21 @@ static void slot_shake(struct peer_slot *s, uint16_t opcode, const struct proto_
     struct peer_body b;
     int rc = peer_body_encode(&b, t, record);
     if (rc < 0) {
-        conn_close(s->conn, rc, "hello cannot be sent");
+        net_conn_close(s->conn, rc, "hello cannot be sent");
         return;
     }
     s->shake.opcode = opcode;
     s->shake.body = b.at;
     s->shake.body_len = b.len;
     s->shake.timeout_ms = (uint32_t)s->peer->opt.connect_ms;
-    conn_call(s->conn, &s->shake);
+    net_conn_call(s->conn, &s->shake);
     peer_body_fini(&b);
 }
 
 static void slot_up(struct peer_slot *s)
 {
     struct peer *p = s->peer;
-    conn_trust(s->conn);
+    net_conn_trust(s->conn);
     s->state = SLOT_UP;
     peer_link_begin(&s->link, p->dispatch, s->conn);
     if (slot_is_control(s)) {
@@ -250,7 +251,7 @@ static void slot_up(struct peer_slot *s)
     }
 }
 
-static void slot_auth_done(struct conn_call *call, const struct conn_reply *r)
+static void slot_auth_done(struct net_conn_call *call, const struct net_conn_reply *r)
 {
     struct peer_slot *s = container_of(call, struct peer_slot, shake);
     if (s->state != SLOT_AUTH) {
@@ -309,7 +310,7 @@ static void slot_welcome(struct peer_slot *s, const struct proto_hello_reply *m)
 }
 
 /* The server's own words, when it says why not. */
-static void slot_refused(struct peer_slot *s, const struct conn_reply *r)
+static void slot_refused(struct peer_slot *s, const struct net_conn_reply *r)
 {
     struct proto_failure f = {0};
     char why[REASON_BYTES] = "no answer to hello";
@@ -322,7 +323,7 @@ static void slot_refused(struct peer_slot *s, const struct conn_reply *r)
     slot_try_failed(s, r->rc, why);
 }
 
-static void slot_hello_done(struct conn_call *call, const struct conn_reply *r)
+static void slot_hello_done(struct net_conn_call *call, const struct net_conn_reply *r)
 {
     struct peer_slot *s = container_of(call, struct peer_slot, shake);
     struct peer *p = s->peer;
@@ -383,11 +384,11 @@ static void slot_hello(struct peer_slot *s)
 static void slot_begin(struct peer_slot *s, struct stream *stream)
 {
     struct peer *p = s->peer;
-    const struct conn_options opt = {.env = p->opt.env,
-                                     .user = &s->user,
-                                     .pool = p->opt.pool,
-                                     .keepalive_ms = p->opt.keepalive_ms};
-    int rc = conn_new(&opt, stream, &s->conn);
+    const struct net_conn_options opt = {.env = p->opt.env,
+                                         .user = &s->user,
+                                         .pool = p->opt.pool,
+                                         .keepalive_ms = p->opt.keepalive_ms};
+    int rc = net_conn_new(&opt, stream, &s->conn);
     if (rc < 0) {
         slot_try_failed(s, rc, "cannot connect");
         return;
@@ -438,7 +439,7 @@ static void slot_rested(struct loop_timer *t)
     }
 }
 
-static void slot_room(struct conn_room *w)
+static void slot_room(struct net_conn_room *w)
 {
     peer_slot_pump(container_of(w, struct peer_slot, room));
 }

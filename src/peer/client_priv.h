@@ -10,15 +10,15 @@ struct peer_slot {
     unsigned number;
     enum slot_state state;
     struct net_connect connect;
-    struct conn *conn;
-    struct conn_user user;
-    struct conn_call shake; /* hello, auth */
+    struct net_conn *conn;
+    struct net_conn_user user;
+    struct net_conn_call shake; /* hello, auth */
     struct peer_link link;
     uint64_t link_number; /* of the newest attempt */
     uint64_t rest_ms;
     struct loop_timer rest;
     struct list queue, early; /* calls that wait for the link */
-    struct conn_room room;
+    struct net_conn_room room;
     uint8_t nonce[PEER_NONCE_BYTES], their_nonce[PEER_NONCE_BYTES];
     struct proto_hello_request hello;
 };

@@ -20,7 +20,7 @@ struct fuzz {
     struct stream *stream;
     uint8_t out[FUZZ_OUT_BYTES];
     size_t out_len, out_at;
-    struct conn_call call[FUZZ_CALLS];
+    struct net_conn_call call[FUZZ_CALLS];
 };
 
 static void fuzz_ready(struct stream_user *u, unsigned events)
@@ -110,7 +110,7 @@ static void fuzz_stranger(struct fuzz *z, bool frames)
     CHECK(z->w.server[0].ups == 1 && z->w.client.downs == 0);
 }
 
-static void fuzz_call_done(struct conn_call *c, const struct conn_reply *r)
+static void fuzz_call_done(struct net_conn_call *c, const struct net_conn_reply *r)
 {
     (void)c;
     (void)r;
@@ -123,9 +123,9 @@ static uint16_t take_opcode(struct fuzz *z)
 static void fuzz_member_enter(void *ctx)
 {
     struct fuzz *z = ctx;
-    struct conn *c = peer_link_of(z->w.client.peer, 0)->conn;
+    struct net_conn *c = peer_link_of(z->w.client.peer, 0)->conn;
     for (unsigned i = 0; i < FUZZ_CALLS && z->left > 0; i++) {
-        struct conn_call *call = &z->call[i];
+        struct net_conn_call *call = &z->call[i];
         call->opcode = take_opcode(z);
         struct proto_bytes b = take_body(z);
         call->body = b.at;
@@ -133,10 +133,10 @@ static void fuzz_member_enter(void *ctx)
         call->timeout_ms = 50;
         call->done = fuzz_call_done;
         if (call->opcode == PROTO_OP_forward_trailer) {
-            int rc = conn_push(c, call->opcode, 0, b.at, b.len);
+            int rc = net_conn_push(c, call->opcode, 0, b.at, b.len);
             CHECK(rc <= 0);
         } else {
-            conn_call(c, call);
+            net_conn_call(c, call);
         }
     }
 }

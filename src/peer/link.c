@@ -161,16 +161,16 @@ static bool begins_with_op(const struct proto_type *t)
 
 /* --- Requests --------------------------------------------------------------------------------- */
 
-void peer_wire_fail(struct conn_request *wire, int rc, const struct proto_failure *f)
+void peer_wire_fail(struct net_conn_request *wire, int rc, const struct proto_failure *f)
 {
     struct proto_failure plain = {.text = proto_bytes_text(err_text(rc))};
     struct peer_body b;
     if (peer_body_encode(&b, &proto_failure_type, f == NULL ? &plain : f) < 0) {
-        conn_respond_rc(wire, rc);
+        net_conn_respond_rc(wire, rc);
         return;
     }
-    const struct conn_response resp = {.rc = rc, .body = b.at, .body_len = b.len};
-    conn_respond(wire, &resp);
+    const struct net_conn_response resp = {.rc = rc, .body = b.at, .body_len = b.len};
+    net_conn_respond(wire, &resp);
     peer_body_fini(&b);
 }
 
@@ -209,7 +209,7 @@ static void request_put(struct peer_request *r)
     d->spare_count++;
 }
 
-static void request_gone(struct conn_request *wire)
+static void request_gone(struct net_conn_request *wire)
 {
     struct peer_request *r = wire->context;
     if (r->cancelled != NULL) {
@@ -218,7 +218,7 @@ static void request_gone(struct conn_request *wire)
 }
 
 /* The op of a mutation must be that of its body: a slot is answered by this CRC. */
-static int check_op(const struct proto_message *m, const struct conn_request *wire,
+static int check_op(const struct proto_message *m, const struct net_conn_request *wire,
                     const void *record)
 {
     if (!begins_with_op(m->request)) {
@@ -262,7 +262,7 @@ static void request_malformed(struct peer_request *r, int rc)
     peer_link_close(l, rc, reason);
 }
 
-void peer_link_request(struct peer_link *l, struct conn_request *wire)
+void peer_link_request(struct peer_link *l, struct net_conn_request *wire)
 {
     struct peer_dispatch *d = l->dispatch;
     const struct peer_handler *h = dispatch_find(d, wire->opcode);
@@ -313,7 +313,7 @@ static void request_finish(struct peer_request *r, int rc)
 }
 
 void peer_request_answer(struct peer_request *r, const void *reply,
-                         const struct conn_response *data)
+                         const struct net_conn_response *data)
 {
     struct peer_body b;
     int rc = peer_body_encode(&b, r->message->reply, reply);
@@ -323,11 +323,11 @@ void peer_request_answer(struct peer_request *r, const void *reply,
         peer_request_fail(r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
         return;
     }
-    struct conn_response resp = data == NULL ? (struct conn_response){0} : *data;
+    struct net_conn_response resp = data == NULL ? (struct net_conn_response){0} : *data;
     resp.rc = 0;
     resp.body = b.at;
     resp.body_len = b.len;
-    conn_respond(r->wire, &resp);
+    net_conn_respond(r->wire, &resp);
     peer_body_fini(&b);
     request_finish(r, 0);
 }
@@ -373,7 +373,7 @@ int peer_link_push(struct peer_link *l, uint16_t opcode, const void *record)
     struct peer_body b;
     int rc = peer_body_encode(&b, m->request, record);
     if (rc == 0) {
-        rc = conn_push(l->conn, opcode, 0, b.at, b.len);
+        rc = net_conn_push(l->conn, opcode, 0, b.at, b.len);
         peer_body_fini(&b);
     }
     return rc;
@@ -392,7 +392,7 @@ static void call_land(struct peer_call *c, const struct peer_reply *r)
 }
 
 static int reply_decode(struct mem_arena *a, const struct proto_type *t,
-                        const struct conn_reply *wire, const void **ret)
+                        const struct net_conn_reply *wire, const void **ret)
 {
     mem_arena_reset(a);
     void *record = mem_arena_alloc(a, t->size + 1);
@@ -403,7 +403,7 @@ static int reply_decode(struct mem_arena *a, const struct proto_type *t,
     return proto_decode(t, wire->body, wire->body_len, a, record);
 }
 
-static void call_answered(struct conn_call *wire, const struct conn_reply *w)
+static void call_answered(struct net_conn_call *wire, const struct net_conn_reply *w)
 {
     struct peer_call *c = container_of(wire, struct peer_call, wire);
     struct peer_reply r = {.rc = w->rc, .answered = w->answered, .data = w->data};
@@ -458,13 +458,13 @@ void peer_link_call(struct peer_link *l, struct peer_call *c)
     c->wire.timeout_ms = c->timeout_ms;
     c->wire.body = b.at;
     c->wire.body_len = b.len;
-    conn_call(l->conn, &c->wire);
+    net_conn_call(l->conn, &c->wire);
     peer_body_fini(&b);
 }
 
 /* --- The link --------------------------------------------------------------------------------- */
 
-void peer_link_begin(struct peer_link *l, struct peer_dispatch *d, struct conn *c)
+void peer_link_begin(struct peer_link *l, struct peer_dispatch *d, struct net_conn *c)
 {
     l->conn = c;
     l->dispatch = d;
@@ -482,14 +482,14 @@ void peer_link_end(struct peer_link *l)
 
 void peer_link_close(struct peer_link *l, int rc, const char *reason)
 {
-    conn_close(l->conn, rc, reason);
+    net_conn_close(l->conn, rc, reason);
 }
 
 void peer_link_to_text(const struct peer_link *l, struct text *out)
 {
     char address[NET_ADDRESS_SIZE] = "closed";
     if (l->conn != NULL) {
-        conn_peer(l->conn, address, sizeof address);
+        net_conn_peer(l->conn, address, sizeof address);
     }
     text_add(out, "link{%s role=%u name=\"", address, l->role);
     text_add_bytes(out, l->name, strlen(l->name));

@@ -35,8 +35,8 @@ struct peer_handler {
 };
 
 struct peer_link {
-    struct conn *conn; /* for conn_full(), conn_peer() and the like */
-    uint32_t role;     /* of the other side, PROTO_ROLE_... */
+    struct net_conn *conn; /* for net_conn_full(), net_conn_peer() and the like */
+    uint32_t role;         /* of the other side, PROTO_ROLE_... */
     uint16_t version;
     uint64_t features;
     uint64_t session, generation, number; /* as the side that connected named them */
@@ -51,8 +51,8 @@ struct peer_link {
 
 /* A call that came in. Valid until answered, also when its link has ended. */
 struct peer_request {
-    struct conn_request *wire; /* data, deadline, trace */
-    struct peer_link *link;    /* NULL: has ended */
+    struct net_conn_request *wire; /* data, deadline, trace */
+    struct peer_link *link;        /* NULL: has ended */
     const struct proto_message *message;
     const void *body;       /* struct proto_<name>_request, decoded */
     struct mem_arena arena; /* of this request; the handler may use it too */
@@ -69,7 +69,7 @@ struct peer_request {
 /* Answers. `reply` is a struct proto_<name>_reply; `data` may be NULL, else its data fields count.
  */
 void peer_request_answer(struct peer_request *r, const void *reply,
-                         const struct conn_response *data);
+                         const struct net_conn_response *data);
 /* Answers with an error; `f` may be NULL: then the text of the code goes out. */
 void peer_request_fail(struct peer_request *r, int rc, const struct proto_failure *f);
 
@@ -94,7 +94,7 @@ struct peer_call {
                             attempt has 30,000, their number is not bounded; client.h only */
     int give_back; /* client.h: this failure of class EAGAIN is told, not tried again; 0: none */
     uint64_t trace;
-    struct conn_call
+    struct net_conn_call
         wire; /* `data` and `data_count` are the caller's; sent_ns tells when it went */
     /* private */
     struct peer_link *link;
@@ -110,7 +110,7 @@ struct peer_call {
 };
 /* Once, on this link, no retry. A mutation (its record begins with an op) gets its CRC here. */
 void peer_link_call(struct peer_link *l, struct peer_call *c);
-/* -ERR_closed, -ERR_busy as conn_push(); errors of the encoder. */
+/* -ERR_closed, -ERR_busy as net_conn_push(); errors of the encoder. */
 NODISCARD int peer_link_push(struct peer_link *l, uint16_t opcode, const void *record);
 /* At once; `down` comes later from the loop. */
 void peer_link_close(struct peer_link *l, int rc, const char *reason);

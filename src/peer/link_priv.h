@@ -20,10 +20,10 @@ NODISCARD int peer_dispatch_new(const struct peer_dispatch_options *opt,
 struct peer_dispatch *peer_dispatch_free(struct peer_dispatch *d);
 size_t peer_dispatch_open_requests(const struct peer_dispatch *d);
 
-void peer_link_begin(struct peer_link *l, struct peer_dispatch *d, struct conn *c);
+void peer_link_begin(struct peer_link *l, struct peer_dispatch *d, struct net_conn *c);
 /* The connection has ended: requests that are still to be answered lose their link. */
 void peer_link_end(struct peer_link *l);
-void peer_link_request(struct peer_link *l, struct conn_request *wire);
+void peer_link_request(struct peer_link *l, struct net_conn_request *wire);
 void peer_link_pushed(struct peer_link *l, uint16_t opcode, const uint8_t *body, size_t len);
 
 /* Encoded bytes: in place when they are few, else allocated. */
@@ -38,4 +38,4 @@ NODISCARD int peer_body_encode(struct peer_body *b, const struct proto_type *t, 
 void peer_body_fini(struct peer_body *b);
 
 /* Answers a request that has no struct peer_request: failure with a text. */
-void peer_wire_fail(struct conn_request *wire, int rc, const struct proto_failure *f);
+void peer_wire_fail(struct net_conn_request *wire, int rc, const struct proto_failure *f);

@@ -54,8 +54,8 @@ static inline void rig_read(struct peer_user *u, struct peer_request *r)
     }
     struct buf *b = rig_data(s->pool, q->chunk.data_id, q->length);
     const struct proto_read_reply reply = {.route = q->route, .length = q->length};
-    const struct conn_response data = {.data = {{.buf = b, .at = b->at, .len = q->length}},
-                                       .data_count = 1};
+    const struct net_conn_response data = {.data = {{.buf = b, .at = b->at, .len = q->length}},
+                                           .data_count = 1};
     peer_request_answer(r, &reply, &data);
     buf_unref(b);
 }

@@ -30,7 +30,7 @@ static void guest_end(struct peer_guest *g, int rc, const char *reason)
     char why[REASON_BYTES];
     (void)proto_bytes_to_c(proto_bytes_text(reason), why, sizeof why); /* lent by the connection */
     g->state = GUEST_LEAVING;
-    g->conn = conn_free(g->conn);
+    g->conn = net_conn_free(g->conn);
     g->link.conn = NULL;
     if (g->was_up) {
         s->up_count--;
@@ -41,32 +41,32 @@ static void guest_end(struct peer_guest *g, int rc, const char *reason)
     guest_destroy(g);
 }
 
-static void guest_pushed(struct conn_user *u, struct conn *c, uint16_t opcode, const uint8_t *body,
-                         size_t len)
+static void guest_pushed(struct net_conn_user *u, struct net_conn *c, uint16_t opcode,
+                         const uint8_t *body, size_t len)
 {
     struct peer_guest *g = container_of(u, struct peer_guest, user);
     if (g->state == GUEST_UP) {
         peer_link_pushed(&g->link, opcode, body, len);
     } else {
-        conn_close(c, -ERR_protocol, "a push before hello");
+        net_conn_close(c, -ERR_protocol, "a push before hello");
     }
 }
 
-static void guest_closed(struct conn_user *u, struct conn *c, int rc, const char *reason)
+static void guest_closed(struct net_conn_user *u, struct net_conn *c, int rc, const char *reason)
 {
     struct peer_guest *g = container_of(u, struct peer_guest, user);
     (void)c;
     guest_end(g, rc, reason);
 }
 
-static const struct conn_user_ops guest_ops = {
+static const struct net_conn_user_ops guest_ops = {
     .request = peer_guest_request, .push = guest_pushed, .closed = guest_closed};
 
 static void guest_hello_late(struct loop_timer *t)
 {
     struct peer_guest *g = container_of(t, struct peer_guest, hello_timer);
     stats_count(&g->server->counters.timeouts, 1);
-    conn_close(g->conn, -ETIMEDOUT, "no hello in time");
+    net_conn_close(g->conn, -ETIMEDOUT, "no hello in time");
 }
 
 void peer_server_adopt(struct peer_server *s, struct stream *stream)
@@ -86,12 +86,12 @@ void peer_server_adopt(struct peer_server *s, struct stream *stream)
     g->server = s;
     g->user.ops = &guest_ops;
     g->hello_timer.fire = guest_hello_late;
-    const struct conn_options opt = {.env = s->opt.env,
-                                     .user = &g->user,
-                                     .pool = s->opt.pool,
-                                     .keepalive_ms = s->opt.keepalive_ms,
-                                     .max_requests = s->opt.max_link_requests};
-    int rc = conn_new(&opt, stream, &g->conn);
+    const struct net_conn_options opt = {.env = s->opt.env,
+                                         .user = &g->user,
+                                         .pool = s->opt.pool,
+                                         .keepalive_ms = s->opt.keepalive_ms,
+                                         .max_requests = s->opt.max_link_requests};
+    int rc = net_conn_new(&opt, stream, &g->conn);
     if (rc < 0) {
         stats_count(&s->counters.refused_full, 1);
         mem_free(g);
@@ -213,7 +213,7 @@ void peer_server_stop(struct peer_server *s, uint64_t limit_ms,
     LIST_FOR_EACH(at, &s->guests)
     {
         struct peer_guest *g = LIST_ENTRY(at, struct peer_guest, node);
-        conn_shutdown(g->conn, limit_ms);
+        net_conn_shutdown(g->conn, limit_ms);
     }
     loop_timer_in(s->loop, &s->stop_timer, 0);
 }

@@ -29,7 +29,7 @@ struct peer_server_options {
     const char *name;             /* for the logs of others; lent */
     struct buf_pool *pool;        /* for incoming data; NULL: none is taken */
     struct buf_pool *member_pool; /* NULL, or that of targets, who are never held up, see
-                                     conn_never_pause() */
+                                     net_conn_never_pause() */
     size_t max_connections;       /* 0: 4,096 */
     size_t max_requests;          /* unanswered, of all together; 0: 16,384 */
     unsigned max_link_requests;   /* unanswered, of one; 0: 256 */

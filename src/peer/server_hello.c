@@ -6,16 +6,16 @@
 
 #define REFUSED_LINGER_MS 1000u
 
-void peer_guest_refuse(struct peer_guest *g, struct conn_request *r, int rc, const char *why)
+void peer_guest_refuse(struct peer_guest *g, struct net_conn_request *r, int rc, const char *why)
 {
     char peer[NET_ADDRESS_SIZE];
-    conn_peer(g->conn, peer, sizeof peer);
+    net_conn_peer(g->conn, peer, sizeof peer);
     log_warn(g->server->opt.env->log, "connection refused", LOG_TEXT("peer", peer), LOG_RC(rc),
              LOG_TEXT("reason", why));
     const struct proto_failure f = {.text = proto_bytes_text(why)};
     g->state = GUEST_LEAVING;
     peer_wire_fail(r, rc, &f);
-    conn_shutdown(g->conn, REFUSED_LINGER_MS);
+    net_conn_shutdown(g->conn, REFUSED_LINGER_MS);
 }
 
 static bool one_role(uint32_t role)
@@ -68,7 +68,7 @@ static void hello_keep(struct peer_guest *g, const struct proto_hello_request *h
     (void)proto_bytes_to_c(h->name, l->name, sizeof l->name);
 }
 
-static int hello_answer(struct peer_guest *g, struct conn_request *r)
+static int hello_answer(struct peer_guest *g, struct net_conn_request *r)
 {
     struct peer_server *s = g->server;
     const struct proto_hello_request *h = &g->hello;
@@ -92,8 +92,8 @@ static int hello_answer(struct peer_guest *g, struct conn_request *r)
     struct peer_body b;
     rc = peer_body_encode(&b, &proto_hello_reply_type, &g->reply);
     if (rc == 0) {
-        const struct conn_response resp = {.body = b.at, .body_len = b.len};
-        conn_respond(r, &resp);
+        const struct net_conn_response resp = {.body = b.at, .body_len = b.len};
+        net_conn_respond(r, &resp);
         peer_body_fini(&b);
     }
     g->reply.proof = (struct proto_bytes){0};
@@ -101,7 +101,7 @@ static int hello_answer(struct peer_guest *g, struct conn_request *r)
     return rc;
 }
 
-static void guest_hello(struct peer_guest *g, struct conn_request *r)
+static void guest_hello(struct peer_guest *g, struct net_conn_request *r)
 {
     struct peer_server *s = g->server;
     struct proto_hello_request h;
@@ -126,26 +126,26 @@ static void guest_hello(struct peer_guest *g, struct conn_request *r)
     g->state = GUEST_AUTH;
 }
 
-static void guest_up(struct peer_guest *g, struct conn_request *r)
+static void guest_up(struct peer_guest *g, struct net_conn_request *r)
 {
     struct peer_server *s = g->server;
     peer_link_begin(&g->link, s->dispatch, g->conn);
     loop_timer_cancel(s->loop, &g->hello_timer);
     if (g->link.role == PROTO_ROLE_TARGET && s->opt.member_pool != NULL) {
-        conn_never_pause(g->conn, s->opt.member_pool);
+        net_conn_never_pause(g->conn, s->opt.member_pool);
     }
-    conn_trust(g->conn);
+    net_conn_trust(g->conn);
     g->state = GUEST_UP;
     g->was_up = true;
     s->up_count++;
     stats_count(&s->counters.up, 1);
     stats_gauge_set(&s->counters.links, (int64_t)s->up_count);
     peer_seen_replace(s, g);
-    conn_respond_rc(r, 0);
+    net_conn_respond_rc(r, 0);
     s->opt.user->ops->up(s->opt.user, &g->link);
 }
 
-static void guest_auth(struct peer_guest *g, struct conn_request *r)
+static void guest_auth(struct peer_guest *g, struct net_conn_request *r)
 {
     struct peer_server *s = g->server;
     struct proto_auth_request a;
@@ -167,7 +167,7 @@ static void guest_auth(struct peer_guest *g, struct conn_request *r)
     guest_up(g, r);
 }
 
-void peer_guest_request(struct conn_user *u, struct conn_request *r)
+void peer_guest_request(struct net_conn_user *u, struct net_conn_request *r)
 {
     struct peer_guest *g = container_of(u, struct peer_guest, user);
     switch (g->state) {
@@ -190,7 +190,7 @@ void peer_guest_request(struct conn_user *u, struct conn_request *r)
         }
         break;
     case GUEST_LEAVING:
-        conn_respond_rc(r, -ERR_shutting_down);
+        net_conn_respond_rc(r, -ERR_shutting_down);
         return;
     }
     peer_guest_refuse(g, r, -ERR_protocol,

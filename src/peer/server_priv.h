@@ -8,9 +8,9 @@
 enum guest_state { GUEST_NEW, GUEST_AUTH, GUEST_UP, GUEST_LEAVING };
 /* One accepted connection. */
 struct peer_guest {
-    struct conn_user user;
+    struct net_conn_user user;
     struct peer_server *server;
-    struct conn *conn;
+    struct net_conn *conn;
     enum guest_state state;
     bool was_up;
     struct peer_link link;
@@ -47,9 +47,9 @@ struct peer_server {
 };
 
 /* server_hello.c: before a connection is a link. */
-void peer_guest_request(struct conn_user *u, struct conn_request *r);
+void peer_guest_request(struct net_conn_user *u, struct net_conn_request *r);
 /* Answers and lets the connection go. */
-void peer_guest_refuse(struct peer_guest *g, struct conn_request *r, int rc, const char *why);
+void peer_guest_refuse(struct peer_guest *g, struct net_conn_request *r, int rc, const char *why);
 
 /* server_seen.c: the newest generation and link number of each sender. */
 void peer_seen_init(struct peer_server *s);

@@ -121,7 +121,7 @@ void peer_seen_replace(struct peer_server *s, struct peer_guest *by)
         struct peer_guest *g = LIST_ENTRY(at, struct peer_guest, node);
         if (g != by && g->was_up && replaces(&by->link, &g->link)) {
             stats_count(&s->counters.replaced, 1);
-            conn_close(g->conn, -ERR_stale_request, "replaced by a newer link");
+            net_conn_close(g->conn, -ERR_stale_request, "replaced by a newer link");
         }
     }
 }

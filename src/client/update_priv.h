@@ -1,0 +1,77 @@
+/*
+ * client/update_priv.h -- requests of an open file to its chains: reads of a range, changes of
+ * chunks, syncs. Owner: the client's loop.
+ */
+#pragma once
+
+#include "client/inode_priv.h"
+
+/* fetch.c: reads a range of one chunk from one of its serving members, verified. */
+struct client_fetch {
+    struct client_inode *inode;
+    uint32_t index, offset, len; /* offset and len: whole cells, except at the chunk's end */
+    void (*done)(struct client_fetch *f, int rc);
+    /* outcome */
+    struct slice data; /* referenced; from `offset` on; shorter: the chunk ends there */
+    uint32_t chunk_length;
+    /* private */
+    struct client_chain_call chain;
+    struct proto_read_request request;
+    struct list node;
+    struct client_held held;
+    uint32_t bad[CLUSTER_MEMBERS_MAX];
+    size_t bad_count;
+    uint32_t avoid;
+    bool last_serving;
+    unsigned cap_tries;
+    int rc;
+};
+/* -ERR_waiting_row and the like come through `done` as well, later. */
+void client_fetch_start(struct client_fetch *f);
+void client_fetch_cancel(struct client_fetch *f);
+
+/* update.c: changes of chunks, one unanswered per chunk. */
+enum client_update_state { UPDATE_OPEN, UPDATE_CLOSED, UPDATE_FILLING, UPDATE_SENT };
+struct client_update {
+    struct client_inode *inode;
+    struct list node;
+    uint64_t number;
+    uint32_t index;
+    enum client_update_state state;
+    uint8_t kind;        /* enum proto_write_kind */
+    struct buf *buf;     /* NULL: lent memory of the user */
+    const uint8_t *lent; /* of cell `start` */
+    uint32_t start;      /* of the first cell; all offsets are within the chunk */
+    uint32_t from, to;   /* bytes that count */
+    uint32_t room;       /* bytes in buf */
+    uint32_t *crcs;      /* per cell */
+    uint8_t *crc_known;  /* per cell */
+    uint32_t cell_room;  /* cells in both */
+    bool tail_filled;
+    struct client_chain_call chain;
+    struct proto_write_request request;
+    struct client_fetch fill;
+    struct client_held held;
+    unsigned cap_tries, cut_tries;
+};
+/* Takes bytes at a file offset: how many (at most to the end of the chunk), 0: wait for memory or
+ * room, or an error. */
+NODISCARD int64_t client_update_write(struct client_inode *i, uint64_t offset, const uint8_t *bytes,
+                                      size_t len);
+/* The same without a copy; all within one chunk, whole cells or to the end of the file. Number of
+ * the update, 0: wait. */
+NODISCARD int64_t client_update_lend(struct client_inode *i, uint64_t offset, const uint8_t *bytes,
+                                     size_t len);
+/* Cuts a chunk. Number, 0: wait. */
+NODISCARD int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t length);
+/* Sends what overlaps the range of the file. True: there is none any more. */
+bool client_update_flush(struct client_inode *i, uint64_t from, uint64_t to);
+/* No update numbered below `number` is left. */
+bool client_update_all_done(const struct client_inode *i, uint64_t number);
+/* The same of those that touch a range of the file. */
+bool client_update_range_done(const struct client_inode *i, uint64_t number, uint64_t from,
+                              uint64_t to);
+void client_update_cancel_all(struct client_inode *i, int rc);
+/* SYNC to all chains with unsynced updates; when i->syncs is 0 again i->sync_rc tells. */
+void client_sync_start(struct client_inode *i);
+void client_sync_cancel(struct client_inode *i);
