@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PORT_TRIES 100u
+#define PORT_PAUSE_NS UINT64_C(20000000)
+
 #define SECRET_FILE_MAX 256u
 #define PID_SIZE 32u
 
@@ -191,6 +194,28 @@ static bool can_listen(struct host *h, const struct net_address *at)
     return true;
 }
 
+static void wait_over(struct loop_timer *t)
+{
+    (void)t;
+}
+
+/* The former life of a server that was killed lets go of its lock before it lets go of its port,
+ * and whoever is connected looks for the server there. */
+static bool gets_free(struct host *h, const struct net_address *at)
+{
+    struct loop_timer t = {.fire = wait_over};
+    for (unsigned i = 0; i < PORT_TRIES; i++) {
+        if (can_listen(h, at)) {
+            return true;
+        }
+        loop_timer_in(h->loop, &t, PORT_PAUSE_NS);
+        while (loop_timer_active(&t)) {
+            loop_run_once(h->loop, PORT_PAUSE_NS);
+        }
+    }
+    return false;
+}
+
 int host_listen_address(struct host *h, const char *configured, struct net_address *ret,
                         struct err *e)
 {
@@ -211,7 +236,7 @@ int host_listen_address(struct host *h, const char *configured, struct net_addre
     struct net_address last;
     CLEANUP(mem_freep) char *port = run_path(h, h->name, "port");
     if (port != NULL && client_directory_line(h->disk, port, line, sizeof line) == 0 &&
-        net_address_parse(line, 0, &last, NULL) == 0 && can_listen(h, &last)) {
+        net_address_parse(line, 0, &last, NULL) == 0 && gets_free(h, &last)) {
         *ret = last;
     }
     return 0;

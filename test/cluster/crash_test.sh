@@ -45,4 +45,22 @@ rm -rf "$work/back"
 mkdir "$work/back"
 check 'get after all were killed' "$opendfs" get -q /meta.0.1 "$work/back/"
 check 'nothing is lost after all were killed' diff -r "$work/in" "$work/back/meta.0.1"
+
+# A port that is let go late: those who are connected look for the server there.
+port=$(cat "$cluster/run/meta.0.port")
+kill -9 "$(pid_of meta.0)"
+python3 -c '
+import socket, sys, time
+end = time.time() + 5
+while True:
+    try:
+        s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+        break
+    except OSError:
+        if time.time() > end: raise
+print("held", flush=True)
+time.sleep(0.5)' "${port##*:}" >"$work/held" &
+until [ -s "$work/held" ]; do kill -0 $! 2>/dev/null || break; done
+check 'up while the port is held' "$opendfs" up "$cluster"
+same 'the same port again' "$(cat "$cluster/run/meta.0.port")" "$port"
 finish
