@@ -223,6 +223,8 @@ static void update_flush(struct datanode_update *u)
 
 /* ---- Commit ---- */
 
+static void update_try_commit(struct datanode_update *u);
+
 static void update_verified(struct chunk_verify *v, int rc)
 {
     struct datanode_update *u = container_of(v, struct datanode_update, verify);
@@ -244,6 +246,9 @@ static void update_verified(struct chunk_verify *v, int rc)
         u->neighbor->accused = true;
         datanode_control_report(w);
     }
+    if (u->chain->row.epoch != u->verify_epoch) {
+        update_try_commit(u); /* what a new row has brought meanwhile had to wait */
+    }
 }
 
 /* Section 6, step 5: both look at what they have; the one that fails is damaged. */
@@ -251,6 +256,7 @@ static void update_digests_differ(struct datanode_update *u)
 {
     u->below = DATANODE_BELOW_IDLE; /* waits for a new row */
     u->verifying = true;
+    u->verify_epoch = u->chain->row.epoch;
     u->verify = (struct chunk_verify){.done = update_verified, .key = u->item->key};
     chunk_store_verify(u->worker->store, &u->verify);
 }
