@@ -70,7 +70,7 @@ struct datanode_update {
     struct chunk_change drop;
     struct chunk_sync flush;
     struct chunk_verify verify;
-    uint32_t verify_epoch; /* of the row when it began */
+    uint32_t verify_epoch;                                /* of the row when it began */
     bool storing, dropping, flushing, flushed, verifying; /* their callbacks are to come */
     int refusal;                                          /* why it is dropped */
     int flush_rc;
