@@ -182,8 +182,7 @@ static bool forward_join(struct datanode_worker *w, struct datanode_chain *c,
     return true;
 }
 
-static struct datanode_update *forward_make(struct datanode_worker *w, struct datanode_chain *c,
-                                            struct peer_request *r)
+static struct datanode_update *forward_make(struct datanode_chain *c, struct peer_request *r)
 {
     const struct proto_forward_request *m = r->body;
     struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_PREDECESSOR);
@@ -213,19 +212,7 @@ static struct datanode_update *forward_make(struct datanode_worker *w, struct da
         memcpy(u->change.evicted, m->evicted.at,
                u->change.evicted_count * sizeof u->change.evicted[0]);
     }
-    u->crc_count = (uint32_t)m->crcs.count;
-    u->crc = mem_dup(m->crcs.at == NULL ? (const uint32_t[]){0} : m->crcs.at,
-                     base_max(m->crcs.count, 1) * sizeof *u->crc);
-    u->item = datanode_item_get(w, c, datanode_key(m->chunk));
-    if (u->crc == NULL || u->item == NULL || u->item->chain != c) {
-        datanode_update_free(u);
-        return NULL;
-    }
-    u->data = r->wire->data;
-    if (u->data.buf != NULL) {
-        buf_ref(u->data.buf);
-    }
-    return u;
+    return datanode_update_take(u, &m->chunk, &m->crcs, &r->wire->data);
 }
 
 /*
@@ -260,7 +247,7 @@ void datanode_on_forward(struct peer_user *user, struct peer_request *r)
     if (rc == 0 && !forward_fits(w, c, &r->wire->data)) {
         rc = -ERR_busy;
     }
-    struct datanode_update *u = rc < 0 ? NULL : forward_make(w, c, r);
+    struct datanode_update *u = rc < 0 ? NULL : forward_make(c, r);
     if (u == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;

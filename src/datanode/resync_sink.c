@@ -333,8 +333,7 @@ static void copy_granted(struct datanode_wait *wait)
     copy_go(container_of(wait, struct datanode_update, wait));
 }
 
-static struct datanode_update *copy_make(struct datanode_worker *w, struct datanode_chain *c,
-                                         struct peer_request *r)
+static struct datanode_update *copy_make(struct datanode_chain *c, struct peer_request *r)
 {
     const struct proto_copy_request *m = r->body;
     struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_PREDECESSOR);
@@ -359,19 +358,7 @@ static struct datanode_update *copy_make(struct datanode_worker *w, struct datan
                                              .time_ms = e->time_ms};
     }
     u->recent_count = (unsigned)m->recent.count;
-    u->crc_count = (uint32_t)m->crcs.count;
-    u->crc = mem_dup(m->crcs.at == NULL ? (const uint32_t[]){0} : m->crcs.at,
-                     base_max(m->crcs.count, 1) * sizeof *u->crc);
-    u->item = datanode_item_get(w, c, datanode_key(m->chunk));
-    if (u->crc == NULL || u->item == NULL || u->item->chain != c) {
-        datanode_update_free(u);
-        return NULL;
-    }
-    u->data = r->wire->data;
-    if (u->data.buf != NULL) {
-        buf_ref(u->data.buf);
-    }
-    return u;
+    return datanode_update_take(u, &m->chunk, &m->crcs, &r->wire->data);
 }
 
 void datanode_on_copy(struct peer_user *user, struct peer_request *r)
@@ -383,7 +370,7 @@ void datanode_on_copy(struct peer_user *user, struct peer_request *r)
     if (rc == 0) {
         rc = c->sink == NULL ? -ERR_not_serving : copy_shape(m, &r->wire->data);
     }
-    struct datanode_update *u = rc < 0 ? NULL : copy_make(w, c, r);
+    struct datanode_update *u = rc < 0 ? NULL : copy_make(c, r);
     if (u == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;

@@ -50,6 +50,26 @@ struct datanode_update *datanode_update_new(struct datanode_chain *c, enum datan
     return u;
 }
 
+struct datanode_update *datanode_update_take(struct datanode_update *u,
+                                             const struct proto_chunk *chunk,
+                                             const struct proto_u32s *crcs,
+                                             const struct slice *data)
+{
+    u->crc_count = (uint32_t)crcs->count;
+    u->crc = mem_dup(crcs->at == NULL ? (const uint32_t[]){0} : crcs->at,
+                     base_max(crcs->count, 1) * sizeof *u->crc);
+    u->item = datanode_item_get(u->worker, u->chain, datanode_key(*chunk));
+    if (u->crc == NULL || u->item == NULL || u->item->chain != u->chain) {
+        datanode_update_free(u);
+        return NULL;
+    }
+    u->data = *data;
+    if (u->data.buf != NULL) {
+        buf_ref(u->data.buf);
+    }
+    return u;
+}
+
 void datanode_update_free(struct datanode_update *u)
 {
     if (u == NULL) {
@@ -222,8 +242,6 @@ static void update_flush(struct datanode_update *u)
 }
 
 /* ---- Commit ---- */
-
-static void update_try_commit(struct datanode_update *u);
 
 static void update_verified(struct chunk_verify *v, int rc)
 {

@@ -98,6 +98,12 @@ struct datanode_update {
 /* NULL: too many. Free with datanode_update_free() before datanode_update_begin(). */
 struct datanode_update *datanode_update_new(struct datanode_chain *c, enum datanode_origin from);
 void datanode_update_free(struct datanode_update *u);
+/* Gives it its chunk, checksums (copied) and data (referenced). `u` again; NULL and `u` freed: no
+ * memory, or the chunk is one of another chain. */
+struct datanode_update *datanode_update_take(struct datanode_update *u,
+                                             const struct proto_chunk *chunk,
+                                             const struct proto_u32s *crcs,
+                                             const struct slice *data);
 /* The item is locked by it; all fields are set. It answers its request and frees itself. */
 void datanode_update_begin(struct datanode_update *u);
 void datanode_update_resume(struct datanode_update *u); /* FROM_DISK: is pending already */

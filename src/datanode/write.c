@@ -246,8 +246,7 @@ static void write_granted(struct datanode_wait *wait)
     write_go(u);
 }
 
-static struct datanode_update *write_make(struct datanode_worker *w, struct datanode_chain *c,
-                                          struct peer_request *r)
+static struct datanode_update *write_make(struct datanode_chain *c, struct peer_request *r)
 {
     const struct proto_write_request *m = r->body;
     struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_CLIENT);
@@ -258,19 +257,7 @@ static struct datanode_update *write_make(struct datanode_worker *w, struct data
     u->client = m->client;
     u->seq = m->seq;
     u->sync = m->sync;
-    u->crc_count = (uint32_t)m->crcs.count;
-    u->crc = mem_dup(m->crcs.at == NULL ? (const uint32_t[]){0} : m->crcs.at,
-                     base_max(m->crcs.count, 1) * sizeof *u->crc);
-    u->item = datanode_item_get(w, c, datanode_key(m->chunk));
-    if (u->crc == NULL || u->item == NULL || u->item->chain != c) {
-        datanode_update_free(u);
-        return NULL;
-    }
-    u->data = r->wire->data;
-    if (u->data.buf != NULL) {
-        buf_ref(u->data.buf);
-    }
-    return u;
+    return datanode_update_take(u, &m->chunk, &m->crcs, &r->wire->data);
 }
 
 void datanode_on_write(struct peer_user *user, struct peer_request *r)
@@ -287,7 +274,7 @@ void datanode_on_write(struct peer_user *user, struct peer_request *r)
     if (rc == 0 && m->kind != PROTO_WRITE_SET_LENGTH) {
         rc = datanode_crc_check(m->offset, &r->wire->data, &m->crcs);
     }
-    struct datanode_update *u = rc < 0 ? NULL : write_make(w, c, r);
+    struct datanode_update *u = rc < 0 ? NULL : write_make(c, r);
     if (u == NULL) {
         stats_count(&w->counters.refused, 1);
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
