@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define VERIFY_BYTES (64u * CHUNK_CELL)
+#define VERIFY_BYTES ((size_t)64 * CHUNK_CELL)
 
 /* ---- Pins ---- */
 

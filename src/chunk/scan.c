@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCAN_BYTES (64u * CHUNK_CELL)
+#define SCAN_BYTES ((size_t)64 * CHUNK_CELL)
 
 struct scan {
     struct chunk_store *s;
@@ -308,7 +308,7 @@ static void scan_gaps(struct scan *x, struct chunk_entry *e, const struct found 
     if (x->allocated_bytes <= used || f->damaged) {
         return;
     }
-    size_t max = 2 * (CHUNK_CELLS_MAX + CHUNK_TABLE_MAX / CHUNK_BLOCK + 1);
+    size_t max = (size_t)2 * (CHUNK_CELLS_MAX + CHUNK_TABLE_MAX / CHUNK_BLOCK + 1);
     CLEANUP(mem_freep) uint32_t *block = mem_calloc(max + 1, sizeof *block);
     if (block == NULL) {
         return; /* the next start */

@@ -408,7 +408,7 @@ static void check_content(struct bench *b, unsigned key, enum chunk_which which,
 {
     const struct content *c = &b->content[content];
     uint8_t *bytes = mem_zalloc(c->length + 1u);
-    uint32_t *crc = mem_zalloc(CHUNK_CELLS_MAX * 4);
+    uint32_t *crc = mem_calloc(CHUNK_CELLS_MAX, sizeof *crc);
     struct call r = {.kind = READ};
     r.read =
         (struct chunk_read){.pin = {.key = key_of(key), .which = which, .length = CHUNK_LENGTH_MAX},
@@ -478,7 +478,7 @@ static void check_state(struct bench *b, unsigned key)
 static void job_data(struct bench *b, struct job *j, uint32_t from, uint32_t length)
 {
     struct chunk_update *u = &j->call.update;
-    j->crc = mem_zalloc((CHUNK_CELLS_MAX + 1) * 4);
+    j->crc = mem_calloc(CHUNK_CELLS_MAX + 1, sizeof *j->crc);
     j->iov = mem_zalloc(64 * sizeof *j->iov);
     uint32_t at = 0;
     while (at < length) {
@@ -528,7 +528,7 @@ static unsigned job_update(struct bench *b, unsigned key, struct job *j)
     if (u->kind == CHUNK_WRITE) {
         from = kind < 3 ? base->length : (uint32_t)rand_below(&b->rand, max);
         length = kind == 0 ? (uint32_t)rand_range(&b->rand, 1, 600) : length;
-        from = (uint32_t)base_min(from, 120 * CHUNK_CELL);
+        from = (uint32_t)base_min(from, UINT64_C(120) * CHUNK_CELL);
         new_length = (uint32_t)base_max(base->length, from + length);
     } else if (u->kind == CHUNK_SET_LENGTH) {
         length = 0;

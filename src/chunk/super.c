@@ -237,10 +237,8 @@ static void dead_over(struct chunk_store *s, int rc)
     }
     for (struct list *node = list_pop_front(&now); node != NULL; node = list_pop_front(&now)) {
         struct chunk_work *w = LIST_ENTRY(node, struct chunk_work, ready);
-        if (rc < 0 && w->of.change->op == CHUNK_REMOVE_DATA) {
-            (void)dead_apply(s, &(struct chunk_dead_record){.data_id = w->of.change->key.data_id,
-                                                            .forget = true});
-        } else if (rc == 0 && w->of.change->op == CHUNK_FORGET_DEAD) {
+        /* What leaves the list: a removal that did not become stable, a forgetting that did. */
+        if (w->of.change->op == (rc < 0 ? CHUNK_REMOVE_DATA : CHUNK_FORGET_DEAD)) {
             (void)dead_apply(s, &(struct chunk_dead_record){.data_id = w->of.change->key.data_id,
                                                             .forget = true});
         }

@@ -140,7 +140,7 @@ TEST(real_directory)
     b.env.disk = b.disk;
     bench_open(&b, true);
     uint8_t *bytes = mem_alloc(BIG);
-    uint32_t *crc = mem_calloc(CHUNK_CELLS_MAX * (SMALL_COUNT + 1), sizeof *crc);
+    uint32_t *crc = mem_calloc((size_t)CHUNK_CELLS_MAX * (SMALL_COUNT + 1), sizeof *crc);
     struct call *calls = mem_calloc(SMALL_COUNT + 1, sizeof *calls);
     struct iovec iov[SMALL_COUNT + 1];
     CHECK_TRUE(bytes != NULL && crc != NULL && calls != NULL);

@@ -100,21 +100,22 @@ void chunk_works_run(struct loop_task *t)
 /* ---- Those that got no memory ---- */
 
 /* They hang one behind the other on `work`; all get -ERR_busy. */
-#define REFUSE(s, name, type, call)                           \
-    for (type *r = (s)->refused.name, *n; r != NULL; r = n) { \
-        (s)->refused.name = n = (type *)(void *)r->work;      \
-        r->work = NULL;                                       \
-        call;                                                 \
+#define REFUSE(s, name)                                                      \
+    for (struct chunk_##name *r = (s)->refused.name, *n; r != NULL; r = n) { \
+        n = (struct chunk_##name *)(void *)r->work;                          \
+        (s)->refused.name = n;                                               \
+        r->work = NULL;                                                      \
+        r->done(r, -ERR_busy);                                               \
     }
 
 void chunk_refuse(struct chunk_store *s)
 {
-    REFUSE(s, update, struct chunk_update, r->done(r, -ERR_busy))
-    REFUSE(s, change, struct chunk_change, r->done(r, -ERR_busy))
-    REFUSE(s, sync, struct chunk_sync, r->done(r, -ERR_busy))
-    REFUSE(s, pin, struct chunk_pin, r->done(r, -ERR_busy))
-    REFUSE(s, read, struct chunk_read, r->done(r, -ERR_busy))
-    REFUSE(s, verify, struct chunk_verify, r->done(r, -ERR_busy))
+    REFUSE(s, update)
+    REFUSE(s, change)
+    REFUSE(s, sync)
+    REFUSE(s, pin)
+    REFUSE(s, read)
+    REFUSE(s, verify)
 }
 
 /* ---- I/O ---- */

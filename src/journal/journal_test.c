@@ -108,7 +108,7 @@ static void append_done(struct journal_append *a, int rc)
 static void append_one(struct fixture *f, size_t i, const void *bytes, size_t len,
                        enum journal_durability durability)
 {
-    f->iov[i] = (struct iovec){(void *)(uintptr_t)bytes, len};
+    f->iov[i] = (struct iovec){(void *)bytes, len};
     f->append[i] = (struct journal_append){
         .done = append_done, .iov = &f->iov[i], .iov_count = 1, .durability = durability};
     journal_append(f->journal, &f->append[i]);
