@@ -58,7 +58,9 @@
     X(EAGAIN, shutting_down, 43, "server is shutting down")                               \
     X(EAGAIN, waiting_row, 44, "waits for its chain table row")                           \
     X(EAGAIN, log_full, 45, "the disk of the metadata log is full, nothing was changed")  \
-    X(ENOSPC, no_log_space, 46, "the disk of the metadata log is full")
+    X(ENOSPC, no_log_space, 46, "the disk of the metadata log is full")                   \
+    X(EHOSTUNREACH, unknown_host, 47, "the host name is not known")                       \
+    X(EAGAIN, no_name_service, 48, "the host name cannot be looked up now")
 
 #define ERR_BASE 4096
 #define ERR_ENUM(parent, name, nr, text) ERR_##name = ERR_BASE + (nr),

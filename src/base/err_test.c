@@ -24,6 +24,7 @@ TEST(err_numbers_never_change)
     CHECK_EQ(ERR_unknown_outcome, 4108);
     CHECK_EQ(ERR_capability_expired, 4132);
     CHECK_EQ(ERR_waiting_row, 4140);
+    CHECK_EQ(ERR_unknown_host, 4143);
 }
 
 #define ERR_TEST_ROW(parent, leaf, nr, what) {ERR_##leaf, (parent), (nr), "ERR_" #leaf, what},

@@ -55,17 +55,17 @@ int net_socket_address(const struct net_address *a, union net_socket_address *re
     return -EAGAIN;
 }
 
-static int lookup_error(int code)
+int net_socket_lookup_error(int code)
 {
     switch (code) {
     case EAI_MEMORY:
         return -ENOMEM;
     case EAI_AGAIN:
-        return -EAGAIN;
+        return -ERR_no_name_service;
     case EAI_SYSTEM:
         return -errno;
     default:
-        return -EHOSTUNREACH; /* no such name */
+        return -ERR_unknown_host;
     }
 }
 
@@ -81,7 +81,7 @@ int net_socket_lookup(const struct net_address *a, union net_socket_address *ret
     struct addrinfo *found = NULL;
     int rc = getaddrinfo(host, service, &hints, &found);
     if (rc != 0) {
-        return lookup_error(rc);
+        return net_socket_lookup_error(rc);
     }
     unsigned count = 0;
     for (const struct addrinfo *i = found; i != NULL && count < max; i = i->ai_next) {
@@ -92,7 +92,7 @@ int net_socket_lookup(const struct net_address *a, union net_socket_address *ret
         }
     }
     freeaddrinfo(found);
-    return count == 0 ? -EHOSTUNREACH : (int)count;
+    return count == 0 ? -ERR_unknown_host : (int)count;
 }
 
 void net_socket_address_text(const union net_socket_address *a, socklen_t len,

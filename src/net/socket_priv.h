@@ -30,6 +30,7 @@ NODISCARD int net_socket_address(const struct net_address *a, union net_socket_a
 /* Blocks: name service. At most `max` addresses; how many, or negative. */
 NODISCARD int net_socket_lookup(const struct net_address *a, union net_socket_address *ret,
                                 socklen_t *ret_len, unsigned max);
+NODISCARD int net_socket_lookup_error(int code); /* of an EAI_ code */
 void net_socket_address_text(const union net_socket_address *a, socklen_t len,
                              struct net_address *ret);
 /* A new socket of the family, or -errno. */

@@ -112,6 +112,10 @@ fails 'the configuration file as cluster' 0 'sizes' "$opendfs" -C "$cluster/clus
 fails 'nobody listens' 124 'no metadata server answers yet' \
     env OPENDFS_SECRET="$cluster/secret/client.key" timeout 5 "$opendfs" -C 127.0.0.1:1 ls /
 
+# A name that nobody has: either nobody knows it, or there is nobody to ask.
+fails 'an unknown host' 124 'no-such-host.invalid:9400: cannot connect: the host name ' \
+    env OPENDFS_SECRET="$cluster/secret/client.key" timeout 8 "$opendfs" -C no-such-host.invalid ls /
+
 # A data directory that is not there: up does not call that good.
 "$opendfs" down -q "$cluster"
 mv "$cluster/target.0" "$cluster/away"
