@@ -69,12 +69,21 @@ static int identity_decode(struct metanode *m, const uint8_t *bytes, size_t len,
     return 0;
 }
 
+/* There is no `identity` that says whose the directory is: is the directory there at all? */
+static int identity_missing(const struct metanode *m, struct err *e)
+{
+    struct disk_req look = {.op = DISK_STAT, .path = m->opt.directory};
+    bool there = disk_now(m->env->disk, &look) >= 0;
+    return err_set(e, -ENOENT, "directory '%s' %s: mount its disk or restore a backup",
+                   m->opt.directory, there ? "holds no metadata" : "does not exist");
+}
+
 /* A directory that has anything else in it is not ours to use. */
 static int identity_create(struct metanode *m, struct err *e)
 {
     struct disk_req list = {.op = DISK_LIST, .path = m->opt.directory};
     if (!m->opt.create) {
-        return err_set(e, -ENOENT, "'%s' holds no metadata", m->opt.directory);
+        return identity_missing(m, e);
     }
     int64_t rc = disk_now(m->env->disk, &list);
     if (rc < 0) {
@@ -93,6 +102,16 @@ static int identity_create(struct metanode *m, struct err *e)
     return identity_store(m, METANODE_BEING_MADE, e);
 }
 
+/* Without `create` nothing is made where no metadata is: the disk may not be mounted. */
+static int identity_expected(const struct metanode *m, const char *identity, struct err *e)
+{
+    struct disk_req look = {.op = DISK_STAT, .path = identity};
+    int rc = m->opt.create ? 0 : (int)disk_now(m->env->disk, &look);
+    return rc == -ENOENT ? identity_missing(m, e)
+           : rc < 0      ? err_set(e, rc, "look at '%s'", identity)
+                         : 0;
+}
+
 static int identity_lock(struct metanode *m, struct err *e)
 {
     CLEANUP(mem_freep) char *path = NULL;
@@ -100,8 +119,7 @@ static int identity_lock(struct metanode *m, struct err *e)
     if (rc < 0) {
         return rc;
     }
-    uint32_t flags = DISK_READ_WRITE | (m->opt.create ? DISK_CREATE : 0);
-    struct disk_req open = {.op = DISK_OPEN, .path = path, .flags = flags};
+    struct disk_req open = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE | DISK_CREATE};
     rc = (int)disk_now(m->env->disk, &open);
     if (rc < 0) {
         return err_set(e, rc, "open '%s'", path);
@@ -131,9 +149,10 @@ int metanode_identity_open(struct metanode *m, bool *ret_bootstrap, struct err *
     if (rc < 0) {
         return err_set(e, rc, "make '%s'", m->opt.directory);
     }
-    rc = identity_lock(m, e);
-    rc = rc < 0 ? rc : identity_path(m, "identity", &path);
+    rc = identity_path(m, "identity", &path);
     rc = rc < 0 ? rc : identity_path(m, "log", &log);
+    rc = rc < 0 ? rc : identity_expected(m, path, e);
+    rc = rc < 0 ? rc : identity_lock(m, e);
     if (rc < 0) {
         return rc;
     }

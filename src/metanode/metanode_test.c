@@ -177,7 +177,8 @@ TEST(forged_requests_are_refused)
     rig_close(&r);
 }
 
-static int start_other(struct rig *r, const char *directory, bool create)
+/* `says`: what a refusal must tell; NULL: anything. */
+static int start_saying(struct rig *r, const char *directory, bool create, const char *says)
 {
     struct rig other = {.sim = r->sim, .net = r->net, .disk = r->disk, .secrets = r->secrets};
     other.opt = r->opt;
@@ -187,11 +188,31 @@ static int start_other(struct rig *r, const char *directory, bool create)
     (void)snprintf(other.address.text, sizeof other.address.text, "host1:9500");
     int rc = rig_start(&other);
     CHECK_TRUE(rc == 0 || other.err.text[0] != 0);
+    CHECK_TRUE(says == NULL || strstr(other.err.text, says) != NULL);
     if (rc == 0) {
         CHECK_TRUE(rig_until(&other, rig_is_serving, &other));
     }
     loop_sim_kill(other.loop);
     return rc;
+}
+static int start_other(struct rig *r, const char *directory, bool create)
+{
+    return start_saying(r, directory, create, NULL);
+}
+struct path_call {
+    struct disk *disk;
+    const char *path;
+};
+static void make_directory(void *ctx)
+{
+    struct path_call *x = ctx;
+    CHECK_OK(disk_make_directories(x->disk, x->path));
+}
+static void remove_file(void *ctx)
+{
+    struct path_call *x = ctx;
+    struct disk_req req = {.op = DISK_REMOVE, .path = x->path};
+    CHECK_EQ(disk_now(x->disk, &req), 0);
 }
 TEST(a_directory_belongs_to_one_server_of_one_cluster)
 {
@@ -212,6 +233,31 @@ TEST(a_directory_belongs_to_one_server_of_one_cluster)
     CHECK_RC(start_other(&r, "/meta", true), ERR_bad_crc);
     CHECK_OK(disk_sim_corrupt(r.disk, "/meta/identity", 14, 1));
     CHECK_OK(start_other(&r, "/meta", false));
+    r.m = NULL;
+    rig_close(&r);
+}
+
+/* An unmounted disk is told from a lost file, and nothing is made in its place. */
+TEST(a_directory_without_metadata_is_named)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_stop(&r);
+    struct env env;
+    struct path_call x = {.path = "/empty"};
+    rig_process(&r, "other", 1, &env);
+    CHECK_OK(disk_sim_open(r.disk, env.loop, &x.disk));
+    loop_sim_enter(env.loop, make_directory, &x);
+    for (int i = 0; i < 2; i++) {
+        CHECK_RC(start_saying(&r, "/empty", false, "'/empty' holds no metadata: mount"), ENOENT);
+        CHECK_RC(start_saying(&r, "/none", false, "'/none' does not exist: mount"), ENOENT);
+    }
+    /* A backup without the file that is only ever locked. */
+    x.path = "/meta/lock";
+    loop_sim_enter(env.loop, remove_file, &x);
+    CHECK_OK(start_other(&r, "/meta", false));
+    loop_sim_kill(env.loop);
     r.m = NULL;
     rig_close(&r);
 }
