@@ -29,7 +29,7 @@ static void message_open(enum raft_message_type type, struct raft_message *m)
         for (unsigned i = 0; i < 3; i++) {
             struct raft_entry *e = &m->append_entries.entries[i];
             *e = (struct raft_entry){.term = 4, .type = i == 1 ? RAFT_BARRIER : RAFT_COMMAND};
-            e->buf.len = 8 * (i + 1);
+            e->buf.len = (size_t)8 * (i + 1);
             e->buf.base = raft_calloc(1, e->buf.len);
             memset(e->buf.base, (int)i, e->buf.len);
         }

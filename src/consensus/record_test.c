@@ -27,7 +27,7 @@ TEST(consensus_term_damage_is_seen)
         CHECK_RC(consensus_term_decode(bytes, len, &back), ERR_short_msg);
     }
     CHECK_RC(consensus_term_decode(bytes, sizeof bytes, &back), ERR_bad_length);
-    for (size_t bit = 0; bit < 8 * CONSENSUS_TERM_BYTES; bit++) {
+    for (size_t bit = 0; bit < (size_t)8 * CONSENSUS_TERM_BYTES; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
         CHECK_ERR(consensus_term_decode(bytes, CONSENSUS_TERM_BYTES, &back), ERR_corrupt);
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
