@@ -3,6 +3,10 @@
  * other members, the serving ones first; what has the wanted identity and digest is installed over
  * the damaged bytes. Equal identity is equal bytes, so any member that is alive may answer,
  * whatever its state. Nobody has it: it stays damaged, until it is overwritten whole.
+ *
+ * A repair takes its turn at the lock, or is done on behalf of a write that has it and waits. That
+ * one is told whether it pays to ask again (10.4): not when the disk here does not take the good
+ * copy, nor when every serving member has said that it has none, and nobody else did better.
  */
 #include "datanode/repair.h"
 
@@ -10,6 +14,7 @@
 
 #define REPAIRS_MAX 16u
 #define FETCH_MS 5000u
+#define FETCH_OTHER_MS 2000u /* from members out of service, which may well be dead */
 
 struct repair {
     struct list node; /* of the worker */
@@ -17,9 +22,11 @@ struct repair {
     struct datanode_chain *chain;
     struct datanode_item *item;
     struct datanode_wait wait;
+    struct datanode_repair_wait *holder; /* has the lock and waits; NULL: the lock is ours */
     struct chunk_info info;
     size_t member; /* of the row, asked next */
-    bool serving_first, calling, storing;
+    bool asks_serving, calling, storing, locked;
+    bool open; /* a serving member could not tell: it may have a good copy */
     struct peer_call call;
     struct proto_fetch_request fetch;
     struct slice data;
@@ -29,17 +36,21 @@ struct repair {
     struct chunk_update store;
 };
 
-static void repair_over(struct repair *p, bool locked)
+static void repair_over(struct repair *p, int rc)
 {
     struct datanode_worker *w = p->worker;
     struct datanode_item *it = p->item;
-    it->repairing = false;
+    struct datanode_repair_wait *holder = p->holder;
+    bool locked = p->locked;
+    it->repairing = it->repairing && holder != NULL;
     buf_slice_drop(&p->data);
     mem_free(p->crc);
     list_remove(&p->node);
     w->repair_count--;
     mem_free(p);
-    if (locked) {
+    if (holder != NULL) {
+        holder->repaired(holder, rc);
+    } else if (locked) {
         datanode_item_unlock(it);
     }
     datanode_item_put(it);
@@ -57,7 +68,9 @@ static void repair_stored(struct chunk_update *s, int rc)
     log_warn(p->worker->env.log, rc == 0 ? "chunk was repaired" : "chunk cannot be repaired",
              LOG_U64("data", p->item->key.data_id), LOG_U64("index", p->item->key.index),
              LOG_RC(rc));
-    repair_over(p, true);
+    bool again = rc < 0 && !err_is(rc, ENOSPC) && !err_is(rc, EIO);
+    rc = err_is(rc, ENOSPC) ? -ERR_no_space : rc < 0 ? -ERR_corrupt : 0;
+    repair_over(p, again ? -ERR_busy : rc);
 }
 
 static void repair_install(struct repair *p)
@@ -101,10 +114,12 @@ static void repair_fetched(struct peer_call *c, const struct peer_reply *r)
     struct repair *p = container_of(c, struct repair, call);
     p->calling = false;
     if (p->worker->closing) {
-        repair_over(p, true);
+        repair_over(p, -ERR_busy);
         return;
     }
     if (!repair_fits(p, r)) {
+        bool none = r->answered && (r->rc == 0 || r->rc == -ERR_different || err_is(r->rc, EIO));
+        p->open = p->open || (p->asks_serving && !none);
         repair_next(p);
         return;
     }
@@ -112,7 +127,7 @@ static void repair_fetched(struct peer_call *c, const struct peer_reply *r)
     p->crc = mem_dup(m->crcs.at == NULL ? (const uint32_t[]){0} : m->crcs.at,
                      base_max(m->crcs.count, 1) * sizeof *p->crc);
     if (p->crc == NULL) {
-        repair_over(p, true);
+        repair_over(p, -ERR_busy);
         return;
     }
     p->data = r->data;
@@ -127,55 +142,61 @@ static struct datanode_neighbor *repair_source(struct repair *p)
 {
     const struct cluster_row *row = &p->chain->row;
     for (;;) {
-        for (; p->member < row->count; p->member++) {
-            const struct cluster_member *m = &row->member[p->member];
+        while (p->member < row->count) {
+            const struct cluster_member *m = &row->member[p->member++];
             bool serving = m->state == PROTO_MEMBER_SERVING;
-            if (m->target != p->worker->control.target && serving == p->serving_first) {
-                p->member++;
-                return datanode_neighbor_get(p->worker, m->target);
+            bool asked = m->target != p->worker->control.target && serving == p->asks_serving;
+            struct datanode_neighbor *n =
+                asked ? datanode_neighbor_get(p->worker, m->target) : NULL;
+            if (n != NULL) {
+                return n;
             }
+            p->open = p->open || (asked && serving); /* no memory */
         }
-        if (!p->serving_first) {
+        if (!p->asks_serving) {
             return NULL;
         }
-        p->serving_first = false;
+        p->asks_serving = false;
         p->member = 0;
     }
 }
 
 static void repair_next(struct repair *p)
 {
-    const struct peer_call model = {.done = repair_fetched,
-                                    .request = &p->fetch,
-                                    .opcode = PROTO_OP_fetch,
-                                    .flags = PEER_CALL_AGAIN,
-                                    .timeout_ms = FETCH_MS};
+    struct peer_call model = {.done = repair_fetched,
+                              .request = &p->fetch,
+                              .opcode = PROTO_OP_fetch,
+                              .flags = PEER_CALL_AGAIN};
     p->fetch = (struct proto_fetch_request){.route = datanode_route_of(p->chain, 0),
                                             .chunk = datanode_key_wire(p->item->key),
                                             .identity = datanode_identity_wire(p->info.committed)};
     p->calling = true;
-    struct datanode_neighbor *n = repair_source(p);
-    while (n != NULL && !datanode_neighbor_call(n, &p->call, &model)) {
-        n = repair_source(p);
+    for (struct datanode_neighbor *n = repair_source(p); n != NULL; n = repair_source(p)) {
+        model.timeout_ms = p->asks_serving ? FETCH_MS : FETCH_OTHER_MS;
+        if (datanode_neighbor_call(n, &p->call, &model)) {
+            return;
+        }
+        p->open = p->open || p->asks_serving; /* where it is will be known soon */
     }
-    if (n == NULL) {
-        p->calling = false;
-        log_error(p->worker->env.log, "no good copy of a damaged chunk",
-                  LOG_U64("data", p->item->key.data_id), LOG_U64("index", p->item->key.index));
-        repair_over(p, true);
-    }
+    p->calling = false;
+    log_error(p->worker->env.log, "no good copy of a damaged chunk",
+              LOG_U64("data", p->item->key.data_id), LOG_U64("index", p->item->key.index));
+    repair_over(p, p->open ? -ERR_busy : -ERR_corrupt);
 }
 
 static void repair_go(struct repair *p)
 {
     int rc = datanode_lookup(p->worker, p->item->key, &p->info);
     bool damaged = rc == 0 && (p->info.flags & CHUNK_DAMAGED) != 0 && !p->info.has_pending;
+    p->locked = true;
     if (!damaged || p->worker->closing) {
-        repair_over(p, true); /* healed meanwhile */
-        return;
+        repair_over(p, rc < 0 || p->worker->closing ? -ERR_busy : 0); /* healed meanwhile */
+    } else if (chunk_identity_none(p->info.committed)) {
+        repair_over(p, -ERR_corrupt); /* not even known what it was: nobody can be asked for it */
+    } else {
+        p->asks_serving = true;
+        repair_next(p);
     }
-    p->serving_first = true;
-    repair_next(p);
 }
 
 static void repair_granted(struct datanode_wait *wait)
@@ -191,35 +212,53 @@ static void repair_begin(struct loop_task *t)
         struct repair *p = LIST_ENTRY(at, struct repair, node);
         list_remove(&p->node);
         list_push_back(&w->repairs, &p->node);
-        int rc = datanode_item_lock(p->item, &p->wait);
+        int rc = p->holder != NULL ? 1 : datanode_item_lock(p->item, &p->wait);
         if (rc > 0) {
             repair_go(p);
         } else if (rc < 0) {
-            repair_over(p, false);
+            repair_over(p, rc);
         }
     }
 }
 
-void datanode_repair_start(struct datanode_chain *c, struct datanode_item *it)
+/* NULL: too many, or no memory. */
+static struct repair *repair_new(struct datanode_chain *c, struct datanode_item *it)
 {
     struct datanode_worker *w = c->worker;
-    if (it->repairing || w->repair_count >= REPAIRS_MAX || w->closing || w->failed) {
-        return;
-    }
-    struct repair *p = mem_zalloc(sizeof *p);
+    bool may = w->repair_count < REPAIRS_MAX && !w->closing && !w->failed;
+    struct repair *p = may ? mem_zalloc(sizeof *p) : NULL;
     if (p == NULL) {
-        return;
+        return NULL;
     }
     p->worker = w;
     p->chain = c;
     p->item = it;
     p->wait.granted = repair_granted;
     it->users++;
-    it->repairing = true;
     list_push_back(&w->repairs_new, &p->node);
     w->repair_count++;
     w->repair_task.run = repair_begin; /* the caller may hold the lock */
     loop_defer(w->loop, &w->repair_task);
+    return p;
+}
+
+void datanode_repair_start(struct datanode_chain *c, struct datanode_item *it)
+{
+    if (!it->repairing) {
+        it->repairing = repair_new(c, it) != NULL;
+    }
+}
+
+bool datanode_repair_wait(struct datanode_chain *c, struct datanode_item *it,
+                          struct datanode_repair_wait *wait)
+{
+    CHECK(it->locked && it->update == NULL);
+    struct repair *p = repair_new(c, it);
+    if (p == NULL) {
+        return false;
+    }
+    p->holder = wait;
+    return true;
 }
 
 void datanode_repair_key(struct datanode_chain *c, struct chunk_key key)

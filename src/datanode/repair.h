@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "base/base.h"
 #include "chunk/chunk.h"
 
 struct datanode_chain;
@@ -14,5 +15,14 @@ struct peer_user;
  * too many are: whoever finds the damage next asks again. */
 void datanode_repair_start(struct datanode_chain *c, struct datanode_item *it);
 void datanode_repair_key(struct datanode_chain *c, struct chunk_key key);
+
+/* The same for one that holds the chunk's lock, goes on holding it and waits. `repaired` comes
+ * later, exactly once: 0; -ERR_corrupt, -ERR_no_space: it is not to be had (10.4); -ERR_busy: it
+ * may be later. False: too many are under way. */
+struct datanode_repair_wait {
+    void (*repaired)(struct datanode_repair_wait *w, int rc);
+};
+NODISCARD bool datanode_repair_wait(struct datanode_chain *c, struct datanode_item *it,
+                                    struct datanode_repair_wait *wait);
 
 void datanode_on_fetch(struct peer_user *user, struct peer_request *r);

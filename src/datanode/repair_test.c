@@ -16,7 +16,7 @@ static int read_at(struct rig *r, unsigned host, uint8_t fill)
 }
 
 /* doc/format/chunk.md: where a chunk's file is. Its first cell is in block 1. */
-static void spoil_block(struct rig *r, unsigned host, uint64_t block)
+static void spoil_at(struct rig *r, unsigned host, uint64_t offset)
 {
     uint8_t key[12] = {100};
     char path[80];
@@ -24,8 +24,12 @@ static void spoil_block(struct rig *r, unsigned host, uint64_t block)
     unsigned directory = crc32c(0, key, sizeof key) % 1024;
     text_init(&t, path, sizeof path);
     text_add(&t, "/store/%02x/%02x/%016x.%08x", directory / 32, directory % 32, 100, 0);
-    int rc = disk_sim_corrupt(r->disk[host], path, block * 4096 + 10, 0x40);
+    int rc = disk_sim_corrupt(r->disk[host], path, offset, 0x40);
     CHECK_TEXT(rc == 0 ? "" : path, "");
+}
+static void spoil_block(struct rig *r, unsigned host, uint64_t block)
+{
+    spoil_at(r, host, block * 4096 + 10);
 }
 static void spoil(struct rig *r, unsigned host)
 {
@@ -149,14 +153,146 @@ TEST(repair_never_invents)
     CHECK_RC(check_at(&r, 1), ERR_corrupt);
     rig_for_ms(&r, 3000);
     CHECK_RC(read_at(&r, 1, 2), ERR_corrupt);
-    io.length = 4096; /* a part: no */
-    int rc = rig_write(&r, &io);
-    CHECK_TRUE(rc < 0);
+    io.length = 4096; /* a part: no, and for good */
+    CHECK_RC(rig_write(&r, &io), ERR_corrupt);
     io.length = 8192;
     io.fill = 3;
     CHECK_OK(rig_write(&r, &io));
     CHECK_OK(read_at(&r, 1, 3));
     rig_close(&r);
+}
+
+/* 10.4: all copies are bad. What needs the old bytes is told so; what does not need them heals. */
+static void check_all_bad(bool dead, bool cut)
+{
+    struct rig r;
+    open_chain(&r, 3);
+    for (unsigned host = 1; host <= 3; host++) {
+        spoil(&r, host);
+    }
+    if (dead) { /* one that cannot be asked does not keep the client waiting */
+        rig_kill(&r, 3);
+        rig_row(&r, 1, "1s 2s 3o");
+        RIG_UNTIL(&r, rig_settled(&r, 1));
+    }
+    struct rig_io io = io_first;
+    io.offset = 100;
+    io.length = 10;
+    io.seq = 60;
+    int rc;
+    do { /* it is found out with the first */
+        rc = rig_write(&r, &io);
+        io.retry = true;
+    } while (err_is(rc, EAGAIN));
+    CHECK_RC(rc, ERR_corrupt);
+    for (unsigned host = 1; host <= 2; host++) {
+        struct rig_io all = io_first;
+        all.host = host;
+        all.check = true; /* whether that member has found out or not */
+        CHECK_RC(rig_read(&r, &all), ERR_corrupt);
+    }
+    io = io_first;
+    io.kind = cut ? PROTO_WRITE_SET_LENGTH : PROTO_WRITE_AT;
+    io.length = cut ? 0 : 8192;
+    io.fill = 3;
+    io.seq = 61;
+    CHECK_OK(rig_write(&r, &io));
+    for (unsigned host = 1; host <= 2; host++) {
+        io.host = host;
+        CHECK_OK(rig_read(&r, &io));
+        CHECK_EQ(rig_info(&r, host).damaged_count, 0);
+    }
+    rig_close(&r);
+}
+TEST(repair_says_that_there_is_no_good_copy)
+{
+    check_all_bad(false, false);
+    check_all_bad(false, true);
+    check_all_bad(true, false);
+    check_all_bad(true, true);
+}
+
+TEST(repair_does_not_hold_up_a_removal)
+{
+    struct rig r;
+    struct rig_call w;
+    open_chain(&r, 2);
+    spoil(&r, 1);
+    rig_kill(&r, 2); /* cannot be asked */
+    rig_row(&r, 1, "1s 2o");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    CHECK_RC(check_at(&r, 1), ERR_corrupt);
+    struct rig_io io = io_first;
+    io.length = 10;
+    rig_write_begin(&r, &w, &io);
+    rig_for_ms(&r, 10);
+    CHECK_OK(rig_remove(&r, &io));
+    RIG_UNTIL(&r, w.done);
+    CHECK_TRUE(w.rc == -ERR_gone || w.rc == -ERR_corrupt);
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* A member that serves and does not answer may have a good copy: the client asks again. */
+TEST(repair_waits_for_a_serving_member)
+{
+    struct rig r;
+    open_chain(&r, 2);
+    spoil(&r, 1);
+    net_sim_cut(r.net, 1, 2, true);
+    net_sim_cut(r.net, 2, 1, true);
+    CHECK_RC(check_at(&r, 1), ERR_corrupt);
+    struct rig_io io = io_first;
+    io.offset = 100;
+    io.length = 10;
+    io.fill = 5;
+    io.seq = 60;
+    CHECK_RC(rig_write(&r, &io), ERR_busy);
+    net_sim_cut(r.net, 1, 2, false);
+    net_sim_cut(r.net, 2, 1, false);
+    int rc;
+    do {
+        io.retry = true;
+        rc = rig_write(&r, &io);
+    } while (err_is(rc, EAGAIN));
+    CHECK_OK(rc);
+    CHECK_OK(rig_read(&r, &io));
+    rig_close(&r);
+}
+
+/* Nothing is left of the record: not even the length is known, so only what leaves no old byte
+ * heals. */
+static void check_unknown(bool cut)
+{
+    struct rig r;
+    rig_chain(&r, 1, DATANODE_ENGINE_FILE, testing_seed());
+    CHECK_OK(rig_write(&r, &io_first));
+    CHECK_OK(rig_sync(&r, &io_first));
+    rig_kill(&r, 1);
+    for (uint64_t slot = 0; slot < 4; slot++) {
+        spoil_at(&r, 1, slot * 512 + 10);
+    }
+    rig_start(&r, 1);
+    RIG_UNTIL(&r, rig_info(&r, 1).target != 0);
+    rig_row(&r, 1, "1l");
+    rig_row(&r, 1, "1s");
+    RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, 1).leased);
+    CHECK_EQ(rig_info(&r, 1).damaged_count, 1);
+    CHECK_RC(read_at(&r, 1, 1), ERR_corrupt);
+    struct rig_io io = io_first;
+    CHECK_RC(rig_write(&r, &io), ERR_corrupt); /* it may have been longer */
+    io.kind = cut ? PROTO_WRITE_SET_LENGTH : PROTO_WRITE_AT;
+    io.length = cut ? 0 : 4u << 20;
+    io.fill = 7;
+    CHECK_OK(rig_write(&r, &io));
+    CHECK_OK(rig_read(&r, &io));
+    CHECK_EQ(rig_info(&r, 1).damaged_count, 0);
+    rig_close(&r);
+}
+TEST(repair_of_what_is_not_known_any_more)
+{
+    check_unknown(false);
+    check_unknown(true);
 }
 
 /* Case 24, I9: a send under way keeps its bytes although newer contents are stable. */

@@ -10,6 +10,7 @@
 #include "datanode/decide.h"
 #include "datanode/item_priv.h"
 #include "datanode/neighbor_priv.h"
+#include "datanode/repair.h"
 #include "loop/loop.h"
 #include "peer/client.h"
 
@@ -45,6 +46,9 @@ struct datanode_update {
     struct datanode_chain *chain;
     struct datanode_item *item; /* a use; the lock from RESERVE on */
     struct datanode_wait wait;
+    struct datanode_repair_wait repair; /* WRITE: waits for it, before RESERVE */
+    bool repair_asked;
+    int repair_rc;
     enum datanode_origin origin;
     enum datanode_update_state state;
     struct peer_request *request; /* WRITE or FORWARD; NULL: nobody waits */

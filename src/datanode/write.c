@@ -7,7 +7,6 @@
 
 #include "base/crc32c.h"
 #include "datanode/remove.h"
-#include "datanode/repair.h"
 #include "datanode/sync.h"
 
 int datanode_crc_check(uint32_t offset, const struct slice *data, const struct proto_u32s *crcs)
@@ -167,13 +166,38 @@ static int write_plan(struct datanode_update *u, const struct chunk_info *info)
     return m->kind == PROTO_WRITE_APPEND ? write_realign(u, m->offset) : 0;
 }
 
-/* A damaged chunk takes only what does not need its bytes; else it is repaired first. */
+/* A damaged chunk takes only what needs none of its bytes. */
 static bool write_heals(const struct datanode_update *u, const struct chunk_info *info)
 {
     if (u->kind == PROTO_WRITE_SET_LENGTH) {
         return u->new_length == 0;
     }
-    return u->offset == 0 && u->length >= info->length;
+    bool unknown = chunk_identity_none(info->committed); /* its length, too */
+    return u->offset == 0 && u->length >= (unknown ? CHUNK_LENGTH_MAX : info->length);
+}
+
+static void write_go(struct datanode_update *u);
+
+static void write_repaired(struct datanode_repair_wait *wait, int rc)
+{
+    struct datanode_update *u = container_of(wait, struct datanode_update, repair);
+    u->repair_asked = true;
+    u->repair_rc = rc;
+    write_go(u); /* looks at everything again */
+}
+
+/* Section 10.3: else it is repaired first, and this write waits. 0: go on; 1: it waits. */
+static int write_damaged(struct datanode_update *u, const struct chunk_info *info)
+{
+    if (write_heals(u, info)) {
+        u->whole = true;
+        return 0;
+    }
+    if (u->repair_asked) {
+        return u->repair_rc < 0 ? u->repair_rc : -ERR_busy;
+    }
+    u->repair.repaired = write_repaired;
+    return datanode_repair_wait(u->chain, u->item, &u->repair) ? 1 : -ERR_busy;
 }
 
 /* Section 10.5: growth is refused early. */
@@ -182,7 +206,7 @@ static int write_check_space(const struct datanode_update *u, const struct chunk
     return u->new_length > info->length && datanode_chain_low(u->chain) ? -ERR_no_space : 0;
 }
 
-/* Under the lock. 0: go on. Else it is answered. */
+/* Under the lock. 0: go on. 1: it is answered, or waits. */
 static int write_decide(struct datanode_update *u)
 {
     struct datanode_worker *w = u->worker;
@@ -222,11 +246,7 @@ static int write_decide(struct datanode_update *u)
     }
     rc = rc < 0 ? rc : write_plan(u, &info);
     rc = rc < 0 ? rc : write_check_space(u, &info);
-    if (rc == 0 && (info.flags & CHUNK_DAMAGED) != 0 && !write_heals(u, &info)) {
-        datanode_repair_start(c, u->item);
-        return -ERR_busy;
-    }
-    return rc;
+    return rc == 0 && (info.flags & CHUNK_DAMAGED) != 0 ? write_damaged(u, &info) : rc;
 }
 
 static void write_go(struct datanode_update *u)
