@@ -111,9 +111,9 @@ static void drop_begin(struct chunk_work *w)
     struct chunk_entry *e = w->e;
     if (e->pending == NULL) {
         chunk_work_end(w, -EINVAL);
-    } else if (e->committed == NULL && !e->damaged) {
+    } else if (e->committed == NULL && !e->damaged && e->last_ver == 0) {
         delete_entry(w, chunk_work_end);
-    } else {
+    } else { /* also if nothing but last_ver is left: the number is not given again */
         chunk_work_hot(w, false, drop_hot);
     }
 }

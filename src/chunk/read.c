@@ -436,7 +436,7 @@ static void verify_begin(struct chunk_work *w)
     if (!e->exists) {
         chunk_work_end(w, -ENOENT);
     } else if (e->committed == NULL && e->pending == NULL) {
-        chunk_work_end(w, -ERR_corrupt);
+        chunk_work_end(w, e->damaged ? -ERR_corrupt : -ENOENT);
     } else {
         chunk_work_hot(w, false, verify_hot);
     }

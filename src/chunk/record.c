@@ -135,7 +135,7 @@ int chunk_record_decode(const uint8_t from[CHUNK_SLOT_BYTES], struct chunk_recor
         return -ERR_short_msg;
     }
     bool good = r.left == 0 && x.seq != 0 && present <= 7 &&
-                (x.has_committed || x.has_pending || x.damaged);
+                (x.has_committed || x.has_pending || x.damaged || x.last_ver != 0);
     if (good) {
         *ret = x;
     }

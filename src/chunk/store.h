@@ -143,7 +143,7 @@ NODISCARD int chunk_store_commit(struct chunk_store *s, struct chunk_key key,
 
 /* ---- Changes of records ---- */
 enum chunk_change_op {
-    CHUNK_DROP_PENDING, /* last_ver stays; a chunk without committed content goes. Journaled */
+    CHUNK_DROP_PENDING, /* last_ver stays, if nothing else: then without content. Journaled */
     CHUNK_SET_FLAGS,    /* flags = (flags & ~clear) | set */
     CHUNK_DELETE,       /* -ENOENT when it is not there */
     CHUNK_REMOVE_DATA,  /* key.data_id: dead list (stable), then all its chunks go */

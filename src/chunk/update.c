@@ -85,7 +85,7 @@ static int update_check(const struct chunk_store *s, const struct chunk_entry *e
     if (chunk_store_dead(s, u->key.data_id)) {
         return -ERR_gone;
     }
-    if (e->exists && e->committed == NULL && e->pending == NULL && u->kind != CHUNK_WHOLE) {
+    if (e->damaged && e->committed == NULL && e->pending == NULL && u->kind != CHUNK_WHOLE) {
         return -ERR_corrupt; /* nothing is known of it but that it was */
     }
     if (u->install) {

@@ -214,6 +214,40 @@ TEST(chain_refused_update_is_dropped_everywhere)
     rig_close(&r);
 }
 
+/* The same when nothing else is known of the chunk: it was its first update (`last_ver`). */
+static void check_first_refused(enum datanode_engine engine)
+{
+    struct rig r;
+    struct rig_call w;
+    const struct rig_options opt = {.seed = testing_seed(),
+                                    .targets = 2,
+                                    .engine = engine,
+                                    .small = 2,
+                                    .small_bytes = 1u << 20};
+    rig_chain_with(&r, &opt);
+    disk_sim_capacity(r.disk[2], disk_sim_used_bytes(r.disk[2]) + (1u << 20));
+    struct rig_io big = with(2);
+    big.length = 2u << 20;
+    CHECK_RC(rig_write(&r, &big), ERR_no_space);
+    disk_sim_capacity(r.disk[2], 0);
+    struct rig_io read = first;
+    read.length = 0;
+    CHECK_OK(rig_read(&r, &read));
+    rig_write_begin(&r, &w, &first);
+    RIG_UNTIL(&r, w.done);
+    CHECK_OK(w.rc);
+    CHECK_EQ(w.identity.ver, 2); /* 1 was refused */
+    CHECK_OK(read_at(&r, 1, 1));
+    CHECK_OK(read_at(&r, 2, 1));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+TEST(chain_number_of_a_refused_first_update_is_not_given_again)
+{
+    check_first_refused(DATANODE_ENGINE_RAM);
+    check_first_refused(DATANODE_ENGINE_FILE);
+}
+
 /*
  * Refused by the successor while it is being stored here, then a new row: the refusal is void, and
  * the successor's new answer decides. Never may it be dropped here and committed there.

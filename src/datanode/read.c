@@ -357,7 +357,7 @@ static int stat_collect(struct datanode_chain *c, const struct proto_stat_reques
         if (info.chain == c->id && (info.has_pending || (it != NULL && it->marked))) {
             return -ERR_pending;
         }
-        if (info.chain == c->id) {
+        if (info.chain == c->id && !chunk_identity_none(info.committed)) {
             stat[reply->chunks.count++] =
                 (struct proto_chunk_stat){.index = info.key.index,
                                           .identity = datanode_identity_wire(info.committed),
