@@ -420,6 +420,76 @@ TEST(chain_names_a_silent_successor)
     rig_close(&r);
 }
 
+/* A successor that answers questions and takes no other links: it cannot be reached either. */
+struct half {
+    struct rig *rig;
+    struct rig_process process;
+    struct peer_user user;
+    struct peer_server *server;
+    unsigned pings;
+};
+static void half_ping(struct peer_user *u, struct peer_request *q)
+{
+    const struct proto_ping_request *m = q->body;
+    const struct proto_ping_reply reply = {.cookie = m->cookie};
+    container_of(u, struct half, user)->pings++;
+    peer_request_answer(q, &reply, NULL);
+}
+static const struct peer_handler half_handlers[] = {
+    {.opcode = PROTO_OP_ping, .request = half_ping}};
+static void half_inside(void *ctx)
+{
+    struct half *f = ctx;
+    const struct peer_server_options opt = {.env = &f->process.env,
+                                            .user = &f->user,
+                                            .handlers = half_handlers,
+                                            .handler_count = ARRAY_COUNT(half_handlers),
+                                            .secrets = rig_secrets(),
+                                            .cluster_id = rig_cluster(),
+                                            .role = PROTO_ROLE_TARGET,
+                                            .name = "half",
+                                            .max_connections = 1};
+    struct net_address at = rig_address(2);
+    f->user.ops = &rig_client_ops;
+    CHECK((peer_server_new(&opt, &f->server)) == 0);
+    CHECK((peer_server_listen(f->server, &at, NULL)) == 0);
+}
+static void leave_second(void *ctx)
+{
+    struct rig *r = ctx;
+    r->target[2].client = peer_free(r->target[2].client);
+    r->target[2].meta_client = peer_free(r->target[2].meta_client);
+}
+TEST(chain_names_a_successor_that_takes_no_updates)
+{
+    struct rig r;
+    struct rig_call w;
+    struct half half = {.rig = &r};
+    open_three(&r);
+    rig_row(&r, 1, "1s 3s 2o");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    rig_in(r.client.loop, leave_second, &r);
+    rig_kill(&r, 2);
+    rig_process(&r, &half.process, 2);
+    rig_in(half.process.loop, half_inside, &half);
+    rig_row(&r, 1, "1s 2s 3o");
+    RIG_UNTIL(&r, half.pings > 3);
+    CHECK_EQ(r.target[1].suspect, 0); /* nobody misses it */
+    const struct rig_io io = with(2);
+    rig_write_begin(&r, &w, &io);
+    rig_for_ms(&r, 1500);
+    CHECK_EQ(r.target[1].suspect, 0);
+    rig_for_ms(&r, 1500);
+    CHECK_EQ(r.target[1].suspect, 2);
+    rig_row(&r, 1, "1s 3s 2o");
+    RIG_UNTIL(&r, w.done);
+    CHECK_OK(w.rc);
+    rig_for_ms(&r, 1000);
+    CHECK_EQ(r.target[1].suspect, 0);
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
 /* Links that break all the time: every write is applied once, in order. */
 TEST(chain_survives_resets)
 {

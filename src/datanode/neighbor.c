@@ -3,7 +3,10 @@
  * each, with rising numbers (R10, done by peer/). Messages go out on a link that is up; whoever
  * needs one waits here. Where a target is, the cluster map says (control.c).
  *
- * R6: those that chains need are asked every tick; one that was silent for 2 s is a suspect.
+ * R6: those that chains need are asked every tick; one that was silent for 2 s is a suspect. So is
+ * one that answers but to which a bulk link that somebody waits for was not to be had for so long:
+ * updates of the chunks of that slot do not reach it. A bulk link that is up proves itself by its
+ * keepalive; behind a lot of data a question there would be late, and say nothing.
  */
 #include "datanode/worker_priv.h"
 
@@ -33,7 +36,7 @@ static void neighbor_ping_done(struct peer_call *c, const struct peer_reply *r)
     struct datanode_neighbor *n =
         (struct datanode_neighbor *)(void *)((char *)first -
                                              offsetof(struct datanode_neighbor, ping));
-    if (r->rc == 0) {
+    if (r->rc == 0 && c->slot == 0) {
         n->heard_ns = loop_now_ns(n->worker->loop);
     }
 }
@@ -56,10 +59,13 @@ static void neighbor_ping(struct datanode_neighbor *n, unsigned slot)
 static void neighbor_up(struct peer_user *user, struct peer_link *l)
 {
     struct datanode_neighbor *n = container_of(user, struct datanode_neighbor, user);
-    n->heard_ns = loop_now_ns(n->worker->loop);
     unsigned slot = l->slot;
     if (slot > DATANODE_SLOTS) {
         return;
+    }
+    n->missed_ns[slot] = 0;
+    if (slot == 0) {
+        n->heard_ns = loop_now_ns(n->worker->loop);
     }
     struct list told;
     list_init(&told);
@@ -167,6 +173,9 @@ struct peer_link *datanode_neighbor_link(struct datanode_neighbor *n, unsigned s
         return l;
     }
     list_push_back(&n->waiting[slot], &s->node);
+    if (n->missed_ns[slot] == 0) {
+        n->missed_ns[slot] = loop_now_ns(n->worker->loop);
+    }
     neighbor_ping(n, slot);
     return NULL;
 }
@@ -231,11 +240,23 @@ void datanode_neighbors_tick(struct datanode_worker *w)
             neighbor_ping(n, 0);
         }
         for (unsigned slot = 0; slot <= DATANODE_SLOTS; slot++) {
-            if (!list_empty(&n->waiting[slot])) {
+            if (list_empty(&n->waiting[slot])) {
+                n->missed_ns[slot] = 0; /* nobody wants it any more */
+            } else {
                 neighbor_ping(n, slot);
             }
         }
     }
+}
+
+static bool neighbor_silent(const struct datanode_neighbor *n, uint64_t now_ns)
+{
+    bool silent = now_ns > n->heard_ns + DATANODE_SUSPECT_NS;
+    for (unsigned slot = 1; slot <= DATANODE_SLOTS; slot++) {
+        uint64_t since_ns = n->missed_ns[slot];
+        silent = silent || (since_ns != 0 && now_ns > since_ns + DATANODE_SUSPECT_NS);
+    }
+    return n->known && silent;
 }
 
 size_t datanode_neighbors_suspects(struct datanode_worker *w, uint32_t *ret, size_t max)
@@ -245,8 +266,8 @@ size_t datanode_neighbors_suspects(struct datanode_worker *w, uint32_t *ret, siz
     LIST_FOR_EACH(at, &w->neighbor_list)
     {
         const struct datanode_neighbor *n = LIST_ENTRY(at, struct datanode_neighbor, all);
-        bool silent = n->known && now_ns > n->heard_ns + DATANODE_SUSPECT_NS;
-        if (n->watched && (silent || n->accused) && count < max) {
+        bool suspect = neighbor_silent(n, now_ns) || n->accused;
+        if (n->watched && suspect && count < max) {
             ret[count++] = n->target;
         }
     }

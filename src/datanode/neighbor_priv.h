@@ -27,9 +27,10 @@ struct datanode_neighbor {
     struct peer *peer;
     struct peer_call ping[DATANODE_SLOTS + 1];
     struct list waiting[DATANODE_SLOTS + 1];
-    struct loop_task renew; /* the address has changed */
-    bool watched, accused;  /* watched: a chain needs it; accused: it diverged */
-    uint64_t watched_ns, heard_ns;
+    struct loop_task renew;                 /* the address has changed */
+    bool watched, accused;                  /* watched: a chain needs it; accused: it diverged */
+    uint64_t watched_ns, heard_ns;          /* heard: on the control link */
+    uint64_t missed_ns[DATANODE_SLOTS + 1]; /* since when a bulk link is missed; 0: it is not */
 };
 struct datanode_neighbor *datanode_neighbor_get(struct datanode_worker *w, uint32_t target);
 void datanode_neighbor_set_address(struct datanode_neighbor *n, struct proto_bytes address);
