@@ -94,6 +94,7 @@ static int start(struct meta_process *p, const char *name, struct err *e)
                                  .directory = m->directory,
                                  .create = create,
                                  .cluster_id = s->id,
+                                 .cluster_name = s->name,
                                  .secrets = &h->secrets,
                                  .listen = &listen,
                                  .name = m->name,

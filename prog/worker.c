@@ -79,6 +79,7 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         .env = &h->env,
         .user = &p->user,
         .directory = t->directory,
+        .name = t->name,
         .engine = t->engine == CLUSTER_ENGINE_RAM ? DATANODE_ENGINE_RAM : DATANODE_ENGINE_FILE,
         .format = fresh,
         .cluster_id = h->settings->id,

@@ -68,18 +68,19 @@ static void print_target(const struct cJSON *t, bool colour)
     text_from_bytes(number_of(t, "free"), free_text);
     text_from_bytes(number_of(t, "total"), total_text);
     printf(
-        "  target %-3llu %s%-5s%s %-21s host %-10s %9s of %9s free   %llu of %llu chains served\n",
-        (unsigned long long)number_of(t, "id"), colour ? (is_up(t) ? GREEN : RED) : "",
-        text_of(t, "state"), colour ? PLAIN : "", text_of(t, "address"), text_of(t, "host"),
-        free_text, total_text, (unsigned long long)number_of(t, "serving"),
-        (unsigned long long)number_of(t, "chains"));
+        "  %-10s (%llu) %s%-5s%s %-21s host %-10s %9s of %9s free   %llu of %llu chains served\n",
+        text_of(t, "name"), (unsigned long long)number_of(t, "id"),
+        colour ? (is_up(t) ? GREEN : RED) : "", text_of(t, "state"), colour ? PLAIN : "",
+        text_of(t, "address"), text_of(t, "host"), free_text, total_text,
+        (unsigned long long)number_of(t, "serving"), (unsigned long long)number_of(t, "chains"));
 }
 
 static void print_cluster(const struct cJSON *o, bool colour)
 {
     bool good = strcmp(text_of(o, "health"), "healthy") == 0;
-    printf("cluster %s: %s%s%s, %s\n", text_of(o, "cluster"), colour ? (good ? GREEN : RED) : "",
-           text_of(o, "health"), colour ? PLAIN : "", text_of(o, "text"));
+    printf("cluster %s (%s): %s%s%s, %s\n", text_of(o, "name"), text_of(o, "cluster"),
+           colour ? (good ? GREEN : RED) : "", text_of(o, "health"), colour ? PLAIN : "",
+           text_of(o, "text"));
     char bytes[TEXT_UNIT_SIZE];
     uint64_t clients = number_of(o, "sessions");
     printf("  metadata at %s: %llu files and directories with %s, %llu client%s\n",

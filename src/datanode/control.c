@@ -91,7 +91,8 @@ static void control_register(struct datanode_control *k)
         .engine = w->opt.engine == DATANODE_ENGINE_RAM ? PROTO_ENGINE_RAM : PROTO_ENGINE_FILE,
         .total = info.total_bytes,
         .free = info.free_bytes,
-        .used = info.used_bytes};
+        .used = info.used_bytes,
+        .name = proto_bytes_text(w->name)};
     loop_boot_id(w->loop, m->boot_id.bytes);
     k->register_call = (struct peer_call){.done = control_registered,
                                           .request = m,

@@ -227,7 +227,7 @@ static int worker_options(struct datanode_worker *w, const struct datanode_worke
     copy_text(w->host, sizeof w->host, opt->host);
     copy_text(w->rack, sizeof w->rack, opt->rack);
     copy_text(w->labels, sizeof w->labels, opt->labels);
-    copy_text(w->name, sizeof w->name, opt->directory == NULL ? "target" : opt->directory);
+    copy_text(w->name, sizeof w->name, opt->name == NULL ? "target" : opt->name);
     w->opt.weight = opt->weight == 0 ? DEFAULT_WEIGHT : opt->weight;
     w->opt.max_updates = opt->max_updates == 0 ? DEFAULT_UPDATES : opt->max_updates;
     w->opt.dead_keep_ms = opt->dead_keep_ms == 0 ? DEFAULT_DEAD_KEEP_MS : opt->dead_keep_ms;

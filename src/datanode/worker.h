@@ -40,6 +40,7 @@ struct datanode_worker_options {
     const struct env *env;
     struct datanode_worker_user *user;
     const char *directory; /* of the engine `file`; must exist */
+    const char *name;      /* for people: "target.0"; NULL: "target" */
     enum datanode_engine engine;
     bool format; /* an empty directory becomes a new target */
     struct uuid cluster_id;

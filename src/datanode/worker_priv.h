@@ -41,6 +41,7 @@
 #define DATANODE_WAIT_MAX_MS 10000u
 #define DATANODE_CALL_MS 20000u /* between members; a lost one costs a new link */
 #define DATANODE_TEXT 256u
+#define DATANODE_NAME 65u
 
 /* ---- Requests ---- */
 
@@ -77,7 +78,8 @@ void datanode_fences_free(struct datanode_worker *w);
 struct datanode_worker {
     struct datanode_worker_options opt; /* texts are in `text` */
     struct net_address meta[DATANODE_META_MAX];
-    char host[DATANODE_TEXT], rack[DATANODE_TEXT], labels[DATANODE_TEXT], name[DATANODE_TEXT];
+    char host[DATANODE_TEXT], rack[DATANODE_TEXT], labels[DATANODE_TEXT];
+    char name[DATANODE_NAME];
     char advertise[NET_ADDRESS_SIZE];
     struct env env;
     struct loop *loop;

@@ -288,21 +288,46 @@ static uint64_t write_file(struct rig *r, const char *name, uint64_t size)
     CHECK_EQ(((struct proto_commit_reply *)c->reply)->attr.size, size);
     return data_id;
 }
-static uint64_t stored(struct rig *r, const char *what)
+static char *status_of(struct rig_client *c, uint8_t format)
 {
-    struct rig_client *c = &r->client[1];
-    struct proto_status_request q = {.format = PROTO_FORMAT_JSON};
+    struct proto_status_request q = {.format = format};
     CHECK_OK(rig_call(c, PROTO_OP_status, &q));
     const struct proto_status_reply *reply = c->reply;
-    char *text = mem_alloc(reply->body.len + 1), key[32];
+    CHECK_EQ(reply->format, format);
+    char *text = mem_alloc(reply->body.len + 1);
     CHECK_TRUE(text != NULL);
     proto_bytes_to_c(reply->body, text, reply->body.len + 1);
+    return text;
+}
+static uint64_t stored(struct rig *r, const char *what)
+{
+    CLEANUP(mem_freep) char *text = status_of(&r->client[1], PROTO_FORMAT_JSON);
+    char key[32];
     (void)snprintf(key, sizeof key, "\"%s\":", what);
     const char *at = strstr(text, key);
     CHECK_TRUE(at != NULL);
-    uint64_t v = strtoull(at + strlen(key), NULL, 10);
-    mem_free(text);
-    return v;
+    return strtoull(at + strlen(key), NULL, 10);
+}
+
+/* A target that is down is what one wants to know the name of, also after the server has been. */
+TEST(status_names_cluster_and_targets)
+{
+    struct rig r;
+    start_cluster(&r, 2);
+    rig_target_kill(&r, 1);
+    rig_kill(&r);
+    rig_serve(&r);
+    rig_run(&r, 5 * RIG_SECOND);
+    rig_client_ready(&r, 1);
+    CLEANUP(mem_freep) char *json = status_of(&r.client[1], PROTO_FORMAT_JSON);
+    CLEANUP(mem_freep) char *text = status_of(&r.client[1], PROTO_FORMAT_TEXT);
+    CHECK_TRUE(strstr(json, ",\"name\":\"demo \\\"2\\\"\",") != NULL);
+    CHECK_TRUE(strstr(json, "\"name\":\"target.0\",\"state\":\"up\"") != NULL);
+    CHECK_TRUE(strstr(json, "\"name\":\"target.1\",\"state\":\"down\"") != NULL);
+    CHECK_TRUE(strncmp(text, "cluster demo \"2\" ", 17) == 0);
+    CHECK_TRUE(strstr(text, " target.1 host21:9410 down on host21:9410") != NULL);
+    rig_stop(&r);
+    rig_close(&r);
 }
 
 TEST(garbage_is_removed_everywhere_before_it_is_forgotten)

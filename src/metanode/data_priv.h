@@ -20,7 +20,7 @@ struct metanode_target {
     struct metanode *m;
     uint32_t id;
     struct uuid uuid, boot_id;
-    char address[128], host[65], rack[65], labels[256];
+    char address[128], host[65], rack[65], labels[256], name[65];
     uint32_t weight;
     uint64_t logged;      /* the incarnation of the record: it has passed R4 */
     uint64_t incarnation; /* the registered one, `logged` or above */

@@ -46,6 +46,7 @@ struct metanode_options {
     const char *directory;      /* copied */
     bool create; /* an absent or empty directory becomes a new cluster; else that is -ENOENT */
     struct uuid cluster_id;
+    const char *cluster_name;            /* for people; copied; NULL: empty */
     const struct peer_secrets *secrets;  /* server: needed; client: without it no client comes in */
     const struct net_address *listen;    /* port 0: chosen, see metanode_address(); or */
     int listen_fd;                       /* an inherited one, above 0 */

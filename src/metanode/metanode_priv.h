@@ -82,7 +82,7 @@ struct metanode_apply {
 struct metanode {
     const struct env *env;
     struct metanode_options opt; /* defaults filled in; its pointers are ours */
-    char *directory, *name;
+    char *directory, *name, *cluster_name;
     enum metanode_phase phase;
     bool created;  /* this start has made the directory */
     bool log_full; /* its disk has no room: said once */

@@ -77,7 +77,8 @@ static bool register_is_known(const struct metanode_target *t,
                               const struct proto_register_request *q)
 {
     return proto_bytes_equal(q->address, proto_bytes_text(t->address)) &&
-           proto_bytes_equal(q->host, proto_bytes_text(t->host));
+           proto_bytes_equal(q->host, proto_bytes_text(t->host)) &&
+           proto_bytes_equal(q->name, proto_bytes_text(t->name));
 }
 
 /* What administrators set (weight, rack, labels) stays as they set it. */
@@ -95,6 +96,7 @@ static struct proto_target register_record(const struct metanode_target *t,
     }
     record.address = q->address;
     record.host = q->host;
+    record.name = q->name;
     record.state = PROTO_TARGET_UP;
     record.total = q->total;
     record.free = q->free;

@@ -53,6 +53,7 @@ struct rig_target {
     struct env env;
     struct peer *peer;
     struct net_address at;
+    char name[16];
     struct uuid uuid, boot_id;
     uint64_t incarnation;
     bool lossy, running, registered, leased, deaf;
@@ -132,6 +133,7 @@ static inline void rig_new(struct rig *r, uint64_t seed)
     memset(r->secrets.client.bytes, 9, sizeof r->secrets.client.bytes);
     (void)snprintf(r->address.text, sizeof r->address.text, "host1:9400");
     r->opt = (struct metanode_options){.directory = "/meta",
+                                       .cluster_name = "demo \"2\"",
                                        .create = true,
                                        .lease_ms = 2000,
                                        .dark_wait_ms = 8000,

@@ -78,6 +78,7 @@ static inline void rig_target_tick(struct loop_timer *timer)
                                                  .lossy = t->lossy,
                                                  .address = proto_bytes_text(t->at.text),
                                                  .host = proto_bytes_text(t->at.text),
+                                                 .name = proto_bytes_text(t->name),
                                                  .weight = 100,
                                                  .total = 1u << 30,
                                                  .free = 1u << 29};
@@ -150,6 +151,7 @@ static inline void rig_target_start(struct rig *r, unsigned i, bool lossy)
                              .refuse_removes = t->refuse_removes,
                              .chunk_length = t->chunk_length};
     (void)snprintf(t->at.text, sizeof t->at.text, "host%u:9410", 20 + i);
+    (void)snprintf(t->name, sizeof t->name, "target.%u", i);
     rig_process(r, "target", 20 + i, &t->env);
     loop_sim_enter(t->env.loop, rig_target_start_in, t);
 }

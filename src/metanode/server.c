@@ -62,14 +62,16 @@ static int server_options(struct metanode *m, const struct metanode_options *opt
     m->opt.root_mode = (uint32_t)server_or(opt->root_mode, 0755);
     m->directory = mem_strdup(opt->directory);
     m->name = mem_strdup(opt->name == NULL ? "meta" : opt->name);
+    m->cluster_name = mem_strdup(opt->cluster_name == NULL ? "" : opt->cluster_name);
     m->opt.directory = m->directory;
     m->opt.name = m->name;
+    m->opt.cluster_name = m->cluster_name;
     m->opt.secrets = NULL;
     m->opt.listen = NULL;
     m->opt.advertise = NULL;
     m->secrets = *opt->secrets;
     memcpy(m->secret.bytes, opt->secrets->server.bytes, sizeof m->secret.bytes);
-    return m->directory == NULL || m->name == NULL ? -ENOMEM : 0;
+    return m->directory == NULL || m->name == NULL || m->cluster_name == NULL ? -ENOMEM : 0;
 }
 
 static int server_state(struct metanode *m)
@@ -276,6 +278,7 @@ struct metanode *metanode_free(struct metanode *m)
     m->lock = metanode_lock_free(m->env->disk, m->lock);
     mem_free(m->directory);
     mem_free(m->name);
+    mem_free(m->cluster_name);
     mem_free(m);
     return NULL;
 }

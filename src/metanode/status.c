@@ -132,8 +132,9 @@ static void status_json_targets(struct status *s)
         char uuid[UUID_TEXT_SIZE];
         size_t serving, chains = status_target_chains(t, &serving);
         uuid_to_text(&t->uuid, uuid);
-        text_add(out, "%s{\"id\":%u,\"uuid\":\"%s\",\"state\":\"%s\",\"address\":", comma, t->id,
-                 uuid, status_target_state(t));
+        text_add(out, "%s{\"id\":%u,\"uuid\":\"%s\",\"name\":", comma, t->id, uuid);
+        status_json_text(out, t->name);
+        text_add(out, ",\"state\":\"%s\",\"address\":", status_target_state(t));
         status_json_text(out, t->address);
         text_add(out, ",\"host\":");
         status_json_text(out, t->host);
@@ -156,7 +157,9 @@ static void status_json(struct status *s)
     char uuid[UUID_TEXT_SIZE];
     consensus_info(m->consensus, &info);
     uuid_to_text(&m->opt.cluster_id, uuid);
-    text_add(out, "{\"cluster\":\"%s\",\"health\":\"%s\",\"text\":\"", uuid, status_health(s));
+    text_add(out, "{\"cluster\":\"%s\",\"name\":", uuid);
+    status_json_text(out, m->opt.cluster_name);
+    text_add(out, ",\"health\":\"%s\",\"text\":\"", status_health(s));
     status_words(s, out);
     text_add(out, "\",\"address\":");
     status_json_text(out, m->address.text);
@@ -181,7 +184,8 @@ static void status_text(struct status *s)
     struct text *out = &s->out;
     char uuid[UUID_TEXT_SIZE], total[TEXT_UNIT_SIZE], room[TEXT_UNIT_SIZE];
     uuid_to_text(&m->opt.cluster_id, uuid);
-    text_add(out, "cluster %s at %s: %s, ", uuid, m->address.text, status_health(s));
+    text_add(out, "cluster %s %s at %s: %s, ", m->opt.cluster_name, uuid, m->address.text,
+             status_health(s));
     status_words(s, out);
     text_add(out, "\n%llu files, %zu sessions, %zu chains\n", (unsigned long long)s->state.inodes,
              m->sessions.by_id.count, m->chains.count);
@@ -189,9 +193,9 @@ static void status_text(struct status *s)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
         size_t serving, chains = status_target_chains(t, &serving);
-        text_add(out, "target %u %s %s on %s: %s of %s free, serving %zu of %zu chains\n", t->id,
-                 t->address, status_target_state(t), t->host, text_from_bytes(t->free, room),
-                 text_from_bytes(t->total, total), serving, chains);
+        text_add(out, "target %u %s %s %s on %s: %s of %s free, serving %zu of %zu chains\n", t->id,
+                 t->name, t->address, status_target_state(t), t->host,
+                 text_from_bytes(t->free, room), text_from_bytes(t->total, total), serving, chains);
     }
     if (strcmp(status_health(s), "healthy") == 0) {
         return;

@@ -70,6 +70,7 @@ int metanode_target_put(struct metanode *m, const struct proto_target *r)
     proto_bytes_to_c(r->host, t->host, sizeof t->host);
     proto_bytes_to_c(r->rack, t->rack, sizeof t->rack);
     proto_bytes_to_c(r->labels, t->labels, sizeof t->labels);
+    proto_bytes_to_c(r->name, t->name, sizeof t->name);
     t->weight = r->weight;
     t->logged = r->incarnation;
     t->incarnation = base_max(t->incarnation, r->incarnation);
@@ -91,6 +92,7 @@ struct proto_target metanode_target_record(const struct metanode_target *t)
         .free = t->free,
         .used = t->used,
         .incarnation = t->incarnation,
+        .name = proto_bytes_text(t->name),
     };
 }
 

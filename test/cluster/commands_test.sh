@@ -15,7 +15,7 @@ fails 'not a number' 2 "'x'" "$opendfs" init "$cluster" --copies x
 fails 'more copies than targets' 2 'copies' "$opendfs" init "$cluster" --copies 3 --targets 2
 mkdir "$work/full" && touch "$work/full/precious"
 fails 'init keeps its hands off' 1 'is not empty' "$opendfs" init "$work/full"
-check 'init' "$opendfs" init "$cluster" --port 0
+check 'init' "$opendfs" init "$cluster" --port 0 --name demo
 fails 'init again' 1 'already' "$opendfs" init "$cluster"
 same 'secrets are private' "$(stat -c %a "$cluster/secret/server.key" "$cluster/secret/client.key" | tr '\n' ' ')" '600 600 '
 cp "$cluster/cluster.ini" "$work/good.ini"
@@ -35,6 +35,8 @@ same 'the root belongs to whom its directory belongs' "$("$opendfs" stat / | gre
     "$(stat -c ' owner: uid %u, gid %g' "$cluster/meta.0")"
 fails 'up again' 0 'running already' "$opendfs" up "$cluster"
 fails 'status' 0 'healthy' "$opendfs" status
+fails 'status names the cluster' 0 "cluster demo ($(sed -n 's/^id = //p' "$cluster/cluster.ini"))" "$opendfs" status
+same 'status names all targets' "$("$opendfs" status | grep -o ' target\.[0-9]' | sort | tr '\n' ' ')" ' target.0  target.1  target.2 '
 
 # Two servers on one directory; a directory of another cluster.
 fails 'a second metadata server' 1 'runs already' "$opendfs" meta --config "$cluster/cluster.ini"

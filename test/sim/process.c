@@ -184,6 +184,7 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
     struct datanode_worker_options o = {.env = &p->env,
                                         .user = &p->worker_user,
                                         .directory = "/target",
+                                        .name = n->name,
                                         .engine = DATANODE_ENGINE_FILE,
                                         .format = !n->formatted,
                                         .cluster_id = n->w->cluster_id,
