@@ -107,8 +107,10 @@ static void answer_writer(struct metanode *m, struct metanode_session *s, uint16
                                         .changes = answer->changes};
         return;
     }
-    bool wait = result->mode == PROTO_OPEN_S &&
-                !metanode_share_now(m, result->ino, s->id, result->shared_now);
+    bool wait = result->mode == PROTO_OPEN_S && !result->shared_now;
+    if (wait) {
+        metanode_share_wait(m, result->ino, s->id);
+    }
     a->wopen =
         (struct proto_wopen_reply){.trailer = trailer,
                                    .mode = result->mode,

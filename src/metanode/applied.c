@@ -61,7 +61,7 @@ static void applied_end_of_session(struct metanode *m, const struct namespace_co
                             &close) == 0) {
         id = close.session;
     }
-    metanode_share_flushed(m, 0, id);
+    metanode_share_moved(m, 0, id);
     metanode_session_remove(m, id);
 }
 
@@ -77,12 +77,22 @@ static void applied_flush(struct metanode *m, const struct namespace_command *c)
         if (PROTO_DECODE(proto_lease_return_request, c->body.at, c->body.len, &m->apply.arena,
                          &ret) == 0 &&
             ret.has_final) {
-            metanode_share_flushed(m, ret.ino, ret.op.session);
+            metanode_share_moved(m, ret.ino, 0);
         }
     } else if (PROTO_DECODE(proto_commit_request, c->body.at, c->body.len, &m->apply.arena,
                             &commit) == 0 &&
                (commit.flags & PROTO_COMMIT_RELEASE) != 0) {
-        metanode_share_flushed(m, commit.ino, commit.op.session);
+        metanode_share_moved(m, commit.ino, 0);
+    }
+}
+
+/* What a dead writer left behind the end of a file is cut; its fence was done before. */
+static void applied_trim(struct metanode *m, const struct namespace_command *c)
+{
+    struct namespace_trim_done done;
+    if (m->shares.count > 0 &&
+        PROTO_DECODE(namespace_trim_done, c->body.at, c->body.len, &m->apply.arena, &done) == 0) {
+        metanode_share_moved(m, done.ino, 0);
     }
 }
 
@@ -107,6 +117,9 @@ void metanode_applied(struct metanode *m, const struct namespace_command *c,
         case PROTO_OP_lease_return:
         case PROTO_OP_commit:
             applied_flush(m, c);
+            break;
+        case NAMESPACE_TRIM_DONE:
+            applied_trim(m, c);
             break;
         default:
             break;

@@ -83,7 +83,8 @@ struct metanode_shares {
 };
 void metanode_shares_init(struct metanode *m);
 void metanode_shares_fini(struct metanode *m);
-/* A writer of this file was told S: false, wait for `shared_now`. */
-bool metanode_share_now(struct metanode *m, uint64_t ino, uint64_t session, bool shared_now);
-/* A session has no unflushed data of this file any more (ino 0: of none). */
-void metanode_share_flushed(struct metanode *m, uint64_t ino, uint64_t session);
+/* A writer of this file is told to wait for `shared_now`: it will get that push. */
+void metanode_share_wait(struct metanode *m, uint64_t ino, uint64_t session);
+/* Something was applied that others may have waited for: a writer's last word on a file, or the
+ * trim of one; or (ino 0) the end of a session. */
+void metanode_share_moved(struct metanode *m, uint64_t ino, uint64_t session);

@@ -53,6 +53,10 @@ static inline void rig_on_fence(struct peer_user *u, struct peer_request *r)
 {
     const struct proto_fence_request *q = r->body;
     struct proto_fence_reply answer = {};
+    if (rig_target_of(u)->refuse_fences) {
+        peer_request_fail(r, -ERR_busy, NULL);
+        return;
+    }
     rig_target_of(u)->fences++;
     rig_target_of(u)->fenced_session = q->session;
     peer_request_answer(r, &answer, NULL);
@@ -77,6 +81,10 @@ static inline void rig_on_stat(struct peer_user *u, struct peer_request *r)
     struct proto_chunk_stat at[2] = {{.index = 0, .length = t->chunk_length},
                                      {.index = 1, .length = t->chunk_length}};
     uint32_t skip = (uint32_t)base_min(q->first_index, 2);
+    if (t->refuse_stats) {
+        peer_request_fail(r, -ERR_busy, NULL);
+        return;
+    }
     struct proto_stat_reply answer = {
         .route = q->route,
         .chunks = {.at = at + skip, .count = t->chunk_length == 0 ? 0 : 2 - skip}};

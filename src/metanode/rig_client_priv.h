@@ -51,6 +51,10 @@ static inline void rig_recall(struct peer_user *u, struct peer_request *q)
     struct proto_recall_reply answer = {0};
     c->recalls++;
     c->recalled_ino = body->ino;
+    if (c->recall_rc < 0) {
+        peer_request_fail(q, c->recall_rc, NULL);
+        return;
+    }
     peer_request_answer(q, &answer, NULL);
 }
 static const struct peer_handler rig_client_handlers[] = {

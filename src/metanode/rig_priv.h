@@ -44,6 +44,7 @@ struct rig_client {
     uint32_t cred;
     bool opened;
     unsigned maps, recalls, shared; /* pushes and questions heard */
+    int recall_rc;                  /* what it answers */
     uint64_t recalled_ino;
 };
 
@@ -73,6 +74,7 @@ struct rig_target {
     uint64_t dead;      /* named in heartbeats; 0: none */
     unsigned forgotten; /* answers that name it */
     unsigned removes, refuse_removes, revokes, fences, stats, cuts;
+    bool refuse_fences, refuse_stats;
     uint64_t removed[64];
     uint64_t fenced_session;
     uint32_t chunk_length; /* what `stat` says of chunks 0 and 1; 0: there are none */

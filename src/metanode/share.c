@@ -1,8 +1,13 @@
 /*
  * metanode/share.c -- a file on its way from one writer to several (coherence.md 6.3): the holder
- * of W is asked to give it back, the newcomers are told S and wait for `shared_now`; that comes
- * when the holder has returned W with the last size and times, has closed the file, or has ended. A
- * holder whose lease is over, or that does not finish in time, is expired in the log first (L5).
+ * of W is asked to give it back, the newcomers are told S and wait for `shared_now`.
+ *
+ * What they wait for is in the state, so that it survives this leader: the holder's record says
+ * that it has not flushed until it has returned W, closed the file or ended; if it has ended, a
+ * trim that waits for its fence is there until both are done (L6). Here is only who waits: clients
+ * that do ask again when they have come to another leader. A share looks at the state whenever
+ * something was applied that may have changed the answer, and takes nothing else for one. A holder
+ * whose lease is over, or that does not finish in time, is expired in the log first (L5).
  */
 #include "metanode/metanode_priv.h"
 
@@ -10,22 +15,22 @@
 #define METANODE_SHARE_WAITERS 64u
 #define METANODE_SHARE_NS (30000 * METANODE_NS_PER_MS)
 #define METANODE_SHARE_TICK_NS (200 * METANODE_NS_PER_MS)
-#define METANODE_WRITERS_MAX 1024u
+#define METANODE_SHARE_ASK_NS (3000 * METANODE_NS_PER_MS)  /* asked again, answered or not */
+#define METANODE_SHARE_LOOK_NS (2000 * METANODE_NS_PER_MS) /* looks again, told of it or not */
 
 struct share {
     struct dict_node node;
     struct list all;
     struct metanode *m;
-    uint64_t ino, holder; /* holder 0: not known yet */
-    uint64_t since_ns;
+    uint64_t ino;
+    struct namespace_sharing state;              /* by the newest look */
+    uint64_t holder_ns, looked_ns, ask_again_ns; /* holder_ns: since when it is the holder */
     uint64_t waiter[METANODE_SHARE_WAITERS];
     size_t waiter_count;
-    bool reading, over;
-    uint64_t size, data_version;
+    bool reading, stale, calling, over; /* stale: the state may have changed since the look began */
     struct metanode_read read;
     struct peer_call call;
     struct proto_recall_request recall;
-    bool calling, asked;
 };
 
 static bool share_equal(const struct dict_node *node, const void *key)
@@ -53,64 +58,42 @@ static void share_end(struct share *x)
     share_free(x);
 }
 
-static int share_read_size(struct metanode_read *r, const struct namespace_view *v)
+/* A push that is lost, or cannot be sent, is no harm: its client asks again. */
+static void share_tell(struct share *x)
 {
-    struct share *x = container_of(r, struct share, read);
-    struct namespace_inode n;
-    int rc = namespace_view_inode(v, x->ino, &n);
-    x->size = rc == 0 ? n.size : 0;
-    x->data_version = rc == 0 ? n.data_version : 0;
-    return rc == -ENOENT ? 0 : rc;
-}
-
-static void share_tell(struct metanode_read *r, int rc)
-{
-    struct share *x = container_of(r, struct share, read);
-    x->reading = false;
-    for (size_t i = 0; i < x->waiter_count && rc == 0; i++) {
+    for (size_t i = 0; i < x->waiter_count; i++) {
         struct metanode_session *s = metanode_session_find(x->m, x->waiter[i]);
         if (s != NULL && s->link != NULL) {
             struct proto_shared_now_push push = {.push_seq = s->push_seq + 1,
                                                  .lease_epoch = s->lease_epoch,
                                                  .ino = x->ino,
-                                                 .size = x->size,
-                                                 .data_version = x->data_version};
+                                                 .size = x->state.size,
+                                                 .data_version = x->state.data_version};
             s->push_seq += peer_link_push(s->link, PROTO_OP_shared_now, &push) == 0;
         }
     }
     share_end(x);
 }
 
-static void share_finish(struct share *x)
-{
-    if (!x->reading && !x->over) {
-        x->reading = true;
-        x->read = (struct metanode_read){.run = share_read_size, .done = share_tell};
-        metanode_read(x->m, &x->read);
-    }
-}
-
+/* Whatever it says to the recall: only what it has logged counts. */
 static void share_recalled(struct peer_call *c, const struct peer_reply *r)
 {
     struct share *x = container_of(c, struct share, call);
     x->calling = false;
-    if (x->over) {
-        share_free(x);
-        return;
+    if (!r->answered) {
+        x->ask_again_ns = 0; /* on its next connection */
     }
-    if (r->answered && r->rc < 0) {
-        share_finish(x); /* it holds nothing back: it writes through */
-    } else if (!r->answered) {
-        x->asked = false; /* again, on its next connection */
-    }
+    share_free(x);
 }
 
 static void share_ask(struct share *x, struct metanode_session *s)
 {
-    if (x->asked || x->calling || s->link == NULL) {
+    uint64_t now = metanode_now(x->m);
+    if (x->calling || s->link == NULL || now < x->ask_again_ns) {
         return;
     }
-    x->asked = x->calling = true;
+    x->calling = true;
+    x->ask_again_ns = now + METANODE_SHARE_ASK_NS;
     x->recall = (struct proto_recall_request){.push_seq = ++s->push_seq,
                                               .lease_epoch = s->lease_epoch,
                                               .kind = PROTO_OBJECT_INO,
@@ -124,48 +107,67 @@ static void share_ask(struct share *x, struct metanode_session *s)
     peer_link_call(s->link, &x->call);
 }
 
-/* One look at a share: whom to ask, whom to end. */
-static void share_step(struct share *x)
+/* The holder is asked, or ended. */
+static void share_press(struct share *x)
 {
     struct metanode *m = x->m;
-    if (x->holder == 0 || x->reading) {
-        return;
-    }
-    struct metanode_session *s = metanode_session_find(m, x->holder);
+    struct metanode_session *s = metanode_session_find(m, x->state.holder);
     if (s == NULL) {
-        share_finish(x);
-    } else if (metanode_session_is_lapsed(m, s) ||
-               metanode_now(m) > x->since_ns + METANODE_SHARE_NS) {
-        metanode_session_expire(m, x->holder);
+        return; /* it has ended meanwhile: that makes the share look again */
+    }
+    if (metanode_session_is_lapsed(m, s) || metanode_now(m) > x->holder_ns + METANODE_SHARE_NS) {
+        metanode_session_expire(m, x->state.holder);
     } else {
         share_ask(x, s);
     }
 }
 
-static int share_find_holder(struct metanode_read *r, const struct namespace_view *v)
+static int share_read(struct metanode_read *r, const struct namespace_view *v)
 {
     struct share *x = container_of(r, struct share, read);
-    struct namespace_wopens w;
-    int rc = namespace_writers(v, x->ino, 0, METANODE_WRITERS_MAX, &w);
-    for (size_t i = 0; rc == 0 && i < w.count; i++) {
-        bool waits = false;
-        for (size_t j = 0; j < x->waiter_count; j++) {
-            waits = waits || x->waiter[j] == w.ids[i];
-        }
-        x->holder = waits ? x->holder : w.ids[i];
+    uint64_t holder = x->state.holder;
+    int rc = namespace_sharing(v, x->ino, &x->state);
+    if (rc < 0) {
+        x->state.holder = holder; /* of before: nothing was learned */
+    } else if (x->state.holder != holder) {
+        x->holder_ns = metanode_now(x->m);
+        x->ask_again_ns = 0;
     }
     return rc;
 }
 
-static void share_found(struct metanode_read *r, int rc)
+static void share_look(struct share *x);
+
+static void share_looked(struct metanode_read *r, int rc)
 {
     struct share *x = container_of(r, struct share, read);
     x->reading = false;
-    if (rc == 0 && x->holder == 0) {
-        share_finish(x); /* gone already */
-    } else if (rc == 0) {
-        share_step(x);
+    if (x->over) {
+        share_free(x);
+    } else if (rc == -ENOENT) {
+        share_end(x); /* the file is gone */
+    } else if (rc < 0) {
+        x->looked_ns = 0; /* with the next tick */
+    } else if (x->stale) {
+        share_look(x);
+    } else if (x->state.holder != 0) {
+        share_press(x);
+    } else if (!x->state.fenced) {
+        share_tell(x);
     }
+}
+
+static void share_look(struct share *x)
+{
+    if (x->reading) {
+        x->stale = true;
+        return;
+    }
+    x->stale = false;
+    x->reading = true;
+    x->looked_ns = metanode_now(x->m);
+    x->read = (struct metanode_read){.run = share_read, .done = share_looked};
+    metanode_read(x->m, &x->read);
 }
 
 static void shares_tick(struct loop_timer *t)
@@ -174,12 +176,13 @@ static void shares_tick(struct loop_timer *t)
     LIST_FOR_EACH_SAFE(node, &m->shares.all)
     {
         struct share *x = LIST_ENTRY(node, struct share, all);
-        if (x->holder == 0 && !x->reading) { /* the look at the records had failed */
-            x->reading = true;
-            x->read = (struct metanode_read){.run = share_find_holder, .done = share_found};
-            metanode_read(m, &x->read);
-        } else {
-            share_step(x);
+        if (x->reading) {
+            continue;
+        }
+        if (x->looked_ns == 0 || metanode_now(m) > x->looked_ns + METANODE_SHARE_LOOK_NS) {
+            share_look(x);
+        } else if (x->state.holder != 0) {
+            share_press(x);
         }
     }
     if (!list_empty(&m->shares.all)) {
@@ -203,7 +206,6 @@ static struct share *share_new(struct metanode *m, uint64_t ino)
     }
     x->m = m;
     x->ino = ino;
-    x->since_ns = metanode_now(m);
     if (dict_insert(d, dict_hash_u64(d, ino), &x->node) < 0) {
         mem_free(x);
         return NULL;
@@ -213,34 +215,43 @@ static struct share *share_new(struct metanode *m, uint64_t ino)
     return x;
 }
 
-bool metanode_share_now(struct metanode *m, uint64_t ino, uint64_t session, bool shared_now)
+static bool share_has(const struct share *x, uint64_t session)
 {
-    struct share *x = share_find(m, ino);
-    if (x == NULL && shared_now) {
-        return true;
+    bool has = false;
+    for (size_t i = 0; i < x->waiter_count && !has; i++) {
+        has = x->waiter[i] == session;
     }
-    if (x != NULL && x->holder == session) {
-        return true; /* its own data: nothing to wait for */
-    }
-    bool fresh = x == NULL;
-    x = fresh ? share_new(m, ino) : x;
-    if (x == NULL || x->waiter_count == METANODE_SHARE_WAITERS) {
-        return false; /* without a push: it goes on after its own time limit */
-    }
-    x->waiter[x->waiter_count++] = session;
-    if (fresh) { /* its holder is looked for when this round is over */
-        loop_timer_in(m->env->loop, &m->shares.timer, 0);
-    }
-    return false;
+    return has;
 }
 
-void metanode_share_flushed(struct metanode *m, uint64_t ino, uint64_t session)
+void metanode_share_wait(struct metanode *m, uint64_t ino, uint64_t session)
 {
+    struct share *x = share_find(m, ino);
+    x = x == NULL ? share_new(m, ino) : x;
+    if (x == NULL) {
+        return; /* without a push: it asks again after its own time limit */
+    }
+    if (!share_has(x, session) && x->waiter_count < METANODE_SHARE_WAITERS) {
+        x->waiter[x->waiter_count++] = session;
+    }
+    x->stale = true; /* a look that is under way may be older than what this one was told */
+    loop_timer_in(m->env->loop, &m->shares.timer, 0); /* its answer goes out first */
+}
+
+void metanode_share_moved(struct metanode *m, uint64_t ino, uint64_t session)
+{
+    if (ino != 0) {
+        struct share *x = share_find(m, ino);
+        if (x != NULL) {
+            share_look(x);
+        }
+        return;
+    }
     LIST_FOR_EACH_SAFE(node, &m->shares.all)
     {
         struct share *x = LIST_ENTRY(node, struct share, all);
-        if (x->holder == session && (ino == 0 || ino == x->ino)) {
-            share_finish(x);
+        if (x->reading || x->state.holder == session) {
+            share_look(x);
         }
     }
 }

@@ -9,9 +9,8 @@
 #define FSCK_MAX 4096u
 
 struct fsck_node {
-    uint64_t ino;
     struct namespace_inode inode;
-    uint64_t names, subdirs, entries, links, orphans;
+    uint64_t ino, names, subdirs, entries, links, orphans, writers, unflushed;
 };
 struct fsck_session {
     uint64_t id, obligations, orphans; /* orphans: and writers */
@@ -86,6 +85,16 @@ static inline void fsck_pair(struct fsck *f, const struct namespace_scan *s,
     CHECK_TRUE(fsck_has(f, &key));
 }
 
+/* I6; and at most one has something that the others wait for. */
+static inline void fsck_writer(struct fsck_node *n, const struct namespace_scan *s)
+{
+    struct namespace_wopen w;
+    CHECK_OK(namespace_scan_value(s, &namespace_wopen_type, &w));
+    CHECK_TRUE(n != NULL && (n->writers == 0 || (n->writers == 1 && w.mode == PROTO_OPEN_S)));
+    CHECK_TRUE(!w.unflushed || (w.mode == PROTO_OPEN_S && n->unflushed++ == 0));
+    n->writers = w.mode == PROTO_OPEN_W ? 2 : 1; /* 2: nobody may be beside it */
+}
+
 static inline void fsck_record(struct fsck *f, const struct namespace_scan *s)
 {
     enum namespace_range range = *(const uint8_t *)s->it->key.at;
@@ -105,7 +114,7 @@ static inline void fsck_record(struct fsck *f, const struct namespace_scan *s)
         n->orphans++;
         fsck_pair(f, s, NAMESPACE_SESSION_ORPHAN);
     } else if (range == NAMESPACE_WOPEN) {
-        CHECK_TRUE(n != NULL);
+        fsck_writer(n, s);
         fsck_pair(f, s, NAMESPACE_SESSION_WOPEN);
     } else if (range == NAMESPACE_SESSION_ORPHAN || range == NAMESPACE_SESSION_WOPEN) {
         CHECK_TRUE(owner != NULL);

@@ -543,7 +543,7 @@ static uint64_t storm_file(struct rig *r, struct rand *rand, uint64_t ino, uint6
         break;
     case 6:
         rc = RIG_OP(r, lease_return, .ino = ino, .has_final = true, .cap_epoch = epoch,
-                    .size = size);
+                    .size = size, .keep = {.at = &ino, .count = rand_below(rand, 2)});
         break;
     default:
         rc = RIG_OP(r, link, .ino = ino, .parent = 1, .name = name);

@@ -94,6 +94,16 @@ NODISCARD int namespace_session_orphans(const struct namespace_view *v, uint64_t
                                         uint64_t after_ino, size_t max,
                                         struct namespace_orphans *ret);
 
+/* What those who were told to wait for `shared_now` wait for. */
+struct namespace_sharing {
+    uint64_t holder; /* session that wrote alone and has not said its last word; 0: none */
+    bool fenced;     /* a writer has died: fence and trim are not done */
+    uint64_t size, data_version;
+};
+/* -ENOENT: no such inode. */
+NODISCARD int namespace_sharing(const struct namespace_view *v, uint64_t ino,
+                                struct namespace_sharing *ret);
+
 /* One record; -ENOENT. */
 NODISCARD int namespace_view_session(const struct namespace_view *v, uint64_t session,
                                      struct namespace_session *ret);

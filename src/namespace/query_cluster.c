@@ -130,6 +130,47 @@ int namespace_writers(const struct namespace_view *v, uint64_t ino, uint64_t aft
     NAMESPACE_DEFINE_LIST(wopen, namespace_key_u64(NAMESPACE_WOPEN, ino), after_session);
 }
 
+/* 1: a dead writer's trim is pending. */
+int namespace_view_fenced(const struct namespace_view *v, uint64_t ino)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_TRIM, ino);
+    struct namespace_trim t;
+    int rc = NAMESPACE_GET(v, &key, namespace_trim, &t);
+    return rc == 1 && t.fence_epoch == 0 ? 0 : rc;
+}
+
+static int namespace_unflushed(const struct namespace_view *v, uint64_t ino, uint64_t *ret_holder)
+{
+    struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
+    struct namespace_scan scan;
+    int rc = namespace_scan_init(&scan, v, &prefix, NULL);
+    while (rc == 0 && *ret_holder == 0 && (rc = namespace_scan_next(&scan)) == 1) {
+        struct namespace_wopen w;
+        uint64_t session = namespace_key_read_u64(scan.it->key, 9);
+        rc = namespace_scan_value(&scan, &namespace_wopen_type, &w);
+        *ret_holder = rc == 0 && w.unflushed ? session : 0;
+    }
+    namespace_scan_fini(&scan);
+    return rc;
+}
+
+int namespace_sharing(const struct namespace_view *v, uint64_t ino, struct namespace_sharing *ret)
+{
+    struct namespace_inode n;
+    *ret = (struct namespace_sharing){0};
+    int rc = namespace_view_inode(v, ino, &n);
+    int fenced = namespace_view_fenced(v, ino);
+    rc = namespace_view_both(rc, fenced < 0 ? fenced : 0);
+    rc = namespace_view_both(rc, namespace_unflushed(v, ino, &ret->holder));
+    if (rc < 0) {
+        return rc;
+    }
+    ret->fenced = fenced == 1;
+    ret->size = n.size;
+    ret->data_version = n.data_version;
+    return 0;
+}
+
 int namespace_keepers(const struct namespace_view *v, uint64_t ino, uint64_t after_session,
                       size_t max, struct namespace_orphans *ret)
 {

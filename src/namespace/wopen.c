@@ -29,7 +29,9 @@ int namespace_wopen_drop(struct namespace_plan *p, uint64_t ino, uint64_t sessio
     return rc < 0 ? rc : namespace_plan_delete(p, &back);
 }
 
-/* All others share from now on. Returns how many there are. */
+/* All others share from now on. Returns how many there are. Who wrote alone until now may have what
+ * nobody else sees: its record says so until it has returned W (coherence.md 6.3). The record is in
+ * the log, so that a leader that has just begun tells the next one to wait, too. */
 static int namespace_wopen_share(struct namespace_plan *p, uint64_t ino, bool try_only)
 {
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
@@ -45,26 +47,23 @@ static int namespace_wopen_share(struct namespace_plan *p, uint64_t ino, bool tr
         }
         others++;
         if (w.mode == PROTO_OPEN_W && !try_only) {
-            p->reply->result.shared_now = false;
             w.mode = PROTO_OPEN_S;
+            w.unflushed = true;
             rc = namespace_wopen_put(p, ino, session, &w);
         }
+        p->reply->result.shared_now = p->reply->result.shared_now && !w.unflushed;
     }
     namespace_scan_fini(&scan);
     return rc < 0 ? rc : others;
 }
 
 /* Nobody may write while a dead session still can, or before what it left behind the recorded size
- * is cut (coherence.md L6): a chunk that has this truncate generation counts as cut. */
-static int namespace_wopen_check_new(struct namespace_plan *p, const struct namespace_held *h)
+ * is cut (coherence.md L6): a chunk that has this truncate generation counts as cut, and writes
+ * with it would pass for trimmed, with the dead one's bytes behind. */
+static int namespace_wopen_check_new(struct namespace_plan *p, const struct namespace_held *h,
+                                     bool fenced)
 {
-    struct namespace_key key = namespace_key_u64(NAMESPACE_TRIM, h->ino);
-    struct namespace_trim t;
-    int rc = NAMESPACE_GET(&p->view, &key, namespace_trim, &t);
-    if (rc == 1 && t.fence_epoch != 0) {
-        return -ERR_busy; /* its writes would pass for trimmed, with the dead one's bytes behind */
-    }
-    rc = rc < 0 ? rc : 0;
+    int rc = fenced ? -ERR_busy : 0;
     if (rc == 0 && h->inode.nlink == 0 && h->version_before != 0) {
         rc = namespace_orphan_get(p, h->ino, p->session_id);
         rc = rc == 0 ? -ESTALE : rc; /* it would go while this session writes */
@@ -76,17 +75,21 @@ int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bo
 {
     struct namespace_wopen w = {0};
     struct namespace_result *result = &p->reply->result;
+    int fenced = namespace_view_fenced(&p->view, h->ino);
     int own = namespace_wopen_get(p, h->ino, p->session_id, &w);
-    int rc = own < 0 ? own : own == 0 ? namespace_wopen_check_new(p, h) : 0;
-    result->shared_now = true;
+    int rc = namespace_view_both(own < 0 ? own : 0, fenced < 0 ? fenced : 0);
+    rc = rc == 0 && own == 0 ? namespace_wopen_check_new(p, h, fenced == 1) : rc;
+    result->shared_now = fenced != 1;
     int others = rc < 0 ? rc : namespace_wopen_share(p, h->ino, try_only);
     if (others < 0) {
         return others;
     }
-    if (others > 0 && try_only) {
+    bool alone = others == 0 && fenced == 0;
+    if (!alone && try_only) {
         return -EAGAIN;
     }
-    w.mode = others > 0 ? PROTO_OPEN_S : PROTO_OPEN_W;
+    w.mode = alone ? PROTO_OPEN_W : PROTO_OPEN_S;
+    w.unflushed = w.unflushed && !alone;
     if (own == 0) {
         struct namespace_key back =
             namespace_key_u64s(NAMESPACE_SESSION_WOPEN, p->session_id, h->ino);
@@ -122,7 +125,7 @@ int namespace_wopen(struct namespace_plan *p, const struct proto_wopen_request *
 
 /* Whole new inline contents, or more at their end. */
 static int namespace_commit_inline(struct namespace_plan *p, struct namespace_held *h,
-                                   const struct proto_commit_request *r, uint8_t mode)
+                                   const struct proto_commit_request *r, bool shares)
 {
     struct proto_storage_class class = {0};
     struct namespace_key key = namespace_key_u64(NAMESPACE_INLINE, h->ino);
@@ -131,7 +134,7 @@ static int namespace_commit_inline(struct namespace_plan *p, struct namespace_he
     if ((h->inode.flags & PROTO_INODE_INLINE) == 0) {
         return -EINVAL; /* its contents are in chunks */
     }
-    if (mode == PROTO_OPEN_S && !append && r->data_version != h->inode.data_version) {
+    if (shares && !append && r->data_version != h->inode.data_version) {
         return -EAGAIN; /* another one wrote: read again and merge */
     }
     int rc = namespace_view_class(&p->view, h->inode.class_id, &class);
@@ -155,7 +158,7 @@ static int namespace_commit_inline(struct namespace_plan *p, struct namespace_he
     if (r->data.len > 0) {
         memcpy(bytes + start, r->data.at, r->data.len);
     }
-    bool exact = mode == PROTO_OPEN_W && !append;
+    bool exact = !shares && !append;
     namespace_set_size(p, h, exact ? base_max(size, r->size) : base_max(h->inode.size, size));
     if (size == 0) {
         return namespace_plan_delete(p, &key);
@@ -233,7 +236,8 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
     bool has_data = (r->flags & (PROTO_COMMIT_HAS_DATA | PROTO_COMMIT_APPEND)) != 0;
     bool timed = (r->flags & PROTO_COMMIT_TIMES) != 0;
     bool written = has_data || r->size > h->inode.size || r->allocated > 0;
-    rc = has_data ? namespace_commit_inline(p, h, r, w.mode) : namespace_commit_chunks(p, h, r);
+    bool shares = w.mode == PROTO_OPEN_S && !w.unflushed; /* until then what it did alone counts */
+    rc = has_data ? namespace_commit_inline(p, h, r, shares) : namespace_commit_chunks(p, h, r);
     if (rc < 0) {
         return rc;
     }
@@ -298,5 +302,6 @@ int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_re
         return namespace_wopen_drop(p, h->ino, p->session_id);
     }
     w.mode = PROTO_OPEN_S;
+    w.unflushed = false;
     return namespace_wopen_put(p, h->ino, p->session_id, &w);
 }

@@ -102,6 +102,124 @@ TEST(one_writes_alone_many_share)
     rig_close(&r);
 }
 
+/* What A has not written yet is remembered in its record, so that it survives replay. */
+TEST(who_has_not_flushed_is_remembered)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_wopens w;
+    two_open(&r, &t, true);
+    struct proto_op c = {.session = rig_session(&r, 3, 33), .sequence = 1};
+    c.cred = rig_cred(&r, c.session, 0, 0, 0);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t a_epoch = r.reply.result.cap_epoch;
+    two_switch(&r, &t.a, &t.b);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f, .try_only = true), EAGAIN);
+    CHECK_OK(RIG_VIEW(&r, namespace_writers(&r.view, f, 0, 10, &w)));
+    CHECK_TRUE(!w.at[0].unflushed); /* it still writes alone */
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    uint64_t b_epoch = r.reply.result.cap_epoch;
+    CHECK_TRUE(!r.reply.result.shared_now);
+    CHECK_OK(RIG_VIEW(&r, namespace_writers(&r.view, f, 0, 10, &w)));
+    CHECK_TRUE(w.count == 2 && w.at[0].unflushed && !w.at[1].unflushed);
+    two_switch(&r, &t.b, &c);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f)); /* the third one */
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
+    CHECK_TRUE(!r.reply.result.shared_now);
+    two_switch(&r, &c, &t.a); /* A opens it once more: that says nothing of what it has */
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = a_epoch, .size = 9, .allocated = 9));
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f)); /* asked again */
+    CHECK_TRUE(!r.reply.result.shared_now && r.reply.result.cap_epoch == b_epoch);
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, lease_return, .has_final = true, .ino = f, .cap_epoch = a_epoch, .size = 9,
+                    .keep = {.at = &f, .count = 1}));
+    two_switch(&r, &t.a, &c);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
+    CHECK_TRUE(r.reply.result.shared_now);
+    rig_close(&r);
+}
+
+TEST(who_is_alone_again_owes_nothing)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_wopens w;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = r.reply.result.cap_epoch,
+                    .flags = PROTO_COMMIT_RELEASE));
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    CHECK_OK(RIG_VIEW(&r, namespace_writers(&r.view, f, 0, 10, &w)));
+    CHECK_TRUE(w.count == 1 && w.at[0].mode == PROTO_OPEN_W && !w.at[0].unflushed);
+    rig_close(&r);
+}
+
+/* Until its last word the holder commits what it did while it was alone: also a shorter file. */
+TEST(a_recalled_holder_may_shorten_small_contents)
+{
+    struct rig r;
+    struct two t;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("hello"), .size = 5,
+                    .flags = PROTO_COMMIT_HAS_DATA));
+    uint64_t version = r.reply.data_version;
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("he"), .size = 2,
+                    .data_version = version, .flags = PROTO_COMMIT_HAS_DATA));
+    CHECK_EQ(size_of(&r, f), 2);
+    rig_close(&r);
+}
+
+/* L6 for who was told to wait: not before fence and trim, also when it asks again. */
+TEST(a_waiter_of_a_dead_writer_waits_for_its_trim)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_sharing sharing;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", 0);
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_OK(RIG_VIEW(&r, namespace_sharing(&r.view, f, &sharing)));
+    CHECK_TRUE(sharing.holder == t.b.session && !sharing.fenced);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = t.b.session));
+    CHECK_OK(RIG_VIEW(&r, namespace_sharing(&r.view, f, &sharing)));
+    CHECK_TRUE(sharing.holder == 0 && sharing.fenced);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f, .try_only = true), EAGAIN);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
+    CHECK_TRUE(!r.reply.result.shared_now);
+    struct namespace_fences fences;
+    CHECK_OK(RIG_VIEW(&r, namespace_fences(&r.view, 0, 10, &fences)));
+    CHECK_OK(RIG_DO(&r, NAMESPACE_FENCE_DONE, namespace_fence_done, .session = fences.ids[0],
+                    .cap_epoch = fences.at[0].cap_epoch));
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_TRUE(!r.reply.result.shared_now); /* not before the trim */
+    CHECK_OK(
+        RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = r.reply.attr.tgen));
+    CHECK_OK(RIG_VIEW(&r, namespace_sharing(&r.view, f, &sharing)));
+    CHECK_TRUE(sharing.holder == 0 && !sharing.fenced);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    CHECK_TRUE(r.reply.result.shared_now);
+    CHECK_RC(RIG_VIEW(&r, namespace_sharing(&r.view, 999, &sharing)), ENOENT);
+    rig_close(&r);
+}
+
 TEST(appends_to_inline_files_are_atomic)
 {
     struct rig r;
