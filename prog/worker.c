@@ -25,8 +25,10 @@ struct worker_process {
 static void registered(struct datanode_worker_user *u, uint32_t target)
 {
     struct worker_process *p = container_of(u, struct worker_process, user);
+    struct datanode_worker_info info;
+    datanode_worker_info(p->worker, &info);
     log_info(p->host.log, "registered", LOG_U64("target", target),
-             LOG_TEXT("address", p->address.text));
+             LOG_U64("chains", info.chain_count), LOG_TEXT("address", p->address.text));
 }
 
 static void failed(struct datanode_worker_user *u, int rc, const char *reason)

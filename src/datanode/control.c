@@ -63,8 +63,6 @@ static void control_registered(struct peer_call *c, const struct peer_reply *r)
     datanode_control_want_map(w);
     datanode_control_report(w);
     if (first) {
-        log_info(w->env.log, "registered", LOG_U64("target", k->target),
-                 LOG_U64("chains", m->rows.count));
         w->opt.user->ops->registered(w->opt.user, k->target);
     }
 }
