@@ -6,6 +6,7 @@
 
 #include "datanode/remove.h"
 #include "datanode/resync.h"
+#include "datanode/sync.h"
 
 #define RECOVER_BATCH 256u
 #define RECOVER_PAUSE_MS 10u
@@ -186,6 +187,8 @@ static void chain_changed(struct datanode_chain *c, bool was_in_path)
     c->resync_wanted = false;
     datanode_resync_stop(c);
     datanode_sink_stop(c);
+    datanode_syncs_void(c);
+    datanode_removes_void(c);
     chain_updates(c);
     if (c->state != PROTO_MEMBER_SERVING || !c->in_path) {
         chain_readers(c);

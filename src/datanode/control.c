@@ -176,6 +176,7 @@ static void control_beaten(struct peer_call *c, const struct peer_reply *r)
     struct datanode_control *k = container_of(c, struct datanode_control, beat_call);
     struct datanode_worker *w = worker_of(k);
     k->beating = false;
+    k->left = k->left || (k->leaving && r->rc == 0);
     if (r->rc == 0) {
         const struct proto_heartbeat_reply *m = r->body;
         control_clock(k, m->wall_ms);
@@ -206,7 +207,8 @@ static int control_reports(struct datanode_control *k)
     LIST_FOR_EACH(at, &w->chain_list)
     {
         const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
-        uint8_t report = w->failed ? (uint8_t)PROTO_REPORT_GONE : c->report;
+        bool gone = w->failed || w->stopping; /* R5: it shows nothing, and takes nothing new */
+        uint8_t report = gone ? (uint8_t)PROTO_REPORT_GONE : c->report;
         k->reports[count++] = (struct proto_chain_report){.chain = c->id,
                                                           .epoch = c->row.epoch,
                                                           .report = report,
@@ -243,6 +245,7 @@ static void control_beat(struct datanode_control *k)
         return; /* the next one may have memory */
     }
     k->beating = true;
+    k->leaving = w->stopping;
     k->beat_call = (struct peer_call){.done = control_beaten,
                                       .request = &k->beat,
                                       .opcode = PROTO_OP_heartbeat,

@@ -14,6 +14,7 @@ struct datanode_control {
     uint32_t target; /* 0: not registered */
     bool registered_once;
     bool registering, beating, beat_again, mapping, map_wanted;
+    bool leaving, left; /* the heartbeat under way says that this worker stops; one was answered */
     uint64_t lease_end_ns, lease_ms, heartbeat_ms;
     uint64_t map_epoch;
     uint64_t wall_base_ms; /* the leader's wall clock less our uptime */

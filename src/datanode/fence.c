@@ -123,6 +123,10 @@ void datanode_fences_writes_done(struct datanode_worker *w)
 void datanode_on_fence(struct datanode_worker *w, struct peer_request *r)
 {
     const struct proto_fence_request *m = r->body;
+    if (w->stopping) { /* who asks after the end of this process learns that it has ended */
+        datanode_refuse(r, -ERR_shutting_down, NULL);
+        return;
+    }
     int rc = fence_add(w, m);
     bool room = rc == 0 && w->fence_wait_count < FENCE_WAITS_MAX;
     struct fence_wait *f = room ? mem_zalloc(sizeof *f) : NULL;

@@ -60,6 +60,7 @@ static void remove_step(struct remove_op *op)
         return;
     }
     int rc = op->own_rc < 0 ? -EIO : op->below_rc;
+    rc = rc == -ERR_cancelled ? -ERR_not_serving : rc; /* this worker ends */
     remove_over(op, op->chain->row.epoch != op->epoch ? -ERR_stale_epoch : rc);
 }
 
@@ -80,6 +81,17 @@ static void remove_below_done(struct datanode_ask *a, int rc, const struct peer_
     remove_step(op);
 }
 
+void datanode_removes_void(struct datanode_chain *c)
+{
+    LIST_FOR_EACH(at, &c->worker->removes)
+    {
+        struct remove_op *op = LIST_ENTRY(at, struct remove_op, node);
+        if (op->chain == c && op->below_busy) {
+            (void)datanode_ask_stop(&op->ask);
+        }
+    }
+}
+
 static bool in_flight(const struct datanode_worker *w, uint64_t data_id)
 {
     LIST_FOR_EACH(at, &w->updates)
@@ -97,8 +109,12 @@ static void remove_go(struct loop_timer *t)
 {
     struct remove_op *op = container_of(t, struct remove_op, drain);
     struct datanode_worker *w = op->worker;
-    if (op->chain->row.epoch != op->epoch || w->closing) {
+    if (op->chain->row.epoch != op->epoch) {
         remove_over(op, -ERR_stale_epoch);
+        return;
+    }
+    if (w->left) { /* nobody is behind this one any more only because it has left */
+        remove_over(op, -ERR_not_serving);
         return;
     }
     if (in_flight(w, op->data_id)) {

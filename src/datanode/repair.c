@@ -113,7 +113,7 @@ static void repair_fetched(struct peer_call *c, const struct peer_reply *r)
 {
     struct repair *p = container_of(c, struct repair, call);
     p->calling = false;
-    if (p->worker->closing) {
+    if (p->worker->left) {
         repair_over(p, -ERR_busy);
         return;
     }
@@ -189,8 +189,8 @@ static void repair_go(struct repair *p)
     int rc = datanode_lookup(p->worker, p->item->key, &p->info);
     bool damaged = rc == 0 && (p->info.flags & CHUNK_DAMAGED) != 0 && !p->info.has_pending;
     p->locked = true;
-    if (!damaged || p->worker->closing) {
-        repair_over(p, rc < 0 || p->worker->closing ? -ERR_busy : 0); /* healed meanwhile */
+    if (!damaged || p->worker->left) {
+        repair_over(p, rc < 0 || p->worker->left ? -ERR_busy : 0); /* healed meanwhile */
     } else if (chunk_identity_none(p->info.committed)) {
         repair_over(p, -ERR_corrupt); /* not even known what it was: nobody can be asked for it */
     } else {
@@ -225,7 +225,7 @@ static void repair_begin(struct loop_task *t)
 static struct repair *repair_new(struct datanode_chain *c, struct datanode_item *it)
 {
     struct datanode_worker *w = c->worker;
-    bool may = w->repair_count < REPAIRS_MAX && !w->closing && !w->failed;
+    bool may = w->repair_count < REPAIRS_MAX && !w->left && !w->failed;
     struct repair *p = may ? mem_zalloc(sizeof *p) : NULL;
     if (p == NULL) {
         return NULL;
@@ -240,6 +240,17 @@ static struct repair *repair_new(struct datanode_chain *c, struct datanode_item 
     w->repair_task.run = repair_begin; /* the caller may hold the lock */
     loop_defer(w->loop, &w->repair_task);
     return p;
+}
+
+void datanode_repairs_end(struct datanode_worker *w)
+{
+    LIST_FOR_EACH(at, &w->repairs)
+    {
+        struct repair *p = LIST_ENTRY(at, struct repair, node);
+        if (p->calling) {
+            peer_call_cancel(&p->call);
+        }
+    }
 }
 
 void datanode_repair_start(struct datanode_chain *c, struct datanode_item *it)

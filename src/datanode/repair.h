@@ -8,6 +8,7 @@
 
 struct datanode_chain;
 struct datanode_item;
+struct datanode_worker;
 struct peer_request;
 struct peer_user;
 
@@ -15,6 +16,9 @@ struct peer_user;
  * too many are: whoever finds the damage next asks again. */
 void datanode_repair_start(struct datanode_chain *c, struct datanode_item *it);
 void datanode_repair_key(struct datanode_chain *c, struct chunk_key key);
+
+/* The end of this worker: nobody is asked any more. */
+void datanode_repairs_end(struct datanode_worker *w);
 
 /* The same for one that holds the chunk's lock, goes on holding it and waits. `repaired` comes
  * later, exactly once: 0; -ERR_corrupt, -ERR_no_space: it is not to be had (10.4); -ERR_busy: it

@@ -62,11 +62,13 @@ static void op_step(struct sync_op *op)
     if (op->own_busy || op->below_busy) {
         return;
     }
-    /* Of an own failure the chain rids itself; what its next head has is for that one to say. */
-    int rc = op->own_rc < 0 ? -ERR_not_serving : op->below_rc;
+    bool unleased = op->client && !datanode_leased(op->worker); /* R8 */
+    int rc = op->below_rc;
     if (op->chain->row.epoch != op->epoch) {
         rc = -ERR_stale_epoch;
-    } else if (rc == 0 && op->client && !datanode_leased(op->worker)) { /* R8 */
+    } else if (op->own_rc < 0 || rc == -ERR_cancelled || (rc == 0 && unleased)) {
+        /* Of an own failure the chain rids itself, as of a worker that ends (cancelled); what its
+         * next head has is for that one to say. */
         rc = -ERR_not_serving;
     }
     op_answer(op, rc);
@@ -110,6 +112,17 @@ static void op_start(struct sync_op *op)
                                     .request = &op->below,
                                     .route = &op->below.route};
     datanode_ask_start(&op->ask);
+}
+
+void datanode_syncs_void(struct datanode_chain *c)
+{
+    LIST_FOR_EACH(at, &c->worker->ops)
+    {
+        struct sync_op *op = LIST_ENTRY(at, struct sync_op, node);
+        if (op->chain == c && op->below_busy) {
+            (void)datanode_ask_stop(&op->ask);
+        }
+    }
 }
 
 static struct sync_op *op_new(struct datanode_chain *c, struct peer_request *r, size_t count)

@@ -15,6 +15,7 @@
 #define DEFAULT_DEAD_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define DEFAULT_UPDATES 1024u
 #define STOP_POLL_NS (5 * NS_PER_MS)
+#define LEAVE_NS (1000 * NS_PER_MS) /* the leader has so long to hear that this worker stops */
 
 /* ---- What several files use ---- */
 
@@ -400,17 +401,16 @@ static void worker_stop_poll(struct loop_timer *t)
 {
     struct datanode_worker *w = container_of(t, struct datanode_worker, stop_timer);
     bool late = loop_now_ns(w->loop) >= w->stop_at_ns;
-    if (late && !w->left) {
-        w->left = true;
-        worker_leave_chains(w);
-    }
-    if (!worker_busy(w) && w->served) {
+    bool told = w->control.left || w->control.target == 0 || w->chains.count == 0 || late ||
+                loop_now_ns(w->loop) >= w->stopping_ns + LEAVE_NS;
+    if (!worker_busy(w) && w->served && told) {
         worker_stop_store(w);
         return;
     }
-    if (!worker_busy(w) && !w->left) {
+    if (!w->left && (late || (!worker_busy(w) && told))) {
         w->left = true;
         worker_leave_chains(w);
+        datanode_repairs_end(w);
     }
     loop_timer_in(w->loop, t, STOP_POLL_NS);
 }
@@ -424,9 +424,11 @@ void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms)
 {
     CHECK(!w->stopping);
     w->stopping = true;
-    w->stop_at_ns = loop_now_ns(w->loop) + limit_ms * NS_PER_MS;
+    w->stopping_ns = loop_now_ns(w->loop);
+    w->stop_at_ns = w->stopping_ns + limit_ms * NS_PER_MS;
     w->stop_timer.fire = worker_stop_poll;
     datanode_fences_free(w);
+    datanode_control_report(w); /* nobody has to wait until the lease is over */
     peer_server_stop(w->server, limit_ms + 1000, worker_served);
     loop_timer_in(w->loop, &w->stop_timer, STOP_POLL_NS);
 }
@@ -437,6 +439,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
         return NULL;
     }
     w->closing = true;
+    w->left = true;
     if (w->control.peer != NULL) {
         datanode_control_free(w);
     }

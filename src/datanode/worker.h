@@ -64,8 +64,8 @@ struct datanode_worker_options {
  * takes. */
 NODISCARD int datanode_worker_start(const struct datanode_worker_options *opt,
                                     struct datanode_worker **ret, struct err *e);
-/* Answers what is in progress (at most `limit_ms`), makes the store stable and clean; `stopped`
- * comes from the loop. At most once. */
+/* Tells the metadata leader, answers what is in progress (at most `limit_ms`), makes the store
+ * stable and clean; `stopped` comes from the loop. At most once. */
 void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms);
 /* After `stopped`, or before the loop has run; NULL is fine. A process that has to end at once just
  * exits: nothing acknowledged is lost. */

@@ -102,7 +102,7 @@ struct datanode_worker {
     size_t update_count, fence_count, fence_wait_count, op_count, touched_count, read_count,
         remove_count, sink_count, repair_count;
     bool failed, stopping, closing, left, served;
-    uint64_t stop_at_ns;
+    uint64_t stopping_ns, stop_at_ns;
     struct loop_timer stop_timer;
     struct chunk_stop store_stop;
     struct chunk_change lossy;

@@ -474,6 +474,15 @@ static void stop_when_idle(struct rig *r, unsigned host)
     RIG_UNTIL(r, rig_info(r, host).update_count == 0);
     rig_stop(r, host);
 }
+struct link_call {
+    struct peer_link *link;
+    struct peer_call *call;
+};
+static void link_call_inside(void *ctx)
+{
+    const struct link_call *c = ctx;
+    peer_link_call(c->link, c->call);
+}
 /* The end in the middle of everything: requests are answered, nothing is left behind. */
 static bool stops_under_load(unsigned host)
 {
@@ -507,6 +516,149 @@ TEST(worker_stops_under_load)
     for (unsigned host = 1; host <= 3; host++) {
         CHECK_TRUE(stops_under_load(host));
     }
+}
+
+/* The leader hears of it, and need not wait for the lease to run out. */
+TEST(worker_that_stops_says_so)
+{
+    struct rig r;
+    open_two(&r);
+    CHECK_EQ(r.target[1].registers, 1);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    uint64_t began_ns = loop_sim_now_ns(r.world);
+    rig_stop(&r, 1);
+    CHECK_EQ(r.target[1].report[1], PROTO_REPORT_GONE);
+    CHECK_TRUE(loop_sim_now_ns(r.world) < began_ns + RIG_SECOND / 5);
+    CHECK_EQ(r.target[1].registers, 1);
+    rig_row(&r, 1, "2s 1o");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    io.host = 2;
+    CHECK_OK(rig_read(&r, &io));
+    net_sim_cut(r.net, 0, 2, true); /* a leader that does not answer is not waited for */
+    net_sim_cut(r.net, 2, 0, true);
+    began_ns = loop_sim_now_ns(r.world);
+    rig_stop(&r, 2);
+    CHECK_TRUE(loop_sim_now_ns(r.world) < began_ns + 3 * RIG_SECOND / 2);
+    rig_close(&r);
+}
+
+static void remove_begin(struct rig *r, struct rig_call *c, const struct rig_io *io)
+{
+    *c = (struct rig_call){.rig = r, .host = io->host, .as_meta = true};
+    c->m.remove = (struct proto_remove_request){.route = rig_route(r, io), .data_id = io->data_id};
+    c->call.opcode = PROTO_OP_remove;
+    rig_in(r->client.loop, rig_call_inside, c);
+}
+static void stop_begin(struct rig *r, unsigned host)
+{
+    rig_in(r->target[host].process.loop, rig_stop_inside, &r->target[host]);
+}
+/* What waits for a successor that stands still ends with the limit, and nobody is told that it was
+ * done. */
+TEST(worker_stops_although_its_successor_stands_still)
+{
+    struct rig r;
+    struct rig_call write;
+    struct rig_call sync;
+    struct rig_call remove;
+    struct rig_call busy; /* a removal that waits for the write */
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    CHECK_OK(rig_sync(&r, &io));
+    loop_sim_pause(r.target[2].process.loop, true);
+    rig_sync_begin(&r, &sync, &io);
+    rig_write_begin(&r, &write, &io);
+    remove_begin(&r, &busy, &io);
+    struct rig_io other = {.host = 1, .chain = 1, .data_id = 101};
+    remove_begin(&r, &remove, &other);
+    rig_for_ms(&r, 50);
+    CHECK_TRUE(!sync.done && !write.done && !remove.done && !busy.done);
+    uint64_t began_ns = loop_sim_now_ns(r.world);
+    stop_begin(&r, 1);
+    RIG_UNTIL(&r, r.target[1].stops == 1);
+    CHECK_TRUE(loop_sim_now_ns(r.world) < began_ns + 5 * RIG_SECOND / 2);
+    RIG_UNTIL(&r, sync.done && write.done && remove.done && busy.done);
+    CHECK_TRUE(sync.rc < 0 && write.rc < 0 && remove.rc < 0 && busy.rc < 0);
+    CHECK_TRUE(!sync.answered || err_is(sync.rc, EAGAIN));
+    CHECK_TRUE(!remove.answered || err_is(remove.rc, EAGAIN));
+    CHECK_TRUE(!busy.answered || err_is(busy.rc, EAGAIN));
+    rig_in(r.target[1].process.loop, rig_free_inside, &r.target[1]);
+    rig_call_end(&write);
+    rig_close(&r);
+}
+
+/* The same for a SYNC when there is no link at all, and a repair that nobody answers. */
+TEST(worker_stops_although_its_successor_is_not_there)
+{
+    struct rig r;
+    struct rig_call sync;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    rig_kill(&r, 2);
+    rig_for_ms(&r, 100);
+    rig_sync_begin(&r, &sync, &io);
+    rig_for_ms(&r, 50);
+    CHECK_TRUE(!sync.done);
+    uint64_t began_ns = loop_sim_now_ns(r.world);
+    stop_begin(&r, 1);
+    RIG_UNTIL(&r, r.target[1].stops == 1);
+    CHECK_TRUE(loop_sim_now_ns(r.world) < began_ns + 5 * RIG_SECOND / 2);
+    RIG_UNTIL(&r, sync.done);
+    CHECK_TRUE(sync.rc < 0);
+    rig_in(r.target[1].process.loop, rig_free_inside, &r.target[1]);
+    rig_close(&r);
+}
+
+/* A new row ends it too, at once: the old successor need not answer (section 8.1). */
+TEST(worker_sync_ends_with_a_new_row)
+{
+    struct rig r;
+    struct rig_call sync;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    loop_sim_pause(r.target[2].process.loop, true);
+    rig_sync_begin(&r, &sync, &io);
+    rig_for_ms(&r, 50);
+    rig_row(&r, 1, "1s 2o");
+    rig_for_ms(&r, 100);
+    CHECK_TRUE(sync.done);
+    CHECK_RC(sync.rc, ERR_stale_epoch);
+    CHECK_OK(rig_sync(&r, &io));
+    rig_close(&r);
+}
+
+/* What the leader still asks is refused, and leaves nothing behind. */
+TEST(worker_that_stops_takes_no_fence)
+{
+    struct rig r;
+    struct rig_call write;
+    struct rig_call fence;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 100, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    loop_sim_pause(r.target[2].process.loop, true);
+    rig_write_begin(&r, &write, &io);
+    rig_for_ms(&r, 50);
+    stop_begin(&r, 1);
+    struct peer_link *link = r.target[1].link; /* the leader's own, which stays up */
+    CHECK_TRUE(link != NULL);
+    fence = (struct rig_call){.rig = &r, .host = 1};
+    fence.m.fence = (struct proto_fence_request){
+        .session = RIG_SESSION, .cap_epoch = 9, .until_wall_ms = UINT64_MAX / 4};
+    fence.call = (struct peer_call){
+        .done = rig_called, .request = &fence.m, .opcode = PROTO_OP_fence, .timeout_ms = 10000};
+    struct link_call c = {.link = link, .call = &fence.call};
+    rig_in(r.meta.loop, link_call_inside, &c);
+    RIG_UNTIL(&r, r.target[1].stops == 1);
+    rig_in(r.target[1].process.loop, rig_free_inside, &r.target[1]);
+    RIG_UNTIL(&r, fence.done && write.done);
+    CHECK_TRUE(fence.rc < 0);
+    rig_call_end(&write);
+    rig_close(&r);
 }
 
 /* Cases 6, R11: a request that waits on an older link of its client is never applied. */
