@@ -4,13 +4,13 @@
 
 #include <string.h>
 
-#define BUF_TEST_MAX (64u << 10)
-#define BUF_TEST_UNIT UINT64_C(4096)
+#define MAX_SIZE (64u << 10)
+#define UNIT UINT64_C(4096)
 
-static struct buf_pool *buf_test_pool(uint64_t limit_bytes, struct mem_budget *budget)
+static struct buf_pool *pool_of(uint64_t limit_bytes, struct mem_budget *budget)
 {
     return buf_pool_new(&(struct buf_pool_options){
-        .limit_bytes = limit_bytes, .max_size = BUF_TEST_MAX, .budget = budget});
+        .limit_bytes = limit_bytes, .max_size = MAX_SIZE, .budget = budget});
 }
 
 TEST_TORTURE(buf_get_rounds_up_to_a_class)
@@ -19,7 +19,7 @@ TEST_TORTURE(buf_get_rounds_up_to_a_class)
         size_t asked, size;
     } rows[] = {{0, 4096},    {1, 4096},     {4096, 4096},   {4097, 8192},
                 {8192, 8192}, {8193, 16384}, {30000, 32768}, {65536, 65536}};
-    CLEANUP(buf_pool_freep) struct buf_pool *p = buf_test_pool(1u << 20, NULL);
+    CLEANUP(buf_pool_freep) struct buf_pool *p = pool_of(1u << 20, NULL);
     TRY_PTR(p);
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
         struct buf *b = buf_get(p, rows[i].asked);
@@ -31,14 +31,14 @@ TEST_TORTURE(buf_get_rounds_up_to_a_class)
         CHECK_TRUE(buf_unref(b) == NULL);
         CHECK_EQ(buf_pool_used_bytes(p), 0);
     }
-    CHECK_TRUE(buf_get(p, BUF_TEST_MAX + 1) == NULL);
+    CHECK_TRUE(buf_get(p, MAX_SIZE + 1) == NULL);
     CHECK_TRUE(buf_get(p, SIZE_MAX) == NULL);
     CHECK_TRUE(buf_unref(NULL) == NULL);
 }
 
 TEST_TORTURE(buf_reuse_allocates_nothing)
 {
-    CLEANUP(buf_pool_freep) struct buf_pool *p = buf_test_pool(1u << 20, NULL);
+    CLEANUP(buf_pool_freep) struct buf_pool *p = pool_of(1u << 20, NULL);
     TRY_PTR(p);
     struct buf *a = buf_get(p, 5000);
     TRY_PTR(a);
@@ -56,7 +56,7 @@ TEST_TORTURE(buf_limit_counts_kept_buffers_and_trims_them)
 {
     struct mem_budget budget;
     mem_budget_init(&budget, NULL, 1u << 20);
-    struct buf_pool *p = buf_test_pool(65536, &budget);
+    struct buf_pool *p = pool_of(65536, &budget);
     TRY_PTR(p);
     struct buf *small[16] = {NULL};
     bool all = true;
@@ -88,8 +88,8 @@ TEST_TORTURE(buf_limit_counts_kept_buffers_and_trims_them)
 TEST_TORTURE(buf_budget_of_others_is_respected)
 {
     struct mem_budget budget;
-    mem_budget_init(&budget, NULL, 3 * BUF_TEST_UNIT);
-    CLEANUP(buf_pool_freep) struct buf_pool *p = buf_test_pool(1u << 20, &budget);
+    mem_budget_init(&budget, NULL, 3 * UNIT);
+    CLEANUP(buf_pool_freep) struct buf_pool *p = pool_of(1u << 20, &budget);
     TRY_PTR(p);
     CHECK_TRUE(mem_budget_take(&budget, 4096)); /* somebody else's */
     struct buf *a = buf_get(p, 4096);
@@ -99,12 +99,12 @@ TEST_TORTURE(buf_budget_of_others_is_respected)
     struct buf *b = buf_get(p, 8192); /* a is kept and gives way */
     CHECK_TRUE(b != NULL || testing_torturing());
     buf_unref(b);
-    CHECK_TRUE(budget.used_bytes <= 3 * BUF_TEST_UNIT);
+    CHECK_TRUE(budget.used_bytes <= 3 * UNIT);
 }
 
 TEST_TORTURE(buf_slices_hold_the_buffer)
 {
-    CLEANUP(buf_pool_freep) struct buf_pool *p = buf_test_pool(1u << 20, NULL);
+    CLEANUP(buf_pool_freep) struct buf_pool *p = pool_of(1u << 20, NULL);
     TRY_PTR(p);
     struct buf *b = buf_get(p, 4096);
     TRY_PTR(b);
@@ -131,21 +131,21 @@ TEST_TORTURE(buf_slices_hold_the_buffer)
     CHECK_EQ(buf_pool_used_bytes(p), 0);
 }
 
-struct buf_test_wrapped {
+struct wrapped {
     struct buf buf;
     int released_count;
 };
 
-static void buf_test_released(struct buf *b)
+static void released(struct buf *b)
 {
-    container_of(b, struct buf_test_wrapped, buf)->released_count++;
+    container_of(b, struct wrapped, buf)->released_count++;
 }
 
 TEST(buf_wrap_counts_memory_of_the_caller)
 {
     uint8_t bytes[10] = "abcdefghi";
-    struct buf_test_wrapped w = {.released_count = 0};
-    buf_wrap(&w.buf, bytes, sizeof bytes, buf_test_released);
+    struct wrapped w = {.released_count = 0};
+    buf_wrap(&w.buf, bytes, sizeof bytes, released);
     struct slice s = buf_slice(&w.buf, 3, 2);
     CHECK_TRUE(s.at == bytes + 3);
     buf_unref(&w.buf);
@@ -159,7 +159,7 @@ TEST(buf_wrap_counts_memory_of_the_caller)
 
 /* A waiter that takes a buffer of `want` bytes when called, and then does what `drop` or `again`
  * say. */
-struct buf_test_waiter {
+struct waiting {
     struct buf_waiter waiter;
     struct buf_pool *pool;
     size_t want;
@@ -170,9 +170,9 @@ struct buf_test_waiter {
     int turn;
 };
 
-static void buf_test_ready(struct buf_waiter *waiter)
+static void ready(struct buf_waiter *waiter)
 {
-    struct buf_test_waiter *w = container_of(waiter, struct buf_test_waiter, waiter);
+    struct waiting *w = container_of(waiter, struct waiting, waiter);
     w->called_count++;
     w->turn = ++*w->order;
     w->depth_seen = ++*w->depth;
@@ -184,26 +184,26 @@ static void buf_test_ready(struct buf_waiter *waiter)
     --*w->depth;
 }
 
-struct buf_test_waiters {
+struct waiters {
     struct buf_pool *pool;
     struct buf *out[4];
-    struct buf_test_waiter w[4];
+    struct waiting w[4];
     int depth, order;
 };
 
 /* A pool of four small buffers, all out, and four waiters that are not queued. */
-static int buf_test_waiters_init(struct buf_test_waiters *t)
+static int waiters_begin(struct waiters *t)
 {
-    *t = (struct buf_test_waiters){.pool = buf_test_pool(4 * BUF_TEST_UNIT, NULL)};
+    *t = (struct waiters){.pool = pool_of(4 * UNIT, NULL)};
     if (t->pool == NULL) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < 4; i++) {
-        t->w[i] = (struct buf_test_waiter){.waiter.ready = buf_test_ready,
-                                           .pool = t->pool,
-                                           .want = 4096,
-                                           .depth = &t->depth,
-                                           .order = &t->order};
+        t->w[i] = (struct waiting){.waiter.ready = ready,
+                                   .pool = t->pool,
+                                   .want = 4096,
+                                   .depth = &t->depth,
+                                   .order = &t->order};
         t->out[i] = buf_get(t->pool, 4096);
         if (t->out[i] == NULL) {
             return -ENOMEM;
@@ -212,7 +212,7 @@ static int buf_test_waiters_init(struct buf_test_waiters *t)
     return 0;
 }
 
-static void buf_test_waiters_fini(struct buf_test_waiters *t)
+static void waiters_end(struct waiters *t)
 {
     for (size_t i = 0; i < 4 && t->pool != NULL; i++) {
         buf_unwait(t->pool, &t->w[i].waiter);
@@ -227,8 +227,8 @@ static void buf_test_waiters_fini(struct buf_test_waiters *t)
 
 TEST_TORTURE(buf_waiters_are_called_in_order_one_per_buffer)
 {
-    CLEANUP(buf_test_waiters_fini) struct buf_test_waiters t;
-    TRY(buf_test_waiters_init(&t));
+    CLEANUP(waiters_end) struct waiters t;
+    TRY(waiters_begin(&t));
     for (size_t i = 0; i < 3; i++) {
         buf_wait(t.pool, &t.w[i].waiter);
     }
@@ -248,8 +248,8 @@ TEST_TORTURE(buf_waiters_are_called_in_order_one_per_buffer)
 
 TEST_TORTURE(buf_unwait_takes_out_of_any_place)
 {
-    CLEANUP(buf_test_waiters_fini) struct buf_test_waiters t;
-    TRY(buf_test_waiters_init(&t));
+    CLEANUP(waiters_end) struct waiters t;
+    TRY(waiters_begin(&t));
     for (size_t i = 0; i < 4; i++) {
         buf_wait(t.pool, &t.w[i].waiter);
     }
@@ -268,8 +268,8 @@ TEST_TORTURE(buf_unwait_takes_out_of_any_place)
 
 TEST_TORTURE(buf_waiters_do_not_nest)
 {
-    CLEANUP(buf_test_waiters_fini) struct buf_test_waiters t;
-    TRY(buf_test_waiters_init(&t));
+    CLEANUP(waiters_end) struct waiters t;
+    TRY(waiters_begin(&t));
     for (size_t i = 0; i < 4; i++) {
         t.w[i].want = 0;
         if (i < 3) { /* each gives a buffer back while it is called */
@@ -287,8 +287,8 @@ TEST_TORTURE(buf_waiters_do_not_nest)
 
 TEST_TORTURE(buf_waiter_for_which_it_was_not_enough_waits_at_the_end)
 {
-    CLEANUP(buf_test_waiters_fini) struct buf_test_waiters t;
-    TRY(buf_test_waiters_init(&t));
+    CLEANUP(waiters_end) struct waiters t;
+    TRY(waiters_begin(&t));
     t.w[0].want = 8192;
     t.w[0].again = true;
     buf_wait(t.pool, &t.w[0].waiter);

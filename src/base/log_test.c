@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-struct log_test {
+struct lines {
     struct log_sink sink;
     int count;
     enum log_level level;
@@ -15,9 +15,9 @@ struct log_test {
     size_t text_len;
 };
 
-static void log_test_write(struct log_sink *sink, const struct log_line *line)
+static void write_line(struct log_sink *sink, const struct log_line *line)
 {
-    struct log_test *t = container_of(sink, struct log_test, sink);
+    struct lines *t = container_of(sink, struct lines, sink);
     t->count++;
     t->level = line->level;
     t->wall_ns = line->wall_ns;
@@ -29,28 +29,25 @@ static void log_test_write(struct log_sink *sink, const struct log_line *line)
     t->text_len = log_line_to_text(line, t->text, sizeof t->text);
 }
 
-static uint64_t log_test_now(void *clock)
+static uint64_t some_time(void *clock)
 {
     return *(uint64_t *)clock;
 }
 
-static struct log *log_test_new(struct log_test *t, enum log_level level)
+static struct log *new_log(struct lines *t, enum log_level level)
 {
-    *t = (struct log_test){.sink.write = log_test_write};
+    *t = (struct lines){.sink.write = write_line};
     return log_new(&(struct log_options){.node = "meta", .level = level, .sink = &t->sink});
 }
 
 TEST_TORTURE(log_passes_level_node_and_fields)
 {
-    struct log_test t;
+    struct lines t;
     uint64_t now = 1234567890123456789u;
-    t = (struct log_test){.sink.write = log_test_write};
+    t = (struct lines){.sink.write = write_line};
     CLEANUP(log_freep)
-    struct log *l = log_new(&(struct log_options){.node = "data.1",
-                                                  .level = LOG_INFO,
-                                                  .sink = &t.sink,
-                                                  .wall_ns = log_test_now,
-                                                  .clock = &now});
+    struct log *l = log_new(&(struct log_options){
+        .node = "data.1", .level = LOG_INFO, .sink = &t.sink, .wall_ns = some_time, .clock = &now});
     TRY_PTR(l);
     LOG_AT(l, LOG_WARN, 0xabc, "slow disk", LOG_TEXT("path", "/x"), LOG_U64("chunk", UINT64_MAX),
            LOG_I64("delta", INT64_MIN), LOG_HEX("id", 0xbeef), LOG_RC(-ENOSPC));
@@ -70,8 +67,8 @@ TEST_TORTURE(log_passes_level_node_and_fields)
 
 TEST_TORTURE(log_level_decides_before_anything_is_evaluated)
 {
-    struct log_test t;
-    CLEANUP(log_freep) struct log *l = log_test_new(&t, LOG_WARN);
+    struct lines t;
+    CLEANUP(log_freep) struct log *l = new_log(&t, LOG_WARN);
     TRY_PTR(l);
     int evaluated = 0;
     log_info(l, "no", LOG_I64("n", ++evaluated));
@@ -120,8 +117,8 @@ TEST_TORTURE(log_quotes_what_could_be_mistaken)
          "31m",
          "\"\\xc2\\x9b31m\""}, /* a C1 control */
     };
-    struct log_test t;
-    CLEANUP(log_freep) struct log *l = log_test_new(&t, LOG_INFO);
+    struct lines t;
+    CLEANUP(log_freep) struct log *l = new_log(&t, LOG_INFO);
     TRY_PTR(l);
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
         log_info(l, "m", LOG_TEXT("v", rows[i].value));
@@ -133,8 +130,8 @@ TEST_TORTURE(log_quotes_what_could_be_mistaken)
 TEST_TORTURE(log_cuts_with_a_mark)
 {
     char value[3000];
-    struct log_test t;
-    CLEANUP(log_freep) struct log *l = log_test_new(&t, LOG_INFO);
+    struct lines t;
+    CLEANUP(log_freep) struct log *l = new_log(&t, LOG_INFO);
     TRY_PTR(l);
     for (size_t len = 2030; len < 2060; len++) {
         memset(value, 'x', len);

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <string.h>
 
-static bool mem_test_is(const uint8_t *at, size_t len, uint8_t byte)
+static bool is_filled_with(const uint8_t *at, size_t len, uint8_t byte)
 {
     for (size_t i = 0; i < len; i++) {
         if (at[i] != byte) {
@@ -21,13 +21,13 @@ TEST_TORTURE(mem_zalloc_and_calloc_are_zeroed)
 {
     CLEANUP(mem_freep) uint8_t *a = mem_zalloc(100);
     TRY_PTR(a);
-    CHECK_TRUE(mem_test_is(a, 100, 0));
+    CHECK_TRUE(is_filled_with(a, 100, 0));
     memset(a, 0xee, 100);
     mem_freep(&a);
     CHECK_TRUE(a == NULL);
     CLEANUP(mem_freep) uint8_t *b = mem_calloc(10, 10);
     TRY_PTR(b);
-    CHECK_TRUE(mem_test_is(b, 100, 0));
+    CHECK_TRUE(is_filled_with(b, 100, 0));
 }
 
 TEST(mem_refuses_sizes_that_do_not_fit)
@@ -60,11 +60,11 @@ TEST_TORTURE(mem_realloc_keeps_the_bytes_or_the_block)
     TRY_PTR(a);
     memset(a, 0x5a, 10);
     uint8_t *b = mem_realloc(a, 1000);
-    CHECK_TRUE(mem_test_is(b != NULL ? b : a, 10, 0x5a));
+    CHECK_TRUE(is_filled_with(b != NULL ? b : a, 10, 0x5a));
     TRY_PTR(b);
     a = b;
     b = mem_realloc(a, 5);
-    CHECK_TRUE(mem_test_is(b != NULL ? b : a, 5, 0x5a));
+    CHECK_TRUE(is_filled_with(b != NULL ? b : a, 5, 0x5a));
     TRY_PTR(b);
     a = b;
     CHECK_EQ(a[4], 0x5a);
@@ -238,7 +238,7 @@ TEST(mem_budget_charges_parents_or_nobody)
     CHECK_EQ(child.used_bytes, 0);
 }
 
-static void *mem_test_take_and_give(void *at)
+static void *take_and_give(void *at)
 {
     struct mem_budget *b = at;
     for (int i = 0; i < 20000; i++) {
@@ -255,8 +255,8 @@ TEST(mem_budget_is_exact_under_threads)
     mem_budget_init(&root, NULL, 4); /* one at a time: the other is refused */
     mem_budget_init(&child, &root, 100);
     pthread_t thread;
-    CHECK_EQ(pthread_create(&thread, NULL, mem_test_take_and_give, &child), 0);
-    mem_test_take_and_give(&child);
+    CHECK_EQ(pthread_create(&thread, NULL, take_and_give, &child), 0);
+    take_and_give(&child);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     CHECK_EQ(root.used_bytes, 0);
     CHECK_EQ(child.used_bytes, 0);

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 
-struct stats_test {
+struct walker {
     struct stats_visitor visitor;
     struct text seen; /* "path=value " of each */
     char memory[512];
@@ -16,9 +16,9 @@ struct stats_test {
     struct stats_counter extra;
 };
 
-static void stats_test_visit(struct stats_visitor *visitor, const struct stats_value *value)
+static void seen_one(struct stats_visitor *visitor, const struct stats_value *value)
 {
-    struct stats_test *t = container_of(visitor, struct stats_test, visitor);
+    struct walker *t = container_of(visitor, struct walker, visitor);
     if (value->kind == STATS_IS_HISTOGRAM) {
         text_add(&t->seen, "%s~%u ", value->path, (unsigned)value->histogram->count);
     } else {
@@ -28,9 +28,9 @@ static void stats_test_visit(struct stats_visitor *visitor, const struct stats_v
     stats_add_counter(t->grow, "extra", &t->extra);
 }
 
-static int stats_test_walk(struct stats_test *t, struct stats *s)
+static int walk(struct walker *t, struct stats *s)
 {
-    t->visitor.visit = stats_test_visit;
+    t->visitor.visit = seen_one;
     text_init(&t->seen, t->memory, sizeof t->memory);
     return stats_walk(s, &t->visitor);
 }
@@ -57,12 +57,12 @@ TEST_TORTURE(stats_walk_is_depth_first_in_order_of_creation)
     stats_gauge_add(&queue, 3);
     stats_sample(&latency, 1000);
     CHECK_EQ(stats_counter_value(&reads), 7);
-    struct stats_test t = {0};
-    TRY(stats_test_walk(&t, root));
+    struct walker t = {0};
+    TRY(walk(&t, root));
     if (!testing_torturing()) { /* else a leaf may be missing */
         CHECK_TEXT(t.memory, "data.0/reads=7 data.0/disk/latency~1 data.0/queue:-2 late=0 ");
     }
-    TRY(stats_test_walk(&t, disk)); /* a part: the same paths */
+    TRY(walk(&t, disk)); /* a part: the same paths */
     if (!testing_torturing()) {
         CHECK_TEXT(t.memory, "data.0/disk/latency~1 ");
     }
@@ -82,8 +82,8 @@ TEST_TORTURE(stats_free_of_a_group_takes_what_is_below)
     stats_add_counter(root, "c", &c);
     CHECK_TRUE(stats_free(a) == NULL);
     CHECK_TRUE(stats_free(NULL) == NULL);
-    struct stats_test t = {0};
-    TRY(stats_test_walk(&t, root));
+    struct walker t = {0};
+    TRY(walk(&t, root));
     if (!testing_torturing()) {
         CHECK_TEXT(t.memory, "node/c=0 ");
     }
@@ -95,11 +95,11 @@ TEST_TORTURE(stats_visitor_may_change_the_tree)
     CLEANUP(stats_freep) struct stats *root = stats_new(NULL, "");
     TRY_PTR(root);
     stats_add_counter(root, "c", &c);
-    struct stats_test t = {.grow = root};
-    TRY(stats_test_walk(&t, root));
+    struct walker t = {.grow = root};
+    TRY(walk(&t, root));
     t.grow = NULL;
-    struct stats_test again = {0};
-    TRY(stats_test_walk(&again, root));
+    struct walker again = {0};
+    TRY(walk(&again, root));
     if (!testing_torturing()) {
         CHECK_TEXT(t.memory, "c=0 ");
         CHECK_TEXT(again.memory, "c=0 extra=0 ");
@@ -114,8 +114,8 @@ TEST(stats_without_a_group_is_fine)
     stats_add_counter(NULL, "c", &c);
     stats_add_gauge(NULL, "g", &g);
     stats_add_histogram(NULL, "h", &h);
-    struct stats_test t = {0};
-    CHECK_OK(stats_test_walk(&t, NULL));
+    struct walker t = {0};
+    CHECK_OK(walk(&t, NULL));
     CHECK_TEXT(t.memory, "");
 }
 
@@ -130,8 +130,8 @@ TEST_TORTURE(stats_long_paths_are_cut)
         TRY_PTR(at);
     }
     stats_add_counter(at, "c", &c);
-    struct stats_test t = {0};
-    TRY(stats_test_walk(&t, root));
+    struct walker t = {0};
+    TRY(walk(&t, root));
     CHECK_TRUE(t.seen.len == STATS_PATH_SIZE - 1 + 3 || testing_torturing());
 }
 
@@ -194,16 +194,16 @@ TEST(stats_quantile_of_one_sample)
     CHECK_TRUE(stats_quantile_ns(&large, 500) == UINT64_MAX);
 }
 
-struct stats_test_sampler {
+struct sampler {
     struct stats *root;
     struct stats_histogram *latency;
     struct stats_counter *count;
 };
 
 /* Samples and makes groups with leaves, as loops do, while the test reads. */
-static void *stats_test_sample(void *at)
+static void *sample_many(void *at)
 {
-    struct stats_test_sampler *sampler = at;
+    struct sampler *sampler = at;
     for (uint64_t i = 0; i < 2000; i++) {
         stats_sample(sampler->latency, i * 1000);
         stats_count(sampler->count, 1);
@@ -225,14 +225,14 @@ TEST(stats_may_be_read_while_loops_change_them)
     CHECK_TRUE(root != NULL);
     stats_add_histogram(root, "latency", &latency);
     stats_add_counter(root, "count", &count);
-    struct stats_test_sampler sampler = {.root = root, .latency = &latency, .count = &count};
+    struct sampler sampler = {.root = root, .latency = &latency, .count = &count};
     pthread_t threads[2];
     for (size_t i = 0; i < ARRAY_COUNT(threads); i++) {
-        CHECK_EQ(pthread_create(&threads[i], NULL, stats_test_sample, &sampler), 0);
+        CHECK_EQ(pthread_create(&threads[i], NULL, sample_many, &sampler), 0);
     }
     for (int i = 0; i < 100; i++) {
-        struct stats_test t = {0};
-        CHECK_OK(stats_test_walk(&t, root));
+        struct walker t = {0};
+        CHECK_OK(walk(&t, root));
         CHECK_TRUE(strncmp(t.memory, "latency~", 8) == 0);
     }
     for (size_t i = 0; i < ARRAY_COUNT(threads); i++) {
