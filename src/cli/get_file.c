@@ -23,16 +23,16 @@ static void closed(struct cli_job *j)
     i->file = NULL;
     if (j->op.result < 0 && !i->failed) {
         i->failed = true;
-        cli_get_item_fail(i, &j->op, 0);
+        cli_tree_item_fail(&i->base, &j->op, 0);
     }
     int rc = disk_local_close(i->out);
     i->out = NULL;
     if (rc < 0 && !i->failed) {
         i->failed = true;
-        cli_get_item_fail(i, NULL, rc);
+        cli_tree_item_fail(&i->base, NULL, rc);
     }
     if (i->failed) {
-        cli_get_item_end(i, false);
+        cli_tree_item_end(&i->base, false);
     } else {
         cli_get_item_finish(i);
     }
@@ -43,10 +43,10 @@ static void all_here(struct get_item *i)
     int rc = i->failed ? 0 : disk_local_set_size(i->out, i->size_bytes); /* holes at the end */
     if (rc < 0) {
         i->failed = true;
-        cli_get_item_fail(i, NULL, rc);
+        cli_tree_item_fail(&i->base, NULL, rc);
     }
-    cli_job_prepare(i->g->c, &i->job, closed);
-    opendfs_async_close(i->g->c->fs, &i->job.op, i->file, NULL, 0);
+    cli_job_prepare(i->g->tree.c, &i->job, closed);
+    opendfs_async_close(i->g->tree.c->fs, &i->job.op, i->file, NULL, 0);
 }
 
 static void fill_waiting(struct get *g)
@@ -55,7 +55,7 @@ static void fill_waiting(struct get *g)
     list_init(&line);
     list_splice_back(&line, &g->waiting);
     for (struct list *n; (n = list_pop_front(&line)) != NULL;) {
-        cli_get_file_fill(container_of(n, struct get_item, node));
+        cli_get_file_fill(container_of(n, struct get_item, base.node));
     }
 }
 
@@ -72,7 +72,7 @@ static size_t store(struct get_item *i, struct get_piece *x)
     const struct opendfs_op *op = &x->job.op;
     if (op->result < 0) {
         i->failed = true;
-        cli_get_item_fail(i, op, 0);
+        cli_tree_item_fail(&i->base, op, 0);
         return 0;
     }
     if (op->data_len == 0) { /* the file has become shorter meanwhile */
@@ -83,10 +83,10 @@ static size_t store(struct get_item *i, struct get_piece *x)
     int rc = hole ? 0 : disk_local_write(i->out, op->data, op->data_len, x->offset);
     if (rc < 0) {
         i->failed = true;
-        cli_get_item_fail(i, NULL, rc);
+        cli_tree_item_fail(&i->base, NULL, rc);
         return 0;
     }
-    i->g->copy.bytes += op->data_len;
+    i->g->tree.copy.bytes += op->data_len;
     return x->len - op->data_len;
 }
 
@@ -97,7 +97,7 @@ static void piece_came(struct cli_job *j)
     struct get *g = i->g;
     size_t rest = i->failed ? 0 : store(i, x);
     size_t got = x->len - rest;
-    opendfs_async_release(g->c->fs, &j->op);
+    opendfs_async_release(g->tree.c->fs, &j->op);
     if (rest > 0 && !i->failed) {
         g->asked_bytes -= got;
         x->offset += got;
@@ -115,8 +115,8 @@ static void piece_came(struct cli_job *j)
 static void ask(struct get_piece *x)
 {
     struct get_item *i = x->item;
-    cli_job_prepare(i->g->c, &x->job, piece_came);
-    opendfs_async_pread_lent(i->g->c->fs, &x->job.op, i->file, x->len, x->offset);
+    cli_job_prepare(i->g->tree.c, &x->job, piece_came);
+    opendfs_async_pread_lent(i->g->tree.c->fs, &x->job.op, i->file, x->len, x->offset);
 }
 
 /* False: no room for another piece now. */
@@ -130,7 +130,7 @@ static bool ask_next(struct get_item *i)
     struct get_piece *x = mem_zalloc(sizeof *x);
     if (x == NULL) {
         i->failed = true;
-        cli_get_item_fail(i, NULL, -ENOMEM);
+        cli_tree_item_fail(&i->base, NULL, -ENOMEM);
         return true;
     }
     x->item = i;
@@ -148,7 +148,7 @@ void cli_get_file_fill(struct get_item *i)
     while (!i->failed && i->offset < i->size_bytes && i->pieces < COPY_PIECES_PER_FILE) {
         if (!ask_next(i)) {
             if (i->pieces == 0) {
-                list_push_back(&i->g->waiting, &i->node);
+                list_push_back(&i->g->waiting, &i->base.node);
                 return;
             }
             break;
@@ -163,8 +163,8 @@ static void opened(struct cli_job *j)
 {
     struct get_item *i = container_of(j, struct get_item, job);
     if (j->op.result < 0) {
-        cli_get_item_fail(i, &j->op, 0);
-        cli_get_item_end(i, false);
+        cli_tree_item_fail(&i->base, &j->op, 0);
+        cli_tree_item_end(&i->base, false);
         return;
     }
     i->file = j->op.file;
@@ -173,15 +173,16 @@ static void opened(struct cli_job *j)
     int rc = disk_local_create(i->temporary, &i->out);
     if (rc < 0) {
         i->failed = true;
-        cli_get_item_fail(i, NULL, rc);
+        cli_tree_item_fail(&i->base, NULL, rc);
     }
     cli_get_file_fill(i);
 }
 
 void cli_get_file_start(struct get_item *i)
 {
-    cli_job_prepare(i->g->c, &i->job, opened);
-    opendfs_async_open(i->g->c->fs, &i->job.op, i->path, OPENDFS_READ | OPENDFS_NOFOLLOW, 0);
+    cli_job_prepare(i->g->tree.c, &i->job, opened);
+    opendfs_async_open(i->g->tree.c->fs, &i->job.op, i->base.path, OPENDFS_READ | OPENDFS_NOFOLLOW,
+                       0);
 }
 
 /* ---- To standard output ---- */

@@ -4,48 +4,29 @@
  */
 #pragma once
 
-#include "base/dict.h"
-#include "base/list.h"
-#include "cli/copy_priv.h"
+#include "cli/tree_priv.h"
 #include "disk/local.h"
 
 struct get {
-    struct copy copy;
-    struct cli *c;
-    struct list ready, late; /* struct get_dir; struct get_item: second names */
-    struct list waiting;     /* items that wait for room in `asked_bytes` */
-    struct dict links;       /* struct get_link by inode */
-    uint64_t asked_bytes;    /* of pieces under way */
-    size_t running;
+    struct tree tree;
+    struct list waiting;  /* items that wait for room in `asked_bytes` */
+    uint64_t asked_bytes; /* of pieces under way */
 };
 struct get_dir {
+    struct tree_dir base;
     struct get *g;
-    struct get_dir *parent;
-    char *local, *path;
     struct opendfs_stat stat;
-    bool top;
     char after[256]; /* the last name seen */
     struct cli_job job;
-    bool listing, at_end; /* listing: its page is under way or being walked */
-    size_t next, pending;
-    struct list node;
-};
-struct get_link {
-    struct dict_node node;
-    uint64_t ino;
-    char *local; /* of the first name */
-    bool good;
+    bool at_end;
+    size_t next;
 };
 struct get_item {
+    struct tree_item base;
     struct cli_job job;
     struct get *g;
-    struct get_dir *dir;
-    char *local, *path;
-    char *temporary; /* beside `local` */
+    char *temporary; /* beside `base.local` */
     struct opendfs_stat stat;
-    struct get_link *link;
-    bool second;
-    struct list node;
     /* files */
     struct opendfs_file *file;
     struct disk_local_file *out;
@@ -56,8 +37,6 @@ struct get_item {
 };
 
 /* get.c */
-void cli_get_item_end(struct get_item *i, bool good);
-void cli_get_item_fail(struct get_item *i, const struct opendfs_op *op, int64_t rc);
 /* What lies under the temporary name gets its attributes and its final name. */
 void cli_get_item_finish(struct get_item *i);
 

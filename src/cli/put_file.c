@@ -72,7 +72,7 @@ static void feed_starved(struct put *p)
     list_init(&line);
     list_splice_back(&line, &p->starved);
     for (struct list *n; (n = list_pop_front(&line)) != NULL;) {
-        cli_put_file_fill(container_of(n, struct put_item, node));
+        cli_put_file_fill(container_of(n, struct put_item, base.node));
     }
 }
 
@@ -82,16 +82,17 @@ static void removed(struct cli_job *j)
 {
     struct put_item *i = container_of(j, struct put_item, job);
     if (j->op.result < 0 && j->op.result != -ENOENT) {
-        cli_fail(i->p->c, "%s: is incomplete and could not be removed: %s", i->path, j->op.error);
+        cli_fail(i->p->tree.c, "%s: is incomplete and could not be removed: %s", i->base.path,
+                 j->op.error);
     }
-    cli_put_item_end(i, false);
+    cli_tree_item_end(&i->base, false);
 }
 
 static void remove_incomplete(struct put_item *i)
 {
-    cli_job_prepare(i->p->c, &i->job, removed);
-    i->job.op.at = i->dir->ino;
-    opendfs_async_unlink(i->p->c->fs, &i->job.op, cli_put_item_name(i));
+    cli_job_prepare(i->p->tree.c, &i->job, removed);
+    i->job.op.at = i->parent;
+    opendfs_async_unlink(i->p->tree.c->fs, &i->job.op, cli_put_item_name(i));
 }
 
 static void closed(struct cli_job *j)
@@ -100,7 +101,7 @@ static void closed(struct cli_job *j)
     i->file = NULL;
     if (j->op.result < 0 && !i->failed) {
         i->failed = true;
-        cli_put_item_fail(i, &j->op, 0);
+        cli_tree_item_fail(&i->base, &j->op, 0);
     }
     if (i->failed) {
         remove_incomplete(i);
@@ -111,8 +112,8 @@ static void closed(struct cli_job *j)
 
 static void close_file(struct put_item *i)
 {
-    cli_job_prepare(i->p->c, &i->job, closed);
-    opendfs_async_close(i->p->c->fs, &i->job.op, i->file, &i->values, i->failed ? 0 : i->mask);
+    cli_job_prepare(i->p->tree.c, &i->job, closed);
+    opendfs_async_close(i->p->tree.c->fs, &i->job.op, i->file, &i->values, i->failed ? 0 : i->mask);
 }
 
 static void synced(struct cli_job *j)
@@ -120,7 +121,7 @@ static void synced(struct cli_job *j)
     struct put_item *i = container_of(j, struct put_item, job);
     if (j->op.result < 0) {
         i->failed = true;
-        cli_put_item_fail(i, &j->op, 0);
+        cli_tree_item_fail(&i->base, &j->op, 0);
     }
     close_file(i);
 }
@@ -131,8 +132,8 @@ static void all_sent(struct put_item *i)
         close_file(i);
         return;
     }
-    cli_job_prepare(i->p->c, &i->job, synced);
-    opendfs_async_fsync(i->p->c->fs, &i->job.op, i->file);
+    cli_job_prepare(i->p->tree.c, &i->job, synced);
+    opendfs_async_fsync(i->p->tree.c->fs, &i->job.op, i->file);
 }
 
 /* ---- Pieces ---- */
@@ -144,9 +145,9 @@ static void piece_sent(struct cli_job *j)
     struct put *p = i->p;
     if (j->op.result < 0 && !i->failed) {
         i->failed = true;
-        cli_put_item_fail(i, &j->op, 0);
+        cli_tree_item_fail(&i->base, &j->op, 0);
     } else if (j->op.result >= 0) {
-        p->copy.bytes += x->len;
+        p->tree.copy.bytes += x->len;
     }
     piece_put(p, x);
     i->pieces--;
@@ -168,7 +169,7 @@ static bool send_piece(struct put_item *i)
     int64_t n = disk_local_read(i->source, x->buffer, x->size, i->offset);
     if (n < 0) {
         i->failed = true;
-        cli_put_item_fail(i, NULL, n);
+        cli_tree_item_fail(&i->base, NULL, n);
     }
     i->at_end = n < (int64_t)x->size;
     if (n <= 0) {
@@ -180,8 +181,8 @@ static bool send_piece(struct put_item *i)
     uint64_t offset = i->offset;
     i->offset += x->len;
     i->pieces++;
-    cli_job_prepare(p->c, &x->job, piece_sent);
-    opendfs_async_pwrite_lent(p->c->fs, &x->job.op, i->file, x->buffer, x->len, offset);
+    cli_job_prepare(p->tree.c, &x->job, piece_sent);
+    opendfs_async_pwrite_lent(p->tree.c->fs, &x->job.op, i->file, x->buffer, x->len, offset);
     return true;
 }
 
@@ -190,7 +191,7 @@ void cli_put_file_fill(struct put_item *i)
     while (!i->failed && !i->at_end && i->pieces < COPY_PIECES_PER_FILE) {
         if (!send_piece(i)) {
             if (i->pieces == 0) {
-                list_push_back(&i->p->starved, &i->node);
+                list_push_back(&i->p->starved, &i->base.node);
                 return;
             }
             break;
@@ -209,8 +210,8 @@ static void opened(struct cli_job *j)
     if (j->op.result == -EEXIST && cli_put_item_use_temporary(i)) {
         cli_put_file_start(i);
     } else if (j->op.result < 0) {
-        cli_put_item_fail(i, &j->op, 0);
-        cli_put_item_end(i, false);
+        cli_tree_item_fail(&i->base, &j->op, 0);
+        cli_tree_item_end(&i->base, false);
     } else {
         i->file = j->op.file;
         cli_put_file_fill(i);
@@ -223,10 +224,10 @@ static void created(struct cli_job *j)
     if (j->op.result == -EEXIST && cli_put_item_use_temporary(i)) {
         cli_put_file_start(i);
     } else if (j->op.result < 0) {
-        cli_put_item_fail(i, &j->op, 0);
-        cli_put_item_end(i, false);
+        cli_tree_item_fail(&i->base, &j->op, 0);
+        cli_tree_item_end(&i->base, false);
     } else {
-        i->p->copy.bytes += i->small_len;
+        i->p->tree.copy.bytes += i->small_len;
         cli_put_item_finish(i);
     }
 }
@@ -255,38 +256,38 @@ static int read_small(struct put_item *i, size_t limit, bool *ret)
 static int open_source(struct put_item *i, bool *ret_small)
 {
     if (i->source == NULL) {
-        int rc = strcmp(i->local, "-") == 0 ? disk_local_standard(0, &i->source)
-                                            : disk_local_open(i->local, &i->source);
+        int rc = strcmp(i->base.local, "-") == 0 ? disk_local_standard(0, &i->source)
+                                                 : disk_local_open(i->base.local, &i->source);
         if (rc < 0) {
             return rc;
         }
-        return read_small(i, opendfs_inline_limit(i->p->c->fs), ret_small);
+        return read_small(i, opendfs_inline_limit(i->p->tree.c->fs), ret_small);
     }
-    *ret_small = i->small != NULL && i->small_len <= opendfs_inline_limit(i->p->c->fs);
+    *ret_small = i->small != NULL && i->small_len <= opendfs_inline_limit(i->p->tree.c->fs);
     return 0;
 }
 
 void cli_put_file_start(struct put_item *i)
 {
-    struct opendfs *fs = i->p->c->fs;
+    struct opendfs *fs = i->p->tree.c->fs;
     bool small = false;
     int rc = open_source(i, &small);
     if (rc < 0) {
-        cli_put_item_fail(i, NULL, rc);
-        cli_put_item_end(i, false);
+        cli_tree_item_fail(&i->base, NULL, rc);
+        cli_tree_item_end(&i->base, false);
         return;
     }
     if (small) {
-        cli_job_prepare(i->p->c, &i->job, created);
-        i->job.op.at = i->dir->ino;
+        cli_job_prepare(i->p->tree.c, &i->job, created);
+        i->job.op.at = i->parent;
         opendfs_async_create(fs, &i->job.op, cli_put_item_name(i), &i->values, i->mask, i->small,
                              i->small_len);
         return;
     }
     mem_free(i->small);
     i->small = NULL;
-    cli_job_prepare(i->p->c, &i->job, opened);
-    i->job.op.at = i->dir->ino;
+    cli_job_prepare(i->p->tree.c, &i->job, opened);
+    i->job.op.at = i->parent;
     opendfs_async_open(fs, &i->job.op, cli_put_item_name(i),
                        OPENDFS_WRITE | OPENDFS_CREATE | OPENDFS_EXCLUSIVE, 0600);
 }
