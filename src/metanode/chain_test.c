@@ -121,8 +121,7 @@ TEST(targets_that_come_together_share_one_table)
     rig_run(&r, 5 * RIG_SECOND);
     CHECK_TRUE(r.m->chains.count > chains);
     CHECK_TRUE(r.client[0].maps > maps);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* T1 of the table: gone -> offline -> waiting -> syncing -> serving. */
@@ -149,8 +148,7 @@ TEST(a_killed_target_comes_back_by_resync)
     CHECK_TRUE(reach(&r, 2));
     CHECK_TRUE(rig_until(&r, all_leased, &r));
     CHECK_EQ(loss_gens(&r), 0);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* Case 9 of chain.md: back before anybody noticed. No lease before a row without it (R4). */
@@ -179,8 +177,7 @@ TEST(a_fast_restart_passes_through_offline)
     rig_serve(&r);
     run_checked(&r, 8 * RIG_SECOND);
     CHECK_TRUE(reach(&r, 2));
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* R1 to R3: all are gone; an intact one serves at once, lossy ones wait and raise loss_gen. */
@@ -218,8 +215,7 @@ TEST(dark_chains_come_back_by_the_rules)
     rig_run(&r, 10 * RIG_SECOND);
     CHECK_TRUE(all_serve(&one));
     CHECK_EQ(loss_gens(&r), r.m->chains.count);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* A new leader expires nobody before it has led for T, and workers find it without a gap. */
@@ -234,8 +230,7 @@ TEST(a_restart_of_the_server_changes_no_row)
     run_checked(&r, 6 * RIG_SECOND);
     CHECK_EQ(r.m->map_epoch, epoch);
     CHECK_TRUE(rig_until(&r, all_leased, &r));
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* R5, R6: a neighbour that cannot be reached is asked to stop, then leaves. */
@@ -259,8 +254,7 @@ TEST(a_suspect_is_revoked_before_it_leaves)
     size_t at = cluster_row_find(&c->row, tail);
     CHECK_EQ(c->row.member[at].state, PROTO_MEMBER_OFFLINE);
     CHECK_TRUE(reach(&r, 2)); /* after the hold */
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* --- what data nodes are asked until they answer --------------------------------------------- */
@@ -326,8 +320,7 @@ TEST(status_names_cluster_and_targets)
     CHECK_TRUE(strstr(json, "\"name\":\"target.1\",\"state\":\"down\"") != NULL);
     CHECK_TRUE(strncmp(text, "cluster demo \"2\" ", 17) == 0);
     CHECK_TRUE(strstr(text, " target.1 host21:9410 down on host21:9410") != NULL);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 TEST(garbage_is_removed_everywhere_before_it_is_forgotten)
@@ -357,8 +350,7 @@ TEST(garbage_is_removed_everywhere_before_it_is_forgotten)
     CHECK_TRUE(removes >= r.m->chains.count);
     CHECK_EQ(r.target[0].removed[0], data_id);
     CHECK_TRUE(r.target[0].forgotten > 0);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 TEST(truncation_cuts_the_boundary_chunk_and_empties_later_ones)
@@ -387,8 +379,7 @@ TEST(truncation_cuts_the_boundary_chunk_and_empties_later_ones)
     q.op = rig_op(c, 0);
     q.size = 9000;
     CHECK_OK(rig_call(c, PROTO_OP_setattr, &q));
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* L5, L6: a silent writer that somebody waits for is ended and shut out first. */
@@ -418,8 +409,7 @@ TEST(a_lost_writer_is_fenced_before_the_next_writes)
     }
     CHECK_TRUE(metanode_session_find(r.m, lost) == NULL);
     CHECK_EQ(r.m->cleanup.fences, 0);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* zombie-writer: a data node that was away during the fence gets no lease before it knows of it. */
@@ -447,6 +437,5 @@ TEST(a_returning_target_is_fenced_before_it_serves)
     CHECK_EQ(r.target[2].fenced_session, lost);
     rig_keep_alive(&r, b, 3);
     CHECK_EQ(b->shared, 1);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }

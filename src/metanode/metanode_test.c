@@ -11,10 +11,8 @@
 TEST(operations_survive_crashes)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
+    rig_ready(&r, 1, testing_seed());
     struct rig_client *c = &r.client[0];
-    rig_client_ready(&r, 0);
     struct proto_create_request q = rig_file(c, "a", "hello");
     CHECK_OK(rig_call(c, PROTO_OP_create, &q));
     const struct proto_create_reply *made = c->reply;
@@ -37,18 +35,15 @@ TEST(operations_survive_crashes)
         CHECK_TRUE(found->has_data && found->data.len == 5);
         CHECK_BYTES(found->data.at, "hello", 5);
     }
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* L7: the same again is answered the same; anything else is refused, and nothing happens. */
 TEST(slots_answer_once)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
+    rig_ready(&r, 1, testing_seed());
     struct rig_client *c = &r.client[0];
-    rig_client_ready(&r, 0);
     struct proto_create_request q = rig_file(c, "a", "1");
     CHECK_OK(rig_call(c, PROTO_OP_create, &q));
     uint64_t ino = ((struct proto_create_reply *)c->reply)->attr.ino;
@@ -83,8 +78,7 @@ TEST(slots_answer_once)
     CHECK_OK(rig_call(c, PROTO_OP_slot_cancel, &burn));
     CHECK_TRUE(!((struct proto_slot_cancel_reply *)c->reply)->was_done);
     CHECK_RC(rig_call(c, PROTO_OP_create, &late), ERR_bad_sequence);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* retry-meets-original: both copies wait for one execution. */
@@ -130,9 +124,7 @@ static bool twin_is_done(void *ctx)
 TEST(a_retry_meets_the_original)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
-    rig_client_ready(&r, 0);
+    rig_ready(&r, 1, testing_seed());
     struct twin t = {.client = &r.client[0]};
     t.request = rig_file(t.client, "twin", "x");
     loop_sim_enter(t.client->env.loop, twin_start, &t);
@@ -140,18 +132,14 @@ TEST(a_retry_meets_the_original)
     CHECK_OK(t.rc[0]);
     CHECK_OK(t.rc[1]);
     CHECK_TRUE(t.ino[0] != 0 && t.ino[0] == t.ino[1]);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* Nobody speaks for another's session, and roles are kept. */
 TEST(forged_requests_are_refused)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
-    rig_client_ready(&r, 0);
-    rig_client_ready(&r, 1);
+    rig_ready(&r, 2, testing_seed());
     struct rig_client *a = &r.client[0], *b = &r.client[1];
     struct proto_create_request q = rig_file(a, "f", "1");
     q.op.session = b->session;
@@ -173,8 +161,7 @@ TEST(forged_requests_are_refused)
         net_sim_corrupt(r.net, 1 + rand_below(&r.rand, 6));
         CHECK_EQ(rig_lookup(b, "f").ino, 0);
     }
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* `says`: what a refusal must tell; NULL: anything. */
@@ -217,8 +204,7 @@ static void remove_file(void *ctx)
 TEST(a_directory_belongs_to_one_server_of_one_cluster)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
+    rig_ready(&r, 0, testing_seed());
     CHECK_RC(start_other(&r, "/meta", true), ERR_in_use);
     CHECK_ERR(start_other(&r, "/nothing", false), ENOENT);
     CHECK_OK(start_other(&r, "/second", true));
@@ -241,8 +227,7 @@ TEST(a_directory_belongs_to_one_server_of_one_cluster)
 TEST(a_directory_without_metadata_is_named)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
+    rig_ready(&r, 0, testing_seed());
     rig_stop(&r);
     struct env env;
     struct path_call x = {.path = "/empty"};
@@ -281,8 +266,7 @@ static void cut_identity(void *ctx)
 TEST(every_cut_of_the_identity_is_refused)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
+    rig_ready(&r, 0, testing_seed());
     rig_stop(&r);
     struct env env;
     struct identity_cut x = {.rig = &r, .len = 1};
@@ -304,10 +288,7 @@ TEST(every_cut_of_the_identity_is_refused)
 TEST(write_authority_is_shared_after_the_holder_has_flushed)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
-    rig_client_ready(&r, 0);
-    rig_client_ready(&r, 1);
+    rig_ready(&r, 2, testing_seed());
     struct rig_client *a = &r.client[0], *b = &r.client[1];
     struct proto_create_request q = rig_file(a, "f", NULL);
     CHECK_OK(rig_call(a, PROTO_OP_create, &q));
@@ -333,17 +314,14 @@ TEST(write_authority_is_shared_after_the_holder_has_flushed)
     CHECK_OK(rig_call(a, PROTO_OP_lease_return, &back));
     rig_run(&r, RIG_SECOND);
     CHECK_EQ(b->shared, 1);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* A log that cannot be written ends the server; nothing that it answered is lost. */
 TEST(a_failing_disk_ends_the_server)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
-    rig_client_ready(&r, 0);
+    rig_ready(&r, 1, testing_seed());
     struct rig_client *c = &r.client[0];
     struct proto_create_request q = rig_file(c, "before", "1");
     CHECK_OK(rig_call(c, PROTO_OP_create, &q));
@@ -362,8 +340,7 @@ TEST(a_failing_disk_ends_the_server)
     c->flags = PEER_CALL_AGAIN;
     CHECK_TRUE(rig_lookup(c, "before").ino != 0);
     CHECK_OK(rig_call(c, PROTO_OP_create, &late)); /* the same sequence goes on */
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* Without room for the log changes are refused, reading goes on, sessions can be opened; later the
@@ -371,9 +348,7 @@ TEST(a_failing_disk_ends_the_server)
 TEST(a_full_disk_refuses_changes)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
-    rig_client_ready(&r, 0);
+    rig_ready(&r, 1, testing_seed());
     struct rig_client *c = &r.client[0];
     static char big[4000];
     memset(big, 'x', sizeof big - 1);
@@ -399,8 +374,7 @@ TEST(a_full_disk_refuses_changes)
     rig_kill(&r);
     rig_serve(&r);
     CHECK_TRUE(rig_lookup(c, name).ino != 0);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 /* Sessions that nobody uses any more end by themselves, in the log. */
@@ -421,15 +395,13 @@ TEST(silent_sessions_end)
     rig_kill(&r);
     rig_serve(&r);
     CHECK_EQ(r.m->sessions.by_id.count, 1);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }
 
 TEST(administrators_see_and_end_it)
 {
     struct rig r;
-    rig_new(&r, testing_seed());
-    rig_serve(&r);
+    rig_ready(&r, 0, testing_seed());
     rig_admin_start(&r, 0);
     struct rig_client *c = &r.client[0];
     struct proto_status_request status = {.format = PROTO_FORMAT_TEXT};
@@ -452,6 +424,5 @@ TEST(administrators_see_and_end_it)
     CHECK_OK(rig_call(c, PROTO_OP_shutdown, &shutdown));
     CHECK_EQ(r.ended, 1);
     CHECK_OK(r.ended_rc);
-    rig_stop(&r);
-    rig_close(&r);
+    rig_over(&r);
 }

@@ -111,3 +111,8 @@ static inline void rig_close(struct rig *r)
     disk_sim_free(r->disk);
     loop_sim_free(r->sim);
 }
+static inline void rig_over(struct rig *r)
+{
+    rig_stop(r);
+    rig_close(r);
+}

@@ -79,6 +79,15 @@ static inline void rig_client_ready(struct rig *r, unsigned i)
     rig_client_start(r, i);
     rig_open(&r->client[i]);
 }
+/* A server that serves, and so many clients with a session. */
+static inline void rig_ready(struct rig *r, unsigned clients, uint64_t seed)
+{
+    rig_new(r, seed);
+    rig_serve(r);
+    for (unsigned i = 0; i < clients; i++) {
+        rig_client_ready(r, i);
+    }
+}
 /* Renews once a second. */
 static inline void rig_keep_alive(struct rig *r, struct rig_client *c, unsigned seconds)
 {
