@@ -8,6 +8,7 @@
 #include "base/stats.h"
 #include "disk/sim.h"
 #include "loop/sim.h"
+#include "testing/machine.h"
 #include "testing/testing.h"
 
 #include <stdio.h>
@@ -17,10 +18,7 @@
 #define MANY 128u
 
 struct fixture {
-    struct loop_sim *sim;
-    struct disk_sim *machine;
-    struct loop *loop;
-    struct disk *disk;
+    struct testing_machine machine;
     struct env env;
     struct consensus *consensus;
     struct consensus_fsm fsm;
@@ -102,11 +100,6 @@ static const struct consensus_fsm_ops fixture_ops = {.apply = fixture_apply,
 static void fixture_open(void *ctx)
 {
     struct fixture *f = ctx;
-    if (f->disk == NULL) {
-        CHECK_OK(disk_sim_open(f->machine, f->loop, &f->disk));
-    }
-    f->env.loop = f->loop;
-    f->env.disk = f->disk;
     f->opt.env = &f->env;
     f->opt.fsm = &f->fsm;
     f->opt.voters = &f->voter;
@@ -114,7 +107,7 @@ static void fixture_open(void *ctx)
     f->operations = f->entries = f->locals = f->last_index = 0;
     f->state = (struct consensus_state){.role = CONSENSUS_FOLLOWER};
     f->err = (struct err){0};
-    CHECK_OK(disk_make_directories(f->disk, f->opt.directory));
+    CHECK_OK(disk_make_directories(f->env.disk, f->opt.directory));
     f->open_rc = consensus_open(&f->opt, &f->consensus, &f->err);
     if (f->open_rc == 0) {
         f->open_rc = consensus_start(f->consensus, &f->err);
@@ -124,9 +117,8 @@ static void fixture_open(void *ctx)
 static void fixture_begin(struct fixture *f)
 {
     *f = (struct fixture){.fsm.ops = &fixture_ops, .voter = {.id = 1, .address = "here"}};
-    f->sim = loop_sim_new(testing_seed());
-    f->machine = disk_sim_new(&(struct disk_sim_options){.sim = f->sim});
-    CHECK_OK(loop_sim_process(f->sim, "meta", 1, &f->loop));
+    testing_machine_init(&f->machine, testing_seed());
+    testing_machine_start(&f->machine, "meta", &f->env);
     f->opt = (struct consensus_options){.directory = "/c",
                                         .cluster = "mine",
                                         .id = 1,
@@ -138,14 +130,13 @@ static void fixture_begin(struct fixture *f)
 
 static void fixture_end(struct fixture *f)
 {
-    loop_sim_kill(f->loop);
-    disk_sim_free(f->machine);
-    loop_sim_free(f->sim);
+    testing_machine_kill(&f->machine, false);
+    testing_machine_fini(&f->machine);
 }
 
-static uint64_t soon(const struct fixture *f)
+static bool fixture_until(struct fixture *f, bool (*done)(void *ctx))
 {
-    return loop_sim_now_ns(f->sim) + 20000 * MS;
+    return testing_machine_until(&f->machine, done, f, 20000);
 }
 
 static bool fixture_leads(void *ctx)
@@ -155,9 +146,9 @@ static bool fixture_leads(void *ctx)
 
 static void fixture_up(struct fixture *f)
 {
-    loop_sim_enter(f->loop, fixture_open, f);
+    loop_sim_enter(f->machine.loop, fixture_open, f);
     CHECK_OK(f->open_rc);
-    CHECK_TRUE(loop_sim_run(f->sim, fixture_leads, f, soon(f)));
+    CHECK_TRUE(fixture_until(f, fixture_leads));
 }
 
 static void proposal_done(struct consensus_proposal *p, int rc, uint64_t index)
@@ -194,7 +185,7 @@ static bool all_done(void *ctx)
 
 static void fixture_settle(struct fixture *f)
 {
-    CHECK_TRUE(loop_sim_run(f->sim, all_done, f, soon(f)));
+    CHECK_TRUE(fixture_until(f, all_done));
 }
 
 static void stop_done(struct consensus_stop *s, int rc)
@@ -219,8 +210,8 @@ static bool fixture_stopped(void *ctx)
 
 static void fixture_down(struct fixture *f)
 {
-    loop_sim_enter(f->loop, fixture_stop, f);
-    CHECK_TRUE(loop_sim_run(f->sim, fixture_stopped, f, soon(f)));
+    loop_sim_enter(f->machine.loop, fixture_stop, f);
+    CHECK_TRUE(fixture_until(f, fixture_stopped));
 }
 
 static void body_hundred(void *ctx)
@@ -239,7 +230,7 @@ TEST(consensus_packs_many_operations_into_few_entries)
     fixture_up(&f);
     CHECK_TRUE(f.state.role == CONSENSUS_LEADER && f.state.leader_id == 1);
     CHECK_TEXT(f.state.leader_address, "here");
-    loop_sim_enter(f.loop, body_hundred, &f);
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
     fixture_settle(&f);
     for (size_t i = 0; i < 100; i++) {
         CHECK_OK(f.p[i].rc);
@@ -274,7 +265,7 @@ TEST(consensus_refuses_beyond_its_limits)
     f.opt.queue_bytes = CONSENSUS_OPERATION_MAX + 4096;
     f.opt.queue_count = 2;
     fixture_up(&f);
-    loop_sim_enter(f.loop, body_limits, &f);
+    loop_sim_enter(f.machine.loop, body_limits, &f);
     fixture_settle(&f);
     CHECK_RC(f.p[0].rc, EMSGSIZE);
     CHECK_OK(f.p[1].rc);
@@ -292,7 +283,7 @@ TEST(consensus_is_busy_when_the_log_is_too_long)
     fixture_up(&f);
     int last = 0;
     for (unsigned i = 0; i < 20 && last == 0; i++) {
-        loop_sim_enter(f.loop, body_hundred, &f);
+        loop_sim_enter(f.machine.loop, body_hundred, &f);
         fixture_settle(&f);
         last = f.p[99].rc;
     }
@@ -333,14 +324,14 @@ TEST(consensus_waits_for_the_owner)
     fixture_begin(&f);
     fixture_up(&f);
     f.hold = true;
-    loop_sim_enter(f.loop, body_hundred, &f);
-    CHECK_TRUE(loop_sim_run(f.sim, fixture_held, &f, soon(&f)));
-    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 2000 * MS);
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
+    CHECK_TRUE(fixture_until(&f, fixture_held));
+    (void)testing_machine_until(&f.machine, never, &f, 2000);
     CHECK_TRUE(!all_done(&f));
     struct consensus_info info;
     consensus_info(f.consensus, &info);
     CHECK_EQ(info.commit_index, info.applied_index + 1);
-    loop_sim_enter(f.loop, body_release, &f);
+    loop_sim_enter(f.machine.loop, body_release, &f);
     fixture_settle(&f);
     CHECK_OK(f.p[99].rc);
     CHECK_EQ(consensus_applied_index(f.consensus), f.p[99].index);
@@ -353,8 +344,8 @@ TEST(consensus_fails_once_and_for_good)
     struct fixture f;
     fixture_begin(&f);
     fixture_up(&f);
-    disk_sim_fail(f.machine, DISK_SYNC, "/c", 1, 1, -EIO);
-    loop_sim_enter(f.loop, body_hundred, &f);
+    disk_sim_fail(f.machine.disk, DISK_SYNC, "/c", 1, 1, -EIO);
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
     fixture_settle(&f);
     CHECK_RC(f.p[0].rc, ERR_unknown_outcome);
     CHECK_EQ(f.failed, -EIO);
@@ -363,14 +354,14 @@ TEST(consensus_fails_once_and_for_good)
     struct consensus_state s;
     consensus_state(f.consensus, &s);
     CHECK_TRUE(s.role != CONSENSUS_LEADER);
-    loop_sim_enter(f.loop, body_hundred, &f); /* the disk would take it again */
+    loop_sim_enter(f.machine.loop, body_hundred, &f); /* the disk would take it again */
     fixture_settle(&f);
     CHECK_RC(f.p[0].rc, ERR_failed_before);
     CHECK_EQ(f.failed_calls, 1);
     fixture_down(&f);
     CHECK_RC(f.stop_rc, EIO);
     fixture_up(&f); /* the way on */
-    loop_sim_enter(f.loop, body_hundred, &f);
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
     fixture_settle(&f);
     CHECK_OK(f.p[0].rc);
     fixture_down(&f);
@@ -401,12 +392,12 @@ TEST(consensus_refuses_when_the_disk_is_full)
     fixture_begin(&f);
     f.opt.sparse = false; /* space is taken ahead, so that a write cannot lack it */
     fixture_up(&f);
-    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 1000 * MS);
-    disk_sim_capacity(f.machine, disk_sim_used_bytes(f.machine) + (12u << 20));
+    (void)testing_machine_until(&f.machine, never, &f, 1000);
+    disk_sim_capacity(f.machine.disk, disk_sim_used_bytes(f.machine.disk) + (12u << 20));
     int refused = 0;
     for (unsigned round = 0; round < 20 && refused == 0; round++) {
-        loop_sim_enter(f.loop, body_fill, &f);
-        (void)loop_sim_run(f.sim, all_done, &f, loop_sim_now_ns(f.sim) + 3000 * MS);
+        loop_sim_enter(f.machine.loop, body_fill, &f);
+        (void)testing_machine_until(&f.machine, all_done, &f, 3000);
         CHECK_TRUE(f.p[7].done == NULL); /* done or refused */
         refused = f.p[7].rc;
     }
@@ -416,22 +407,22 @@ TEST(consensus_refuses_when_the_disk_is_full)
     consensus_info(f.consensus, &info);
     CHECK_EQ(info.full, -ENOSPC);
     CHECK_EQ(info.last_index, info.commit_index);
-    loop_sim_enter(f.loop, body_urgent, &f);
+    loop_sim_enter(f.machine.loop, body_urgent, &f);
     fixture_settle(&f);
     CHECK_OK(f.p[0].rc);
     unsigned urgent = 0;
     for (; f.p[0].rc == 0 && urgent < 100000; urgent++) { /* has an end, too */
-        loop_sim_enter(f.loop, body_urgent, &f);
+        loop_sim_enter(f.machine.loop, body_urgent, &f);
         fixture_settle(&f);
     }
     CHECK_EQ(f.p[0].rc, -ENOSPC);
     CHECK_TRUE(urgent > 300);
     CHECK_EQ(f.failed_calls, 0);
-    disk_sim_capacity(f.machine, 0);
-    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 2000 * MS);
+    disk_sim_capacity(f.machine.disk, 0);
+    (void)testing_machine_until(&f.machine, never, &f, 2000);
     consensus_info(f.consensus, &info);
     CHECK_EQ(info.full, 0);
-    loop_sim_enter(f.loop, body_fill, &f);
+    loop_sim_enter(f.machine.loop, body_fill, &f);
     fixture_settle(&f);
     CHECK_OK(f.p[7].rc);
     fixture_down(&f);
@@ -467,16 +458,16 @@ TEST(consensus_records_a_snapshot_when_it_is_durable)
     struct fixture f;
     fixture_begin(&f);
     fixture_up(&f);
-    loop_sim_enter(f.loop, body_hundred, &f);
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
     fixture_settle(&f);
-    loop_sim_enter(f.loop, body_want, &f);
-    CHECK_TRUE(loop_sim_run(f.sim, fixture_asked, &f, soon(&f)));
+    loop_sim_enter(f.machine.loop, body_want, &f);
+    CHECK_TRUE(fixture_until(&f, fixture_asked));
     CHECK_EQ(f.reference.index, f.p[99].index);
-    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 1000 * MS);
+    (void)testing_machine_until(&f.machine, never, &f, 1000);
     CHECK_TRUE(!fixture_recorded(&f)); /* not before its state is durable */
-    loop_sim_enter(f.loop, body_durable, &f);
-    CHECK_TRUE(loop_sim_run(f.sim, fixture_recorded, &f, soon(&f)));
-    loop_sim_enter(f.loop, body_hundred, &f);
+    loop_sim_enter(f.machine.loop, body_durable, &f);
+    CHECK_TRUE(fixture_until(&f, fixture_recorded));
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
     fixture_settle(&f);
     fixture_down(&f);
     fixture_up(&f);
@@ -493,7 +484,7 @@ TEST(consensus_records_a_snapshot_when_it_is_durable)
 
 static void expect_refused(struct fixture *f, int code)
 {
-    loop_sim_enter(f->loop, fixture_open, f);
+    loop_sim_enter(f->machine.loop, fixture_open, f);
     CHECK_ERR(f->open_rc, code);
     CHECK_TRUE(f->err.text[0] != 0);
 }
@@ -502,19 +493,19 @@ static void body_remove_term(void *ctx)
 {
     struct fixture *f = ctx;
     struct disk_req req = {.op = DISK_REMOVE, .path = "/c/term"};
-    CHECK_EQ(disk_now(f->disk, &req), 0);
+    CHECK_EQ(disk_now(f->env.disk, &req), 0);
 }
 
 static void body_remove_log(void *ctx)
 {
     struct fixture *f = ctx;
     struct disk_req list = {.op = DISK_LIST, .path = "/c/log"};
-    CHECK_TRUE(disk_now(f->disk, &list) > 0);
+    CHECK_TRUE(disk_now(f->env.disk, &list) > 0);
     for (size_t i = 0; i < list.names->count; i++) {
         char path[128];
         (void)snprintf(path, sizeof path, "/c/log/%s", list.names->name[i]);
         struct disk_req req = {.op = DISK_REMOVE, .path = path};
-        CHECK_EQ(disk_now(f->disk, &req), 0);
+        CHECK_EQ(disk_now(f->env.disk, &req), 0);
     }
     mem_free(list.names);
 }
@@ -527,7 +518,7 @@ TEST(consensus_refuses_what_is_not_its_own_or_incomplete)
     expect_refused(&f, ENOENT);
     f.opt.bootstrap = true;
     fixture_up(&f);
-    loop_sim_enter(f.loop, body_hundred, &f);
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
     fixture_settle(&f);
     fixture_down(&f);
     f.opt.cluster[0] = 'x';
@@ -539,7 +530,7 @@ TEST(consensus_refuses_what_is_not_its_own_or_incomplete)
     f.opt.applied = 1000;
     expect_refused(&f, ERR_corrupt);
     f.opt.applied = 0;
-    loop_sim_enter(f.loop, body_remove_term, &f);
+    loop_sim_enter(f.machine.loop, body_remove_term, &f);
     expect_refused(&f, ERR_corrupt);
     fixture_end(&f);
 }
@@ -550,7 +541,7 @@ TEST(consensus_does_not_begin_anew_when_its_log_is_gone)
     fixture_begin(&f);
     fixture_up(&f);
     fixture_down(&f);
-    loop_sim_enter(f.loop, body_remove_log, &f);
+    loop_sim_enter(f.machine.loop, body_remove_log, &f);
     expect_refused(&f, ERR_corrupt);
     fixture_end(&f);
 }
@@ -568,13 +559,13 @@ TEST(consensus_may_be_freed_right_after_its_start)
 {
     struct fixture f;
     fixture_begin(&f);
-    loop_sim_enter(f.loop, body_open_and_free, &f);
-    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 100 * MS);
+    loop_sim_enter(f.machine.loop, body_open_and_free, &f);
+    (void)testing_machine_until(&f.machine, never, &f, 100);
     fixture_up(&f);
     CHECK_TRUE(f.consensus != NULL);
     fixture_down(&f);
-    loop_sim_enter(f.loop, body_open_and_free, &f);
-    (void)loop_sim_run(f.sim, never, &f, loop_sim_now_ns(f.sim) + 100 * MS);
+    loop_sim_enter(f.machine.loop, body_open_and_free, &f);
+    (void)testing_machine_until(&f.machine, never, &f, 100);
     fixture_end(&f);
 }
 
@@ -585,8 +576,8 @@ TEST(consensus_does_not_wait_for_ever_for_the_owner)
     fixture_begin(&f);
     fixture_up(&f);
     f.hold = true;
-    loop_sim_enter(f.loop, body_hundred, &f);
-    CHECK_TRUE(loop_sim_run(f.sim, fixture_held, &f, soon(&f)));
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
+    CHECK_TRUE(fixture_until(&f, fixture_held));
     fixture_down(&f);
     CHECK_OK(f.stop_rc);
     CHECK_RC(f.p[0].rc, ERR_unknown_outcome);
@@ -603,7 +594,7 @@ TEST(consensus_does_not_wait_for_ever_for_the_owner)
 static void real_until(struct fixture *f, bool (*done)(void *ctx))
 {
     for (unsigned i = 0; i < 10000 && !done(f); i++) {
-        loop_run_once(f->loop, 10 * MS);
+        loop_run_once(f->env.loop, 10 * MS);
     }
     CHECK_TRUE(done(f));
 }
@@ -616,10 +607,9 @@ TEST(consensus_works_on_a_real_disk)
                                        .id = 1,
                                        .voter_count = 1,
                                        .bootstrap = true};
-    CHECK_OK(loop_new(&(struct loop_options){.name = "consensus"}, &f.loop, &f.err));
-    f.env.loop = f.loop;
+    CHECK_OK(loop_new(&(struct loop_options){.name = "consensus"}, &f.env.loop, &f.err));
     f.env.stats = stats_new(NULL, "test");
-    CHECK_OK(disk_pool_new(&f.env, &(struct disk_pool_options){.max_threads = 2}, &f.disk));
+    CHECK_OK(disk_pool_new(&f.env, &(struct disk_pool_options){.max_threads = 2}, &f.env.disk));
     for (unsigned life = 0; life < 3; life++) {
         fixture_open(&f);
         CHECK_OK(f.open_rc);
@@ -634,9 +624,9 @@ TEST(consensus_works_on_a_real_disk)
         real_until(&f, fixture_stopped);
         CHECK_OK(f.stop_rc);
     }
-    disk_free(f.disk);
+    disk_free(f.env.disk);
     stats_free(f.env.stats);
-    loop_free(f.loop);
+    loop_free(f.env.loop);
 }
 
 /* A disk that stalls for longer than the election timeout is no reason to lose the leadership. */
@@ -646,12 +636,12 @@ TEST(consensus_stands_a_slow_disk)
     fixture_begin(&f);
     fixture_up(&f);
     uint64_t term = f.state.term;
-    disk_sim_slow(f.machine, 2000 * MS);
-    loop_sim_enter(f.loop, body_hundred, &f);
+    disk_sim_slow(f.machine.disk, 2000 * MS);
+    loop_sim_enter(f.machine.loop, body_hundred, &f);
     fixture_settle(&f);
     CHECK_OK(f.p[99].rc);
     CHECK_EQ(f.state.term, term);
-    disk_sim_slow(f.machine, 0);
+    disk_sim_slow(f.machine.disk, 0);
     fixture_down(&f);
     fixture_end(&f);
 }

@@ -13,6 +13,7 @@
 #include "consensus/consensus.h"
 #include "disk/sim.h"
 #include "loop/sim.h"
+#include "testing/machine.h"
 #include "testing/testing.h"
 
 #include <string.h>
@@ -31,9 +32,7 @@ struct executed {
 
 struct world {
     struct rand rand;
-    struct loop_sim *sim;
-    struct disk_sim *machine;
-    struct loop *loop;
+    struct testing_machine machine;
     struct consensus *consensus;
     struct consensus_fsm fsm;
     struct env env;
@@ -52,16 +51,6 @@ struct world {
     struct consensus_entry *entry;
 };
 
-static size_t payload_make(uint64_t id, uint8_t *out)
-{
-    struct rand r;
-    rand_seed(&r, id);
-    size_t len = rand_chance(&r, 1, 4) ? rand_range(&r, 8, PAYLOAD_MAX) : rand_range(&r, 8, 64);
-    rand_bytes(&r, out, len);
-    memcpy(out, &id, sizeof id);
-    return len;
-}
-
 /* --- the owner -----------------------------------------------------------------------------------
  */
 
@@ -74,7 +63,7 @@ static void execute(struct world *w, struct consensus_entry *e)
         uint64_t id = 0;
         CHECK_TRUE(op.len >= sizeof id && (uintptr_t)op.bytes % 8 == 0);
         memcpy(&id, op.bytes, sizeof id);
-        CHECK_EQ(payload_make(id, expected), op.len);
+        CHECK_EQ(testing_payload(id, PAYLOAD_MAX, expected), op.len);
         CHECK_BYTES(op.bytes, expected, op.len);
         CHECK_TRUE(op.local == NULL || op.local->bytes != op.bytes);
         CHECK_TRUE(w->now.count < IDS_MAX && w->fate[id] != REFUSED);
@@ -102,7 +91,7 @@ static void world_apply(struct consensus_fsm *f, struct consensus_entry *e)
     CHECK_EQ(consensus_applied_index(w->consensus), e->index - 1);
     if (w->lazy && rand_chance(&w->rand, 1, 3)) {
         w->entry = e;
-        loop_timer_in(w->loop, &w->later, rand_below(&w->rand, 2 * MS));
+        loop_timer_in(w->machine.loop, &w->later, rand_below(&w->rand, 2 * MS));
     } else {
         execute(w, e);
     }
@@ -188,7 +177,7 @@ static void propose(struct world *w)
     x->id = ++w->last_id;
     x->proposal.done = actor_done;
     x->proposal.bytes = x->bytes;
-    x->proposal.len = payload_make(x->id, x->bytes);
+    x->proposal.len = testing_payload(x->id, PAYLOAD_MAX, x->bytes);
     consensus_propose(w->consensus, &x->proposal);
 }
 
@@ -215,7 +204,7 @@ static void driver_fire(struct loop_timer *t)
         int rc = rand_chance(&w->rand, 1, 4) ? -EIO : 0;
         consensus_snapshot_durable(w->consensus, w->state_index, rc);
     }
-    loop_timer_in(w->loop, t, rand_below(&w->rand, 2 * MS));
+    loop_timer_in(w->machine.loop, t, rand_below(&w->rand, 2 * MS));
 }
 
 /* --- lives ---------------------------------------------------------------------------------------
@@ -224,11 +213,8 @@ static void driver_fire(struct loop_timer *t)
 static void process_start(void *ctx)
 {
     struct world *w = ctx;
-    struct disk *disk = NULL;
-    CHECK_OK(disk_sim_open(w->machine, w->loop, &disk));
-    w->env = (struct env){.loop = w->loop, .disk = disk};
     w->err = (struct err){0};
-    w->open_rc = disk_make_directories(disk, DIRECTORY);
+    w->open_rc = disk_make_directories(w->env.disk, DIRECTORY);
     static const struct consensus_voter voter = {.id = 7, .address = "here:1"};
     struct consensus_options opt = {.env = &w->env,
                                     .directory = DIRECTORY,
@@ -251,7 +237,7 @@ static void process_start(void *ctx)
         CHECK_TRUE(d != NULL);
         d->world = w;
         d->timer.fire = driver_fire;
-        loop_timer_in(w->loop, &d->timer, 0);
+        loop_timer_in(w->machine.loop, &d->timer, 0);
     }
 }
 
@@ -295,8 +281,8 @@ static void world_start(struct world *w)
     w->later = (struct loop_timer){.fire = later_fire};
     w->before = w->now;
     w->now.count = w->state_count;
-    CHECK_OK(loop_sim_process(w->sim, "meta", 1, &w->loop));
-    loop_sim_enter(w->loop, process_start, w);
+    testing_machine_start(&w->machine, "meta", &w->env);
+    loop_sim_enter(w->machine.loop, process_start, w);
 }
 
 enum end { END_KILL, END_CRASH, END_STOP };
@@ -305,20 +291,10 @@ static void world_end(struct world *w, enum end end)
 {
     if (end == END_STOP) {
         w->quiet = true;
-        loop_sim_enter(w->loop, process_stop, w);
-        CHECK_TRUE(loop_sim_run(w->sim, world_stopped, w, loop_sim_now_ns(w->sim) + 20000 * MS));
+        loop_sim_enter(w->machine.loop, process_stop, w);
+        CHECK_TRUE(testing_machine_until(&w->machine, world_stopped, w, 20000));
     }
-    loop_sim_kill(w->loop);
-    if (end == END_CRASH) {
-        disk_sim_crash(w->machine);
-        loop_sim_reboot(w->sim, 1);
-    }
-}
-
-static void world_steps(struct world *w, uint64_t count)
-{
-    for (uint64_t i = 0; i < count && loop_sim_step(w->sim); i++) {
-    }
+    testing_machine_kill(&w->machine, end == END_CRASH);
 }
 
 /* What this life has executed so far fits what the one before did, as far as either goes. */
@@ -355,7 +331,7 @@ static void world_check(struct world *w)
     }
     world_start(w);
     CHECK_OK(w->open_rc);
-    CHECK_TRUE(loop_sim_run(w->sim, world_caught_up, w, loop_sim_now_ns(w->sim) + 10000 * MS));
+    CHECK_TRUE(testing_machine_until(&w->machine, world_caught_up, w, 10000));
     w->before = longest;
     world_compare(w);
     CHECK_TRUE(w->now.count >= longest.count);
@@ -368,32 +344,18 @@ static void world_check(struct world *w)
     CHECK_OK(w->stop_rc);
 }
 
-static void world_fault(struct world *w)
-{
-    static const enum disk_op ops[] = {DISK_OPEN,  DISK_WRITE,  DISK_SYNC,     DISK_SYNC_ALL,
-                                       DISK_CLOSE, DISK_RENAME, DISK_REMOVE,   DISK_SYNC_DIR,
-                                       DISK_READ,  DISK_LIST,   DISK_TRUNCATE, DISK_ALLOCATE};
-    if (rand_chance(&w->rand, 2, 3)) {
-        disk_sim_fail(w->machine, ops[rand_below(&w->rand, ARRAY_COUNT(ops))], DIRECTORY,
-                      rand_range(&w->rand, 1, 20), rand_below(&w->rand, 3),
-                      rand_chance(&w->rand, 1, 2) ? -EIO : -ENOSPC);
-    }
-}
-
 static uint64_t world_play(struct world *w, uint64_t seed, bool faults, bool checkpoints)
 {
     *w = (struct world){.fsm.ops = &world_ops, .faults = faults, .checkpoints = checkpoints};
     rand_seed(&w->rand, seed);
-    w->sim = loop_sim_new(seed);
-    w->machine = disk_sim_new(&(struct disk_sim_options){.sim = w->sim});
-    CHECK_TRUE(w->sim != NULL && w->machine != NULL);
+    testing_machine_init(&w->machine, seed);
     for (unsigned life = 0; life < 5; life++) {
         if (faults) {
-            world_fault(w);
+            testing_machine_spoil(&w->machine, &w->rand, DIRECTORY, 20);
         }
         world_start(w);
         if (w->open_rc == 0) {
-            world_steps(w, rand_below(&w->rand, 1500));
+            testing_machine_steps(&w->machine, rand_below(&w->rand, 1500));
             world_compare(w);
         } else {
             CHECK_TRUE(faults && (w->open_rc == -EIO || w->open_rc == -ENOSPC));
@@ -403,12 +365,11 @@ static uint64_t world_play(struct world *w, uint64_t seed, bool faults, bool che
         if (w->now.count < w->before.count) {
             w->now = w->before; /* it did not come as far; what was executed stays so */
         }
-        disk_sim_heal(w->machine);
+        disk_sim_heal(w->machine.disk);
     }
     world_check(w);
-    uint64_t digest = loop_sim_digest(w->sim) ^ w->now.count;
-    disk_sim_free(w->machine);
-    loop_sim_free(w->sim);
+    uint64_t digest = loop_sim_digest(w->machine.sim) ^ w->now.count;
+    testing_machine_fini(&w->machine);
     return digest;
 }
 

@@ -12,6 +12,7 @@
 #include "disk/sim.h"
 #include "journal/journal.h"
 #include "loop/sim.h"
+#include "testing/machine.h"
 #include "testing/testing.h"
 
 #include <string.h>
@@ -34,9 +35,7 @@ struct log {
 
 struct world {
     struct rand rand;
-    struct loop_sim *sim;
-    struct disk_sim *machine;
-    struct loop *loop;
+    struct testing_machine machine;
     struct journal *journal; /* the process' */
     struct journal_user user;
     struct env env;
@@ -50,16 +49,6 @@ struct world {
     unsigned failed_calls, lives, records_checked;
     struct err err;
 };
-
-static size_t payload_make(uint64_t id, uint8_t *out)
-{
-    struct rand r;
-    rand_seed(&r, id);
-    size_t len = rand_chance(&r, 1, 4) ? rand_range(&r, 8, PAYLOAD_MAX) : rand_range(&r, 8, 64);
-    rand_bytes(&r, out, len);
-    memcpy(out, &id, sizeof id);
-    return len;
-}
 
 static void log_cut(struct log *l, uint64_t index)
 {
@@ -89,7 +78,7 @@ static int world_record(struct journal_user *u, const struct journal_record *r)
     uint64_t id = 0;
     CHECK_TRUE(r->len >= sizeof id && r->index < LOG_MAX);
     memcpy(&id, r->bytes, sizeof id);
-    CHECK_EQ(payload_make(id, expected), r->len);
+    CHECK_EQ(testing_payload(id, PAYLOAD_MAX, expected), r->len);
     CHECK_BYTES(r->bytes, expected, r->len);
     CHECK_EQ(r->type, id % 1000);
     CHECK_EQ((uintptr_t)r->bytes % 8, 0);
@@ -179,7 +168,7 @@ static void actor_sync_done(struct journal_sync *s, int rc)
 static void act_append(struct world *w, struct actor *x)
 {
     uint64_t id = ++w->last_id;
-    size_t len = payload_make(id, x->bytes);
+    size_t len = testing_payload(id, PAYLOAD_MAX, x->bytes);
     size_t a = rand_below(&w->rand, len + 1), b = rand_range(&w->rand, a, len);
     x->iov[0] = (struct iovec){x->bytes, a};
     x->iov[1] = (struct iovec){x->bytes + a, b - a};
@@ -254,17 +243,14 @@ static void driver_fire(struct loop_timer *t)
         act(d->world);
     }
     if (!d->world->quiet) {
-        loop_timer_in(d->world->loop, t, rand_below(&d->world->rand, 2 * (uint64_t)MS));
+        loop_timer_in(d->world->machine.loop, t, rand_below(&d->world->rand, 2 * (uint64_t)MS));
     }
 }
 
 static void process_open(void *ctx)
 {
     struct world *w = ctx;
-    struct disk *disk = NULL;
-    CHECK_OK(disk_sim_open(w->machine, w->loop, &disk));
-    w->env = (struct env){.loop = w->loop, .disk = disk};
-    w->open_rc = disk_make_directories(disk, DIRECTORY);
+    w->open_rc = disk_make_directories(w->env.disk, DIRECTORY);
     struct journal_options opt = {.env = &w->env,
                                   .directory = DIRECTORY,
                                   .user = &w->user,
@@ -293,7 +279,7 @@ static void process_drive(void *ctx)
     CHECK_TRUE(d != NULL);
     d->world = w;
     d->timer.fire = driver_fire;
-    loop_timer_in(w->loop, &d->timer, 0);
+    loop_timer_in(w->machine.loop, &d->timer, 0);
 }
 
 struct stopper {
@@ -364,8 +350,8 @@ static void world_reopen(struct world *w)
     w->stopped = false;
     w->quiet = false;
     w->journal = NULL;
-    CHECK_OK(loop_sim_process(w->sim, "journal", 1, &w->loop));
-    loop_sim_enter(w->loop, process_open, w);
+    testing_machine_start(&w->machine, "journal", &w->env);
+    loop_sim_enter(w->machine.loop, process_open, w);
     w->lives++;
 }
 
@@ -375,63 +361,40 @@ static void world_end(struct world *w, enum end end)
 {
     if (end == END_STOP) {
         w->quiet = true;
-        loop_sim_enter(w->loop, process_stop, w);
-        CHECK_TRUE(loop_sim_run(w->sim, world_stopped, w, 60000ull * MS));
+        loop_sim_enter(w->machine.loop, process_stop, w);
+        CHECK_TRUE(testing_machine_until(&w->machine, world_stopped, w, 60000));
         if (w->stop_rc == 0) {
             w->stable = w->op_count;
         }
     }
-    loop_sim_kill(w->loop);
-    if (end == END_CRASH) {
-        disk_sim_crash(w->machine);
-        loop_sim_reboot(w->sim, 1);
-    }
+    testing_machine_kill(&w->machine, end == END_CRASH);
 }
 
 static void world_begin(struct world *w, uint64_t seed)
 {
     *w = (struct world){.user.ops = &world_ops, .base.next = 1};
     rand_seed(&w->rand, seed);
-    w->sim = loop_sim_new(seed);
-    w->machine = disk_sim_new(&(struct disk_sim_options){.sim = w->sim});
-    CHECK_TRUE(w->sim != NULL && w->machine != NULL);
-}
-
-static void world_over(struct world *w)
-{
-    disk_sim_free(w->machine);
-    loop_sim_free(w->sim);
-}
-
-static void world_steps(struct world *w, uint64_t count)
-{
-    for (uint64_t i = 0; i < count && loop_sim_step(w->sim); i++) {
-    }
+    testing_machine_init(&w->machine, seed);
 }
 
 static void world_play(struct world *w, unsigned lives, bool faults)
 {
-    static const enum disk_op ops[] = {DISK_OPEN,  DISK_WRITE,  DISK_SYNC,     DISK_SYNC_ALL,
-                                       DISK_CLOSE, DISK_RENAME, DISK_REMOVE,   DISK_SYNC_DIR,
-                                       DISK_READ,  DISK_LIST,   DISK_TRUNCATE, DISK_ALLOCATE};
     for (unsigned life = 0; life < lives; life++) {
-        if (faults && rand_chance(&w->rand, 2, 3)) {
-            enum disk_op op = ops[rand_below(&w->rand, ARRAY_COUNT(ops))];
-            disk_sim_fail(w->machine, op, DIRECTORY, rand_range(&w->rand, 1, 12),
-                          rand_below(&w->rand, 3), rand_chance(&w->rand, 1, 2) ? -EIO : -ENOSPC);
+        if (faults) {
+            testing_machine_spoil(&w->machine, &w->rand, DIRECTORY, 12);
         }
         world_reopen(w);
         if (w->open_rc == 0) {
             world_check(w);
-            loop_sim_enter(w->loop, process_drive, w);
-            world_steps(w, rand_below(&w->rand, 600));
+            loop_sim_enter(w->machine.loop, process_drive, w);
+            testing_machine_steps(&w->machine, rand_below(&w->rand, 600));
         } else {
             CHECK_TRUE(faults && !err_is(w->open_rc, ERR_corrupt));
             CHECK_TRUE(w->open_rc == -EIO || w->open_rc == -ENOSPC);
         }
         bool can_stop = w->open_rc == 0;
         world_end(w, can_stop ? (enum end)rand_below(&w->rand, 3) : END_KILL);
-        disk_sim_heal(w->machine);
+        disk_sim_heal(w->machine.disk);
     }
     world_reopen(w);
     CHECK_OK(w->open_rc);
@@ -454,7 +417,7 @@ static void check_seeds(uint64_t first, unsigned count, bool faults)
         world_begin(w, first + i);
         world_play(w, 6, faults);
         records += w->records_checked;
-        world_over(w);
+        testing_machine_fini(&w->machine);
     }
     CHECK_TRUE(records > count);
     mem_free(w);
@@ -477,14 +440,15 @@ static void check_flipped(struct world *w, uint64_t seed)
     world_begin(w, seed);
     world_reopen(w);
     CHECK_OK(w->open_rc);
-    loop_sim_enter(w->loop, process_drive, w);
-    world_steps(w, 40);
+    loop_sim_enter(w->machine.loop, process_drive, w);
+    testing_machine_steps(&w->machine, 40);
     bool sealed = rand_chance(&w->rand, 1, 2);
     world_end(w, sealed ? END_STOP : END_CRASH);
     char path[64] = DIRECTORY "/0000000000000001.journal";
     uint64_t offset =
         rand_chance(&w->rand, 1, 8) ? rand_below(&w->rand, 64) : 4096 + rand_below(&w->rand, 6000);
-    int rc = disk_sim_corrupt(w->machine, path, offset, (uint8_t)(1u << rand_below(&w->rand, 8)));
+    int rc =
+        disk_sim_corrupt(w->machine.disk, path, offset, (uint8_t)(1u << rand_below(&w->rand, 8)));
     CHECK_TRUE(rc == 0 || rc == -ERANGE || rc == -ENOENT);
     if (!sealed) {
         w->stable = 0; /* damage of the last batch cannot be told from a torn one */
@@ -498,7 +462,7 @@ static void check_flipped(struct world *w, uint64_t seed)
         CHECK_TRUE(strstr(w->err.text, "segment") != NULL);
         world_end(w, END_KILL);
     }
-    world_over(w);
+    testing_machine_fini(&w->machine);
 }
 
 struct cutter {
@@ -509,8 +473,7 @@ struct cutter {
 static void process_cut_file(void *ctx)
 {
     struct cutter *x = ctx;
-    struct disk *disk = NULL;
-    CHECK_OK(disk_sim_open(x->world->machine, x->world->loop, &disk));
+    struct disk *disk = x->world->env.disk;
     struct disk_req req = {
         .op = DISK_OPEN, .path = DIRECTORY "/0000000000000001.journal", .flags = DISK_READ_WRITE};
     CHECK_EQ(disk_now(disk, &req), 0);
@@ -525,13 +488,13 @@ static uint64_t truncate_seed(struct world *w, uint64_t seed, uint64_t len)
     world_reopen(w);
     CHECK_OK(w->open_rc);
     for (size_t i = 0; i < 12; i++) {
-        loop_sim_enter(w->loop, act, w);
-        world_steps(w, 12);
+        loop_sim_enter(w->machine.loop, act, w);
+        testing_machine_steps(&w->machine, 12);
     }
     world_end(w, END_KILL);
-    CHECK_OK(loop_sim_process(w->sim, "cutter", 1, &w->loop));
-    loop_sim_enter(w->loop, process_cut_file, &(struct cutter){w, len});
-    loop_sim_kill(w->loop);
+    testing_machine_start(&w->machine, "cutter", &w->env);
+    loop_sim_enter(w->machine.loop, process_cut_file, &(struct cutter){w, len});
+    testing_machine_kill(&w->machine, false);
     w->stable = 0;
     world_reopen(w);
     uint64_t records = w->records_checked;
@@ -543,7 +506,7 @@ static uint64_t truncate_seed(struct world *w, uint64_t seed, uint64_t len)
         world_check(w);
         world_end(w, END_STOP);
     }
-    world_over(w);
+    testing_machine_fini(&w->machine);
     return records;
 }
 

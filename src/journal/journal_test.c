@@ -8,6 +8,7 @@
 #include "base/stats.h"
 #include "disk/sim.h"
 #include "loop/sim.h"
+#include "testing/machine.h"
 #include "testing/testing.h"
 
 #include <stdio.h>
@@ -17,10 +18,7 @@
 #define MANY 64u
 
 struct fixture {
-    struct loop_sim *sim;
-    struct disk_sim *machine;
-    struct loop *loop;
-    struct disk *disk;
+    struct testing_machine machine;
     struct env env;
     struct journal *journal;
     struct journal_user user;
@@ -65,12 +63,7 @@ static const struct journal_user_ops fixture_ops = {
 static void fixture_open(void *ctx)
 {
     struct fixture *f = ctx;
-    if (f->disk == NULL) {
-        CHECK_OK(disk_sim_open(f->machine, f->loop, &f->disk));
-    }
-    f->env.loop = f->loop;
-    f->env.disk = f->disk;
-    CHECK_OK(disk_make_directories(f->disk, f->opt.directory));
+    CHECK_OK(disk_make_directories(f->env.disk, f->opt.directory));
     f->opt.env = &f->env;
     f->opt.user = &f->user;
     f->stopped = false;
@@ -81,9 +74,8 @@ static void fixture_open(void *ctx)
 static void fixture_begin(struct fixture *f)
 {
     *f = (struct fixture){.user.ops = &fixture_ops};
-    f->sim = loop_sim_new(testing_seed());
-    f->machine = disk_sim_new(&(struct disk_sim_options){.sim = f->sim});
-    CHECK_OK(loop_sim_process(f->sim, "journal", 1, &f->loop));
+    testing_machine_init(&f->machine, testing_seed());
+    testing_machine_start(&f->machine, "journal", &f->env);
     f->opt = (struct journal_options){.directory = "/j",
                                       .owner = "me",
                                       .segment_bytes = 65536,
@@ -94,9 +86,8 @@ static void fixture_begin(struct fixture *f)
 
 static void fixture_end(struct fixture *f)
 {
-    loop_sim_kill(f->loop);
-    disk_sim_free(f->machine);
-    loop_sim_free(f->sim);
+    testing_machine_kill(&f->machine, false);
+    testing_machine_fini(&f->machine);
 }
 
 static void append_done(struct journal_append *a, int rc)
@@ -125,9 +116,9 @@ static bool all_done(const struct fixture *f)
     return true;
 }
 
-static uint64_t soon(const struct fixture *f) /* limits are times of the world */
+static bool fixture_until(struct fixture *f, bool (*done)(void *ctx))
 {
-    return loop_sim_now_ns(f->sim) + 10000 * MS;
+    return testing_machine_until(&f->machine, done, f, 10000);
 }
 
 static bool fixture_done(void *ctx)
@@ -137,7 +128,7 @@ static bool fixture_done(void *ctx)
 
 static void fixture_settle(struct fixture *f)
 {
-    CHECK_TRUE(loop_sim_run(f->sim, fixture_done, f, soon(f)));
+    CHECK_TRUE(fixture_until(f, fixture_done));
 }
 
 static void stop_done(struct journal_stop *s, int rc)
@@ -162,10 +153,10 @@ static bool fixture_stopped(void *ctx)
 
 static void fixture_restart(struct fixture *f)
 {
-    loop_sim_enter(f->loop, fixture_stop, f);
-    CHECK_TRUE(loop_sim_run(f->sim, fixture_stopped, f, soon(f)));
+    loop_sim_enter(f->machine.loop, fixture_stop, f);
+    CHECK_TRUE(fixture_until(f, fixture_stopped));
     CHECK_OK(f->stop_rc);
-    loop_sim_enter(f->loop, fixture_open, f);
+    loop_sim_enter(f->machine.loop, fixture_open, f);
 }
 
 static const uint8_t payload[8200]; /* zeros */
@@ -183,9 +174,9 @@ TEST(journal_gives_back_what_was_appended_in_order)
 {
     struct fixture f;
     fixture_begin(&f);
-    loop_sim_enter(f.loop, fixture_open, &f);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
     CHECK_OK(f.open_rc);
-    loop_sim_enter(f.loop, body_many, &f);
+    loop_sim_enter(f.machine.loop, body_many, &f);
     fixture_settle(&f);
     for (size_t i = 0; i < 10; i++) {
         CHECK_OK(f.append[i].rc);
@@ -204,8 +195,8 @@ TEST(journal_commits_groups)
 {
     struct fixture f;
     fixture_begin(&f);
-    loop_sim_enter(f.loop, fixture_open, &f);
-    loop_sim_enter(f.loop, body_many, &f);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    loop_sim_enter(f.machine.loop, body_many, &f);
     fixture_settle(&f);
     struct journal_info info;
     journal_info(f.journal, &info);
@@ -230,8 +221,8 @@ TEST(journal_refuses_beyond_its_limits)
 {
     struct fixture f;
     fixture_begin(&f);
-    loop_sim_enter(f.loop, fixture_open, &f);
-    loop_sim_enter(f.loop, body_limits, &f);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    loop_sim_enter(f.machine.loop, body_limits, &f);
     fixture_settle(&f);
     CHECK_RC(f.append[0].rc, EMSGSIZE);
     CHECK_EQ(f.append[0].index, 0);
@@ -240,7 +231,7 @@ TEST(journal_refuses_beyond_its_limits)
     }
     CHECK_RC(f.append[5].rc, ERR_busy);
     CHECK_RC(f.append[6].rc, ERR_busy);
-    loop_sim_enter(f.loop, body_many, &f); /* there is room again */
+    loop_sim_enter(f.machine.loop, body_many, &f); /* there is room again */
     fixture_settle(&f);
     CHECK_OK(f.append[9].rc);
     fixture_end(&f);
@@ -263,9 +254,9 @@ TEST(journal_rolls_and_trims)
 {
     struct fixture f;
     fixture_begin(&f);
-    loop_sim_enter(f.loop, fixture_open, &f);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
     for (unsigned round = 0; round < 40; round++) {
-        loop_sim_enter(f.loop, body_fill, &f);
+        loop_sim_enter(f.machine.loop, body_fill, &f);
         fixture_settle(&f);
         CHECK_OK(f.append[3].rc);
     }
@@ -273,8 +264,8 @@ TEST(journal_rolls_and_trims)
     journal_info(f.journal, &info);
     CHECK_EQ(info.next_index, 161);
     CHECK_TRUE(info.segment_count > 15);
-    loop_sim_enter(f.loop, body_trim, &f);
-    loop_sim_run(f.sim, fixture_stopped, &f, soon(&f));
+    loop_sim_enter(f.machine.loop, body_trim, &f);
+    (void)fixture_until(&f, fixture_stopped);
     journal_info(f.journal, &info);
     CHECK_TRUE(info.segment_count <= 4);
     fixture_restart(&f);
@@ -289,15 +280,16 @@ TEST(journal_fails_once_and_for_good)
 {
     struct fixture f;
     fixture_begin(&f);
-    loop_sim_enter(f.loop, fixture_open, &f);
-    loop_sim_enter(f.loop, body_fill, &f);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    loop_sim_enter(f.machine.loop, body_fill, &f);
     fixture_settle(&f);
-    disk_sim_fail(f.machine, DISK_SYNC, "/j", 1, 1, -EIO);
-    loop_sim_enter(f.loop, body_fill, &f);
+    disk_sim_fail(f.machine.disk, DISK_SYNC, "/j", 1, 1, -EIO);
+    loop_sim_enter(f.machine.loop, body_fill, &f);
     fixture_settle(&f);
     CHECK_RC(f.append[0].rc, ERR_failed_before);
     CHECK_EQ(f.failed, -EIO);
-    loop_sim_enter(f.loop, body_fill, &f); /* the disk would take it again; the journal does not */
+    loop_sim_enter(f.machine.loop, body_fill,
+                   &f); /* the disk would take it again; the journal does not */
     fixture_settle(&f);
     CHECK_RC(f.append[0].rc, ERR_failed_before);
     CHECK_EQ(f.failed_calls, 1);
@@ -311,19 +303,19 @@ TEST(journal_waits_for_space_instead_of_failing)
 {
     struct fixture f;
     fixture_begin(&f);
-    loop_sim_enter(f.loop, fixture_open, &f);
-    loop_sim_run(f.sim, fixture_stopped, &f, soon(&f)); /* the first and the next are ready */
-    disk_sim_capacity(f.machine, 150000);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    (void)fixture_until(&f, fixture_stopped); /* the first and the next are ready */
+    disk_sim_capacity(f.machine.disk, 150000);
     int last = 0;
     for (unsigned round = 0; round < 12 && last == 0; round++) {
-        loop_sim_enter(f.loop, body_fill, &f);
+        loop_sim_enter(f.machine.loop, body_fill, &f);
         fixture_settle(&f);
         last = f.append[3].rc;
     }
     CHECK_RC(last, ENOSPC);
     CHECK_EQ(f.failed_calls, 0);
-    disk_sim_capacity(f.machine, 0);
-    loop_sim_enter(f.loop, body_fill, &f);
+    disk_sim_capacity(f.machine.disk, 0);
+    loop_sim_enter(f.machine.loop, body_fill, &f);
     fixture_settle(&f);
     CHECK_OK(f.append[3].rc);
     fixture_end(&f);
@@ -335,16 +327,15 @@ TEST(journal_numbers_only_segments_that_were_made)
 {
     struct fixture f;
     fixture_begin(&f);
-    disk_sim_fail(f.machine, DISK_RENAME, "/j", 1, 3, -ENOSPC);
-    loop_sim_enter(f.loop, fixture_open, &f);
+    disk_sim_fail(f.machine.disk, DISK_RENAME, "/j", 1, 3, -ENOSPC);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
     CHECK_OK(f.open_rc);
-    loop_sim_run(f.sim, fixture_stopped, &f, soon(&f));
-    loop_sim_kill(f.loop);
-    CHECK_OK(loop_sim_process(f.sim, "journal", 1, &f.loop));
-    f.disk = NULL;
-    loop_sim_enter(f.loop, fixture_open, &f);
+    (void)fixture_until(&f, fixture_stopped);
+    testing_machine_kill(&f.machine, false);
+    testing_machine_start(&f.machine, "journal", &f.env);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
     CHECK_OK(f.open_rc);
-    loop_sim_enter(f.loop, body_many, &f);
+    loop_sim_enter(f.machine.loop, body_many, &f);
     fixture_settle(&f);
     CHECK_OK(f.append[9].rc);
     fixture_end(&f);
@@ -354,8 +345,8 @@ TEST(journal_refuses_another_owner)
 {
     struct fixture f;
     fixture_begin(&f);
-    loop_sim_enter(f.loop, fixture_open, &f);
-    loop_sim_enter(f.loop, body_many, &f);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    loop_sim_enter(f.machine.loop, body_many, &f);
     fixture_settle(&f);
     f.opt.owner[0] = 'x';
     fixture_restart(&f);
@@ -370,7 +361,7 @@ TEST(journal_refuses_another_owner)
 static void real_wait(struct fixture *f)
 {
     for (unsigned i = 0; i < 5000 && !all_done(f); i++) {
-        loop_run_once(f->loop, 10 * MS);
+        loop_run_once(f->env.loop, 10 * MS);
     }
     CHECK_TRUE(all_done(f));
 }
@@ -381,7 +372,7 @@ static void real_stop(struct fixture *f)
     f->stopped = false;
     journal_stop(f->journal, &f->stop);
     for (unsigned i = 0; i < 5000 && !f->stopped; i++) {
-        loop_run_once(f->loop, 10 * MS);
+        loop_run_once(f->env.loop, 10 * MS);
     }
     CHECK_TRUE(f->stopped);
     CHECK_OK(f->stop_rc);
@@ -396,10 +387,9 @@ TEST(journal_works_on_a_real_disk)
                                      .owner = "me",
                                      .segment_bytes = 1u << 20,
                                      .max_record_bytes = 65536};
-    CHECK_OK(loop_new(&(struct loop_options){.name = "journal"}, &f.loop, &f.err));
-    f.env.loop = f.loop;
+    CHECK_OK(loop_new(&(struct loop_options){.name = "journal"}, &f.env.loop, &f.err));
     f.env.stats = stats_new(NULL, "test");
-    CHECK_OK(disk_pool_new(&f.env, &(struct disk_pool_options){.max_threads = 2}, &f.disk));
+    CHECK_OK(disk_pool_new(&f.env, &(struct disk_pool_options){.max_threads = 2}, &f.env.disk));
     fixture_open(&f);
     CHECK_OK(f.open_rc);
     for (unsigned round = 0; round < 100; round++) {
@@ -414,7 +404,7 @@ TEST(journal_works_on_a_real_disk)
     CHECK_OK(f.open_rc);
     CHECK_EQ(f.replayed, 800);
     real_stop(&f);
-    disk_free(f.disk);
+    disk_free(f.env.disk);
     stats_free(f.env.stats);
-    loop_free(f.loop);
+    loop_free(f.env.loop);
 }
