@@ -48,7 +48,7 @@ struct first {
     const char *cluster;
     struct transfer t;
     struct piece piece[IN_FLIGHT];
-    struct bench_figure put, get, get_cpu, idle, files, socket;
+    struct bench_figure put, get, get_cpu, idle, files, socket, socket_cpu;
 };
 
 /* --- Pieces, on the library's thread ---------------------------------------------------------- */
@@ -178,7 +178,7 @@ static int first_rounds(struct first *x, unsigned rounds)
 {
     int rc = 0;
     for (unsigned i = 0; i <= rounds && rc == 0; i++) {
-        double seconds = 0;
+        double seconds = 0, cpu = 0;
         rc = first_put(x, i > 0);
         rc = rc == 0 ? first_get(x, i > 0) : rc;
         rc = rc == 0 ? opendfs_unlink(x->t.fs, "/bench") : rc;
@@ -186,9 +186,10 @@ static int first_rounds(struct first *x, unsigned rounds)
         if (rc == 0 && i > 0) {
             bench_add(&x->files, MACHINE_FILE_BYTES / 1e6 / seconds, 0);
         }
-        rc = rc == 0 ? machine_socket(x->cluster, &seconds) : rc;
+        rc = rc == 0 ? machine_socket(x->cluster, &seconds, &cpu) : rc;
         if (rc == 0 && i > 0) {
-            bench_add(&x->socket, MACHINE_FILE_BYTES / 1e6 / seconds, 0);
+            bench_add(&x->socket, MACHINE_FILE_BYTES / 1e6 / seconds, cpu);
+            bench_add(&x->socket_cpu, cpu / (MACHINE_FILE_BYTES / 1e9), cpu);
         }
     }
     return rc;
@@ -224,6 +225,7 @@ static void first_print(const struct first *x)
     bench_print(&x->idle);
     bench_print(&x->files);
     bench_print(&x->socket);
+    bench_print(&x->socket_cpu);
 }
 
 int bench_first(unsigned rounds)
@@ -239,6 +241,7 @@ int bench_first(unsigned rounds)
         .idle = {.bench = "first", .name = "idle.cpu", .unit = "%", .target = 1, .at_most = true},
         .files = {.bench = "first", .name = "machine.files", .unit = "MB/s"},
         .socket = {.bench = "first", .name = "machine.socket", .unit = "MB/s"},
+        .socket_cpu = {.bench = "first", .name = "machine.send_cpu", .unit = "s/GB"},
     };
     struct first x = empty;
     x.cluster = getenv("OPENDFS_CLUSTER");

@@ -13,6 +13,9 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
@@ -202,15 +205,115 @@ static int send_file(int file)
     return rc;
 }
 
-int machine_socket(const char *directory, double *ret_seconds)
+static double thread_cpu(void)
+{
+    struct rusage use = {.ru_utime.tv_sec = 0};
+    (void)getrusage(RUSAGE_THREAD, &use);
+    return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+           (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+}
+
+int machine_socket(const char *directory, double *ret_seconds, double *ret_cpu)
 {
     int file = plain_file(directory, "plain.0");
     int rc = file < 0 ? file : fill_files(&file, 1);
-    double began = machine_now();
+    double began = machine_now(), cpu = thread_cpu();
     rc = rc == 0 ? send_file(file) : rc;
     *ret_seconds = machine_now() - began;
+    *ret_cpu = thread_cpu() - cpu;
     if (file >= 0) {
         (void)close(file);
     }
+    return rc;
+}
+
+/* --- Small messages --------------------------------------------------------------------------- */
+
+/* An epoll descriptor that waits for `fd`, which does not delay small packets; or -errno. */
+static int echo_prepare(int fd)
+{
+    const int on = 1;
+    struct epoll_event event = {.events = EPOLLIN};
+    int ep = epoll_create1(EPOLL_CLOEXEC);
+    if (ep < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
+        epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event) < 0) {
+        int rc = -errno;
+        if (ep >= 0) {
+            (void)close(ep);
+        }
+        return rc;
+    }
+    return ep;
+}
+
+/* Sleeps until there is something; bytes, 0 at the end, -errno. */
+static ssize_t echo_receive(int ep, int fd, uint8_t *to, size_t len)
+{
+    struct epoll_event event;
+    while (epoll_wait(ep, &event, 1, -1) != 1) {
+    }
+    ssize_t n = recv(fd, to, len, 0);
+    return n < 0 ? -errno : n;
+}
+
+static void *send_back(void *arg)
+{
+    int fd = *(int *)arg, ep = echo_prepare(fd);
+    uint8_t text[MACHINE_ECHO_BYTES * MACHINE_ECHO_IN_FLIGHT_MAX];
+    ssize_t n = ep < 0 ? ep : 1;
+    while (n > 0) {
+        n = echo_receive(ep, fd, text, sizeof text);
+        if (n > 0 && write_all(fd, text, (uint64_t)n) < 0) {
+            n = 0;
+        }
+    }
+    if (ep >= 0) {
+        (void)close(ep);
+    }
+    (void)close(fd); /* which ends the other side */
+    return NULL;
+}
+
+static int echo_rounds(int fd, unsigned in_flight, double seconds, double *ret_per_second)
+{
+    uint8_t text[MACHINE_ECHO_BYTES * MACHINE_ECHO_IN_FLIGHT_MAX] = {0};
+    size_t len = (size_t)MACHINE_ECHO_BYTES * in_flight;
+    uint64_t answered = 0;
+    int ep = echo_prepare(fd), rc = ep < 0 ? ep : 0;
+    double began = machine_now(), now = began;
+    while (rc == 0 && now - began < seconds) {
+        rc = write_all(fd, text, len);
+        for (size_t got = 0; rc == 0 && got < len;) {
+            ssize_t n = echo_receive(ep, fd, text, len - got);
+            rc = n < 0 ? (int)n : n == 0 ? -EIO : 0;
+            got += n > 0 ? (size_t)n : 0;
+        }
+        answered += in_flight;
+        now = machine_now();
+    }
+    *ret_per_second = (double)answered / (now - began);
+    if (ep >= 0) {
+        (void)close(ep);
+    }
+    return rc;
+}
+
+int machine_echo(unsigned in_flight, double seconds, double *ret_per_second)
+{
+    CHECK(in_flight > 0 && in_flight <= MACHINE_ECHO_IN_FLIGHT_MAX);
+    int fd[2], rc = loopback_pair(fd);
+    if (rc < 0) {
+        return rc;
+    }
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, send_back, &fd[1]) != 0) {
+        (void)close(fd[1]);
+        rc = -EAGAIN;
+    } else {
+        rc = echo_rounds(fd[0], in_flight, seconds, ret_per_second);
+        (void)shutdown(fd[0], SHUT_WR);
+        (void)pthread_join(thread, NULL);
+    }
+    (void)close(fd[0]);
     return rc;
 }

@@ -16,5 +16,13 @@ double machine_cluster_cpu(const char *directory, const char *names);
  * end; removes them. The least that two copies on one disk can cost. */
 int machine_files(const char *directory, double *ret_seconds);
 /* Sends a cached file of MACHINE_FILE_BYTES by sendfile through a loopback TCP connection to a
- * thread that throws it away. The least that a read through the network can cost. */
-int machine_socket(const char *directory, double *ret_seconds);
+ * thread that throws it away. The least that a read through the network can cost; `ret_cpu` is the
+ * sender's part of it, in seconds. */
+int machine_socket(const char *directory, double *ret_seconds, double *ret_cpu);
+/* Messages of MACHINE_ECHO_BYTES to a thread that sends them back, for about `seconds`: one
+ * loopback TCP connection, both ends sleep in epoll_wait, `in_flight` go out in one write and the
+ * next ones when all are back. The most that a server that sleeps between requests can answer;
+ * waking the other core is most of it on a virtual machine with nothing else to do. */
+#define MACHINE_ECHO_BYTES 64u
+#define MACHINE_ECHO_IN_FLIGHT_MAX 64u
+int machine_echo(unsigned in_flight, double seconds, double *ret_per_second);
