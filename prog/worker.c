@@ -31,12 +31,6 @@ static void registered(struct datanode_worker_user *u, uint32_t target)
              LOG_U64("chains", info.chain_count), LOG_TEXT("address", p->address.text));
 }
 
-static void failed(struct datanode_worker_user *u, int rc, const char *reason)
-{
-    struct worker_process *p = container_of(u, struct worker_process, user);
-    log_error(p->host.log, "data directory has failed", LOG_TEXT("reason", reason), LOG_RC(rc));
-}
-
 static void stopped(struct datanode_worker_user *u, int rc)
 {
     struct worker_process *p = container_of(u, struct worker_process, user);
@@ -45,9 +39,6 @@ static void stopped(struct datanode_worker_user *u, int rc)
     loop_stop(p->host.loop, 0);
 }
 
-static const struct datanode_worker_user_ops worker_ops = {
-    .registered = registered, .failed = failed, .stopped = stopped};
-
 static void begin_stop(struct host *h)
 {
     struct worker_process *p = container_of(h, struct worker_process, host);
@@ -55,14 +46,30 @@ static void begin_stop(struct host *h)
     datanode_worker_stop(p->worker, SERVER_STOP_MS - SERVER_STOP_MS / 5);
 }
 
-static void master_lost(struct datanode_supervised_user *u)
+static void stop_because(struct worker_process *p, const char *why)
 {
-    struct worker_process *p = container_of(u, struct worker_process, supervised_user);
     if (!p->host.stopping) {
         p->host.stopping = true;
-        log_warn(p->host.log, "the master is gone, stopping");
+        log_warn(p->host.log, "stopping", LOG_TEXT("reason", why));
         begin_stop(&p->host);
     }
+}
+
+/* The master starts it again, later each time: the next life reads from the medium what this one
+ * only believes to be there, and gets what is missing from the other members. */
+static void failed(struct datanode_worker_user *u, int rc, const char *reason)
+{
+    (void)rc;
+    (void)reason; /* in the log already */
+    stop_because(container_of(u, struct worker_process, user), "the disk has failed");
+}
+
+static const struct datanode_worker_user_ops worker_ops = {
+    .registered = registered, .failed = failed, .stopped = stopped};
+
+static void master_lost(struct datanode_supervised_user *u)
+{
+    stop_because(container_of(u, struct worker_process, supervised_user), "the master is gone");
 }
 
 static const struct datanode_supervised_user_ops supervised_ops = {.lost = master_lost};

@@ -29,6 +29,7 @@ struct scan {
     uint8_t bad, torn; /* slots, a bit each */
     uint64_t max_seq;  /* of the good ones */
     bool rejected;
+    bool dropped; /* read from the medium: may be torn as after a power cut */
     unsigned chosen;
 };
 
@@ -408,7 +409,7 @@ static int scan_remove(struct scan *x, struct chunk_key key)
 /* Chooses a record; 1: nothing of the chunk was ever stable. */
 static int scan_choose(struct scan *x, struct found *f)
 {
-    bool torn = x->s->rebooted && !x->s->super.clean;
+    bool torn = (x->s->rebooted || x->dropped) && !x->s->super.clean;
     if (x->count == 0 && x->bad == 0 && !x->s->super.clean) {
         return 1; /* in the making when the process died */
     }
@@ -444,11 +445,39 @@ static int scan_stat(struct scan *x)
     return (int)rc;
 }
 
+/*
+ * A sync that failed leaves in the page cache, as clean, what it has not written; the process may
+ * have died before it could note that. So what nobody is known to have synced is read from the
+ * medium. What was dirty still is there; what is missing now was acknowledged once.
+ */
+static int scan_believe(struct scan *x, struct chunk_key key)
+{
+    bool stable = x->torn == 0 && x->bad == 0;
+    for (unsigned i = 0; i < x->count; i++) {
+        stable = stable && record_stable(x, &x->record[i]);
+    }
+    x->dropped = !stable && !x->s->rebooted;
+    if (!x->dropped) {
+        return 0;
+    }
+    uint8_t cached[sizeof x->head];
+    memcpy(cached, x->head, sizeof cached);
+    struct disk_req req = {.op = DISK_DROP, .file = x->file};
+    int rc = (int)disk_now(x->s->disk, &req);
+    rc = rc < 0 ? rc : scan_stat(x);
+    rc = rc < 0 ? rc : scan_records(x, key);
+    if (rc == 0 && memcmp(cached, x->head, sizeof cached) != 0) {
+        x->s->super.lossy = true;
+    }
+    return rc;
+}
+
 static int scan_opened(struct scan *x, struct chunk_key key)
 {
     struct found f = {0};
     int rc = scan_stat(x);
     rc = rc < 0 ? rc : scan_records(x, key);
+    rc = rc < 0 ? rc : scan_believe(x, key);
     x->chosen = 0;
     int choice = rc < 0 ? rc : scan_choose(x, &f);
     if (choice == 1) {

@@ -14,6 +14,7 @@ bool disk_request_on_file(const struct disk_req *req)
     case DISK_WRITE:
     case DISK_SYNC:
     case DISK_SYNC_ALL:
+    case DISK_DROP:
     case DISK_ALLOCATE:
     case DISK_PUNCH:
     case DISK_TRUNCATE:
@@ -135,6 +136,7 @@ int disk_request_check(const struct disk_req *req)
     case DISK_CLOSE:
     case DISK_SYNC:
     case DISK_SYNC_ALL:
+    case DISK_DROP:
     case DISK_SYNC_DIR:
     case DISK_STAT:
     case DISK_STATFS:

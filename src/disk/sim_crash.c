@@ -32,6 +32,21 @@ void disk_sim_strand(struct sim_node *n, uint64_t mark)
     }
 }
 
+int disk_sim_drop(struct sim_node *n)
+{
+    LIST_FOR_EACH_SAFE(node, &n->file.changes)
+    {
+        struct sim_change *c = LIST_ENTRY(node, struct sim_change, node);
+        int rc = disk_sim_settle(n, c);
+        if (rc < 0) {
+            return rc;
+        }
+        disk_sim_change_free(n, c);
+    }
+    disk_sim_contents_revert(n);
+    return 0;
+}
+
 /* A random order of the changes. Each step takes any of those that are left (Fisher and Yates). */
 static void crash_shuffle(struct sim_node *n)
 {

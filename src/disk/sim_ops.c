@@ -259,6 +259,8 @@ static int64_t sim_execute(struct sim_view *v, struct disk_req *req, uint64_t ma
         return sim_sync(req, mark);
     case DISK_SYNC_DIR:
         return sim_sync_dir(m, req, mark);
+    case DISK_DROP:
+        return disk_sim_drop(sim_file_of(req->file)->inode);
     case DISK_ALLOCATE:
     case DISK_PUNCH:
     case DISK_TRUNCATE:
@@ -317,7 +319,8 @@ int64_t disk_sim_execute_failing(struct sim_view *v, struct disk_req *req, uint6
 static bool op_modifies(enum disk_op op)
 {
     return op != DISK_CLOSE && op != DISK_READ && op != DISK_STAT && op != DISK_STATFS &&
-           op != DISK_LIST && op != DISK_LOCK && op != DISK_SEND;
+           op != DISK_LIST && op != DISK_LOCK && op != DISK_SEND &&
+           op != DISK_DROP;
 }
 
 void disk_sim_execute_orphan(struct sim_view *v, const struct disk_req *req, uint64_t mark)

@@ -191,6 +191,8 @@ void disk_sim_file_close(struct sim_file *f);
 /* ---- sim_crash.c ---- */
 /* A sync has failed: what it covered is written or lost, and never tried again. */
 void disk_sim_strand(struct sim_node *n, uint64_t mark);
+/* What is not dirty is read from the medium from now on; what is dirty goes there first. */
+NODISCARD int disk_sim_drop(struct sim_node *n);
 
 static inline uint64_t disk_sim_capacity_bytes(const struct disk_sim *m)
 {

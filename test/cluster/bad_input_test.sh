@@ -1,5 +1,5 @@
 #!/bin/bash
-# What must not harm a running cluster: garbage on every port, foreign and missing directories, full and failing disks.
+# What must not harm a running cluster: garbage on every port, foreign and missing directories, full disks.
 set -u
 . "$(dirname "$0")/lib.sh"
 start_cluster || { bad 'start'; finish; }
