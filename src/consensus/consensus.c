@@ -98,7 +98,8 @@ static void state_tell(struct consensus *c)
     consensus_state(c, &now);
     bool same = now.role == c->told.role && now.term == c->told.term &&
                 now.leader_id == c->told.leader_id && c->told_once;
-    if (!same && c->started && !c->closing) {
+    /* Who has failed steps down as well; but why, its user learns from `failed`. */
+    if (!same && c->started && !c->closing && c->failed == 0) {
         c->told = now;
         c->told_once = true;
         c->fsm->ops->state(c->fsm, &now);

@@ -691,6 +691,34 @@ TEST(failed_sync_may_lose_what_it_covered)
     CHECK_TRUE(kept > SEEDS / 20);
 }
 
+/* The page cache shows what a failed sync has left behind until it is told to forget that. */
+TEST(drop_shows_what_a_failed_sync_has_left)
+{
+    unsigned lost = 0, kept = 0;
+    for (unsigned i = 0; i < SEEDS; i++) {
+        struct world w = world_of(testing_seed() + i);
+        char out[4] = {0}, after[4] = {0};
+        store(&w, "/f", '0', 3);
+        struct disk_file *f = created(&w, "/f");
+        CHECK_EQ(put(&w, f, 0, "1", 1), 1);
+        disk_sim_fail(w.machine, DISK_SYNC, NULL, 1, 1, -EIO);
+        CHECK_RC((int)now_file(&w, DISK_SYNC, f), EIO);
+        CHECK_EQ(put(&w, f, 2, "2", 1), 1); /* dirty: not forgotten */
+        CHECK_EQ(now_file(&w, DISK_DROP, f), 0);
+        CHECK_EQ(content(&w, "/f", out, 3), 3);
+        CHECK_TRUE(strcmp(out, "102") == 0 || strcmp(out, "002") == 0);
+        CHECK_EQ(now_file(&w, DISK_SYNC, f), 0);
+        world_crash(&w);
+        CHECK_EQ(content(&w, "/f", after, 3), 3);
+        CHECK_TEXT(after, out);
+        lost += out[0] == '0' ? 1 : 0;
+        kept += out[0] == '1' ? 1 : 0;
+        world_end(&w);
+    }
+    CHECK_TRUE(lost > SEEDS / 20);
+    CHECK_TRUE(kept > SEEDS / 20);
+}
+
 TEST(space_runs_out_and_comes_back)
 {
     struct world w =
