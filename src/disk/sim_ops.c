@@ -319,8 +319,7 @@ int64_t disk_sim_execute_failing(struct sim_view *v, struct disk_req *req, uint6
 static bool op_modifies(enum disk_op op)
 {
     return op != DISK_CLOSE && op != DISK_READ && op != DISK_STAT && op != DISK_STATFS &&
-           op != DISK_LIST && op != DISK_LOCK && op != DISK_SEND &&
-           op != DISK_DROP;
+           op != DISK_LIST && op != DISK_LOCK && op != DISK_SEND && op != DISK_DROP;
 }
 
 void disk_sim_execute_orphan(struct sim_view *v, const struct disk_req *req, uint64_t mark)
