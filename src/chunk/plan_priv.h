@@ -24,7 +24,7 @@ struct chunk_plan {
     uint64_t reserved_bytes;
     uint32_t reserved_block, reserved_count; /* allocated in the file; 0: only counted */
     /* Made with the data: */
-    struct iovec *iov, tail_iov[1];
+    struct iovec *iov;
     unsigned iov_count, iov_capacity;
     struct iovec *tail; /* pieces of the append in place */
     unsigned tail_count;

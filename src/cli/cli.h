@@ -44,13 +44,8 @@ struct cli_options {
 int cli_main(const struct cli_options *opt, int argc, char **argv);
 
 /* What a command sees. */
-size_t cli_argument_count(const struct cli *c);
-const char *cli_argument(const struct cli *c, size_t i);
 const char *cli_value(const struct cli *c, const char *option); /* NULL: not given */
 bool cli_flag(const struct cli *c, const char *option);
-bool cli_json(const struct cli *c);           /* --json */
-bool cli_quiet(const struct cli *c);          /* --quiet */
-const char *cli_cluster(const struct cli *c); /* --cluster, OPENDFS_CLUSTER or NULL */
 /* "opendfs put: /x: No space left on device" to standard error, above a progress bar if there is
  * one. Returns CLI_EXIT_FAILED, or CLI_EXIT_USAGE for cli_usage() (which adds where help is). */
 int cli_fail(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -7,7 +7,6 @@
 #include "opendfs/async.h"
 
 struct cJSON;
-struct cluster_settings;
 
 struct cli {
     const struct cli_options *opt;
@@ -70,9 +69,3 @@ const char *cli_type_name(uint32_t type);
 void cli_manual_begin(const struct cli_option *common);
 void cli_manual_command(const struct cli_command *k);
 void cli_manual_end(void);
-
-/* --- A local cluster: settings and processes (local.c, processes.c) --- */
-
-/* `directory` or its cluster.ini. Says what is wrong. */
-NODISCARD int cli_load_settings(const struct cli *c, const char *directory,
-                                struct cluster_settings **ret);

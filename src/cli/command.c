@@ -411,17 +411,6 @@ int cli_main(const struct cli_options *opt, int argc, char **argv)
 
 /* ---- What a command sees ---- */
 
-size_t cli_argument_count(const struct cli *c)
-{
-    return c->argument_count;
-}
-
-const char *cli_argument(const struct cli *c, size_t i)
-{
-    CHECK(i < c->argument_count);
-    return c->argument[i];
-}
-
 const char *cli_value(const struct cli *c, const char *option)
 {
     for (size_t i = 0; c->command->options != NULL && c->command->options[i].name != NULL; i++) {
@@ -436,19 +425,4 @@ const char *cli_value(const struct cli *c, const char *option)
 bool cli_flag(const struct cli *c, const char *option)
 {
     return cli_value(c, option) != NULL;
-}
-
-bool cli_json(const struct cli *c)
-{
-    return c->json;
-}
-
-bool cli_quiet(const struct cli *c)
-{
-    return c->quiet;
-}
-
-const char *cli_cluster(const struct cli *c)
-{
-    return c->cluster;
 }

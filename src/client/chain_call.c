@@ -195,8 +195,3 @@ void client_chain_cancel(struct client_chain_call *c)
     loop_timer_cancel(c->fs->loop, &c->timer);
     chain_finish(c, &r);
 }
-
-bool client_chain_active(const struct client_chain_call *c)
-{
-    return c->active;
-}

@@ -88,4 +88,3 @@ void client_chain_start(struct opendfs *fs, struct client_chain_call *c);
 void client_chain_resume(struct client_chain_call *c, enum client_verdict v);
 /* `done` with -ERR_cancelled comes from inside or later. */
 void client_chain_cancel(struct client_chain_call *c);
-bool client_chain_active(const struct client_chain_call *c);

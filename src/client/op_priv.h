@@ -109,7 +109,6 @@ struct client_task {
     char first_name[PROTO_NAME_MAX + 1];
     size_t first_len;
     char *made; /* make_directories: the path so far */
-    size_t made_len;
     struct client_inode *inode;
     struct loop_timer again;
     struct list again_node; /* of opendfs.resting */

@@ -73,7 +73,6 @@ struct consensus {
     uint64_t applying; /* the entry that the owner has; 0: none */
     struct consensus_batch *applying_batch;
     struct consensus_entry entry;
-    bool in_apply;
 
     /* snapshots */
     bool snapshot_wanted;

@@ -21,7 +21,6 @@
 
 #include <raft.h>
 
-#define CONSENSUS_PATH_SIZE 1024u
 #define CONSENSUS_WINDOW 4u               /* entries of ours under way: few and large */
 #define CONSENSUS_PACK_BYTES (256u << 10) /* an entry takes no more operations beyond this */
 #define CONSENSUS_APPLY_ROUND 64u         /* entries handed to the owner before others get a turn */
@@ -29,7 +28,6 @@
 #define CONSENSUS_STOP_NS                                                  \
     5000000000u /* what is not committed by then is left to the next start \
                  */
-#define CONSENSUS_ROLE_NEVER 0xffu
 
 /* One raft entry that we submitted. Leaves the list when it was applied, or when it is lost. */
 struct consensus_batch {

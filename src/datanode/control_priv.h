@@ -25,7 +25,6 @@ struct datanode_control {
     struct proto_chain_report *reports;
     size_t reports_capacity;
     uint32_t suspects[256];
-    uint64_t beat_started_ns;
     struct loop_timer beat_timer, register_timer, map_timer;
     struct loop_task beat_soon;
     struct chunk_change forget;

@@ -44,7 +44,7 @@ struct world {
     size_t stable; /* the first so many operations are known to be stable */
     uint64_t last_id, trimmed;
     struct log base, replayed, model;
-    bool replaying, stopped, quiet;
+    bool stopped, quiet;
     int open_rc, failed, stop_rc;
     unsigned failed_calls, lives, records_checked;
     struct err err;

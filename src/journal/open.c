@@ -32,7 +32,6 @@ struct open_state {
     struct journal_chain chain;
     uint64_t claimed_behind; /* by batches behind the break */
     bool broken;
-    uint64_t broken_number, broken_offset;
     struct err *err;
 };
 

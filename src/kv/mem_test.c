@@ -22,7 +22,6 @@ struct fixture {
     struct kv *kv;
     struct kv_need need;
     struct mem_budget budget;
-    bool fetched;
     int wakes;
 };
 

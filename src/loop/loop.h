@@ -14,7 +14,7 @@
 #include "base/err.h"
 #include "base/heap.h"
 #include "base/list.h"
-#include "base/ring.h"
+#include "base/mpsc.h"
 
 struct loop;
 

@@ -6,8 +6,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define SIGNALS_PER_WAKE 64
-
 static void read_signals(struct loop_fd *w, unsigned events)
 {
     struct loop_system *s = container_of(w, struct loop_system, signal_watch);

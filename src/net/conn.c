@@ -386,13 +386,3 @@ void net_conn_peer(const struct net_conn *c, char *out, size_t size)
 {
     (void)snprintf(out, size, "%s", c->peer);
 }
-
-struct net_conn_user *net_conn_user_of(const struct net_conn *c)
-{
-    return c->user;
-}
-
-void net_conn_set_user(struct net_conn *c, struct net_conn_user *u)
-{
-    c->user = u;
-}

@@ -70,8 +70,6 @@ void net_conn_shutdown(struct net_conn *c, uint64_t limit_ms);
 bool net_conn_full(const struct net_conn *c); /* more is queued than max_send_bytes: hold back; see
                                                  net_conn_wait_room */
 void net_conn_peer(const struct net_conn *c, char *out, size_t size);
-struct net_conn_user *net_conn_user_of(const struct net_conn *c);
-void net_conn_set_user(struct net_conn *c, struct net_conn_user *u);
 
 /* One waiter for room in the send queue; called once, in FIFO order; also when the connection ends
  * (then calls say -ERR_closed), not when it is freed. */
@@ -113,7 +111,6 @@ struct net_conn_reply {
 void net_conn_call(struct net_conn *c, struct net_conn_call *call);
 void net_conn_call_cancel(struct net_conn_call *call); /* `done` with -ERR_cancelled comes later,
                                                           unless an answer is there */
-bool net_conn_call_active(const struct net_conn_call *call);
 
 /* A request of the peer: the connection's memory, valid until net_conn_respond(). Survives the
  * connection's end. */

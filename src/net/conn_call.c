@@ -194,11 +194,6 @@ void net_conn_call_cancel(struct net_conn_call *call)
     net_conn_flush_soon(c);
 }
 
-bool net_conn_call_active(const struct net_conn_call *call)
-{
-    return call->state != CALL_IDLE;
-}
-
 bool net_conn_call_waits(const struct net_conn *c, uint32_t id)
 {
     const struct conn_slot *s = slot_of(c, id);

@@ -204,7 +204,6 @@ static const struct net_ops net_sim_ops = {
     .listen_fd = net_sim_listen_fd,
     .listener_fd = net_sim_listener_fd,
     .listener_address = net_sim_listener_address,
-    .listener_pause = net_sim_listener_pause,
     .listener_close = net_sim_listener_close,
     .pair = sim_pair,
     .adopt = sim_adopt,

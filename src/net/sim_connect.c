@@ -33,7 +33,7 @@ struct net_listener {
     struct net_sim_node *node;
     struct net_sim_port *port;
     struct net_listener_user *user;
-    bool paused, accepting, closed;
+    bool accepting, closed;
     struct net_sim_event wake;
     struct list at; /* in the port's listeners */
 };
@@ -232,7 +232,7 @@ static void listener_accept(struct net_sim_event *ev)
 {
     struct net_listener *li = container_of(ev, struct net_listener, wake);
     li->accepting = true;
-    while (!li->paused && !li->closed) {
+    while (!li->closed) {
         struct net_sim_end *e = backlog_pop(li->port);
         if (e == NULL) {
             break;
@@ -247,7 +247,7 @@ static void listener_accept(struct net_sim_event *ev)
 
 static void listener_wake(struct net_listener *li)
 {
-    if (li->user != NULL && !li->paused && !li->wake.armed) {
+    if (li->user != NULL && !li->wake.armed) {
         net_sim_arm(li->node->world, &li->wake, li->node->base.loop, 0);
     }
 }
@@ -364,14 +364,6 @@ int net_sim_listener_fd(const struct net_listener *li)
 void net_sim_listener_address(const struct net_listener *li, struct net_address *ret)
 {
     *ret = li->port->at;
-}
-
-void net_sim_listener_pause(struct net_listener *li, bool paused)
-{
-    li->paused = paused;
-    if (!paused) {
-        listener_wake(li);
-    }
 }
 
 struct net_listener *net_sim_listener_close(struct net_listener *li)

@@ -121,7 +121,6 @@ int net_sim_listen_fd(struct net *base, int fd, struct net_listener_user *u,
                       struct net_listener **ret);
 int net_sim_listener_fd(const struct net_listener *li);
 void net_sim_listener_address(const struct net_listener *li, struct net_address *ret);
-void net_sim_listener_pause(struct net_listener *li, bool paused);
 struct net_listener *net_sim_listener_close(struct net_listener *li);
 void net_sim_node_drop_listeners(struct net_sim_node *n);
 void net_sim_node_drop_connects(struct net_sim_node *n);

@@ -250,7 +250,6 @@ static const struct net_ops net_socket_ops = {
     .listen_fd = net_socket_listen_fd,
     .listener_fd = net_socket_listener_fd,
     .listener_address = net_socket_listener_address,
-    .listener_pause = net_socket_listener_pause,
     .listener_close = net_socket_listener_close,
     .pair = socket_pair,
     .adopt = socket_adopt,

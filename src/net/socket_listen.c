@@ -2,7 +2,7 @@
  * net/socket_listen.c -- listeners: accept in bounded rounds, back off when descriptors run out.
  *
  * A pending connection that could not be accepted would raise no new edge, so whoever stops early
- * (round full, no descriptors, paused) comes back by itself.
+ * (round full, no descriptors) comes back by itself.
  */
 #include "net/socket_priv.h"
 
@@ -20,7 +20,7 @@ struct net_listener {
     struct loop_fd watch;
     struct loop_task again;
     struct loop_timer back_off;
-    bool paused, watched, accepting, closed;
+    bool watched, accepting, closed;
     char unlink_path[sizeof((struct sockaddr_un *)0)->sun_path]; /* empty: not ours to remove */
 };
 
@@ -54,7 +54,7 @@ static void listener_accept(struct net_listener *li)
 {
     li->accepting = true;
     unsigned round = 0;
-    for (; round < ACCEPTS_PER_ROUND && !li->paused && !li->closed; round++) {
+    for (; round < ACCEPTS_PER_ROUND && !li->closed; round++) {
         int fd = accept4(li->watch.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0 && accept_error_is_peers(errno)) {
             continue;
@@ -199,15 +199,6 @@ void net_socket_listener_address(const struct net_listener *li, struct net_addre
     *ret = (struct net_address){.text = "unknown"};
     if (getsockname(li->watch.fd, &a.any, &len) == 0) {
         net_socket_address_text(&a, len, ret);
-    }
-}
-
-void net_socket_listener_pause(struct net_listener *li, bool paused)
-{
-    bool resumed = li->paused && !paused;
-    li->paused = paused;
-    if (resumed && li->user != NULL) {
-        loop_defer(li->net->loop, &li->again);
     }
 }
 

@@ -47,5 +47,4 @@ int net_socket_listen_fd(struct net *n, int fd, struct net_listener_user *u,
                          struct net_listener **ret);
 int net_socket_listener_fd(const struct net_listener *li);
 void net_socket_listener_address(const struct net_listener *li, struct net_address *ret);
-void net_socket_listener_pause(struct net_listener *li, bool paused);
 struct net_listener *net_socket_listener_close(struct net_listener *li);

@@ -59,12 +59,6 @@ void net_listener_address(struct net *n, const struct net_listener *li, struct n
     n->ops->listener_address(li, ret);
 }
 
-void net_listener_pause(struct net *n, struct net_listener *li, bool paused)
-{
-    LOOP_OWNED(n->loop);
-    n->ops->listener_pause(li, paused);
-}
-
 struct net_listener *net_listener_close(struct net *n, struct net_listener *li)
 {
     return li == NULL ? NULL : n->ops->listener_close(li);

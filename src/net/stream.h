@@ -98,7 +98,7 @@ struct net_connect {
     struct loop_task failed; /* refused at once: told later */
     int rc;
 };
-/* Listening. `accepted` hands a new stream over. Accepting pauses while `paused` is set. */
+/* Listening. `accepted` hands a new stream over. */
 struct net_listener;
 struct net_listener_user {
     void (*accepted)(struct net_listener_user *u, struct stream *s);
@@ -116,7 +116,6 @@ struct net_ops {
     int (*listen_fd)(struct net *n, int fd, struct net_listener_user *u, struct net_listener **ret);
     int (*listener_fd)(const struct net_listener *li);
     void (*listener_address)(const struct net_listener *li, struct net_address *ret);
-    void (*listener_pause)(struct net_listener *li, bool paused);
     struct net_listener *(*listener_close)(struct net_listener *li);
     int (*pair)(struct net *n, struct stream **ret, int *ret_fd);
     int (*adopt)(struct net *n, int fd, struct stream **ret);
@@ -135,7 +134,6 @@ NODISCARD int net_listen_fd(struct net *n, int fd, struct net_listener_user *u,
                             struct net_listener **ret);
 int net_listener_fd(struct net *n, const struct net_listener *li);
 void net_listener_address(struct net *n, const struct net_listener *li, struct net_address *ret);
-void net_listener_pause(struct net *n, struct net_listener *li, bool paused);
 struct net_listener *net_listener_close(struct net *n, struct net_listener *li); /* NULL is fine */
 /* A connected pair: one end as a stream here, the other as a descriptor for a child (close it after
  * the spawn). */

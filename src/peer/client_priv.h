@@ -19,7 +19,7 @@ struct peer_slot {
     struct loop_timer rest;
     struct list queue, early; /* calls that wait for the link */
     struct net_conn_room room;
-    uint8_t nonce[PEER_NONCE_BYTES], their_nonce[PEER_NONCE_BYTES];
+    uint8_t nonce[PEER_NONCE_BYTES];
     struct proto_hello_request hello;
 };
 struct peer_counters {

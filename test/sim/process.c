@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define META_PORT 9400u
 #define TARGET_PORT 9410u
 #define CHUNK_BYTES (64u << 10)
 #define STOP_MS 3000u

@@ -1,20 +1,10 @@
 /*
- * base/ring.h -- bounded FIFO queues: `ring` of pointers for one thread, `mpsc` intrusive for many
- * producers and one consumer (Vyukov's, with a count so that it is bounded).
+ * base/mpsc.h -- a bounded FIFO queue of nodes of their owners' for many producers and one consumer
+ * (Vyukov's, with a count so that it is bounded).
  */
 #pragma once
 
 #include "base/base.h"
-
-struct ring {
-    void **slot;
-    size_t mask, head, tail; /* tail - head = count; capacity = mask + 1 */
-};
-NODISCARD int ring_init(struct ring *r, size_t capacity); /* rounded up to a power of two */
-void ring_fini(struct ring *r);
-NODISCARD bool ring_push(struct ring *r, void *item); /* false: full; item is not NULL */
-void *ring_pop(struct ring *r);                       /* NULL: empty */
-size_t ring_count(const struct ring *r);
 
 struct mpsc_node {
     _Atomic(struct mpsc_node *) next;

@@ -1,4 +1,4 @@
-#include "base/ring.h"
+#include "base/mpsc.h"
 
 #include "testing/testing.h"
 
@@ -7,56 +7,6 @@
 
 #define PRODUCER_COUNT 4u
 #define ITEMS_EACH 20000u
-
-static void ring_finip(struct ring *r)
-{
-    ring_fini(r);
-}
-
-TEST_TORTURE(ring_is_first_in_first_out_and_bounded)
-{
-    CLEANUP(ring_finip) struct ring r = {.slot = NULL};
-    int item[8];
-    TRY(ring_init(&r, 5)); /* rounded up to 8 */
-    for (unsigned round = 0; round < 5; round++) {
-        for (size_t i = 0; i < ARRAY_COUNT(item); i++) {
-            CHECK_EQ(ring_count(&r), i);
-            CHECK_TRUE(ring_push(&r, &item[i]));
-        }
-        CHECK_TRUE(!ring_push(&r, &item[0]));
-        for (size_t i = 0; i < ARRAY_COUNT(item); i++) {
-            CHECK_TRUE(ring_pop(&r) == &item[i]);
-        }
-        CHECK_TRUE(ring_pop(&r) == NULL);
-        CHECK_TRUE(ring_push(&r, &item[0])); /* shifts the rounds against the slots */
-        CHECK_TRUE(ring_pop(&r) == &item[0]);
-    }
-}
-
-TEST(ring_survives_the_wrap_of_its_positions)
-{
-    CLEANUP(ring_finip) struct ring r = {.slot = NULL};
-    int item[4];
-    CHECK_OK(ring_init(&r, 4));
-    r.head = r.tail = SIZE_MAX - 1;
-    for (size_t i = 0; i < ARRAY_COUNT(item); i++) {
-        CHECK_TRUE(ring_push(&r, &item[i]));
-    }
-    CHECK_TRUE(!ring_push(&r, &item[0]));
-    CHECK_EQ(ring_count(&r), 4);
-    for (size_t i = 0; i < ARRAY_COUNT(item); i++) {
-        CHECK_TRUE(ring_pop(&r) == &item[i]);
-    }
-    CHECK_EQ(ring_count(&r), 0);
-}
-
-TEST(ring_refuses_a_capacity_that_cannot_be_rounded_up)
-{
-    struct ring r = {.slot = NULL};
-    CHECK_RC(ring_init(&r, SIZE_MAX), ENOMEM);
-    CHECK_RC(ring_init(&r, SIZE_MAX / 2), ENOMEM); /* the array's size in bytes does not fit */
-    ring_fini(&r);
-}
 
 TEST(mpsc_is_bounded_and_says_when_it_was_empty)
 {

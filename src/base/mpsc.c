@@ -1,7 +1,7 @@
 /*
- * base/ring.c -- see ring.h.
+ * base/mpsc.c -- see mpsc.h.
  *
- * mpsc is Dmitry Vyukov's intrusive queue: producers swap themselves in at the head, then link the
+ * Dmitry Vyukov's intrusive queue: producers swap themselves in at the head, then link the
  * node before them; the consumer follows the links from the tail. Between swap and link the chain
  * is cut, so the consumer may see nothing although nodes are queued. The stub node keeps the chain
  * from being empty.
@@ -9,62 +9,9 @@
  * The count goes up before the swap and down after the node is out. So it is never below the number
  * of queued nodes, and when it is 0 the next push is told that the queue was empty.
  */
-#include "base/ring.h"
+#include "base/mpsc.h"
 
-#include "base/mem.h"
-
-#include <errno.h>
 #include <stdatomic.h>
-
-int ring_init(struct ring *r, size_t capacity)
-{
-    CHECK(capacity > 0);
-    if (capacity > SIZE_MAX / 2) {
-        return -ENOMEM;
-    }
-    size_t size = 1;
-    while (size < capacity) {
-        size *= 2;
-    }
-    void **slot = mem_calloc(size, sizeof *slot);
-    if (slot == NULL) {
-        return -ENOMEM;
-    }
-    *r = (struct ring){.slot = slot, .mask = size - 1};
-    return 0;
-}
-
-void ring_fini(struct ring *r)
-{
-    mem_free(r->slot);
-    *r = (struct ring){.slot = NULL};
-}
-
-size_t ring_count(const struct ring *r)
-{
-    return r->tail - r->head; /* both only grow, and may wrap together */
-}
-
-bool ring_push(struct ring *r, void *item)
-{
-    CHECK(item != NULL); /* ring_pop could not tell it from an empty ring */
-    if (r->slot == NULL || ring_count(r) > r->mask) {
-        return false;
-    }
-    r->slot[r->tail & r->mask] = item;
-    r->tail++;
-    return true;
-}
-
-void *ring_pop(struct ring *r)
-{
-    if (ring_count(r) == 0) {
-        return NULL;
-    }
-    void *item = r->slot[r->head & r->mask];
-    r->head++;
-    return item;
-}
 
 void mpsc_init(struct mpsc *q, size_t limit)
 {
