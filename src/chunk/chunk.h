@@ -62,12 +62,13 @@ struct chunk_info {
     uint32_t chain;                  /* it belongs to this one; kept in the record */
     struct chunk_identity committed; /* none: only a pending update exists */
     uint32_t length, digest;         /* of the committed content */
-    uint32_t tgen;
-    uint16_t flags;
+    uint32_t tgen;  /* of the committed content; of the pending one when there is no other */
+    uint16_t flags; /* of the committed content */
     uint64_t last_ver;
     bool has_pending;
     struct chunk_identity pending, pending_base;
-    uint32_t pending_length, pending_digest;
+    uint32_t pending_length, pending_digest, pending_tgen;
+    uint16_t pending_flags;
     uint8_t pending_kind;
     uint64_t allocated_bytes; /* of both, without the record */
     unsigned recent_count;    /* of the newest content, pending or committed */

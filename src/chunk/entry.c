@@ -341,6 +341,8 @@ void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret)
         ret->pending_length = m->length;
         ret->pending_digest = m->digest;
         ret->pending_kind = m->kind;
+        ret->pending_tgen = m->tgen;
+        ret->pending_flags = m->flags;
         if (e->committed == NULL) {
             ret->tgen = m->tgen;
         }

@@ -262,8 +262,8 @@ static bool below_record(struct datanode_update *u)
     }
     memcpy(u->recent, info.recent, sizeof u->recent);
     u->recent_count = info.recent_count;
-    u->flags = info.flags;
-    u->tgen = info.tgen;
+    u->flags = info.pending_flags;
+    u->tgen = info.pending_tgen;
     u->last_ver = info.last_ver;
     return true;
 }
