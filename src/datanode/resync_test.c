@@ -144,6 +144,28 @@ TEST(resync_runs_while_writes_go_on)
     rig_close(&r);
 }
 
+/* A truncation that reaches a syncing member as a whole FORWARD keeps its generation: as the head
+ * it refuses what was written before. */
+TEST(resync_truncation_keeps_its_generation)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2o");
+    CHECK_OK(put(&r, 1, 0, 1));
+    row(&r, "1s 2w");
+    row(&r, "1s 2y");
+    RIG_UNTIL(&r, synced(&r, 2));
+    struct rig_io cut = chunk(1, 0, 1);
+    cut.kind = PROTO_WRITE_SET_LENGTH;
+    cut.length = 5000;
+    cut.tgen = 3;
+    CHECK_OK(rig_write(&r, &cut));
+    row(&r, "1s 2s");
+    row(&r, "2s 1o");
+    CHECK_RC(put(&r, 2, 0, 2), ERR_stale_trunc);
+    rig_close(&r);
+}
+
 /* Case 11 (and 10): what comes back is of a dead epoch, with equal and with higher numbers. */
 TEST(resync_overwrites_higher_versions)
 {
