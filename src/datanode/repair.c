@@ -15,6 +15,10 @@
 #define REPAIRS_MAX 16u
 #define FETCH_MS 5000u
 #define FETCH_OTHER_MS 2000u /* from members out of service, which may well be dead */
+#define WATCH_LOOKS 1024u /* chunks looked at in one go */
+#define WATCH_PAUSE_MS 10u
+#define WATCH_MIN_MS 500u
+#define WATCH_MAX_MS 60000u
 
 struct repair {
     struct list node; /* of the worker */
@@ -279,6 +283,65 @@ void datanode_repair_key(struct datanode_chain *c, struct chunk_key key)
         datanode_repair_start(c, it);
         datanode_item_put(it);
     }
+}
+
+/* ---- What nobody could repair yet ---- */
+
+static void watch_in(struct datanode_worker *w, uint64_t ms)
+{
+    loop_timer_in(w->loop, &w->repair_timer, ms * NS_PER_MS);
+}
+
+/* All chunks in key order, some at a time. */
+static void watch_fired(struct loop_timer *t)
+{
+    struct datanode_worker *w = container_of(t, struct datanode_worker, repair_timer);
+    struct chunk_store_info all;
+    struct chunk_info info;
+    chunk_store_info(w->store, &all);
+    if (all.damaged_count == 0 || w->closing || w->failed) {
+        w->repair_next = (struct chunk_key){0};
+        return;
+    }
+    int rc = 0;
+    for (unsigned i = 0; i < WATCH_LOOKS && w->repair_count < REPAIRS_MAX; i++) {
+        rc = chunk_store_next(w->store, w->repair_next, &info);
+        if (rc < 0) {
+            break;
+        }
+        struct datanode_chain *c =
+            (info.flags & CHUNK_DAMAGED) == 0 ? NULL : datanode_chain_find(w, info.chain);
+        if (c != NULL && c->in_path && c->state == PROTO_MEMBER_SERVING) {
+            datanode_repair_key(c, info.key);
+        }
+        w->repair_next = info.key;
+        w->repair_next.index++;
+        w->repair_next.data_id += w->repair_next.index == 0 ? 1U : 0U;
+    }
+    if (rc == 0) {
+        watch_in(w, WATCH_PAUSE_MS);
+        return;
+    }
+    w->repair_next = (struct chunk_key){0};
+    w->repair_wait_ms = base_min(w->repair_wait_ms * 2, WATCH_MAX_MS);
+    watch_in(w, w->repair_wait_ms);
+}
+
+void datanode_repair_watch(struct datanode_worker *w)
+{
+    struct chunk_store_info all;
+    chunk_store_info(w->store, &all);
+    if (all.damaged_count == 0 || w->closing) {
+        return;
+    }
+    w->repair_wait_ms = WATCH_MIN_MS;
+    w->repair_timer.fire = watch_fired;
+    watch_in(w, WATCH_MIN_MS);
+}
+
+void datanode_repair_unwatch(struct datanode_worker *w)
+{
+    loop_timer_cancel(w->loop, &w->repair_timer);
 }
 
 /* ---- FETCH at its receiver ---- */

@@ -13,7 +13,7 @@ struct peer_request;
 struct peer_user;
 
 /* Gets a good copy of the same identity from another member. No effect when that is under way, or
- * too many are: whoever finds the damage next asks again. */
+ * too many are: see datanode_repair_watch(). */
 void datanode_repair_start(struct datanode_chain *c, struct datanode_item *it);
 void datanode_repair_key(struct datanode_chain *c, struct chunk_key key);
 
@@ -28,5 +28,10 @@ struct datanode_repair_wait {
 };
 NODISCARD bool datanode_repair_wait(struct datanode_chain *c, struct datanode_item *it,
                                     struct datanode_repair_wait *wait);
+
+/* There are, or may be, damaged chunks: as long as that is so they are tried again, more and more
+ * rarely, for another member may be back, or may have the same content by now. */
+void datanode_repair_watch(struct datanode_worker *w);
+void datanode_repair_unwatch(struct datanode_worker *w);
 
 void datanode_on_fetch(struct peer_user *user, struct peer_request *r);

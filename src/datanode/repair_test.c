@@ -136,6 +136,23 @@ TEST(repair_by_a_member_that_waits)
     rig_close(&r);
 }
 
+/* The other member could not be reached when the damage was found: nobody has to find it again. */
+TEST(repair_is_tried_again)
+{
+    struct rig r;
+    open_chain(&r, 2);
+    spoil(&r, 2);
+    net_sim_cut(r.net, 1, 2, true);
+    net_sim_cut(r.net, 2, 1, true);
+    CHECK_RC(check_at(&r, 2), ERR_corrupt);
+    rig_for_ms(&r, 8000);
+    CHECK_EQ(rig_info(&r, 2).damaged_count, 1);
+    net_sim_heal(r.net);
+    RIG_UNTIL(&r, rig_info(&r, 2).damaged_count == 0);
+    CHECK_OK(read_at(&r, 2, 1));
+    rig_close(&r);
+}
+
 /* Case 25: another identity is no help. A whole overwrite heals. */
 TEST(repair_never_invents)
 {

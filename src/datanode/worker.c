@@ -79,6 +79,7 @@ static void worker_store_damaged(struct chunk_user *u, struct chunk_key key)
     if (c != NULL && c->in_path && c->state == PROTO_MEMBER_SERVING) {
         datanode_repair_key(c, key);
     }
+    datanode_repair_watch(w);
     datanode_control_report(w);
 }
 
@@ -340,6 +341,7 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
     peer_server_address(w->server, &at);
     copy_text(w->advertise, sizeof w->advertise,
               w->opt.advertise == NULL ? at.text : w->opt.advertise);
+    datanode_repair_watch(w);
     return datanode_control_start(w);
 }
 
@@ -391,6 +393,7 @@ static void worker_stopped(struct chunk_stop *s, int rc)
 static void worker_stop_store(struct datanode_worker *w)
 {
     w->closing = true;
+    datanode_repair_unwatch(w);
     datanode_control_free(w);
     datanode_neighbors_free(w);
     w->store_stop.done = worker_stopped;
@@ -449,6 +452,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     loop_timer_cancel(w->loop, &w->stop_timer);
     loop_undefer(w->loop, &w->fail_task);
     loop_undefer(w->loop, &w->repair_task);
+    datanode_repair_unwatch(w);
     w->server = peer_server_free(w->server);
     dict_fini(&w->neighbors);
     dict_fini(&w->chains);
@@ -490,4 +494,9 @@ void datanode_worker_info(const struct datanode_worker *w, struct datanode_worke
         ret->serving_count += c->in_path && c->state == PROTO_MEMBER_SERVING ? 1U : 0U;
         ret->syncing_count += c->in_path && c->state == PROTO_MEMBER_SYNCING ? 1U : 0U;
     }
+}
+
+struct chunk_store *datanode_worker_store(struct datanode_worker *w)
+{
+    return w->store;
 }

@@ -16,6 +16,7 @@
 #include "net/stream.h"
 #include "peer/auth.h"
 
+struct chunk_store;
 struct datanode_worker;
 struct env;
 
@@ -85,3 +86,5 @@ struct datanode_worker_info {
     int failed; /* 0, or why the store is read-only */
 };
 void datanode_worker_info(const struct datanode_worker *w, struct datanode_worker_info *ret);
+/* What lies below, to look at: for checks of a whole cluster. */
+struct chunk_store *datanode_worker_store(struct datanode_worker *w);

@@ -99,6 +99,9 @@ struct datanode_worker {
     struct list chain_list, neighbor_list, updates, fences, fence_waits, ops, removes;
     struct list repairs, repairs_new;
     struct loop_task repair_task;
+    struct loop_timer repair_timer; /* damaged chunks that nobody could repair yet */
+    struct chunk_key repair_next;
+    uint64_t repair_wait_ms;
     size_t update_count, fence_count, fence_wait_count, op_count, touched_count, read_count,
         remove_count, sink_count, repair_count;
     bool failed, stopping, closing, left, served;
