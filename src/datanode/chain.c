@@ -310,6 +310,9 @@ int datanode_chain_head_ready(const struct datanode_chain *c)
 void datanode_chain_gone(struct datanode_chain *c, const char *reason)
 {
     struct datanode_worker *w = c->worker;
+    if (!c->in_path) {
+        return; /* it has left: a report now would keep it out for ever */
+    }
     log_error(w->env.log, "this target leaves a chain", LOG_U64("chain", c->id),
               LOG_U64("epoch", c->row.epoch), LOG_TEXT("reason", reason));
     c->report = PROTO_REPORT_GONE;

@@ -338,6 +338,34 @@ TEST(resync_survives_deaths)
 }
 
 /* Case 19, R15: a syncing member without space leaves; the write goes on. */
+/* Copies that are still waiting for space when it has left do not make it leave again. */
+TEST(resync_member_leaves_once)
+{
+    struct rig r;
+    const struct rig_options opt = {
+        .seed = testing_seed(), .targets = 2, .engine = DATANODE_ENGINE_FILE};
+    rig_chain_with(&r, &opt);
+    row(&r, "1s 2o");
+    for (uint32_t i = 0; i < 8; i++) {
+        CHECK_OK(put(&r, 1, i, 1));
+    }
+    row(&r, "1s 2w");
+    disk_sim_capacity(r.disk[2], disk_sim_used_bytes(r.disk[2]) + 1);
+    disk_sim_slow(r.disk[2], 50000000);
+    rig_row(&r, 1, "1s 2y");
+    RIG_UNTIL(&r, r.target[2].report[1] == PROTO_REPORT_GONE);
+    rig_row(&r, 1, "1s 2o");
+    rig_for_ms(&r, 3000);
+    CHECK_EQ(r.target[2].known[1], r.row[1].epoch);
+    CHECK_EQ(r.target[2].report[1], PROTO_REPORT_OK);
+    disk_sim_capacity(r.disk[2], 0);
+    disk_sim_slow(r.disk[2], 0);
+    row(&r, "1s 2w");
+    row(&r, "1s 2y");
+    RIG_UNTIL(&r, synced(&r, 2));
+    rig_close(&r);
+}
+
 TEST(resync_member_without_space_leaves)
 {
     struct rig r;

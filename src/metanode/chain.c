@@ -132,6 +132,10 @@ void metanode_chain_heard(struct metanode_chain *c, const struct metanode_target
     f->known_epoch = report->epoch;
     f->heard_ns = t->heard_ns;
     if (report->report == PROTO_REPORT_GONE) {
+        if (!f->gone) { /* no space, say: not at once again */
+            c->hold_until_ns[i] =
+                base_max(c->hold_until_ns[i], metanode_now(c->m) + metanode_lease_ns(c->m));
+        }
         chain_gone(c, i);
         return;
     }

@@ -69,7 +69,7 @@ struct metanode_chain {
     struct cluster_row row;
     struct cluster_fact fact[CLUSTER_MEMBERS_MAX]; /* at the member's place of the row, as are */
     uint32_t must_know[CLUSTER_MEMBERS_MAX];       /* R4: no lease before it knows this epoch */
-    uint64_t hold_until_ns[CLUSTER_MEMBERS_MAX];   /* R6: removed, does not come back before */
+    uint64_t hold_until_ns[CLUSTER_MEMBERS_MAX];   /* removed (R6), or left: not back before */
     uint64_t dark_since_ns;
     bool proposing, revoking;
 };
