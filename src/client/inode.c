@@ -296,6 +296,39 @@ void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size, ui
     }
 }
 
+#define OWE_MIN_MS 100u
+#define OWE_MAX_MS 5000u
+
+static void owe_end(struct client_inode *i)
+{
+    i->owes = false;
+    client_inode_put(i);
+}
+
+static void owe_due(struct loop_timer *t)
+{
+    struct client_inode *i = container_of(t, struct client_inode, owe_timer);
+    bool shared = i->mode == PROTO_OPEN_S && i->writers > 0;
+    if (i->mode == PROTO_OPEN_NONE || i->dead < 0 || shared) {
+        owe_end(i);
+        return;
+    }
+    i->owe_ms = base_min(i->owe_ms * 2, OWE_MAX_MS);
+    loop_timer_in(i->fs->loop, t, i->owe_ms * CLIENT_NS_PER_MS);
+    client_inode_recall(i->fs, i->ino);
+}
+
+void client_inode_owe(struct client_inode *i)
+{
+    if (!i->owes && i->dead == 0 && !i->fs->freeing) {
+        i->owes = true;
+        i->refs++;
+        i->owe_ms = OWE_MIN_MS;
+        i->owe_timer.fire = owe_due;
+        loop_timer_in(i->fs->loop, &i->owe_timer, OWE_MIN_MS * CLIENT_NS_PER_MS);
+    }
+}
+
 void client_inode_check_cap(struct client_inode *i, const struct client_cap *c)
 {
     bool writes = (c->cap.rights & PROTO_RIGHT_WRITE) != 0;
@@ -379,6 +412,10 @@ void client_inodes_fini(struct opendfs *fs)
     while ((n = dict_iter_next(&it)) != NULL) {
         struct client_inode *i = container_of(n, struct client_inode, node);
         i->refs++;
+        if (i->owes) {
+            loop_timer_cancel(fs->loop, &i->owe_timer);
+            owe_end(i);
+        }
         client_update_cancel_all(i, -ECANCELED);
         client_sync_cancel(i);
         client_io_cancel_all(i);

@@ -51,9 +51,12 @@ struct client_inode {
                    */
     bool unlinked, meta_busy, releasing, wait_shared, recalled;
     struct loop_timer share_timer; /* how long it waits at most */
-    unsigned opening;              /* opens for writing under way */
-    int dead;                      /* the authority is lost: why */
-    uint8_t *small;                /* contents while in_line; inline_limit bytes */
+    bool owes;                     /* the authority, that could not be given back: again later */
+    struct loop_timer owe_timer;
+    uint64_t owe_ms;
+    unsigned opening; /* opens for writing under way */
+    int dead;         /* the authority is lost: why */
+    uint8_t *small;   /* contents while in_line; inline_limit bytes */
     size_t small_len, small_room;
     uint64_t stored_end; /* behind it chunks hold nothing */
     struct list updates; /* struct client_update, oldest first */
@@ -113,6 +116,9 @@ void client_inode_renew(struct client_inode *i, struct client_held *h);
 /* A chunk has been cut meanwhile (by another client, or behind one that died): asks for the
  * truncate generation of now, then `renewed`. */
 void client_inode_refresh(struct client_inode *i, struct client_held *h);
+/* The write authority has to go back, and did not: the metadata server had no room for that, say.
+ * Tried again until it has, or a writer has opened the file again and closes it. */
+void client_inode_owe(struct client_inode *i);
 /* Soon to expire: gets new ones in the background. */
 void client_inode_check_cap(struct client_inode *i, const struct client_cap *c);
 /* Waits for memory of the write pool, then wakes. */

@@ -377,6 +377,9 @@ void client_io_end(struct client_io *io, int64_t rc)
     client_inode_wake(i); /* others may go on */
     if (closes) {
         client_file_free(file);
+        if (i->writers == 0 && i->opening == 0 && i->mode != PROTO_OPEN_NONE) {
+            client_inode_owe(i); /* giving it back has failed */
+        }
     }
     if (op != NULL) {
         client_op_finish(op, rc, path, NULL);

@@ -593,6 +593,23 @@ TEST(write_authority_goes_back_when_it_is_recalled)
     world_close(&w);
 }
 
+/* The metadata server has no room for the commit of a close: what was written, and the authority,
+ * go back later. */
+TEST(write_authority_goes_back_when_there_is_room)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK + 10, 0), CHUNK + 10);
+    w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_log_full, .count = 5};
+    CHECK_EQ(DO(&w, close, f, NULL, 0), -ENOSPC);
+    CHECK_TRUE(fake_path(w.cluster, "f")->cap_epoch != 0);
+    world_run(&w, 20 * SECOND);
+    CHECK_EQ(fake_path(w.cluster, "f")->cap_epoch, 0);
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.size, CHUNK + 10);
+    check_contents(&w, "/f", pattern, CHUNK + 10);
+    world_close(&w);
+}
+
 TEST(small_dirty_contents_survive_a_recall)
 {
     struct world w;

@@ -188,6 +188,7 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
     }
     const struct proto_wopen_reply *m = r->body;
     if (i->mode != PROTO_OPEN_W || i->dead < 0) {
+        i->torn = i->mode == PROTO_OPEN_S && i->dead == 0 ? i->torn : 0;
         i->mode = PROTO_OPEN_NONE;
         inode_take(i, &m->attr, &m->layout);
         i->mode = m->mode;
@@ -199,7 +200,6 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
         }
         i->session_number = t->fs->session.number;
         i->dead = 0;
-        i->torn = 0;
     }
     client_cap_take(i->fs, &i->write_cap, &m->capability);
     open_contents(t);

@@ -52,6 +52,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
         }
     } else {
         i->dirty = true;
+        i->chunked = i->chunked || io->request.commit.allocated > 0;
         if (r->rc == -ERR_session_expired || r->rc == -ESTALE) {
             i->dead = -ERR_session_expired;
         }
@@ -105,6 +106,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     if (i->torn < 0) {
         m->size = i->attr.size;
         m->allocated = 0;
+        m->flags |= PROTO_COMMIT_TORN;
         io->rc = io->rc == 0 ? i->torn : io->rc;
     }
     i->dirty = false;
@@ -125,6 +127,10 @@ static void returned(struct client_call *c, const struct peer_reply *r)
     if (r->rc == 0) {
         i->mode = i->writers > 0 ? PROTO_OPEN_S : PROTO_OPEN_NONE;
         i->dirty = false;
+    } else if (r->rc == -ERR_session_expired || r->rc == -ESTALE) {
+        i->dead = -ERR_session_expired;
+    } else {
+        client_inode_owe(i);
     }
     io_called(io, r);
 }
@@ -134,6 +140,12 @@ static bool return_step(struct client_io *io)
     struct client_inode *i = io->inode;
     if (i->mode == PROTO_OPEN_NONE || i->dead < 0) {
         i->recalled = false;
+        io->phase = PHASE_END;
+        return true;
+    }
+    if (i->dirty && (i->in_line || i->chunked)) { /* its commit has failed: not yet */
+        i->recalled = false;
+        client_inode_owe(i);
         io->phase = PHASE_END;
         return true;
     }
@@ -149,7 +161,8 @@ static bool return_step(struct client_io *io)
         .size = i->torn < 0 ? i->attr.size : i->size,
         .mtime_ns = i->mtime_ns,
         .ctime_ns = i->mtime_ns,
-        .atime_ns = i->attr.atime_ns};
+        .atime_ns = i->attr.atime_ns,
+        .torn = i->torn < 0};
     io_mutate(io, PROTO_OP_lease_return, PHASE_END, returned);
     return false;
 }
@@ -309,7 +322,8 @@ static bool io_commit(struct client_io *io)
     case IO_TRUNCATE:
         return commit_step(io, PHASE_ATTR);
     case IO_RECALL:
-        if (i->in_line && i->dirty) { /* contents travel by commit only */
+        /* Contents travel by commit only, and that they are in chunks now. */
+        if (i->dirty && (i->in_line || i->chunked)) {
             return commit_step(io, PHASE_RELEASE);
         }
         io->phase = PHASE_RELEASE;

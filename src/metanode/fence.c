@@ -1,8 +1,8 @@
 /*
  * metanode/fence.c -- shutting out the writes of ended sessions (coherence.md L6). Every target is
  * told; one whose lease has ended serves nobody, and gets no new lease before it has been told.
- * Until one of both is true of all, `wopen` is refused. The record goes when all targets have
- * answered, or when no capability of the dead session can be valid any more.
+ * Until one of both is true of all, `wopen` is refused and no trim is complete. The record goes
+ * when all targets have answered, or when no capability of the dead session can be valid any more.
  */
 #include "metanode/metanode_priv.h"
 
@@ -189,7 +189,11 @@ static void fences_step(struct metanode_fences *fs)
     {
         blocking += fence_step(fs, LIST_ENTRY(node, struct fence, node)) ? 0 : 1;
     }
-    fs->m->cleanup.fences = blocking;
+    bool blocked = fs->m->cleanup.fences > 0;
+    fs->m->cleanup.fences = blocking + (fs->again ? 1 : 0); /* one that the read has not seen */
+    if (blocked && fs->m->cleanup.fences == 0) {
+        metanode_trim_hurry(fs->m); /* trims waited for this */
+    }
     if (!list_empty(&fs->all) && !fs->stopped) {
         loop_timer_in(fs->m->env->loop, &fs->timer, FENCE_TICK_NS);
     }

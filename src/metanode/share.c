@@ -152,7 +152,7 @@ static void share_looked(struct metanode_read *r, int rc)
         share_look(x);
     } else if (x->state.holder != 0) {
         share_press(x);
-    } else if (!x->state.fenced) {
+    } else if (!x->state.trimming) {
         share_tell(x);
     }
 }

@@ -23,7 +23,7 @@ struct trim {
     uint32_t chains[CLUSTER_STRIPE_MAX];
     size_t chain_count, at;
     uint32_t next_index; /* of the next question */
-    bool more;
+    bool more, fenced;
     uint32_t cut[TRIM_CHUNKS]; /* chunks to cut, from the last answer */
     size_t cut_count, cut_at;
 };
@@ -78,13 +78,13 @@ static void trim_end(struct trim *t, bool good)
 static void trim_logged(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
 {
     struct trim *t = container_of(w, struct trim, waiter);
-    /* Busy: a fence of the writer is still on its way. Stale: it was cut again meanwhile. */
+    /* Busy: a fence of the writer was still on its way. Stale: it was cut again meanwhile. */
     trim_end(t, rc == 0 && reply->rc == 0);
 }
 
 static void trim_log(struct trim *t)
 {
-    struct namespace_trim_done body = {.ino = t->ino, .tgen = t->tgen};
+    struct namespace_trim_done body = {.ino = t->ino, .tgen = t->tgen, .fenced = t->fenced};
     t->waiter.done = trim_logged;
     if (metanode_propose(t->ts->m, NAMESPACE_TRIM_DONE, &namespace_trim_done_type, &body,
                          &t->waiter) < 0) {
@@ -260,7 +260,9 @@ static void trims_read_done(struct metanode_read *read, int rc)
     /* `reading` stays set: the page does not end while its trims are being started. */
     LIST_FOR_EACH_SAFE(node, &ts->all)
     {
-        trim_step(LIST_ENTRY(node, struct trim, node));
+        struct trim *t = LIST_ENTRY(node, struct trim, node);
+        t->fenced = ts->m->cleanup.fences == 0;
+        trim_step(t);
     }
     ts->reading = false;
     if (list_empty(&ts->all)) {

@@ -111,6 +111,8 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
 int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_return_request *r);
 int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bool try_only);
 int namespace_wopen_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
+/* How many others may write; with `torn` they get that mark. */
+int namespace_wopen_pass_torn(struct namespace_plan *p, uint64_t ino, uint64_t session, bool torn);
 int namespace_orphan_add(struct namespace_plan *p, uint64_t ino, uint64_t session, bool maybe);
 int namespace_orphan_get(struct namespace_plan *p, uint64_t ino, uint64_t session); /* 1, 0 */
 int namespace_orphan_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);

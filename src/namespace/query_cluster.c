@@ -139,6 +139,13 @@ int namespace_view_fenced(const struct namespace_view *v, uint64_t ino)
     return rc == 1 && t.fence_epoch == 0 ? 0 : rc;
 }
 
+int namespace_view_trimming(const struct namespace_view *v, uint64_t ino)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_TRIM, ino);
+    struct namespace_trim t;
+    return NAMESPACE_GET(v, &key, namespace_trim, &t);
+}
+
 static int namespace_unflushed(const struct namespace_view *v, uint64_t ino, uint64_t *ret_holder)
 {
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
@@ -159,13 +166,13 @@ int namespace_sharing(const struct namespace_view *v, uint64_t ino, struct names
     struct namespace_inode n;
     *ret = (struct namespace_sharing){0};
     int rc = namespace_view_inode(v, ino, &n);
-    int fenced = namespace_view_fenced(v, ino);
-    rc = namespace_view_both(rc, fenced < 0 ? fenced : 0);
+    int trims = namespace_view_trimming(v, ino);
+    rc = namespace_view_both(rc, trims < 0 ? trims : 0);
     rc = namespace_view_both(rc, namespace_unflushed(v, ino, &ret->holder));
     if (rc < 0) {
         return rc;
     }
-    ret->fenced = fenced == 1;
+    ret->trimming = trims == 1;
     ret->size = n.size;
     ret->data_version = n.data_version;
     return 0;

@@ -27,7 +27,12 @@ static int namespace_end_wopen(struct namespace_plan *p, uint64_t session, uint6
     if (rc < 0 || others == 0) {
         return rc; /* removed with its last orphan record */
     }
-    rc = namespace_queue_trim(p, &h, h.inode.size, p->state.cap_epoch);
+    bool in_line = (h.inode.flags & PROTO_INODE_INLINE) != 0; /* nothing in chunks counts */
+    others = namespace_wopen_pass_torn(p, ino, session, in_line);
+    if (others < 0) {
+        return others;
+    }
+    rc = namespace_queue_trim(p, &h, in_line && others == 0 ? 0 : h.inode.size, p->state.cap_epoch);
     if (rc < 0 || h.inode.data_id == 0) {
         return rc;
     }

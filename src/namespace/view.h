@@ -51,6 +51,8 @@ NODISCARD int namespace_view_inode(const struct namespace_view *v, uint64_t ino,
 /* 1: nobody new may write this file yet: a session that could write it has ended, and its fence and
  * the trim behind it are not done (coherence.md L6). */
 NODISCARD int namespace_view_fenced(const struct namespace_view *v, uint64_t ino);
+/* 1: any trim of the inode is pending; 0: none. */
+NODISCARD int namespace_view_trimming(const struct namespace_view *v, uint64_t ino);
 /* The cluster's state; -ENXIO before the first command FORMAT. */
 NODISCARD int namespace_view_state(const struct namespace_view *v, struct namespace_state *ret);
 /* The storage class of new files in a directory of class `class_id`; -ENOENT when there is none. */

@@ -57,13 +57,13 @@ static int namespace_wopen_share(struct namespace_plan *p, uint64_t ino, bool tr
     return rc < 0 ? rc : others;
 }
 
-/* Nobody may write while a dead session still can, or before what it left behind the recorded size
- * is cut (coherence.md L6): a chunk that has this truncate generation counts as cut, and writes
- * with it would pass for trimmed, with the dead one's bytes behind. */
-static int namespace_wopen_check_new(struct namespace_plan *p, const struct namespace_held *h,
-                                     bool fenced)
+/* Nobody may write while a dead session still can, or before what it, or a truncation, left behind
+ * the recorded size is cut (coherence.md L6): a chunk that has this truncate generation counts as
+ * cut, and writes with it would pass for trimmed, with the old bytes around them. */
+static int namespace_wopen_check_new(struct namespace_plan *p, const struct namespace_held *h)
 {
-    int rc = fenced ? -ERR_busy : 0;
+    int rc = namespace_view_trimming(&p->view, h->ino);
+    rc = rc == 1 ? -ERR_busy : rc;
     if (rc == 0 && h->inode.nlink == 0 && h->version_before != 0) {
         rc = namespace_orphan_get(p, h->ino, p->session_id);
         rc = rc == 0 ? -ESTALE : rc; /* it would go while this session writes */
@@ -78,7 +78,7 @@ int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bo
     int fenced = namespace_view_fenced(&p->view, h->ino);
     int own = namespace_wopen_get(p, h->ino, p->session_id, &w);
     int rc = namespace_view_both(own < 0 ? own : 0, fenced < 0 ? fenced : 0);
-    rc = rc == 0 && own == 0 ? namespace_wopen_check_new(p, h, fenced == 1) : rc;
+    rc = rc == 0 && own == 0 ? namespace_wopen_check_new(p, h) : rc;
     result->shared_now = fenced != 1;
     int others = rc < 0 ? rc : namespace_wopen_share(p, h->ino, try_only);
     if (others < 0) {
@@ -201,26 +201,67 @@ static void namespace_commit_times(const struct namespace_plan *p, struct namesp
     }
 }
 
+int namespace_wopen_pass_torn(struct namespace_plan *p, uint64_t ino, uint64_t session, bool torn)
+{
+    struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
+    struct namespace_scan scan;
+    int others = 0;
+    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
+        struct namespace_wopen w;
+        uint64_t other = namespace_key_read_u64(scan.it->key, 9);
+        rc = namespace_scan_value(&scan, &namespace_wopen_type, &w);
+        if (rc < 0 || other == session) {
+            continue;
+        }
+        others++;
+        if (torn && !w.torn) {
+            w.torn = true;
+            rc = namespace_wopen_put(p, ino, other, &w);
+        }
+    }
+    namespace_scan_fini(&scan);
+    return rc < 0 ? rc : others;
+}
+
+/*
+ * A writer lets go of a file whose contents are inline. It, or one before it, may have failed to
+ * bring them, and more, into chunks: some of it is there, and must not show when a later writer
+ * succeeds. Of several the last one leaves the trim: it would cut what others write now.
+ */
+static int namespace_wopen_tidy(struct namespace_plan *p, struct namespace_held *h, bool torn)
+{
+    bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0 && h->inode.data_id != 0;
+    if (!in_line || !torn) {
+        return 0;
+    }
+    int others = namespace_wopen_pass_torn(p, h->ino, p->session_id, true);
+    return others < 0 ? others : others > 0 ? 0 : namespace_queue_trim(p, h, 0, 0);
+}
+
 /*
  * The writer is done. A file that stayed inline for the whole tenure of its only writer has nothing
  * in chunks: it gives its data id up, so that removing it later asks no data node.
  */
 static int namespace_commit_release(struct namespace_plan *p, struct namespace_held *h,
-                                    const struct proto_commit_request *r, uint8_t mode)
+                                    const struct proto_commit_request *r,
+                                    const struct namespace_wopen *w)
 {
+    bool torn = (r->flags & PROTO_COMMIT_TORN) != 0 || w->torn;
     bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0 && h->inode.tgen == 0;
-    if (in_line && mode == PROTO_OPEN_W && (r->flags & PROTO_COMMIT_HAS_DATA) != 0) {
+    if (in_line && w->mode == PROTO_OPEN_W && !torn && (r->flags & PROTO_COMMIT_HAS_DATA) != 0) {
         h->inode.data_id = 0;
         h->dirty = true;
     }
-    return namespace_wopen_drop(p, h->ino, p->session_id);
+    int rc = namespace_wopen_tidy(p, h, torn);
+    return rc < 0 ? rc : namespace_wopen_drop(p, h->ino, p->session_id);
 }
 
 int namespace_commit(struct namespace_plan *p, const struct proto_commit_request *r)
 {
     struct namespace_held *h;
     struct namespace_wopen w;
-    uint32_t known = (PROTO_COMMIT_TIMES << 1) - 1;
+    uint32_t known = (PROTO_COMMIT_TORN << 1) - 1;
     if ((r->flags & ~known) != 0 || r->size > INT64_MAX) {
         return -EINVAL;
     }
@@ -253,7 +294,7 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
         h->inode.data_version = p->state.version;
     }
     bool release = (r->flags & PROTO_COMMIT_RELEASE) != 0;
-    return release ? namespace_commit_release(p, h, r, w.mode) : 0;
+    return release ? namespace_commit_release(p, h, r, &w) : 0;
 }
 
 static bool namespace_returns_keep(const struct proto_lease_return_request *r)
@@ -298,8 +339,10 @@ int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_re
     h->inode.data_version = p->state.version;
     namespace_plan_touch(p, h);
     p->reply->result.ino = h->ino;
+    w.torn = w.torn || r->torn;
     if (!namespace_returns_keep(r)) {
-        return namespace_wopen_drop(p, h->ino, p->session_id);
+        rc = namespace_wopen_tidy(p, h, w.torn);
+        return rc < 0 ? rc : namespace_wopen_drop(p, h->ino, p->session_id);
     }
     w.mode = PROTO_OPEN_S;
     w.unflushed = false;

@@ -195,10 +195,10 @@ TEST(a_waiter_of_a_dead_writer_waits_for_its_trim)
     two_switch(&r, &t.b, &t.a);
     CHECK_OK(RIG_OP(&r, wopen, .ino = f));
     CHECK_OK(RIG_VIEW(&r, namespace_sharing(&r.view, f, &sharing)));
-    CHECK_TRUE(sharing.holder == t.b.session && !sharing.fenced);
+    CHECK_TRUE(sharing.holder == t.b.session && !sharing.trimming);
     CHECK_OK(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = t.b.session));
     CHECK_OK(RIG_VIEW(&r, namespace_sharing(&r.view, f, &sharing)));
-    CHECK_TRUE(sharing.holder == 0 && sharing.fenced);
+    CHECK_TRUE(sharing.holder == 0 && sharing.trimming);
     CHECK_RC(RIG_OP(&r, wopen, .ino = f, .try_only = true), EAGAIN);
     CHECK_OK(RIG_OP(&r, wopen, .ino = f));
     CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
@@ -212,7 +212,7 @@ TEST(a_waiter_of_a_dead_writer_waits_for_its_trim)
     CHECK_OK(
         RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = r.reply.attr.tgen));
     CHECK_OK(RIG_VIEW(&r, namespace_sharing(&r.view, f, &sharing)));
-    CHECK_TRUE(sharing.holder == 0 && !sharing.fenced);
+    CHECK_TRUE(sharing.holder == 0 && !sharing.trimming);
     CHECK_OK(RIG_OP(&r, wopen, .ino = f));
     CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
     CHECK_TRUE(r.reply.result.shared_now);
@@ -366,6 +366,112 @@ TEST(truncation_leaves_a_trim)
     CHECK_OK(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 50, .cap_epoch = epoch));
     two_switch(&r, &t.a, &t.b);
     CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 0), ERR_busy);
+    rig_close(&r);
+}
+
+static uint64_t trim_of(struct rig *r, uint64_t ino, struct namespace_trim *ret)
+{
+    struct namespace_trims trims;
+    CHECK_OK(RIG_VIEW(r, namespace_trims(&r->view, ino - 1, 1, &trims)));
+    bool found = trims.count == 1 && trims.ids[0] == ino;
+    *ret = found ? trims.at[0] : (struct namespace_trim){0};
+    return found ? 1 : 0;
+}
+
+/* A chunk that is written with the generation of a trim counts as cut, whatever else is in it. */
+TEST(a_new_writer_waits_for_any_trim)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_trim trim;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 100, .allocated = 100,
+                    .flags = PROTO_COMMIT_RELEASE));
+    CHECK_OK(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 10));
+    CHECK_EQ(trim_of(&r, f, &trim), 1);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f), ERR_busy);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = trim.tgen));
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    rig_close(&r);
+}
+
+/* Contents that could not all be brought into chunks stay inline: what is in chunks is cut. */
+TEST(a_torn_tenure_leaves_nothing_in_chunks)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_trim trim;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("hello"), .size = 5,
+                    .flags = PROTO_COMMIT_HAS_DATA));
+    CHECK_OK(
+        RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 5, .flags = PROTO_COMMIT_TORN));
+    CHECK_EQ(trim_of(&r, f, &trim), 0); /* the writer goes on */
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 5,
+                    .flags = PROTO_COMMIT_TORN | PROTO_COMMIT_RELEASE));
+    CHECK_EQ(trim_of(&r, f, &trim), 1);
+    CHECK_EQ(trim.from, 0);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f), ERR_busy);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = trim.tgen));
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f)); /* returned instead of released: the same */
+    epoch = r.reply.result.cap_epoch;
+    CHECK_OK(RIG_OP(&r, lease_return, .has_final = true, .ino = f, .cap_epoch = epoch, .size = 5,
+                    .torn = true));
+    CHECK_EQ(trim_of(&r, f, &trim), 1);
+    CHECK_EQ(size_of(&r, f), 5);
+    rig_close(&r);
+}
+
+/* Of several writers the last one leaves the trim: before, others' data might go with it. */
+TEST(the_last_of_several_writers_leaves_nothing_in_chunks)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_trim trim;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
+    uint64_t other = r.reply.result.cap_epoch;
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch,
+                    .flags = PROTO_COMMIT_TORN | PROTO_COMMIT_RELEASE));
+    CHECK_EQ(trim_of(&r, f, &trim), 0);
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = other, .flags = PROTO_COMMIT_RELEASE));
+    CHECK_EQ(trim_of(&r, f, &trim), 1);
+    CHECK_EQ(trim.from, 0);
+    rig_close(&r);
+}
+
+/* What a dead session has in chunks of a file that is inline is all behind its end; and a trim is
+ * complete when the leader knows that the dead can write nowhere any more. */
+TEST(a_lost_writer_of_an_inline_file_is_trimmed_from_the_start)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_trim trim;
+    two_open(&r, &t, true);
+    two_switch(&r, &t.a, &t.b);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    CHECK_OK(
+        RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 100000, .cap_epoch = epoch));
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = t.b.session));
+    CHECK_EQ(trim_of(&r, f, &trim), 1);
+    CHECK_EQ(trim.from, 0);
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = trim.tgen),
+             ERR_busy);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = trim.tgen,
+                    .fenced = true));
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
     rig_close(&r);
 }
 

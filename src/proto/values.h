@@ -73,6 +73,7 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_COMMIT_HAS_DATA 2u
 #define PROTO_COMMIT_APPEND 4u /* data goes to the end of the inline contents */
 #define PROTO_COMMIT_TIMES 8u  /* mtime and ctime count; else the server's clock */
+#define PROTO_COMMIT_TORN 16u  /* what is in chunks does not count: the contents stay inline */
 
 #define PROTO_SESSION_STATEFUL 1u
 #define PROTO_SESSION_SUPERVISED 2u
