@@ -410,6 +410,14 @@ int disk_sim_corrupt(struct disk_sim *m, const char *path, uint64_t offset, uint
     return rc;
 }
 
+int disk_sim_corrupt_file(struct disk_file *f, uint64_t offset, uint8_t xor_with)
+{
+    struct mem_domain *caller = mem_domain_enter(NULL);
+    int rc = disk_sim_corrupt_byte(container_of(f, struct sim_file, base)->inode, offset, xor_with);
+    mem_domain_enter(caller);
+    return rc;
+}
+
 uint64_t disk_sim_used_bytes(const struct disk_sim *m)
 {
     return m->used_bytes;

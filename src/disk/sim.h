@@ -47,4 +47,6 @@ void disk_sim_capacity(struct disk_sim *m, uint64_t capacity_bytes);
 /* Flips bits of stored data behind everyone's back; offset within the file. -ENOENT, -ERANGE. */
 NODISCARD int disk_sim_corrupt(struct disk_sim *m, const char *path, uint64_t offset,
                                uint8_t xor_with);
+/* The same by an open file (of some process's view). */
+NODISCARD int disk_sim_corrupt_file(struct disk_file *f, uint64_t offset, uint8_t xor_with);
 uint64_t disk_sim_used_bytes(const struct disk_sim *m);

@@ -16,8 +16,8 @@
 #include "metanode/data_priv.h"
 #include "metanode/metanode.h"
 #include "metanode/parts_priv.h"
+#include "metanode/read.h"
 #include "namespace/namespace.h"
-#include "namespace/query.h"
 #include "peer/server.h"
 
 struct disk_file;
@@ -48,20 +48,6 @@ struct metanode_proposal {
     struct metanode_waiter *waiter; /* NULL when it was told */
     size_t len;
     uint8_t bytes[]; /* namespace_command, encoded */
-};
-
-/* One read of the state, run again until nothing is missing. Caller-owned. */
-struct metanode_read {
-    int (*run)(struct metanode_read *r, const struct namespace_view *v);
-    /* Exactly once, also from inside metanode_read(). Results of `run` are lent for this call. */
-    void (*done)(struct metanode_read *r, int rc);
-    /* private */
-    struct metanode *m;
-    struct kv_snapshot *snapshot;
-    struct kv_need need;
-    struct kv_fetch fetch;
-    struct mem_arena arena;
-    unsigned rounds;
 };
 
 /* Where the log is being applied. */
@@ -151,7 +137,6 @@ void metanode_submit(struct metanode_proposal *p, struct metanode_waiter *w);
 /* A command of our own; `w` is not called when this fails. */
 NODISCARD int metanode_propose(struct metanode *m, uint16_t kind, const struct proto_type *type,
                                const void *body, struct metanode_waiter *w);
-void metanode_read(struct metanode *m, struct metanode_read *r);
 
 /* mutate.c, answer.c, query.c, admin.c: handlers of requests (handlers.c lists them). */
 extern const struct peer_handler metanode_handlers[];

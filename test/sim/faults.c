@@ -9,8 +9,11 @@
 #include "faults.h"
 
 #include "base/rand.h"
+#include "chunk/read.h"
 
 #define WATCH_NS (50 * WORLD_MS)
+#define CUT_MAX_NS (20 * WORLD_S)     /* clients that are silent longer lose their session */
+#define ROT_MAX 4u                    /* chunks at a time */
 #define FULL_NOTICED_NS (5 * WORLD_S) /* members tell each other that there is room again */
 #define DRIFT_PPM 4000                /* two machines differ by less than one in a hundred */
 
@@ -18,6 +21,8 @@ static uint64_t in_ms(const struct world *w, uint64_t ms)
 {
     return world_now_ns(w) + ms * WORLD_MS;
 }
+
+static void heal_network(struct faults *f);
 
 /* What is not running and need not be down any more starts. */
 static void watch(struct loop_sim_event *ev)
@@ -28,6 +33,12 @@ static void watch(struct loop_sim_event *ev)
         if (!world_is_running(w, i) && world_now_ns(w) >= f->node[i].down_until_ns) {
             world_start(w, i);
         }
+    }
+    if (w->cut && world_now_ns(w) >= f->cut_until_ns) {
+        heal_network(f);
+    }
+    if (w->rots > 0 && !world_is_healthy(w, w->rotten)) {
+        w->rots_alone++;
     }
     loop_sim_at(w->sim, &f->watch, world_now_ns(w) + WATCH_NS);
 }
@@ -94,6 +105,7 @@ static void cut_network(struct faults *f)
         return;
     }
     f->partitions++;
+    f->cut_until_ns = w->cut ? f->cut_until_ns : world_now_ns(w) + CUT_MAX_NS;
     w->cut = true;
     net_sim_cut(w->net, a, b, true);
     if (rand_chance(w->rand, 2, 3)) { /* else one direction only */
@@ -127,6 +139,12 @@ static void disk_error(struct faults *f, unsigned node)
     static const enum disk_op ops[] = {DISK_READ, DISK_WRITE, DISK_SYNC, DISK_SYNC_ALL};
     struct world_node *n = &f->w->node[node];
     enum disk_op op = ops[rand_below(f->w->rand, ARRAY_COUNT(ops))];
+    if (op == DISK_READ && node != WORLD_META) { /* to its readers it is as if bytes were bad */
+        if (!f->rots_early || !world_may_rot(f->w, node)) {
+            return;
+        }
+        f->w->rots++;
+    }
     f->disks++;
     n->disk_trouble = true;
     disk_sim_fail(n->disk, op, NULL, world_between(f->w, 1, 5), 1, -EIO);
@@ -138,6 +156,68 @@ static void disk_slow(struct faults *f, unsigned node)
     f->disks++;
     disk_sim_slow(f->w->node[node].disk, world_between(f->w, 1, 100) * WORLD_MS);
     world_say(f->w, "disk slow", f->w->node[node].name);
+}
+
+/* One byte of a chunk, in the page cache and on the medium. Inside the worker's process. */
+static void rot_one(struct faults_rot *r)
+{
+    struct world *w = r->faults->w;
+    struct chunk_store *s = datanode_worker_store(w->node[r->node].process->worker);
+    struct chunk_store_info all;
+    struct chunk_info info;
+    struct chunk_key from = {0};
+    chunk_store_info(s, &all);
+    uint64_t at = all.chunk_count == 0 ? 0 : rand_below(w->rand, all.chunk_count);
+    int rc = chunk_store_next(s, from, &info);
+    for (uint64_t i = 0; i < at && rc == 0; i++) {
+        from = info.key;
+        from.index++;
+        rc = chunk_store_next(s, from, &info);
+    }
+    struct chunk_pin pin = {.key = info.key, .which = CHUNK_COMMITTED, .length = CHUNK_LENGTH_MAX};
+    if (rc < 0 || info.length == 0 || chunk_store_pin(s, &pin) < 0) {
+        return;
+    }
+    struct chunk_piece piece;
+    unsigned count = 0;
+    chunk_pin_pieces(s, &pin, (uint32_t)rand_below(w->rand, pin.length), &piece, 1, &count);
+    if (count == 1 && piece.file != NULL) {
+        uint64_t offset = piece.offset + rand_below(w->rand, piece.len);
+        uint8_t flip = (uint8_t)world_between(w, 1, 255);
+        rc = disk_sim_corrupt_file(piece.file, offset, flip);
+        r->count += rc == 0 ? 1 : 0;
+    }
+    chunk_store_unpin(s, &pin);
+}
+
+static void rot_inside(void *context)
+{
+    struct faults_rot *r = context;
+    uint64_t count = world_between(r->faults->w, 1, ROT_MAX);
+    for (uint64_t i = 0; i < count; i++) {
+        rot_one(r);
+    }
+}
+
+static void rot_at(struct faults *f, unsigned node)
+{
+    struct world *w = f->w;
+    struct world_process *p = w->node[node].process;
+    if (p == NULL || p->worker == NULL || p->stopping || !world_may_rot(w, node)) {
+        return;
+    }
+    f->rot = (struct faults_rot){.faults = f, .node = node};
+    loop_sim_enter(p->loop, rot_inside, &f->rot);
+    w->rots += f->rot.count;
+    f->disks++;
+    world_say(w, "bytes go bad", w->node[node].name);
+}
+
+void faults_rot(struct faults *f)
+{
+    if (!f->rots_early) {
+        rot_at(f, WORLD_TARGET((unsigned)rand_below(f->w->rand, WORLD_TARGETS)));
+    }
 }
 
 static void disk_fault(struct faults *f, void (*what)(struct faults *f, unsigned node))
@@ -237,13 +317,14 @@ enum faults_kind {
     FAULT_DISK_FULL,
     FAULT_DISK_ERROR,
     FAULT_DISK_SLOW,
+    FAULT_ROT,
     FAULT_CLIENT,
     FAULT_COUNT
 };
 static const uint8_t weight[FAULT_COUNT] = {
     [FAULT_META] = 4,       [FAULT_TARGET] = 6,    [FAULT_CUT] = 2,   [FAULT_HEAL] = 2,
-    [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,     [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 0,
-    [FAULT_DISK_ERROR] = 0, [FAULT_DISK_SLOW] = 1, [FAULT_CLIENT] = 2};
+    [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,     [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 2,
+    [FAULT_DISK_ERROR] = 2, [FAULT_DISK_SLOW] = 1, [FAULT_ROT] = 0,   [FAULT_CLIENT] = 2};
 
 static enum faults_kind choose(struct faults *f)
 {
@@ -295,6 +376,11 @@ static void happen(struct loop_sim_event *ev)
     case FAULT_DISK_SLOW:
         disk_fault(f, disk_slow);
         break;
+    case FAULT_ROT:
+        if (f->rots_early) {
+            rot_at(f, WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS)));
+        }
+        break;
     case FAULT_CLIENT:
         end_node(f, WORLD_CLIENT((unsigned)rand_below(w->rand, WORLD_CLIENTS)), END_KILL);
         break;
@@ -328,4 +414,10 @@ void faults_end(struct faults *f)
         heal_node(&f->node[i]);
         f->node[i].down_until_ns = 0;
     }
+}
+
+void faults_leave_down(struct faults *f, unsigned node)
+{
+    f->node[node].down_until_ns = UINT64_MAX;
+    world_kill(f->w, node);
 }

@@ -15,10 +15,21 @@ struct faults_node {
 struct faults {
     struct world *w;
     struct loop_sim_event next, watch;
+    uint64_t cut_until_ns; /* the network heals by then */
+    bool rots_early;       /* stored bytes go bad during the work; else before the last look */
     struct faults_node node[WORLD_HOSTS];
     uint64_t kills, power_cuts, partitions, disks, others; /* for the summary */
+    struct faults_rot {
+        struct faults *faults;
+        unsigned node;
+        uint64_t count;
+    } rot;
 };
 void faults_init(struct faults *f, struct world *w);
 void faults_begin(struct faults *f);
+/* Some stored bytes of one target go bad. */
+void faults_rot(struct faults *f);
+/* A machine's process ends, and is not started any more. */
+void faults_leave_down(struct faults *f, unsigned node);
 /* No more of it: everything is healed, and what is down starts. */
 void faults_end(struct faults *f);

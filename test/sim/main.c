@@ -10,6 +10,7 @@
  */
 #include "faults.h"
 #include "load.h"
+#include "rest.h"
 
 #include "base/text.h"
 
@@ -57,12 +58,26 @@ static void audit(struct run *r)
 {
     struct world *w = &r->world;
     world_run(w, is_healthy, r, 120 * WORLD_S, "all copies are there again");
+    if (world_failed(w)) {
+        char health[300];
+        world_health(w, health, sizeof health);
+        snprintf(w->failure, sizeof w->failure, "not all copies are there again: %s", health);
+    }
+    if (!world_failed(w)) {
+        faults_rot(&r->faults);
+    }
     for (unsigned i = 0; i < WORLD_CLIENTS && !world_failed(w); i++) {
         world_kill(w, WORLD_CLIENT(i));
         world_start(w, WORLD_CLIENT(i));
         load_begin_audit(&r->load[i]);
     }
     world_run(w, loads_ended, r, RUN_LIMIT_NS, "the last look at everything");
+    for (unsigned i = 0; i < WORLD_CLIENTS && !world_failed(w); i++) {
+        faults_leave_down(&r->faults, WORLD_CLIENT(i));
+    }
+    if (!world_failed(w)) {
+        rest_check(w);
+    }
 }
 
 struct outcome {

@@ -12,6 +12,7 @@
 #define TARGET_PORT 9410u
 #define CHUNK_BYTES (64u << 10)
 #define STOP_MS 3000u
+#define SESSION_KEEP_MS (UINT64_C(24) * 60000) /* a client that is silent: a 24th */
 
 static void print_line(struct log_sink *s, const struct log_line *line)
 {
@@ -131,6 +132,7 @@ static int start_meta(struct world_process *p, struct err *e)
                                  .lease_ms = WORLD_LEASE_MS,
                                  .dark_wait_ms = 3000,
                                  .table_quiet_ms = 200,
+                                 .session_keep_ms = SESSION_KEEP_MS,
                                  .copies = n->w->copies,
                                  .chunk_bytes = CHUNK_BYTES,
                                  .need_permille = 20};

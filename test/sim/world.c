@@ -110,7 +110,8 @@ static bool worker_is_well(struct world_node *n)
         return false;
     }
     datanode_worker_info(n->process->worker, &info);
-    return info.leased && info.serving_count == info.chain_count && info.chain_count > 0;
+    return info.failed == 0 && info.leased && info.serving_count == info.chain_count &&
+           info.chain_count > 0;
 }
 
 bool world_is_healthy(struct world *w, unsigned but)
@@ -122,6 +123,39 @@ bool world_is_healthy(struct world *w, unsigned but)
     }
     const struct world_process *meta = w->node[WORLD_META].process;
     return meta != NULL && meta->meta != NULL && metanode_is_serving(meta->meta);
+}
+
+void world_health(const struct world *w, char *to, size_t size)
+{
+    size_t len = 0;
+    to[0] = 0;
+    for (unsigned i = 0; i < WORLD_TARGETS && len < size; i++) {
+        const struct world_node *n = &w->node[WORLD_TARGET(i)];
+        struct datanode_worker_info info = {0};
+        bool runs = n->process != NULL && n->process->worker != NULL;
+        if (runs) {
+            datanode_worker_info(n->process->worker, &info);
+        }
+        int made = snprintf(to + len, size - len, "%s%s %s: %zu of %zu serve, %zu sync, %s%s",
+                            i > 0 ? "; " : "", n->name, runs ? "runs" : "does not run",
+                            info.serving_count, info.chain_count, info.syncing_count,
+                            info.leased ? "leased" : "no lease", info.failed < 0 ? ", failed" : "");
+        len += made > 0 ? (size_t)made : 0;
+    }
+}
+
+bool world_may_rot(struct world *w, unsigned node)
+{
+    if (w->rotten != 0 && w->rotten != node) {
+        return false;
+    }
+    w->rotten = node;
+    return true;
+}
+
+bool world_may_lack_good_copies(const struct world *w)
+{
+    return w->rots_alone > 0;
 }
 
 /* ---- The world ---- */

@@ -88,7 +88,11 @@ struct world {
     unsigned full_disks;      /* now */
     uint64_t full_until_ns;   /* for what began until then there may be no space */
     uint64_t possible_losses; /* how often unsynced data could have been lost for good */
-    char failure[400];        /* what broke the rules; empty: nothing so far */
+    /* Stored bytes that went bad, all on one machine. Where another member of their chains has ever
+     * been missing since, its copy may be older, and theirs the only one. */
+    unsigned rotten; /* node; 0: none */
+    uint64_t rots, rots_alone;
+    char failure[400]; /* what broke the rules; empty: nothing so far */
 };
 
 void world_init(struct world *w, uint64_t seed, bool verbose);
@@ -111,6 +115,12 @@ void world_kill(struct world *w, unsigned node);        /* SIGKILL of that proce
 void world_kill_worker(struct world *w, unsigned node); /* its master goes on */
 void world_stop(struct world *w, unsigned node);        /* SIGTERM of that process */
 void world_power_cut(struct world *w, unsigned node);
+/* Something happens to the bytes that a node has stored. False: another has bad ones already. */
+bool world_may_rot(struct world *w, unsigned node);
+/* What is damaged may be so for good. */
+bool world_may_lack_good_copies(const struct world *w);
 /* Does everybody say that all chains have all copies, and all targets are up? `but`: this node is
  * not asked; WORLD_HOSTS: all are. */
 bool world_is_healthy(struct world *w, unsigned but);
+/* Why not: what each target says of itself. */
+void world_health(const struct world *w, char *to, size_t size);

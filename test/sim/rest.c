@@ -1,0 +1,430 @@
+/* sim/rest.c -- see rest.h. */
+#include "rest.h"
+
+#include "base/crc32c.h"
+#include "chunk/read.h"
+#include "cluster/chain.h"
+#include "metanode/read.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FILES_MAX 2048u
+#define CHUNKS_MAX 4096u /* of one target */
+#define ROWS_MAX 256u
+#define LOOK_NS (250 * WORLD_MS)
+#define QUIET_NS (240 * WORLD_S)
+#define VERIFY_NS (120 * WORLD_S)
+
+/* ---- What is seen ---- */
+
+struct rest_chunk {
+    struct chunk_key key;
+    uint32_t chain, length, digest, tgen;
+    struct chunk_identity identity;
+    bool pending, damaged;
+};
+struct rest_target {
+    struct rest *rest;
+    unsigned node;
+    uint32_t id; /* in rows */
+    struct rest_chunk chunk[CHUNKS_MAX];
+    size_t count;
+    struct chunk_verify verify;
+    struct chunk_key next; /* to be verified */
+    bool verifying, verified;
+};
+struct rest_file { /* with a data id */
+    uint64_t ino, data_id, size;
+    uint32_t chunk_size;
+    bool in_line;
+};
+struct rest_row {
+    uint32_t chain, target[CLUSTER_MEMBERS_MAX];
+    size_t count, serving;
+};
+struct rest {
+    struct world *w;
+    struct rest_target target[WORLD_TARGETS];
+    struct rest_file file[FILES_MAX];
+    struct rest_row row[ROWS_MAX];
+    size_t file_count, row_count;
+    size_t garbage, trims, fences, writers, orphans;
+    struct metanode_read read;
+    struct loop_sim_event look;
+    uint64_t meta_life;
+    bool reading, looked;
+};
+
+/* ---- The metadata ---- */
+
+static int count_records(const struct namespace_view *v, enum namespace_range range, size_t *ret)
+{
+    struct namespace_key prefix = namespace_key(range);
+    struct namespace_scan scan;
+    *ret = 0;
+    int rc = namespace_scan_init(&scan, v, &prefix, NULL);
+    while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
+        ++*ret;
+        rc = 0;
+    }
+    namespace_scan_fini(&scan);
+    return rc;
+}
+
+static int see_files(struct rest *x, const struct namespace_view *v)
+{
+    struct namespace_key prefix = namespace_key(NAMESPACE_INODE);
+    struct namespace_scan scan;
+    x->file_count = 0;
+    int rc = namespace_scan_init(&scan, v, &prefix, NULL);
+    while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
+        struct namespace_inode n;
+        uint64_t ino = namespace_key_read_u64(scan.it->key, 1);
+        rc = namespace_scan_value(&scan, &namespace_inode_type, &n);
+        if (rc == 0 && n.type == PROTO_INODE_FILE && n.data_id != 0) {
+            CHECK(x->file_count < FILES_MAX);
+            x->file[x->file_count++] =
+                (struct rest_file){.ino = ino,
+                                   .data_id = n.data_id,
+                                   .size = n.size,
+                                   .chunk_size = n.chunk_size,
+                                   .in_line = (n.flags & PROTO_INODE_INLINE) != 0};
+        }
+    }
+    namespace_scan_fini(&scan);
+    return rc;
+}
+
+static int see_rows(struct rest *x, const struct namespace_view *v)
+{
+    struct proto_row_list rows;
+    int rc = namespace_rows(v, 0, ROWS_MAX, &rows);
+    x->row_count = 0;
+    for (size_t i = 0; rc == 0 && i < rows.count; i++) {
+        const struct proto_row *from = &rows.at[i];
+        struct rest_row *row = &x->row[x->row_count++];
+        *row = (struct rest_row){.chain = from->chain, .count = from->members.count};
+        for (size_t k = 0; k < from->members.count; k++) {
+            row->target[k] = from->members.at[k].target;
+            row->serving += from->members.at[k].state == PROTO_MEMBER_SERVING ? 1 : 0;
+        }
+    }
+    return rc;
+}
+
+static int see(struct metanode_read *read, const struct namespace_view *v)
+{
+    struct rest *x = container_of(read, struct rest, read);
+    int rc = count_records(v, NAMESPACE_GARBAGE, &x->garbage);
+    rc = rc < 0 ? rc : count_records(v, NAMESPACE_TRIM, &x->trims);
+    rc = rc < 0 ? rc : count_records(v, NAMESPACE_FENCE, &x->fences);
+    rc = rc < 0 ? rc : count_records(v, NAMESPACE_WOPEN, &x->writers);
+    rc = rc < 0 ? rc : count_records(v, NAMESPACE_ORPHAN, &x->orphans);
+    rc = rc < 0 ? rc : see_files(x, v);
+    return rc < 0 ? rc : see_rows(x, v);
+}
+
+static void seen(struct metanode_read *read, int rc)
+{
+    struct rest *x = container_of(read, struct rest, read);
+    x->reading = false;
+    x->looked = rc == 0;
+}
+
+static void look_inside(void *context)
+{
+    struct rest *x = context;
+    x->read = (struct metanode_read){.run = see, .done = seen};
+    metanode_read(x->w->node[WORLD_META].process->meta, &x->read);
+}
+
+static void look(struct loop_sim_event *ev)
+{
+    struct rest *x = container_of(ev, struct rest, look);
+    struct world_node *meta = &x->w->node[WORLD_META];
+    if (!x->reading && meta->process != NULL && meta->process->meta != NULL) {
+        x->reading = true;
+        x->looked = false; /* counts change meanwhile */
+        loop_sim_enter(meta->process->loop, look_inside, x);
+    }
+    loop_sim_at(x->w->sim, &x->look, world_now_ns(x->w) + LOOK_NS);
+}
+
+static bool is_quiet(void *context)
+{
+    const struct rest *x = context;
+    return x->looked && x->garbage == 0 && x->trims == 0 && x->fences == 0 && x->writers == 0 &&
+           x->orphans == 0 && world_is_healthy(x->w, WORLD_HOSTS);
+}
+
+/* ---- Targets ---- */
+
+static struct chunk_store *store_of(const struct rest_target *t)
+{
+    return datanode_worker_store(t->rest->w->node[t->node].process->worker);
+}
+
+static void verify_next(struct rest_target *t);
+
+static void verify_done(struct chunk_verify *v, int rc)
+{
+    struct rest_target *t = container_of(v, struct rest_target, verify);
+    (void)rc; /* a bad one is flagged, and repaired by its target */
+    verify_next(t);
+}
+
+static void verify_next(struct rest_target *t)
+{
+    struct chunk_info info;
+    if (chunk_store_next(store_of(t), t->next, &info) < 0) {
+        t->verified = true;
+        return;
+    }
+    t->next = info.key;
+    t->next.index++;
+    t->verify = (struct chunk_verify){.done = verify_done, .key = info.key};
+    chunk_store_verify(store_of(t), &t->verify);
+}
+
+static void verify_inside(void *context)
+{
+    verify_next(context);
+}
+
+static bool all_verified(void *context)
+{
+    struct rest *x = context;
+    bool all = true;
+    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+        struct datanode_worker_info info;
+        datanode_worker_info(x->w->node[x->target[i].node].process->worker, &info);
+        all = all && x->target[i].verified &&
+              (info.damaged_count == 0 || world_may_lack_good_copies(x->w));
+    }
+    return all;
+}
+
+static void list_inside(void *context)
+{
+    struct rest_target *t = context;
+    struct chunk_key from = {0};
+    struct chunk_info info;
+    t->count = 0;
+    while (chunk_store_next(store_of(t), from, &info) == 0) {
+        CHECK(t->count < CHUNKS_MAX);
+        t->chunk[t->count++] = (struct rest_chunk){.key = info.key,
+                                                   .chain = info.chain,
+                                                   .length = info.length,
+                                                   .digest = info.digest,
+                                                   .tgen = info.tgen,
+                                                   .identity = info.committed,
+                                                   .pending = info.has_pending,
+                                                   .damaged = (info.flags & CHUNK_DAMAGED) != 0};
+        from = info.key;
+        from.index++;
+    }
+    struct datanode_worker_info w;
+    datanode_worker_info(t->rest->w->node[t->node].process->worker, &w);
+    t->id = w.target;
+}
+
+/* ---- Comparing ---- */
+
+static void chunk_text(const struct rest_target *t, const struct rest_chunk *c, char *to,
+                       size_t size)
+{
+    if (c == NULL) {
+        snprintf(to, size, "%s has none", t->rest->w->node[t->node].name);
+        return;
+    }
+    snprintf(to, size, "%s has identity %u/%llu, %u bytes, digest %08x, tgen %u%s%s",
+             t->rest->w->node[t->node].name, c->identity.aepoch,
+             (unsigned long long)c->identity.ver, c->length, c->digest, c->tgen,
+             c->pending ? ", a pending update" : "", c->damaged ? ", damaged" : "");
+}
+
+static void differ(const struct rest_target *a, const struct rest_chunk *c,
+                   const struct rest_target *b, const struct rest_chunk *d, const char *what)
+{
+    char left[128], right[128] = "";
+    chunk_text(a, c, left, sizeof left);
+    if (b != NULL) {
+        chunk_text(b, d, right, sizeof right);
+    }
+    world_fail(a->rest->w, "at rest: %s: chunk %llx.%u of chain %u: %s%s%s", what,
+               (unsigned long long)c->key.data_id, c->key.index, c->chain, left,
+               b != NULL ? "; " : "", right);
+}
+
+static const struct rest_chunk *chunk_find(const struct rest_target *t, struct chunk_key key)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        if (chunk_key_compare(t->chunk[i].key, key) == 0) {
+            return &t->chunk[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct rest_row *row_find(const struct rest *x, uint32_t chain)
+{
+    for (size_t i = 0; i < x->row_count; i++) {
+        if (x->row[i].chain == chain) {
+            return &x->row[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct rest_target *target_find(const struct rest *x, uint32_t id)
+{
+    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+        if (x->target[i].id == id) {
+            return &x->target[i];
+        }
+    }
+    return NULL;
+}
+
+/* A first update was refused: only its number is kept, by whom it has reached. */
+static bool has_content(const struct rest_chunk *c)
+{
+    return c != NULL && (!chunk_identity_none(c->identity) || c->damaged);
+}
+
+static bool is_same(const struct rest_chunk *a, const struct rest_chunk *b)
+{
+    return chunk_identity_equal(a->identity, b->identity) && a->length == b->length &&
+           a->digest == b->digest && a->tgen == b->tgen;
+}
+
+static void compare_members(const struct rest_target *t, const struct rest_chunk *c)
+{
+    const struct rest *x = t->rest;
+    const struct rest_row *row = row_find(x, c->chain);
+    bool member = false;
+    for (size_t i = 0; row != NULL && i < row->count; i++) {
+        const struct rest_target *other = target_find(x, row->target[i]);
+        member = member || other == t;
+        const struct rest_chunk *d = other == NULL ? NULL : chunk_find(other, c->key);
+        bool excused = world_may_lack_good_copies(x->w) && (c->damaged || (d && d->damaged));
+        if (other != NULL && !excused && has_content(c) && (!has_content(d) || !is_same(c, d))) {
+            differ(t, c, other, d, "members differ");
+        }
+    }
+    if (!member) {
+        differ(t, c, NULL, NULL, "its target is no member of the chain");
+    }
+    if (c->pending) {
+        differ(t, c, NULL, NULL, "an update is pending");
+    }
+    if (c->damaged && !world_may_lack_good_copies(x->w)) {
+        differ(t, c, NULL, NULL, "damaged, though there was a good copy");
+    }
+}
+
+/* A truncation upwards in chunks: what is there says nothing. */
+static bool is_zeros(const struct rest_chunk *c)
+{
+    static const uint8_t zeros[CHUNK_CELL];
+    uint32_t crc[CHUNK_CELLS_MAX];
+    uint32_t cells = chunk_cells(c->length);
+    for (uint32_t i = 0; i < cells; i++) {
+        crc[i] = crc32c(0, zeros, chunk_cell_bytes(c->length, i));
+    }
+    return chunk_digest(c->length, crc) == c->digest;
+}
+
+static void compare_file(const struct rest_target *t, const struct rest_chunk *c)
+{
+    const struct rest *x = t->rest;
+    const struct rest_file *f = NULL;
+    char what[100];
+    for (size_t i = 0; i < x->file_count && f == NULL; i++) {
+        f = x->file[i].data_id == c->key.data_id ? &x->file[i] : NULL;
+    }
+    if (f == NULL) {
+        differ(t, c, NULL, NULL, "no file has this data");
+        return;
+    }
+    uint64_t end = c->length == 0 ? 0 : (uint64_t)c->key.index * f->chunk_size + c->length;
+    if (end > (f->in_line ? 0 : f->size) && !is_zeros(c)) {
+        snprintf(what, sizeof what, "bytes behind the end of inode %llu, %llu long%s",
+                 (unsigned long long)f->ino, (unsigned long long)f->size,
+                 f->in_line ? " and in the metadata" : "");
+        differ(t, c, NULL, NULL, what);
+    }
+}
+
+static void compare(const struct rest *x)
+{
+    for (size_t i = 0; i < x->row_count; i++) {
+        if (x->row[i].serving < x->row[i].count || x->row[i].count != x->w->copies) {
+            world_fail(x->w, "at rest: chain %u: %zu of %zu members serve", x->row[i].chain,
+                       x->row[i].serving, x->row[i].count);
+        }
+    }
+    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+        for (size_t k = 0; k < x->target[i].count; k++) {
+            compare_members(&x->target[i], &x->target[i].chunk[k]);
+            compare_file(&x->target[i], &x->target[i].chunk[k]);
+        }
+    }
+}
+
+/* ---- All of it ---- */
+
+static void wait_until_quiet(struct rest *x)
+{
+    struct world *w = x->w;
+    loop_sim_at(w->sim, &x->look, world_now_ns(w) + LOOK_NS);
+    world_run(w, is_quiet, x, QUIET_NS, "coming to rest");
+    loop_sim_cancel(w->sim, &x->look);
+    if (world_failed(w)) {
+        snprintf(w->failure, sizeof w->failure,
+                 "does not come to rest: %s; left: %zu removed files, %zu trims, %zu fences, %zu "
+                 "writers, %zu nameless files",
+                 world_is_healthy(w, WORLD_HOSTS) ? "healthy" : "not healthy", x->garbage, x->trims,
+                 x->fences, x->writers, x->orphans);
+    }
+}
+
+static bool read_is_over(void *context)
+{
+    return !((struct rest *)context)->reading;
+}
+
+static void look_at_targets(struct rest *x)
+{
+    struct world *w = x->w;
+    for (unsigned i = 0; i < WORLD_TARGETS && !world_failed(w); i++) {
+        loop_sim_enter(w->node[x->target[i].node].process->loop, verify_inside, &x->target[i]);
+    }
+    world_run(w, all_verified, x, VERIFY_NS, "every copy is verified and repaired");
+    for (unsigned i = 0; i < WORLD_TARGETS && !world_failed(w); i++) {
+        loop_sim_enter(w->node[x->target[i].node].process->loop, list_inside, &x->target[i]);
+    }
+}
+
+void rest_check(struct world *w)
+{
+    struct rest *x = mem_zalloc(sizeof *x);
+    CHECK(x != NULL);
+    x->w = w;
+    x->look.run = look;
+    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+        x->target[i].rest = x;
+        x->target[i].node = WORLD_TARGET(i);
+    }
+    wait_until_quiet(x);
+    if (!world_failed(w)) {
+        world_run(w, read_is_over, x, WORLD_S, "the last look ends");
+        look_at_targets(x);
+    }
+    if (!world_failed(w)) {
+        compare(x);
+    }
+    loop_sim_kill_machine(w->sim, w->node[WORLD_META].host); /* what reads for us */
+    mem_free(x);
+}
