@@ -15,7 +15,7 @@
 #define REPAIRS_MAX 16u
 #define FETCH_MS 5000u
 #define FETCH_OTHER_MS 2000u /* from members out of service, which may well be dead */
-#define WATCH_LOOKS 1024u /* chunks looked at in one go */
+#define WATCH_LOOKS 1024u    /* chunks looked at in one go */
 #define WATCH_PAUSE_MS 10u
 #define WATCH_MIN_MS 500u
 #define WATCH_MAX_MS 60000u
