@@ -570,6 +570,7 @@ TEST(worker_stops_although_its_successor_stands_still)
     loop_sim_pause(r.target[2].process.loop, true);
     rig_sync_begin(&r, &sync, &io);
     rig_write_begin(&r, &write, &io);
+    RIG_UNTIL(&r, rig_info(&r, 1).update_count == 1); /* else it finds the data removed */
     remove_begin(&r, &busy, &io);
     struct rig_io other = {.host = 1, .chain = 1, .data_id = 101};
     remove_begin(&r, &remove, &other);
