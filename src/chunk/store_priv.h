@@ -144,7 +144,8 @@ struct chunk_store {
     struct loop_timer timer;
     struct chunk_stop *stop;
     int stop_rc;
-    struct { /* refused for want of memory: chains through `work` */
+    unsigned stop_tries; /* rounds of the end that had no memory */
+    struct {             /* refused for want of memory: chains through `work` */
         void *update, *change, *sync, *pin, *read, *verify;
     } refused;
     uint64_t *dirty_dirs; /* a bit each */

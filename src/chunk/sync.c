@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#define STOP_TRIES 8u
+#define STOP_TICK_NS UINT64_C(20000000)
 #define TICK_NS UINT64_C(1000000000)
 #define RELEASES_MAX 64u /* of a tick */
 
@@ -335,7 +337,7 @@ static void round_done(struct chunk_sync *c, int rc)
     if (rc == 0) {
         s->super.stable_era = s->round_era;
         chunk_super_save(s, NULL);
-    } else if (s->stopping) {
+    } else if (s->stopping && (s->failed != 0 || ++s->stop_tries >= STOP_TRIES)) {
         s->stop_rc = rc;
         s->stop_failed = true;
     }
@@ -476,6 +478,11 @@ void chunk_look(struct chunk_store *s)
 void chunk_tick(struct loop_timer *t)
 {
     struct chunk_store *s = container_of(t, struct chunk_store, timer);
+    if (s->stopping) { /* for what there was no memory, only */
+        chunk_sync_pump(s);
+        loop_timer_in(s->loop, t, STOP_TICK_NS);
+        return;
+    }
     uint64_t now = loop_now_ns(s->loop);
     uint64_t flush_ns = (uint64_t)s->opt.flush_ms * 1000000;
     if (now - s->round_at_ns >= flush_ns || s->dirty_count >= s->opt.open_files / 2) {
@@ -494,6 +501,7 @@ static void stop_tell(struct loop_task *t)
     struct chunk_store *s = container_of(t, struct chunk_store, stopped);
     struct chunk_stop *stop = s->stop;
     s->stop = NULL;
+    loop_timer_cancel(s->loop, &s->timer);
     stop->done(stop, s->stop_rc); /* may free s */
 }
 
@@ -525,6 +533,6 @@ void chunk_store_stop(struct chunk_store *s, struct chunk_stop *stop)
     CHECK(!s->stopping);
     s->stopping = true;
     s->stop = stop;
-    loop_timer_cancel(s->loop, &s->timer);
+    loop_timer_in(s->loop, &s->timer, STOP_TICK_NS);
     loop_defer(s->loop, &s->task); /* which asks whether all is done */
 }
