@@ -59,7 +59,8 @@ static void remove_step(struct remove_op *op)
     if (op->own_busy || op->below_busy) {
         return;
     }
-    int rc = op->own_rc < 0 ? -EIO : op->below_rc;
+    int own_rc = op->own_rc < 0 && !err_is(op->own_rc, EIO) ? -ERR_busy : op->own_rc;
+    int rc = own_rc < 0 ? own_rc : op->below_rc;
     rc = rc == -ERR_cancelled ? -ERR_not_serving : rc; /* this worker ends */
     remove_over(op, op->chain->row.epoch != op->epoch ? -ERR_stale_epoch : rc);
 }

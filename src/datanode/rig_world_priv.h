@@ -24,20 +24,12 @@ RIG void rig_stopped(struct datanode_worker_user *u, int rc)
 }
 static const struct datanode_worker_user_ops rig_user_ops = {
     .registered = rig_registered, .failed = rig_failed, .stopped = rig_stopped};
-RIG void rig_start_inside(void *ctx)
+RIG int rig_start_now(struct rig_target *t)
 {
-    struct rig_target *t = ctx;
     struct rig *r = t->rig;
     unsigned host = (unsigned)(t - r->target);
     char name[] = {'h', (char)('0' + host), 0};
     struct net_address meta = rig_address(RIG_META);
-    if (r->opt.engine == DATANODE_ENGINE_FILE) {
-        struct disk_req req = {.op = DISK_MKDIR, .path = "/store"};
-        int64_t rc = disk_now(t->process.env.disk, &req);
-        CHECK(rc == 0 || rc == -EEXIST);
-        struct disk_req sync = {.op = DISK_SYNC_DIR, .path = "/"};
-        CHECK(disk_now(t->process.env.disk, &sync) == 0);
-    }
     const struct datanode_worker_options opt = {
         .env = &t->process.env,
         .user = &t->user,
@@ -57,8 +49,19 @@ RIG void rig_start_inside(void *ctx)
         .low_bytes = r->opt.small == host && r->opt.low_bytes > 0 ? r->opt.low_bytes : 1};
     struct err e = {0};
     t->user.ops = &rig_user_ops;
-    int rc = datanode_worker_start(&opt, &t->worker, &e);
-    CHECK((rc) == 0);
+    return datanode_worker_start(&opt, &t->worker, &e);
+}
+RIG void rig_start_inside(void *ctx)
+{
+    struct rig_target *t = ctx;
+    if (t->rig->opt.engine == DATANODE_ENGINE_FILE) {
+        struct disk_req req = {.op = DISK_MKDIR, .path = "/store"};
+        int64_t rc = disk_now(t->process.env.disk, &req);
+        CHECK(rc == 0 || rc == -EEXIST);
+        struct disk_req sync = {.op = DISK_SYNC_DIR, .path = "/"};
+        CHECK(disk_now(t->process.env.disk, &sync) == 0);
+    }
+    CHECK(rig_start_now(t) == 0);
 }
 RIG void rig_start(struct rig *r, unsigned host)
 {

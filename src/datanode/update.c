@@ -11,6 +11,10 @@
  */
 #include "datanode/worker_priv.h"
 
+#define STORE_TRIES                                                              \
+    12u /* without memory: about 6 s, then the chain goes on without this target \
+         */
+
 static void update_try_commit(struct datanode_update *u);
 static void update_drop_pending(struct datanode_update *u, int rc);
 
@@ -323,11 +327,38 @@ void datanode_update_below_good(struct datanode_update *u, uint32_t digest)
     update_try_commit(u);
 }
 
+/*
+ * The store had no memory, or too much to do. That passes, so it is no reason to leave the chain:
+ * what was accepted is tried again after a while. False: it has been tried enough.
+ */
+static bool update_again(struct datanode_update *u, int rc, void (*fire)(struct loop_timer *t))
+{
+    bool passes = rc == -ENOMEM || err_is(rc, EAGAIN);
+    if (!passes || u->leaving || u->store_tries >= STORE_TRIES) {
+        return false;
+    }
+    uint64_t ms =
+        base_min((uint64_t)DATANODE_RETRY_MIN_MS << u->store_tries, DATANODE_RETRY_MAX_MS);
+    u->store_tries++;
+    u->store_again.fire = fire;
+    loop_timer_in(u->worker->loop, &u->store_again, ms * NS_PER_MS);
+    return true;
+}
+
 /* ---- Refusals: R15 ---- */
+
+static void update_drop_again(struct loop_timer *t)
+{
+    struct datanode_update *u = container_of(t, struct datanode_update, store_again);
+    chunk_store_change(u->worker->store, &u->drop);
+}
 
 static void update_dropped(struct chunk_change *ch, int rc)
 {
     struct datanode_update *u = container_of(ch, struct datanode_update, drop);
+    if (rc < 0 && update_again(u, rc, update_drop_again)) {
+        return;
+    }
     u->dropping = false;
     if (rc < 0 && rc != -ENOENT && rc != -EINVAL) {
         datanode_chain_gone(u->chain, "a refused update cannot be dropped");
@@ -376,9 +407,18 @@ void datanode_update_below_refused(struct datanode_update *u, int rc)
 
 /* ---- Storing ---- */
 
+static void update_store_again(struct loop_timer *t)
+{
+    struct datanode_update *u = container_of(t, struct datanode_update, store_again);
+    chunk_store_update(u->worker->store, &u->store);
+}
+
 static void update_stored(struct chunk_update *s, int rc)
 {
     struct datanode_update *u = container_of(s, struct datanode_update, store);
+    if (rc < 0 && update_again(u, rc, update_store_again)) {
+        return;
+    }
     u->storing = false;
     if (rc < 0 && !u->retried) {
         u->retried = true; /* section 6: other space, once */

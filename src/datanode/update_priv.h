@@ -77,6 +77,8 @@ struct datanode_update {
     uint32_t verify_epoch;                                /* of the row when it began */
     bool storing, dropping, flushing, flushed, verifying; /* their callbacks are to come */
     int refusal;                                          /* why it is dropped */
+    struct loop_timer store_again; /* the store had no memory; counts as storing or dropping */
+    unsigned store_tries;
     int flush_rc;
     uint32_t below_digest;
     /* To the successor. */
