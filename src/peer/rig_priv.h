@@ -51,7 +51,7 @@ struct rig_server {
     struct loop_timer later;
     struct net_address at, elsewhere; /* where it listens; whom it names */
     uint64_t term;
-    unsigned ups, downs, pings, cancelled, busy_left, stopped, pushes;
+    unsigned ups, downs, pings, cancelled, busy_left, stopped, pushes, rmdirs;
     int down_rc;
     char down_reason[RIG_TEXT];
     struct peer_link *newest; /* that is up, or NULL */

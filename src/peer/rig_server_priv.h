@@ -72,7 +72,7 @@ static inline void rig_write(struct peer_user *u, struct peer_request *r)
 }
 static inline void rig_rmdir(struct peer_user *u, struct peer_request *r)
 {
-    (void)u;
+    container_of(u, struct rig_server, user)->rmdirs++;
     const struct proto_rmdir_request *q = r->body;
     const struct proto_rmdir_reply reply = {.ino = q->parent};
     peer_request_answer(r, &reply, NULL);

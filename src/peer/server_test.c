@@ -633,6 +633,72 @@ TEST(server_takes_sealed_operations)
     rig_close(&w);
 }
 
+/* A mutation whose body is not the one that its CRC was made of: the slot would remember the answer
+ * of something else. It is not handed out, and its link ends. */
+struct unsealed {
+    struct net_conn_call wire;
+    struct rig_world *w;
+    uint8_t body[256];
+    unsigned done;
+    int rc;
+};
+static void unsealed_done(struct net_conn_call *wire, const struct net_conn_reply *r)
+{
+    struct unsealed *u = container_of(wire, struct unsealed, wire);
+    u->done++;
+    u->rc = r->rc;
+}
+static void unsealed_enter(void *ctx)
+{
+    struct unsealed *u = ctx;
+    u->wire.done = unsealed_done;
+    u->wire.opcode = PROTO_OP_rmdir;
+    u->wire.body = u->body;
+    net_conn_call(peer_link_of(u->w->client.peer, 0)->conn, &u->wire);
+}
+static bool unsealed_is_done(void *ctx)
+{
+    return ((struct unsealed *)ctx)->done > 0;
+}
+static int unsealed_run(struct rig_world *w, size_t flip_bit)
+{
+    struct unsealed u = {.w = w};
+    const struct proto_rmdir_request q = {
+        .op = {.session = 1, .slot = 2, .sequence = 3}, .parent = 4, .name = proto_bytes_text("d")};
+    struct wire_writer to = wire_writer_over(u.body, sizeof u.body);
+    CHECK_OK(proto_encode(&proto_rmdir_request_type, &q, &to));
+    CHECK_OK(proto_op_seal(PROTO_OP_rmdir, u.body, to.len));
+    if (flip_bit < to.len * 8) {
+        u.body[flip_bit / 8] ^= (uint8_t)(1u << flip_bit % 8);
+    }
+    u.wire.body_len = to.len;
+    rig_until(w, rig_is_up, w);
+    rig_on(w->client_loop, unsealed_enter, &u);
+    rig_until(w, unsealed_is_done, &u);
+    return u.rc;
+}
+TEST(server_refuses_a_mutation_whose_crc_is_wrong)
+{
+    struct rig_world w = {.server_count = 0};
+    rig_open(&w, testing_seed(), 1);
+    rig_start(&w);
+    CHECK_OK(unsealed_run(&w, SIZE_MAX));
+    CHECK_EQ(w.server[0].rmdirs, 1);
+    CHECK_EQ(w.server[0].downs, 0);
+    /* Behind its length of 4 bytes an op has 44, the CRC in 20 to 23; behind it lie parent and
+     * name. */
+    static const size_t byte[] = {24, 25, 26, 27, 48, 49, 52, 55, 56, 60};
+    for (size_t i = 0; i < ARRAY_COUNT(byte); i++) {
+        int rc = unsealed_run(&w, byte[i] * 8 + i % 8);
+        CHECK_TRUE(err_is(rc, ERR_corrupt) || rc == -ERR_closed); /* if the end is faster */
+        rig_run(&w, SECOND / 10);
+        CHECK_EQ(w.server[0].rmdirs, 1);
+        CHECK_EQ(w.server[0].downs, 1 + i);
+    }
+    CHECK_OK(unsealed_run(&w, SIZE_MAX)); /* others are served */
+    rig_close(&w);
+}
+
 /* --- Limits and the end ----------------------------------------------------------------------- */
 
 TEST(server_is_busy_when_full)
