@@ -93,6 +93,7 @@ static inline void fake_write(struct peer_user *u, struct peer_request *r)
     struct fake_cluster *c = n->cluster;
     const struct proto_write_request *q = r->body;
     struct fake_chunk *k;
+    n->retries += q->retry ? 1 : 0;
     if (fake_refused(n, r, &q->route, &q->capability)) {
         return;
     }

@@ -94,7 +94,7 @@ struct fake_node {
     struct fake_fault write_fault, read_fault, sync_fault;
     bool corrupt;     /* answers with a flipped bit */
     uint32_t key_min; /* older capabilities are refused */
-    unsigned reads, writes, checks;
+    unsigned reads, writes, checks, retries;
 };
 
 static inline void fake_cluster_init(struct fake_cluster *c)
