@@ -426,8 +426,38 @@ struct half {
     struct rig_process process;
     struct peer_user user;
     struct peer_server *server;
-    unsigned pings;
+    struct buf_pool *pool;
+    size_t max_connections;
+    unsigned pings, trailers;
+    struct peer_request *forward; /* not answered yet */
+    struct proto_route said;      /* how its answer differs */
+    uint32_t digest;
 };
+static void half_forward(struct peer_user *u, struct peer_request *q)
+{
+    struct half *f = container_of(u, struct half, user);
+    CHECK_TRUE(f->forward == NULL);
+    f->forward = q;
+    f->trailers = 0;
+}
+static void half_trailer(struct peer_user *u, struct peer_link *l, const void *body)
+{
+    (void)l;
+    (void)body;
+    container_of(u, struct half, user)->trailers++;
+}
+static void half_answer(void *ctx)
+{
+    struct half *f = ctx;
+    const struct proto_forward_request *m = f->forward->body;
+    const struct proto_forward_reply reply = {
+        .route = {.chain = m->route.chain,
+                  .epoch = m->route.epoch - f->said.epoch,
+                  .attempt = m->route.attempt - f->said.attempt},
+        .digest = f->digest};
+    peer_request_answer(f->forward, &reply, NULL);
+    f->forward = NULL;
+}
 static void half_ping(struct peer_user *u, struct peer_request *q)
 {
     const struct proto_ping_request *m = q->body;
@@ -436,7 +466,16 @@ static void half_ping(struct peer_user *u, struct peer_request *q)
     peer_request_answer(q, &reply, NULL);
 }
 static const struct peer_handler half_handlers[] = {
-    {.opcode = PROTO_OP_ping, .request = half_ping}};
+    {.opcode = PROTO_OP_ping, .request = half_ping},
+    {.opcode = PROTO_OP_forward, .request = half_forward},
+    {.opcode = PROTO_OP_forward_trailer, .push = half_trailer}};
+static void half_pool(void *ctx)
+{
+    struct half *f = ctx;
+    const struct buf_pool_options pool = {.limit_bytes = 64u << 20, .max_size = 4u << 20};
+    f->pool = buf_pool_new(&pool);
+    CHECK_TRUE(f->pool != NULL);
+}
 static void half_inside(void *ctx)
 {
     struct half *f = ctx;
@@ -448,7 +487,8 @@ static void half_inside(void *ctx)
                                             .cluster_id = rig_cluster(),
                                             .role = PROTO_ROLE_TARGET,
                                             .name = "half",
-                                            .max_connections = 1};
+                                            .pool = f->pool,
+                                            .max_connections = f->max_connections};
     struct net_address at = rig_address(2);
     f->user.ops = &rig_client_ops;
     CHECK((peer_server_new(&opt, &f->server)) == 0);
@@ -460,19 +500,27 @@ static void leave_second(void *ctx)
     r->target[2].client = peer_free(r->target[2].client);
     r->target[2].meta_client = peer_free(r->target[2].meta_client);
 }
+/* It stands for the second of three members. */
+static void open_half(struct rig *r, struct half *half)
+{
+    open_three(r);
+    half->rig = r;
+    rig_row(r, 1, "1s 3s 2o");
+    RIG_UNTIL(r, rig_settled(r, 1));
+    rig_in(r->client.loop, leave_second, r);
+    rig_kill(r, 2);
+    rig_process(r, &half->process, 2);
+    rig_in(half->process.loop, half_pool, half);
+    rig_in(half->process.loop, half_inside, half);
+    rig_row(r, 1, "1s 2s 3o");
+    RIG_UNTIL(r, r->target[1].known[1] == r->row[1].epoch);
+}
 TEST(chain_names_a_successor_that_takes_no_updates)
 {
     struct rig r;
     struct rig_call w;
-    struct half half = {.rig = &r};
-    open_three(&r);
-    rig_row(&r, 1, "1s 3s 2o");
-    RIG_UNTIL(&r, rig_settled(&r, 1));
-    rig_in(r.client.loop, leave_second, &r);
-    rig_kill(&r, 2);
-    rig_process(&r, &half.process, 2);
-    rig_in(half.process.loop, half_inside, &half);
-    rig_row(&r, 1, "1s 2s 3o");
+    struct half half = {.max_connections = 1};
+    open_half(&r, &half);
     RIG_UNTIL(&r, half.pings > 3);
     CHECK_EQ(r.target[1].suspect, 0); /* nobody misses it */
     const struct rig_io io = with(2);
@@ -487,6 +535,88 @@ TEST(chain_names_a_successor_that_takes_no_updates)
     rig_for_ms(&r, 1000);
     CHECK_EQ(r.target[1].suspect, 0);
     rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* R10: an answer of another attempt, or of another epoch, commits nothing. */
+TEST(chain_counts_only_answers_of_its_attempt)
+{
+    struct rig r;
+    struct rig_call w;
+    struct half half = {.max_connections = 100};
+    open_half(&r, &half);
+    const struct rig_io io = with(2);
+    rig_write_begin(&r, &w, &io);
+    half.digest = chunk_digest(io.length, w.crc);
+    static const struct proto_route wrong[] = {
+        {.attempt = 1}, {.epoch = 1}, {.attempt = UINT32_MAX}, {.epoch = UINT32_MAX}};
+    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
+        RIG_UNTIL(&r, half.forward != NULL && half.trailers == 1);
+        half.said = wrong[i];
+        rig_in(half.process.loop, half_answer, &half);
+        rig_for_ms(&r, 5);
+        CHECK_TRUE(!w.done);
+        CHECK_RC(read_at(&r, 1, 2), ERR_pending);
+    }
+    RIG_UNTIL(&r, half.forward != NULL && half.trailers == 1);
+    half.said = (struct proto_route){0};
+    rig_in(half.process.loop, half_answer, &half);
+    RIG_UNTIL(&r, w.done);
+    CHECK_OK(w.rc);
+    CHECK_OK(read_at(&r, 1, 2));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/*
+ * Case 7: messages of older attempts arrive late (rows come all the time, and the network holds
+ * some of their bytes back), after the update was refused and its number was passed over.
+ */
+static void keep_asking(struct rig *r, struct rig_io io, int expected)
+{
+    int rc = -EAGAIN;
+    io.seq = ++r->seq;
+    for (unsigned i = 0; i < 1000 && rc != 0 && rc != -ERR_no_space; i++) {
+        struct rig_call w;
+        io.epoch = 0;
+        rig_write_begin(r, &w, &io);
+        if (expected != 0 && i < 3) {
+            rig_for_ms(r, 2 + (i * 7 + io.fill) % 30);
+            rig_row(r, 1, "1s 2s 3s");
+        }
+        RIG_UNTIL(r, w.done);
+        rc = w.rc;
+        io.retry = true;
+        rig_call_end(&w);
+    }
+    CHECK_EQ(rc, expected);
+}
+TEST(chain_older_attempts_of_a_refused_update_have_no_effect)
+{
+    struct rig r;
+    const struct rig_options opt = {.seed = testing_seed(),
+                                    .targets = 3,
+                                    .engine = DATANODE_ENGINE_RAM,
+                                    .small = 3,
+                                    .small_bytes = 256u << 10};
+    rig_chain_with(&r, &opt);
+    CHECK_OK(rig_write(&r, &first));
+    net_sim_faults(r.net, 0, 50000);
+    for (uint8_t i = 0; i < 12; i++) {
+        struct rig_io big = with((uint8_t)(100 + i));
+        big.length = 300u << 10;
+        keep_asking(&r, big, -ERR_no_space);
+        const struct rig_io small = with((uint8_t)(10 + i));
+        keep_asking(&r, small, 0);
+        for (unsigned host = 1; host <= 3; host++) {
+            int rc = -EAGAIN;
+            while (rc < 0 && rc != -EILSEQ) {
+                rc = read_at(&r, host, small.fill);
+            }
+            CHECK_OK(rc);
+            CHECK_EQ(r.target[host].report[1], PROTO_REPORT_OK);
+        }
+    }
     rig_close(&r);
 }
 

@@ -252,6 +252,42 @@ static bool synced_survives(bool flag, unsigned survivor)
     return true;
 }
 
+/* The same chunk may be named more than once: those behind it are synced all the same. */
+TEST(worker_syncs_chunks_behind_one_that_is_named_twice)
+{
+    struct rig r;
+    struct rig_call sync = {.host = 1};
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 9000, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    io.index = 1;
+    CHECK_OK(rig_write(&r, &io));
+    struct proto_chunk key[] = {{100, 0}, {100, 0}, {100, 0}, {100, 1}, {100, 1}};
+    sync.rig = &r;
+    sync.m.sync = (struct proto_sync_request){.route = rig_route(&r, &io),
+                                              .capability = rig_capability(&r, 100),
+                                              .data_id = 100,
+                                              .chunks = {.at = key, .count = ARRAY_COUNT(key)}};
+    sync.call.opcode = PROTO_OP_sync;
+    rig_in(r.client.loop, rig_call_inside, &sync);
+    RIG_UNTIL(&r, sync.done);
+    CHECK_OK(sync.rc);
+    for (unsigned host = 1; host <= 2; host++) {
+        disk_sim_crash_mode(r.disk[host], DISK_SIM_LOSE_ALL);
+        rig_crash(&r, host);
+    }
+    rig_row(&r, 1, "1l 2l");
+    rig_start(&r, 2);
+    RIG_UNTIL(&r, rig_info(&r, 2).target != 0);
+    rig_row(&r, 1, "2s 1o");
+    RIG_UNTIL(&r, rig_settled(&r, 1) && rig_info(&r, 2).leased);
+    io.host = 2;
+    for (io.index = 0; io.index < 2; io.index++) {
+        RIG_UNTIL(&r, rig_read(&r, &io) == 0);
+    }
+    rig_close(&r);
+}
+
 TEST(worker_syncs_the_chain)
 {
     CHECK_TRUE(synced_survives(false, 1));
