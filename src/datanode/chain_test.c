@@ -58,6 +58,29 @@ TEST(chain_pending_is_committed_by_the_new_tail)
     rig_close(&r);
 }
 
+/* The first write of a new chain waits for connections, not for the next tick: the rows and the
+ * write come at any moment between two ticks (200 ms). */
+TEST(chain_is_ready_when_its_rows_are_there)
+{
+    for (unsigned i = 0; i < 10; i++) {
+        struct rig r;
+        struct rig_call w;
+        const struct rig_options opt = {
+            .seed = testing_seed() + i, .targets = 2, .engine = DATANODE_ENGINE_RAM};
+        rig_open(&r, &opt);
+        RIG_UNTIL(&r, rig_info(&r, 1).leased && rig_info(&r, 2).leased);
+        rig_for_ms(&r, i * 20);
+        rig_row(&r, 1, "1s 2s");
+        rig_for_ms(&r, 10);
+        rig_write_begin(&r, &w, &first);
+        rig_for_ms(&r, 100);
+        CHECK_TRUE(w.done);
+        CHECK_OK(w.rc);
+        rig_call_end(&w);
+        rig_close(&r);
+    }
+}
+
 /* Case 3, R8: the lease is over when the answer of the successor arrives. */
 TEST(chain_head_without_lease_does_not_answer)
 {

@@ -107,8 +107,14 @@ static void neighbor_connect(struct datanode_neighbor *n)
                                      .bulk_count = DATANODE_SLOTS,
                                      .session = w->control.target,
                                      .generation = w->incarnation};
-    if (peer_new(&opt, &n->peer) == 0) { /* else: the tick tries again */
-        peer_start(n->peer);
+    if (peer_new(&opt, &n->peer) < 0) {
+        return; /* the tick tries again */
+    }
+    peer_start(n->peer);
+    for (unsigned slot = 0; slot <= DATANODE_SLOTS; slot++) {
+        if (!list_empty(&n->waiting[slot])) {
+            neighbor_ping(n, slot); /* asked for before its address was known */
+        }
     }
 }
 
