@@ -258,8 +258,14 @@ static int move_one(struct cli *c, const char *from, const char *to, bool into)
     if (into && inside == NULL) {
         return cli_fail_path(c, from, -ENOMEM);
     }
+    to = into ? inside : to;
     unsigned flags = cli_flag(c, "no-replace") ? OPENDFS_RENAME_NOREPLACE : 0;
-    return opendfs_rename(c->fs, from, into ? inside : to, flags) < 0 ? cli_fail_op(c, NULL) : 0;
+    int rc = opendfs_rename(c->fs, from, to, flags);
+    size_t len = strlen(from);
+    if (err_is(rc, EINVAL) && strncmp(from, to, len) == 0 && to[len] == '/') {
+        return cli_fail(c, "%s cannot be moved into itself, to %s", from, to);
+    }
+    return rc < 0 ? cli_fail_op(c, NULL) : 0;
 }
 
 static int run_mv(struct cli *c)

@@ -83,7 +83,7 @@ fails 'a path that is not absolute' 2 'must begin' "$opendfs" stat sizes
 fails 'full standard output' 1 'standard output' sh -c "exec '$opendfs' cat /sizes/10000000 >/dev/full"
 
 # mv and rm.
-fails 'rename into itself' 1 'Invalid argument' "$opendfs" mv /a /a/b/a
+fails 'rename into itself' 1 '/a cannot be moved into itself, to /a/b/a' "$opendfs" mv /a /a/b/a
 check 'rename' "$opendfs" mv /a/b /b
 check 'move into a directory' "$opendfs" mv /sizes/1 /b
 same 'it is there' "$("$opendfs" ls /b | tr '\n' ' ')" '1 c '
