@@ -249,6 +249,7 @@ static void check_first_refused(enum datanode_engine engine)
                                     .small_bytes = 1u << 20};
     rig_chain_with(&r, &opt);
     disk_sim_capacity(r.disk[2], disk_sim_used_bytes(r.disk[2]) + (1u << 20));
+    rig_for_ms(&r, 1500); /* the store looks each second */
     struct rig_io big = with(2);
     big.length = 2u << 20;
     CHECK_RC(rig_write(&r, &big), ERR_no_space);
