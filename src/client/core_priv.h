@@ -140,4 +140,5 @@ const struct peer_handler *client_meta_handlers(size_t *ret_count);
 /* core.c */
 void client_check_stopped(struct opendfs *fs);
 void client_inodes_lost_session(struct opendfs *fs);          /* inode.c */
+void client_shares_resumed(struct opendfs *fs);               /* share.c */
 struct opendfs *client_file_fs(const struct opendfs_file *f); /* any thread */

@@ -32,6 +32,7 @@ static inline int fake_lease_return(struct fake_cluster *c,
         return -ESTALE;
     }
     n->attr.size = base_max(n->attr.size, q->size);
+    n->attr.mtime_ns = q->mtime_ns;
     n->cap_epoch = q->keep.count > 0 ? n->cap_epoch : 0;
     c->returns++;
     return 0;

@@ -154,9 +154,9 @@ static inline int fake_wopen(struct fake_cluster *c, const struct proto_wopen_re
     }
     n->cap_epoch = n->cap_epoch == 0 ? ++c->cap_epoch : n->cap_epoch;
     fake_place(c, n);
-    *m = (struct proto_wopen_reply){.mode = PROTO_OPEN_W,
+    *m = (struct proto_wopen_reply){.mode = c->shared ? PROTO_OPEN_S : PROTO_OPEN_W,
                                     .cap_epoch = n->cap_epoch,
-                                    .shared_now = true,
+                                    .shared_now = !c->share_waits,
                                     .attr = n->attr,
                                     .layout = n->layout,
                                     .capability = fake_cap(c, n, q->op.session)};

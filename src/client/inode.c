@@ -53,7 +53,11 @@ void client_inode_freshen(struct opendfs *fs, struct proto_attr *a)
 
 static void wake_run(struct loop_task *t)
 {
-    client_io_step_all(container_of(t, struct client_inode, wake));
+    struct client_inode *i = container_of(t, struct client_inode, wake);
+    i->refs++;
+    client_share_step(i);
+    client_io_step_all(i);
+    client_inode_put(i);
 }
 
 int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret)
@@ -74,6 +78,7 @@ int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret
         list_init(&i->waiting);
         list_init(&i->held);
         list_init(&i->stale);
+        list_init(&i->refreshed);
         list_init(&i->syncing);
         list_init(&i->starving_node);
         if (dict_insert(&fs->inodes, dict_hash_u64(&fs->inodes, ino), &i->node) < 0) {
@@ -102,7 +107,7 @@ void client_inode_put(struct client_inode *i)
     CHECK(i->refs > 0);
     if (--i->refs == 0) {
         CHECK(list_empty(&i->updates) && list_empty(&i->fetches) && i->syncs == 0);
-        CHECK(!i->renewing && !i->refreshing && list_empty(&i->waiting));
+        CHECK(!i->renewing && !i->refreshing && !i->share_asking && list_empty(&i->waiting));
         dict_remove(&i->fs->inodes, &i->node);
         inode_free(i);
     }
@@ -134,6 +139,7 @@ static void inode_lost(struct client_inode *i)
         return;
     }
     i->dead = -ERR_session_expired;
+    i->wait_shared = false; /* there is nothing left to wait for */
     if (i->dirty || !list_empty(&i->updates)) {
         client_inode_fail(i, -ERR_lost);
     }
@@ -223,6 +229,19 @@ void client_inode_renew(struct client_inode *i, struct client_held *h)
     renew(i);
 }
 
+static void refresh_done(struct client_call *c, const struct peer_reply *r);
+
+/* For those who wait now: who comes later may know of a newer change. */
+static void refresh_start(struct client_inode *i)
+{
+    list_splice_back(&i->refreshed, &i->stale);
+    i->refreshing = true;
+    i->refs++;
+    i->refresh_request = (struct proto_getattr_request){.ino = i->ino};
+    i->refresh.done = refresh_done;
+    client_query(i->fs, &i->refresh, PROTO_OP_getattr, &i->refresh_request);
+}
+
 static void refresh_done(struct client_call *c, const struct peer_reply *r)
 {
     struct client_inode *i = container_of(c, struct client_inode, refresh);
@@ -230,13 +249,25 @@ static void refresh_done(struct client_call *c, const struct peer_reply *r)
     i->refreshing = false;
     if (r->rc == 0) {
         const struct proto_getattr_reply *m = r->body;
-        i->attr.tgen = m->attr.tgen > i->attr.tgen ? m->attr.tgen : i->attr.tgen;
+        uint32_t tgen = (uint32_t)base_max(m->attr.tgen, i->attr.tgen);
+        if (i->mode == PROTO_OPEN_S && i->dead == 0) { /* others change it, too */
+            bool own = i->dirty || i->meta_busy;
+            i->attr = m->attr;
+            i->size = own ? base_max(i->size, m->attr.size) : m->attr.size;
+        }
+        i->attr.tgen = tgen;
     }
     list_init(&due);
-    list_splice_back(&due, &i->stale);
+    list_splice_back(&due, &i->refreshed);
+    if (i->fs->freeing) {
+        list_splice_back(&due, &i->stale);
+    }
     while ((at = list_pop_front(&due)) != NULL) {
         struct client_held *h = LIST_ENTRY(at, struct client_held, node);
         h->renewed(h);
+    }
+    if (!list_empty(&i->stale) && !i->refreshing) {
+        refresh_start(i);
     }
     client_inode_put(i);
 }
@@ -245,54 +276,7 @@ void client_inode_refresh(struct client_inode *i, struct client_held *h)
 {
     list_push_back(&i->stale, &h->node);
     if (!i->refreshing) {
-        i->refreshing = true;
-        i->refs++;
-        i->refresh_request = (struct proto_getattr_request){.ino = i->ino};
-        i->refresh.done = refresh_done;
-        client_query(i->fs, &i->refresh, PROTO_OP_getattr, &i->refresh_request);
-    }
-}
-
-#define SHARE_LATE_MS 60000u /* 30 s, a lease, and the time of a fence (coherence.md 6.3) */
-
-/* The push was lost, with a connection or with the leader that knew who waits: by now the other
- * writer has given back what it had, or was shut out. */
-static void share_late(struct loop_timer *t)
-{
-    struct client_inode *i = container_of(t, struct client_inode, share_timer);
-    i->wait_shared = i->wait_shared && i->sharing_held; /* else its refresh ends the wait */
-    client_inode_wake(i);
-}
-
-void client_inode_wait_shared(struct client_inode *i)
-{
-    i->wait_shared = true;
-    i->share_timer.fire = share_late;
-    loop_timer_in(i->fs->loop, &i->share_timer, SHARE_LATE_MS * CLIENT_NS_PER_MS);
-}
-
-static void shared_refreshed(struct client_held *h)
-{
-    struct client_inode *i = container_of(h, struct client_inode, sharing);
-    i->sharing_held = false;
-    i->wait_shared = false;
-    client_inode_wake(i);
-}
-
-/* When the other writer has died, what it wrote behind the recorded size is trimmed: a write of
- * ours with the truncate generation of before would be taken for one of its own, and cut. */
-void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size, uint64_t data_version)
-{
-    struct client_inode *i = client_inode_find(fs, ino);
-    if (i == NULL) {
-        return;
-    }
-    i->size = base_max(i->size, size);
-    i->data_version = data_version;
-    if (!i->sharing_held) {
-        i->sharing_held = true;
-        i->sharing.renewed = shared_refreshed;
-        client_inode_refresh(i, &i->sharing);
+        refresh_start(i);
     }
 }
 

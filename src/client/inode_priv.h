@@ -49,9 +49,16 @@ struct client_inode {
                  and nothing of this tenure is committed: all its syncs and closes fail */
     bool spilled; /* contents that are stable in the metadata have gone to chunks, not stable there
                    */
-    bool unlinked, meta_busy, releasing, wait_shared, recalled;
-    struct loop_timer share_timer; /* how long it waits at most */
-    bool owes;                     /* the authority, that could not be given back: again later */
+    bool unlinked, meta_busy, releasing, recalled;
+    /* Reads and writes wait until the other writer has flushed, or it is our turn (share.c). */
+    bool wait_shared, share_wanted, share_asking;
+    struct loop_timer share_timer; /* when to ask again at the latest */
+    struct client_call share_call;
+    union {
+        struct proto_wopen_request wopen;
+        struct proto_read_inline_request read_inline;
+    } share_request;
+    bool owes; /* the authority, that could not be given back: again later */
     struct loop_timer owe_timer;
     uint64_t owe_ms;
     unsigned opening; /* opens for writing under way */
@@ -77,10 +84,8 @@ struct client_inode {
     struct client_call refresh; /* of the truncate generation */
     struct proto_getattr_request refresh_request;
     bool refreshing;
-    struct list stale; /* client_held.node: who waits for it */
-    struct client_held sharing;
-    bool sharing_held;
-    struct list held; /* requests that wait for it: struct client_held */
+    struct list stale, refreshed; /* client_held.node: who waits for the next, for this one */
+    struct list held;             /* requests that wait for it: struct client_held */
     struct list syncing;
     bool starving;
     struct list starving_node;
@@ -107,14 +112,11 @@ void client_inode_put(struct client_inode *i);
 /* Something changed: all that wait on this file look again, soon. */
 void client_inode_wake(struct client_inode *i);
 void client_inode_fail(struct client_inode *i, int rc); /* a delayed write failed */
-void client_inode_wait_shared(struct client_inode *i);
-void client_inode_shared_now(struct opendfs *fs, uint64_t ino, uint64_t size,
-                             uint64_t data_version);
 void client_cap_take(struct opendfs *fs, struct client_cap *c, const struct proto_capability *from);
 /* A member does not like the capability: get new ones, then `renewed`. */
 void client_inode_renew(struct client_inode *i, struct client_held *h);
-/* A chunk has been cut meanwhile (by another client, or behind one that died): asks for the
- * truncate generation of now, then `renewed`. */
+/* Somebody else may have changed the file, or cut a chunk (also behind one that died): asks for the
+ * truncate generation of now, in mode S for all attributes, then `renewed`. */
 void client_inode_refresh(struct client_inode *i, struct client_held *h);
 /* The write authority has to go back, and did not: the metadata server had no room for that, say.
  * Tried again until it has, or a writer has opened the file again and closes it. */
@@ -125,6 +127,17 @@ void client_inode_check_cap(struct client_inode *i, const struct client_cap *c);
 void client_inode_starve(struct client_inode *i);
 /* Something gathers: it is sent after some seconds even if nobody asks. */
 void client_inode_flush_later(struct client_inode *i);
+
+/* share.c: a file that another client writes, too. */
+/* What the server says, unless this client knows better because it writes. */
+void client_inode_take(struct client_inode *i, const struct proto_attr *a,
+                       const struct proto_layout *layout);
+void client_inode_take_mode(struct client_inode *i, const struct proto_wopen_reply *m);
+/* Must what reads or writes wait? Then it is woken. */
+bool client_share_waits(struct client_inode *i);
+void client_share_step(struct client_inode *i);
+void client_share_returned(struct client_inode *i); /* W went back, the file stays open */
+void client_share_pushed(struct opendfs *fs, uint64_t ino);
 
 /* io.c: operations on files. */
 void client_inode_recall(struct opendfs *fs, uint64_t ino);

@@ -269,9 +269,26 @@ static bool truncate_step(struct client_io *io)
 /* --- beginning ----------------------------------------------------------------------------------
  */
 
+/* Who shares a file has it in chunks: contents in two memories would overwrite each other. When
+ * that is not possible they go back to the metadata, and the writers take turns. */
+static bool recall_spills(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    bool small = io->kind == IO_RECALL && i->in_line && i->small_len > 0 && i->writers > 0;
+    int rc = small && i->mode == PROTO_OPEN_W && i->torn == 0 ? inode_spill(i) : 1;
+    i->dirty = i->dirty || (small && !i->in_line);
+    if (rc == 0) {
+        client_inode_starve(i);
+    }
+    return rc != 0;
+}
+
 static bool sync_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
+    if (!recall_spills(io)) {
+        return false;
+    }
     bool writes = io->kind == IO_RECALL || (io->file->flags & OPENDFS_WRITE) != 0;
     io->barrier = i->next_number;
     io->stable = io->kind == IO_SYNC || (io->file != NULL && (io->file->flags & OPENDFS_SYNC) != 0);
@@ -293,6 +310,33 @@ static bool stat_step(struct client_io *io)
     return true;
 }
 
+static bool writes(const struct client_io *io)
+{
+    return io->kind == IO_WRITE || io->kind == IO_WRITE_LENT || io->kind == IO_TRUNCATE;
+}
+
+static void io_fresh(struct client_held *h)
+{
+    struct client_io *io = container_of(h, struct client_io, held);
+    io->fresh = IO_FRESH;
+    client_inode_wake(io->inode);
+}
+
+/* In mode S the size is what the server says: asked for once by each that looks. */
+static bool io_is_fresh(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    if (io->fresh == IO_STALE && (i->mode != PROTO_OPEN_S || i->dead < 0)) {
+        return true;
+    }
+    if (io->fresh == IO_STALE) {
+        io->fresh = IO_ASKED;
+        io->held.renewed = io_fresh;
+        client_inode_refresh(i, &io->held);
+    }
+    return io->fresh == IO_FRESH;
+}
+
 /* True: it has ended. */
 static bool io_step(struct client_io *io)
 {
@@ -301,6 +345,11 @@ static bool io_step(struct client_io *io)
     }
     if (io->phase != PHASE_BEGIN) {
         return client_io_finish_step(io);
+    }
+    bool looks = io->kind == IO_READ || io->kind == IO_READ_LENT || io->kind == IO_STAT;
+    bool data = io->kind != IO_STAT && (looks || writes(io));
+    if ((data && client_share_waits(io->inode)) || (looks && !io_is_fresh(io))) {
+        return false;
     }
     switch (io->kind) {
     case IO_READ:
@@ -339,6 +388,9 @@ static bool must_queue(const struct client_io *io)
         if (changes(before) && (before->phase == PHASE_BEGIN || before->kind == IO_TRUNCATE)) {
             return true;
         }
+        if (before->kind == IO_RECALL && changes(io)) {
+            return true; /* W is going back: what is written now would stay behind */
+        }
     }
     return false;
 }
@@ -374,6 +426,7 @@ void client_io_end(struct client_io *io, int64_t rc)
         proto_bytes_to_c(proto_bytes_text(file->path), path, sizeof path);
     }
     list_remove(&io->node);
+    list_remove(&io->held.node);
     client_inode_wake(i); /* others may go on */
     if (closes) {
         client_file_free(file);
@@ -400,6 +453,7 @@ static struct client_io *io_new(struct client_inode *i, struct opendfs_file *f,
         io->file = f;
         io->kind = kind;
         i->refs++;
+        list_init(&io->held.node);
         list_push_back(&i->waiting, &io->node);
     }
     return io;
@@ -536,8 +590,8 @@ void client_io_truncate(struct opendfs_file *f, uint64_t size, void (*then)(void
 void client_inode_recall(struct opendfs *fs, uint64_t ino)
 {
     struct client_inode *i = client_inode_find(fs, ino);
-    bool shared = i != NULL && i->mode == PROTO_OPEN_S && i->writers > 0;
-    if (i == NULL || i->mode == PROTO_OPEN_NONE || shared || i->recalled || i->dead < 0) {
+    bool waits = i != NULL && i->wait_shared && i->writers > 0; /* it holds nothing back */
+    if (i == NULL || i->mode == PROTO_OPEN_NONE || waits || i->recalled || i->dead < 0) {
         return;
     }
     struct client_io *io = io_new(i, NULL, IO_RECALL);

@@ -626,7 +626,8 @@ TEST(small_dirty_contents_survive_a_recall)
     ask(&w, &a, fake_ask_recall);
     world_run(&w, SECOND);
     CHECK_EQ(w.cluster->returns, 1);
-    CHECK_EQ(fake_path(w.cluster, "f")->data_len, 100);
+    CHECK_TRUE(fake_path(w.cluster, "f")->chunked); /* where all who write can share them */
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.size, 100);
     CHECK_EQ(DO(&w, pwrite, f, pattern + 100, 100, 100), 100);
     CHECK_OK(DO(&w, close, f, NULL, 0));
     check_contents(&w, "/f", pattern, 200);

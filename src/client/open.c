@@ -140,28 +140,6 @@ static void open_contents(struct client_task *t)
 /* --- existing files -----------------------------------------------------------------------------
  */
 
-/* What the server says, unless this client knows better because it writes. */
-static void inode_take(struct client_inode *i, const struct proto_attr *a,
-                       const struct proto_layout *layout)
-{
-    if (i->mode == PROTO_OPEN_W && i->dead == 0) {
-        return;
-    }
-    bool changed = i->attr.ino != 0 && i->attr.version != a->version;
-    bool chunks = (a->flags & PROTO_INODE_INLINE) == 0 && a->size > 0;
-    i->unknown_past = i->unknown_past || (chunks && (changed || i->attr.ino == 0));
-    i->writes += changed ? 1 : 0;
-    i->attr = *a;
-    i->layout = *layout;
-    i->size = a->size;
-    if (list_empty(&i->updates)) {
-        i->stored_end = (a->flags & PROTO_INODE_INLINE) != 0 ? 0 : a->size;
-    }
-    if ((a->flags & PROTO_INODE_INLINE) == 0) {
-        i->in_line = false;
-    }
-}
-
 static void open_again(struct loop_timer *timer)
 {
     struct client_task *t = container_of(timer, struct client_task, again);
@@ -187,21 +165,7 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
         return;
     }
     const struct proto_wopen_reply *m = r->body;
-    if (i->mode != PROTO_OPEN_W || i->dead < 0) {
-        i->torn = i->mode == PROTO_OPEN_S && i->dead == 0 ? i->torn : 0;
-        i->mode = PROTO_OPEN_NONE;
-        inode_take(i, &m->attr, &m->layout);
-        i->mode = m->mode;
-        i->cap_epoch = m->cap_epoch;
-        i->data_version = m->data_version;
-        i->wait_shared = false;
-        if (m->mode == PROTO_OPEN_S && !m->shared_now) {
-            client_inode_wait_shared(i);
-        }
-        i->session_number = t->fs->session.number;
-        i->dead = 0;
-    }
-    client_cap_take(i->fs, &i->write_cap, &m->capability);
+    client_inode_take_mode(i, m);
     open_contents(t);
 }
 
@@ -234,7 +198,7 @@ static void open_done(struct client_task *t, const struct peer_reply *r)
         return;
     }
     const struct proto_open_reply *m = r->body;
-    inode_take(i, &m->attr, &m->layout);
+    client_inode_take(i, &m->attr, &m->layout);
     client_cap_take(i->fs, &i->read_cap, &m->capability);
     if (m->has_data && i->mode == PROTO_OPEN_NONE) {
         int rc = client_inode_set_small(i, m->data.at, m->data.len);
@@ -291,7 +255,7 @@ static void open_created(struct client_task *t, const struct proto_create_reply 
     }
     t->inode = i;
     t->created_ino = m->attr.ino;
-    inode_take(i, &m->attr, &m->layout);
+    client_inode_take(i, &m->attr, &m->layout);
     client_cap_take(i->fs, &i->read_cap, &m->capability);
     if ((open_flags(t) & OPENDFS_WRITE) != 0) {
         client_cap_take(i->fs, &i->write_cap, &m->capability);

@@ -108,7 +108,7 @@ static void shared_now_pushed(struct peer_user *u, struct peer_link *l, const vo
     const struct proto_shared_now_push *m = body;
     (void)l;
     push_seen(fs, m->push_seq);
-    client_inode_shared_now(fs, m->ino, m->size, m->data_version);
+    client_share_pushed(fs, m->ino);
 }
 
 static const struct peer_handler handlers[] = {

@@ -397,8 +397,9 @@ bool client_read_step(struct client_io *io)
     if (io->kind == IO_READ_LENT) {
         return read_lent(io);
     }
-    bool ordered = io->offset == io->file->next_offset ||
-                   block_find(io->file, io->offset / unit_bytes(i)) != NULL;
+    bool ordered = i->mode != PROTO_OPEN_S && /* then nothing is read ahead: others write, too */
+                   (io->offset == io->file->next_offset ||
+                    block_find(io->file, io->offset / unit_bytes(i)) != NULL);
     if (io->part != NULL || io->len >= CLIENT_UNIT_BYTES || !ordered) {
         return read_parts(io);
     }

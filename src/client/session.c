@@ -65,6 +65,7 @@ static void session_ready(struct opendfs *fs)
     peer_open_gate(fs->meta);
     client_slots_pump(fs);
     client_map_session_ready(fs);
+    client_shares_resumed(fs);
 }
 
 static void credential_done(struct peer_call *c, const struct peer_reply *r)

@@ -49,6 +49,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
         i->size = i->mode == PROTO_OPEN_S ? base_max(i->size, m->attr.size) : i->size;
         if ((io->request.commit.flags & PROTO_COMMIT_RELEASE) != 0) {
             i->mode = PROTO_OPEN_NONE;
+            i->wait_shared = false;
         }
     } else {
         i->dirty = true;
@@ -127,6 +128,7 @@ static void returned(struct client_call *c, const struct peer_reply *r)
     if (r->rc == 0) {
         i->mode = i->writers > 0 ? PROTO_OPEN_S : PROTO_OPEN_NONE;
         i->dirty = false;
+        client_share_returned(i);
     } else if (r->rc == -ERR_session_expired || r->rc == -ESTALE) {
         i->dead = -ERR_session_expired;
     } else {

@@ -71,6 +71,19 @@ static int namespace_wopen_check_new(struct namespace_plan *p, const struct name
     return rc < 0 ? rc : namespace_plan_check_obligations(p);
 }
 
+/* Small contents are in the memory of who writes: two such copies would overwrite each other, so
+ * that of several writers one after the other acts alone. It puts them into chunks when it is asked
+ * to give that back, if it can, and from then on all share. */
+static int namespace_wopen_takes_turn(struct namespace_plan *p, const struct namespace_held *h)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_INLINE, h->ino);
+    struct kv_slice data;
+    if ((h->inode.flags & PROTO_INODE_INLINE) == 0) {
+        return 0;
+    }
+    return namespace_view_get_bytes(&p->view, &key, &data);
+}
+
 int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bool try_only)
 {
     struct namespace_wopen w = {0};
@@ -88,8 +101,12 @@ int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bo
     if (!alone && try_only) {
         return -EAGAIN;
     }
+    int turn = !alone && result->shared_now ? namespace_wopen_takes_turn(p, h) : 0;
+    if (turn < 0) {
+        return turn;
+    }
     w.mode = alone ? PROTO_OPEN_W : PROTO_OPEN_S;
-    w.unflushed = w.unflushed && !alone;
+    w.unflushed = !alone && (w.unflushed || turn == 1);
     if (own == 0) {
         struct namespace_key back =
             namespace_key_u64s(NAMESPACE_SESSION_WOPEN, p->session_id, h->ino);
@@ -98,7 +115,7 @@ int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bo
         rc = namespace_plan_put_empty(p, &back);
     }
     result->ino = h->ino;
-    result->mode = w.mode;
+    result->mode = w.unflushed ? PROTO_OPEN_W : w.mode; /* until it is recalled, again perhaps */
     result->cap_epoch = w.cap_epoch;
     rc = rc < 0 ? rc : namespace_wopen_put(p, h->ino, p->session_id, &w);
     return rc < 0 ? rc : namespace_give_data_id(p, h);

@@ -128,7 +128,9 @@ TEST(who_has_not_flushed_is_remembered)
     CHECK_TRUE(!r.reply.result.shared_now);
     two_switch(&r, &c, &t.a); /* A opens it once more: that says nothing of what it has */
     CHECK_OK(RIG_OP(&r, wopen, .ino = f));
-    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    CHECK_OK(RIG_VIEW(&r, namespace_writers(&r.view, f, 0, 10, &w)));
+    CHECK_TRUE(w.at[0].unflushed && w.at[0].mode == PROTO_OPEN_S);
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = a_epoch, .size = 9, .allocated = 9));
     two_switch(&r, &t.a, &t.b);
     CHECK_OK(RIG_OP(&r, wopen, .ino = f)); /* asked again */
@@ -179,6 +181,45 @@ TEST(a_recalled_holder_may_shorten_small_contents)
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("he"), .size = 2,
                     .data_version = version, .flags = PROTO_COMMIT_HAS_DATA));
     CHECK_EQ(size_of(&r, f), 2);
+    rig_close(&r);
+}
+
+/* Small contents, three writers: one after the other, until they are in chunks. */
+TEST(writers_of_small_contents_take_turns)
+{
+    struct rig r;
+    struct two t;
+    two_open(&r, &t, true);
+    struct proto_op c = {.session = rig_session(&r, 3, 33), .sequence = 1};
+    c.cred = rig_cred(&r, c.session, 0, 0, 0);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    two_switch(&r, &t.b, &c);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_TRUE(!r.reply.result.shared_now);
+    two_switch(&r, &c, &t.a);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("small"), .size = 5,
+                    .flags = PROTO_COMMIT_HAS_DATA | PROTO_COMMIT_RELEASE));
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    epoch = r.reply.result.cap_epoch;
+    uint64_t version = r.reply.data_version;
+    two_switch(&r, &t.b, &c);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_TRUE(r.reply.result.mode == PROTO_OPEN_S && !r.reply.result.shared_now);
+    two_switch(&r, &c, &t.b);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("s"), .size = 1,
+                    .data_version = version, .flags = PROTO_COMMIT_HAS_DATA));
+    CHECK_EQ(size_of(&r, f), 1);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 1, .allocated = 4096));
+    CHECK_OK(RIG_OP(&r, lease_return, .has_final = true, .ino = f, .cap_epoch = epoch, .size = 1,
+                    .keep = {.at = &f, .count = 1}));
+    two_switch(&r, &t.b, &c);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_TRUE(r.reply.result.mode == PROTO_OPEN_S && r.reply.result.shared_now);
     rig_close(&r);
 }
 
