@@ -254,6 +254,10 @@ static void refresh_done(struct client_call *c, const struct peer_reply *r)
             bool own = i->dirty || i->meta_busy;
             i->attr = m->attr;
             i->size = own ? base_max(i->size, m->attr.size) : m->attr.size;
+            if ((m->attr.flags & PROTO_INODE_INLINE) == 0 && i->in_line) {
+                i->in_line = false; /* it was empty, and another one has begun */
+                i->layout = m->layout;
+            }
         }
         i->attr.tgen = tgen;
     }

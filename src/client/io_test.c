@@ -512,6 +512,22 @@ TEST(reading_and_writing_ask_for_the_right_mode)
     world_close(&w);
 }
 
+/* What is read ahead while something of it is not stored yet is old as soon as it is. */
+TEST(reading_near_to_what_gathers_shows_it_later)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    static uint8_t got[4096];
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 8192, 0), 8192);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(DO(&w, pwrite, f, pattern + 1000, 4096, 4096), 4096);
+    CHECK_EQ(DO(&w, pread, f, got, 4096, 0), 4096); /* brings more than that */
+    CHECK_EQ(DO(&w, pread, f, got, 4096, 4096), 4096);
+    CHECK_BYTES(got, pattern + 1000, 4096);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
 /* Two handles of one file in one client see each other at once; the last one gives W back. */
 TEST(handles_of_one_client_share_a_file)
 {

@@ -266,3 +266,29 @@ TEST(sharers_see_what_others_have_written)
     CHECK_OK(DO(&w, close, f, NULL, 0));
     world_close(&w);
 }
+
+/* An empty file is in nobody's memory: the first one that writes it puts it into chunks. */
+TEST(sharers_of_an_empty_file_see_the_first_contents)
+{
+    struct world w;
+    uint8_t got[100];
+    world_open(&w, testing_seed());
+    world_start(&w);
+    struct opendfs_file *f = world_file(&w, "/f", RW | OPENDFS_CREATE);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    w.cluster->shared = true;
+    f = world_file(&w, "/f", RW);
+    struct fake_inode *n = file_of(&w);
+    n->chunked = true; /* another client writes */
+    n->attr.flags &= ~PROTO_INODE_INLINE;
+    n->attr.size = sizeof got;
+    struct proto_chunk key = {.data_id = n->layout.data_id};
+    struct fake_chunk *k = fake_chunk(w.cluster, key, true);
+    memset(k->bytes, 5, sizeof got);
+    k->length = sizeof got;
+    k->ver = 1;
+    CHECK_EQ(DO(&w, pread, f, got, sizeof got, 0), sizeof got);
+    CHECK_TRUE(got[0] == 5 && got[99] == 5);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}

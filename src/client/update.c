@@ -43,6 +43,7 @@ static void update_free(struct client_update *u)
     list_remove(&u->node);
     list_remove(&u->held.node);
     i->update_count--;
+    i->writes++; /* what was read ahead meanwhile may lack it */
     buf_unref(u->buf);
     mem_free(u->crcs);
     mem_free(u->crc_known);
