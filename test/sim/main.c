@@ -11,6 +11,7 @@
 #include "faults.h"
 #include "load.h"
 #include "rest.h"
+#include "share.h"
 
 #include "base/text.h"
 
@@ -27,7 +28,8 @@
 struct run {
     struct world world;
     struct faults faults;
-    struct load load[WORLD_CLIENTS];
+    struct load load[WORLD_LOADS];
+    struct share share;
 };
 
 static bool is_healthy(void *context)
@@ -39,10 +41,13 @@ static bool loads_ended(void *context)
 {
     struct run *r = context;
     bool all = true;
-    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+    for (unsigned i = 0; i < WORLD_LOADS; i++) {
         all = load_step(&r->load[i]) && all;
     }
-    return all;
+    if (all && !r->share.stopping) {
+        share_stop(&r->share);
+    }
+    return share_step(&r->share) && all;
 }
 
 static void start_all(struct run *r)
@@ -69,9 +74,13 @@ static void audit(struct run *r)
     for (unsigned i = 0; i < WORLD_CLIENTS && !world_failed(w); i++) {
         world_kill(w, WORLD_CLIENT(i));
         world_start(w, WORLD_CLIENT(i));
+    }
+    for (unsigned i = 0; i < WORLD_LOADS && !world_failed(w); i++) {
         load_begin_audit(&r->load[i]);
     }
+    share_begin_audit(&r->share);
     world_run(w, loads_ended, r, RUN_LIMIT_NS, "the last look at everything");
+    share_verify(&r->share);
     for (unsigned i = 0; i < WORLD_CLIENTS && !world_failed(w); i++) {
         faults_leave_down(&r->faults, WORLD_CLIENT(i));
     }
@@ -94,15 +103,17 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
     struct world *w = &r->world;
     world_init(w, seed, verbose);
     faults_init(&r->faults, w);
-    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+    for (unsigned i = 0; i < WORLD_LOADS; i++) {
         load_init(&r->load[i], w, i, ACTIONS);
     }
+    share_init(&r->share, w);
     start_all(r);
     if (!world_failed(w)) {
         faults_begin(&r->faults);
-        for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+        for (unsigned i = 0; i < WORLD_LOADS; i++) {
             load_begin(&r->load[i]);
         }
+        share_begin(&r->share);
         world_run(w, loads_ended, r, RUN_LIMIT_NS, "random work");
     }
     if (!world_failed(w)) {
@@ -116,10 +127,12 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
                             .power_cuts = r->faults.power_cuts,
                             .partitions = r->faults.partitions};
     memcpy(ret->failure, w->failure, sizeof ret->failure);
-    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+    for (unsigned i = 0; i < WORLD_LOADS; i++) {
         ret->actions += r->load[i].finished;
         load_fini(&r->load[i]);
     }
+    ret->actions += r->share.count;
+    share_fini(&r->share);
     world_fini(w);
     mem_free(r);
 }

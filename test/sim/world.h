@@ -22,7 +22,8 @@
 #include "peer/auth.h"
 
 #define WORLD_TARGETS 4u
-#define WORLD_CLIENTS 2u
+#define WORLD_CLIENTS 3u
+#define WORLD_LOADS 2u /* clients that have a tree of their own; all share a file */
 #define WORLD_HOSTS (1u + WORLD_TARGETS + WORLD_CLIENTS)
 #define WORLD_META 0u
 #define WORLD_TARGET(i) (1u + (i))
