@@ -616,6 +616,19 @@ TEST(write_authority_goes_back_when_it_is_recalled)
     world_close(&w);
 }
 
+/* A file of nothing but a size has nothing in chunks, and gets nothing there by a shorter size. */
+TEST(cutting_an_inline_file_makes_no_chunks)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_OK(DO(&w, ftruncate, f, 4 * CHUNK));
+    CHECK_OK(DO(&w, ftruncate, f, CHUNK + 10));
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.size, CHUNK + 10);
+    CHECK_EQ(w.cluster->writes, 0);
+    world_close(&w);
+}
+
 /* The metadata server has no room for the commit of a close: what was written, and the authority,
  * go back later. */
 TEST(write_authority_goes_back_when_there_is_room)

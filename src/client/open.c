@@ -120,7 +120,8 @@ static void open_contents(struct client_task *t)
     struct client_inode *i = t->inode;
     bool fresh = i->mode == PROTO_OPEN_NONE || i->small == NULL;
     if ((i->attr.flags & PROTO_INODE_INLINE) == 0 || !fresh ||
-        (i->small == NULL && !i->in_line && i->mode != PROTO_OPEN_NONE && i->update_count > 0)) {
+        (i->small == NULL && !i->in_line && i->mode != PROTO_OPEN_NONE &&
+         (i->update_count > 0 || i->chunked))) {
         open_handle(t);
         return;
     }

@@ -228,7 +228,9 @@ static bool cut_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     uint64_t chunk = i->layout.chunk_size;
-    if (io->rc < 0) {
+    bool in_line = (i->attr.flags & PROTO_INODE_INLINE) != 0;
+    bool no_chunks = in_line && !i->chunked && i->stored_end == 0; /* cutting would make some */
+    if (io->rc < 0 || no_chunks) {
         io->phase = PHASE_END;
         return true;
     }
