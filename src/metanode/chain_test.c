@@ -379,6 +379,18 @@ TEST(truncation_cuts_the_boundary_chunk_and_empties_later_ones)
     q.op = rig_op(c, 0);
     q.size = 9000;
     CHECK_OK(rig_call(c, PROTO_OP_setattr, &q));
+    /* A writer that has cut the chunk by itself has not made that stable. */
+    for (unsigned i = 0; i < 2; i++) {
+        r.target[i].chunk_length = 3000;
+        r.target[i].cuts = 0;
+    }
+    q.op = rig_op(c, 0);
+    q.size = 3000;
+    CHECK_OK(rig_call(c, PROTO_OP_setattr, &q));
+    rig_run(&r, 2 * RIG_SECOND);
+    CHECK_TRUE(r.target[0].cuts + r.target[1].cuts >= 2);
+    first = r.target[0].cuts > 0 ? r.target[0].cut_length[0] : r.target[1].cut_length[0];
+    CHECK_EQ(first, 3000);
     rig_over(&r);
 }
 

@@ -133,7 +133,9 @@ static void trim_statted(struct peer_call *call, const struct peer_reply *r)
     t->cut_at = 0;
     for (size_t i = 0; reply != NULL && i < reply->chunks.count && i < TRIM_CHUNKS; i++) {
         const struct proto_chunk_stat *s = &reply->chunks.at[i];
-        if (s->length > trim_length(t, s->index)) {
+        /* Also one that is as short as it must be: its writer may have cut it, and a power cut
+         * would take that back. The answer to ours comes when it is stable. */
+        if (s->length >= trim_length(t, s->index)) {
             t->cut[t->cut_count++] = s->index;
         }
     }
