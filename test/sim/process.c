@@ -201,9 +201,8 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
     }
     n->formatted = true;
     struct datanode_worker_info info;
-    struct net_address address;
     datanode_worker_info(p->worker, &info);
-    datanode_worker_address(p->worker, &address);
+    datanode_worker_address(p->worker, &p->address);
     p->supervised_user.ops = &supervised_ops;
     struct datanode_supervised_options s = {.env = &p->env,
                                             .user = &p->supervised_user,
@@ -213,7 +212,7 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
                                             .fd = fds[1],
                                             .uuid = info.uuid,
                                             .incarnation = info.incarnation,
-                                            .address = address.text};
+                                            .address = p->address.text};
     return datanode_supervised_start(&s, &p->supervised);
 }
 

@@ -54,6 +54,7 @@ struct world_process {
     struct datanode_master *master;
     struct datanode_worker_user worker_user;
     struct datanode_worker *worker;
+    struct net_address address; /* the worker's */
     struct datanode_supervised_user supervised_user;
     struct datanode_supervised *supervised;
     struct opendfs *fs;
