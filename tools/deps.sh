@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install what building, testing and running OpenDFS needs, from Debian only (12 with backports, 13).
-# Run as root, or as a user who may use sudo. Installs nothing when everything is already there.
+# Run as root, or as a user who may use sudo. Installs nothing when everything is already there. Arguments: further packages.
 set -euo pipefail
 
 packages=(
@@ -8,6 +8,7 @@ packages=(
     libraft-dev liburing-dev libfuse3-dev fuse3 libxxhash-dev liblz4-dev libzstd-dev libisal-dev
     libinih-dev libcjson-dev libssl-dev liburcu-dev libcmocka-dev
     strace procps attr acl linux-libc-dev
+    "$@"
 )
 raft_version=0.22.1
 

@@ -153,6 +153,12 @@ if [ -x build/debug/test/sim ]; then
         count simulation timeout 300 build/debug/test/sim --seeds 100
     fi
 fi
+if [ "$mode" = soak ]; then
+    check spin tools/deps.sh spin && {
+        check model-chain test/model/chain/run.sh all
+        check model-coherence test/model/coherence/run.sh all
+    }
+fi
 case $mode in
 quick) check tidy tools/tidy.sh changed ;;
 *) check tidy tools/tidy.sh all ;;
