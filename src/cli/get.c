@@ -195,8 +195,9 @@ static void begin_item(struct get *g, struct tree_dir *d, char *local, char *pat
     i->g = g;
     i->temporary = temporary;
     i->stat = *st;
-    cli_tree_item_begin(&i->base,
-                        st->nlink > 1 ? cli_tree_item_link(&i->base, 0, st->ino, local) : 0);
+    cli_tree_item_begin(
+        &i->base,
+        st->nlink > 1 ? cli_tree_item_link(&i->base, 0, st->ino, st->size_bytes, local) : 0);
 }
 
 static void begin(struct get *g, struct tree_dir *d, char *local, char *path,

@@ -259,7 +259,7 @@ static int look_at(struct put_item *i)
         rc = read_target(i);
     }
     if (rc == 0 && i->attr.nlink > 1 && !S_ISDIR(i->attr.mode)) {
-        rc = cli_tree_item_link(base, i->attr.device, i->attr.ino, base->path);
+        rc = cli_tree_item_link(base, i->attr.device, i->attr.ino, i->attr.size_bytes, base->path);
     }
     return rc;
 }

@@ -53,7 +53,18 @@ static void link_dropped(struct dict_node *node, void *owner)
 
 static const struct dict_ops link_ops = {.equal = link_equal, .dropped = link_dropped};
 
-int cli_tree_item_link(struct tree_item *i, uint64_t device, uint64_t ino, const char *first)
+/* It was measured as a file of its own, but nothing of it will be copied. */
+static void link_uncount(const struct tree_item *i, uint64_t size_bytes)
+{
+    struct copy *p = &i->tree->copy;
+    if (i->type == OPENDFS_TYPE_FILE) {
+        p->bytes_total -= base_min(p->bytes_total, size_bytes);
+        p->files_total -= base_min(p->files_total, 1);
+    }
+}
+
+int cli_tree_item_link(struct tree_item *i, uint64_t device, uint64_t ino, uint64_t size_bytes,
+                       const char *first)
 {
     struct dict *links = &i->tree->links;
     uint64_t key[2] = {device, ino};
@@ -62,6 +73,7 @@ int cli_tree_item_link(struct tree_item *i, uint64_t device, uint64_t ino, const
     if (n != NULL) {
         i->link = container_of(n, struct tree_link, node);
         i->second = true;
+        link_uncount(i, size_bytes);
         return 0;
     }
     struct tree_link *l = mem_zalloc(sizeof *l);

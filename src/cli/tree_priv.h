@@ -75,9 +75,10 @@ void cli_tree_item_init(struct tree_item *i, struct tree *t, struct tree_dir *d,
                         char *path);
 /* It was looked at: starts it, now or at the end; `rc` negative: it fails with that. */
 void cli_tree_item_begin(struct tree_item *i, int rc);
-/* Is this another name of a file that has been seen? `first` is remembered if not. */
+/* Is this another name of a file that has been seen? `first` is remembered if not. After the type
+ * is set. */
 NODISCARD int cli_tree_item_link(struct tree_item *i, uint64_t device, uint64_t ino,
-                                 const char *first);
+                                 uint64_t size_bytes, const char *first);
 /* Fails with `op`, or with the local error `rc` when it is NULL. */
 void cli_tree_item_fail(struct tree_item *i, const struct opendfs_op *op, int64_t rc);
 void cli_tree_item_end(struct tree_item *i, bool good);

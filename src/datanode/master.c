@@ -384,13 +384,6 @@ struct datanode_master *datanode_master_free(struct datanode_master *m)
     return NULL;
 }
 
-void datanode_master_address(const struct datanode_master *m, size_t target,
-                             struct net_address *ret)
-{
-    CHECK(target < m->worker_count);
-    net_listener_address(m->opt.env->net, m->workers[target].listener, ret);
-}
-
 void datanode_master_info(const struct datanode_master *m, size_t target,
                           struct datanode_master_info *ret)
 {

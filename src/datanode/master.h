@@ -34,7 +34,7 @@ struct datanode_master_user_ops {
 };
 struct datanode_master_target {
     const char *name;          /* "target.0" */
-    struct net_address listen; /* port 0: chosen; see datanode_master_address() */
+    struct net_address listen; /* port 0: chosen */
     const char *const *argv;   /* of the worker; NULL-terminated, lent until the master is freed */
     const char *log_path;      /* of its standard error; NULL: the master's. Lent as well */
 };
@@ -60,8 +60,6 @@ void datanode_master_stop(struct datanode_master *m, uint64_t limit_ms);
 struct datanode_master *datanode_master_free(struct datanode_master *m);
 DEFINE_FREEP(datanode_master)
 
-void datanode_master_address(const struct datanode_master *m, size_t target,
-                             struct net_address *ret);
 /* Sends `signo` to every running worker (reload). */
 void datanode_master_signal(struct datanode_master *m, int signo);
 
