@@ -13,14 +13,22 @@ static int namespace_session_get(struct namespace_plan *p, uint64_t session,
     return rc == -ENOENT ? -ERR_session_expired : rc;
 }
 
-/* What it wrote behind the recorded size must never be read. */
+/*
+ * What it wrote behind the recorded size must never be read. But others that share the file may
+ * have data there that they have not committed yet: a trim would cut what they have acknowledged.
+ * What the dead one left then is at most a write that it was not answered for (in S mode a write
+ * has its size committed before that), and who lets go last leaves the trim.
+ */
 static int namespace_end_wopen(struct namespace_plan *p, uint64_t session, uint64_t ino)
 {
     struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, ino, session);
     struct namespace_held h = {.ino = ino};
+    struct namespace_wopen w;
+    int own = NAMESPACE_GET(&p->view, &key, namespace_wopen, &w);
     int rc = namespace_view_inode(&p->view, ino, &h.inode);
-    if (rc < 0) {
-        return rc == -ENOENT ? -EUCLEAN : rc;
+    rc = namespace_view_both(own < 0 ? own : 0, rc);
+    if (rc < 0 || own == 0) {
+        return rc == -ENOENT || rc == 0 ? -EUCLEAN : rc;
     }
     int others = h.inode.nlink > 0 ? 1 : namespace_orphan_others(p, ino, session);
     rc = others < 0 ? others : namespace_plan_delete(p, &key);
@@ -28,11 +36,15 @@ static int namespace_end_wopen(struct namespace_plan *p, uint64_t session, uint6
         return rc; /* removed with its last orphan record */
     }
     bool in_line = (h.inode.flags & PROTO_INODE_INLINE) != 0; /* nothing in chunks counts */
-    others = namespace_wopen_pass_torn(p, ino, session, in_line);
+    bool shares = !in_line && w.mode == PROTO_OPEN_S && !w.unflushed;
+    others = namespace_wopen_pass_torn(p, ino, session, in_line || shares || w.torn);
     if (others < 0) {
         return others;
     }
-    rc = namespace_queue_trim(p, &h, in_line && others == 0 ? 0 : h.inode.size, p->state.cap_epoch);
+    if (!shares || others == 0) {
+        uint64_t from = in_line && others == 0 ? 0 : h.inode.size;
+        rc = namespace_queue_trim(p, &h, from, p->state.cap_epoch);
+    }
     if (rc < 0 || h.inode.data_id == 0) {
         return rc;
     }

@@ -97,7 +97,9 @@ int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bo
     if (others < 0) {
         return others;
     }
-    bool alone = others == 0 && fenced == 0;
+    bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0;
+    /* Torn: one that shared it is dead, and its fence may still be on its way. */
+    bool alone = others == 0 && fenced == 0 && (in_line || !w.torn);
     if (!alone && try_only) {
         return -EAGAIN;
     }
@@ -244,16 +246,18 @@ int namespace_wopen_pass_torn(struct namespace_plan *p, uint64_t ino, uint64_t s
 /*
  * A writer lets go of a file whose contents are inline. It, or one before it, may have failed to
  * bring them, and more, into chunks: some of it is there, and must not show when a later writer
- * succeeds. Of several the last one leaves the trim: it would cut what others write now.
+ * succeeds. Or one that shared the file is dead. Of several the last one leaves the trim: it would
+ * cut what others write now.
  */
 static int namespace_wopen_tidy(struct namespace_plan *p, struct namespace_held *h, bool torn)
 {
-    bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0 && h->inode.data_id != 0;
-    if (!in_line || !torn) {
-        return 0;
+    bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0;
+    int others = torn ? namespace_wopen_pass_torn(p, h->ino, p->session_id, true) : 1;
+    if (others != 0) {
+        return others < 0 ? others : 0;
     }
-    int others = namespace_wopen_pass_torn(p, h->ino, p->session_id, true);
-    return others < 0 ? others : others > 0 ? 0 : namespace_queue_trim(p, h, 0, 0);
+    return in_line ? namespace_queue_trim(p, h, 0, 0)
+                   : namespace_queue_trim(p, h, h->inode.size, p->state.cap_epoch);
 }
 
 /*

@@ -468,6 +468,44 @@ TEST(a_torn_tenure_leaves_nothing_in_chunks)
 }
 
 /* Of several writers the last one leaves the trim: before, others' data might go with it. */
+/* One that shared a file is dead: what the others have written and not committed yet must stay. The
+ * last of them leaves the trim, which waits for the fence; nobody writes alone before. */
+TEST(a_dead_sharer_costs_the_living_nothing)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_trim trim;
+    struct namespace_fences fences;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t epoch = r.reply.result.cap_epoch;
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 5000, .allocated = 8192));
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, lease_return, .has_final = true, .ino = f, .cap_epoch = epoch, .size = 6000,
+                    .keep = {.at = (uint64_t[]){f}, .count = 1}));
+    CHECK_OK(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = t.b.session));
+    CHECK_EQ(trim_of(&r, f, &trim), 0);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S); /* the dead one may still write */
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 9000, .allocated = 12288,
+                    .flags = PROTO_COMMIT_RELEASE));
+    CHECK_EQ(size_of(&r, f), 9000);
+    CHECK_EQ(trim_of(&r, f, &trim), 1);
+    CHECK_EQ(trim.from, 9000);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f), ERR_busy);
+    CHECK_RC(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = trim.tgen),
+             ERR_busy); /* not before the fence */
+    CHECK_OK(RIG_VIEW(&r, namespace_fences(&r.view, 0, 10, &fences)));
+    CHECK_OK(RIG_DO(&r, NAMESPACE_FENCE_DONE, namespace_fence_done, .session = t.b.session,
+                    .cap_epoch = fences.at[0].cap_epoch));
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = trim.tgen));
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    rig_close(&r);
+}
+
 TEST(the_last_of_several_writers_leaves_nothing_in_chunks)
 {
     struct rig r;
