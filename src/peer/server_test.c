@@ -770,10 +770,9 @@ TEST(server_answers_before_it_stops)
     CHECK_EQ(held.done, 1);
     CHECK_EQ(w.server[0].stopped, 1);
     CHECK_EQ(w.server[0].downs, 1);
-    CHECK_EQ(w.server[0].pings, 1);
+    CHECK_EQ(w.server[0].pings, 1); /* the second one never ran, however often it was sent */
     rig_close(&w);
     CHECK_EQ(late.done, 1);
-    CHECK_TRUE(!late.unknown);
 }
 TEST(server_does_not_stop_before_its_requests_are_answered)
 {
