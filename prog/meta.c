@@ -89,6 +89,7 @@ static int start(struct meta_process *p, const char *name, struct err *e)
     }
     p->user.ops = &ops;
     h->stop = begin_stop;
+    loop_set_polling(h->loop, LOOP_POLL_US);
     struct metanode_options o = {.env = &h->env,
                                  .user = &p->user,
                                  .directory = m->directory,

@@ -123,6 +123,9 @@ static int thread_new(struct client_thread **ret)
     const struct loop_options opt = {.name = "opendfs"};
     int rc = loop_new(&opt, &t->env.loop, NULL);
     rc = rc == 0 ? net_socket_new(&t->env, &t->env.net) : rc;
+    if (rc == 0) {
+        loop_set_polling(t->env.loop, LOOP_POLL_US);
+    }
     rc = rc == 0
              ? disk_pool_new(&t->env, &(struct disk_pool_options){.max_threads = 1}, &t->env.disk)
              : rc;

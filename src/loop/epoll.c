@@ -89,7 +89,7 @@ static unsigned events_from(uint32_t bits)
     return events;
 }
 
-static void epoll_wait_ops(struct loop *l, uint64_t wait_ns)
+static bool epoll_wait_ops(struct loop *l, uint64_t wait_ns)
 {
     struct loop_epoll *b = epoll_of(l);
     if (b->next >= b->count) {
@@ -99,10 +99,12 @@ static void epoll_wait_ops(struct loop *l, uint64_t wait_ns)
         b->count = n > 0 ? n : 0;
     }
     l->tick_ns = loop_system_now_ns(l);
+    bool any = b->next < b->count;
     while (b->next < b->count && !l->stopping) {
         const struct epoll_event ev = b->events[b->next++];
         loop_fd_ready(l, ev.data.u64, events_from(ev.events));
     }
+    return any;
 }
 
 static void epoll_wake(struct loop *l)

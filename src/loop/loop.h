@@ -32,6 +32,14 @@ const char *loop_name(const struct loop *l);
 /* Runs until loop_stop(); returns its code. The calling thread becomes the owner. In simulation it
  * steps the world, and must not be called from a callback. */
 int loop_run(struct loop *l);
+/*
+ * Looks for up to `limit_us` whether something comes before it sleeps, while that pays: for loops
+ * whose peers wait for them and answer at once. Waking a core, a virtual one above all, takes
+ * longer than a small request. 0, and at first: never. Owner only; no effect in simulation and
+ * under a foreign event loop.
+ */
+#define LOOP_POLL_US 100u
+void loop_set_polling(struct loop *l, uint32_t limit_us);
 void loop_stop(struct loop *l, int code); /* owner only; ends after the current callback */
 /* For foreign event loops and tests: handles what is ready, waiting at most `wait_ns` (0: not at
  * all). */

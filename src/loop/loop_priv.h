@@ -27,8 +27,8 @@ struct loop_ops {
     /* One round: see loop_run_once(). System backends: loop_system_once(). */
     void (*run_once)(struct loop *l, uint64_t wait_ns);
     /* Waits at most so long (UINT64_MAX: for ever) for descriptors or wake(), sets the tick and
-     * hands what is ready to loop_fd_ready(). */
-    void (*wait)(struct loop *l, uint64_t wait_ns);
+     * hands what is ready to loop_fd_ready(). False: there was nothing. */
+    bool (*wait)(struct loop *l, uint64_t wait_ns);
     void (*wake)(struct loop *l); /* any thread: ends wait(), the present or the next one */
     /* Something that the loop has to do was added while l->notify is set. */
     void (*changed)(struct loop *l);
@@ -109,6 +109,16 @@ NODISCARD int loop_thread_create(pthread_t *ret, void *(*run)(void *arg), void *
 
 void loop_block_sigpipe(void); /* of the calling thread */
 
+/* Polling before sleep: see poll_pays() in system.c. */
+struct loop_polling {
+    uint64_t limit_ns; /* 0: never */
+    uint64_t rest_ns;  /* not before this time: the core was wanted by others */
+    unsigned misses;   /* times in a row that nothing came */
+    unsigned shorts;   /* sleeps in a row that were short */
+    unsigned wanted;   /* so many short sleeps until it is tried again */
+    bool active;
+};
+
 /* Shared by backends of the operating system; embeds the common part. */
 struct loop_system {
     struct loop base;
@@ -117,6 +127,7 @@ struct loop_system {
     struct loop_fd signal_watch; /* fd -1: none yet */
     struct list children;        /* struct process_child, see process.c */
     bool foreign;                /* driven through loop_poll_fd() */
+    struct loop_polling polling;
     bool has_boot_id;
     uint8_t boot_id[16];
 };

@@ -2,6 +2,7 @@
 #include "loop/loop.h"
 
 #include "loop/executor.h"
+#include "loop/loop_priv.h"
 #include "testing/testing.h"
 
 #include <fcntl.h>
@@ -400,6 +401,59 @@ TEST(message_that_posts_itself_leaves_the_round)
     loop_timer_at(l, &timer.timer, 0);
     loop_run_once(l, 0);
     CHECK_EQ(timer.fired, 1);
+}
+
+/* Two loops that answer each other at once. */
+struct returner {
+    struct loop_message message;
+    struct loop *loop, *other;
+    struct returner *partner;
+    unsigned rounds;
+    bool ends;
+};
+static void returner_run(struct loop_message *m)
+{
+    struct returner *r = container_of(m, struct returner, message);
+    r->rounds++;
+    if (r->ends && r->rounds == 5000) {
+        loop_stop(r->loop, 0);
+        return;
+    }
+    CHECK_OK(loop_post(r->other, &r->partner->message));
+}
+static bool is_polling(struct loop *l)
+{
+    return container_of(l, struct loop_system, base)->polling.active;
+}
+static void rest_over(struct loop_timer *t)
+{
+    loop_stop(container_of(t, struct ticker, timer)->loop, 0);
+}
+
+/* It polls while the other end answers soon, loses nothing, and stops when nothing comes. */
+TEST(polling_begins_when_it_pays_and_ends_when_not)
+{
+    CLEANUP(loop_freep) struct loop *here = open_loop(0);
+    CLEANUP(loop_freep) struct loop *there = open_loop(0);
+    loop_set_polling(here, 5000);
+    loop_set_polling(there, 5000);
+    struct returner a = {.message.run = returner_run, .loop = here, .other = there, .ends = true};
+    struct returner b = {.message.run = returner_run, .loop = there, .other = here, .partner = &a};
+    a.partner = &b;
+    struct loop_thread *thread = NULL;
+    CHECK_OK(loop_thread_start(there, &thread));
+    CHECK_OK(loop_post(there, &b.message));
+    loop_run(here);
+    CHECK_EQ(a.rounds, 5000);
+    CHECK_EQ(b.rounds, 5000);
+    CHECK_TRUE(is_polling(here));
+    struct ticker k = {.loop = here, .timer.fire = rest_over};
+    for (unsigned i = 0; i < 1000 && is_polling(here); i++) {
+        loop_timer_in(here, &k.timer, 30 * MS);
+        loop_run(here);
+    }
+    CHECK_TRUE(!is_polling(here));
+    loop_thread_stop(thread);
 }
 
 TEST(mailbox_refuses_when_full_and_completions_never)

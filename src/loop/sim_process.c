@@ -154,9 +154,10 @@ static void sim_run_once(struct loop *l, uint64_t wait_ns)
     loop_sim_advance(s, limit);
 }
 
-static void sim_wait(struct loop *l, uint64_t wait_ns)
+static bool sim_wait(struct loop *l, uint64_t wait_ns)
 {
     sim_run_once(l, wait_ns);
+    return true;
 }
 
 static void sim_changed(struct loop *l)

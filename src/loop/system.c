@@ -18,6 +18,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#define POLL_SHORT 4u /* times the limit: a sleep that polling might have spared */
+#define POLL_WANTED 16u
+#define POLL_WANTED_MAX 1024u
+#define POLL_MISSES 8u
+#define POLL_JUMP_NS 1000000u
+#define POLL_REST_NS 10000000u
+
 int loop_system_init(struct loop_system *s, const struct loop_ops *ops,
                      const struct loop_options *opt)
 {
@@ -74,14 +81,85 @@ static uint64_t time_to_wait(struct loop *l, uint64_t limit_ns)
     return next <= now ? 0 : base_min(next - now, limit_ns);
 }
 
+/*
+ * Polling before sleep. It is tried after some short sleeps in a row and given up when nothing came
+ * several times in a row; each time twice as many short sleeps are wanted before the next try,
+ * until it pays again. A jump of the clock between two looks means that somebody else was given
+ * this core: then sleeping is what helps, and it is not tried again for a while.
+ */
+static void poll_learn_sleep(struct loop_polling *p, uint64_t slept_ns)
+{
+    if (p->limit_ns == 0 || p->active) {
+        return;
+    }
+    p->shorts = slept_ns < POLL_SHORT * p->limit_ns ? p->shorts + 1 : 0;
+    if (p->shorts >= p->wanted) {
+        p->active = true;
+        p->shorts = p->misses = 0;
+    }
+}
+
+static void poll_missed(struct loop_polling *p)
+{
+    if (++p->misses >= POLL_MISSES) {
+        p->active = false;
+        p->wanted = (unsigned)base_min(UINT64_C(2) * p->wanted, POLL_WANTED_MAX);
+    }
+}
+
+/* True: something came, and was handed out. */
+static bool poll_pays(struct loop *l, struct loop_polling *p, uint64_t limit_ns)
+{
+    uint64_t last = l->ops->now_ns(l), end = last + base_min(p->limit_ns, limit_ns);
+    if (last < p->rest_ns) {
+        return false;
+    }
+    do {
+        bool posted = loop_has_work(l);
+        if (l->ops->wait(l, 0) || posted) {
+            p->misses = 0;
+            p->wanted = POLL_WANTED;
+            return true;
+        }
+        if (l->tick_ns - last > POLL_JUMP_NS) {
+            p->rest_ns = l->tick_ns + POLL_REST_NS;
+            break;
+        }
+        last = l->tick_ns;
+    } while (last < end);
+    poll_missed(p);
+    return false;
+}
+
 static void sleep_and_dispatch(struct loop *l, uint64_t limit_ns)
 {
+    struct loop_system *s = container_of(l, struct loop_system, base);
     uint64_t wait_ns = time_to_wait(l, limit_ns);
-    if (wait_ns > 0) {
-        (void)atomic_exchange_explicit(&l->sleep, LOOP_SLEEPING, memory_order_acq_rel);
-        wait_ns = loop_has_work(l) ? 0 : wait_ns; /* posted just before: its sender saw us awake */
+    if (wait_ns > 0 && s->polling.active && !s->foreign) {
+        if (poll_pays(l, &s->polling, wait_ns)) {
+            return;
+        }
+        wait_ns = time_to_wait(l, limit_ns);
     }
-    l->ops->wait(l, wait_ns);
+    if (wait_ns == 0) {
+        (void)l->ops->wait(l, 0);
+        return;
+    }
+    (void)atomic_exchange_explicit(&l->sleep, LOOP_SLEEPING, memory_order_acq_rel);
+    wait_ns = loop_has_work(l) ? 0 : wait_ns; /* posted just before: its sender saw us awake */
+    uint64_t began_ns = l->tick_ns;
+    (void)l->ops->wait(l, wait_ns);
+    poll_learn_sleep(&s->polling, l->tick_ns - began_ns);
+}
+
+void loop_set_polling(struct loop *l, uint32_t limit_us)
+{
+    LOOP_OWNED(l);
+    if (!l->simulated) {
+        struct loop_system *s = container_of(l, struct loop_system, base);
+        s->polling =
+            (struct loop_polling){.limit_ns = limit_us * UINT64_C(1000), .wanted = POLL_WANTED};
+    }
 }
 
 static void run_some(struct loop *l, bool (*run)(struct loop *l), size_t limit)

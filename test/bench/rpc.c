@@ -87,6 +87,9 @@ static int rpc_side_open(struct rpc_side *s, const char *name)
     if (rc == 0) {
         rc = loop_new(&(struct loop_options){.name = name}, &s->env.loop, NULL);
     }
+    if (rc == 0) {
+        loop_set_polling(s->env.loop, LOOP_POLL_US); /* as metadata servers and clients do */
+    }
     return rc == 0 ? net_socket_new(&s->env, &s->env.net) : rc;
 }
 static void rpc_side_close(struct rpc_side *s)
