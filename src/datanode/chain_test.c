@@ -69,7 +69,7 @@ TEST(chain_is_ready_when_its_rows_are_there)
             .seed = testing_seed() + i, .targets = 2, .engine = DATANODE_ENGINE_RAM};
         rig_open(&r, &opt);
         RIG_UNTIL(&r, rig_info(&r, 1).leased && rig_info(&r, 2).leased);
-        rig_for_ms(&r, i * 20);
+        rig_for_ms(&r, i * UINT64_C(20));
         rig_row(&r, 1, "1s 2s");
         rig_for_ms(&r, 10);
         rig_write_begin(&r, &w, &first);

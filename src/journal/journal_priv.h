@@ -37,6 +37,7 @@ enum journal_prepare_step {
     PREPARE_IDLE,
     PREPARE_OPEN,
     PREPARE_TRUNCATE,
+    PREPARE_ROOM, /* is there enough? An attempt would take all there is for a while, from others */
     PREPARE_ALLOCATE,
     PREPARE_HEADER,
     PREPARE_SYNC,

@@ -13,6 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* For the small files beside the journal. */
+#define ROOM_LEFT_BYTES (UINT64_C(256) << 10)
+
 struct journal_segment *journal_segment_new(uint64_t number)
 {
     struct journal_segment *s = mem_zalloc(sizeof *s);
@@ -97,7 +100,7 @@ static enum journal_prepare_step prepare_after(const struct journal *j,
                                                enum journal_prepare_step step)
 {
     enum journal_prepare_step next = (enum journal_prepare_step)(step + 1);
-    return next == PREPARE_ALLOCATE && j->sparse ? PREPARE_HEADER : next;
+    return next == PREPARE_ROOM && j->sparse ? PREPARE_HEADER : next;
 }
 
 static void prepare_done(struct disk_req *req, int64_t rc)
@@ -113,6 +116,10 @@ static void prepare_done(struct disk_req *req, int64_t rc)
     if (p->step == PREPARE_UNDO_REMOVE) {
         prepare_end(j, p->rc);
         return;
+    }
+    if (p->step == PREPARE_ROOM && rc >= 0 &&
+        req->stat.free_bytes < p->segment->size_bytes + ROOM_LEFT_BYTES) {
+        rc = -ENOSPC;
     }
     bool cannot_allocate = p->step == PREPARE_ALLOCATE && rc == -EOPNOTSUPP;
     if (rc < 0 && !cannot_allocate) {
@@ -133,11 +140,12 @@ static void prepare_done(struct disk_req *req, int64_t rc)
 static enum disk_op prepare_op(enum journal_prepare_step step)
 {
     static const enum disk_op ops[] = {
-        [PREPARE_IDLE] = DISK_STAT,         [PREPARE_OPEN] = DISK_OPEN,
-        [PREPARE_TRUNCATE] = DISK_TRUNCATE, [PREPARE_ALLOCATE] = DISK_ALLOCATE,
-        [PREPARE_HEADER] = DISK_WRITE,      [PREPARE_SYNC] = DISK_SYNC_ALL,
-        [PREPARE_RENAME] = DISK_RENAME,     [PREPARE_SYNC_DIR] = DISK_SYNC_DIR,
-        [PREPARE_UNDO_CLOSE] = DISK_CLOSE,  [PREPARE_UNDO_REMOVE] = DISK_REMOVE,
+        [PREPARE_IDLE] = DISK_STAT,          [PREPARE_OPEN] = DISK_OPEN,
+        [PREPARE_TRUNCATE] = DISK_TRUNCATE,  [PREPARE_ROOM] = DISK_STATFS,
+        [PREPARE_ALLOCATE] = DISK_ALLOCATE,  [PREPARE_HEADER] = DISK_WRITE,
+        [PREPARE_SYNC] = DISK_SYNC_ALL,      [PREPARE_RENAME] = DISK_RENAME,
+        [PREPARE_SYNC_DIR] = DISK_SYNC_DIR,  [PREPARE_UNDO_CLOSE] = DISK_CLOSE,
+        [PREPARE_UNDO_REMOVE] = DISK_REMOVE,
     };
     CHECK(step != PREPARE_IDLE);
     return ops[step];
@@ -152,6 +160,9 @@ static void prepare_next(struct journal *j)
     if (p->step == PREPARE_OPEN) {
         p->req.file = NULL;
         p->req.flags = DISK_READ_WRITE | DISK_CREATE;
+    } else if (p->step == PREPARE_ROOM) {
+        p->req.file = NULL;
+        p->req.path = j->directory;
     } else if (p->step == PREPARE_ALLOCATE) {
         p->req.len = p->segment->size_bytes;
     } else if (p->step == PREPARE_HEADER) {
