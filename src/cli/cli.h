@@ -14,7 +14,7 @@
 struct cli;
 struct opendfs;
 
-#define CLI_OPTIONS_MAX 16u
+#define CLI_OPTIONS_MAX 24u
 #define CLI_EXIT_FAILED 1
 #define CLI_EXIT_USAGE 2
 
@@ -25,7 +25,7 @@ struct cli_option {
     const char *help;
 };
 struct cli_command {
-    const char *name;
+    const char *name;                 /* one word, or two: "quota set" */
     const char *arguments;            /* "SOURCE... DESTINATION" */
     const char *summary;              /* one line, small letter, no stop */
     const char *details;              /* paragraphs; may be NULL */

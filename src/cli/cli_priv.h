@@ -33,10 +33,6 @@ struct cli_job {
 };
 void cli_job_prepare(struct cli *c, struct cli_job *j, void (*finished)(struct cli_job *j));
 
-/* The tables of the files of this folder. */
-extern const struct cli_command cli_local_commands[], cli_name_commands[], cli_copy_commands[];
-extern const size_t cli_local_command_count, cli_name_command_count, cli_copy_command_count;
-
 /* A variable of the environment; NULL: not set, or empty. */
 const char *cli_environment(const char *name);
 /* Connects to the chosen cluster once; 0 or an exit status, after having said why. */
@@ -65,7 +61,13 @@ void cli_mode_to_text(const struct opendfs_stat *st, char out[CLI_MODE_SIZE]);
 void cli_time_to_text(int64_t ns, bool with_ns, char out[CLI_TIME_SIZE]);
 const char *cli_type_name(uint32_t type);
 
-/* manual.c: the manual page, part by part, to standard output. */
-void cli_manual_begin(const struct cli_option *common);
-void cli_manual_command(const struct cli_command *k);
-void cli_manual_end(void);
+/* manual.c: a page of the manual, to standard output: opendfs(1) when `word` is NULL, else
+ * opendfs-WORD(1), with all commands that begin with the word; false: there is none. */
+bool cli_manual_page(const struct cli_options *opt, const char *word);
+/* Is it the first one of its page? */
+bool cli_manual_is_first(const struct cli_options *opt, const struct cli_command *k);
+
+/* help.c */
+void cli_help_command(const struct cli_command *k);
+void cli_help_all(const struct cli_options *opt);
+int cli_run_version(struct cli *c);

@@ -1,10 +1,11 @@
 /*
- * cli/command.c -- finds the command, takes its options apart, prints help.
+ * cli/command.c -- finds the command, takes its options apart; messages and exit statuses.
  *
  * Options may stand anywhere up to "--"; "--name value", "--name=value", "-n value", "-nvalue",
- * flags of one letter together ("-lr"). Options of all commands: see `common`.
+ * flags of one letter together ("-lr"). Options of all commands: see tables.c.
  */
 #include "cli/cli_priv.h"
+#include "cli/tables_priv.h"
 
 #include "base/mem.h"
 #include "base/text.h"
@@ -13,65 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define HELP_WIDTH 22
-
-static const struct cli_option common[] = {
-    {"cluster", 'C', "DIR|HOST:PORT", "directory of a local cluster, or its metadata servers"},
-    {"json", 0, NULL, "output for programs"},
-    {"quiet", 'q', NULL, "no progress and no messages but errors"},
-    {"help", 'h', NULL, "this text"},
-    {NULL, 0, NULL, NULL},
-};
-
-static int run_help(struct cli *c);
-static int run_version(struct cli *c)
-{
-    (void)c;
-    printf("opendfs %s\n", opendfs_version());
-    return 0;
-}
-
-static const struct cli_option help_options[] = {
-    {"man", 0, NULL, "all of it as a manual page (man macros)"},
-    {NULL, 0, NULL, NULL},
-};
-static const struct cli_command help_commands[] = {
-    {.name = "help",
-     .arguments = "[COMMAND]",
-     .summary = "say what a command does",
-     .options = help_options,
-     .max_arguments = 1,
-     .run = run_help},
-    {.name = "version", .arguments = "", .summary = "print the version", .run = run_version},
-};
-
-/* All tables in the order of the help. */
-static const struct cli_command *command_at(const struct cli_options *opt, size_t i)
-{
-    const struct cli_command *table[] = {cli_local_commands, opt->commands, cli_name_commands,
-                                         cli_copy_commands, help_commands};
-    size_t count[] = {cli_local_command_count, opt->command_count, cli_name_command_count,
-                      cli_copy_command_count, ARRAY_COUNT(help_commands)};
-    for (size_t k = 0; k < ARRAY_COUNT(table); k++) {
-        if (i < count[k]) {
-            return &table[k][i];
-        }
-        i -= count[k];
-    }
-    return NULL;
-}
-
-static const struct cli_command *find_command(const struct cli_options *opt, const char *name)
-{
-    const struct cli_command *k;
-    for (size_t i = 0; (k = command_at(opt, i)) != NULL; i++) {
-        if (strcmp(k->name, name) == 0) {
-            return k;
-        }
-    }
-    return NULL;
-}
 
 /* ---- Messages ---- */
 
@@ -135,80 +77,6 @@ void cli_say(const struct cli *c, const char *fmt, ...)
     say(c, line);
 }
 
-/* ---- Help ---- */
-
-static void print_options(const struct cli_option *o)
-{
-    for (; o != NULL && o->name != NULL; o++) {
-        char left[64];
-        struct text t;
-        text_init(&t, left, sizeof left);
-        text_add(&t, o->letter == 0 ? "    " : "-%c, ", o->letter);
-        text_add(&t, "--%s%s%s", o->name, o->value == NULL ? "" : " ",
-                 o->value == NULL ? "" : o->value);
-        printf("  %-*s  %s\n", HELP_WIDTH, left, o->help);
-    }
-}
-
-static void help_of(const struct cli_command *k)
-{
-    printf("usage: opendfs %s [OPTIONS] %s\n\n%s\n", k->name, k->arguments, k->summary);
-    if (k->details != NULL) {
-        printf("\n%s\n", k->details);
-    }
-    printf("\nOptions:\n");
-    print_options(k->options);
-    print_options(common);
-}
-
-static void help_all(const struct cli *c)
-{
-    printf("opendfs %s: a distributed file system\n\nusage: opendfs COMMAND [OPTIONS] "
-           "[ARGUMENTS]\n\n",
-           opendfs_version());
-    const struct cli_command *k;
-    for (size_t i = 0; (k = command_at(c->opt, i)) != NULL; i++) {
-        if (!k->hidden) {
-            printf("  %-10s %s\n", k->name, k->summary);
-        }
-    }
-    printf("\nOptions of all commands:\n");
-    print_options(common);
-    printf("\nWithout -C the cluster is the one in OPENDFS_CLUSTER, or the one in the working "
-           "directory.\n`opendfs help COMMAND` says more. A first cluster: opendfs init DIR && "
-           "opendfs up DIR\n");
-}
-
-static void manual(const struct cli *c)
-{
-    cli_manual_begin(common);
-    const struct cli_command *k;
-    for (size_t i = 0; (k = command_at(c->opt, i)) != NULL; i++) {
-        if (!k->hidden) {
-            cli_manual_command(k);
-        }
-    }
-    cli_manual_end();
-}
-
-static int run_help(struct cli *c)
-{
-    if (cli_flag(c, "man")) {
-        manual(c);
-        return 0;
-    }
-    if (c->argument_count == 0) {
-        help_all(c);
-        return 0;
-    }
-    const struct cli_command *k = find_command(c->opt, c->argument[0]);
-    if (k == NULL) {
-        return cli_usage(c, "there is no command '%s'", c->argument[0]);
-    }
-    help_of(k);
-    return 0;
-}
-
 /* ---- Parsing ---- */
 
 struct parse {
@@ -222,7 +90,7 @@ struct parse {
 static const struct cli_option *find_option(const struct cli_command *k, const char *name,
                                             size_t len, char letter, size_t *ret_index)
 {
-    const struct cli_option *tables[] = {k->options, common};
+    const struct cli_option *tables[] = {k->options, cli_common_options};
     for (size_t t = 0; t < ARRAY_COUNT(tables); t++) {
         for (size_t i = 0; tables[t] != NULL && tables[t][i].name != NULL; i++) {
             const struct cli_option *o = &tables[t][i];
@@ -338,7 +206,7 @@ static int run(struct cli *c, int argc, char **argv)
         return rc;
     }
     if (p.help) {
-        help_of(c->command);
+        cli_help_command(c->command);
         return 0;
     }
     rc = check_arguments(c);
@@ -364,14 +232,58 @@ static int command_index(int argc, char **argv)
     return i < argc ? i : argc;
 }
 
-/* Puts the options before the command behind it. */
-static void rotate(char **argv, int at)
+/* Puts the options before the command's words behind them. */
+static void rotate(char **argv, int at, size_t words)
 {
-    char *name = argv[at];
-    for (; at > 1; at--) {
-        argv[at] = argv[at - 1];
+    for (size_t i = 0; i < words; i++) {
+        int from = at + (int)i, to = 1 + (int)i;
+        char *word = argv[from];
+        for (; from > to; from--) {
+            argv[from] = argv[from - 1];
+        }
+        argv[to] = word;
     }
-    argv[1] = name;
+}
+
+/* 0 or an exit status; ret_words: how many belong to its name. */
+static int choose(struct cli *c, int argc, char **argv, int at, size_t *ret_words)
+{
+    const char *words[] = {argv[at], at + 1 < argc ? argv[at + 1] : NULL};
+    c->command = cli_command_find(c->opt, words, words[1] == NULL ? 1 : 2, ret_words);
+    if (c->command != NULL) {
+        return 0;
+    }
+    char second[200];
+    if (!cli_command_list_second(c->opt, words[0], second, sizeof second)) {
+        return cli_usage(c, "there is no command '%s'", words[0]);
+    }
+    if (words[1] == NULL || words[1][0] == '-') {
+        return cli_usage(c, "%s what? One of: %s", words[0], second);
+    }
+    return cli_usage(c, "there is no command '%s %s'; there are: %s", words[0], words[1], second);
+}
+
+static int start(struct cli *c, int argc)
+{
+    c->argument = mem_calloc((size_t)argc, sizeof *c->argument);
+    c->terminal = cli_terminal_new();
+    struct err e = {0};
+    int rc = loop_new(&(struct loop_options){.name = "main"}, &c->loop, &e);
+    if (rc < 0 || c->argument == NULL || c->terminal == NULL) {
+        return cli_fail(c, "start: %s", rc < 0 ? err_message(&e, rc) : err_text(-ENOMEM));
+    }
+    return 0;
+}
+
+/* Without a command. */
+static int run_bare(struct cli *c, int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        return cli_run_version(c);
+    }
+    bool asked = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+    cli_help_all(c->opt);
+    return asked ? 0 : CLI_EXIT_USAGE;
 }
 
 int cli_main(const struct cli_options *opt, int argc, char **argv)
@@ -379,29 +291,16 @@ int cli_main(const struct cli_options *opt, int argc, char **argv)
     struct cli c = {.opt = opt, .cluster = cli_environment("OPENDFS_CLUSTER")};
     int at = command_index(argc, argv);
     if (at == argc) {
-        bool asked = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-        if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-            return run_version(&c);
-        }
-        help_all(&c);
-        return asked ? 0 : CLI_EXIT_USAGE;
+        return run_bare(&c, argc, argv);
     }
-    rotate(argv, at);
-    const struct cli_command *k = find_command(opt, argv[1]);
-    if (k == NULL) {
-        return cli_usage(&c, "there is no command '%s'", argv[1]);
+    size_t words = 0;
+    int status = choose(&c, argc, argv, at, &words);
+    if (status != 0) {
+        return status;
     }
-    c.command = k;
-    c.argument = mem_calloc((size_t)argc, sizeof *c.argument);
-    c.terminal = cli_terminal_new();
-    struct err e = {0};
-    int status = CLI_EXIT_FAILED;
-    int rc = loop_new(&(struct loop_options){.name = "main"}, &c.loop, &e);
-    if (rc < 0 || c.argument == NULL || c.terminal == NULL) {
-        cli_fail(&c, "start: %s", rc < 0 ? err_message(&e, rc) : err_text(-ENOMEM));
-    } else {
-        status = run(&c, argc - 2, argv + 2);
-    }
+    rotate(argv, at, words);
+    status = start(&c, argc);
+    status = status != 0 ? status : run(&c, argc - 1 - (int)words, argv + 1 + words);
     opendfs_disconnect(c.fs);
     loop_free(c.loop);
     cli_terminal_free(c.terminal);

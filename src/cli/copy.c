@@ -1,5 +1,6 @@
 /* cli/copy.c -- see copy_priv.h; the table of put, get and cat. */
 #include "cli/copy_priv.h"
+#include "cli/tables_priv.h"
 
 #include "base/text.h"
 

@@ -1,5 +1,6 @@
 /* cli/local.c -- a cluster in one directory: its files; init; the table of its commands. */
 #include "cli/local_priv.h"
+#include "cli/tables_priv.h"
 
 #include "base/env.h"
 #include "base/mem.h"

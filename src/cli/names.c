@@ -1,6 +1,7 @@
 /* cli/names.c -- ls, stat, mkdir, mv. (rm has a file of its own.) */
 #include "cli/cli_priv.h"
 #include "cli/remove_priv.h"
+#include "cli/tables_priv.h"
 
 #include "base/mem.h"
 #include "base/text.h"

@@ -8,7 +8,7 @@ fails 'unknown command' 2 "'frobnicate'" "$opendfs" frobnicate
 fails 'unknown option' 2 '--frob' "$opendfs" ls --frob
 fails 'missing argument' 2 'missing' "$opendfs" mkdir
 fails 'help' 0 'put' "$opendfs" help
-fails 'the manual page' 0 '.SS \fBopendfs put' "$opendfs" help --man
+fails 'the manual page' 0 'opendfs\-put' "$opendfs" help --man
 fails 'help of a command' 0 'usage: opendfs put' "$opendfs" help put
 fails 'no cluster there' 1 'cluster.ini' "$opendfs" up "$cluster"
 fails 'not a number' 2 "'x'" "$opendfs" init "$cluster" --copies x
