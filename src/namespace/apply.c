@@ -123,6 +123,7 @@ static int namespace_plan_mutation(struct namespace_plan *p)
     rc = namespace_load_cred(p);
     rc = rc < 0 ? rc : namespace_plan_folds(p);
     rc = rc < 0 ? rc : namespace_dispatch_mutation(p);
+    rc = rc < 0 ? rc : namespace_stats_apply(p);
     return rc < 0 ? rc : namespace_plan_flush(p);
 }
 
@@ -171,7 +172,8 @@ int namespace_plan_format(struct namespace_plan *p, const struct namespace_forma
                                    .btime_ns = p->now_ns,
                                    .version = p->state.version,
                                    .parent = PROTO_ROOT_INO};
-    return NAMESPACE_PUT(p, &key, namespace_inode, &root);
+    int rc = namespace_stats_put_new(p, PROTO_ROOT_INO, PROTO_ROOT_INO);
+    return rc < 0 ? rc : NAMESPACE_PUT(p, &key, namespace_inode, &root);
 }
 
 /* Absent: all zero, before the command FORMAT. */

@@ -133,7 +133,11 @@ int namespace_drop_name(struct namespace_plan *p, struct namespace_held *h, uint
     CHECK(h->inode.nlink > 0);
     h->inode.nlink--;
     int rc = namespace_link_record(p, h, parent, name, false);
-    return rc == 0 && h->inode.nlink == 0 ? namespace_last_name(p, h, caller_open) : rc;
+    if (rc == 0 && h->inode.nlink == 0) {
+        return namespace_last_name(p, h, caller_open);
+    }
+    bool home = rc == 0 && namespace_stats_is_home(h, parent, name);
+    return home ? namespace_stats_new_home(p, h) : rc;
 }
 
 static int namespace_check_create(const struct proto_create_request *r)

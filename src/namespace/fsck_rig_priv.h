@@ -4,36 +4,7 @@
  */
 #pragma once
 
-#include "namespace/rig_cluster_priv.h"
-
-#define FSCK_MAX 4096u
-
-struct fsck_node {
-    struct namespace_inode inode;
-    uint64_t ino, names, subdirs, entries, links, orphans, writers, unflushed;
-};
-struct fsck_session {
-    uint64_t id, obligations, orphans; /* orphans: and writers */
-};
-
-struct fsck {
-    struct namespace_view view;
-    struct fsck_node node[FSCK_MAX];
-    size_t node_count;
-    struct fsck_session session[64];
-    size_t session_count;
-    uint64_t garbage;
-};
-
-static inline struct fsck_node *fsck_node(struct fsck *f, uint64_t ino)
-{
-    for (size_t i = 0; i < f->node_count; i++) {
-        if (f->node[i].ino == ino) {
-            return &f->node[i];
-        }
-    }
-    return NULL;
-}
+#include "namespace/fsck_stats_rig_priv.h"
 
 static inline struct fsck_session *fsck_session(struct fsck *f, uint64_t id)
 {
@@ -75,6 +46,7 @@ static inline void fsck_dirent(struct fsck *f, const struct namespace_scan *s)
         namespace_key_add_bytes(&link, name);
         CHECK_TRUE(fsck_has(f, &link));
     }
+    n->homes += n->inode.parent == dir->ino && proto_bytes_equal(n->inode.name, name) ? 1 : 0;
 }
 
 static inline void fsck_pair(struct fsck *f, const struct namespace_scan *s,
@@ -125,6 +97,9 @@ static inline void fsck_record(struct fsck *f, const struct namespace_scan *s)
         owner->obligations = wire_load_u64(s->it->value.at);
     } else if (range == NAMESPACE_GARBAGE) {
         f->garbage++;
+    } else if (range == NAMESPACE_DIR_STATS) {
+        CHECK_TRUE(n != NULL && n->inode.type == PROTO_INODE_DIRECTORY);
+        f->directories++;
     } else if (range == NAMESPACE_SLOT || range == NAMESPACE_CRED) {
         CHECK_TRUE(owner != NULL);
     }
@@ -177,10 +152,10 @@ static inline void fsck_nodes(struct fsck *f, const struct namespace_state *stat
 static inline void fsck(struct rig *r)
 {
     static const enum namespace_range ranges[] = {
-        NAMESPACE_INODE,   NAMESPACE_SESSION,       NAMESPACE_DIRENT,     NAMESPACE_LINK,
-        NAMESPACE_XATTR,   NAMESPACE_TRIM,          NAMESPACE_INLINE,     NAMESPACE_ORPHAN,
-        NAMESPACE_WOPEN,   NAMESPACE_SLOT,          NAMESPACE_CRED,       NAMESPACE_SESSION_ORPHAN,
-        NAMESPACE_GARBAGE, NAMESPACE_SESSION_WOPEN, NAMESPACE_OBLIGATIONS};
+        NAMESPACE_INODE,   NAMESPACE_SESSION,       NAMESPACE_DIRENT,      NAMESPACE_LINK,
+        NAMESPACE_XATTR,   NAMESPACE_TRIM,          NAMESPACE_INLINE,      NAMESPACE_ORPHAN,
+        NAMESPACE_WOPEN,   NAMESPACE_SLOT,          NAMESPACE_CRED,        NAMESPACE_SESSION_ORPHAN,
+        NAMESPACE_GARBAGE, NAMESPACE_SESSION_WOPEN, NAMESPACE_OBLIGATIONS, NAMESPACE_DIR_STATS};
     CLEANUP(kv_snapshot_freep) struct kv_snapshot *s = NULL;
     struct fsck *f = mem_zalloc(sizeof *f);
     struct mem_arena arena;
@@ -194,6 +169,7 @@ static inline void fsck(struct rig *r)
         fsck_scan(f, ranges[i]);
     }
     fsck_nodes(f, &state);
+    fsck_stats(f);
     mem_arena_fini(&arena);
     mem_free(f);
     (void)rig_digest(r);

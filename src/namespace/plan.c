@@ -62,6 +62,8 @@ int namespace_plan_inode(struct namespace_plan *p, uint64_t ino, struct namespac
         }
         h->version_before = h->inode.version;
         h->parent_before = h->inode.parent;
+        h->nlink_before = h->inode.nlink;
+        h->size_before = h->inode.size;
         p->held_count++;
     }
     *ret = h;

@@ -50,6 +50,21 @@ NODISCARD int namespace_capability(const struct namespace_view *v,
 /* Files from the counters; space as the sum of what the targets said last, divided by the copies of
  * the default class. */
 NODISCARD int namespace_statfs(const struct namespace_view *v, struct proto_statfs_reply *ret);
+/*
+ * What the statistics of a directory should be: its own names, and the statistics of the
+ * directories in it. Runs in steps of at most `max` names: start with all zero, call until `done`.
+ * Fills in parent, files, directories and bytes, and the least that newest_ns and height may be.
+ */
+struct namespace_dir_sum {
+    struct namespace_dir_stats stats;
+    struct namespace_key after; /* the last name that counts in it */
+    bool done;
+};
+NODISCARD int namespace_dir_sum_step(const struct namespace_view *v, uint64_t ino, size_t max,
+                                     struct namespace_dir_sum *sum);
+/* Do the statistics of a directory agree with that sum? */
+bool namespace_dir_sum_fits(const struct namespace_dir_stats *s,
+                            const struct namespace_dir_sum *sum);
 /* Pages of `max_rows` rows; classes, newest tables (older ones on files too) and targets come with
  * the first. Empty but for the epoch when the asker knows it. */
 NODISCARD int namespace_cluster_map(const struct namespace_view *v,

@@ -20,7 +20,7 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_INLINE_MAX 65536u
 #define NAMESPACE_LINK_MAX 65000u /* names of one file */
 #define NAMESPACE_DIR_LINK_MAX 0x7fffffffu
-#define NAMESPACE_DEPTH_MAX 8192u /* directories above one that is moved */
+#define NAMESPACE_DEPTH_MAX 8192u /* directories above each other, the root counted */
 #define NAMESPACE_SESSIONS_MAX 65536u
 #define NAMESPACE_OBLIGATIONS_MAX 2048u /* wopens and orphans of one session */
 #define NAMESPACE_GROUPS_MAX 16384u
@@ -61,6 +61,7 @@ enum namespace_range {
     NAMESPACE_CONFIG = 'K',         /* name -> text */
     NAMESPACE_LINK = 'L',           /* ino, parent, name -> - */
     NAMESPACE_ROW = 'R',            /* chain u32 -> proto_row */
+    NAMESPACE_DIR_STATS = 'S',      /* ino -> namespace_dir_stats; by upserts only */
     NAMESPACE_TARGET = 'T',         /* target u32 -> proto_target */
     NAMESPACE_TARGET_UUID = 'U',    /* uuid -> namespace_id */
     NAMESPACE_XATTR = 'X',          /* ino, name -> bytes */

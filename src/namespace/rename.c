@@ -22,12 +22,12 @@ static int namespace_is_below(struct namespace_plan *p, uint64_t ino, uint64_t t
         if (ino == PROTO_ROOT_INO) {
             return 0;
         }
-        struct namespace_inode n;
-        int rc = namespace_view_inode(&p->view, ino, &n);
+        struct namespace_dir_stats s;
+        int rc = namespace_view_dir_stats(&p->view, ino, &s);
         if (rc < 0) {
             return rc == -ENOENT ? -EUCLEAN : rc;
         }
-        ino = n.parent;
+        ino = s.parent;
     }
     return -ELOOP;
 }
@@ -114,8 +114,10 @@ static int namespace_move_one(struct namespace_plan *p, struct namespace_held *h
     int rc = namespace_link_record(p, h, from->ino, old_name, false);
     rc = rc < 0 ? rc : namespace_link_record(p, h, to->ino, new_name, true);
     rc = rc < 0 ? rc : namespace_put_dirent(p, to->ino, new_name, h->ino, h->inode.type);
-    h->inode.parent = to->ino;
-    h->inode.name = new_name;
+    if (namespace_stats_is_home(h, from->ino, old_name)) {
+        h->inode.parent = to->ino;
+        h->inode.name = new_name;
+    }
     if (namespace_inode_is_dir(&h->inode)) {
         from->inode.nlink--;
         to->inode.nlink++;

@@ -105,11 +105,11 @@ static inline uint32_t rig_cred(struct rig *r, uint64_t session, uint32_t uid, u
 }
 
 /* A formatted cluster, session 1 with credential 1, which is root's. */
-static inline void rig_open(struct rig *r)
+static inline void rig_open_needing(struct rig *r, uint32_t need_permille)
 {
     *r = (struct rig){.time_ns = INT64_C(1700000000000000000), .random = testing_seed()};
     for (size_t i = 0; i < RIG_REPLICAS; i++) {
-        rig_open_replica(&r->replica[i], i == 0 ? 0 : RIG_NEED_PERMILLE);
+        rig_open_replica(&r->replica[i], i == 0 ? 0 : need_permille);
     }
     mem_arena_init(&r->arena, 64U << 20);
     r->body = mem_zalloc(RIG_BODY_BYTES);
@@ -119,6 +119,11 @@ static inline void rig_open(struct rig *r)
     r->op.session = rig_session(r, 1, 11);
     r->op.cred = rig_cred(r, r->op.session, 0, 0, 0);
     r->op.sequence = 1;
+}
+
+static inline void rig_open(struct rig *r)
+{
+    rig_open_needing(r, RIG_NEED_PERMILLE);
 }
 
 static inline void rig_close(struct rig *r)

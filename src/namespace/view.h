@@ -48,6 +48,9 @@ int namespace_view_both(int a, int b);
 /* -ENOENT when the inode does not exist. */
 NODISCARD int namespace_view_inode(const struct namespace_view *v, uint64_t ino,
                                    struct namespace_inode *ret);
+/* What lies below a directory. -ENOENT: there is no such directory. */
+NODISCARD int namespace_view_dir_stats(const struct namespace_view *v, uint64_t ino,
+                                       struct namespace_dir_stats *ret);
 /* 1: nobody new may write this file yet: a session that could write it has ended, and its fence and
  * the trim behind it are not done (coherence.md L6). */
 NODISCARD int namespace_view_fenced(const struct namespace_view *v, uint64_t ino);
