@@ -138,7 +138,7 @@ build asan build/asan -Dfaults=true -Db_sanitize=address,undefined -Db_lundef=fa
 threaded='(base|loop|disk|net|client_connect|journal|testing)'
 [ "$mode" = quick ] || threaded=
 check configure-tsan tools/configure.sh build/tsan -Dfaults=true -Db_sanitize=thread -Db_lundef=false && {
-    mapfile -t targets < <(list_units build/tsan "$threaded" | cut -f1 | sed 's#^#src/#')
+    mapfile -t targets < <(list_units build/tsan "$threaded" | cut -f3 | sed 's#.*/build/tsan/##')
     check build-tsan ninja -C build/tsan "${targets[@]}" && units build/tsan "$threaded"
 }
 build release build/release --buildtype=release || finish
