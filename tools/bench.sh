@@ -15,7 +15,7 @@ clean() {
     rm -rf "$work"
 }
 trap clean EXIT
-if [ "$name" != rpc ]; then
+if [ "$name" != rpc ] && [ "$name" != apply ]; then
     "$opendfs" init -q "$work/cluster" --copies 2 --targets 3 --port 0 >&2
     "$opendfs" up -q "$work/cluster" >&2
     export OPENDFS_CLUSTER=$work/cluster

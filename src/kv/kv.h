@@ -25,6 +25,7 @@ struct kv_iter_ops;
 
 struct kv {
     const struct kv_ops *ops;
+    bool resident; /* no read of it will ever say -ERR_need: nothing is worth being read ahead */
 };
 
 /* A frozen state. Cheap, any number; sees no later commit. */

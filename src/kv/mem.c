@@ -11,6 +11,7 @@ enum { KV_MEM_ID_KEY = 1, KV_MEM_ID_END = 2 };
 
 struct kv_mem {
     struct kv base;
+    struct kv_mem_pool pool;
     struct kv_mem_tree tree;
     struct kv_owner *owner;
     struct rand rand;
@@ -202,7 +203,7 @@ static void kv_mem_snapshot_free(struct kv_snapshot *base)
     struct kv_mem *m = kv_mem_of(base->kv);
     CHECK(m->snapshots > 0);
     m->snapshots--;
-    kv_mem_node_unref(m->tree.budget, s->root);
+    kv_mem_node_unref(&m->pool, s->root);
     mem_free(s);
 }
 
@@ -345,12 +346,63 @@ static int kv_mem_iter(struct kv_snapshot *s, const struct kv_iter_options *opt,
 
 /* ---- commits ---- */
 
-static int kv_mem_upsert(struct kv_mem_tree *t, const struct kv_batch_item *item)
+/*
+ * A small batch changes the tree in place and notes what it replaced; if memory is missing on the
+ * way, all of it is put back, with nodes that were set aside before. A large one works on a copy of
+ * what it touches, and the tree takes its root or drops it.
+ */
+#define KV_MEM_UNDO_MAX 64u
+
+struct kv_mem_undo {
+    struct kv_mem_entry *now, *old; /* references; NULL: absent then */
+};
+struct kv_mem_change {
+    struct kv_mem_tree *tree;
+    struct kv_mem_undo undo[KV_MEM_UNDO_MAX];
+    size_t count;
+    bool noted; /* else nothing can be undone */
+};
+
+static void kv_mem_change_note(struct kv_mem_change *c, struct kv_mem_entry *now,
+                               struct kv_mem_entry *old)
 {
+    CHECK(c->count < KV_MEM_UNDO_MAX);
+    c->undo[c->count++] = (struct kv_mem_undo){.now = now, .old = old};
+}
+
+static int kv_mem_change_put(struct kv_mem_change *c, struct kv_mem_entry *e)
+{
+    struct kv_mem_entry *old = NULL;
+    if (!c->noted) {
+        return kv_mem_tree_put(c->tree, e, NULL);
+    }
+    e->ref++;
+    int rc = kv_mem_tree_put(c->tree, e, &old);
+    if (rc < 0) {
+        kv_mem_entry_unref(c->tree->pool->budget, e);
+    } else {
+        kv_mem_change_note(c, e, old);
+    }
+    return rc;
+}
+
+static int kv_mem_change_delete(struct kv_mem_change *c, struct kv_slice key)
+{
+    struct kv_mem_entry *old = NULL;
+    int rc = kv_mem_tree_delete(c->tree, key, c->noted ? &old : NULL);
+    if (rc == 0 && old != NULL) {
+        kv_mem_change_note(c, NULL, old);
+    }
+    return rc;
+}
+
+static int kv_mem_upsert(struct kv_mem_change *c, const struct kv_batch_item *item)
+{
+    struct kv_mem_tree *t = c->tree;
     struct kv_mem_entry *old = kv_mem_find(t->root, item->key);
     size_t old_len = old == NULL ? 0 : old->value_len;
     size_t len = (size_t)base_max(old_len, item->value_len);
-    struct kv_mem_entry *e = kv_mem_entry_new(t->budget, item->key, kv_slice_of(NULL, len));
+    struct kv_mem_entry *e = kv_mem_entry_new(t->pool->budget, item->key, kv_slice_of(NULL, len));
     if (e == NULL) {
         return -ENOMEM;
     }
@@ -360,47 +412,108 @@ static int kv_mem_upsert(struct kv_mem_tree *t, const struct kv_batch_item *item
         memcpy(value, kv_mem_value(old).at, old_len);
     }
     kv_fields_apply(value, len, item->field, item->field_count);
-    return kv_mem_tree_put(t, e);
+    return kv_mem_change_put(c, e);
 }
 
-static int kv_mem_apply(struct kv_mem_tree *t, const struct kv_batch_item *item)
+static int kv_mem_apply(struct kv_mem_change *c, const struct kv_batch_item *item)
 {
     switch (item->op) {
     case KV_PUT: {
-        struct kv_mem_entry *e = kv_mem_entry_new(t->budget, item->key, item->value);
-        return e == NULL ? -ENOMEM : kv_mem_tree_put(t, e);
+        struct kv_mem_entry *e = kv_mem_entry_new(c->tree->pool->budget, item->key, item->value);
+        return e == NULL ? -ENOMEM : kv_mem_change_put(c, e);
     }
     case KV_DELETE:
-        return kv_mem_tree_delete(t, item->key);
+        return kv_mem_change_delete(c, item->key);
     case KV_DELETE_RANGE:
-        return kv_mem_tree_delete_range(t, item->key, item->value);
+        CHECK(!c->noted);
+        return kv_mem_tree_delete_range(c->tree, item->key, item->value);
     case KV_UPSERT:
-        return kv_mem_upsert(t, item);
+        return kv_mem_upsert(c, item);
     default:
         CHECK(false && "an operation of a batch");
         return -EINVAL;
     }
 }
 
-static int kv_mem_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
+static int kv_mem_apply_all(struct kv_mem_change *c, const struct kv_batch *b)
 {
-    struct kv_mem *m = kv_mem_of(kv);
-    struct kv_mem_tree work = m->tree;
     struct kv_batch_reader r;
     struct kv_batch_item item;
     int rc = 0;
-    work.root->ref++; /* m->tree keeps the old state until all has succeeded */
     kv_batch_reader_init(&r, b);
     while (rc == 0 && kv_batch_reader_next(&r, &item)) {
-        rc = kv_mem_apply(&work, &item);
+        rc = kv_mem_apply(c, &item);
     }
-    kv_mem_node_unref(work.budget, rc == 0 ? m->tree.root : work.root);
+    return rc;
+}
+
+/* Backwards; each step needs at most a node per level. */
+static void kv_mem_change_undo(struct kv_mem_change *c)
+{
+    struct kv_mem_pool *pool = c->tree->pool;
+    pool->undoing = true;
+    while (c->count > 0) {
+        struct kv_mem_undo *u = &c->undo[--c->count];
+        int rc = u->old != NULL ? kv_mem_tree_put(c->tree, u->old, NULL)
+                                : kv_mem_tree_delete(c->tree, kv_mem_key(u->now), NULL);
+        CHECK(rc == 0);
+        kv_mem_entry_unref(pool->budget, u->now);
+    }
+    pool->undoing = false;
+}
+
+static int kv_mem_commit_small(struct kv_mem *m, const struct kv_batch *b)
+{
+    struct kv_mem_change c = {.tree = &m->tree, .noted = true};
+    int rc = kv_mem_pool_reserve(&m->pool, b->count * (m->tree.root->height + 3U));
     if (rc < 0) {
         return rc;
     }
-    m->tree = work;
-    m->index = index;
+    rc = kv_mem_apply_all(&c, b);
+    if (rc < 0) {
+        kv_mem_change_undo(&c);
+        return rc;
+    }
+    for (size_t i = 0; i < c.count; i++) {
+        kv_mem_entry_unref(m->pool.budget, c.undo[i].now);
+        kv_mem_entry_unref(m->pool.budget, c.undo[i].old);
+    }
     return 0;
+}
+
+static int kv_mem_commit_large(struct kv_mem *m, const struct kv_batch *b)
+{
+    struct kv_mem_tree work = m->tree;
+    struct kv_mem_change c = {.tree = &work};
+    work.root->ref++; /* m->tree keeps the old state until all has succeeded */
+    int rc = kv_mem_apply_all(&c, b);
+    kv_mem_node_unref(&m->pool, rc == 0 ? m->tree.root : work.root);
+    if (rc == 0) {
+        m->tree = work;
+    }
+    return rc;
+}
+
+static bool kv_mem_is_small(const struct kv_batch *b)
+{
+    struct kv_batch_reader r;
+    struct kv_batch_item item;
+    bool small = b->count <= KV_MEM_UNDO_MAX;
+    kv_batch_reader_init(&r, b);
+    while (small && kv_batch_reader_next(&r, &item)) {
+        small = item.op != KV_DELETE_RANGE;
+    }
+    return small;
+}
+
+static int kv_mem_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    int rc = kv_mem_is_small(b) ? kv_mem_commit_small(m, b) : kv_mem_commit_large(m, b);
+    if (rc == 0) {
+        m->index = index;
+    }
+    return rc;
 }
 
 static uint64_t kv_mem_applied_index(struct kv *kv)
@@ -414,7 +527,8 @@ static void kv_mem_free(struct kv *kv)
     CHECK(m->snapshots == 0);
     CHECK(m->pins == 0);
     CHECK(m->under_way == 0);
-    kv_mem_node_unref(m->tree.budget, m->tree.root);
+    kv_mem_node_unref(&m->pool, m->tree.root);
+    kv_mem_pool_fini(&m->pool);
     mem_free(m);
 }
 
@@ -440,13 +554,15 @@ int kv_mem_new(const struct kv_mem_options *opt, struct kv **ret)
     if (m == NULL) {
         return -ENOMEM;
     }
-    m->tree.budget = opt->budget;
-    m->tree.root = kv_mem_node_new(opt->budget, 0);
+    m->pool.budget = opt->budget;
+    m->tree.pool = &m->pool;
+    m->tree.root = kv_mem_node_new(&m->pool, 0);
     if (m->tree.root == NULL) {
         mem_free(m);
         return -ENOMEM;
     }
     m->base.ops = &kv_mem_ops;
+    m->base.resident = opt->need_permille == 0;
     m->owner = opt->owner;
     m->need_permille = opt->need_permille;
     m->fetch_polls_max = opt->fetch_polls_max;

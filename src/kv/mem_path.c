@@ -10,21 +10,6 @@ static void kv_mem_path_push(struct kv_mem_path *p, struct kv_mem_node *n, size_
     p->depth++;
 }
 
-static size_t kv_mem_lower_bound(const struct kv_mem_node *n, struct kv_slice key)
-{
-    size_t low = n->height > 0 ? 1 : 0, high = n->count;
-    int equal_goes_on = n->height > 0 ? 1 : 0; /* an equal separator: the child behind it */
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (kv_slice_compare(kv_mem_key(n->entry[mid]), key) < equal_goes_on) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return n->height > 0 ? low - 1 : low;
-}
-
 /* Behind the last slot of a leaf that is not the last one stands the next leaf. */
 static void kv_mem_path_settle(struct kv_mem_path *p)
 {
@@ -52,11 +37,11 @@ void kv_mem_path_seek(struct kv_mem_path *p, struct kv_mem_node *root, struct kv
     p->depth = 0;
     struct kv_mem_node *n = root;
     while (n->height > 0) {
-        size_t i = kv_mem_lower_bound(n, key);
+        size_t i = kv_mem_slot(n, key);
         kv_mem_path_push(p, n, i);
         n = n->child[i];
     }
-    kv_mem_path_push(p, n, kv_mem_lower_bound(n, key));
+    kv_mem_path_push(p, n, kv_mem_slot(n, key));
     kv_mem_path_settle(p);
 }
 
@@ -108,7 +93,7 @@ double kv_mem_rank(struct kv_mem_node *root, struct kv_slice key)
     double rank = 0, part = 1;
     struct kv_mem_node *n = root;
     while (n->count > 0) {
-        size_t i = kv_mem_lower_bound(n, key);
+        size_t i = kv_mem_slot(n, key);
         part /= n->count;
         rank += part * (double)i;
         if (n->height == 0) {

@@ -53,25 +53,41 @@ void kv_mem_entry_unref(struct mem_budget *b, struct kv_mem_entry *e)
     }
 }
 
-static size_t kv_mem_node_size(unsigned height)
+static size_t kv_mem_node_size(bool wide)
 {
-    size_t children = height == 0 ? 0 : KV_MEM_FANOUT * sizeof(struct kv_mem_node *);
+    size_t children = wide ? KV_MEM_FANOUT * sizeof(struct kv_mem_node *) : 0;
     return sizeof(struct kv_mem_node) + children;
 }
 
-struct kv_mem_node *kv_mem_node_new(struct mem_budget *b, unsigned height)
+static struct kv_mem_node *kv_mem_node_take(struct kv_mem_pool *pool, unsigned height)
 {
-    struct kv_mem_node *n = kv_mem_take(b, kv_mem_node_size(height));
+    struct kv_mem_node *n = pool->spare;
+    if (pool->undoing && n != NULL) {
+        pool->spare = n->dying;
+        pool->spare_count--;
+        return n;
+    }
+    n = kv_mem_take(pool->budget, kv_mem_node_size(height > 0));
+    if (n != NULL) {
+        n->wide = height > 0;
+    }
+    return n;
+}
+
+struct kv_mem_node *kv_mem_node_new(struct kv_mem_pool *pool, unsigned height)
+{
+    struct kv_mem_node *n = kv_mem_node_take(pool, height);
     if (n != NULL) {
         n->ref = 1;
         n->count = 0;
         n->height = (uint16_t)height;
+        n->prefix_len = 0;
         n->dying = NULL;
     }
     return n;
 }
 
-void kv_mem_node_unref(struct mem_budget *b, struct kv_mem_node *n)
+void kv_mem_node_unref(struct kv_mem_pool *pool, struct kv_mem_node *n)
 {
     if (n == NULL || --n->ref > 0) {
         return;
@@ -80,24 +96,53 @@ void kv_mem_node_unref(struct mem_budget *b, struct kv_mem_node *n)
     while (n != NULL) {
         struct kv_mem_node *rest = n->dying;
         for (size_t i = 0; i < n->count; i++) {
-            kv_mem_entry_unref(b, n->entry[i]);
+            kv_mem_entry_unref(pool->budget, n->entry[i]);
             if (n->height > 0 && --n->child[i]->ref == 0) {
                 n->child[i]->dying = rest;
                 rest = n->child[i];
             }
         }
-        kv_mem_give(b, n, kv_mem_node_size(n->height));
+        kv_mem_give(pool->budget, n, kv_mem_node_size(n->wide));
         n = rest;
     }
 }
 
-static struct kv_mem_node *kv_mem_node_copy(struct mem_budget *b, const struct kv_mem_node *from)
+int kv_mem_pool_reserve(struct kv_mem_pool *pool, size_t count)
 {
-    struct kv_mem_node *n = kv_mem_node_new(b, from->height);
+    while (pool->spare_count < count) {
+        struct kv_mem_node *n = kv_mem_take(pool->budget, kv_mem_node_size(true));
+        if (n == NULL) {
+            return -ENOMEM;
+        }
+        n->wide = true;
+        n->dying = pool->spare;
+        pool->spare = n;
+        pool->spare_count++;
+    }
+    return 0;
+}
+
+void kv_mem_pool_fini(struct kv_mem_pool *pool)
+{
+    while (pool->spare != NULL) {
+        struct kv_mem_node *n = pool->spare;
+        pool->spare = n->dying;
+        kv_mem_give(pool->budget, n, kv_mem_node_size(true));
+    }
+    pool->spare_count = 0;
+}
+
+static struct kv_mem_node *kv_mem_node_copy(struct kv_mem_pool *pool,
+                                            const struct kv_mem_node *from)
+{
+    struct kv_mem_node *n = kv_mem_node_new(pool, from->height);
     if (n == NULL) {
         return NULL;
     }
     n->count = from->count;
+    n->prefix_len = from->prefix_len;
+    memcpy(n->prefix, from->prefix, from->prefix_len);
+    memcpy(n->hint, from->hint, from->count * sizeof n->hint[0]);
     for (size_t i = 0; i < n->count; i++) {
         n->entry[i] = from->entry[i];
         if (n->entry[i] != NULL) {
@@ -112,79 +157,172 @@ static struct kv_mem_node *kv_mem_node_copy(struct mem_budget *b, const struct k
 }
 
 /* Replaces *at, whose owner may be changed, by a node that may be changed. */
-static int kv_mem_own(struct mem_budget *b, struct kv_mem_node **at)
+static int kv_mem_own(struct kv_mem_pool *pool, struct kv_mem_node **at)
 {
     if ((*at)->ref == 1) {
         return 0;
     }
-    struct kv_mem_node *copy = kv_mem_node_copy(b, *at);
+    struct kv_mem_node *copy = kv_mem_node_copy(pool, *at);
     if (copy == NULL) {
         return -ENOMEM;
     }
-    kv_mem_node_unref(b, *at);
+    kv_mem_node_unref(pool, *at);
     *at = copy;
     return 0;
 }
 
-/* First slot of a leaf whose key is >= `key`. */
-static size_t kv_mem_leaf_slot(const struct kv_mem_node *n, struct kv_slice key)
+/* ---- searching ---- */
+
+static uint64_t kv_mem_load(const uint8_t *at)
 {
-    size_t low = 0, high = n->count;
+    return (uint64_t)at[0] << 56 | (uint64_t)at[1] << 48 | (uint64_t)at[2] << 40 |
+           (uint64_t)at[3] << 32 | (uint64_t)at[4] << 24 | (uint64_t)at[5] << 16 |
+           (uint64_t)at[6] << 8 | (uint64_t)at[7];
+}
+
+static uint64_t kv_mem_hint(struct kv_slice key, size_t skip)
+{
+    const uint8_t *at = (const uint8_t *)key.at + skip;
+    uint8_t padded[8] = {0};
+    if (key.len - skip >= sizeof padded) {
+        return kv_mem_load(at);
+    }
+    memcpy(padded, at, key.len - skip);
+    return kv_mem_load(padded);
+}
+
+static size_t kv_mem_first_slot(const struct kv_mem_node *n)
+{
+    return n->height > 0 ? 1 : 0;
+}
+
+static bool kv_mem_has_prefix(const struct kv_mem_node *n, struct kv_slice key)
+{
+    return key.len >= n->prefix_len && memcmp(key.at, n->prefix, n->prefix_len) == 0;
+}
+
+/* Prefix and hints anew. The keys ascend: what the first and the last begin with, all do. */
+static void kv_mem_hints(struct kv_mem_node *n)
+{
+    size_t first = kv_mem_first_slot(n), len = 0;
+    n->prefix_len = 0;
+    if (n->count <= first) {
+        return;
+    }
+    struct kv_slice a = kv_mem_key(n->entry[first]), b = kv_mem_key(n->entry[n->count - 1U]);
+    const uint8_t *x = a.at, *y = b.at;
+    size_t most = base_min(base_min(a.len, b.len), KV_MEM_PREFIX_MAX);
+    while (len < most && x[len] == y[len]) {
+        len++;
+    }
+    n->prefix_len = (uint8_t)len;
+    memcpy(n->prefix, x, len);
+    for (size_t i = first; i < n->count; i++) {
+        n->hint[i] = kv_mem_hint(kv_mem_key(n->entry[i]), len);
+    }
+}
+
+/* The first slot from `low` on whose hint is >= `hint`. Without branches that depend on the keys:
+ * half of those would be guessed wrong. */
+static size_t kv_mem_hint_bound(const struct kv_mem_node *n, size_t low, uint64_t hint)
+{
+    const uint64_t *base = &n->hint[low];
+    size_t left = n->count - low;
+    while (left > 1) {
+        size_t half = left / 2;
+        base += (size_t)(base[half - 1] < hint) * half;
+        left -= half;
+    }
+    base += left == 1 && *base < hint ? 1 : 0;
+    return (size_t)(base - n->hint);
+}
+
+/* The first slot from kv_mem_first_slot() on whose key is >= `key`, or > `key` if `above`. */
+static size_t kv_mem_bound(const struct kv_mem_node *n, struct kv_slice key, bool above)
+{
+    size_t low = kv_mem_first_slot(n), high = n->count;
+    if (high <= low) {
+        return low;
+    }
+    if (!kv_mem_has_prefix(n, key)) {
+        struct kv_slice prefix = kv_slice_of(n->prefix, n->prefix_len);
+        return kv_slice_compare(key, prefix) < 0 ? low : high;
+    }
+    for (size_t i = 0; i < high; i += 8) {
+        __builtin_prefetch(&n->hint[i]); /* one wait for memory instead of one per step */
+    }
+    uint64_t hint = kv_mem_hint(key, n->prefix_len);
+    low = kv_mem_hint_bound(n, low, hint);
+    if (low == high || n->hint[low] != hint) {
+        return low;
+    }
+    high = hint == UINT64_MAX ? high : kv_mem_hint_bound(n, low, hint + 1);
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (kv_slice_compare(kv_mem_key(n->entry[mid]), key) < 0) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
+        int c = kv_slice_compare(kv_mem_key(n->entry[mid]), key);
+        bool behind = above ? c <= 0 : c < 0;
+        low = behind ? mid + 1 : low;
+        high = behind ? high : mid;
     }
     return low;
 }
 
-/* The child that `key` belongs to. */
-static size_t kv_mem_child_slot(const struct kv_mem_node *n, struct kv_slice key)
+size_t kv_mem_slot(const struct kv_mem_node *n, struct kv_slice key)
 {
-    size_t low = 1, high = n->count;
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (kv_slice_compare(kv_mem_key(n->entry[mid]), key) <= 0) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return low - 1;
+    return n->height > 0 ? kv_mem_bound(n, key, true) - 1 : kv_mem_bound(n, key, false);
+}
+
+static bool kv_mem_slot_is(const struct kv_mem_node *n, size_t i, struct kv_slice key)
+{
+    return i < n->count && kv_slice_compare(kv_mem_key(n->entry[i]), key) == 0;
 }
 
 struct kv_mem_entry *kv_mem_find(struct kv_mem_node *root, struct kv_slice key)
 {
     struct kv_mem_node *n = root;
     while (n->height > 0) {
-        n = n->child[kv_mem_child_slot(n, key)];
+        n = n->child[kv_mem_slot(n, key)];
     }
-    size_t i = kv_mem_leaf_slot(n, key);
-    bool found = i < n->count && kv_slice_compare(kv_mem_key(n->entry[i]), key) == 0;
-    return found ? n->entry[i] : NULL;
+    size_t i = kv_mem_slot(n, key);
+    return kv_mem_slot_is(n, i, key) ? n->entry[i] : NULL;
 }
 
-static void kv_mem_slot_insert(struct kv_mem_node *n, size_t i, struct kv_mem_entry *e,
-                               struct kv_mem_node *child)
+/* ---- slots ---- */
+
+/* Slot i has got this key, or (`e` NULL) is the first of an inner node. */
+static void kv_mem_slot_named(struct kv_mem_node *n, size_t i, const struct kv_mem_entry *e)
+{
+    if (e == NULL) {
+        n->hint[i] = 0;
+    } else if (n->count > kv_mem_first_slot(n) + 1 && kv_mem_has_prefix(n, kv_mem_key(e))) {
+        n->hint[i] = kv_mem_hint(kv_mem_key(e), n->prefix_len);
+    } else {
+        kv_mem_hints(n);
+    }
+}
+
+void kv_mem_slot_insert(struct kv_mem_node *n, size_t i, struct kv_mem_entry *e,
+                        struct kv_mem_node *child)
 {
     CHECK(n->count < KV_MEM_FANOUT);
-    memmove(&n->entry[i + 1], &n->entry[i], (n->count - i) * sizeof(struct kv_mem_entry *));
+    size_t behind = n->count - i;
+    memmove(&n->entry[i + 1], &n->entry[i], behind * sizeof n->entry[0]);
+    memmove(&n->hint[i + 1], &n->hint[i], behind * sizeof n->hint[0]);
     n->entry[i] = e;
     if (n->height > 0) {
-        memmove(&n->child[i + 1], &n->child[i], (n->count - i) * sizeof(struct kv_mem_node *));
+        memmove(&n->child[i + 1], &n->child[i], behind * sizeof(struct kv_mem_node *));
         n->child[i] = child;
     }
     n->count++;
+    kv_mem_slot_named(n, i, e);
 }
 
 /* Forgets slot i; its references are the caller's now. */
 static void kv_mem_slot_remove(struct kv_mem_node *n, size_t i)
 {
     size_t behind = n->count - i - 1U;
-    memmove(&n->entry[i], &n->entry[i + 1], behind * sizeof(struct kv_mem_entry *));
+    memmove(&n->entry[i], &n->entry[i + 1], behind * sizeof n->entry[0]);
+    memmove(&n->hint[i], &n->hint[i + 1], behind * sizeof n->hint[0]);
     if (n->height > 0) {
         memmove(&n->child[i], &n->child[i + 1], behind * sizeof(struct kv_mem_node *));
     }
@@ -213,42 +351,46 @@ static void kv_mem_spread(struct kv_mem_node *left, struct kv_mem_node *right, s
     right->count = (uint16_t)(total - keep);
 }
 
-/* The separator for a right neighbour whose slots are settled, taken out of it if it is inner. */
-static struct kv_mem_entry *kv_mem_separator(struct mem_budget *b, const struct kv_mem_node *n,
-                                             size_t i)
+/* Hints of two neighbours after kv_mem_spread(), when slot 0 of an inner `right` is settled. */
+static void kv_mem_spread_end(struct kv_mem_node *left, struct kv_mem_node *right)
 {
-    struct kv_mem_entry *e = n->entry[i];
-    if (n->height > 0) {
-        return e;
-    }
-    return kv_mem_entry_new(b, kv_mem_key(e), kv_slice_of(NULL, 0));
+    kv_mem_hints(left);
+    kv_mem_hints(right);
+}
+
+/*
+ * The separator for a right neighbour whose slots are settled, with a reference; taken out of it if
+ * it is inner. It is the record itself: that costs no memory that could be missing, but keeps a
+ * value that was replaced until the separator goes.
+ */
+static struct kv_mem_entry *kv_mem_separator(const struct kv_mem_node *n, size_t i)
+{
+    n->entry[i]->ref += n->height > 0 ? 0 : 1;
+    return n->entry[i];
 }
 
 /* Splits the full child i of n, both owned; n has room. */
-static int kv_mem_split(struct mem_budget *b, struct kv_mem_node *n, size_t i)
+static int kv_mem_split(struct kv_mem_pool *pool, struct kv_mem_node *n, size_t i)
 {
     struct kv_mem_node *left = n->child[i];
     size_t keep = left->count / 2U;
-    struct kv_mem_node *right = kv_mem_node_new(b, left->height);
+    struct kv_mem_node *right = kv_mem_node_new(pool, left->height);
     if (right == NULL) {
         return -ENOMEM;
     }
-    struct kv_mem_entry *separator = kv_mem_separator(b, left, keep);
-    if (separator == NULL) {
-        kv_mem_node_unref(b, right);
-        return -ENOMEM;
-    }
+    struct kv_mem_entry *separator = kv_mem_separator(left, keep);
     kv_mem_spread(left, right, keep);
     if (right->height > 0) {
         right->entry[0] = NULL; /* moved up */
     }
+    kv_mem_spread_end(left, right);
     kv_mem_slot_insert(n, i + 1, separator, right);
     return 0;
 }
 
 static int kv_mem_grow_root(struct kv_mem_tree *t)
 {
-    struct kv_mem_node *up = kv_mem_node_new(t->budget, t->root->height + 1U);
+    struct kv_mem_node *up = kv_mem_node_new(t->pool, t->root->height + 1U);
     if (up == NULL) {
         return -ENOMEM;
     }
@@ -262,17 +404,17 @@ static int kv_mem_grow_root(struct kv_mem_tree *t)
 static int kv_mem_descend_to_put(struct kv_mem_tree *t, struct kv_slice key,
                                  struct kv_mem_node **ret)
 {
-    int rc = kv_mem_own(t->budget, &t->root);
+    int rc = kv_mem_own(t->pool, &t->root);
     if (rc == 0 && t->root->count == KV_MEM_FANOUT) {
         rc = kv_mem_grow_root(t);
     }
     struct kv_mem_node *n = t->root;
     while (rc == 0 && n->height > 0) {
-        size_t i = kv_mem_child_slot(n, key);
-        rc = kv_mem_own(t->budget, &n->child[i]);
+        size_t i = kv_mem_slot(n, key);
+        rc = kv_mem_own(t->pool, &n->child[i]);
         if (rc == 0 && n->child[i]->count == KV_MEM_FANOUT) {
-            rc = kv_mem_split(t->budget, n, i);
-            i = kv_mem_child_slot(n, key);
+            rc = kv_mem_split(t->pool, n, i);
+            i = kv_mem_slot(n, key);
         }
         n = rc == 0 ? n->child[i] : n;
     }
@@ -280,20 +422,35 @@ static int kv_mem_descend_to_put(struct kv_mem_tree *t, struct kv_slice key,
     return rc;
 }
 
-int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e)
+/* An entry left the tree. */
+static void kv_mem_tree_left(struct kv_mem_tree *t, struct kv_mem_entry *e,
+                             struct kv_mem_entry **ret_old)
+{
+    t->bytes -= e->key_len + e->value_len;
+    if (ret_old != NULL) {
+        *ret_old = e;
+    } else {
+        kv_mem_entry_unref(t->pool->budget, e);
+    }
+}
+
+int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e, struct kv_mem_entry **ret_old)
 {
     struct kv_mem_node *n;
     int rc = kv_mem_descend_to_put(t, kv_mem_key(e), &n);
     if (rc < 0) {
-        kv_mem_entry_unref(t->budget, e);
+        kv_mem_entry_unref(t->pool->budget, e);
         return rc;
     }
+    if (ret_old != NULL) {
+        *ret_old = NULL;
+    }
     t->bytes += e->key_len + e->value_len;
-    size_t i = kv_mem_leaf_slot(n, kv_mem_key(e));
-    if (i < n->count && kv_slice_compare(kv_mem_key(n->entry[i]), kv_mem_key(e)) == 0) {
-        t->bytes -= n->entry[i]->key_len + n->entry[i]->value_len;
-        kv_mem_entry_unref(t->budget, n->entry[i]);
+    size_t i = kv_mem_slot(n, kv_mem_key(e));
+    if (kv_mem_slot_is(n, i, kv_mem_key(e))) {
+        struct kv_mem_entry *old = n->entry[i];
         n->entry[i] = e;
+        kv_mem_tree_left(t, old, ret_old);
         return 0;
     }
     kv_mem_slot_insert(n, i, e, NULL);
@@ -302,58 +459,52 @@ int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e)
 }
 
 /* Children l and l + 1 of n become one, or share their slots evenly. n is owned. */
-static int kv_mem_refill(struct mem_budget *b, struct kv_mem_node *n, size_t l)
+static int kv_mem_refill(struct kv_mem_pool *pool, struct kv_mem_node *n, size_t l)
 {
-    int rc = kv_mem_own(b, &n->child[l]);
-    rc = rc == 0 ? kv_mem_own(b, &n->child[l + 1]) : rc;
+    int rc = kv_mem_own(pool, &n->child[l]);
+    rc = rc == 0 ? kv_mem_own(pool, &n->child[l + 1]) : rc;
     if (rc < 0) {
         return rc;
     }
     struct kv_mem_node *left = n->child[l], *right = n->child[l + 1];
     size_t total = (size_t)left->count + right->count;
-    struct kv_mem_entry *down = n->entry[l + 1], *up = NULL;
+    struct kv_mem_entry *down = n->entry[l + 1];
     bool merge = total <= KV_MEM_MERGE_MAX;
     size_t keep = merge ? total : total / 2;
-    if (!merge) { /* what will stand at slot `keep` of both; never the slot of `down` itself */
-        const struct kv_mem_node *from = keep < left->count ? left : right;
-        size_t i = keep < left->count ? keep : keep - left->count;
-        bool same = from == right && i == 0;
-        up = same ? down : kv_mem_separator(b, from, i);
-        if (up == NULL) {
-            return -ENOMEM;
-        }
-        if (same) {
-            return 0;
-        }
+    if (keep == left->count) { /* even already: the separator stays what it is */
+        return 0;
     }
     if (right->height > 0) {
         right->entry[0] = down; /* the separator moves down */
     } else {
-        kv_mem_entry_unref(b, down);
+        kv_mem_entry_unref(pool->budget, down);
     }
     kv_mem_spread(left, right, keep);
     if (merge) {
+        kv_mem_hints(left);
         kv_mem_slot_remove(n, l + 1);
-        kv_mem_node_unref(b, right);
+        kv_mem_node_unref(pool, right);
         return 0;
     }
-    n->entry[l + 1] = up;
+    n->entry[l + 1] = kv_mem_separator(right, 0);
     if (right->height > 0) {
         right->entry[0] = NULL;
     }
+    kv_mem_spread_end(left, right);
+    kv_mem_slot_named(n, l + 1, n->entry[l + 1]);
     return 0;
 }
 
 /* Makes child *at of n owned and more than minimally filled, joining it with a neighbour. */
-static int kv_mem_fill_child(struct mem_budget *b, struct kv_mem_node *n, struct kv_slice key,
+static int kv_mem_fill_child(struct kv_mem_pool *pool, struct kv_mem_node *n, struct kv_slice key,
                              size_t *at)
 {
     int rc = 0;
     if (n->child[*at]->count <= KV_MEM_FILL_MIN && n->count > 1) {
-        rc = kv_mem_refill(b, n, *at > 0 ? *at - 1 : 0);
-        *at = kv_mem_child_slot(n, key);
+        rc = kv_mem_refill(pool, n, *at > 0 ? *at - 1 : 0);
+        *at = kv_mem_slot(n, key);
     }
-    return rc < 0 ? rc : kv_mem_own(b, &n->child[*at]);
+    return rc < 0 ? rc : kv_mem_own(pool, &n->child[*at]);
 }
 
 static void kv_mem_shrink_root(struct kv_mem_tree *t)
@@ -361,34 +512,36 @@ static void kv_mem_shrink_root(struct kv_mem_tree *t)
     while (t->root->height > 0 && t->root->count == 1) {
         struct kv_mem_node *child = t->root->child[0];
         child->ref++;
-        kv_mem_node_unref(t->budget, t->root);
+        kv_mem_node_unref(t->pool, t->root);
         t->root = child;
     }
 }
 
-int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key)
+int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key, struct kv_mem_entry **ret_old)
 {
     struct kv_mem_entry *e = kv_mem_find(t->root, key);
+    if (ret_old != NULL) {
+        *ret_old = NULL;
+    }
     if (e == NULL) {
         return 0;
     }
-    int rc = kv_mem_own(t->budget, &t->root);
+    int rc = kv_mem_own(t->pool, &t->root);
     struct kv_mem_node *n = t->root;
     while (rc == 0 && n->height > 0) {
-        size_t i = kv_mem_child_slot(n, key);
-        rc = kv_mem_fill_child(t->budget, n, key, &i);
+        size_t i = kv_mem_slot(n, key);
+        rc = kv_mem_fill_child(t->pool, n, key, &i);
         n = rc == 0 ? n->child[i] : n;
     }
     if (rc < 0) {
         return rc;
     }
-    size_t i = kv_mem_leaf_slot(n, key);
+    size_t i = kv_mem_slot(n, key);
     CHECK(n->entry[i] == e);
     kv_mem_slot_remove(n, i);
     t->key_count--;
-    t->bytes -= e->key_len + e->value_len;
-    kv_mem_entry_unref(t->budget, e); /* `key` may have lain in it */
     kv_mem_shrink_root(t);
+    kv_mem_tree_left(t, e, ret_old); /* last: `key` may lie in it */
     return 0;
 }
 
@@ -402,7 +555,7 @@ int kv_mem_tree_delete_range(struct kv_mem_tree *t, struct kv_slice low, struct 
         if (e == NULL || kv_slice_compare(kv_mem_key(e), high) >= 0) {
             break;
         }
-        rc = kv_mem_tree_delete(t, kv_mem_key(e));
+        rc = kv_mem_tree_delete(t, kv_mem_key(e), NULL);
     }
     return rc;
 }

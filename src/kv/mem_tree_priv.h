@@ -4,6 +4,10 @@
  * A node may be changed exactly when it and all nodes above it have one reference; otherwise it is
  * copied on the way down. Slot 0 of an inner node has no separator. Nodes are split and filled up
  * on the way down, so that no change ever climbs back. Nothing here recurses.
+ *
+ * Searching in a node touches the node only: it knows what all its keys begin with, and the eight
+ * bytes of each that follow, as a big-endian number. Keys themselves are read where those are
+ * equal.
  */
 #pragma once
 
@@ -15,6 +19,7 @@ struct mem_budget;
 #define KV_MEM_FILL_MIN 16u
 #define KV_MEM_MERGE_MAX 48u
 #define KV_MEM_DEPTH_MAX 16u
+#define KV_MEM_PREFIX_MAX 44u
 
 struct kv_mem_entry { /* immutable; shared by nodes of several roots */
     uint32_t ref;
@@ -24,14 +29,26 @@ struct kv_mem_entry { /* immutable; shared by nodes of several roots */
 
 struct kv_mem_node {
     uint32_t ref;
-    uint16_t count, height;                    /* height 0: leaf */
-    struct kv_mem_node *dying;                 /* list of kv_mem_node_unref() */
+    uint16_t count, height; /* height 0: leaf */
+    bool wide;              /* has room for children, whatever its height */
+    uint8_t prefix_len;     /* all keys of this node begin with `prefix` */
+    uint8_t prefix[KV_MEM_PREFIX_MAX];
+    struct kv_mem_node *dying;                 /* list of kv_mem_node_unref(), and of spare ones */
+    uint64_t hint[KV_MEM_FANOUT];              /* what follows the prefix, padded with zeros */
     struct kv_mem_entry *entry[KV_MEM_FANOUT]; /* leaf: records; inner: least key of the child */
     struct kv_mem_node *child[];               /* inner: KV_MEM_FANOUT of them */
 };
 
-struct kv_mem_tree {
+/* Where nodes come from. The spare ones are for undoing: that must not fail. */
+struct kv_mem_pool {
     struct mem_budget *budget; /* may be NULL */
+    struct kv_mem_node *spare;
+    size_t spare_count;
+    bool undoing;
+};
+
+struct kv_mem_tree {
+    struct kv_mem_pool *pool;
     struct kv_mem_node *root;
     uint64_t key_count, bytes;
 };
@@ -56,14 +73,27 @@ struct kv_mem_entry *kv_mem_entry_new(struct mem_budget *b, struct kv_slice key,
                                       struct kv_slice value);
 void kv_mem_entry_unref(struct mem_budget *b, struct kv_mem_entry *e);
 
-struct kv_mem_node *kv_mem_node_new(struct mem_budget *b, unsigned height);
-void kv_mem_node_unref(struct mem_budget *b, struct kv_mem_node *n); /* NULL is fine */
+struct kv_mem_node *kv_mem_node_new(struct kv_mem_pool *pool, unsigned height);
+void kv_mem_node_unref(struct kv_mem_pool *pool, struct kv_mem_node *n); /* NULL is fine */
+/* At least so many spare nodes. -ENOMEM. */
+NODISCARD int kv_mem_pool_reserve(struct kv_mem_pool *pool, size_t count);
+void kv_mem_pool_fini(struct kv_mem_pool *pool);
 
-/* Takes over one reference of `e`, also on failure. 0, -ENOMEM. */
-NODISCARD int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e);
-NODISCARD int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key);
+/* Takes over one reference of `e`, also on failure. 0, -ENOMEM. *ret_old (may be NULL): what had
+ * its key before, with a reference, or NULL. */
+NODISCARD int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e,
+                              struct kv_mem_entry **ret_old);
+/* *ret_old (may be NULL): the same. */
+NODISCARD int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key,
+                                 struct kv_mem_entry **ret_old);
 NODISCARD int kv_mem_tree_delete_range(struct kv_mem_tree *t, struct kv_slice low,
                                        struct kv_slice high);
+/* The first slot whose key is >= `key`; of an inner node: the child that `key` belongs to. */
+size_t kv_mem_slot(const struct kv_mem_node *n, struct kv_slice key);
+/* Puts an entry (and a child) into a node that may be changed and has room. Slots come in the order
+ * of their keys; takes over the references. */
+void kv_mem_slot_insert(struct kv_mem_node *n, size_t i, struct kv_mem_entry *e,
+                        struct kv_mem_node *child);
 struct kv_mem_entry *kv_mem_find(struct kv_mem_node *root, struct kv_slice key);
 
 /* Stands on the first entry >= key, or behind the last. An empty key is the first. */

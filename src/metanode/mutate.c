@@ -1,6 +1,7 @@
 /*
  * metanode/mutate.c -- the path of a client's mutation: session and slot (L7), the same function on
- * a snapshot (early answers, and what apply will read is warm), the log, the answer.
+ * a snapshot (early answers, and what apply will read is warm), the log, the answer. Where all
+ * records are in memory anyway, apply is the first to look.
  *
  * At most one mutation of a slot is under way. The same one again attaches to it and gets the same
  * answer; what was answered before is answered from the slot's record by the state machine.
@@ -51,6 +52,14 @@ static void mutation_applied(struct metanode_waiter *w, int rc, const struct nam
     mutation_end(u, rc, reply);
 }
 
+static void mutation_submit(struct metanode_mutation *u)
+{
+    struct metanode_proposal *p = u->proposal;
+    u->proposal = NULL;
+    u->waiter.done = mutation_applied;
+    metanode_submit(p, &u->waiter);
+}
+
 static int mutation_check(struct metanode_read *r, const struct namespace_view *v)
 {
     struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
@@ -76,10 +85,7 @@ static void mutation_checked(struct metanode_read *r, int rc)
         mutation_end(u, 0, &u->reply);
         return;
     }
-    struct metanode_proposal *p = u->proposal;
-    u->proposal = NULL;
-    u->waiter.done = mutation_applied;
-    metanode_submit(p, &u->waiter);
+    mutation_submit(u);
 }
 
 static bool mutation_attach(struct metanode_mutation *u, struct peer_request *r)
@@ -121,8 +127,12 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
         return rc;
     }
     s->slot[op->slot].busy = u;
-    u->check = (struct metanode_read){.run = mutation_check, .done = mutation_checked};
-    metanode_read(m, &u->check);
+    if (m->kv->resident) {
+        mutation_submit(u); /* apply says the same, and waits for nothing */
+    } else {
+        u->check = (struct metanode_read){.run = mutation_check, .done = mutation_checked};
+        metanode_read(m, &u->check);
+    }
     return 0;
 }
 

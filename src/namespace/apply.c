@@ -103,7 +103,7 @@ static int namespace_load_cred(struct namespace_plan *p)
         p->cred = (struct namespace_cred){0};
         return 0;
     }
-    return namespace_view_cred(&p->view, p->op.session, p->op.cred, &p->cred);
+    return namespace_view_cred_of(&p->view, p->op.session, p->op.cred, &p->cred);
 }
 
 static int namespace_plan_mutation(struct namespace_plan *p)
@@ -176,10 +176,9 @@ int namespace_plan_format(struct namespace_plan *p, const struct namespace_forma
     return rc < 0 ? rc : NAMESPACE_PUT(p, &key, namespace_inode, &root);
 }
 
-/* Absent: all zero, before the command FORMAT. */
-static int namespace_load_state(const struct namespace_view *v, struct namespace_state *ret)
+int namespace_plan_state(const struct namespace_plan *p, struct namespace_state *ret)
 {
-    int rc = namespace_view_state(v, ret);
+    int rc = namespace_view_state(&p->view, ret);
     if (rc == -ENXIO) {
         *ret = (struct namespace_state){0};
         return 0;
@@ -225,24 +224,20 @@ static int namespace_plan_command(struct namespace_plan *p, struct namespace_com
     return namespace_plan_dispatch(p);
 }
 
-int namespace_plan_run(struct namespace_plan *p, const void *bytes, size_t len)
+int namespace_plan_run(struct namespace_plan *p, const struct namespace_state *before,
+                       const void *bytes, size_t len)
 {
     static const struct namespace_command none;
     struct namespace_command c;
-    struct namespace_state before;
-    int rc = namespace_load_state(&p->view, &before);
-    if (rc < 0) {
-        return rc;
-    }
-    p->state = before;
-    p->now_ns = before.time_ns;
+    p->state = *before;
+    p->now_ns = before->time_ns;
     p->command = &none;
     *p->reply = (struct namespace_reply){0};
     kv_batch_clear(p->batch);
-    rc = namespace_plan_command(p, &c, bytes, len);
+    int rc = namespace_plan_command(p, &c, bytes, len);
     if (namespace_is_local(rc)) {
         return rc;
     }
-    rc = namespace_plan_settle(p, &before, rc);
+    rc = namespace_plan_settle(p, before, rc);
     return rc < 0 ? rc : p->batch->rc;
 }

@@ -54,18 +54,17 @@ static int namespace_plan_entry(struct namespace_plan *p, const struct namespace
                                 bool *ret_skip)
 {
     struct namespace_state now;
-    int rc = namespace_view_state(&p->view, &now);
-    if (rc < 0 && rc != -ENXIO) {
+    int rc = namespace_plan_state(p, &now);
+    if (rc < 0) {
         return rc;
     }
-    now.format = rc == -ENXIO ? 0 : now.format;
     *ret_skip = namespace_was_applied(&now, e);
     if (*ret_skip) {
         *p->reply = (struct namespace_reply){.rc = -EALREADY};
         kv_batch_clear(p->batch);
         return 0;
     }
-    rc = namespace_plan_run(p, e->bytes, e->len);
+    rc = namespace_plan_run(p, &now, e->bytes, e->len);
     if (rc == 0 && p->state.format != 0) {
         struct namespace_key key = namespace_key(NAMESPACE_STATE);
         p->state.applied_index = e->index;
@@ -93,6 +92,8 @@ int namespace_apply(struct namespace *ns, const struct namespace_entry *e, struc
         .reply = reply,
     };
     rc = namespace_plan_entry(&p, e, &skip);
+    /* Nothing is read any more: an engine need not keep what the commit replaces. */
+    snapshot = kv_snapshot_free(snapshot);
     uint64_t index = e->last && e->index > applied ? e->index : applied;
     if (rc < 0 || (skip && index == applied)) {
         return rc;
@@ -104,7 +105,9 @@ int namespace_check(const struct namespace_view *v, const void *bytes, size_t le
                     struct kv_batch *batch, struct namespace_reply *reply)
 {
     struct namespace_plan p = {.view = *v, .batch = batch, .reply = reply};
-    int rc = namespace_plan_run(&p, bytes, len);
+    struct namespace_state now;
+    int rc = namespace_plan_state(&p, &now);
+    rc = rc < 0 ? rc : namespace_plan_run(&p, &now, bytes, len);
     kv_batch_clear(batch);
     return rc;
 }

@@ -44,8 +44,11 @@ struct namespace_plan {
 /* apply.c */
 int namespace_plan_format(struct namespace_plan *p, const struct namespace_format *r);
 int namespace_plan_dispatch(struct namespace_plan *p);
+/* The cluster's state; all zero before the command FORMAT. */
+int namespace_plan_state(const struct namespace_plan *p, struct namespace_state *ret);
 /* All of it but the commit: the plan has its view, batch and reply. A local failure, or 0. */
-int namespace_plan_run(struct namespace_plan *p, const void *bytes, size_t len);
+int namespace_plan_run(struct namespace_plan *p, const struct namespace_state *before,
+                       const void *bytes, size_t len);
 
 /* plan.c */
 int namespace_plan_put(struct namespace_plan *p, const struct namespace_key *key,

@@ -156,20 +156,26 @@ int namespace_cred_check(const struct namespace_cred *c, const struct namespace_
     return (bits & may) == may ? 0 : -EACCES;
 }
 
+int namespace_view_cred_of(const struct namespace_view *v, uint64_t session, uint32_t cred,
+                           struct namespace_cred *ret)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_CRED, session);
+    namespace_key_add_u32(&key, cred);
+    int rc = NAMESPACE_GET(v, &key, namespace_cred, ret);
+    return rc < 0 ? rc : rc == 0 ? -EPERM : 0;
+}
+
 int namespace_view_cred(const struct namespace_view *v, uint64_t session, uint32_t cred,
                         struct namespace_cred *ret)
 {
     struct namespace_session s;
     struct namespace_key key = namespace_key_u64(NAMESPACE_SESSION, session);
-    struct namespace_key cred_key = namespace_key_u64(NAMESPACE_CRED, session);
-    namespace_key_add_u32(&cred_key, cred);
     int have_session = NAMESPACE_GET(v, &key, namespace_session, &s);
-    int have_cred = NAMESPACE_GET(v, &cred_key, namespace_cred, ret);
-    int rc = namespace_view_both(have_session, have_cred);
-    if (rc < 0) {
-        return rc;
+    int rc = namespace_view_cred_of(v, session, cred, ret);
+    if (have_session < 0 || rc == -ERR_need) {
+        return namespace_view_both(have_session, rc);
     }
-    return have_session == 0 ? -ERR_session_expired : have_cred == 0 ? -EPERM : 0;
+    return have_session == 0 ? -ERR_session_expired : rc;
 }
 
 int namespace_name_check(struct proto_bytes name)

@@ -81,5 +81,8 @@ NODISCARD int namespace_cred_check(const struct namespace_cred *c, const struct 
 /* The credential that a session has registered. -ERR_session_expired, -EPERM: never registered. */
 NODISCARD int namespace_view_cred(const struct namespace_view *v, uint64_t session, uint32_t cred,
                                   struct namespace_cred *ret);
+/* The same of a session that is known to exist. */
+NODISCARD int namespace_view_cred_of(const struct namespace_view *v, uint64_t session,
+                                     uint32_t cred, struct namespace_cred *ret);
 /* -EINVAL: empty, "." or "..", NUL or slash inside; -ENAMETOOLONG. */
 NODISCARD int namespace_name_check(struct proto_bytes name);

@@ -63,16 +63,6 @@ static int decode_absent(struct decode_level *l)
     return 0;
 }
 
-static int decode_bool(struct wire_reader *r, bool *ret)
-{
-    uint8_t v = wire_read_u8(r);
-    if (v > 1) {
-        return -ERR_bad_value;
-    }
-    *ret = v == 1;
-    return 0;
-}
-
 static int decode_bytes(const struct proto_field *f, struct wire_reader *r, struct proto_bytes *ret)
 {
     size_t len = wire_read_u32(r);
@@ -174,22 +164,6 @@ static int decode_field(struct decode *d, const struct proto_field *f, struct wi
                         uint8_t *to)
 {
     switch (f->kind) {
-    case PROTO_U8:
-        *to = wire_read_u8(r);
-        return 0;
-    case PROTO_U16:
-        *(uint16_t *)(void *)to = wire_read_u16(r);
-        return 0;
-    case PROTO_U32:
-    case PROTO_I32:
-        *(uint32_t *)(void *)to = wire_read_u32(r);
-        return 0;
-    case PROTO_U64:
-    case PROTO_I64:
-        *(uint64_t *)(void *)to = wire_read_u64(r);
-        return 0;
-    case PROTO_BOOL:
-        return decode_bool(r, (bool *)(void *)to);
     case PROTO_UUID: {
         const uint8_t *at = wire_read_bytes(r, sizeof(struct uuid));
         if (at != NULL) {
@@ -210,8 +184,61 @@ static int decode_field(struct decode *d, const struct proto_field *f, struct wi
         return decode_u32s(d, f, r, (struct proto_u32s *)(void *)to);
     case PROTO_U64S:
         return decode_u64s(d, f, r, (struct proto_u64s *)(void *)to);
+    case PROTO_U8:
+    case PROTO_U16:
+    case PROTO_U32:
+    case PROTO_U64:
+    case PROTO_I32:
+    case PROTO_I64:
+    case PROTO_BOOL:
+        break; /* numbers: decode_numbers() */
     }
     return -EINVAL; /* no such kind: proto_type_check() refuses the table */
+}
+
+static void decode_number(const uint8_t *at, size_t width, uint8_t *to)
+{
+    switch (width) {
+    case 1:
+        *to = *at;
+        break;
+    case 2:
+        *(uint16_t *)(void *)to = wire_load_u16(at);
+        break;
+    case 4:
+        *(uint32_t *)(void *)to = wire_load_u32(at);
+        break;
+    default:
+        *(uint64_t *)(void *)to = wire_load_u64(at);
+        break;
+    }
+}
+
+/* Most fields are numbers, which come in runs: all of one with the reader in registers. */
+static int decode_numbers(struct decode_level *l)
+{
+    const struct proto_field *fields = l->type->fields;
+    const uint8_t *at = l->in.at;
+    size_t left = l->in.left, i = l->field, count = l->type->field_count;
+    int rc = 0;
+    for (; i < count && left > 0 && fields[i].width != 0; i++) {
+        size_t width = fields[i].width;
+        if (left < width) {
+            rc = -ERR_short_msg;
+            break;
+        }
+        if (fields[i].kind == PROTO_BOOL && *at > 1) {
+            rc = -ERR_bad_value;
+            break;
+        }
+        decode_number(at, width, l->at + fields[i].offset);
+        at += width;
+        left -= width;
+    }
+    l->in.at = at;
+    l->in.left = left;
+    l->field = i;
+    return rc;
 }
 
 static int decode_step(struct decode *d)
@@ -223,7 +250,11 @@ static int decode_step(struct decode *d)
     if (l->in.left == 0) {
         return decode_absent(l);
     }
-    const struct proto_field *f = &l->type->fields[l->field++];
+    const struct proto_field *f = &l->type->fields[l->field];
+    if (f->width != 0) {
+        return decode_numbers(l);
+    }
+    l->field++;
     int rc = decode_field(d, f, &l->in, l->at + f->offset);
     return rc == 0 && l->in.bad ? -ERR_short_msg : rc;
 }
@@ -231,7 +262,9 @@ static int decode_step(struct decode *d)
 int proto_decode(const struct proto_type *t, const void *bytes, size_t len, struct mem_arena *a,
                  void *ret)
 {
-    struct decode d = {.arena = a};
+    struct decode d;
+    d.depth = 0;
+    d.arena = a;
     memset(ret, 0, t->size);
     decode_push(&d, t, ret, 0);
     d.stack[0].field = 0;

@@ -98,23 +98,6 @@ static int encode_list(struct encode *e, const struct proto_field *f, const uint
 static int encode_field(struct encode *e, const struct proto_field *f, const uint8_t *from)
 {
     switch (f->kind) {
-    case PROTO_U8:
-        wire_write_u8(e->out, *from);
-        return 0;
-    case PROTO_U16:
-        wire_write_u16(e->out, *(const uint16_t *)(const void *)from);
-        return 0;
-    case PROTO_U32:
-    case PROTO_I32:
-        wire_write_u32(e->out, *(const uint32_t *)(const void *)from);
-        return 0;
-    case PROTO_U64:
-    case PROTO_I64:
-        wire_write_u64(e->out, *(const uint64_t *)(const void *)from);
-        return 0;
-    case PROTO_BOOL:
-        wire_write_u8(e->out, *(const bool *)(const void *)from ? 1 : 0);
-        return 0;
     case PROTO_UUID:
         wire_write_bytes(e->out, from, sizeof(struct uuid));
         return 0;
@@ -131,24 +114,78 @@ static int encode_field(struct encode *e, const struct proto_field *f, const uin
         return encode_u32s(f, (const struct proto_u32s *)(const void *)from, e->out);
     case PROTO_U64S:
         return encode_u64s(f, (const struct proto_u64s *)(const void *)from, e->out);
+    case PROTO_U8:
+    case PROTO_U16:
+    case PROTO_U32:
+    case PROTO_U64:
+    case PROTO_I32:
+    case PROTO_I64:
+    case PROTO_BOOL:
+        break; /* numbers: encode_numbers() */
     }
     return -EINVAL; /* no such kind: proto_type_check() refuses the table */
 }
 
+static void encode_number(const struct proto_field *f, const uint8_t *from, uint8_t *at)
+{
+    switch (f->width) {
+    case 1:
+        *at = f->kind == PROTO_BOOL ? *(const bool *)(const void *)from : *from;
+        break;
+    case 2:
+        wire_store_u16(at, *(const uint16_t *)(const void *)from);
+        break;
+    case 4:
+        wire_store_u32(at, *(const uint32_t *)(const void *)from);
+        break;
+    default:
+        wire_store_u64(at, *(const uint64_t *)(const void *)from);
+        break;
+    }
+}
+
+/* Most fields are numbers, which come in runs: the room for all of one is taken at once. */
+static void encode_numbers(struct encode_level *l, struct wire_writer *w)
+{
+    const struct proto_field *fields = l->type->fields;
+    size_t first = l->field, end = first, bytes = 0;
+    for (; end < l->type->field_count && fields[end].width != 0; end++) {
+        bytes += fields[end].width;
+    }
+    l->field = end;
+    uint8_t *at = wire_write_room(w, bytes);
+    for (size_t i = first; i < end && at != NULL; i++) {
+        encode_number(&fields[i], l->at + fields[i].offset, at);
+        at += fields[i].width;
+    }
+}
+
+static int encode_step(struct encode *e)
+{
+    struct encode_level *l = &e->stack[e->depth - 1];
+    if (l->field == l->type->field_count) {
+        encode_next(e, l);
+        return 0;
+    }
+    const struct proto_field *f = &l->type->fields[l->field];
+    if (f->width != 0) {
+        encode_numbers(l, e->out);
+        return 0;
+    }
+    l->field++;
+    return encode_field(e, f, l->at + f->offset);
+}
+
 int proto_encode(const struct proto_type *t, const void *record, struct wire_writer *w)
 {
-    struct encode e = {.out = w};
+    struct encode e;
+    e.depth = 0;
+    e.out = w;
     encode_push(&e, t, record, 0);
     e.stack[0].field = 0;
     int rc = 0;
     while (e.depth > 0 && rc == 0) {
-        struct encode_level *l = &e.stack[e.depth - 1];
-        if (l->field == l->type->field_count) {
-            encode_next(&e, l);
-        } else {
-            const struct proto_field *f = &l->type->fields[l->field++];
-            rc = encode_field(&e, f, l->at + f->offset);
-        }
+        rc = encode_step(&e);
     }
     return rc == 0 && w->bad ? -EMSGSIZE : rc;
 }

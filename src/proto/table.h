@@ -72,6 +72,7 @@ struct proto_field {
     const struct proto_type *type; /* STRUCT, LIST */
     uint32_t offset;               /* in the struct */
     uint32_t max;                  /* bytes, elements or numbers */
+    uint8_t width;                 /* bytes of a number, encoded and in the struct; else 0 */
     enum proto_kind kind;
 };
 struct proto_type {
@@ -169,13 +170,13 @@ char *proto_bytes_to_c(struct proto_bytes from, char *out, size_t size);
      .kind = PROTO_##kind_,                  \
      .offset = (uint32_t)offsetof(S, name_), \
      TABLE_ROW_##kind_(__VA_ARGS__)},
-#define TABLE_ROW_U8(...)
-#define TABLE_ROW_U16(...)
-#define TABLE_ROW_U32(...)
-#define TABLE_ROW_U64(...)
-#define TABLE_ROW_I32(...)
-#define TABLE_ROW_I64(...)
-#define TABLE_ROW_BOOL(...)
+#define TABLE_ROW_U8(...) .width = 1
+#define TABLE_ROW_U16(...) .width = 2
+#define TABLE_ROW_U32(...) .width = 4
+#define TABLE_ROW_U64(...) .width = 8
+#define TABLE_ROW_I32(...) .width = 4
+#define TABLE_ROW_I64(...) .width = 8
+#define TABLE_ROW_BOOL(...) .width = 1
 #define TABLE_ROW_UUID(...)
 #define TABLE_ROW_BYTES(limit) .max = (limit)
 #define TABLE_ROW_TEXT(limit) .max = (limit)

@@ -50,6 +50,8 @@ static const struct {
 } bench_table[] = {
     {"rpc", "first", bench_rpc},
     {"data", "first", bench_first},
+    {"apply", "meta", bench_apply},
+    {"names", "meta", bench_meta},
 };
 
 static int usage(void)

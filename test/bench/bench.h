@@ -27,3 +27,5 @@ void bench_print(const struct bench_figure *f);
 /* Each benchmark is declared here and has a row in the table of bench.c. An exit code. */
 int bench_rpc(unsigned rounds);
 int bench_first(unsigned rounds);
+int bench_meta(unsigned rounds);
+int bench_apply(unsigned rounds);

@@ -1,0 +1,172 @@
+/*
+ * bench/apply.c -- the state machine of the metadata alone, on the memory engine: no network, no
+ * log, no disk. What one command costs a server that executes it, also when a log is replayed.
+ *
+ * apply.create  an empty file in one of 100 directories (two levels below the root)
+ * apply.stat    a lookup on a snapshot of its own
+ */
+#include "bench.h"
+#include "machine.h"
+
+#include "kv/mem.h"
+#include "namespace/namespace.h"
+#include "namespace/query.h"
+
+#include <stdio.h>
+
+#define APPLY_DIRS 100u
+#define APPLY_FILES 200000u
+#define APPLY_STATS 200000u
+#define APPLY_ARENA_BYTES (1u << 20)
+
+struct apply {
+    struct kv *kv;
+    struct namespace *ns;
+    struct kv_need need;
+    struct mem_arena arena;
+    struct namespace_reply reply;
+    struct proto_op op;
+    uint64_t index;
+    int64_t time_ns;
+    uint64_t dir[APPLY_DIRS];
+    uint8_t body[4096], command[8192];
+};
+
+/* One entry of the log with one command in it. */
+static int apply_one(struct apply *x, uint16_t kind, const struct proto_type *type,
+                     const void *body, bool seal)
+{
+    struct wire_writer w = wire_writer_over(x->body, sizeof x->body);
+    int rc = proto_encode(type, body, &w);
+    rc = rc < 0 || !seal ? rc : proto_op_seal(kind, x->body, w.len);
+    struct namespace_command c = {.version = NAMESPACE_COMMAND_VERSION,
+                                  .kind = kind,
+                                  .time_ns = x->time_ns += 1000,
+                                  .random = x->index,
+                                  .body = proto_bytes_of(x->body, w.len)};
+    w = wire_writer_over(x->command, sizeof x->command);
+    rc = rc < 0 ? rc : PROTO_ENCODE(namespace_command, &c, &w);
+    struct namespace_entry e = {
+        .index = ++x->index, .last = true, .bytes = x->command, .len = w.len};
+    rc = rc < 0 ? rc : namespace_apply(x->ns, &e, &x->need, &x->reply);
+    kv_need_release(&x->need);
+    x->op.sequence += seal ? 1 : 0;
+    return rc < 0 ? rc : x->reply.rc;
+}
+
+static int apply_create(struct apply *x, uint64_t parent, const char *name, uint8_t type)
+{
+    struct proto_create_request r = {.op = x->op,
+                                     .parent = parent,
+                                     .name = proto_bytes_text(name),
+                                     .type = type,
+                                     .mode = 0755,
+                                     .flags = PROTO_CREATE_EXCLUSIVE};
+    r.flags |= type == PROTO_INODE_FILE ? PROTO_CREATE_HAS_DATA : 0;
+    return apply_one(x, PROTO_OP_create, &proto_create_request_type, &r, true);
+}
+
+static int apply_begin(struct apply *x)
+{
+    struct namespace_format format = {.mode = 0755};
+    struct proto_session_open_request open = {.verifier = 1, .slots = 64};
+    int rc = apply_one(x, NAMESPACE_FORMAT_ROOT, &namespace_format_type, &format, false);
+    rc = rc < 0
+             ? rc
+             : apply_one(x, PROTO_OP_session_open, &proto_session_open_request_type, &open, false);
+    struct proto_credential_request cred = {.session = x->reply.session};
+    x->op = (struct proto_op){.session = x->reply.session, .sequence = 1};
+    rc = rc < 0 ? rc
+                : apply_one(x, PROTO_OP_credential, &proto_credential_request_type, &cred, false);
+    x->op.cred = x->reply.id;
+    rc = rc < 0 ? rc : apply_create(x, PROTO_ROOT_INO, "top", PROTO_INODE_DIRECTORY);
+    uint64_t top = x->reply.result.ino;
+    for (unsigned i = 0; i < APPLY_DIRS && rc == 0; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "dir%u", i);
+        rc = apply_create(x, top, name, PROTO_INODE_DIRECTORY);
+        x->dir[i] = x->reply.result.ino;
+    }
+    return rc;
+}
+
+static void apply_name(char out[24], unsigned round, unsigned i)
+{
+    snprintf(out, 24, "%03u%013u", round, i);
+}
+
+static int apply_creates(struct apply *x, struct bench_figure *f, unsigned round)
+{
+    int rc = 0;
+    char name[24];
+    double began = machine_now();
+    for (unsigned i = 0; i < APPLY_FILES && rc == 0; i++) {
+        apply_name(name, round, i);
+        rc = apply_create(x, x->dir[i % APPLY_DIRS], name, PROTO_INODE_FILE);
+    }
+    double seconds = machine_now() - began;
+    bench_add(f, seconds / APPLY_FILES * 1e6, seconds);
+    return rc;
+}
+
+static int apply_stat(struct apply *x, unsigned round, unsigned i)
+{
+    char name[24];
+    struct namespace_view v = {.need = &x->need, .arena = &x->arena};
+    struct proto_lookup_reply reply;
+    apply_name(name, round, i);
+    struct proto_lookup_request q = {
+        .caller = {.session = x->op.session, .cred = x->op.cred},
+        .parent = x->dir[i % APPLY_DIRS],
+        .name = proto_bytes_text(name),
+    };
+    int rc = kv_snapshot_new(x->kv, &v.snapshot);
+    rc = rc < 0 ? rc : namespace_lookup(&v, &q, &reply);
+    kv_snapshot_free(v.snapshot);
+    mem_arena_reset(&x->arena);
+    return rc < 0 ? rc : reply.attr.ino == 0 ? -ENOENT : 0;
+}
+
+static int apply_stats(struct apply *x, struct bench_figure *f, unsigned round)
+{
+    int rc = 0;
+    double began = machine_now();
+    for (unsigned i = 0; i < APPLY_STATS && rc == 0; i++) {
+        rc = apply_stat(x, round, (unsigned)(i * UINT64_C(7919) % APPLY_FILES));
+    }
+    double seconds = machine_now() - began;
+    bench_add(f, seconds / APPLY_STATS * 1e6, seconds);
+    return rc;
+}
+
+static int apply_run(struct apply *x, unsigned rounds)
+{
+    struct bench_figure create = {.bench = "apply", .name = "apply.create", .unit = "us"};
+    struct bench_figure stat = {.bench = "apply", .name = "apply.stat", .unit = "us"};
+    int rc = kv_mem_new(&(struct kv_mem_options){.seed = 1}, &x->kv);
+    rc = rc < 0 ? rc : namespace_new(&(struct namespace_options){.kv = x->kv}, &x->ns);
+    rc = rc < 0 ? rc : apply_begin(x);
+    for (unsigned i = 0; i < rounds && rc == 0; i++) {
+        rc = apply_creates(x, &create, i);
+        rc = rc < 0 ? rc : apply_stats(x, &stat, i);
+    }
+    if (rc == 0) {
+        bench_print(&create);
+        bench_print(&stat);
+    }
+    return rc;
+}
+
+int bench_apply(unsigned rounds)
+{
+    static struct apply x;
+    mem_arena_init(&x.arena, APPLY_ARENA_BYTES);
+    int rc = apply_run(&x, rounds);
+    namespace_free(x.ns);
+    kv_free(x.kv);
+    mem_arena_fini(&x.arena);
+    if (rc < 0) {
+        fprintf(stderr, "bench apply: %s\n", err_text(rc));
+    }
+    return rc < 0 ? 1 : 0;
+}
