@@ -19,6 +19,7 @@
 #define JOURNAL_STAGING_BYTES (128u << 10)
 #define JOURNAL_SMALL_BYTES 512u /* payloads up to this are copied into the staging buffer */
 #define JOURNAL_BATCH_IOV 512u
+#define JOURNAL_ZERO_PIECES 8u       /* of one write, 64 KiB each */
 #define JOURNAL_RETRY_NS 1000000000u /* after no room for the next segment */
 
 struct journal_segment {
@@ -39,6 +40,8 @@ enum journal_prepare_step {
     PREPARE_TRUNCATE,
     PREPARE_ROOM, /* is there enough? An attempt would take all there is for a while, from others */
     PREPARE_ALLOCATE,
+    PREPARE_ZERO, /* many times: a sync of blocks never written also commits the file system's log
+                   */
     PREPARE_HEADER,
     PREPARE_SYNC,
     PREPARE_RENAME,
@@ -53,6 +56,8 @@ struct journal_prepare {
     struct disk_req req;
     struct journal_segment *segment;
     uint8_t *header; /* JOURNAL_DATA_OFFSET bytes */
+    uint64_t zeroed; /* bytes from the start of the segment */
+    struct iovec zeros[JOURNAL_ZERO_PIECES];
     char path[JOURNAL_PATH_SIZE], path_to[JOURNAL_PATH_SIZE];
     int rc;       /* of the attempt that is being undone */
     bool blocked; /* appends wait for it and fail with it */

@@ -1,10 +1,10 @@
 /*
  * journal/segment.c -- segments: prepared ahead, rolled, trimmed.
  *
- * The next segment is made under a name of its own (.new), allocated, given its header, synced and
- * only then renamed and its directory synced: a file that is called a segment has a valid header,
- * so a bad one is damage. Rolling is then a change of pointers. Removal makes each name's end
- * durable before the next, so that a crash cannot leave a hole.
+ * The next segment is made under a name of its own (.new), allocated, filled with zeros, given its
+ * header, synced and only then renamed and its directory synced: a file that is called a segment
+ * has a valid header, so a bad one is damage. Rolling is then a change of pointers. Removal makes
+ * each name's end durable before the next, so that a crash cannot leave a hole.
  */
 #include "base/mem.h"
 #include "journal/journal_priv.h"
@@ -12,6 +12,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+#define ZERO_BYTES (64u << 10)
+static const uint8_t zero_bytes[ZERO_BYTES];
 
 /* For the small files beside the journal. */
 #define ROOM_LEFT_BYTES (UINT64_C(256) << 10)
@@ -128,27 +131,46 @@ static void prepare_done(struct disk_req *req, int64_t rc)
     }
     if (p->step == PREPARE_OPEN) {
         p->segment->file = req->file;
-    }
-    if (p->step == PREPARE_SYNC_DIR) {
+    } else if (p->step == PREPARE_SYNC_DIR) {
         prepare_end(j, 0);
         return;
     }
-    p->step = prepare_after(j, p->step);
+    p->zeroed += p->step == PREPARE_ZERO ? (uint64_t)rc : 0;
+    if (p->step != PREPARE_ZERO || p->zeroed == p->segment->size_bytes) {
+        p->step = prepare_after(j, p->step);
+    }
     prepare_next(j);
 }
 
 static enum disk_op prepare_op(enum journal_prepare_step step)
 {
     static const enum disk_op ops[] = {
-        [PREPARE_IDLE] = DISK_STAT,          [PREPARE_OPEN] = DISK_OPEN,
-        [PREPARE_TRUNCATE] = DISK_TRUNCATE,  [PREPARE_ROOM] = DISK_STATFS,
-        [PREPARE_ALLOCATE] = DISK_ALLOCATE,  [PREPARE_HEADER] = DISK_WRITE,
-        [PREPARE_SYNC] = DISK_SYNC_ALL,      [PREPARE_RENAME] = DISK_RENAME,
-        [PREPARE_SYNC_DIR] = DISK_SYNC_DIR,  [PREPARE_UNDO_CLOSE] = DISK_CLOSE,
-        [PREPARE_UNDO_REMOVE] = DISK_REMOVE,
+        [PREPARE_IDLE] = DISK_STAT,         [PREPARE_OPEN] = DISK_OPEN,
+        [PREPARE_TRUNCATE] = DISK_TRUNCATE, [PREPARE_ROOM] = DISK_STATFS,
+        [PREPARE_ALLOCATE] = DISK_ALLOCATE, [PREPARE_ZERO] = DISK_WRITE,
+        [PREPARE_HEADER] = DISK_WRITE,      [PREPARE_SYNC] = DISK_SYNC_ALL,
+        [PREPARE_RENAME] = DISK_RENAME,     [PREPARE_SYNC_DIR] = DISK_SYNC_DIR,
+        [PREPARE_UNDO_CLOSE] = DISK_CLOSE,  [PREPARE_UNDO_REMOVE] = DISK_REMOVE,
     };
     CHECK(step != PREPARE_IDLE);
     return ops[step];
+}
+
+/* The next piece of zeros. The medium may begin with it at once: the sync at the end is short. */
+static void prepare_zeros(struct journal_prepare *p)
+{
+    uint64_t left = p->segment->size_bytes - p->zeroed;
+    size_t count = 0;
+    for (; count < JOURNAL_ZERO_PIECES && left > 0; count++) {
+        size_t len = (size_t)base_min(left, sizeof zero_bytes);
+        p->zeros[count] = (struct iovec){.iov_base = (void *)(uintptr_t)zero_bytes, .iov_len = len};
+        p->req.len += len;
+        left -= len;
+    }
+    p->req.iov = p->zeros;
+    p->req.iov_count = (unsigned)count;
+    p->req.offset = p->zeroed;
+    p->req.flags = DISK_SOON;
 }
 
 /* Submits the request of the step. */
@@ -165,6 +187,8 @@ static void prepare_next(struct journal *j)
         p->req.path = j->directory;
     } else if (p->step == PREPARE_ALLOCATE) {
         p->req.len = p->segment->size_bytes;
+    } else if (p->step == PREPARE_ZERO) {
+        prepare_zeros(p);
     } else if (p->step == PREPARE_HEADER) {
         p->req.buf = p->header;
         p->req.len = JOURNAL_DATA_OFFSET;
@@ -196,6 +220,7 @@ static int prepare_begin(struct journal *j)
     journal_header_encode(&h, p->header);
     p->segment->crc = h.crc;
     p->segment->size_bytes = h.size_bytes;
+    p->zeroed = 0;
     return 0;
 }
 
