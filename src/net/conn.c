@@ -12,6 +12,7 @@
 #define DEFAULT_REQUESTS 256u
 #define DEFAULT_SEND_BYTES (8u << 20)
 #define DEFAULT_KEEPALIVE_MS 5000u
+#define DEFAULT_STALL_MS 60000u
 #define DEFAULT_FIRST_BODY 4096u
 #define SILENCES_MAX 3u
 #define NS_PER_MS UINT64_C(1000000)
@@ -38,6 +39,32 @@ void net_conn_leave(struct net_conn *c)
     }
     c->depth--;
     net_conn_destroy_if_idle(c);
+}
+
+/* --- What connections have together ----------------------------------------------------------- */
+
+struct net_conn_share *net_conn_share_new(void)
+{
+    struct net_conn_share *s = mem_zalloc(sizeof *s);
+    if (s != NULL) {
+        s->refs = 1;
+    }
+    return s;
+}
+
+static void share_release(struct net_conn_share *s)
+{
+    mem_free(s->spare_in);
+    mem_free(s->spare_block);
+}
+
+struct net_conn_share *net_conn_share_unref(struct net_conn_share *s)
+{
+    if (s != NULL && --s->refs == 0) {
+        share_release(s);
+        mem_free(s);
+    }
+    return NULL;
 }
 
 /* --- The end ---------------------------------------------------------------------------------- */
@@ -116,6 +143,8 @@ void net_conn_destroy_if_idle(struct net_conn *c)
     net_conn_receive_fini(c);
     net_conn_serve_fini(c);
     net_conn_send_fini(c);
+    net_conn_share_unref(c->share);
+    share_release(&c->own_share);
     mem_free(c->slot);
     stats_free(c->stats);
     mem_free(c);
@@ -200,10 +229,24 @@ static void ask_peer(struct net_conn *c)
     }
 }
 
+/* Has it taken nothing for too long? What waits for our own disk is not its fault. */
+static bool peer_stalls(struct net_conn *c)
+{
+    bool waits = !net_conn_queue_empty(c) && !c->writable && !c->moved && !c->sending_file;
+    c->stalled_ms = waits ? c->stalled_ms + c->opt.keepalive_ms : 0;
+    c->moved = false;
+    return c->stalled_ms >= c->opt.stall_ms;
+}
+
 static void keepalive_fired(struct loop_timer *t)
 {
     struct net_conn *c = container_of(t, struct net_conn, keepalive);
     net_conn_enter(c);
+    if (peer_stalls(c)) {
+        net_conn_fail(c, -ETIMEDOUT, "the peer does not take what it is sent");
+        net_conn_leave(c);
+        return;
+    }
     /* While we do not read, the silence is ours. */
     c->silent = c->heard || c->paused ? 0 : c->silent + 1;
     c->heard = false;
@@ -291,6 +334,7 @@ static void fill_defaults(struct net_conn_options *o)
     o->max_requests = o->max_requests == 0 ? DEFAULT_REQUESTS : o->max_requests;
     o->max_send_bytes = o->max_send_bytes == 0 ? DEFAULT_SEND_BYTES : o->max_send_bytes;
     o->keepalive_ms = o->keepalive_ms == 0 ? DEFAULT_KEEPALIVE_MS : o->keepalive_ms;
+    o->stall_ms = o->stall_ms == 0 ? DEFAULT_STALL_MS : o->stall_ms;
     o->first_body_max = o->first_body_max == 0 ? DEFAULT_FIRST_BODY : o->first_body_max;
 }
 
@@ -338,6 +382,9 @@ int net_conn_new(const struct net_conn_options *opt, struct stream *s, struct ne
     c->pool = opt->pool;
     c->opt = *opt;
     fill_defaults(&c->opt);
+    c->own_share.refs = 1; /* goes with us */
+    c->share = opt->share == NULL ? &c->own_share : opt->share;
+    c->share->refs++;
     c->stream = s;
     c->writable = true;
     c->timer_ns = UINT64_MAX;
@@ -362,6 +409,11 @@ int net_conn_new(const struct net_conn_options *opt, struct stream *s, struct ne
 bool net_conn_is_open(const struct net_conn *c)
 {
     return c->state == CONN_OPEN;
+}
+
+size_t net_conn_queued(const struct net_conn *c)
+{
+    return c->queued_bytes;
 }
 
 void net_conn_trust(struct net_conn *c)

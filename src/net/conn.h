@@ -36,6 +36,19 @@ struct net_conn_user_ops {
     void (*closed)(struct net_conn_user *u, struct net_conn *c, int rc, const char *reason);
 };
 
+/* What the connections of one owner hold together, and memory that goes to whoever needs it just
+ * now: one that is idle has none. Counted references: a connection may outlive its owner. */
+struct net_conn_share {
+    size_t queued_bytes; /* to be sent */
+    size_t body_bytes;   /* large bodies of unanswered requests */
+    size_t memory_bytes; /* buffers that have to be there for both */
+    /* private */
+    size_t refs;
+    void *spare_in, *spare_block;
+};
+NODISCARD struct net_conn_share *net_conn_share_new(void);             /* NULL: no memory */
+struct net_conn_share *net_conn_share_unref(struct net_conn_share *s); /* NULL */
+
 struct net_conn_options {
     const struct env *env;
     struct net_conn_user *user;
@@ -45,7 +58,10 @@ struct net_conn_options {
     unsigned max_requests; /* of the peer, unanswered; then reading stops. 0: 256 */
     size_t max_send_bytes; /* queued for the peer beyond which net_conn_full(). 0: 8 MiB */
     uint64_t keepalive_ms; /* silence after which the peer is asked; three times: dead. 0: 5,000 */
-    uint32_t first_body_max; /* body limit until net_conn_trust() (before hello). 0: 4,096 */
+    uint64_t stall_ms;     /* so long the peer has taken none of what is queued for it: closed,
+                              -ETIMEDOUT,     within a keepalive_ms. 0: 60,000 */
+    struct net_conn_share *share; /* may be NULL */
+    uint32_t first_body_max;      /* body limit until net_conn_trust() (before hello). 0: 4,096 */
 };
 /* Takes the stream over, also on failure. Any callback may call any function here, net_conn_free()
  * included. */
@@ -67,6 +83,7 @@ void net_conn_close(struct net_conn *c, int rc,
 /* No new requests are taken (they get -ERR_shutting_down); closes when those in progress are
  * answered and sent, at the latest after `limit_ms`. */
 void net_conn_shutdown(struct net_conn *c, uint64_t limit_ms);
+size_t net_conn_queued(const struct net_conn *c); /* bytes that have not left */
 bool net_conn_full(const struct net_conn *c); /* more is queued than max_send_bytes: hold back; see
                                                  net_conn_wait_room */
 void net_conn_peer(const struct net_conn *c, char *out, size_t size);

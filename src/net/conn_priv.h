@@ -28,6 +28,7 @@
 #define CONN_READ_ROUND (1u << 20)   /* per round, then others get their turn */
 #define CONN_WRITE_ROUND (4u << 20)
 #define CONN_DEADLINE_CLASSES 32u
+#define CONN_IDLE_REQUESTS 32u /* objects kept for the next ones */
 
 enum conn_state { CONN_OPEN, CONN_DRAINING, CONN_CLOSED };
 enum conn_stage { CONN_HEADER, CONN_BODY, CONN_DATA, CONN_SKIP };
@@ -70,8 +71,7 @@ struct conn_block {
 
 struct conn_slot {
     struct net_conn_call *call; /* NULL while in use: nobody waits for the answer any more */
-    uint32_t id;
-    uint32_t next_free;
+    uint32_t id, next_free;
     bool in_use, data_unsent;
 };
 
@@ -99,7 +99,8 @@ struct net_conn {
     struct buf_pool *pool;
     struct stats *stats;
     struct net_conn_options opt; /* defaults filled in */
-    struct stream *stream;       /* NULL: closed */
+    struct net_conn_share *share, own_share;
+    struct stream *stream; /* NULL: closed */
     struct stream_user events;
     enum conn_state state;
     bool trusted, freed, reported;
@@ -124,13 +125,14 @@ struct net_conn {
     size_t bulk_want;           /* header and body expected before data; 0: read what is there */
     bool readable, hangup, paused, heard, never_pauses, refused; /* the last: the present request */
     unsigned silent;
+    uint64_t stalled_ms; /* nothing has for so long */
     struct buf_waiter buf_waiter;
     /* sending */
     struct conn_piece *piece;
     size_t piece_mask, piece_head, piece_tail;
-    struct conn_block *block_first, *block_last, *block_spare;
+    struct conn_block *block_first, *block_last;
     size_t queued_bytes;
-    bool writable, sending_file;
+    bool writable, sending_file, moved; /* the last: something has left since the last look */
     struct disk_req disk_send;
     struct list rooms;
     /* our calls */
@@ -140,9 +142,8 @@ struct net_conn {
     /* the peer's requests */
     struct conn_incoming **incoming;
     uint32_t incoming_count, requests_open;
-    size_t bodies_bytes;
+    size_t bodies_bytes, idle_count;
     struct list requests, gone_requests, idle_requests;
-
     /* by log2 of the timeout, each sorted: in the common case an insertion is an append */
     struct list call_deadlines[CONN_DEADLINE_CLASSES];
     struct list request_deadlines[CONN_DEADLINE_CLASSES];
@@ -157,8 +158,7 @@ void net_conn_finish_later(struct net_conn *c);
 void net_conn_destroy_if_idle(struct net_conn *c);
 void net_conn_close_stream(struct net_conn *c);
 /* Sorted into the class of its timeout; arms the timer. */
-void net_conn_deadline_add(struct net_conn *c, bool request, struct list *node,
-                           uint64_t timeout_ms);
+void net_conn_deadline_add(struct net_conn *c, bool request, struct list *node, uint64_t ms);
 
 /* conn_send.c */
 NODISCARD int net_conn_put_frame(struct net_conn *c, struct wire_frame *f, const void *body);
@@ -170,6 +170,7 @@ void net_conn_flush(struct net_conn *c);
 void net_conn_flush_soon(struct net_conn *c);
 void net_conn_drop_queue(struct net_conn *c); /* tells the pins */
 void net_conn_wake_rooms(struct net_conn *c);
+void net_conn_send_idle(struct net_conn *c); /* gives memory back that nothing is in */
 void net_conn_send_fini(struct net_conn *c);
 static inline bool net_conn_queue_empty(const struct net_conn *c)
 {
@@ -178,8 +179,7 @@ static inline bool net_conn_queue_empty(const struct net_conn *c)
 
 /* conn_receive.c */
 void net_conn_receive(struct net_conn *c);
-void net_conn_receive_soon(
-    struct net_conn *c); /* something changed that may have stopped reading */
+void net_conn_receive_soon(struct net_conn *c); /* what had stopped reading may be over */
 void net_conn_receive_fini(struct net_conn *c);
 void net_conn_buf_ready(struct buf_waiter *w);
 

@@ -418,25 +418,48 @@ static size_t fill(struct net_conn *c)
     return 0;
 }
 
+static void in_take(struct net_conn *c)
+{
+    c->in = c->share->spare_in;
+    c->share->spare_in = NULL;
+    c->in = c->in == NULL ? mem_alloc(CONN_IN_BYTES) : c->in;
+    if (c->in == NULL) {
+        net_conn_fail(c, -ENOMEM, "no memory to receive");
+        return;
+    }
+    c->share->memory_bytes += CONN_IN_BYTES;
+}
+
+static void in_give(struct net_conn *c)
+{
+    if (c->in != NULL) {
+        c->share->memory_bytes -= CONN_IN_BYTES;
+        mem_free(c->share->spare_in);
+        c->share->spare_in = c->in;
+        c->in = NULL;
+    }
+}
+
 void net_conn_receive(struct net_conn *c)
 {
     if (c->in == NULL && c->state != CONN_CLOSED) {
-        c->in = mem_alloc(CONN_IN_BYTES);
-        if (c->in == NULL) {
-            net_conn_fail(c, -ENOMEM, "no memory to receive");
-        }
+        in_take(c);
     }
     size_t total = 0;
     for (;;) {
         parse(c);
         if (c->state == CONN_CLOSED || c->paused || !c->readable) {
-            return;
+            break;
         }
         if (total >= CONN_READ_ROUND) {
             loop_defer(c->loop, &c->receive_task); /* others first */
-            return;
+            break;
         }
         total += fill(c);
+    }
+    if (c->in_at == c->in_len && c->stage == CONN_HEADER) {
+        c->in_at = c->in_len = 0;
+        in_give(c);
     }
 }
 
@@ -444,8 +467,8 @@ void net_conn_receive_fini(struct net_conn *c)
 {
     c->data = buf_unref(c->data);
     if (c->depth == 0) { /* else a callback may still read a body in it */
-        mem_free(c->in);
+        in_give(c);
         mem_free(c->large);
-        c->in = c->large = NULL;
+        c->large = NULL;
     }
 }

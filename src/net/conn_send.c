@@ -17,6 +17,18 @@
 #define FIRST_PIECES 64u
 #define RETRY_NS 2000000u
 
+static void queue_grows(struct net_conn *c, size_t len)
+{
+    c->queued_bytes += len;
+    c->share->queued_bytes += len;
+}
+
+static void queue_shrinks(struct net_conn *c, size_t len)
+{
+    c->queued_bytes -= len;
+    c->share->queued_bytes -= len;
+}
+
 static struct conn_piece *piece_at(struct net_conn *c, size_t index)
 {
     return &c->piece[index & c->piece_mask];
@@ -53,8 +65,9 @@ static struct conn_piece *piece_add(struct net_conn *c)
 
 static void block_release(struct net_conn *c, struct conn_block *b)
 {
-    if (c->block_spare == NULL && b->size == CONN_BLOCK_BYTES) {
-        c->block_spare = b;
+    c->share->memory_bytes -= sizeof *b + b->size;
+    if (c->share->spare_block == NULL && b->size == CONN_BLOCK_BYTES) {
+        c->share->spare_block = b;
     } else {
         mem_free(b);
     }
@@ -62,9 +75,9 @@ static void block_release(struct net_conn *c, struct conn_block *b)
 
 static int block_add(struct net_conn *c, size_t need)
 {
-    struct conn_block *b = c->block_spare;
+    struct conn_block *b = c->share->spare_block;
     if (b != NULL && need <= CONN_BLOCK_BYTES) {
-        c->block_spare = NULL;
+        c->share->spare_block = NULL;
     } else {
         size_t size = base_max(need, CONN_BLOCK_BYTES);
         b = mem_alloc(sizeof *b + size);
@@ -76,6 +89,7 @@ static int block_add(struct net_conn *c, size_t need)
     b->next = NULL;
     b->len = 0;
     b->sent = 0;
+    c->share->memory_bytes += sizeof *b + b->size;
     if (c->block_last != NULL) {
         c->block_last->next = b;
     } else {
@@ -102,7 +116,7 @@ static void block_sent(struct net_conn *c, size_t len)
             block_release(c, b);
         } else if (b->size > CONN_BLOCK_BYTES) {
             c->block_first = c->block_last = NULL;
-            mem_free(b);
+            block_release(c, b);
         } else {
             b->len = 0;
             b->sent = 0;
@@ -141,7 +155,7 @@ int net_conn_put_frame(struct net_conn *c, struct wire_frame *f, const void *bod
         memcpy(at + FRAME_BYTES, body, f->body_len);
     }
     b->len += len;
-    c->queued_bytes += len;
+    queue_grows(c, len);
     return 0;
 }
 
@@ -157,7 +171,7 @@ int net_conn_put_slice(struct net_conn *c, const struct slice *s, uint32_t call_
     *p = (struct conn_piece){
         .kind = CONN_SLICE, .call_id = call_id, .len = s->len, .u.bytes.at = s->at};
     p->u.bytes.buf = s->buf == NULL ? NULL : buf_ref(s->buf);
-    c->queued_bytes += s->len;
+    queue_grows(c, s->len);
     return 0;
 }
 
@@ -174,7 +188,7 @@ int net_conn_put_range(struct net_conn *c, const struct net_conn_range *r)
     *p = (struct conn_piece){.kind = CONN_FILE,
                              .len = (size_t)r->len,
                              .u.range = {.file = r->file, .offset = r->offset}};
-    c->queued_bytes += p->len;
+    queue_grows(c, p->len);
     return 0;
 }
 
@@ -229,7 +243,8 @@ static void piece_drop(struct net_conn *c, int rc)
 static void consume(struct net_conn *c, size_t len)
 {
     stats_count(&c->counters.sent_bytes, len);
-    c->queued_bytes -= len;
+    c->moved = true;
+    queue_shrinks(c, len);
     while (!net_conn_queue_empty(c)) {
         struct conn_piece *p = piece_at(c, c->piece_head);
         size_t n = base_min(len, p->len);
@@ -252,7 +267,7 @@ void net_conn_drop_queue(struct net_conn *c)
 {
     while (!net_conn_queue_empty(c)) {
         struct conn_piece *p = piece_at(c, c->piece_head);
-        c->queued_bytes -= p->len;
+        queue_shrinks(c, p->len);
         piece_drop(c, -ERR_closed);
     }
 }
@@ -508,6 +523,9 @@ void net_conn_flush(struct net_conn *c)
     if (c->state != CONN_CLOSED && sent > 0 && c->paused) {
         net_conn_receive_soon(c);
     }
+    if (net_conn_queue_empty(c)) {
+        net_conn_send_idle(c);
+    }
     if (!list_empty(&c->rooms)) {
         net_conn_wake_rooms(c);
     }
@@ -520,13 +538,18 @@ void net_conn_flush_soon(struct net_conn *c)
     }
 }
 
+void net_conn_send_idle(struct net_conn *c)
+{
+    while (net_conn_queue_empty(c) && c->block_first != NULL) {
+        struct conn_block *next = c->block_first->next;
+        block_release(c, c->block_first);
+        c->block_first = next;
+        c->block_last = next == NULL ? NULL : c->block_last;
+    }
+}
+
 void net_conn_send_fini(struct net_conn *c)
 {
-    while (c->block_first != NULL) {
-        struct conn_block *next = c->block_first->next;
-        mem_free(c->block_first);
-        c->block_first = next;
-    }
-    mem_free(c->block_spare);
+    net_conn_send_idle(c);
     mem_free(c->piece);
 }

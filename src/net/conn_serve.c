@@ -37,6 +37,7 @@ static struct conn_incoming *incoming_get(struct net_conn *c)
 {
     struct list *at = list_pop_front(&c->idle_requests);
     if (at != NULL) {
+        c->idle_count--;
         return LIST_ENTRY(at, struct conn_incoming, all);
     }
     struct conn_incoming *in = mem_zalloc(sizeof *in);
@@ -55,11 +56,18 @@ static void incoming_put(struct net_conn *c, struct conn_incoming *in)
     buf_slice_drop(&in->pub.data);
     if (in->large != NULL) {
         c->bodies_bytes -= in->pub.body_len;
+        c->share->body_bytes -= in->pub.body_len;
         mem_free(in->large);
         in->large = NULL;
     }
-    list_push_front(&c->idle_requests, &in->all); /* the warm one next */
     c->requests_open--;
+    if (c->idle_count >= CONN_IDLE_REQUESTS) {
+        mem_free(in->spare);
+        mem_free(in);
+        return;
+    }
+    c->idle_count++;
+    list_push_front(&c->idle_requests, &in->all); /* the warm one next */
 }
 
 /* The body has to outlive the receive buffer. */
@@ -77,6 +85,7 @@ static int keep_body(struct net_conn *c, struct conn_incoming *in, const uint8_t
     if (len > CONN_BODY_SPARE) {
         in->pub.body = in->large;
         c->bodies_bytes += in->large == NULL ? 0 : len;
+        c->share->body_bytes += in->large == NULL ? 0 : len;
     } else {
         in->pub.body = len > CONN_BODY_INLINE ? in->spare : in->small;
     }
