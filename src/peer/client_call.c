@@ -8,6 +8,7 @@
 #include "peer/client_priv.h"
 
 #define DEFAULT_TIMEOUT_MS 30000u
+#define HINT_MAX_MS 10000u
 #define NS_PER_MS UINT64_C(1000000)
 
 enum { CALL_IDLE, CALL_QUEUED, CALL_RESTING, CALL_FLYING, CALL_FAILED };
@@ -92,12 +93,21 @@ static void call_timer_fired(struct loop_timer *t)
     peer_slot_pump(&p->slot[c->slot]);
 }
 
+/* The server's own word on when to come back is a minimum; those who got it together do not come
+ * together. */
+static uint64_t rest_ns(const struct peer_call *c, const struct peer_reply *r)
+{
+    uint64_t hint_ms = r->failure == NULL ? 0 : base_min(r->failure->retry_ms, HINT_MAX_MS);
+    uint64_t half = base_max(c->wait_ms, hint_ms) * NS_PER_MS / 2;
+    uint64_t least = base_max(half, hint_ms * NS_PER_MS);
+    return least + (half == 0 ? 0 : loop_random(c->peer->loop) % half);
+}
+
 /* Again after a while, or never when its time would be up. */
 static void call_rest(struct peer_call *c, const struct peer_reply *r)
 {
     struct peer *p = c->peer;
-    uint64_t half = c->wait_ms * NS_PER_MS / 2;
-    uint64_t delay = half + (half == 0 ? 0 : loop_random(p->loop) % half);
+    uint64_t delay = rest_ns(c, r);
     uint64_t at_ns = loop_now_ns(p->loop) + delay;
     if (at_ns >= c->deadline_ns) {
         call_finish(c, r);

@@ -14,6 +14,7 @@
 #define OPCODE_LIMIT 0x0800u
 #define ARENA_LIMIT_BYTES (8u << 20)
 #define SPARE_REQUESTS 64u
+#define REQUEST_BYTES (sizeof(struct peer_request) + 4096) /* with the first block of its arena */
 
 struct opcode_stats {
     struct stats_counter requests, failed;
@@ -103,6 +104,11 @@ size_t peer_dispatch_open_requests(const struct peer_dispatch *d)
     return d->open_count;
 }
 
+size_t peer_dispatch_bytes(const struct peer_dispatch *d)
+{
+    return (d->open_count + d->spare_count) * REQUEST_BYTES;
+}
+
 static const struct peer_handler *dispatch_find(const struct peer_dispatch *d, uint16_t opcode)
 {
     uint8_t place = opcode < OPCODE_LIMIT ? d->place[opcode] : 0;
@@ -163,7 +169,8 @@ static bool begins_with_op(const struct proto_type *t)
 
 void peer_wire_fail(struct net_conn_request *wire, int rc, const struct proto_failure *f)
 {
-    struct proto_failure plain = {.text = proto_bytes_text(err_text(rc))};
+    struct proto_failure plain = {.text = proto_bytes_text(err_text(rc)),
+                                  .retry_ms = rc == -ERR_busy ? PEER_BUSY_MS : 0};
     struct peer_body b;
     if (peer_body_encode(&b, &proto_failure_type, f == NULL ? &plain : f) < 0) {
         net_conn_respond_rc(wire, rc);

@@ -70,7 +70,9 @@ struct peer_request {
  */
 void peer_request_answer(struct peer_request *r, const void *reply,
                          const struct net_conn_response *data);
-/* Answers with an error; `f` may be NULL: then the text of the code goes out. */
+/* Answers with an error; `f` may be NULL: then the text of the code goes out, and with -ERR_busy
+ * that it may be tried again after PEER_BUSY_MS. */
+#define PEER_BUSY_MS 50u
 void peer_request_fail(struct peer_request *r, int rc, const struct proto_failure *f);
 
 /* A call of ours: caller-owned. */

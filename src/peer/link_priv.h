@@ -19,6 +19,8 @@ NODISCARD int peer_dispatch_new(const struct peer_dispatch_options *opt,
 /* CHECKs that all requests were answered. */
 struct peer_dispatch *peer_dispatch_free(struct peer_dispatch *d);
 size_t peer_dispatch_open_requests(const struct peer_dispatch *d);
+size_t
+peer_dispatch_bytes(const struct peer_dispatch *d); /* of the unanswered and the spare, about */
 
 void peer_link_begin(struct peer_link *l, struct peer_dispatch *d, struct net_conn *c);
 /* The connection has ended: requests that are still to be answered lose their link. */

@@ -51,6 +51,7 @@ struct rig_server {
     struct loop_timer later;
     struct net_address at, elsewhere; /* where it listens; whom it names */
     uint64_t term;
+    uint32_t retry_ms; /* what busy says */
     unsigned ups, downs, pings, cancelled, busy_left, stopped, pushes, rmdirs;
     int down_rc;
     char down_reason[RIG_TEXT];

@@ -27,7 +27,9 @@ static inline void rig_ping(struct peer_user *u, struct peer_request *r)
             return;
         }
         s->busy_left--;
-        peer_request_fail(r, -ERR_busy, NULL);
+        const struct proto_failure busy = {.text = proto_bytes_text("busy"),
+                                           .retry_ms = s->retry_ms};
+        peer_request_fail(r, -ERR_busy, s->retry_ms == 0 ? NULL : &busy);
         return;
     case RIG_FAIL: {
         const struct proto_failure f = {.text = proto_bytes_text("no such thing")};

@@ -4,11 +4,15 @@
 #include "base/mem.h"
 #include "peer/server_priv.h"
 
-#define DEFAULT_CONNECTIONS 4096u
+#define DEFAULT_CONNECTIONS 16384u
+#define DEFAULT_SENDER_LINKS 64u
+#define FULL_SAID_NS (10000 * NS_PER_MS) /* between two lines of the log about it */
 #define DEFAULT_REQUESTS 16384u
 #define DEFAULT_HELLO_MS 5000u
 #define STOP_POLL_MS 10u
 #define REASON_BYTES 160u
+#define CONNECTIONS_MAX 32768u                         /* less than what server_seen.c remembers */
+#define GUEST_BYTES (sizeof(struct peer_guest) + 2048) /* with its connection, about */
 #define NS_PER_MS UINT64_C(1000000)
 
 /* --- Connections ------------------------------------------------------------------------------ */
@@ -18,6 +22,8 @@ static void guest_destroy(struct peer_guest *g)
     struct peer_server *s = g->server;
     loop_timer_cancel(s->loop, &g->hello_timer);
     list_remove(&g->node);
+    list_remove(&g->stranger);
+    peer_seen_leave(g);
     s->guest_count--;
     mem_free(g);
 }
@@ -69,10 +75,31 @@ static void guest_hello_late(struct loop_timer *t)
     net_conn_close(g->conn, -ETIMEDOUT, "no hello in time");
 }
 
+/* Room for one more: who has not said who it is gives way to who may say it. */
+static bool server_has_room(struct peer_server *s)
+{
+    if (s->guest_count < s->opt.max_connections) {
+        return true;
+    }
+    uint64_t now = loop_now_ns(s->loop);
+    if (s->full_said_ns == 0 || now > s->full_said_ns + FULL_SAID_NS) {
+        s->full_said_ns = now;
+        log_warn(s->opt.env->log, "as many connections as there may be: others are turned away",
+                 LOG_U64("connections", s->guest_count));
+    }
+    if (list_empty(&s->strangers)) {
+        return false;
+    }
+    stats_count(&s->counters.pushed_out, 1);
+    guest_end(LIST_ENTRY(s->strangers.next, struct peer_guest, stranger), -ERR_busy,
+              "others wait for its place");
+    return true;
+}
+
 void peer_server_adopt(struct peer_server *s, struct stream *stream)
 {
     LOOP_OWNED(s->loop);
-    if (s->stopping || s->guest_count >= s->opt.max_connections) {
+    if (s->stopping || !server_has_room(s)) {
         stats_count(&s->counters.refused_full, 1);
         stream_close(stream);
         return;
@@ -90,6 +117,9 @@ void peer_server_adopt(struct peer_server *s, struct stream *stream)
                                          .user = &g->user,
                                          .pool = s->opt.pool,
                                          .keepalive_ms = s->opt.keepalive_ms,
+                                         .stall_ms = s->opt.stall_ms,
+                                         .max_send_bytes = s->opt.max_send_bytes,
+                                         .share = s->share,
                                          .max_requests = s->opt.max_link_requests};
     int rc = net_conn_new(&opt, stream, &g->conn);
     if (rc < 0) {
@@ -100,6 +130,7 @@ void peer_server_adopt(struct peer_server *s, struct stream *stream)
     stats_count(&s->counters.accepted, 1);
     s->guest_count++;
     list_push_back(&s->guests, &g->node);
+    list_push_back(&s->strangers, &g->stranger);
     loop_timer_in(s->loop, &g->hello_timer, s->opt.hello_ms * NS_PER_MS);
 }
 
@@ -186,7 +217,18 @@ void peer_server_name_session(struct peer_server *s, struct peer_link *l, uint64
         peer_link_close(l, rc, "a newer link of this session was here");
         return;
     }
-    peer_seen_replace(s, g);
+    rc = peer_seen_join(s, g);
+    if (rc < 0) {
+        peer_link_close(l, rc, "this session has too many connections");
+    }
+}
+
+void peer_server_memory(const struct peer_server *s, struct peer_server_memory *ret)
+{
+    *ret = (struct peer_server_memory){
+        .connections = s->guest_count * GUEST_BYTES + s->share->memory_bytes,
+        .requests = peer_dispatch_bytes(s->dispatch) + s->share->body_bytes,
+        .replies = s->share->queued_bytes};
 }
 
 /* --- The end ---------------------------------------------------------------------------------- */
@@ -228,7 +270,9 @@ static void server_list_stats(struct peer_server *s)
     stats_add_counter(s->stats, "refused_auth", &n->refused_auth);
     stats_add_counter(s->stats, "refused_stale", &n->refused_stale);
     stats_add_counter(s->stats, "hello_timeouts", &n->timeouts);
+    stats_add_counter(s->stats, "refused_many", &n->refused_many);
     stats_add_counter(s->stats, "replaced", &n->replaced);
+    stats_add_counter(s->stats, "pushed_out", &n->pushed_out);
     stats_add_gauge(s->stats, "links", &n->links);
 }
 
@@ -242,11 +286,15 @@ int peer_server_new(const struct peer_server_options *opt, struct peer_server **
     s->loop = opt->env->loop;
     s->is_leader = true;
     s->opt.max_connections = opt->max_connections == 0 ? DEFAULT_CONNECTIONS : opt->max_connections;
+    s->opt.max_connections = base_min(s->opt.max_connections, CONNECTIONS_MAX);
     s->opt.max_requests = opt->max_requests == 0 ? DEFAULT_REQUESTS : opt->max_requests;
+    s->opt.max_sender_links =
+        opt->max_sender_links == 0 ? DEFAULT_SENDER_LINKS : opt->max_sender_links;
     s->opt.hello_ms = opt->hello_ms == 0 ? DEFAULT_HELLO_MS : opt->hello_ms;
     s->listener_user.accepted = server_accepted;
     s->stop_timer.fire = server_stop_step;
     list_init(&s->guests);
+    list_init(&s->strangers);
     peer_seen_init(s);
     s->stats = opt->env->stats == NULL ? NULL : stats_new(opt->env->stats, "server");
     server_list_stats(s);
@@ -256,7 +304,8 @@ int peer_server_new(const struct peer_server_options *opt, struct peer_server **
                                             .handler_count = opt->handler_count,
                                             .max_requests = s->opt.max_requests,
                                             .stats = s->stats};
-    int rc = peer_dispatch_new(&d, &s->dispatch);
+    s->share = net_conn_share_new();
+    int rc = s->share == NULL ? -ENOMEM : peer_dispatch_new(&d, &s->dispatch);
     if (rc < 0) {
         return rc;
     }
@@ -281,6 +330,7 @@ struct peer_server *peer_server_free(struct peer_server *s)
     }
     peer_dispatch_free(s->dispatch);
     peer_seen_fini(s);
+    net_conn_share_unref(s->share);
     stats_free(s->stats);
     mem_free(s);
     return NULL;

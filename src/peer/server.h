@@ -30,11 +30,14 @@ struct peer_server_options {
     struct buf_pool *pool;        /* for incoming data; NULL: none is taken */
     struct buf_pool *member_pool; /* NULL, or that of targets, who are never held up, see
                                      net_conn_never_pause() */
-    size_t max_connections;       /* 0: 4,096 */
-    size_t max_requests;          /* unanswered, of all together; 0: 16,384 */
-    unsigned max_link_requests;   /* unanswered, of one; 0: 256 */
-    uint64_t hello_ms;            /* from connecting to the end of `auth`; 0: 5,000 */
-    uint64_t keepalive_ms;        /* net/conn.h */
+    size_t max_connections;     /* 0: 16,384; of more the oldest that has not proven itself goes */
+    unsigned max_sender_links;  /* of one session of one role; 0: 64 */
+    size_t max_requests;        /* unanswered, of all together; 0: 16,384 */
+    unsigned max_link_requests; /* unanswered, of one; 0: 256 */
+    uint64_t hello_ms;          /* from connecting to the end of `auth`; 0: 5,000 */
+    uint64_t keepalive_ms;      /* net/conn.h, as are */
+    uint64_t stall_ms;
+    size_t max_send_bytes;
 };
 NODISCARD int peer_server_new(const struct peer_server_options *opt, struct peer_server **ret);
 /* Closes everything at once: `down` is called for each link from inside. */
@@ -61,6 +64,13 @@ void peer_server_stop(struct peer_server *s, uint64_t limit_ms,
 /* All links that are up, in order of coming: NULL begins, NULL ends. */
 struct peer_link *peer_server_next(const struct peer_server *s, const struct peer_link *after);
 size_t peer_server_link_count(const struct peer_server *s);
+/* What all connections and their requests take, in bytes, about. */
+struct peer_server_memory {
+    size_t connections; /* themselves, with those that are no link yet */
+    size_t requests;    /* unanswered */
+    size_t replies;     /* not taken yet by who asked */
+};
+void peer_server_memory(const struct peer_server *s, struct peer_server_memory *ret);
 /* A session was given to this link after `hello`: links of older generations of it are closed. */
 void peer_server_name_session(struct peer_server *s, struct peer_link *l, uint64_t session,
                               uint64_t generation);

@@ -140,7 +140,7 @@ static void guest_up(struct peer_guest *g, struct net_conn_request *r)
     s->up_count++;
     stats_count(&s->counters.up, 1);
     stats_gauge_set(&s->counters.links, (int64_t)s->up_count);
-    peer_seen_replace(s, g);
+    list_remove(&g->stranger);
     net_conn_respond_rc(r, 0);
     s->opt.user->ops->up(s->opt.user, &g->link);
 }
@@ -162,6 +162,11 @@ static void guest_auth(struct peer_guest *g, struct net_conn_request *r)
     if (rc < 0) {
         stats_count(&s->counters.refused_stale, 1);
         peer_guest_refuse(g, r, rc, "a newer link of this sender was here");
+        return;
+    }
+    rc = peer_seen_join(s, g);
+    if (rc < 0) {
+        peer_guest_refuse(g, r, rc, "this sender has too many connections");
         return;
     }
     guest_up(g, r);

@@ -16,6 +16,9 @@ struct peer_guest {
     struct peer_link link;
     struct loop_timer hello_timer;
     struct list node;
+    struct list stranger; /* until it is up */
+    struct list by_sender;
+    struct peer_seen *sender; /* NULL: it named no session */
     /* What was said and answered, for the proof of `auth`. */
     struct proto_hello_request hello;
     struct proto_hello_reply reply;
@@ -23,7 +26,7 @@ struct peer_guest {
 };
 struct peer_server_counters {
     struct stats_counter accepted, up, refused_full, refused_hello, refused_auth, refused_stale,
-        timeouts, replaced;
+        refused_many, timeouts, replaced, pushed_out;
     struct stats_gauge links;
 };
 struct peer_server {
@@ -33,6 +36,9 @@ struct peer_server {
     struct net_listener *listener;
     struct net_address address;
     struct list guests;
+    struct list strangers; /* those that are not up, the oldest first */
+    struct net_conn_share *share;
+    uint64_t full_said_ns;
     size_t guest_count, up_count;
     struct peer_dispatch *dispatch;
     struct dict seen;
@@ -56,5 +62,6 @@ void peer_seen_init(struct peer_server *s);
 void peer_seen_fini(struct peer_server *s);
 /* 0 and noted, or -ERR_stale_request: there was a newer one. */
 NODISCARD int peer_seen_note(struct peer_server *s, const struct peer_link *l);
-/* Closes the links that `l` replaces. */
-void peer_seen_replace(struct peer_server *s, struct peer_guest *by);
+/* One more link of its sender; -ERR_busy: it has too many. Closes the links that it replaces. */
+NODISCARD int peer_seen_join(struct peer_server *s, struct peer_guest *g);
+void peer_seen_leave(struct peer_guest *g);
