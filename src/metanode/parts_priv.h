@@ -11,7 +11,10 @@
 struct metanode;
 struct metanode_mutation;
 struct namespace_command;
+struct namespace_known;
+struct namespace_known_table;
 struct namespace_reply;
+struct namespace_view;
 struct peer_request;
 
 /* applied.c: every command that was applied while this server leads, for the parts that care. */
@@ -41,8 +44,9 @@ struct metanode_session {
     uint64_t lease_epoch;
     uint64_t push_seq;
     bool lapsed, expiring;
-    struct peer_link *link;     /* control link, NULL: none */
-    struct metanode_slot *slot; /* `slots` of them; NULL before the first mutation */
+    struct peer_link *link;              /* control link, NULL: none */
+    struct metanode_slot *slot;          /* `slots` of them; NULL before the first mutation */
+    struct namespace_known_table *known; /* its credentials; NULL before the first read */
 };
 struct metanode_sessions {
     struct dict by_id;
@@ -58,6 +62,9 @@ void metanode_session_remove(struct metanode *m, uint64_t id);
 /* The session that a request of this link names; else it is refused and NULL. */
 struct metanode_session *metanode_session_of(struct metanode *m, struct peer_request *r,
                                              uint64_t id);
+/* A credential of it for reads: read with `v` if it is not kept yet. Errors of reading. */
+int metanode_session_know(struct metanode_session *s, const struct namespace_view *v, uint32_t cred,
+                          const struct namespace_known **ret);
 /* Silent for T(1+e): its lease is over. */
 bool metanode_session_is_lapsed(struct metanode *m, struct metanode_session *s);
 /* A logged end, once; L5. */

@@ -136,9 +136,8 @@ static int query_names(struct query *q, const struct namespace_view *v)
     }
 }
 
-static int query_run(struct metanode_read *read, const struct namespace_view *v)
+static int query_ask(struct query *q, const struct namespace_view *v)
 {
-    struct query *q = container_of(read, struct query, read);
     memset(&q->reply, 0, sizeof q->reply);
     switch (q->request->message->opcode) {
     case PROTO_OP_open:
@@ -152,6 +151,19 @@ static int query_run(struct metanode_read *read, const struct namespace_view *v)
     default:
         return query_names(q, v);
     }
+}
+
+static int query_run(struct metanode_read *read, const struct namespace_view *v)
+{
+    struct query *q = container_of(read, struct query, read);
+    struct namespace_view view = *v;
+    struct metanode_session *s = q->session == 0 ? NULL : metanode_session_find(q->m, q->session);
+    int rc = 0;
+    if (s != NULL) {
+        const struct proto_caller *caller = q->request->body;
+        rc = metanode_session_know(s, v, caller->cred, &view.known);
+    }
+    return rc < 0 ? rc : query_ask(q, &view);
 }
 
 static void query_done(struct metanode_read *read, int rc)

@@ -9,6 +9,7 @@
 #include "metanode/metanode_priv.h"
 
 #include "base/log.h"
+#include "namespace/known.h"
 
 #define METANODE_MAP_PUSH_NS (10 * METANODE_NS_PER_MS)
 #define METANODE_EXPIRE_BURST 64u /* per round of housekeeping */
@@ -23,6 +24,10 @@ static void session_dropped(struct dict_node *node, void *owner)
     struct metanode_session *s = container_of(node, struct metanode_session, node);
     (void)owner;
     mem_free(s->slot);
+    if (s->known != NULL) {
+        namespace_known_clear(s->known);
+        mem_free(s->known);
+    }
     mem_free(s);
 }
 
@@ -55,6 +60,18 @@ struct metanode_session *metanode_session_find(struct metanode *m, uint64_t id)
     struct dict *d = &m->sessions.by_id;
     struct dict_node *node = dict_find(d, dict_hash_u64(d, id), &id);
     return node == NULL ? NULL : container_of(node, struct metanode_session, node);
+}
+
+int metanode_session_know(struct metanode_session *s, const struct namespace_view *v, uint32_t cred,
+                          const struct namespace_known **ret)
+{
+    if (cred == 0) {
+        return 0; /* nobody: the read itself says so */
+    }
+    if (s->known == NULL) {
+        s->known = mem_zalloc(sizeof *s->known);
+    }
+    return s->known == NULL ? -ENOMEM : namespace_known_get(s->known, v, s->id, cred, ret);
 }
 
 int metanode_session_add(struct metanode *m, uint64_t id, struct metanode_session **ret)

@@ -95,33 +95,64 @@ static int namespace_decode_op(struct namespace_plan *p)
 }
 
 /* No credential: the client acts for itself, which is enough to let go of what it holds. */
-static int namespace_load_cred(struct namespace_plan *p)
+static bool namespace_is_own(const struct namespace_plan *p)
 {
     uint16_t kind = p->command->kind;
-    bool own = kind == PROTO_OP_commit || kind == PROTO_OP_release || kind == PROTO_OP_lease_return;
-    if (own && p->op.cred == 0) {
-        p->cred = (struct namespace_cred){0};
-        return 0;
+    return p->op.cred == 0 &&
+           (kind == PROTO_OP_commit || kind == PROTO_OP_release || kind == PROTO_OP_lease_return);
+}
+
+static int namespace_read_caller(struct namespace_plan *p)
+{
+    struct namespace_session s;
+    int found = namespace_view_session(&p->view, p->op.session, &s);
+    int rc =
+        p->op.cred == 0 ? 0 : namespace_view_cred_of(&p->view, p->op.session, p->op.cred, &p->cred);
+    if (found == -ERR_need || rc == -ERR_need) {
+        return -ERR_need;
     }
-    return namespace_view_cred_of(&p->view, p->op.session, p->op.cred, &p->cred);
+    p->slots = found < 0 ? 0 : s.slots;
+    return found == -ENOENT ? -ERR_session_expired : found < 0 ? found : rc;
+}
+
+/* From the table, which reads what it lacks and keeps what exists. */
+static int namespace_known_caller(struct namespace_plan *p)
+{
+    const struct namespace_known *k;
+    int rc = namespace_known_get(p->table, &p->view, p->op.session, p->op.cred, &k);
+    if (rc == 0) {
+        p->slots = k->slots;
+        p->cred = k->who;
+    }
+    return rc == -EPERM ? namespace_read_caller(p) : rc;
+}
+
+/* Session, slot and rights of whoever asks. 1: answered from the slot. */
+static int namespace_plan_caller(struct namespace_plan *p)
+{
+    int caller = p->table != NULL ? namespace_known_caller(p) : namespace_read_caller(p);
+    if (caller < 0 && caller != -EPERM) {
+        return caller;
+    }
+    int rc = namespace_slot_check(p, &p->op, p->crc);
+    if (rc != 0) {
+        return rc;
+    }
+    p->runs = true;
+    p->reply->result.opcode = p->command->kind;
+    p->reply->result.version = p->state.version;
+    bool nobody = p->op.cred == 0 && !namespace_is_own(p);
+    return nobody ? -EPERM : caller;
 }
 
 static int namespace_plan_mutation(struct namespace_plan *p)
 {
     int rc = namespace_decode_op(p);
-    rc = rc < 0 ? rc : namespace_view_session(&p->view, p->op.session, &p->session);
-    if (rc < 0) {
-        return rc == -ENOENT ? -ERR_session_expired : rc;
-    }
-    rc = namespace_slot_check(p, &p->op, p->crc);
+    rc = rc < 0 ? rc : namespace_plan_caller(p);
     if (rc != 0) {
         return rc < 0 ? rc : 0;
     }
-    p->runs = true;
-    p->reply->result.opcode = p->command->kind;
-    p->reply->result.version = p->state.version;
-    rc = namespace_load_cred(p);
-    rc = rc < 0 ? rc : namespace_plan_folds(p);
+    rc = namespace_plan_folds(p);
     rc = rc < 0 ? rc : namespace_dispatch_mutation(p);
     rc = rc < 0 ? rc : namespace_stats_apply(p);
     return rc < 0 ? rc : namespace_plan_flush(p);
@@ -140,6 +171,9 @@ int namespace_plan_dispatch(struct namespace_plan *p)
     }
     if (namespace_is_mutation(kind)) {
         return namespace_plan_mutation(p);
+    }
+    if (p->table != NULL) {
+        namespace_known_clear(p->table); /* sessions may begin and end */
     }
     return kind >= NAMESPACE_FORMAT_ROOT ? namespace_dispatch_leader(p)
                                          : namespace_dispatch_session(p);

@@ -9,6 +9,8 @@ struct namespace
     struct kv *kv;
     struct mem_arena arena; /* of one command */
     struct kv_batch batch;
+    struct namespace_state state; /* as it is stored; format 0: not known */
+    struct namespace_known_table known;
 };
 
 int namespace_new(const struct namespace_options *opt, struct namespace **ret)
@@ -31,6 +33,7 @@ struct namespace *namespace_free(struct namespace *ns)
     if (ns != NULL) {
         mem_arena_fini(&ns->arena);
         kv_batch_fini(&ns->batch);
+        namespace_known_clear(&ns->known);
         mem_free(ns);
     }
     return NULL;
@@ -50,11 +53,11 @@ static bool namespace_was_applied(const struct namespace_state *s, const struct 
     return true;
 }
 
-static int namespace_plan_entry(struct namespace_plan *p, const struct namespace_entry *e,
-                                bool *ret_skip)
+static int namespace_plan_entry(const struct namespace *ns, struct namespace_plan *p,
+                                const struct namespace_entry *e, bool *ret_skip)
 {
-    struct namespace_state now;
-    int rc = namespace_plan_state(p, &now);
+    struct namespace_state now = ns->state;
+    int rc = now.format != 0 ? 0 : namespace_plan_state(p, &now);
     if (rc < 0) {
         return rc;
     }
@@ -90,15 +93,20 @@ int namespace_apply(struct namespace *ns, const struct namespace_entry *e, struc
         .view = {.snapshot = snapshot, .need = need, .arena = &ns->arena},
         .batch = &ns->batch,
         .reply = reply,
+        .table = &ns->known,
     };
-    rc = namespace_plan_entry(&p, e, &skip);
+    rc = namespace_plan_entry(ns, &p, e, &skip);
     /* Nothing is read any more: an engine need not keep what the commit replaces. */
     snapshot = kv_snapshot_free(snapshot);
     uint64_t index = e->last && e->index > applied ? e->index : applied;
     if (rc < 0 || (skip && index == applied)) {
         return rc;
     }
-    return kv_commit(ns->kv, &ns->batch, index);
+    rc = kv_commit(ns->kv, &ns->batch, index);
+    if (rc == 0 && !skip) {
+        ns->state = p.state;
+    }
+    return rc;
 }
 
 int namespace_check(const struct namespace_view *v, const void *bytes, size_t len,

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/crc32c.h"
+#include "namespace/known.h"
 #include "namespace/namespace.h"
 #include "namespace/query.h"
 
@@ -31,9 +32,10 @@ struct namespace_plan {
     struct namespace_reply *reply;
     struct namespace_state state;
     int64_t now_ns;
-    struct namespace_cred cred; /* of a client's mutation, as the next two */
+    struct namespace_known_table *table; /* of callers; NULL: none is kept */
+    struct namespace_cred cred;          /* of a client's mutation, as the next two */
     uint64_t session_id;
-    struct namespace_session session;
+    uint32_t slots; /* of the session */
     struct namespace_held held[NAMESPACE_PLAN_INODES];
     size_t held_count;
     struct proto_op op; /* of a client's mutation, as the next two */

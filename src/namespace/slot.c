@@ -64,7 +64,7 @@ static int namespace_slot_replay(struct namespace_plan *p, const struct namespac
 int namespace_slot_check(struct namespace_plan *p, const struct proto_op *op, uint32_t crc)
 {
     struct namespace_slot s;
-    if (op->slot >= p->session.slots || op->crc != crc) {
+    if (op->slot >= p->slots || op->crc != crc) {
         return -ERR_bad_sequence;
     }
     int rc = namespace_slot_get(p, op->session, op->slot, &s);

@@ -1,5 +1,7 @@
 #include "namespace/view.h"
 
+#include "namespace/known.h"
+
 #include <string.h>
 
 int namespace_view_get_bytes(const struct namespace_view *v, const struct namespace_key *key,
@@ -169,6 +171,10 @@ int namespace_view_cred(const struct namespace_view *v, uint64_t session, uint32
                         struct namespace_cred *ret)
 {
     struct namespace_session s;
+    if (v->known != NULL && v->known->session == session && v->known->cred == cred && cred != 0) {
+        *ret = v->known->who;
+        return 0;
+    }
     struct namespace_key key = namespace_key_u64(NAMESPACE_SESSION, session);
     int have_session = NAMESPACE_GET(v, &key, namespace_session, &s);
     int rc = namespace_view_cred_of(v, session, cred, ret);

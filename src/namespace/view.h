@@ -9,10 +9,12 @@
 
 #include "namespace/record.h"
 
+struct namespace_known;
 struct namespace_view {
     struct kv_snapshot *snapshot;
     struct kv_need *need;
     struct mem_arena *arena;
+    const struct namespace_known *known; /* the caller, if it was read before; else NULL */
 };
 
 /* 1 and the record, 0: absent. Else -ERR_need, -ENOMEM, -ENOBUFS, -ECANCELED (the snapshot was
