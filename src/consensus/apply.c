@@ -39,17 +39,22 @@ void consensus_ring_clear(struct consensus *c)
     c->ring_count = 0;
 }
 
+void consensus_ring_push(struct consensus *c, uint64_t index, const struct raft_buffer *buf)
+{
+    ring_grow(c);
+    c->ring_count++;
+    *ring_at(c, c->ring_count - 1) =
+        (struct consensus_committed){.index = index, .bytes = buf->base, .len = buf->len};
+    consensus_wake(c);
+}
+
 int consensus_raft_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
 {
     struct consensus *c = fsm->data;
     *result = NULL;
     uint64_t index = raft_last_applied(&c->raft) + 1;
     if (index > c->skip_to) {
-        ring_grow(c);
-        c->ring_count++;
-        *ring_at(c, c->ring_count - 1) =
-            (struct consensus_committed){.index = index, .bytes = buf->base, .len = buf->len};
-        consensus_wake(c);
+        consensus_ring_push(c, index, buf);
     }
     struct consensus_batch *b = consensus_batch_at(c, index, raft_current_term(&c->raft));
     if (b != NULL) {

@@ -172,6 +172,11 @@ void consensus_to_text(const struct consensus *c, char *out, size_t size)
                    c->failed != 0 ? ", " : "", c->failed != 0 ? c->reason : "");
 }
 
+void consensus_set_log_limit(struct consensus *c, uint64_t bytes)
+{
+    c->log_limit_bytes = bytes;
+}
+
 /* --- the task ------------------------------------------------------------------------------------
  */
 

@@ -53,6 +53,7 @@ struct consensus_reference {
     uint64_t index, term;
     uint8_t bytes[CONSENSUS_REFERENCE_MAX];
     size_t len;
+    uint64_t keep_from; /* by snapshot(): the log is kept from here on, for an older state; or 0 */
 };
 
 enum consensus_role { CONSENSUS_FOLLOWER, CONSENSUS_CANDIDATE, CONSENSUS_LEADER };
@@ -109,8 +110,8 @@ struct consensus_options {
     uint64_t id;                          /* one of the voters */
     const struct consensus_voter *voters; /* used when the directory is new; the log knows later */
     size_t voter_count;
-    bool bootstrap;               /* a directory without a log begins one; else that is -ENOENT */
-    uint64_t applied;             /* index that the owner's state contains already; 0: none */
+    bool bootstrap;   /* a directory without a log begins one; else that is -ENOENT */
+    uint64_t applied; /* the owner's state contains that; 0: none. The log must go back to there */
     uint32_t election_timeout_ms; /* 0: 300; the same on all voters */
     size_t queue_bytes;           /* proposed, not done; 0: 16 MiB */
     size_t queue_count;           /* 0: 8,192 */
@@ -164,10 +165,11 @@ uint64_t consensus_applied_index(const struct consensus *c); /* all up to it is 
  */
 uint64_t consensus_lease_until_ns(struct consensus *c);
 
-/* Snapshots by reference; an owner without checkpoints never calls these, and the log grows. */
+void consensus_set_log_limit(struct consensus *c, uint64_t bytes); /* log_limit_bytes */
+/* By reference; an owner without checkpoints never calls these, and the log grows. */
 void consensus_snapshot_want(struct consensus *c);
 /* The state of the reference at `index` is on stable storage (0) or will never be. Records the
- * reference and trims the log in front of it, but for `trailing` entries. */
+ * reference and trims the log in front of it, but for `trailing` entries and `keep_from`. */
 void consensus_snapshot_durable(struct consensus *c, uint64_t index, int rc);
 
 /* A message of another voter, from the transport. Bad bytes: -ERR_corrupt class,

@@ -76,6 +76,7 @@ struct consensus {
 
     /* snapshots */
     bool snapshot_wanted;
+    uint64_t snapshot_keep_from; /* of the owner's newest; 0: none */
     struct consensus_put put;
     struct consensus_install install;
     uint8_t *snapshot_bytes; /* the file, as on disk; NULL: none */
@@ -116,6 +117,8 @@ void consensus_batch_over(struct consensus_batch *b, int rc);
 int consensus_raft_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result);
 void consensus_apply(struct consensus *c);
 void consensus_ring_clear(struct consensus *c);
+/* One more committed entry for the owner, behind those that are there. */
+void consensus_ring_push(struct consensus *c, uint64_t index, const struct raft_buffer *buf);
 
 /* io.c: the engine's disk, clock and messages */
 void consensus_io_init(struct consensus *c);

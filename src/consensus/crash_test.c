@@ -42,10 +42,12 @@ struct world {
     struct executed now, before;
     uint64_t state_index; /* kept by the owner: a checkpoint, as good as on disk */
     size_t state_count;
+    uint64_t older_index; /* the one before, which the log must still go back to */
+    size_t older_count;
     uint64_t last_term;
     bool faults, checkpoints, quiet, leads, stopped, lazy;
     int open_rc, failed, stop_rc;
-    unsigned failed_calls, acknowledged, snapshots;
+    unsigned failed_calls, acknowledged, snapshots, fallen_back;
     struct err err;
     struct loop_timer later;
     struct consensus_entry *entry;
@@ -107,8 +109,11 @@ static int world_snapshot(struct consensus_fsm *f, struct consensus_reference *r
 {
     struct world *w = container_of(f, struct world, fsm);
     CHECK_EQ(consensus_applied_index(w->consensus), ret->index);
+    w->older_index = w->state_index;
+    w->older_count = w->state_count;
     w->state_index = ret->index;
     w->state_count = w->now.count;
+    ret->keep_from = w->older_index + 1;
     memcpy(ret->bytes, &ret->index, sizeof ret->index);
     ret->len = sizeof ret->index;
     w->snapshots++;
@@ -280,6 +285,11 @@ static void world_start(struct world *w)
     w->consensus = NULL;
     w->later = (struct loop_timer){.fire = later_fire};
     w->before = w->now;
+    if (rand_chance(&w->rand, 1, 4)) { /* the newest checkpoint is damaged */
+        w->fallen_back += w->state_index != w->older_index;
+        w->state_index = w->older_index;
+        w->state_count = w->older_count;
+    }
     w->now.count = w->state_count;
     testing_machine_start(&w->machine, "meta", &w->env);
     loop_sim_enter(w->machine.loop, process_start, w);
@@ -378,14 +388,15 @@ static void check_seeds(uint64_t first, unsigned count, bool faults, bool checkp
     struct world *w = mem_zalloc(sizeof *w);
     CHECK_TRUE(w != NULL);
     uint64_t acknowledged = 0;
-    uint64_t snapshots = 0;
+    uint64_t snapshots = 0, fallen_back = 0;
     for (unsigned i = 0; i < count; i++) {
         (void)world_play(w, first + i, faults, checkpoints);
         acknowledged += w->acknowledged;
         snapshots += w->snapshots;
+        fallen_back += w->fallen_back;
     }
     CHECK_TRUE(acknowledged > count);
-    CHECK_TRUE(!checkpoints || snapshots > count / 4);
+    CHECK_TRUE(!checkpoints || (snapshots > count / 4 && fallen_back > count / 10));
     mem_free(w);
 }
 

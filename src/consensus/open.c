@@ -179,6 +179,16 @@ static int snapshot_offer(struct consensus *c, const struct consensus_snapshot *
     if (s->index <= c->skip_to) {
         return 0;
     }
+    bool kept = c->loaded_count > 0 && c->loaded_begin <= c->skip_to + 1;
+    if (kept) { /* an older state: the engine would not hand these over */
+        for (uint64_t i = c->skip_to + 1; i <= s->index; i++) {
+            const struct raft_entry *entry = &c->loaded[i - c->loaded_begin];
+            if (entry->type == RAFT_COMMAND) {
+                consensus_ring_push(c, i, &entry->buf);
+            }
+        }
+        return 0;
+    }
     struct consensus_reference r = {.index = s->index, .term = s->term, .len = s->reference_len};
     memcpy(r.bytes, s->reference, s->reference_len);
     int rc = c->fsm->ops->restore(c->fsm, &r);
@@ -243,23 +253,37 @@ static int log_fit(struct consensus *c, const struct consensus_snapshot *s, stru
                          c->path_log, c->loaded_begin, s->index);
 }
 
-static unsigned loaded_voters(const struct consensus *c)
+/* Of an encoded configuration that was checked; 0: it is none. */
+static unsigned voters_in(const struct raft_buffer *buf)
 {
+    struct raft_configuration conf;
     unsigned voters = 0;
-    for (size_t i = c->loaded_count; i > 0 && voters == 0; i--) {
-        struct raft_configuration conf;
-        if (c->loaded[i - 1].type == RAFT_CHANGE &&
-            raft_configuration_decode(&c->loaded[i - 1].buf, &conf) == 0) {
-            for (unsigned k = 0; k < conf.n; k++) {
-                voters += conf.servers[k].role == RAFT_VOTER ? 1U : 0U;
-            }
-            raft_configuration_close(&conf);
-        }
+    if (raft_configuration_decode(buf, &conf) != 0) {
+        return 0;
     }
+    for (unsigned k = 0; k < conf.n; k++) {
+        voters += conf.servers[k].role == RAFT_VOTER ? 1U : 0U;
+    }
+    raft_configuration_close(&conf);
     return voters;
 }
 
-static int log_check(struct consensus *c, struct err *e)
+/* As the newest configuration has it, of the log or of the snapshot that it stands on. */
+static unsigned log_voters(const struct consensus *c, const struct consensus_snapshot *s)
+{
+    for (size_t i = c->loaded_count; i > 0; i--) {
+        unsigned voters =
+            c->loaded[i - 1].type == RAFT_CHANGE ? voters_in(&c->loaded[i - 1].buf) : 0;
+        if (voters > 0) {
+            return voters;
+        }
+    }
+    const struct raft_buffer conf = {.base = (void *)(uintptr_t)s->configuration,
+                                     .len = s->configuration_len};
+    return s->index > 0 ? voters_in(&conf) : 0;
+}
+
+static int log_check(struct consensus *c, const struct consensus_snapshot *s, struct err *e)
 {
     uint64_t last_term = c->loaded_count == 0 ? 0 : c->loaded[c->loaded_count - 1].term;
     if (last_term > c->term) {
@@ -267,7 +291,7 @@ static int log_check(struct consensus *c, struct err *e)
                        c->path_term, c->term, last_term);
     }
     /* With others, they may have committed what had not become stable here. */
-    if (c->skip_to >= c->log_next && loaded_voters(c) == 1) {
+    if (c->skip_to >= c->log_next && log_voters(c, s) == 1) {
         return err_set(e, -ERR_corrupt, "log in '%s' ends at %" PRIu64 ", the state is at %" PRIu64,
                        c->path_log, c->log_next - 1, c->skip_to);
     }
@@ -336,6 +360,6 @@ int consensus_load(struct consensus *c, const struct consensus_options *opt, str
         rc = err_set(e, -ERR_corrupt, "the log in '%s' is gone", c->path_log);
     }
     c->log_next = c->loaded_begin + c->loaded_count;
-    rc = rc < 0 ? rc : log_check(c, e);
+    rc = rc < 0 ? rc : log_check(c, &s, e);
     return rc < 0 ? rc : snapshot_offer(c, &s, e);
 }

@@ -56,6 +56,7 @@ int consensus_raft_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], un
     *bufs = raft_malloc(sizeof **bufs);
     *count = 1;
     buffer_of(r.bytes, r.len, *bufs);
+    c->snapshot_keep_from = r.keep_from;
     c->snapshot_wanted = false;
     return 0;
 }
@@ -133,6 +134,9 @@ int consensus_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
     p->log_begin = p->installed ? s->index + 1 : 1; /* a short log is kept as a whole */
     if (!p->installed && s->index > trailing) {
         p->log_begin = s->index - trailing + 1;
+    }
+    if (!p->installed && c->snapshot_keep_from != 0) {
+        p->log_begin = base_min(p->log_begin, c->snapshot_keep_from);
     }
     put_bytes(c, s, p->log_begin);
     if (p->installed) {

@@ -144,6 +144,18 @@ void kv_checkpoint(struct kv *kv, struct kv_checkpoint *c)
     kv->ops->checkpoint(kv, c);
 }
 
+void kv_checkpoint_cancel(struct kv *kv)
+{
+    kv->ops->checkpoint_cancel(kv);
+}
+
+struct kv_checkpoints kv_checkpoints(struct kv *kv)
+{
+    struct kv_checkpoints ret = {0};
+    kv->ops->checkpoints(kv, &ret);
+    return ret;
+}
+
 unsigned kv_poll(struct kv *kv)
 {
     return kv->ops->poll(kv);

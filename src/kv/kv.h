@@ -65,11 +65,17 @@ struct kv_fetch {
     uint64_t engine[2];
 };
 
-/* Makes the state of a moment durable. `index` is what a restart will find applied. */
+/*
+ * Makes the state of a moment durable: that of the call. The one before is kept, so that a restart
+ * that finds this one damaged begins there: whoever keeps a log keeps it behind the older of both.
+ * `done` with a failure (-ENOSPC, class EIO, -ENOMEM; -EALREADY: one is under way; -ECANCELED):
+ * nothing has changed, it may be tried again.
+ */
 struct kv_checkpoint {
-    void (*done)(struct kv_checkpoint *c, int rc); /* 0, class EIO; -EALREADY: one is under way */
-    uint64_t index;                                /* set before `done` */
-    struct kv_checkpoint *next;                    /* the engine's, while under way */
+    void (*done)(struct kv_checkpoint *c, int rc);
+    uint64_t index;             /* out, set by the call: what a restart will find applied */
+    uint64_t term;              /* in: stored with it */
+    struct kv_checkpoint *next; /* the engine's, while under way */
 };
 
 /*
@@ -103,6 +109,12 @@ struct kv_iter_ops { /* see the calls of the same name */
     void (*free)(struct kv_iter *it);
 };
 
+/* About checkpoints. */
+struct kv_checkpoints {
+    uint64_t durable_index; /* of the newest; 0: there is none */
+    uint64_t next_bytes;    /* what one would write now, about */
+};
+
 struct kv_ops { /* see the calls of the same name; arguments are checked before */
     int (*snapshot)(struct kv *kv, struct kv_snapshot **ret);
     void (*snapshot_free)(struct kv_snapshot *s);
@@ -116,6 +128,8 @@ struct kv_ops { /* see the calls of the same name; arguments are checked before 
     int (*commit)(struct kv *kv, const struct kv_batch *b, uint64_t index);
     uint64_t (*applied_index)(struct kv *kv);
     void (*checkpoint)(struct kv *kv, struct kv_checkpoint *c);
+    void (*checkpoint_cancel)(struct kv *kv);
+    void (*checkpoints)(struct kv *kv, struct kv_checkpoints *ret);
     unsigned (*poll)(struct kv *kv);
     void (*free)(struct kv *kv);
 };
@@ -168,6 +182,9 @@ NODISCARD int kv_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
 uint64_t kv_applied_index(struct kv *kv);
 
 void kv_checkpoint(struct kv *kv, struct kv_checkpoint *c);
+/* The one under way ends soon, with -ECANCELED if it was not complete. None: no effect. */
+void kv_checkpoint_cancel(struct kv *kv);
+struct kv_checkpoints kv_checkpoints(struct kv *kv);
 
 /* Calls back what is complete; returns how many. Writer thread, after kv_owner.wake(). */
 unsigned kv_poll(struct kv *kv);

@@ -4,6 +4,8 @@
 
 #include "base/mem.h"
 #include "base/rand.h"
+#include "kv/image.h"
+#include "kv/mem_store_priv.h"
 #include "kv/mem_tree_priv.h"
 
 /* Kinds of pieces that may be "missing", second word of their names. */
@@ -18,6 +20,7 @@ struct kv_mem {
     uint32_t need_permille, fetch_polls_max;
     uint64_t index;
     struct kv_fetch *fetches, **fetches_end;
+    struct kv_mem_store *store; /* NULL: without a directory */
     struct kv_checkpoint *checkpoints, **checkpoints_end;
     size_t snapshots, pins, under_way;
 };
@@ -141,7 +144,7 @@ static unsigned kv_mem_poll_checkpoints(struct kv_mem *m)
         struct kv_checkpoint *c = list;
         list = c->next;
         m->under_way--;
-        c->done(c, done == 0 ? 0 : -EALREADY);
+        c->done(c, done == 0 && m->store == NULL ? 0 : -EALREADY);
         done++;
     }
     return done;
@@ -163,10 +166,30 @@ static void kv_mem_checkpoint(struct kv *kv, struct kv_checkpoint *c)
     struct kv_mem *m = kv_mem_of(kv);
     c->next = NULL;
     c->index = m->index;
+    if (m->store != NULL && !kv_mem_store_busy(m->store)) {
+        kv_mem_store_checkpoint(m->store, &m->tree, c);
+        return;
+    }
     *m->checkpoints_end = c;
     m->checkpoints_end = &c->next;
     m->under_way++;
     kv_mem_wake(m);
+}
+
+static void kv_mem_checkpoint_cancel(struct kv *kv)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    if (m->store != NULL) {
+        kv_mem_store_cancel(m->store);
+    }
+}
+
+static void kv_mem_checkpoints(struct kv *kv, struct kv_checkpoints *ret)
+{
+    const struct kv_mem *m = kv_mem_of(kv);
+    ret->durable_index = m->store == NULL ? 0 : kv_mem_store_durable(m->store);
+    ret->next_bytes =
+        m->store == NULL ? 0 : m->tree.bytes + KV_IMAGE_RECORD_BYTES * m->tree.key_count;
 }
 
 static void kv_mem_unpin(struct kv *kv, struct kv_need_item *item)
@@ -527,6 +550,7 @@ static void kv_mem_free(struct kv *kv)
     CHECK(m->snapshots == 0);
     CHECK(m->pins == 0);
     CHECK(m->under_way == 0);
+    m->store = kv_mem_store_free(m->store);
     kv_mem_node_unref(&m->pool, m->tree.root);
     kv_mem_pool_fini(&m->pool);
     mem_free(m);
@@ -543,24 +567,21 @@ static const struct kv_ops kv_mem_ops = {
     .commit = kv_mem_commit,
     .applied_index = kv_mem_applied_index,
     .checkpoint = kv_mem_checkpoint,
+    .checkpoint_cancel = kv_mem_checkpoint_cancel,
+    .checkpoints = kv_mem_checkpoints,
     .poll = kv_mem_poll,
     .free = kv_mem_free,
 };
 
-int kv_mem_new(const struct kv_mem_options *opt, struct kv **ret)
+static struct kv_mem *kv_mem_make(const struct kv_mem_options *opt)
 {
     CHECK(opt->need_permille <= 1000);
     struct kv_mem *m = mem_zalloc(sizeof *m);
     if (m == NULL) {
-        return -ENOMEM;
+        return NULL;
     }
     m->pool.budget = opt->budget;
     m->tree.pool = &m->pool;
-    m->tree.root = kv_mem_node_new(&m->pool, 0);
-    if (m->tree.root == NULL) {
-        mem_free(m);
-        return -ENOMEM;
-    }
     m->base.ops = &kv_mem_ops;
     m->base.resident = opt->need_permille == 0;
     m->owner = opt->owner;
@@ -569,6 +590,38 @@ int kv_mem_new(const struct kv_mem_options *opt, struct kv **ret)
     m->fetches_end = &m->fetches;
     m->checkpoints_end = &m->checkpoints;
     rand_seed(&m->rand, opt->seed);
+    return m;
+}
+
+int kv_mem_new(const struct kv_mem_options *opt, struct kv **ret)
+{
+    struct kv_mem *m = kv_mem_make(opt);
+    if (m == NULL) {
+        return -ENOMEM;
+    }
+    m->tree.root = kv_mem_node_new(&m->pool, 0);
+    if (m->tree.root == NULL) {
+        mem_free(m);
+        return -ENOMEM;
+    }
+    *ret = &m->base;
+    return 0;
+}
+
+int kv_mem_open(const struct kv_mem_open_options *opt, struct kv **ret, struct err *e)
+{
+    struct kv_mem_store_options so = {.env = opt->env,
+                                      .directory = opt->directory,
+                                      .owner = opt->owner,
+                                      .reserve_bytes = opt->reserve_bytes,
+                                      .block_bytes = opt->image_block_bytes};
+    struct kv_mem *m = kv_mem_make(&opt->mem);
+    int rc = m == NULL ? -ENOMEM : kv_mem_store_open(&so, &m->tree, &m->store, e);
+    if (rc < 0) {
+        mem_free(m);
+        return rc;
+    }
+    m->index = kv_mem_store_durable(m->store);
     *ret = &m->base;
     return 0;
 }

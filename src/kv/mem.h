@@ -3,14 +3,16 @@
  * reference counts. A snapshot is a reference on a root; a commit copies the nodes it changes and
  * publishes a new root, or drops the copies and has changed nothing.
  *
- * Thread: all calls on one thread. A checkpoint writes nothing: after a restart the log is replayed
- * from the beginning. For tests and the simulator it can pretend that records are not in memory and
- * that fetching takes time, both decided by a seed.
+ * Thread: all calls on one thread. With a directory, checkpoints are images there (kv/image.h), the
+ * two newest kept, and opening loads the newest that is sound; without one a checkpoint writes
+ * nothing and all is gone at the end. For tests and the simulator it can pretend that records are
+ * not in memory and that fetching takes time, both decided by a seed.
  */
 #pragma once
 
 #include "kv/kv.h"
 
+struct env;
 struct mem_budget;
 
 struct kv_mem_options {
@@ -22,6 +24,21 @@ struct kv_mem_options {
 };
 
 NODISCARD int kv_mem_new(const struct kv_mem_options *opt, struct kv **ret);
+
+struct kv_mem_open_options {
+    struct kv_mem_options mem;
+    const struct env *env;  /* loop, disk, log */
+    const char *directory;  /* exists; copied */
+    const uint8_t *owner;   /* 16 bytes, kept with images: another's is refused */
+    uint64_t reserve_bytes; /* of the disk, left to others: else a checkpoint fails with -ENOSPC */
+    size_t image_block_bytes; /* 0: chosen; smaller for tests */
+};
+/*
+ * Start-up only: blocks. Loads the newest sound image; what is damaged is skipped, with a warning
+ * to the log. -ENOMEM, -ERR_wrong_cluster, errno of the directory. kv_free() must come after the
+ * end of a checkpoint.
+ */
+NODISCARD int kv_mem_open(const struct kv_mem_open_options *opt, struct kv **ret, struct err *e);
 
 /* Walks all nodes and CHECKs order, counts, heights and reference counts > 0. For tests. */
 void kv_mem_verify(struct kv *kv);

@@ -86,6 +86,7 @@ static void apply_run(struct loop_task *task)
         if (!a->have_op && !consensus_entry_next(a->entry, &a->op)) {
             uint64_t index = a->entry->index;
             a->entry = NULL;
+            metanode_checkpoint_applied(m, a->entry_bytes);
             consensus_applied(m->consensus, index); /* may hand over the next one at once */
             continue;
         }
@@ -115,6 +116,7 @@ static void fsm_apply(struct consensus_fsm *f, struct consensus_entry *e)
     struct metanode *m = apply_owner(f);
     CHECK(m->apply.entry == NULL);
     m->apply.entry = e;
+    m->apply.entry_bytes = e->left;
     m->apply.have_op = false;
     m->apply.part = 0;
     loop_defer(m->env->loop, &m->apply.task);
@@ -137,14 +139,12 @@ static void fsm_state(struct consensus_fsm *f, const struct consensus_state *s)
     }
 }
 
-/* The engine of the state is in memory: there are no checkpoints, the log is never trimmed. */
 static int fsm_snapshot(struct consensus_fsm *f, struct consensus_reference *ret)
 {
-    (void)f;
-    (void)ret;
-    return -ERR_busy;
+    return metanode_checkpoint_snapshot(apply_owner(f), ret);
 }
 
+/* The log begins behind a checkpoint that is not there, or not sound: it cannot be made up for. */
 static int fsm_restore(struct consensus_fsm *f, const struct consensus_reference *r)
 {
     struct metanode *m = apply_owner(f);

@@ -1,11 +1,13 @@
 /*
  * metanode/crash_test.c -- three clients at work while connections break, the process is killed and
- * the machine loses power at random moments. Each client knows what its files must be: every answer
- * must be the one that a server without faults would give (a retry is never told "exists" or "no
- * such file" about its own work), and at the end everything is there, and nothing else.
+ * the machine loses power at random moments, also in a checkpoint, and the newest one is damaged.
+ * Each client knows what its files must be: every answer must be the one that a server without
+ * faults would give (a retry is never told "exists" or "no such file" about its own work), and at
+ * the end everything is there, and nothing else.
  */
 #include "metanode/metanode_priv.h"
 
+#include "metanode/rig_image_priv.h"
 #include "metanode/rig_session_priv.h"
 #include "testing/testing.h"
 
@@ -106,7 +108,7 @@ static bool some_done(void *ctx)
     return some;
 }
 
-static void strike(struct rig *r)
+static void strike(struct rig *r, char damaged[300])
 {
     switch (rand_below(&r->rand, 60)) {
     case 0:
@@ -120,6 +122,9 @@ static void strike(struct rig *r)
         return;
     default:
         return;
+    }
+    if (rand_chance(&r->rand, 1, 3)) {
+        (void)rig_image_damage(r, damaged);
     }
     rig_run(r, rand_below(&r->rand, RIG_SECOND));
     CHECK_OK(rig_start(r)); /* does not wait: it may be struck while it reads its log */
@@ -142,7 +147,9 @@ TEST(every_answer_is_right_whatever_dies)
     for (unsigned round = 0; round < 4; round++) {
         struct rig r;
         struct worker w[RIG_CLIENTS] = {0};
+        char damaged[300] = "";
         rig_new(&r, testing_seed() + round);
+        r.opt.checkpoint_bytes = round < 2 ? 2000 : 0;
         rig_serve(&r);
         for (unsigned i = 0; i < RIG_CLIENTS; i++) {
             rig_client_ready(&r, i);
@@ -156,7 +163,7 @@ TEST(every_answer_is_right_whatever_dies)
         while (!all_finished(w)) {
             (void)loop_sim_run(r.sim, some_done, w,
                                loop_sim_now_ns(r.sim) + rand_below(&r.rand, RIG_SECOND / 50) + 1);
-            strike(&r);
+            strike(&r, damaged);
         }
         net_sim_faults(r.net, 0, 0);
         unsigned files = check_all(w);

@@ -99,6 +99,7 @@ static void load_serve(struct metanode *m)
     metanode_chains_start(m);
     metanode_sessions_start(m);
     metanode_cleanup_start(m);
+    metanode_checkpoints_start(m);
     log_info(m->env->log, "metadata server serves", LOG_TEXT("address", m->address.text),
              LOG_U64("targets", m->targets.count), LOG_U64("chains", m->chains.count));
     if (m->opt.user != NULL && m->stop == NULL) {

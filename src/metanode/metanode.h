@@ -64,6 +64,8 @@ struct metanode_options {
     uint32_t chunk_bytes;                   /* 0: 4 MiB */
     uint32_t inline_bytes;                  /* 0: 4,096 */
     uint32_t root_uid, root_gid, root_mode; /* of the root directory; mode 0: 0755 */
+    uint64_t checkpoint_bytes;              /* of log, at least, from one to the next; 0: 24 MiB */
+    uint64_t checkpoint_interval_ms; /* one after that time, too, if it is worth it; 0: 300,000 */
     /* Tests: how often a read says that it needs what is not in memory. */
     uint32_t need_permille;
 };

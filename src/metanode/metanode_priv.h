@@ -53,6 +53,7 @@ struct metanode_proposal {
 /* Where the log is being applied. */
 struct metanode_apply {
     struct consensus_entry *entry; /* NULL: none */
+    size_t entry_bytes;
     struct consensus_operation op;
     bool have_op;
     uint32_t part;
@@ -102,6 +103,8 @@ struct metanode {
     struct metanode_chains chains;
     struct metanode_tables tables;
     struct metanode_cleanup cleanup;
+    struct metanode_checkpoints checkpoints;
+    struct loop_task checkpoints_stopped;
     struct stats_counter mutations, queries, replays, refused;
     struct stats_histogram mutation_ns;
 };

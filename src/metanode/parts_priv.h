@@ -4,10 +4,13 @@
 
 #include "base/dict.h"
 #include "base/list.h"
+#include "base/stats.h"
 #include "cluster/chain.h"
+#include "kv/kv.h"
 #include "loop/loop.h"
 #include "peer/link.h"
 
+struct consensus_reference;
 struct metanode;
 struct metanode_mutation;
 struct namespace_command;
@@ -29,6 +32,33 @@ struct metanode_load {
 };
 void metanode_load_start(struct metanode *m);
 void metanode_load_fini(struct metanode *m);
+
+/* checkpoint.c: makes the state durable and lets the log go. */
+struct metanode_checkpoints {
+    struct kv_checkpoint base;
+    uint64_t since_bytes; /* of the log since the newest began */
+    uint64_t begun_bytes, begun_ns;
+    uint64_t log_index; /* what the log calls the one under way; 0: it does not know */
+    uint64_t retry_ns;  /* not before, after a failure */
+    bool active;
+    bool failing;            /* it was said */
+    bool last_tried;         /* the one of the end */
+    struct loop_timer timer; /* the interval */
+    struct loop_timer late;
+    struct loop_task *stopped; /* the server ends */
+    struct stats_counter count, failures;
+    struct stats_histogram time_ns;
+};
+void metanode_checkpoints_init(struct metanode *m); /* behind the options */
+void metanode_checkpoints_fini(struct metanode *m);
+void metanode_checkpoints_start(struct metanode *m);
+/* Waits for the one under way or, when there is enough to save, makes a last one; then `stopped`.
+ */
+void metanode_checkpoints_stop(struct metanode *m, struct loop_task *stopped);
+/* An entry of so many bytes was applied. */
+void metanode_checkpoint_applied(struct metanode *m, size_t bytes);
+/* As consensus_fsm_ops.snapshot. */
+int metanode_checkpoint_snapshot(struct metanode *m, struct consensus_reference *ret);
 
 /* ---- session.c, session_open.c: clients ---- */
 struct metanode_slot {

@@ -13,6 +13,7 @@
 #define METANODE_LEASE_MS 10000u
 #define METANODE_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define SERVER_POLLS 100000u
+#define METANODE_RESERVE_BYTES (UINT64_C(48) << 20) /* of the disk, for the log */
 
 static void server_wake(struct kv_owner *o)
 {
@@ -74,13 +75,27 @@ static int server_options(struct metanode *m, const struct metanode_options *opt
     return m->directory == NULL || m->name == NULL || m->cluster_name == NULL ? -ENOMEM : 0;
 }
 
-static int server_state(struct metanode *m)
+static int server_open_state(struct metanode *m, struct err *e)
 {
-    struct kv_mem_options mem = {.budget = m->env->budget,
-                                 .owner = &m->kv_owner,
-                                 .seed = loop_random(m->env->loop),
-                                 .need_permille = m->opt.need_permille,
-                                 .fetch_polls_max = m->opt.need_permille > 0 ? 2 : 0};
+    CLEANUP(mem_freep) char *directory = mem_printf("%s/state", m->opt.directory);
+    struct kv_mem_open_options open = {.mem = {.budget = m->env->budget,
+                                               .owner = &m->kv_owner,
+                                               .seed = loop_random(m->env->loop),
+                                               .need_permille = m->opt.need_permille,
+                                               .fetch_polls_max = m->opt.need_permille > 0 ? 2 : 0},
+                                       .env = m->env,
+                                       .directory = directory,
+                                       .owner = m->opt.cluster_id.bytes,
+                                       .reserve_bytes = METANODE_RESERVE_BYTES};
+    int rc = directory == NULL ? -ENOMEM : disk_make_directories(m->env->disk, directory);
+    if (rc < 0) {
+        return err_set(e, rc, "make '%s/state'", m->opt.directory);
+    }
+    return kv_mem_open(&open, &m->kv, e);
+}
+
+static int server_state(struct metanode *m, struct err *e)
+{
     m->kv_owner.wake = server_wake;
     m->kv_task.run = server_poll;
     m->scratch = mem_zalloc(sizeof *m->scratch);
@@ -88,7 +103,7 @@ static int server_state(struct metanode *m)
         return -ENOMEM;
     }
     kv_batch_init(m->scratch);
-    int rc = kv_mem_new(&mem, &m->kv);
+    int rc = server_open_state(m, e);
     struct namespace_options ns = {.kv = m->kv};
     return rc < 0 ? rc : namespace_new(&ns, &m->ns);
 }
@@ -154,6 +169,9 @@ static void server_statistics(struct metanode *m)
     stats_add_counter(m->stats, "replays", &m->replays);
     stats_add_counter(m->stats, "refused", &m->refused);
     stats_add_histogram(m->stats, "mutation_ns", &m->mutation_ns);
+    stats_add_counter(m->stats, "checkpoints", &m->checkpoints.count);
+    stats_add_counter(m->stats, "checkpoint_failures", &m->checkpoints.failures);
+    stats_add_histogram(m->stats, "checkpoint_ns", &m->checkpoints.time_ns);
 }
 
 int metanode_start(const struct metanode_options *opt, struct metanode **ret, struct err *e)
@@ -173,11 +191,12 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
     metanode_shares_init(m);
     metanode_targets_init(m);
     int rc = server_options(m, opt);
+    metanode_checkpoints_init(m);
     rc = rc < 0 ? rc : metanode_sessions_init(m);
     rc = rc < 0 ? rc : metanode_chains_init(m);
     rc = rc < 0 ? rc : metanode_cleanup_init(m);
     rc = rc < 0 ? rc : metanode_identity_open(m, &bootstrap, e);
-    rc = rc < 0 ? rc : server_state(m);
+    rc = rc < 0 ? rc : server_state(m, e);
     if (rc == 0) {
         server_statistics(m);
     }
@@ -231,11 +250,18 @@ static void server_closed(struct consensus_stop *s, int rc)
     stop->done(stop, rc);
 }
 
+static void server_saved(struct loop_task *t)
+{
+    struct metanode *m = container_of(t, struct metanode, checkpoints_stopped);
+    m->consensus_stop.done = server_closed;
+    consensus_stop(m->consensus, &m->consensus_stop);
+}
+
 static void server_stopped(struct peer_user *u)
 {
     struct metanode *m = metanode_of(u);
-    m->consensus_stop.done = server_closed;
-    consensus_stop(m->consensus, &m->consensus_stop);
+    m->checkpoints_stopped.run = server_saved;
+    metanode_checkpoints_stop(m, &m->checkpoints_stopped);
 }
 
 void metanode_stop(struct metanode *m, struct metanode_stop *s, uint64_t limit_ms)
@@ -267,6 +293,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_shares_fini(m);
     metanode_sessions_fini(m);
     metanode_apply_fini(m);
+    metanode_checkpoints_fini(m);
     loop_undefer(m->env->loop, &m->kv_task);
     m->ns = namespace_free(m->ns);
     m->kv = kv_free(m->kv);

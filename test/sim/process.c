@@ -1,6 +1,8 @@
 /* sim/process.c -- see process.h. */
 #include "process.h"
 
+#include "base/mem.h"
+#include "base/rand.h"
 #include "base/stats.h"
 #include "client/client.h"
 #include "cluster/capability.h"
@@ -12,6 +14,7 @@
 #define TARGET_PORT 9410u
 #define CHUNK_BYTES (64u << 10)
 #define STOP_MS 3000u
+#define CHECKPOINT_BYTES (16u << 10)
 #define SESSION_KEEP_MS (UINT64_C(24) * 60000) /* a client that is silent: a 24th */
 
 static void print_line(struct log_sink *s, const struct log_line *line)
@@ -117,10 +120,34 @@ static void meta_ended(struct metanode_user *u, int rc, const char *reason)
 
 static const struct metanode_user_ops meta_ops = {.serving = meta_serving, .ended = meta_ended};
 
+/* Now and then a bit of its newest checkpoint has flipped meanwhile: the one before must do, which
+ * is therefore left alone. */
+static void damage_checkpoint(struct world_process *p)
+{
+    struct world_node *n = p->node;
+    struct disk_req list = {.op = DISK_LIST, .path = "/meta/state"};
+    char newest[sizeof n->damaged] = "";
+    if (!rand_chance(n->w->rand, 1, 6) || disk_now(p->env.disk, &list) < 0) {
+        return;
+    }
+    for (size_t i = 0; i < list.names->count; i++) {
+        if (strstr(list.names->name[i], ".image") != NULL) {
+            snprintf(newest, sizeof newest, "/meta/state/%s", list.names->name[i]);
+        }
+    }
+    mem_free(list.names);
+    if (newest[0] != 0 && strcmp(newest, n->damaged) != 0 &&
+        disk_sim_corrupt(n->disk, newest, rand_below(n->w->rand, 500), 1) == 0) {
+        snprintf(n->damaged, sizeof n->damaged, "%s", newest);
+        world_say(n->w, "damaged", newest);
+    }
+}
+
 static int start_meta(struct world_process *p, struct err *e)
 {
     struct world_node *n = p->node;
     p->meta_user.ops = &meta_ops;
+    damage_checkpoint(p);
     struct metanode_options o = {.env = &p->env,
                                  .user = &p->meta_user,
                                  .directory = "/meta",
@@ -135,6 +162,8 @@ static int start_meta(struct world_process *p, struct err *e)
                                  .session_keep_ms = SESSION_KEEP_MS,
                                  .copies = n->w->copies,
                                  .chunk_bytes = CHUNK_BYTES,
+                                 .checkpoint_bytes = CHECKPOINT_BYTES,
+                                 .checkpoint_interval_ms = 20000,
                                  .need_permille = 20};
     return metanode_start(&o, &p->meta, e);
 }

@@ -1,0 +1,212 @@
+/*
+ * metanode/checkpoint.c -- when the state is made durable, so that the log need not be kept.
+ *
+ * A checkpoint is begun by the engine of the log (fsm_snapshot), at a moment when everything
+ * committed is applied; kv/ writes it in the background. When it is stable the log is told, and
+ * trimmed up to the checkpoint before: should this one turn out damaged, the one before and the log
+ * behind it still give the same state.
+ */
+#include "metanode/metanode_priv.h"
+
+#include "base/log.h"
+
+/*
+ * The rule. A checkpoint of the memory engine writes everything, so it waits for so much log that
+ * the disk is not written more than CHECKPOINT_SHARE times as often as by the log alone.
+ */
+#define CHECKPOINT_LOG_BYTES (UINT64_C(24) << 20)
+#define CHECKPOINT_SHARE 8u
+#define CHECKPOINT_WORTH                                                     \
+    64u /* after the interval and at a stop a smaller share of log is enough \
+         */
+#define CHECKPOINT_INTERVAL_MS (UINT64_C(300) * 1000)
+#define CHECKPOINT_LIMIT_BYTES (UINT64_C(96) << 20) /* of the log, or so many times the rule: */
+#define CHECKPOINT_LIMIT_TIMES 4u
+#define CHECKPOINT_RETRY_MS UINT64_C(30000) /* after a failure */
+#define CHECKPOINT_STOP_MS \
+    UINT64_C(20000) /* one that is not done by then does not hold up an end */
+#define CHECKPOINT_VERSION 1u
+
+static uint64_t checkpoint_due_bytes(struct metanode *m)
+{
+    uint64_t image = kv_checkpoints(m->kv).next_bytes;
+    return base_max(m->opt.checkpoint_bytes, image / CHECKPOINT_SHARE);
+}
+
+/* Less than a replay would notice is not worth writing everything. */
+static bool checkpoint_is_worth(struct metanode *m)
+{
+    uint64_t since = m->checkpoints.since_bytes;
+    return since > 0 && since >= kv_checkpoints(m->kv).next_bytes / CHECKPOINT_WORTH;
+}
+
+static void checkpoint_limit(struct metanode *m)
+{
+    uint64_t limit = CHECKPOINT_LIMIT_TIMES * checkpoint_due_bytes(m);
+    consensus_set_log_limit(m->consensus, base_max(limit, CHECKPOINT_LIMIT_BYTES));
+}
+
+static void checkpoint_stop_next(struct metanode *m);
+
+static void checkpoint_failed(struct metanode *m, int rc)
+{
+    struct metanode_checkpoints *c = &m->checkpoints;
+    c->since_bytes += c->begun_bytes;
+    c->retry_ns = metanode_now(m) + CHECKPOINT_RETRY_MS * METANODE_NS_PER_MS;
+    stats_count(&c->failures, 1);
+    if (rc != -ECANCELED && !c->failing) {
+        c->failing = true;
+        log_error(m->env->log, "checkpoint of the metadata failed, the log goes on growing",
+                  LOG_TEXT("directory", m->opt.directory), LOG_RC(rc));
+    }
+    loop_timer_at(m->env->loop, &c->timer, c->retry_ns);
+}
+
+static void checkpoint_succeeded(struct metanode *m)
+{
+    struct metanode_checkpoints *c = &m->checkpoints;
+    uint64_t now = metanode_now(m);
+    stats_count(&c->count, 1);
+    stats_sample(&c->time_ns, now - c->begun_ns);
+    if (c->failing) {
+        c->failing = false;
+        log_info(m->env->log, "checkpoint of the metadata succeeds again");
+    }
+    log_debug(m->env->log, "checkpoint", LOG_U64("index", c->base.index),
+              LOG_U64("ms", (now - c->begun_ns) / METANODE_NS_PER_MS));
+    checkpoint_limit(m);
+    loop_timer_in(m->env->loop, &c->timer, m->opt.checkpoint_interval_ms * METANODE_NS_PER_MS);
+}
+
+static void checkpoint_done(struct kv_checkpoint *base, int rc)
+{
+    struct metanode_checkpoints *c = container_of(base, struct metanode_checkpoints, base);
+    struct metanode *m = container_of(c, struct metanode, checkpoints);
+    c->active = false;
+    if (rc < 0) {
+        checkpoint_failed(m, rc);
+    } else {
+        checkpoint_succeeded(m);
+    }
+    if (c->log_index != 0) {
+        consensus_snapshot_durable(m->consensus, c->log_index, rc);
+    }
+    checkpoint_stop_next(m);
+}
+
+static void checkpoint_begin(struct metanode *m, uint64_t log_index)
+{
+    struct metanode_checkpoints *c = &m->checkpoints;
+    c->active = true;
+    c->log_index = log_index;
+    c->begun_bytes = c->since_bytes;
+    c->begun_ns = metanode_now(m);
+    c->since_bytes = 0;
+    c->base = (struct kv_checkpoint){.done = checkpoint_done, .term = m->term};
+    kv_checkpoint(m->kv, &c->base);
+}
+
+int metanode_checkpoint_snapshot(struct metanode *m, struct consensus_reference *ret)
+{
+    struct metanode_checkpoints *c = &m->checkpoints;
+    if (c->active || m->stop != NULL || m->phase == METANODE_ENDED) {
+        return -ERR_busy;
+    }
+    ret->keep_from = kv_checkpoints(m->kv).durable_index + 1;
+    checkpoint_begin(m, ret->index);
+    struct wire_writer w = wire_writer_over(ret->bytes, sizeof ret->bytes);
+    wire_write_u32(&w, CHECKPOINT_VERSION);
+    wire_write_u32(&w, 0);
+    wire_write_u64(&w, c->base.index);
+    ret->len = w.len;
+    return 0;
+}
+
+static void checkpoint_want(struct metanode *m)
+{
+    const struct metanode_checkpoints *c = &m->checkpoints;
+    if (!c->active && m->stop == NULL && metanode_now(m) >= c->retry_ns) {
+        consensus_snapshot_want(m->consensus);
+    }
+}
+
+void metanode_checkpoint_applied(struct metanode *m, size_t bytes)
+{
+    m->checkpoints.since_bytes += bytes;
+    if (m->phase == METANODE_SERVING && m->checkpoints.since_bytes >= checkpoint_due_bytes(m)) {
+        checkpoint_want(m);
+    }
+}
+
+static void checkpoint_timer(struct loop_timer *t)
+{
+    struct metanode *m = container_of(t, struct metanode, checkpoints.timer);
+    if (m->checkpoints.active || m->stop != NULL) {
+        return; /* its end sets the timer */
+    }
+    if (m->phase == METANODE_SERVING && checkpoint_is_worth(m)) {
+        checkpoint_want(m);
+    }
+    loop_timer_in(m->env->loop, t, m->opt.checkpoint_interval_ms * METANODE_NS_PER_MS);
+}
+
+void metanode_checkpoints_start(struct metanode *m)
+{
+    checkpoint_limit(m);
+    metanode_checkpoint_applied(m, 0); /* the log that was replayed may be long */
+    loop_timer_in(m->env->loop, &m->checkpoints.timer,
+                  m->opt.checkpoint_interval_ms * METANODE_NS_PER_MS);
+}
+
+/* ---- the end ---- */
+
+static void checkpoint_stop_late(struct loop_timer *t)
+{
+    kv_checkpoint_cancel(container_of(t, struct metanode, checkpoints.late)->kv);
+}
+
+static void checkpoint_stop_next(struct metanode *m)
+{
+    struct metanode_checkpoints *c = &m->checkpoints;
+    if (c->stopped == NULL || c->active) {
+        return;
+    }
+    if (!c->last_tried && m->phase == METANODE_SERVING && checkpoint_is_worth(m)) {
+        c->last_tried = true;
+        checkpoint_begin(m, 0); /* the log need not know: it ends anyway */
+        return;
+    }
+    loop_timer_cancel(m->env->loop, &c->timer);
+    loop_timer_cancel(m->env->loop, &c->late);
+    loop_defer(m->env->loop, c->stopped);
+}
+
+void metanode_checkpoints_stop(struct metanode *m, struct loop_task *stopped)
+{
+    struct metanode_checkpoints *c = &m->checkpoints;
+    c->stopped = stopped;
+    loop_timer_in(m->env->loop, &c->late, CHECKPOINT_STOP_MS * METANODE_NS_PER_MS);
+    if (m->phase == METANODE_ENDED) {
+        kv_checkpoint_cancel(m->kv);
+    }
+    checkpoint_stop_next(m);
+}
+
+void metanode_checkpoints_init(struct metanode *m)
+{
+    m->checkpoints.timer.fire = checkpoint_timer;
+    m->checkpoints.late.fire = checkpoint_stop_late;
+    if (m->opt.checkpoint_bytes == 0) {
+        m->opt.checkpoint_bytes = CHECKPOINT_LOG_BYTES;
+    }
+    if (m->opt.checkpoint_interval_ms == 0) {
+        m->opt.checkpoint_interval_ms = CHECKPOINT_INTERVAL_MS;
+    }
+}
+
+void metanode_checkpoints_fini(struct metanode *m)
+{
+    CHECK(!m->checkpoints.active);
+    loop_timer_cancel(m->env->loop, &m->checkpoints.timer);
+    loop_timer_cancel(m->env->loop, &m->checkpoints.late);
+}

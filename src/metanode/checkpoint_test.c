@@ -1,0 +1,197 @@
+/*
+ * metanode/checkpoint_test.c -- the log is trimmed behind checkpoints, and what a server loads is
+ * what it had: also from the checkpoint before, when the newest is damaged, and without either it
+ * says so and does not start.
+ */
+#include "metanode/metanode_priv.h"
+
+#include "metanode/rig_image_priv.h"
+#include "metanode/rig_session_priv.h"
+#include "testing/testing.h"
+
+#define FILES 60u
+
+static uint64_t digest_of(struct rig *r)
+{
+    struct kv_snapshot *s;
+    struct kv_need need = {0};
+    struct mem_arena arena;
+    struct namespace_digest d = {0};
+    mem_arena_init(&arena, 8u << 20);
+    CHECK_OK(kv_snapshot_new(r->m->kv, &s));
+    struct namespace_view v = {.snapshot = s, .need = &need, .arena = &arena};
+    while (!d.done) {
+        int rc = namespace_digest_step(&v, 100, &d);
+        CHECK_TRUE(rc == 0 || rc == -ERR_need);
+        kv_need_release(&need);
+    }
+    kv_snapshot_free(s);
+    mem_arena_fini(&arena);
+    CHECK_TRUE(d.records > 0);
+    return d.value;
+}
+
+static void create_files(struct rig *r, unsigned from, unsigned count)
+{
+    for (unsigned i = from; i < from + count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "file%04u", i);
+        struct proto_create_request q = rig_file(&r->client[0], name, "some content");
+        r->client[0].flags = PEER_CALL_AGAIN;
+        CHECK_OK(rig_call(&r->client[0], PROTO_OP_create, &q));
+    }
+}
+
+static void check_files(struct rig *r, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "file%04u", i);
+        CHECK_TRUE(rig_lookup(&r->client[0], name).ino != 0);
+    }
+}
+
+static void ready(struct rig *r, uint64_t bytes)
+{
+    rig_new(r, testing_seed());
+    r->opt.checkpoint_bytes = bytes;
+    rig_serve(r);
+    rig_client_ready(r, 0);
+}
+
+static bool checkpoint_rests(void *ctx)
+{
+    return !((struct rig *)ctx)->m->checkpoints.active;
+}
+
+TEST(the_log_is_trimmed_and_the_state_comes_back)
+{
+    struct rig r;
+    struct consensus_info info;
+    ready(&r, 2000);
+    create_files(&r, 0, FILES);
+    CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
+    consensus_info(r.m->consensus, &info);
+    CHECK_TRUE(info.snapshot_index > 0);
+    CHECK_TRUE(r.m->checkpoints.count.value > 2);
+    for (unsigned power = 0; power < 2; power++) {
+        if (power != 0) {
+            rig_power(&r);
+        } else {
+            rig_kill(&r);
+        }
+        rig_serve(&r);
+        CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index > 0);
+        check_files(&r, FILES);
+    }
+    rig_over(&r);
+}
+
+TEST(a_server_that_ends_in_good_order_begins_where_it_was)
+{
+    struct rig r;
+    ready(&r, 1u << 20);
+    create_files(&r, 0, 10);
+    uint64_t applied = kv_applied_index(r.m->kv), digest = digest_of(&r);
+    rig_stop(&r);
+    r.m = NULL;
+    CHECK_OK(rig_start(&r));
+    CHECK_EQ(kv_applied_index(r.m->kv), kv_checkpoints(r.m->kv).durable_index);
+    CHECK_EQ(kv_applied_index(r.m->kv), applied);
+    CHECK_TRUE(digest_of(&r) == digest);
+    CHECK_TRUE(rig_until(&r, rig_is_serving, &r));
+    check_files(&r, 10);
+    rig_over(&r);
+}
+
+TEST(the_interval_makes_a_checkpoint_when_there_were_changes)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    r.opt.checkpoint_interval_ms = 10000;
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    create_files(&r, 0, 3);
+    rig_keep_alive(&r, &r.client[0], 25);
+    uint64_t made = r.m->checkpoints.count.value;
+    CHECK_TRUE(made > 0);
+    rig_keep_alive(&r, &r.client[0], 40); /* nothing is logged now */
+    CHECK_TRUE(r.m->checkpoints.count.value <= made + 1);
+    rig_over(&r);
+}
+
+TEST(the_checkpoint_before_serves_when_the_newest_is_damaged)
+{
+    struct rig r;
+    char damaged[300] = "";
+    ready(&r, 4096);
+    for (unsigned i = 0; i < 4; i++) {
+        create_files(&r, i * FILES, FILES);
+        CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
+        uint64_t newest = kv_checkpoints(r.m->kv).durable_index;
+        rig_kill(&r);
+        CHECK_TRUE(rig_image_damage(&r, damaged));
+        CHECK_OK(rig_start(&r));
+        CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index < newest);
+        CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index > 0);
+        CHECK_TRUE(rig_until(&r, rig_is_serving, &r));
+        check_files(&r, (i + 1) * FILES);
+    }
+    rig_over(&r);
+}
+
+TEST(without_a_sound_checkpoint_it_does_not_start)
+{
+    struct rig r;
+    char damaged[300] = "";
+    ready(&r, 4096);
+    create_files(&r, 0, FILES * 2);
+    CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
+    rig_kill(&r);
+    CHECK_TRUE(rig_image_damage(&r, damaged));
+    rig_serve(&r); /* on the one before, which then is the newest that is left */
+    rig_kill(&r);
+    struct rig_images i;
+    rig_images_look(&r, &i);
+    CHECK_EQ(i.count, 2);
+    struct disk_req list = {.op = DISK_LIST, .path = RIG_STATE};
+    rig_process(&r, "look", 1, &i.env);
+    CHECK_OK(disk_sim_open(r.disk, i.env.loop, &i.env.disk));
+    CHECK_TRUE(disk_now(i.env.disk, &list) >= 0);
+    char path[300];
+    snprintf(path, sizeof path, RIG_STATE "/%s", list.names->name[0]);
+    mem_free(list.names);
+    loop_sim_kill(i.env.loop);
+    CHECK_OK(disk_sim_corrupt(r.disk, path, 140, 4));
+    CHECK_ERR(rig_start(&r), EIO);
+    CHECK_TRUE(strstr(r.err.text, "state at 0") != NULL);
+    rig_close(&r);
+}
+
+TEST(a_disk_that_takes_no_checkpoint_stops_nothing)
+{
+    static const int errors[] = {-ENOSPC, -EIO};
+    for (unsigned k = 0; k < 2; k++) {
+        struct rig r;
+        ready(&r, 4096);
+        create_files(&r, 0, FILES);
+        CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
+        uint64_t durable = kv_checkpoints(r.m->kv).durable_index;
+        disk_sim_fail(r.disk, k == 0 ? DISK_WRITE : DISK_SYNC_ALL, "unfinished", 1, 0, errors[k]);
+        create_files(&r, FILES, FILES);
+        CHECK_TRUE(r.m->checkpoints.failing);
+        CHECK_EQ(r.m->checkpoints.failures.value, 1); /* not again at once */
+        CHECK_EQ(kv_checkpoints(r.m->kv).durable_index, durable);
+        check_files(&r, 2 * FILES);
+        disk_sim_heal(r.disk);
+        rig_keep_alive(&r, &r.client[0], 35);
+        create_files(&r, 2 * FILES, 2);
+        CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
+        CHECK_TRUE(!r.m->checkpoints.failing);
+        CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index > durable);
+        rig_kill(&r);
+        rig_serve(&r);
+        check_files(&r, 2 * FILES + 2);
+        rig_over(&r);
+    }
+}
