@@ -204,6 +204,7 @@ int namespace_plan_format(struct namespace_plan *p, const struct namespace_forma
                                    .mtime_ns = p->now_ns,
                                    .ctime_ns = p->now_ns,
                                    .btime_ns = p->now_ns,
+                                   .generation = (uint32_t)(p->command->random >> 32) | 1U,
                                    .version = p->state.version,
                                    .parent = PROTO_ROOT_INO};
     int rc = namespace_stats_put_new(p, PROTO_ROOT_INO, PROTO_ROOT_INO);

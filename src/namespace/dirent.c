@@ -11,18 +11,14 @@ int namespace_find(struct namespace_plan *p, uint64_t parent, struct proto_bytes
     return NAMESPACE_GET(&p->view, &key, namespace_dirent, ret);
 }
 
-int namespace_dir_to_change(struct namespace_plan *p, uint64_t ino, struct namespace_held **ret)
+int namespace_dir_to_search(struct namespace_plan *p, uint64_t ino, struct namespace_held **ret)
 {
     int rc = namespace_plan_inode(p, ino, ret);
     if (rc < 0) {
         return rc;
     }
-    if (!namespace_inode_is_dir(&(*ret)->inode)) {
-        return -ENOTDIR;
-    }
-    rc = namespace_cred_check(&p->cred, &(*ret)->inode, NAMESPACE_MAY_WRITE | NAMESPACE_MAY_EXEC);
-    bool fixed = ((*ret)->inode.flags & PROTO_INODE_IMMUTABLE) != 0;
-    return rc < 0 ? rc : fixed ? -EPERM : 0;
+    bool dir = namespace_inode_is_dir(&(*ret)->inode);
+    return dir ? namespace_plan_may(p, *ret, NAMESPACE_MAY_EXEC) : -ENOTDIR;
 }
 
 int namespace_check_removal(struct namespace_plan *p, const struct namespace_held *dir,
@@ -30,6 +26,10 @@ int namespace_check_removal(struct namespace_plan *p, const struct namespace_hel
 {
     uint32_t uid = p->cred.uid;
     bool sticky = (dir->inode.mode & NAMESPACE_STICKY) != 0;
+    int rc = namespace_plan_may(p, dir, NAMESPACE_MAY_WRITE);
+    if (rc < 0) {
+        return rc;
+    }
     if (sticky && uid != 0 && uid != victim->inode.uid && uid != dir->inode.uid) {
         return -EPERM;
     }
@@ -175,7 +175,7 @@ static int namespace_create_found(struct namespace_plan *p, const struct proto_c
     if ((r->flags & PROTO_CREATE_WOPEN) == 0) {
         return 0;
     }
-    rc = namespace_cred_check(&p->cred, &h->inode, NAMESPACE_MAY_WRITE);
+    rc = namespace_plan_may(p, h, NAMESPACE_MAY_WRITE);
     return rc < 0 ? rc : namespace_wopen_grant(p, h, false);
 }
 
@@ -210,17 +210,13 @@ int namespace_create(struct namespace_plan *p, const struct proto_create_request
     if (rc < 0) {
         return rc;
     }
-    rc = namespace_plan_inode(p, r->parent, &dir);
+    rc = namespace_dir_to_search(p, r->parent, &dir);
     int found = nameless || rc == -ENOENT ? 0 : namespace_find(p, r->parent, r->name, &d);
     rc = namespace_view_both(rc, found);
-    if (rc == 0 && !namespace_inode_is_dir(&dir->inode)) {
-        return -ENOTDIR;
-    }
-    rc = rc < 0 ? rc : namespace_cred_check(&p->cred, &dir->inode, NAMESPACE_MAY_EXEC);
     if (rc == 0 && found == 1) {
         return namespace_create_found(p, r, &d);
     }
-    rc = rc < 0 ? rc : namespace_dir_to_change(p, r->parent, &dir);
+    rc = rc < 0 ? rc : namespace_plan_may(p, dir, NAMESPACE_MAY_WRITE);
     rc = rc < 0 ? rc : namespace_make_inode(p, dir, r, &h);
     if (rc < 0) {
         return rc;
@@ -249,11 +245,12 @@ int namespace_link(struct namespace_plan *p, const struct proto_link_request *r)
     struct namespace_dirent d;
     int rc = namespace_name_check(r->name);
     rc = rc < 0 ? rc : namespace_plan_inode(p, r->ino, &h);
-    rc = rc < 0 ? rc : namespace_dir_to_change(p, r->parent, &dir);
+    rc = rc < 0 ? rc : namespace_dir_to_search(p, r->parent, &dir);
     if (rc < 0) {
         return rc;
     }
-    rc = namespace_find(p, r->parent, r->name, &d); /* EEXIST before EPERM, as in the kernel */
+    rc = namespace_find(p, r->parent, r->name, &d); /* EEXIST comes first, as in the kernel */
+    rc = rc == 0 ? namespace_plan_may(p, dir, NAMESPACE_MAY_WRITE) : rc;
     if (rc != 0) {
         return rc < 0 ? rc : -EEXIST;
     }
@@ -291,7 +288,7 @@ static int namespace_victim(struct namespace_plan *p, uint64_t parent, struct pr
     if (rc < 0) {
         return rc;
     }
-    rc = namespace_dir_to_change(p, parent, ret_dir);
+    rc = namespace_dir_to_search(p, parent, ret_dir);
     int found = rc < 0 && rc != -ERR_need ? 0 : namespace_find(p, parent, name, &d);
     rc = namespace_view_both(rc, found);
     if (rc < 0) {

@@ -6,24 +6,6 @@
 
 #include "namespace/fsck_stats_rig_priv.h"
 
-static inline struct fsck_session *fsck_session(struct fsck *f, uint64_t id)
-{
-    for (size_t i = 0; i < f->session_count; i++) {
-        if (f->session[i].id == id) {
-            return &f->session[i];
-        }
-    }
-    return NULL;
-}
-
-static inline bool fsck_has(struct fsck *f, const struct namespace_key *key)
-{
-    struct kv_slice value;
-    int rc = namespace_view_get_bytes(&f->view, key, &value);
-    CHECK_TRUE(rc >= 0);
-    return rc == 1;
-}
-
 static inline void fsck_dirent(struct fsck *f, const struct namespace_scan *s)
 {
     struct namespace_dirent d;
@@ -78,7 +60,11 @@ static inline void fsck_record(struct fsck *f, const struct namespace_scan *s)
     } else if (range == NAMESPACE_LINK) {
         CHECK_TRUE(n != NULL && (n->inode.flags & PROTO_INODE_LINKED) != 0);
         n->links++;
-    } else if (range == NAMESPACE_XATTR || range == NAMESPACE_TRIM || range == NAMESPACE_INLINE) {
+    } else if (range == NAMESPACE_XATTR) {
+        fsck_xattr(n, s);
+    } else if (range == NAMESPACE_ACL) {
+        fsck_list(n, s);
+    } else if (range == NAMESPACE_TRIM || range == NAMESPACE_INLINE) {
         CHECK_TRUE(n != NULL);
         CHECK_TRUE(range != NAMESPACE_INLINE || s->it->value.len <= n->inode.size);
     } else if (range == NAMESPACE_ORPHAN) {
@@ -137,6 +123,10 @@ static inline void fsck_nodes(struct fsck *f, const struct namespace_state *stat
         CHECK_TRUE(!dir || n->inode.entries == n->entries);
         CHECK_TRUE(dir || (n->inode.nlink == 0) == (n->orphans > 0)); /* I8 */
         CHECK_EQ(n->links, (n->inode.flags & PROTO_INODE_LINKED) != 0 ? n->names : 0);
+        CHECK_EQ(n->inode.flags & (PROTO_INODE_HAS_ACL | PROTO_INODE_HAS_DEFAULT_ACL), n->lists);
+        CHECK_EQ((n->inode.flags & PROTO_INODE_HAS_XATTR) != 0, n->xattr_names > 0);
+        CHECK_EQ(n->xattrs.names, n->xattr_names);
+        CHECK_EQ(n->xattrs.bytes, n->xattr_bytes);
         bytes += n->inode.type == PROTO_INODE_FILE ? n->inode.size : 0;
     }
     CHECK_EQ(state->inodes, f->node_count);
@@ -155,7 +145,8 @@ static inline void fsck(struct rig *r)
         NAMESPACE_INODE,   NAMESPACE_SESSION,       NAMESPACE_DIRENT,      NAMESPACE_LINK,
         NAMESPACE_XATTR,   NAMESPACE_TRIM,          NAMESPACE_INLINE,      NAMESPACE_ORPHAN,
         NAMESPACE_WOPEN,   NAMESPACE_SLOT,          NAMESPACE_CRED,        NAMESPACE_SESSION_ORPHAN,
-        NAMESPACE_GARBAGE, NAMESPACE_SESSION_WOPEN, NAMESPACE_OBLIGATIONS, NAMESPACE_DIR_STATS};
+        NAMESPACE_GARBAGE, NAMESPACE_SESSION_WOPEN, NAMESPACE_OBLIGATIONS, NAMESPACE_DIR_STATS,
+        NAMESPACE_ACL};
     CLEANUP(kv_snapshot_freep) struct kv_snapshot *s = NULL;
     struct fsck *f = mem_zalloc(sizeof *f);
     struct mem_arena arena;

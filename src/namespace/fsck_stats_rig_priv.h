@@ -4,38 +4,7 @@
  */
 #pragma once
 
-#include "namespace/rig_cluster_priv.h"
-
-#define FSCK_MAX 4096u
-
-struct fsck_node {
-    struct namespace_inode inode;
-    uint64_t ino, names, subdirs, entries, links, orphans, writers, unflushed;
-    uint64_t homes;                   /* names of a file that its inode says */
-    struct namespace_dir_stats below; /* directories: counted from the inodes, by walking up */
-};
-struct fsck_session {
-    uint64_t id, obligations, orphans; /* orphans: and writers */
-};
-
-struct fsck {
-    struct namespace_view view;
-    struct fsck_node node[FSCK_MAX];
-    size_t node_count;
-    struct fsck_session session[64];
-    size_t session_count;
-    uint64_t garbage, directories;
-};
-
-static inline struct fsck_node *fsck_node(struct fsck *f, uint64_t ino)
-{
-    for (size_t i = 0; i < f->node_count; i++) {
-        if (f->node[i].ino == ino) {
-            return &f->node[i];
-        }
-    }
-    return NULL;
-}
+#include "namespace/fsck_node_priv.h"
 
 /* What is above a node counts it. */
 static inline void fsck_count_up(struct fsck *f, const struct fsck_node *n)

@@ -99,6 +99,7 @@ int namespace_make_inode(struct namespace_plan *p, struct namespace_held *parent
         .name = r->name,
         .rdev = r->type == PROTO_INODE_CHAR || r->type == PROTO_INODE_BLOCK ? r->rdev : 0,
         .data_version = p->state.version,
+        .generation = (uint32_t)(p->command->random >> 32) | 1U,
     };
     int rc = namespace_own(p, &parent->inode, r, &n);
     rc = rc < 0 ? rc : namespace_make_class(p, &parent->inode, r, &n);
@@ -107,8 +108,12 @@ int namespace_make_inode(struct namespace_plan *p, struct namespace_held *parent
     }
     struct namespace_held *h = namespace_plan_new_inode(p, namespace_next_ino(p, parent));
     h->inode = n;
+    rc = namespace_acl_inherit(p, parent, h, r->umask);
+    if (rc < 0) {
+        return rc;
+    }
     if (n.type == PROTO_INODE_FILE) {
-        h->inode.flags = PROTO_INODE_INLINE;
+        h->inode.flags |= PROTO_INODE_INLINE;
         rc = namespace_make_data(p, r, h);
     } else if (n.type == PROTO_INODE_SYMLINK) {
         h->inode.target = r->target;
@@ -185,8 +190,8 @@ int namespace_remove_inode(struct namespace_plan *p, struct namespace_held *h)
         struct namespace_key key = namespace_key_u64(single[i], h->ino);
         rc = namespace_plan_delete(p, &key);
     }
-    struct namespace_key xattrs = namespace_key_u64(NAMESPACE_XATTR, h->ino);
-    rc = rc < 0 ? rc : namespace_plan_delete_prefix(p, &xattrs);
+    rc = rc < 0 ? rc : namespace_xattr_remove_all(p, h);
+    rc = rc < 0 ? rc : namespace_acl_remove_all(p, h);
     if (rc == 0 && (h->inode.flags & PROTO_INODE_LINKED) != 0) {
         struct namespace_key links = namespace_key_u64(NAMESPACE_LINK, h->ino);
         rc = namespace_plan_delete_prefix(p, &links);
@@ -245,11 +250,28 @@ void namespace_set_size(struct namespace_plan *p, struct namespace_held *h, uint
     h->inode.size = size;
 }
 
-/* What write(2) and truncate(2) do to the set-id bits of somebody else's program. */
-void namespace_kill_priv(const struct namespace_plan *p, struct namespace_inode *n)
+static bool namespace_is_member(const struct namespace_plan *p, uint32_t gid)
 {
-    if (p->cred.uid != 0) {
-        n->mode &= ~NAMESPACE_SETUID;
-        n->mode &= (n->mode & 010U) != 0 ? ~NAMESPACE_SETGID : ~0U;
+    return p->cred.uid == 0 || namespace_cred_in_group(&p->cred, gid);
+}
+
+void namespace_strip_setgid(const struct namespace_plan *p, struct namespace_inode *n)
+{
+    n->mode &= namespace_is_member(p, n->gid) ? ~0U : ~NAMESPACE_SETGID;
+}
+
+void namespace_drop_set_ids(const struct namespace_plan *p, struct namespace_inode *n)
+{
+    n->mode &= ~NAMESPACE_SETUID;
+    n->mode &= (n->mode & 010U) != 0 ? ~NAMESPACE_SETGID : ~0U;
+    namespace_strip_setgid(p, n);
+}
+
+int namespace_kill_priv(struct namespace_plan *p, struct namespace_held *h)
+{
+    bool root = p->op.cred != 0 && p->cred.uid == 0; /* a client for itself is nobody special */
+    if (!root) {
+        namespace_drop_set_ids(p, &h->inode);
     }
+    return namespace_xattr_drop_caps(p, h);
 }

@@ -292,7 +292,6 @@ TEST(rights_are_checked)
                     .new_name = rig_text("g")),
              EPERM);
     CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 0), EACCES);
-    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_MTIME_NOW), EACCES);
     CHECK_RC(RIG_OP(&r, wopen, .ino = f), EACCES);
     r.op.cred = alice;
     CHECK_OK(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_MODE, .mode = 04700));
@@ -377,34 +376,6 @@ TEST(paths_are_walked_in_one_go)
     CHECK_OK(RIG_QUERY(&r, readlink, &link, .ino = l));
     CHECK_TRUE(proto_bytes_equal(link.target, rig_text("to")));
     CHECK_RC(RIG_QUERY(&r, readlink, &link, .ino = a), EINVAL);
-    rig_close(&r);
-}
-
-TEST(extended_attributes)
-{
-    struct rig r;
-    struct proto_getxattr_reply get;
-    struct proto_listxattr_reply list;
-    rig_open(&r);
-    uint64_t f = make(&r, 1, "f", PROTO_INODE_FILE);
-#define SET(n, how) \
-    RIG_OP(&r, setxattr, .ino = f, .name = rig_text(n), .value = rig_text("v"), .flags = (how))
-    CHECK_OK(SET("user.b", 0));
-    CHECK_OK(SET("user.a", PROTO_XATTR_CREATE));
-    CHECK_OK(SET("trusted.t", 0));
-    CHECK_RC(SET("user.a", PROTO_XATTR_CREATE), EEXIST);
-    CHECK_RC(SET("user.z", PROTO_XATTR_REPLACE), ENODATA);
-    CHECK_RC(SET("other.z", 0), EOPNOTSUPP);
-    CHECK_RC(SET("system.posix_acl_access", 0), EOPNOTSUPP);
-    CHECK_OK(RIG_QUERY(&r, getxattr, &get, .ino = f, .name = rig_text("user.a")));
-    CHECK_TRUE(proto_bytes_equal(get.value, rig_text("v")));
-    CHECK_RC(RIG_QUERY(&r, getxattr, &get, .ino = f, .name = rig_text("user.c")), ENODATA);
-    CHECK_OK(RIG_QUERY(&r, listxattr, &list, .ino = f));
-    CHECK_EQ(list.names.len, 24);
-    CHECK_BYTES(list.names.at, "trusted.t\0user.a\0user.b\0", 24);
-    CHECK_OK(RIG_OP(&r, removexattr, .ino = f, .name = rig_text("user.a")));
-    CHECK_RC(RIG_OP(&r, removexattr, .ino = f, .name = rig_text("user.a")), ENODATA);
-    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f")));
     rig_close(&r);
 }
 

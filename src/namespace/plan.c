@@ -79,6 +79,11 @@ struct namespace_held *namespace_plan_new_inode(struct namespace_plan *p, uint64
     return h;
 }
 
+int namespace_plan_may(struct namespace_plan *p, const struct namespace_held *h, uint32_t may)
+{
+    return namespace_cred_check(&p->view, &p->cred, h->ino, &h->inode, may);
+}
+
 void namespace_plan_touch(struct namespace_plan *p, struct namespace_held *h)
 {
     h->dirty = true;

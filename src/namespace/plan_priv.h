@@ -68,6 +68,8 @@ void namespace_plan_touch(struct namespace_plan *p, struct namespace_held *h);
 void namespace_plan_touch_ctime(struct namespace_plan *p, struct namespace_held *h);
 /* A directory got or lost a name. */
 void namespace_plan_touch_dir(struct namespace_plan *p, struct namespace_held *h);
+/* May the caller do that to it? 0, -EACCES, -EPERM. */
+int namespace_plan_may(struct namespace_plan *p, const struct namespace_held *h, uint32_t may);
 int namespace_plan_flush(struct namespace_plan *p); /* inodes and the list of changes */
 /* Folded attributes of what the command names in `folds`. */
 int namespace_plan_folds(struct namespace_plan *p);
@@ -85,14 +87,20 @@ int namespace_remove_inode(struct namespace_plan *p, struct namespace_held *h);
 int namespace_queue_trim(struct namespace_plan *p, struct namespace_held *h, uint64_t from,
                          uint64_t fence_epoch);
 void namespace_set_size(struct namespace_plan *p, struct namespace_held *h, uint64_t size);
-void namespace_kill_priv(const struct namespace_plan *p, struct namespace_inode *n);
+/* What chown(2) does to set-id bits; what write(2) and truncate(2) do to them and to file
+ * capabilities; what chmod(2) does to set-gid for who is not in the group. */
+void namespace_drop_set_ids(const struct namespace_plan *p, struct namespace_inode *n);
+int namespace_kill_priv(struct namespace_plan *p, struct namespace_held *h);
+void namespace_strip_setgid(const struct namespace_plan *p, struct namespace_inode *n);
 /* -ERR_busy while bytes behind `size` of an earlier life may still be at the data nodes. */
 int namespace_check_trim(struct namespace_plan *p, const struct namespace_held *h, uint64_t size);
 
 /* dirent.c */
 int namespace_find(struct namespace_plan *p, uint64_t parent, struct proto_bytes name,
                    struct namespace_dirent *ret); /* 1, 0 */
-int namespace_dir_to_change(struct namespace_plan *p, uint64_t ino, struct namespace_held **ret);
+/* A directory in which the caller may look for a name. -ENOTDIR, -EACCES. */
+int namespace_dir_to_search(struct namespace_plan *p, uint64_t ino, struct namespace_held **ret);
+/* May the caller take this name away? The directory's rights, the sticky bit, chattr's flags. */
 int namespace_check_removal(struct namespace_plan *p, const struct namespace_held *dir,
                             const struct namespace_held *victim);
 int namespace_put_dirent(struct namespace_plan *p, uint64_t parent, struct proto_bytes name,
@@ -111,6 +119,16 @@ int namespace_rename(struct namespace_plan *p, const struct proto_rename_request
 int namespace_setattr(struct namespace_plan *p, const struct proto_setattr_request *r);
 int namespace_setxattr(struct namespace_plan *p, const struct proto_setxattr_request *r);
 int namespace_removexattr(struct namespace_plan *p, const struct proto_removexattr_request *r);
+
+/* acl.c. `value` empty: the list is to go. The mode of a new inode, from what was asked for in
+ * inode.mode, and its lists. */
+int namespace_acl_set(struct namespace_plan *p, struct namespace_held *h,
+                      enum namespace_acl_kind kind, struct proto_bytes value);
+int namespace_acl_inherit(struct namespace_plan *p, const struct namespace_held *dir,
+                          struct namespace_held *h, uint32_t umask);
+int namespace_acl_remove_all(struct namespace_plan *p, const struct namespace_held *h);
+int namespace_xattr_remove_all(struct namespace_plan *p, const struct namespace_held *h);
+int namespace_xattr_drop_caps(struct namespace_plan *p, struct namespace_held *h);
 
 /* wopen.c, orphan.c */
 int namespace_wopen(struct namespace_plan *p, const struct proto_wopen_request *r);

@@ -45,15 +45,22 @@ static int namespace_query_data(const struct namespace_view *v, uint64_t ino,
     return rc < 0 ? rc : 0;
 }
 
-static bool namespace_may_read(const struct namespace_cred *c, const struct namespace_inode *n)
+/* Data comes along only for who may read it. 1, 0. */
+static int namespace_may_read(const struct namespace_view *v, const struct namespace_cred *c,
+                              uint64_t ino, const struct namespace_inode *n, uint32_t want)
 {
-    return namespace_cred_check(c, n, NAMESPACE_MAY_READ) == 0;
+    if ((want & PROTO_WANT_DATA) == 0) {
+        return 0;
+    }
+    int rc = namespace_cred_check(v, c, ino, n, NAMESPACE_MAY_READ);
+    return rc == 0 ? 1 : rc == -EACCES ? 0 : rc;
 }
 
-static int namespace_search(const struct namespace_cred *c, const struct namespace_inode *dir)
+static int namespace_search(const struct namespace_view *v, const struct namespace_cred *c,
+                            uint64_t ino, const struct namespace_inode *dir)
 {
     return !namespace_inode_is_dir(dir) ? -ENOTDIR
-                                        : namespace_cred_check(c, dir, NAMESPACE_MAY_EXEC);
+                                        : namespace_cred_check(v, c, ino, dir, NAMESPACE_MAY_EXEC);
 }
 
 /* ".." is where a directory says that it is; "." itself. Else by name. 1, 0. */
@@ -79,7 +86,7 @@ int namespace_lookup(const struct namespace_view *v, const struct proto_lookup_r
     uint64_t ino = 0;
     *ret = (struct proto_lookup_reply){0};
     int rc = namespace_query_inode(v, &q->caller, q->parent, &cred, &dir);
-    rc = rc < 0 ? rc : namespace_search(&cred, &dir);
+    rc = rc < 0 ? rc : namespace_search(v, &cred, q->parent, &dir);
     rc = rc < 0 ? rc : namespace_step(v, q->parent, &dir, q->name, &ino);
     if (rc <= 0) {
         ret->parent_version = rc == 0 ? dir.version : 0;
@@ -92,8 +99,8 @@ int namespace_lookup(const struct namespace_view *v, const struct proto_lookup_r
     namespace_inode_attr(ino, &n, &ret->attr);
     namespace_inode_layout(&n, &ret->layout);
     ret->parent_version = dir.version;
-    bool may = (q->want & PROTO_WANT_DATA) != 0 && namespace_may_read(&cred, &n);
-    return namespace_query_data(v, ino, &n, may, &ret->data, &ret->has_data);
+    int may = namespace_may_read(v, &cred, ino, &n, q->want);
+    return may < 0 ? may : namespace_query_data(v, ino, &n, may == 1, &ret->data, &ret->has_data);
 }
 
 /* One name further: `ino` and `n` are where the walk stands. 1: went on; 0: no such name. */
@@ -102,7 +109,7 @@ static int namespace_walk_step(const struct namespace_view *v, const struct name
                                struct proto_walk_step *ret)
 {
     uint64_t next, parent_version = n->version;
-    int rc = namespace_search(cred, n);
+    int rc = namespace_search(v, cred, *ino, n);
     rc = rc < 0 ? rc : namespace_step(v, *ino, n, name, &next);
     if (rc <= 0) {
         return rc;
@@ -146,8 +153,8 @@ int namespace_walk(const struct namespace_view *v, const struct proto_walk_reque
         return rc;
     }
     ret->rc = rc == 0 ? -ENOENT : rc == 1 ? 0 : rc;
-    bool may = (q->want & PROTO_WANT_DATA) != 0 && namespace_may_read(&cred, &n);
-    return namespace_query_data(v, ino, &n, may, &ret->data, &ret->has_data);
+    int may = namespace_may_read(v, &cred, ino, &n, q->want);
+    return may < 0 ? may : namespace_query_data(v, ino, &n, may == 1, &ret->data, &ret->has_data);
 }
 
 int namespace_getattr(const struct namespace_view *v, const struct proto_getattr_request *q,
@@ -199,18 +206,15 @@ static int namespace_open_mode(const struct namespace_view *v, uint64_t ino, uin
     return rc;
 }
 
-static int namespace_check_open(const struct namespace_cred *c, const struct namespace_inode *n,
-                                uint8_t access)
+static int namespace_check_open(const struct namespace_view *v, const struct namespace_cred *c,
+                                uint64_t ino, const struct namespace_inode *n, uint8_t access)
 {
     uint32_t may = (access & PROTO_RIGHT_READ) != 0 ? NAMESPACE_MAY_READ : 0;
     may |= (access & PROTO_RIGHT_WRITE) != 0 ? NAMESPACE_MAY_WRITE : 0;
     if ((access & PROTO_RIGHT_WRITE) != 0 && namespace_inode_is_dir(n)) {
         return -EISDIR;
     }
-    if ((access & PROTO_RIGHT_WRITE) != 0 && (n->flags & PROTO_INODE_IMMUTABLE) != 0) {
-        return -EPERM;
-    }
-    return namespace_cred_check(c, n, may);
+    return namespace_cred_check(v, c, ino, n, may);
 }
 
 int namespace_open(const struct namespace_view *v, const struct proto_open_request *q,
@@ -220,7 +224,7 @@ int namespace_open(const struct namespace_view *v, const struct proto_open_reque
     struct namespace_inode n;
     *ret = (struct proto_open_reply){0};
     int rc = namespace_query_inode(v, &q->caller, q->ino, &cred, &n);
-    rc = rc < 0 ? rc : namespace_check_open(&cred, &n, q->access);
+    rc = rc < 0 ? rc : namespace_check_open(v, &cred, q->ino, &n, q->access);
     rc = rc < 0 ? rc : namespace_open_mode(v, q->ino, q->caller.session, &ret->mode);
     if (rc < 0) {
         return rc;
@@ -246,77 +250,6 @@ int namespace_read_inline(const struct namespace_view *v, const struct proto_rea
     ret->version = n.version;
     namespace_inode_layout(&n, &ret->layout);
     return namespace_query_data(v, q->ino, &n, true, &ret->data, &ret->has_data);
-}
-
-/* user.* needs the right to read; trusted.* is for root; the rest is for all. */
-static int namespace_xattr_readable(const struct namespace_cred *c, const struct namespace_inode *n,
-                                    struct proto_bytes name)
-{
-    if (name.len > 5 && memcmp(name.at, "user.", 5) == 0) {
-        return namespace_cred_check(c, n, NAMESPACE_MAY_READ);
-    }
-    bool trusted = name.len > 8 && memcmp(name.at, "trusted.", 8) == 0;
-    return trusted && c->uid != 0 ? -ENODATA : 0;
-}
-
-int namespace_getxattr(const struct namespace_view *v, const struct proto_getxattr_request *q,
-                       struct proto_getxattr_reply *ret)
-{
-    struct namespace_cred cred;
-    struct namespace_inode n;
-    struct namespace_key key = namespace_key_name(NAMESPACE_XATTR, q->ino, q->name);
-    struct kv_slice value;
-    *ret = (struct proto_getxattr_reply){0};
-    int rc = namespace_query_inode(v, &q->caller, q->ino, &cred, &n);
-    rc = rc < 0 ? rc : namespace_xattr_readable(&cred, &n, q->name);
-    rc = rc < 0 ? rc : namespace_view_get_bytes(v, &key, &value);
-    if (rc <= 0) {
-        return rc < 0 ? rc : -ENODATA;
-    }
-    ret->value = proto_bytes_of(value.at, value.len);
-    ret->version = n.version;
-    return 0;
-}
-
-#define NAMESPACE_NAMES_MAX 65536u
-
-static int namespace_xattr_list(const struct namespace_view *v, uint64_t ino, bool root,
-                                uint8_t *out, size_t *ret_len)
-{
-    struct namespace_key prefix = namespace_key_u64(NAMESPACE_XATTR, ino);
-    struct namespace_scan scan;
-    size_t len = 0;
-    int rc = namespace_scan_init(&scan, v, &prefix, NULL);
-    while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
-        const uint8_t *name = (const uint8_t *)scan.it->key.at + prefix.len;
-        size_t name_len = scan.it->key.len - prefix.len;
-        bool hidden = !root && name_len > 8 && memcmp(name, "trusted.", 8) == 0;
-        rc = 0;
-        if (!hidden && name_len + 1 <= NAMESPACE_NAMES_MAX - len) {
-            memcpy(out + len, name, name_len);
-            out[len + name_len] = 0;
-            len += name_len + 1;
-        }
-    }
-    namespace_scan_fini(&scan);
-    *ret_len = len;
-    return rc;
-}
-
-int namespace_listxattr(const struct namespace_view *v, const struct proto_listxattr_request *q,
-                        struct proto_listxattr_reply *ret)
-{
-    struct namespace_cred cred;
-    struct namespace_inode n;
-    size_t len = 0;
-    *ret = (struct proto_listxattr_reply){0};
-    int rc = namespace_query_inode(v, &q->caller, q->ino, &cred, &n);
-    uint8_t *out = mem_arena_alloc(v->arena, NAMESPACE_NAMES_MAX);
-    rc = rc < 0 ? rc : out == NULL ? -ENOMEM : 0;
-    rc = rc < 0 ? rc : namespace_xattr_list(v, q->ino, cred.uid == 0, out, &len);
-    ret->names = proto_bytes_of(out, len);
-    ret->version = rc < 0 ? 0 : n.version;
-    return rc;
 }
 
 /* Does the session write the file, under that epoch? */

@@ -125,7 +125,7 @@ int namespace_readdir(const struct namespace_view *v, const struct proto_readdir
     if (rc == 0 && !namespace_inode_is_dir(&dir)) {
         return -ENOTDIR;
     }
-    rc = rc < 0 ? rc : namespace_cred_check(&cred, &dir, NAMESPACE_MAY_READ);
+    rc = rc < 0 ? rc : namespace_cred_check(v, &cred, q->ino, &dir, NAMESPACE_MAY_READ);
     if (rc < 0) {
         return rc;
     }

@@ -28,6 +28,9 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_SLOTS_MIN 8u
 #define NAMESPACE_SLOTS_DEFAULT 64u
 #define NAMESPACE_SLOTS_MAX 256u
+#define NAMESPACE_LISTXATTR_MAX 65536u   /* of a reply; listxattr(2) allows no more */
+#define NAMESPACE_XATTR_NAMES_MAX 65472u /* names of an inode, each with its NUL, but of lists */
+#define NAMESPACE_XATTR_BYTES_MAX (1u << 20) /* names and values of an inode */
 
 /* Kinds of commands that are no client's mutation; numbers are in logs: append only. */
 enum namespace_kind {
@@ -56,6 +59,7 @@ enum namespace_range {
     NAMESPACE_TABLE = 'B',          /* class u32, version u32 -> proto_table */
     NAMESPACE_CLASS = 'C',          /* class u32 -> proto_storage_class */
     NAMESPACE_DIRENT = 'D',         /* parent, name -> namespace_dirent */
+    NAMESPACE_ACL = 'E',            /* ino, kind u8 -> proto_acl */
     NAMESPACE_INODE = 'I',          /* ino -> namespace_inode */
     NAMESPACE_INLINE = 'J',         /* ino -> bytes */
     NAMESPACE_CONFIG = 'K',         /* name -> text */
@@ -64,7 +68,7 @@ enum namespace_range {
     NAMESPACE_DIR_STATS = 'S',      /* ino -> namespace_dir_stats; by upserts only */
     NAMESPACE_TARGET = 'T',         /* target u32 -> proto_target */
     NAMESPACE_TARGET_UUID = 'U',    /* uuid -> namespace_id */
-    NAMESPACE_XATTR = 'X',          /* ino, name -> bytes */
+    NAMESPACE_XATTR = 'X',          /* ino, name -> bytes; ino -> namespace_xattrs */
     NAMESPACE_CRED = 'c',           /* session, cred u32 -> namespace_cred */
     NAMESPACE_CRED_INDEX = 'd',     /* session, uid u32, gid u32, crc u32 -> namespace_id */
     NAMESPACE_FENCE = 'f',          /* session -> namespace_fence */
@@ -79,6 +83,9 @@ enum namespace_range {
     NAMESPACE_SESSION_WOPEN = 'x',  /* session, ino -> - */
     NAMESPACE_OBLIGATIONS = 'y',    /* session -> u64: how many of x and p; by upserts only */
 };
+
+/* Of an access control list; in keys. */
+enum namespace_acl_kind { NAMESPACE_ACL_ACCESS = 1, NAMESPACE_ACL_DEFAULT = 2 };
 
 #define NAMESPACE_KEY_MAX 288u
 struct namespace_key {

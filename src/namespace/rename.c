@@ -35,8 +35,8 @@ static int namespace_is_below(struct namespace_plan *p, uint64_t ino, uint64_t t
 static int namespace_move_find(struct namespace_plan *p, struct namespace_move *m)
 {
     struct namespace_dirent src, dst;
-    int a = namespace_dir_to_change(p, m->r->parent, &m->from);
-    int b = a < 0 && a != -ERR_need ? a : namespace_dir_to_change(p, m->r->new_parent, &m->to);
+    int a = namespace_dir_to_search(p, m->r->parent, &m->from);
+    int b = a < 0 && a != -ERR_need ? a : namespace_dir_to_search(p, m->r->new_parent, &m->to);
     int rc = namespace_view_both(a, b);
     if (rc < 0) {
         return rc;
@@ -55,7 +55,19 @@ static int namespace_move_find(struct namespace_plan *p, struct namespace_move *
     return rc == -ENOENT ? -EUCLEAN : rc;
 }
 
-/* A directory that gets another parent has its ".." rewritten and must not become its own child. */
+/* A directory must not become its own child. */
+static int namespace_move_check_loop(struct namespace_plan *p, const struct namespace_move *m,
+                                     const struct namespace_held *h,
+                                     const struct namespace_held *into)
+{
+    if (m->from == m->to || !namespace_inode_is_dir(&h->inode)) {
+        return 0;
+    }
+    int below = namespace_is_below(p, into->ino, h->ino);
+    return below == 1 ? -EINVAL : below;
+}
+
+/* A directory that gets another parent has its ".." rewritten. */
 static int namespace_move_check_dir(struct namespace_plan *p, const struct namespace_move *m,
                                     const struct namespace_held *h,
                                     const struct namespace_held *into)
@@ -63,24 +75,33 @@ static int namespace_move_check_dir(struct namespace_plan *p, const struct names
     if (m->from == m->to || !namespace_inode_is_dir(&h->inode)) {
         return 0;
     }
-    int below = namespace_is_below(p, into->ino, h->ino);
-    if (below != 0) {
-        return below < 0 ? below : -EINVAL;
-    }
-    if (into->inode.nlink >= NAMESPACE_DIR_LINK_MAX) {
-        return -EMLINK;
-    }
-    return namespace_cred_check(&p->cred, &h->inode, NAMESPACE_MAY_WRITE);
+    int rc = namespace_plan_may(p, h, NAMESPACE_MAY_WRITE);
+    return rc == 0 && into->inode.nlink >= NAMESPACE_DIR_LINK_MAX ? -EMLINK : rc;
 }
 
-static int namespace_move_check_replaced(const struct namespace_move *m)
+static int namespace_move_check_kinds(const struct namespace_move *m)
 {
     bool src_dir = namespace_inode_is_dir(&m->what->inode);
     bool dst_dir = namespace_inode_is_dir(&m->there->inode);
-    if (src_dir != dst_dir) {
-        return dst_dir ? -EISDIR : -ENOTDIR;
+    return src_dir == dst_dir ? 0 : dst_dir ? -EISDIR : -ENOTDIR;
+}
+
+/* Rights, after what the names themselves forbid; the order of errors is that of Linux. */
+static int namespace_move_check_rights(struct namespace_plan *p, struct namespace_move *m)
+{
+    int rc = namespace_check_removal(p, m->from, m->what);
+    if (rc == 0 && m->there == NULL) {
+        rc = namespace_plan_may(p, m->to, NAMESPACE_MAY_WRITE);
+    } else if (rc == 0) {
+        rc = namespace_check_removal(p, m->to, m->there);
+        rc = rc == 0 && !m->exchange ? namespace_move_check_kinds(m) : rc;
     }
-    return dst_dir && m->there->inode.entries > 0 ? -ENOTEMPTY : 0;
+    rc = rc < 0 ? rc : namespace_move_check_dir(p, m, m->what, m->to);
+    if (rc == 0 && m->exchange) {
+        return namespace_move_check_dir(p, m, m->there, m->from);
+    }
+    bool full = m->there != NULL && m->there->inode.entries > 0;
+    return rc == 0 && full ? -ENOTEMPTY : rc;
 }
 
 static int namespace_move_check(struct namespace_plan *p, struct namespace_move *m)
@@ -91,19 +112,11 @@ static int namespace_move_check(struct namespace_plan *p, struct namespace_move 
     if (m->there == NULL && m->exchange) {
         return -ENOENT;
     }
-    if (m->there == m->what) {
-        return 0;
+    int rc = namespace_move_check_loop(p, m, m->what, m->to);
+    if (rc == 0 && m->exchange) {
+        rc = namespace_move_check_loop(p, m, m->there, m->from);
     }
-    int rc = namespace_check_removal(p, m->from, m->what);
-    rc = rc < 0 ? rc : namespace_move_check_dir(p, m, m->what, m->to);
-    if (rc == 0 && m->there != NULL) {
-        rc = namespace_check_removal(p, m->to, m->there);
-        if (rc == 0 && m->exchange) {
-            return namespace_move_check_dir(p, m, m->there, m->from);
-        }
-        rc = rc < 0 ? rc : namespace_move_check_replaced(m);
-    }
-    return rc;
+    return rc < 0 || m->there == m->what ? rc : namespace_move_check_rights(p, m);
 }
 
 /* `h` stands under another name from now on; its old name is the caller's business. */

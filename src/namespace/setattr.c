@@ -2,17 +2,35 @@
 
 /* chmod, chown, utimens, truncate, flags and storage class: all in one command, all or nothing. */
 
-#define NAMESPACE_SETUID 04000u
-#define NAMESPACE_SETGID 02000u
+/* Both times to now, as `touch` does: a writer may do that; any other change of times is the
+ * owner's.
+ */
+static bool namespace_is_touch(const struct proto_setattr_request *r)
+{
+    uint32_t both = PROTO_SET_ATIME_NOW | PROTO_SET_MTIME_NOW;
+    return (r->mask & both) == both;
+}
 
-static int namespace_check_owner_bits(const struct namespace_plan *p,
-                                      const struct namespace_inode *n,
+static int namespace_check_fixed(const struct namespace_inode *n,
+                                 const struct proto_setattr_request *r)
+{
+    uint32_t allowed = PROTO_SET_FLAGS;
+    if ((n->flags & PROTO_INODE_IMMUTABLE) == 0 && namespace_is_touch(r)) {
+        allowed |= PROTO_SET_ATIME_NOW | PROTO_SET_MTIME_NOW;
+    }
+    bool fixed = (n->flags & (PROTO_INODE_IMMUTABLE | PROTO_INODE_APPEND)) != 0;
+    return fixed && (r->mask & ~allowed) != 0 ? -EPERM : 0;
+}
+
+static int namespace_check_owner_bits(struct namespace_plan *p, const struct namespace_held *h,
                                       const struct proto_setattr_request *r)
 {
     const struct namespace_cred *c = &p->cred;
-    bool root = c->uid == 0, owner = root || c->uid == n->uid;
-    uint32_t owners = PROTO_SET_MODE | PROTO_SET_ATIME | PROTO_SET_MTIME | PROTO_SET_GID |
-                      PROTO_SET_CLASS | PROTO_SET_UID;
+    const struct namespace_inode *n = &h->inode;
+    bool root = c->uid == 0, owner = root || c->uid == n->uid, touch = namespace_is_touch(r);
+    uint32_t times = PROTO_SET_ATIME | PROTO_SET_MTIME | PROTO_SET_ATIME_NOW | PROTO_SET_MTIME_NOW;
+    uint32_t owners = PROTO_SET_MODE | PROTO_SET_GID | PROTO_SET_CLASS | PROTO_SET_UID;
+    owners |= touch ? 0 : times;
     if (!owner && (r->mask & owners) != 0) {
         return -EPERM;
     }
@@ -26,44 +44,52 @@ static int namespace_check_owner_bits(const struct namespace_plan *p,
     if (!root && joins && !namespace_cred_in_group(c, r->gid)) {
         return -EPERM;
     }
-    if (!owner && (r->mask & (PROTO_SET_ATIME_NOW | PROTO_SET_MTIME_NOW)) != 0) {
-        return namespace_cred_check(c, n, NAMESPACE_MAY_WRITE);
+    if ((r->mask & PROTO_SET_MODE) != 0 && n->type == PROTO_INODE_SYMLINK) {
+        return -EOPNOTSUPP;
     }
-    return 0;
+    return !owner && touch ? namespace_plan_may(p, h, NAMESPACE_MAY_WRITE) : 0;
 }
 
-/* Truncation is a write: by a holder of write authority, or by the rights while nobody writes. */
-static int namespace_check_size(struct namespace_plan *p, const struct namespace_held *h,
-                                const struct proto_setattr_request *r)
+/* -ERR_busy while another session writes. */
+static int namespace_check_no_writers(struct namespace_plan *p, uint64_t ino)
 {
-    if (h->inode.type != PROTO_INODE_FILE) {
-        return namespace_inode_is_dir(&h->inode) ? -EISDIR : -EINVAL;
+    struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
+    struct namespace_scan scan;
+    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    rc = rc < 0 ? rc : namespace_scan_next(&scan);
+    while (rc == 1 && namespace_key_read_u64(scan.it->key, 9) == p->session_id) {
+        rc = namespace_scan_next(&scan);
     }
-    if (r->size > INT64_MAX) {
-        return -EFBIG;
-    }
-    int rc;
+    namespace_scan_fini(&scan);
+    return rc == 1 ? -ERR_busy : rc;
+}
+
+/* Truncation is a write: by a holder of write authority, or by the rights while nobody writes. So
+ * is what drops the set-id bits, whoever else writes. */
+static int namespace_check_write(struct namespace_plan *p, const struct namespace_held *h,
+                                 const struct proto_setattr_request *r)
+{
     if (r->cap_epoch != 0) {
         struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, h->ino, p->session_id);
         struct namespace_wopen w;
-        rc = NAMESPACE_GET(&p->view, &key, namespace_wopen, &w);
-        rc = rc < 0 ? rc : rc == 0 || w.cap_epoch != r->cap_epoch ? -ESTALE : 0;
-    } else {
-        struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, h->ino);
-        struct namespace_scan scan;
-        rc = namespace_cred_check(&p->cred, &h->inode, NAMESPACE_MAY_WRITE);
-        if (rc < 0) {
-            return rc;
-        }
-        rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
-        rc = rc < 0 ? rc : namespace_scan_next(&scan);
-        while (rc == 1 && namespace_key_read_u64(scan.it->key, 9) == p->session_id) {
-            rc = namespace_scan_next(&scan);
-        }
-        namespace_scan_fini(&scan);
-        rc = rc == 1 ? -ERR_busy : rc;
+        int rc = NAMESPACE_GET(&p->view, &key, namespace_wopen, &w);
+        return rc < 0 ? rc : rc == 0 || w.cap_epoch != r->cap_epoch ? -ESTALE : 0;
     }
-    return rc < 0 ? rc : namespace_check_trim(p, h, r->size);
+    int rc = namespace_plan_may(p, h, NAMESPACE_MAY_WRITE);
+    bool cuts = (r->mask & PROTO_SET_SIZE) != 0;
+    return rc == 0 && cuts ? namespace_check_no_writers(p, h->ino) : rc;
+}
+
+static int namespace_check_size(const struct namespace_inode *n,
+                                const struct proto_setattr_request *r)
+{
+    if ((r->mask & PROTO_SET_SIZE) == 0) {
+        return 0;
+    }
+    if (n->type != PROTO_INODE_FILE) {
+        return namespace_inode_is_dir(n) ? -EISDIR : -EINVAL;
+    }
+    return r->size > INT64_MAX ? -EFBIG : 0;
 }
 
 static int namespace_check_class(struct namespace_plan *p, const struct namespace_inode *n,
@@ -111,27 +137,29 @@ static int namespace_truncate(struct namespace_plan *p, struct namespace_held *h
         rc = in_line ? namespace_cut_inline(p, h, size) : namespace_queue_trim(p, h, size, 0);
     }
     namespace_set_size(p, h, size);
-    namespace_kill_priv(p, &h->inode);
     h->inode.mtime_ns = p->now_ns;
     h->inode.data_version = p->state.version;
     return rc;
 }
 
-static void namespace_set_owner(const struct namespace_plan *p, struct namespace_inode *n,
-                                const struct proto_setattr_request *r)
+/* The set-id bits go with the old group, whoever does it: root too, as in Linux. */
+static int namespace_set_owner(struct namespace_plan *p, struct namespace_held *h,
+                               const struct proto_setattr_request *r)
 {
-    bool chown = (r->mask & (PROTO_SET_UID | PROTO_SET_GID)) != 0;
+    struct namespace_inode *n = &h->inode;
+    bool chown = (r->mask & (PROTO_SET_UID | PROTO_SET_GID)) != 0 && !namespace_inode_is_dir(n);
+    int rc = 0;
+    if (chown) {
+        namespace_drop_set_ids(p, n);
+        rc = namespace_xattr_drop_caps(p, h);
+    }
     n->uid = (r->mask & PROTO_SET_UID) != 0 ? r->uid : n->uid;
     n->gid = (r->mask & PROTO_SET_GID) != 0 ? r->gid : n->gid;
-    if (chown && !namespace_inode_is_dir(n)) { /* root's too, as Linux does */
-        n->mode &= ~NAMESPACE_SETUID;
-        n->mode &= (n->mode & 010U) != 0 ? ~NAMESPACE_SETGID : ~0U;
-    }
     if ((r->mask & PROTO_SET_MODE) != 0) {
         n->mode = r->mode & 07777U;
-        bool member = p->cred.uid == 0 || namespace_cred_in_group(&p->cred, n->gid);
-        n->mode &= member ? ~0U : ~NAMESPACE_SETGID;
+        namespace_strip_setgid(p, n);
     }
+    return rc;
 }
 
 static void namespace_set_times(const struct namespace_plan *p, struct namespace_inode *n,
@@ -148,34 +176,33 @@ static int namespace_setattr_check(struct namespace_plan *p, const struct namesp
                                    const struct proto_setattr_request *r)
 {
     uint32_t known = (PROTO_SET_KILL_PRIV << 1) - 1;
-    uint32_t fixed = PROTO_INODE_IMMUTABLE | PROTO_INODE_APPEND;
     if ((r->mask & ~known) != 0) {
         return -EINVAL;
     }
-    if ((h->inode.flags & fixed) != 0 && (r->mask & ~PROTO_SET_FLAGS) != 0) {
-        return -EPERM;
+    int rc = namespace_check_size(&h->inode, r);
+    rc = rc < 0 ? rc : namespace_check_fixed(&h->inode, r);
+    rc = rc < 0 ? rc : namespace_check_owner_bits(p, h, r);
+    if (rc == 0 && (r->mask & (PROTO_SET_SIZE | PROTO_SET_KILL_PRIV)) != 0) {
+        rc = namespace_check_write(p, h, r);
     }
-    int rc = namespace_check_owner_bits(p, &h->inode, r);
-    rc = rc == 0 && (r->mask & PROTO_SET_SIZE) != 0 ? namespace_check_size(p, h, r) : rc;
+    if (rc == 0 && (r->mask & PROTO_SET_SIZE) != 0) {
+        rc = namespace_check_trim(p, h, r->size);
+    }
     return rc == 0 && (r->mask & PROTO_SET_CLASS) != 0 ? namespace_check_class(p, &h->inode, r)
                                                        : rc;
 }
 
-int namespace_setattr(struct namespace_plan *p, const struct proto_setattr_request *r)
+static int namespace_setattr_do(struct namespace_plan *p, struct namespace_held *h,
+                                const struct proto_setattr_request *r)
 {
-    struct namespace_held *h;
-    int rc = namespace_plan_inode(p, r->ino, &h);
-    rc = rc < 0 ? rc : namespace_setattr_check(p, h, r);
-    if (rc == 0 && (r->mask & PROTO_SET_SIZE) != 0) {
+    int rc = 0;
+    if ((r->mask & PROTO_SET_SIZE) != 0) {
         rc = namespace_truncate(p, h, r->size, r->cap_epoch != 0);
     }
-    if (rc < 0) {
-        return rc;
+    if (rc == 0 && (r->mask & (PROTO_SET_KILL_PRIV | PROTO_SET_SIZE)) != 0) {
+        rc = namespace_kill_priv(p, h);
     }
-    if ((r->mask & PROTO_SET_KILL_PRIV) != 0) {
-        namespace_kill_priv(p, &h->inode);
-    }
-    namespace_set_owner(p, &h->inode, r);
+    rc = rc < 0 ? rc : namespace_set_owner(p, h, r);
     namespace_set_times(p, &h->inode, r);
     if ((r->mask & PROTO_SET_FLAGS) != 0) {
         uint32_t settable = PROTO_INODE_IMMUTABLE | PROTO_INODE_APPEND;
@@ -185,6 +212,17 @@ int namespace_setattr(struct namespace_plan *p, const struct proto_setattr_reque
         h->inode.class_id = r->class_id;
     }
     namespace_plan_touch(p, h);
+    return rc;
+}
+
+int namespace_setattr(struct namespace_plan *p, const struct proto_setattr_request *r)
+{
+    struct namespace_held *h;
+    int rc = namespace_plan_inode(p, r->ino, &h);
+    rc = rc < 0 ? rc : namespace_setattr_check(p, h, r);
+    if (rc < 0) {
+        return rc;
+    }
     p->reply->result.ino = h->ino;
-    return 0;
+    return r->mask == 0 ? 0 : namespace_setattr_do(p, h, r);
 }

@@ -133,31 +133,6 @@ void namespace_inode_layout(const struct namespace_inode *i, struct proto_layout
     };
 }
 
-bool namespace_cred_in_group(const struct namespace_cred *c, uint32_t gid)
-{
-    bool found = c->gid == gid;
-    for (size_t i = 0; i < c->groups.count && !found; i++) {
-        found = c->groups.at[i] == gid;
-    }
-    return found;
-}
-
-int namespace_cred_check(const struct namespace_cred *c, const struct namespace_inode *i,
-                         uint32_t may)
-{
-    if (c->uid == 0) {
-        bool any_exec = namespace_inode_is_dir(i) || (i->mode & 0111U) != 0;
-        return (may & NAMESPACE_MAY_EXEC) == 0 || any_exec ? 0 : -EACCES;
-    }
-    uint32_t bits = i->mode;
-    if (c->uid == i->uid) {
-        bits >>= 6;
-    } else if (namespace_cred_in_group(c, i->gid)) {
-        bits >>= 3;
-    }
-    return (bits & may) == may ? 0 : -EACCES;
-}
-
 int namespace_view_cred_of(const struct namespace_view *v, uint64_t session, uint32_t cred,
                            struct namespace_cred *ret)
 {

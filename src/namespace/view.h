@@ -8,6 +8,7 @@
 #pragma once
 
 #include "namespace/record.h"
+#include "proto/acl.h"
 
 struct namespace_known;
 struct namespace_view {
@@ -73,13 +74,34 @@ static inline bool namespace_inode_is_dir(const struct namespace_inode *i)
     return i->type == PROTO_INODE_DIRECTORY;
 }
 
-/* Rights by POSIX: owner, group, others; uid 0 may all but execute what nobody may. */
+/*
+ * rights.c. Rights by POSIX 1003.1e: owner, named users, groups, others, the named ones and groups
+ * within the mask; uid 0 may all but execute what nobody may. Nobody writes to what is immutable
+ * (-EPERM). A list that grants nothing denies: unlike Linux, which asks the entry of all others for
+ * a named user when the mask is empty.
+ */
 #define NAMESPACE_MAY_READ 4u
 #define NAMESPACE_MAY_WRITE 2u
 #define NAMESPACE_MAY_EXEC 1u
 bool namespace_cred_in_group(const struct namespace_cred *c, uint32_t gid);
-NODISCARD int namespace_cred_check(const struct namespace_cred *c, const struct namespace_inode *i,
-                                   uint32_t may); /* 0, -EACCES */
+NODISCARD int namespace_cred_check(const struct namespace_view *v, const struct namespace_cred *c,
+                                   uint64_t ino, const struct namespace_inode *i,
+                                   uint32_t may); /* 0, -EACCES, -EPERM; errors of reading */
+/* 1 and the list of an inode, with the owner, mask and others of its mode; 0: it has none. */
+NODISCARD int namespace_view_acl(const struct namespace_view *v, uint64_t ino,
+                                 const struct namespace_inode *i, enum namespace_acl_kind kind,
+                                 struct proto_acl *ret);
+struct namespace_key namespace_acl_key(uint64_t ino, enum namespace_acl_kind kind);
+/* Which kind of extended attribute this is: enum namespace_xattr_space. -EOPNOTSUPP: none;
+ * -EINVAL: nothing behind its prefix. */
+enum namespace_xattr_space {
+    NAMESPACE_XATTR_USER = 1,
+    NAMESPACE_XATTR_TRUSTED,
+    NAMESPACE_XATTR_SECURITY,
+    NAMESPACE_XATTR_ACL_ACCESS,
+    NAMESPACE_XATTR_ACL_DEFAULT,
+};
+int namespace_xattr_space(struct proto_bytes name);
 /* The credential that a session has registered. -ERR_session_expired, -EPERM: never registered. */
 NODISCARD int namespace_view_cred(const struct namespace_view *v, uint64_t session, uint32_t cred,
                                   struct namespace_cred *ret);

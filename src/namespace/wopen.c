@@ -138,7 +138,7 @@ int namespace_wopen(struct namespace_plan *p, const struct proto_wopen_request *
         return -EPERM;
     }
     rc = namespace_wopen_get(p, r->ino, p->session_id, &w);
-    rc = rc == 0 ? namespace_cred_check(&p->cred, &h->inode, NAMESPACE_MAY_WRITE) : rc;
+    rc = rc == 0 ? namespace_plan_may(p, h, NAMESPACE_MAY_WRITE) : rc;
     return rc < 0 ? rc : namespace_wopen_grant(p, h, r->try_only);
 }
 
@@ -311,8 +311,11 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
         namespace_plan_touch(p, h);
     }
     if (written) {
-        namespace_kill_priv(p, &h->inode);
         h->inode.data_version = p->state.version;
+        rc = namespace_kill_priv(p, h);
+    }
+    if (rc < 0) {
+        return rc;
     }
     bool release = (r->flags & PROTO_COMMIT_RELEASE) != 0;
     return release ? namespace_commit_release(p, h, r, &w) : 0;
@@ -351,7 +354,9 @@ int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_re
                                      .mtime_ns = r->mtime_ns,
                                      .ctime_ns = r->ctime_ns,
                                      .flags = PROTO_COMMIT_TIMES};
+    bool written = r->size > h->inode.size || r->mtime_ns != h->inode.mtime_ns;
     rc = namespace_commit_chunks(p, h, &c);
+    rc = rc == 0 && written ? namespace_kill_priv(p, h) : rc;
     if (rc < 0) {
         return rc;
     }

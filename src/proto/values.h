@@ -32,6 +32,9 @@ enum proto_inode_type {
 #define PROTO_INODE_INLINE 2u /* contents are in the metadata */
 #define PROTO_INODE_APPEND 4u /* chattr +a */
 #define PROTO_INODE_IMMUTABLE 8u
+#define PROTO_INODE_HAS_ACL 16u /* named users or groups, or a mask: its mode does not say all */
+#define PROTO_INODE_HAS_DEFAULT_ACL 32u /* a directory: new files inherit */
+#define PROTO_INODE_HAS_XATTR 64u       /* other extended attributes than access lists */
 
 #define PROTO_RIGHT_READ 1u
 #define PROTO_RIGHT_WRITE 2u

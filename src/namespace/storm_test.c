@@ -1,0 +1,162 @@
+/* Writers, restarts, garbage and bent commands: only the records must agree. */
+#include "base/rand.h"
+#include "testing/testing.h"
+
+#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_rights_priv.h"
+
+#define NAMES 8u
+#define STORM_KINDS 8u
+
+static struct proto_bytes name_of(size_t i)
+{
+    static const char *const names[NAMES] = {"a", "b", "b!", "c", "cc", "\xc3\xa4", "z", "Z"};
+    return proto_bytes_text(names[i]);
+}
+
+/* Which it was, when it succeeded; else STORM_KINDS. */
+static uint64_t storm_file(struct rig *r, struct rand *rand, uint64_t ino, uint64_t epoch)
+{
+    struct namespace_keep keep = {.session = 1 + rand_below(rand, 5), .maybe = true};
+    r->keeps = (struct namespace_keep_list){.at = &keep, .count = rand_below(rand, 2)};
+    uint64_t size = rand_below(rand, 9000);
+    struct proto_bytes name = name_of((size_t)rand_below(rand, NAMES));
+    uint64_t kind = rand_below(rand, STORM_KINDS);
+    int rc = 0;
+    switch (kind) {
+    case 0:
+    case 1:
+        rc = RIG_OP(r, create, .parent = 1, .name = name, .type = PROTO_INODE_FILE, .mode = 0644,
+                    .flags = (uint32_t)rand_below(rand, 16), .data = rig_text("data"));
+        break;
+    case 2:
+        rc = RIG_OP(r, wopen, .ino = ino, .try_only = rand_chance(rand, 1, 3));
+        break;
+    case 3:
+        rc = RIG_OP(r, commit, .ino = ino, .cap_epoch = epoch, .size = size,
+                    .data = rig_text("some"), .flags = (uint32_t)rand_below(rand, 16),
+                    .allocated = rand_below(rand, 2));
+        break;
+    case 4:
+        rc = RIG_OP(r, unlink, .parent = 1, .name = name, .is_open = rand_chance(rand, 1, 2));
+        break;
+    case 5:
+        rc = RIG_OP(r, setattr, .ino = ino, .mask = PROTO_SET_SIZE, .size = size,
+                    .cap_epoch = rand_chance(rand, 1, 2) ? epoch : 0);
+        break;
+    case 6:
+        rc = RIG_OP(r, lease_return, .ino = ino, .has_final = true, .cap_epoch = epoch,
+                    .size = size, .keep = {.at = &ino, .count = rand_below(rand, 2)});
+        break;
+    default:
+        rc = RIG_OP(r, link, .ino = ino, .parent = 1, .name = name);
+        break;
+    }
+    r->keeps.count = 0;
+    return rc == 0 ? kind : STORM_KINDS;
+}
+
+static void storm_bend(struct rig *r, struct rand *rand)
+{
+    size_t flips = 1 + (size_t)rand_below(rand, 4);
+    for (size_t i = 0; i < flips && r->command_len > 4; i++) {
+        size_t at = 4 + (size_t)rand_below(rand, r->command_len - 4); /* its version stays */
+        r->command[at] = (uint8_t)rand_u64(rand);
+    }
+    (void)rig_apply_bytes(r, r->command, r->command_len);
+}
+
+/* Attributes and lists, good and bad ones, which go with the file. */
+static bool storm_rights(struct rights *t, struct rand *rand, uint64_t ino)
+{
+    static const char *const names[] = {"user.a", "user.b", "security.capability", "trusted.x",
+                                        "other.z"};
+    struct rig *r = &t->r;
+    struct proto_bytes name = rig_text(names[rand_below(rand, ARRAY_COUNT(names))]);
+    uint8_t perm = (uint8_t)rand_below(rand, 8);
+    switch (rand_below(rand, 4)) {
+    case 0:
+        return RIG_OP(r, setxattr, .ino = ino, .name = name, .value = rig_text("value"),
+                      .flags = (uint32_t)rand_below(rand, 4)) == 0;
+    case 1:
+        return RIG_OP(r, removexattr, .ino = ino, .name = name) == 0;
+    case 2:
+        return rights_acl(t, rand_chance(rand, 1, 8) ? 1 : ino, rand_chance(rand, 1, 4),
+                          .owner = perm, .group = 5, .other = perm, .mask = 7,
+                          RIGHTS_NAMED({false, 1000, perm}, {true, 7, 5})) == 0;
+    default:
+        return rights_acl(t, rand_chance(rand, 1, 8) ? 1 : ino, rand_chance(rand, 1, 4),
+                          .owner = perm, .group = perm, .other = perm) == 0;
+    }
+}
+
+/* The leader sees to fences, then to trims. */
+static void storm_finish(struct rig *r)
+{
+    struct namespace_fences f;
+    struct namespace_trims t;
+    CHECK_OK(RIG_VIEW(r, namespace_fences(&r->view, 0, 1, &f)));
+    if (f.count > 0) {
+        CHECK_OK(RIG_DO(r, NAMESPACE_FENCE_DONE, namespace_fence_done, .session = f.ids[0],
+                        .cap_epoch = f.at[0].cap_epoch));
+        return;
+    }
+    CHECK_OK(RIG_VIEW(r, namespace_trims(&r->view, 0, 1, &t)));
+    if (t.count > 0) {
+        CHECK_OK(RIG_DO(r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = t.ids[0],
+                        .tgen = t.at[0].tgen));
+    }
+}
+
+TEST(all_records_agree_after_a_storm)
+{
+    struct rights t = {.cred = {0}};
+    struct rand rand;
+    struct proto_op ops[3] = {{0}};
+    uint64_t done[STORM_KINDS + 1] = {0}, epochs[3] = {0}, wrote[3] = {0};
+    struct rig *r = &t.r;
+    uint64_t rights = 0;
+    rig_open(r);
+    rig_make_class(r, 4);
+    rand_seed(&rand, testing_seed());
+    for (unsigned i = 0; i < 3000; i++) {
+        size_t s = (size_t)rand_below(&rand, 3);
+        if (ops[s].session == 0 || rand_chance(&rand, 1, 80)) {
+            (void)RIG_DO(r, NAMESPACE_EXPIRE, namespace_expire, .session = ops[s].session);
+            ops[s] = (struct proto_op){
+                .session = rig_session(r, (uint8_t)(10 + s), rand_u64(&rand)), .sequence = 1};
+            ops[s].cred = rig_cred(r, ops[s].session, 0, 0, 0);
+        }
+        r->op = ops[s];
+        bool again = wrote[s] != 0 && rand_chance(&rand, 1, 2);
+        done[storm_file(r, &rand, again ? wrote[s] : 2 + rand_below(&rand, 40), epochs[s])]++;
+        ops[s] = r->op;
+        if (r->reply.result.cap_epoch != 0) {
+            epochs[s] = r->reply.result.cap_epoch;
+            wrote[s] = r->reply.result.ino;
+        }
+        if (rand_chance(&rand, 1, 3)) {
+            rights += storm_rights(&t, &rand, 2 + rand_below(&rand, 40)) ? 1 : 0;
+            ops[s] = r->op;
+        }
+        if (rand_chance(&rand, 1, 5)) {
+            storm_finish(r);
+        }
+        if (rand_chance(&rand, 1, 4)) {
+            storm_bend(r, &rand);
+        }
+        uint64_t id = 1 + rand_below(&rand, 30);
+        (void)RIG_DO(r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done,
+                     .chain = 1 + (uint32_t)rand_below(&rand, 4),
+                     .data_ids = {.at = &id, .count = 1});
+        if (i % 300 == 299) {
+            fsck(r);
+        }
+    }
+    fsck(r);
+    for (size_t i = 0; i < STORM_KINDS; i++) {
+        CHECK_TRUE(done[i] > 10);
+    }
+    CHECK_TRUE(rights > 10);
+    rig_close(r);
+}
