@@ -375,21 +375,22 @@ static int kv_mem_iter(struct kv_snapshot *s, const struct kv_iter_options *opt,
  * what it touches, and the tree takes its root or drops it.
  */
 #define KV_MEM_UNDO_MAX 64u
+#define KV_MEM_RANGE_MAX 16u /* records that range deletes of a small batch may hit */
 
 struct kv_mem_undo {
     struct kv_mem_entry *now, *old; /* references; NULL: absent then */
 };
 struct kv_mem_change {
     struct kv_mem_tree *tree;
-    struct kv_mem_undo undo[KV_MEM_UNDO_MAX];
-    size_t count;
+    struct kv_mem_undo undo[KV_MEM_UNDO_MAX + KV_MEM_RANGE_MAX];
+    size_t count, in_ranges;
     bool noted; /* else nothing can be undone */
 };
 
 static void kv_mem_change_note(struct kv_mem_change *c, struct kv_mem_entry *now,
                                struct kv_mem_entry *old)
 {
-    CHECK(c->count < KV_MEM_UNDO_MAX);
+    CHECK(c->count < ARRAY_COUNT(c->undo));
     c->undo[c->count++] = (struct kv_mem_undo){.now = now, .old = old};
 }
 
@@ -415,6 +416,21 @@ static int kv_mem_change_delete(struct kv_mem_change *c, struct kv_slice key)
     int rc = kv_mem_tree_delete(c->tree, key, c->noted ? &old : NULL);
     if (rc == 0 && old != NULL) {
         kv_mem_change_note(c, NULL, old);
+    }
+    return rc;
+}
+
+/* Most ranges are empty, or nearly. -ENOBUFS: this one is not. */
+static int kv_mem_change_delete_range(struct kv_mem_change *c, struct kv_slice low,
+                                      struct kv_slice high)
+{
+    struct kv_mem_entry *e;
+    int rc = 0;
+    if (!c->noted) {
+        return kv_mem_tree_delete_range(c->tree, low, high);
+    }
+    while (rc == 0 && (e = kv_mem_tree_first(c->tree, low, high)) != NULL) {
+        rc = c->in_ranges++ < KV_MEM_RANGE_MAX ? kv_mem_change_delete(c, kv_mem_key(e)) : -ENOBUFS;
     }
     return rc;
 }
@@ -448,8 +464,7 @@ static int kv_mem_apply(struct kv_mem_change *c, const struct kv_batch_item *ite
     case KV_DELETE:
         return kv_mem_change_delete(c, item->key);
     case KV_DELETE_RANGE:
-        CHECK(!c->noted);
-        return kv_mem_tree_delete_range(c->tree, item->key, item->value);
+        return kv_mem_change_delete_range(c, item->key, item->value);
     case KV_UPSERT:
         return kv_mem_upsert(c, item);
     default:
@@ -488,7 +503,8 @@ static void kv_mem_change_undo(struct kv_mem_change *c)
 static int kv_mem_commit_small(struct kv_mem *m, const struct kv_batch *b)
 {
     struct kv_mem_change c = {.tree = &m->tree, .noted = true};
-    int rc = kv_mem_pool_reserve(&m->pool, b->count * (m->tree.root->height + 3U));
+    size_t nodes = (b->count + KV_MEM_RANGE_MAX) * (m->tree.root->height + 3U);
+    int rc = kv_mem_pool_reserve(&m->pool, nodes);
     if (rc < 0) {
         return rc;
     }
@@ -517,22 +533,13 @@ static int kv_mem_commit_large(struct kv_mem *m, const struct kv_batch *b)
     return rc;
 }
 
-static bool kv_mem_is_small(const struct kv_batch *b)
-{
-    struct kv_batch_reader r;
-    struct kv_batch_item item;
-    bool small = b->count <= KV_MEM_UNDO_MAX;
-    kv_batch_reader_init(&r, b);
-    while (small && kv_batch_reader_next(&r, &item)) {
-        small = item.op != KV_DELETE_RANGE;
-    }
-    return small;
-}
-
 static int kv_mem_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
 {
     struct kv_mem *m = kv_mem_of(kv);
-    int rc = kv_mem_is_small(b) ? kv_mem_commit_small(m, b) : kv_mem_commit_large(m, b);
+    int rc = b->count <= KV_MEM_UNDO_MAX ? kv_mem_commit_small(m, b) : -ENOBUFS;
+    if (rc == -ENOBUFS) {
+        rc = kv_mem_commit_large(m, b);
+    }
     if (rc == 0) {
         m->index = index;
     }

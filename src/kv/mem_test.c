@@ -489,3 +489,109 @@ TEST(many_records_come_and_go)
     kv_batch_fini(&b);
     fixture_close(&f);
 }
+
+/* ---- commits that fail, and keys that searching by prefix and hint must not confuse ---- */
+
+#define HARD_KEYS 3000u
+
+/* Long common beginnings, ends of zeros and of 0xff, one key the beginning of another. */
+static struct kv_slice hard_key(uint32_t k, uint8_t buf[80])
+{
+    size_t common = k % 4 == 0 ? 0 : k % 4 == 1 ? 9 : k % 4 == 2 ? 43 : 60;
+    memset(buf, 'p', common);
+    buf[common] = (uint8_t)(k % 4);
+    memset(buf + common + 1, k % 3 == 0 ? 0 : 0xff, k % 9);
+    size_t len = common + 1 + k % 9;
+    for (uint32_t v = k / 36; v > 0; v /= 7) {
+        buf[len++] = (uint8_t)(v % 7 == 6 ? 0xff : v % 7);
+    }
+    return kv_slice_of(buf, len);
+}
+
+static void hard_batch(struct kv_batch *b, struct rand *r)
+{
+    uint8_t one[80], two[80], value[64];
+    size_t count = rand_range(r, 1, 70);
+    kv_batch_clear(b);
+    for (size_t i = 0; i < count; i++) {
+        struct kv_slice key = hard_key((uint32_t)rand_below(r, HARD_KEYS), one);
+        uint64_t what = rand_below(r, 20);
+        if (what < 11) {
+            memset(value, (int)(what + i), sizeof value);
+            CHECK_OK(kv_batch_put(b, key, kv_slice_of(value, rand_below(r, sizeof value))));
+        } else if (what < 17) {
+            CHECK_OK(kv_batch_delete(b, key));
+        } else if (what < 19) {
+            struct kv_field add = {.offset = 8, .op = KV_FIELD_ADD, .operand = i};
+            CHECK_OK(kv_batch_upsert(b, key, 16, &add, 1));
+        } else {
+            struct kv_slice high = hard_key((uint32_t)rand_below(r, HARD_KEYS), two);
+            bool far = kv_slice_compare(key, high) > 0 || rand_chance(r, 9, 10);
+            high = far ? kv_slice_of(key.at, key.len) : high;
+            one[79] = 0;
+            CHECK_OK(kv_batch_delete_range(b, key, far ? kv_slice_of(one, key.len + 1) : high));
+        }
+    }
+}
+
+static void hard_equal(struct kv *a, struct kv *b)
+{
+    struct kv_snapshot *x, *y;
+    struct kv_need need = {0};
+    struct kv_iter *i, *j;
+    CHECK_OK(kv_snapshot_new(a, &x));
+    CHECK_OK(kv_snapshot_new(b, &y));
+    struct kv_iter_options opt = {.need = &need};
+    CHECK_OK(kv_iter_new(x, &opt, &i));
+    CHECK_OK(kv_iter_new(y, &opt, &j));
+    int more = kv_iter_seek(i, kv_slice_of(NULL, 0));
+    CHECK_EQ(kv_iter_seek(j, kv_slice_of(NULL, 0)), more);
+    while (more == 1) {
+        CHECK_EQ(kv_slice_compare(i->key, j->key), 0);
+        CHECK_EQ(kv_slice_compare(i->value, j->value), 0);
+        more = kv_iter_next(i);
+        CHECK_EQ(kv_iter_next(j), more);
+    }
+    kv_iter_free(i);
+    kv_iter_free(j);
+    kv_snapshot_free(x);
+    kv_snapshot_free(y);
+}
+
+/* One engine has too little memory at times; the other one, without limits, gets what it took. */
+TEST(a_commit_that_fails_changes_nothing)
+{
+    struct fixture f, whole;
+    struct kv_batch b = {0};
+    struct rand r;
+    struct kv_snapshot *held = NULL;
+    unsigned failures = 0;
+    CHECK_OK(fixture_open(&f, 0));
+    CHECK_OK(fixture_open(&whole, 0));
+    rand_seed(&r, testing_seed());
+    for (uint64_t round = 1; round <= 1500; round++) {
+        hard_batch(&b, &r);
+        if (rand_chance(&r, 1, 10)) {
+            held = kv_snapshot_free(held);
+            CHECK_OK(rand_chance(&r, 1, 2) ? kv_snapshot_new(f.kv, &held) : 0);
+        }
+        bool tight = rand_chance(&r, 1, 2);
+        uint64_t room = rand_below(&r, rand_chance(&r, 1, 2) ? 400000 : 8000);
+        f.budget.limit_bytes = tight ? f.budget.used_bytes + room : UINT64_C(64) << 20;
+        int rc = kv_commit(f.kv, &b, round);
+        CHECK_TRUE(rc == 0 || (rc == -ENOMEM && tight));
+        failures += rc < 0 ? 1 : 0;
+        if (rc == 0) {
+            CHECK_OK(kv_commit(whole.kv, &b, round));
+        }
+        if (rc < 0 || round % 16 == 0) {
+            kv_mem_verify(f.kv);
+            hard_equal(f.kv, whole.kv);
+        }
+    }
+    CHECK_TRUE(failures > 50);
+    kv_snapshot_free(held);
+    kv_batch_fini(&b);
+    fixture_close(&f);
+    fixture_close(&whole);
+}

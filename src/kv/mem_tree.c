@@ -545,16 +545,20 @@ int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key, struct kv_mem
     return 0;
 }
 
+struct kv_mem_entry *kv_mem_tree_first(const struct kv_mem_tree *t, struct kv_slice low,
+                                       struct kv_slice high)
+{
+    struct kv_mem_path p;
+    kv_mem_path_seek(&p, t->root, low);
+    struct kv_mem_entry *e = kv_mem_path_entry(&p);
+    return e == NULL || kv_slice_compare(kv_mem_key(e), high) >= 0 ? NULL : e;
+}
+
 int kv_mem_tree_delete_range(struct kv_mem_tree *t, struct kv_slice low, struct kv_slice high)
 {
+    struct kv_mem_entry *e;
     int rc = 0;
-    while (rc == 0) {
-        struct kv_mem_path p;
-        kv_mem_path_seek(&p, t->root, low);
-        struct kv_mem_entry *e = kv_mem_path_entry(&p);
-        if (e == NULL || kv_slice_compare(kv_mem_key(e), high) >= 0) {
-            break;
-        }
+    while (rc == 0 && (e = kv_mem_tree_first(t, low, high)) != NULL) {
         rc = kv_mem_tree_delete(t, kv_mem_key(e), NULL);
     }
     return rc;

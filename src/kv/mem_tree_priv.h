@@ -86,6 +86,9 @@ NODISCARD int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e,
 /* *ret_old (may be NULL): the same. */
 NODISCARD int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key,
                                  struct kv_mem_entry **ret_old);
+/* The first entry with low <= key < high, or NULL. */
+struct kv_mem_entry *kv_mem_tree_first(const struct kv_mem_tree *t, struct kv_slice low,
+                                       struct kv_slice high);
 NODISCARD int kv_mem_tree_delete_range(struct kv_mem_tree *t, struct kv_slice low,
                                        struct kv_slice high);
 /* The first slot whose key is >= `key`; of an inner node: the child that `key` belongs to. */
