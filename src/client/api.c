@@ -173,30 +173,43 @@ int opendfs_setattr(struct opendfs *fs, const char *path, const struct opendfs_s
 /* --- directories --------------------------------------------------------------------------------
  */
 
+/* While one page is read the next one is on its way. */
 struct opendfs_dir {
     struct opendfs *fs;
     struct opendfs_op page; /* its entries are held until the next page */
     uint64_t ino;
     size_t next;
-    bool ended;
-    char last[256];
+    bool ended, asked;
+    struct call ahead; /* if `asked` */
 };
 
-static int dir_page(struct opendfs_dir *d, const char *path)
+static void dir_ask(struct opendfs_dir *d, const char *path, const char *after)
 {
-    struct call c;
-    call_init(&c);
-    c.op.at = d->ino;
-    opendfs_async_list(d->fs, &c.op, path, d->last, 0);
-    int rc = (int)call_wait(&c);
+    call_init(&d->ahead);
+    d->ahead.op.at = d->ino;
+    d->asked = true;
+    opendfs_async_list(d->fs, &d->ahead.op, path, after, 0);
+}
+
+/* The page that was asked for takes the place of the one that was read. */
+static int dir_turn(struct opendfs_dir *d)
+{
+    if (!d->asked) { /* the one before has failed */
+        dir_ask(d, NULL, d->page.entries[d->page.entry_count - 1].name);
+    }
+    int rc = (int)call_wait(&d->ahead);
+    d->asked = false;
     if (rc < 0) {
         return rc;
     }
     opendfs_async_release(d->fs, &d->page);
-    d->page = c.op;
-    d->ino = c.op.stat.ino;
+    d->page = d->ahead.op;
+    d->ino = d->page.stat.ino;
     d->next = 0;
-    d->ended = c.op.at_end != 0 || c.op.entry_count == 0;
+    d->ended = d->page.at_end != 0 || d->page.entry_count == 0;
+    if (!d->ended) {
+        dir_ask(d, NULL, d->page.entries[d->page.entry_count - 1].name);
+    }
     return 0;
 }
 
@@ -208,7 +221,8 @@ int opendfs_opendir(struct opendfs *fs, const char *path, struct opendfs_dir **r
         return -ENOMEM;
     }
     d->fs = fs;
-    int rc = dir_page(d, path);
+    dir_ask(d, path, NULL);
+    int rc = dir_turn(d);
     if (rc < 0) {
         mem_free(d);
         return rc;
@@ -223,7 +237,7 @@ int opendfs_readdir(struct opendfs_dir *d, struct opendfs_entry *ret)
         if (d->ended) {
             return 0;
         }
-        int rc = dir_page(d, NULL);
+        int rc = dir_turn(d);
         if (rc < 0) {
             return rc;
         }
@@ -232,16 +246,21 @@ int opendfs_readdir(struct opendfs_dir *d, struct opendfs_entry *ret)
         }
     }
     *ret = d->page.entries[d->next++];
-    memcpy(d->last, ret->name, base_min(ret->name_len + 1, sizeof d->last));
     return 1;
 }
 
 void opendfs_closedir(struct opendfs_dir *d)
 {
-    if (d != NULL) {
-        opendfs_async_release(d->fs, &d->page);
-        mem_free(d);
+    if (d == NULL) {
+        return;
     }
+    if (d->asked) {
+        opendfs_async_cancel(d->fs, &d->ahead.op);
+        (void)call_wait(&d->ahead);
+        opendfs_async_release(d->fs, &d->ahead.op);
+    }
+    opendfs_async_release(d->fs, &d->page);
+    mem_free(d);
 }
 
 /* --- files --------------------------------------------------------------------------------------

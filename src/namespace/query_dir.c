@@ -5,7 +5,7 @@
 /* Pages of a directory, in byte order of names. */
 
 #define NAMESPACE_PAGE_ENTRIES 8192u
-#define NAMESPACE_PAGE_BYTES 65536u
+#define NAMESPACE_PAGE_BYTES 262144u
 #define NAMESPACE_ENTRY_BYTES 32u /* lengths, number, type and flags of one on the wire */
 #define NAMESPACE_ATTR_BYTES 160u
 
@@ -13,6 +13,7 @@ struct namespace_page {
     const struct proto_readdir_request *q;
     struct proto_readdir_reply *ret;
     size_t max_entries, max_bytes, bytes, capacity;
+    struct namespace_scan inodes; /* of this directory they are neighbours, mostly in order */
 };
 
 static bool namespace_page_full(const struct namespace_page *pg, size_t name_len)
@@ -28,7 +29,7 @@ static int namespace_page_room(const struct namespace_view *v, struct namespace_
     if (l->count < pg->capacity) {
         return 0;
     }
-    size_t capacity = pg->capacity == 0 ? 64 : 2 * pg->capacity;
+    size_t capacity = pg->capacity == 0 ? 64 : 4 * pg->capacity;
     struct proto_dirent *at = mem_arena_alloc(v->arena, capacity * sizeof *at);
     if (at == NULL) {
         return -ENOMEM;
@@ -41,11 +42,35 @@ static int namespace_page_room(const struct namespace_view *v, struct namespace_
     return 0;
 }
 
+static bool namespace_page_at(const struct namespace_page *pg, const struct namespace_key *key)
+{
+    struct kv_slice at = pg->inodes.it->key;
+    return at.len == key->len && memcmp(at.at, key->bytes, key->len) == 0;
+}
+
+/* Where the walk over the inodes stands, or one further, or it is looked for. */
+static int namespace_page_inode(struct namespace_page *pg, uint64_t ino,
+                                struct namespace_inode *ret)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_INODE, ino);
+    struct kv_iter *it = pg->inodes.it;
+    int rc = it->key.len == 0 || namespace_page_at(pg, &key) ? 1 : kv_iter_next(it);
+    if (rc == 0 || (rc == 1 && (it->key.len == 0 || !namespace_page_at(pg, &key)))) {
+        rc = kv_iter_seek(it, namespace_key_slice(&key));
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    return rc == 1 && namespace_page_at(pg, &key)
+               ? namespace_scan_value(&pg->inodes, &namespace_inode_type, ret)
+               : -ENOENT;
+}
+
 /* Attributes that the directory's own grant covers, or that were asked for at this moment only. */
-static int namespace_page_attr(const struct namespace_view *v, struct proto_dirent *e)
+static int namespace_page_attr(struct namespace_page *pg, struct proto_dirent *e)
 {
     struct namespace_inode n;
-    int rc = namespace_view_inode(v, e->ino, &n);
+    int rc = namespace_page_inode(pg, e->ino, &n);
     if (rc < 0) {
         return rc == -ENOENT ? -EUCLEAN : rc;
     }
@@ -72,7 +97,7 @@ static int namespace_page_add(const struct namespace_view *v, struct namespace_p
         return -ENOMEM;
     }
     e.name = proto_bytes_of(copy, len);
-    rc = pg->q->want_attr ? namespace_page_attr(v, &e) : 0;
+    rc = pg->q->want_attr ? namespace_page_attr(pg, &e) : 0;
     pg->bytes += NAMESPACE_ENTRY_BYTES + NAMESPACE_ATTR_BYTES + len;
     pg->ret->entries.at[pg->ret->entries.count++] = e;
     return rc;
@@ -88,7 +113,9 @@ static int namespace_page_fill(const struct namespace_view *v, struct namespace_
     if (pg->q->after.len > 0) {
         namespace_key_add_bytes(&from, proto_bytes_of("", 1)); /* the next possible name */
     }
+    struct namespace_key all = namespace_key(NAMESPACE_INODE);
     int rc = namespace_scan_init(&scan, v, &prefix, &from);
+    rc = rc < 0 ? rc : namespace_scan_init(&pg->inodes, v, &all, NULL);
     while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
         if (namespace_page_full(pg, scan.it->key.len - prefix.len)) {
             break;
@@ -98,6 +125,7 @@ static int namespace_page_fill(const struct namespace_view *v, struct namespace_
         rc = rc == -ERR_need ? 0 : rc;
     }
     namespace_scan_fini(&scan);
+    namespace_scan_fini(&pg->inodes);
     pg->ret->eof = rc == 0;
     return rc < 0 ? rc : needs ? -ERR_need : 0;
 }
