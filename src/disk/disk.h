@@ -56,6 +56,9 @@ enum disk_op {
     8u /* offsets, lengths and memory in units of 4 KiB; -EINVAL where the file system cannot */
 #define DISK_APPENDING 16u
 #define DISK_SOON 128u /* DISK_WRITE: it will be synced before long: the medium may begin */
+#define DISK_STABLE                                                                                \
+    256u /* DISK_WRITE: and DISK_SYNC after it, as one: done when all written before is stable too \
+          */
 #define DISK_KEEP_SIZE 32u
 #define DISK_PUBLIC \
     64u /* DISK_OPEN that creates, DISK_MKDIR: mode 0666, 0777 less umask; else 0600, 0700 */

@@ -108,6 +108,15 @@ static int64_t ops_read(const struct disk_req *req)
     return sum;
 }
 
+static int64_t ops_sync_file(const struct disk_file *f, bool all)
+{
+    int rc;
+    do {
+        rc = all ? fsync(f->fd) : fdatasync(f->fd);
+    } while (rc < 0 && errno == EINTR);
+    return ops_result(rc);
+}
+
 static int64_t ops_write(const struct disk_req *req)
 {
     struct disk_cursor c;
@@ -128,16 +137,8 @@ static int64_t ops_write(const struct disk_req *req)
     if ((req->flags & DISK_SOON) != 0) { /* begins only; errors stay for the sync to tell */
         (void)sync_file_range(req->file->fd, (off_t)req->offset, sum, SYNC_FILE_RANGE_WRITE);
     }
-    return sum;
-}
-
-static int64_t ops_sync(const struct disk_req *req)
-{
-    int rc;
-    do {
-        rc = req->op == DISK_SYNC ? fdatasync(req->file->fd) : fsync(req->file->fd);
-    } while (rc < 0 && errno == EINTR);
-    return ops_result(rc);
+    int64_t rc = (req->flags & DISK_STABLE) != 0 ? ops_sync_file(req->file, false) : 0;
+    return rc < 0 ? rc : sum;
 }
 
 static int64_t ops_sync_dir(const struct disk_req *req)
@@ -330,7 +331,7 @@ int64_t disk_ops_run(struct disk_req *req)
         return ops_write(req);
     case DISK_SYNC:
     case DISK_SYNC_ALL:
-        return ops_sync(req);
+        return ops_sync_file(req->file, req->op == DISK_SYNC_ALL);
     case DISK_SYNC_DIR:
         return ops_sync_dir(req);
     case DISK_DROP:

@@ -107,7 +107,8 @@ static int64_t pool_fault(struct disk_pool *p, const struct disk_req *req)
     } else if (req->op == DISK_READ || req->op == DISK_SEND) {
         hit = FAULT(p->fault, "disk.read");
     } else if (req->op == DISK_WRITE) {
-        hit = FAULT(p->fault, "disk.write");
+        hit = FAULT(p->fault, "disk.write") ||
+              ((req->flags & DISK_STABLE) != 0 && FAULT(p->fault, "disk.sync"));
     } else if (pool_is_sync(req->op)) {
         hit = FAULT(p->fault, "disk.sync");
     }

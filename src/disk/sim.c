@@ -38,7 +38,8 @@ static bool path_matches(const struct sim_fault *f, const char *path)
 
 static bool fault_matches(const struct sim_fault *f, const struct disk_req *req)
 {
-    if (f->op != req->op) {
+    bool sync = f->op == DISK_SYNC && req->op == DISK_WRITE && (req->flags & DISK_STABLE) != 0;
+    if (f->op != req->op && !sync) {
         return false;
     }
     if (f->any_path) {

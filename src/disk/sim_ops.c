@@ -108,6 +108,14 @@ static int64_t sim_sync(const struct disk_req *req, uint64_t mark)
     return rc;
 }
 
+static int64_t sim_write(const struct disk_req *req)
+{
+    struct sim_node *n = sim_file_of(req->file)->inode;
+    int64_t put = disk_sim_write(n, req, UINT64_MAX);
+    int rc = put >= 0 && (req->flags & DISK_STABLE) != 0 ? disk_sim_sync(n, UINT64_MAX) : 0;
+    return rc < 0 ? rc : put;
+}
+
 /* The directory, or why there is none. */
 static int64_t sim_directory(struct disk_sim *m, const char *path, struct sim_node **ret)
 {
@@ -253,7 +261,7 @@ static int64_t sim_execute(struct sim_view *v, struct disk_req *req, uint64_t ma
     case DISK_READ:
         return sim_read(req);
     case DISK_WRITE:
-        return disk_sim_write(sim_file_of(req->file)->inode, req, UINT64_MAX);
+        return sim_write(req);
     case DISK_SYNC:
     case DISK_SYNC_ALL:
         return sim_sync(req, mark);
@@ -303,13 +311,24 @@ static void sim_write_prefix(struct sim_view *v, const struct disk_req *req)
     }
 }
 
+/* Part of it was written; or all, and its sync failed. */
+static void sim_write_failing(struct sim_view *v, const struct disk_req *req)
+{
+    struct sim_node *n = sim_file_of(req->file)->inode;
+    if ((req->flags & DISK_STABLE) == 0 || rand_chance(&v->machine->rand, 1, 2)) {
+        sim_write_prefix(v, req);
+    } else if (disk_sim_write(n, req, UINT64_MAX) >= 0) {
+        disk_sim_strand(n, UINT64_MAX);
+    }
+}
+
 int64_t disk_sim_execute_failing(struct sim_view *v, struct disk_req *req, uint64_t mark, int rc)
 {
     bool trace = rand_chance(&v->machine->rand, 1, 2);
     if (req->op == DISK_CLOSE) {
         disk_sim_execute(v, req, mark); /* the descriptor is gone in any case */
     } else if (req->op == DISK_WRITE && trace) {
-        sim_write_prefix(v, req);
+        sim_write_failing(v, req);
     } else if ((req->op == DISK_SYNC || req->op == DISK_SYNC_ALL) && trace) {
         disk_sim_strand(sim_file_of(req->file)->inode, mark);
     }

@@ -173,17 +173,33 @@ static void batch_gather(struct journal *j)
 }
 
 static void write_done(struct disk_req *req, int64_t rc);
+static void written_stable(struct journal *j);
+
+/* Everything before it is stable, and somebody waits for this one to be: write and sync are one
+ * request, which saves the way to the disk and back. */
+static bool batch_syncs(const struct journal *j)
+{
+    bool wanted = j->stop != NULL || !list_empty(&j->syncs);
+    LIST_FOR_EACH(node, &j->writing)
+    {
+        wanted =
+            wanted || LIST_ENTRY(node, struct journal_append, node)->durability == JOURNAL_STABLE;
+    }
+    return wanted && j->syncing == NULL && j->sequence == j->stable_sequence;
+}
 
 /* Gives the batch its header and writes it. */
 static void batch_submit(struct journal *j)
 {
     struct journal_segment *s = j->current;
+    j->write_syncs = batch_syncs(j);
     journal_batch_encode(&j->batch, s->crc, s->used_bytes, j->staging);
     j->batch_bytes = JOURNAL_BATCH_BYTES + j->batch.body_len;
     j->batch_index = j->batch.index + j->batch.count;
     j->write_active = true;
+    j->sync_started_ns = j->write_syncs ? loop_now_ns(j->env.loop) : j->sync_started_ns;
     j->write = (struct disk_req){.op = DISK_WRITE,
-                                 .flags = DISK_APPENDING,
+                                 .flags = DISK_APPENDING | (j->write_syncs ? DISK_STABLE : 0),
                                  .file = s->file,
                                  .offset = s->used_bytes,
                                  .len = j->batch_bytes,
@@ -265,6 +281,9 @@ static void write_done(struct disk_req *req, int64_t rc)
     }
     if (j->failed == 0 && rc >= 0) {
         written(j);
+        if (j->write_syncs) {
+            written_stable(j);
+        }
     } else {
         finish_all(j, &j->writing, -ERR_failed_before);
         journal_fail(j, (int)rc, "write to journal '%s'", j->directory);
@@ -326,6 +345,18 @@ static void sync_release(struct journal *j)
     }
 }
 
+/* What the sync covers is stable. */
+static void stable(struct journal *j)
+{
+    j->stable_sequence = j->sync_sequence;
+    j->stable_ticket = j->sync_ticket;
+    j->stable_index = j->sync_index;
+    stats_count(&j->stats.syncs, 1);
+    stats_sample(&j->stats.sync_time, loop_now_ns(j->env.loop) - j->sync_started_ns);
+    sync_release(j);
+    journal_segment_synced(j);
+}
+
 static void sync_done(struct disk_req *req, int64_t rc)
 {
     struct journal *j = container_of(req, struct journal, sync);
@@ -334,15 +365,23 @@ static void sync_done(struct disk_req *req, int64_t rc)
         journal_fail(j, (int)rc, "sync of journal '%s'", j->directory);
     }
     if (j->failed == 0) {
-        j->stable_sequence = j->sync_sequence;
-        j->stable_ticket = j->sync_ticket;
-        j->stable_index = j->sync_index;
-        stats_count(&j->stats.syncs, 1);
-        stats_sample(&j->stats.sync_time, loop_now_ns(j->env.loop) - j->sync_started_ns);
-        sync_release(j);
-        journal_segment_synced(j);
+        stable(j);
     }
     journal_wake(j);
+}
+
+/* All batches of this segment that are written by now. */
+static void sync_covers(struct journal *j, const struct journal_segment *s)
+{
+    j->sync_sequence = s->last_sequence;
+    j->sync_ticket = s->last_ticket;
+    j->sync_index = s->next_index;
+}
+
+static void written_stable(struct journal *j)
+{
+    sync_covers(j, j->current);
+    stable(j);
 }
 
 static void sync_start(struct journal *j)
@@ -353,9 +392,7 @@ static void sync_start(struct journal *j)
     struct journal_segment *s = sync_segment(j);
     CHECK(s != NULL && s->file != NULL);
     j->syncing = s;
-    j->sync_sequence = s->last_sequence;
-    j->sync_ticket = s->last_ticket;
-    j->sync_index = s->next_index;
+    sync_covers(j, s);
     j->sync_started_ns = loop_now_ns(j->env.loop);
     j->sync = (struct disk_req){.op = DISK_SYNC, .file = s->file, .done = sync_done};
     disk_submit(j->env.disk, &j->sync);

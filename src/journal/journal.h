@@ -2,7 +2,8 @@
  * journal/journal.h -- a segmented append-only log with checksums and group commit.
  *
  * Records get consecutive indexes. Everything that is queued when the disk is free becomes one
- * batch: one write and, if anyone asked for it, one fdatasync. A write goes on while a sync is
+ * batch: one write and, if anyone asked for it, one fdatasync, both as one request when the disk is
+ * idle. A write goes on while a sync is
  * under way. Segments are created, allocated and made durable before they are needed. Layout and
  * the rule that tells a torn tail from lost data: doc/format/journal.md.
  *

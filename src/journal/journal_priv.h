@@ -126,7 +126,7 @@ struct journal {
     uint64_t batch_bytes, batch_ticket, batch_index;
     struct journal_segment *syncing; /* NULL: no sync in flight */
     uint64_t sync_sequence, sync_ticket, sync_index, sync_started_ns;
-    bool write_active;
+    bool write_active, write_syncs; /* that write also makes stable */
     uint8_t *staging;
     size_t staged;
     struct iovec iov[JOURNAL_BATCH_IOV];
