@@ -7,6 +7,9 @@
 
 #include <string.h>
 
+#define CONNECTIONS 16384u
+#define OTHER_FILES 128u /* log, listener, what a library opens */
+
 struct meta_process {
     struct host host;
     struct metanode_user user;
@@ -58,6 +61,19 @@ static void ended(struct metanode_user *u, int rc, const char *reason)
 
 static const struct metanode_user_ops ops = {.serving = serving, .ended = ended};
 
+/* A descriptor for each connection, and some for the rest. */
+static size_t room_for_connections(struct host *h)
+{
+    uint64_t files = loop_process_raise_files(CONNECTIONS + OTHER_FILES);
+    if (files >= CONNECTIONS + OTHER_FILES) {
+        return CONNECTIONS;
+    }
+    size_t room = files > 2 * OTHER_FILES ? (size_t)files - OTHER_FILES : OTHER_FILES;
+    log_warn(h->log, "the limit of open files is low: raise it (ulimit -n, LimitNOFILE)",
+             LOG_U64("open_files", files), LOG_U64("connections", room));
+    return room;
+}
+
 static int start(struct meta_process *p, const char *name, struct err *e)
 {
     struct host *h = &p->host;
@@ -102,6 +118,8 @@ static int start(struct meta_process *p, const char *name, struct err *e)
                                  .root_uid = owner.uid,
                                  .root_gid = owner.gid,
                                  .lease_ms = s->lease_ms,
+                                 .memory_bytes = m->memory_bytes,
+                                 .max_connections = room_for_connections(h),
                                  .copies = s->copies};
     return metanode_start(&o, &p->node, e);
 }

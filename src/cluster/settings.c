@@ -57,6 +57,13 @@ static const struct config_key keys[] = {
      .min = 1,
      .max = 1023,
      .help = "where it keeps the metadata"},
+    {.section = "meta",
+     .name = "memory",
+     .type = CONFIG_BYTES,
+     .many = true,
+     .default_text = "4G",
+     .min = UINT64_C(64) << 20,
+     .help = "what it may use for records, log, sessions and requests; then new work waits"},
     {.section = "node",
      .name = "host",
      .type = CONFIG_TEXT,
@@ -206,7 +213,8 @@ static int add_metas(struct cluster_settings *s, const char *path, struct err *e
         *m = (struct cluster_settings_meta){
             .name = mem_strdup(section),
             .address = mem_strdup(config_text(s->config, section, "address")),
-            .directory = beside(path, config_text(s->config, section, "directory"))};
+            .directory = beside(path, config_text(s->config, section, "directory")),
+            .memory_bytes = config_u64(s->config, section, "memory")};
         if (m->name == NULL || m->address == NULL || m->directory == NULL) {
             s->meta_count++;
             return -ENOMEM;

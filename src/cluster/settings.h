@@ -28,6 +28,7 @@ struct cluster_settings_meta {
     char *name;      /* "meta.0" */
     char *address;   /* "host:port" */
     char *directory; /* absolute, or relative to the working directory like the file itself */
+    uint64_t memory_bytes;
 };
 struct cluster_settings_node {
     char *name; /* "node.a" */

@@ -157,6 +157,9 @@ void loop_child_forget(struct loop *l,
                        struct loop_child *c); /* no callback any more; does not kill */
 /* Any process by id: does it live, is it ours to signal. For `down` and pid files. */
 int loop_process_signal(struct loop *l, int64_t pid, int signo);
+/* Raises the limit of open files of this process to `want`, or as far as allowed; what it is then.
+ */
+uint64_t loop_process_raise_files(uint64_t want);
 int64_t loop_process_id(const struct loop *l);
 /* CPU time used by this process so far (user + system), for benchmarks and status. */
 uint64_t loop_process_cpu_ns(const struct loop *l);

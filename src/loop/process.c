@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -414,4 +415,22 @@ int64_t loop_system_process_id(const struct loop *l)
 {
     (void)l;
     return getpid();
+}
+
+uint64_t loop_process_raise_files(uint64_t want)
+{
+    struct rlimit now;
+    if (getrlimit(RLIMIT_NOFILE, &now) < 0) {
+        return 0;
+    }
+    struct rlimit more = now;
+    if (want > more.rlim_max) { /* who may, raises that, too */
+        more.rlim_cur = more.rlim_max = want;
+        if (setrlimit(RLIMIT_NOFILE, &more) == 0) {
+            return want;
+        }
+        more.rlim_max = now.rlim_max;
+    }
+    more.rlim_cur = base_min(base_max(want, now.rlim_cur), now.rlim_max);
+    return setrlimit(RLIMIT_NOFILE, &more) == 0 ? more.rlim_cur : now.rlim_cur;
 }

@@ -32,6 +32,12 @@ void metanode_refuse(struct metanode *m, struct metanode_session *s, struct peer
     if (rc == -ERR_not_leader) {
         f.term = m->term;
     }
+    if (rc == -ERR_busy && metanode_memory_is_short(m)) {
+        f.text = proto_bytes_text("the memory of the metadata server is nearly used up");
+        f.retry_ms = METANODE_SHORT_MS;
+    } else if (rc == -ERR_busy) {
+        f.retry_ms = PEER_BUSY_MS;
+    }
     if (s != NULL) {
         f.trailer = metanode_trailer(m, s);
     }

@@ -66,6 +66,9 @@ struct metanode_options {
     uint32_t root_uid, root_gid, root_mode; /* of the root directory; mode 0: 0755 */
     uint64_t checkpoint_bytes;              /* of log, at least, from one to the next; 0: 24 MiB */
     uint64_t checkpoint_interval_ms; /* one after that time, too, if it is worth it; 0: 300,000 */
+    uint64_t memory_bytes;           /* for all that grows with the load; 0: 4 GiB */
+    size_t max_connections;          /* 0: 16,384 */
+    size_t mutations_max;            /* under way at a time; 0: 4,096 */
     /* Tests: how often a read says that it needs what is not in memory. */
     uint32_t need_permille;
 };

@@ -24,7 +24,9 @@ struct disk_file;
 
 #define METANODE_NS_PER_MS UINT64_C(1000000)
 #define METANODE_ARENA_BYTES (8u << 20) /* of one read */
-#define METANODE_CLOCK_PPM 10000u       /* e of coherence.md: 1 % */
+#define METANODE_MEMORY_BYTES (UINT64_C(4) << 30)
+#define METANODE_SHORT_MS 1000u   /* when to come again while memory is short */
+#define METANODE_CLOCK_PPM 10000u /* e of coherence.md: 1 % */
 #define METANODE_WRITE_CAPABILITY_MS CLUSTER_CAPABILITY_WRITE_MS
 #define METANODE_READ_CAPABILITY_MS CLUSTER_CAPABILITY_READ_MS
 
@@ -98,6 +100,8 @@ struct metanode {
     struct metanode_apply apply;
     struct metanode_load load;
     struct metanode_sessions sessions;
+    struct metanode_memory memory;
+    struct metanode_turns turns;
     struct metanode_shares shares;
     struct metanode_targets targets;
     struct metanode_chains chains;

@@ -16,6 +16,7 @@ struct metanode_mutation {
     struct namespace_reply reply;       /* of the check */
     uint64_t session, sequence, began_ns;
     uint32_t slot, crc;
+    uint16_t opcode;
     struct list requests; /* of struct mutation_request: the first, and those attached */
 };
 
@@ -29,6 +30,7 @@ static void mutation_end(struct metanode_mutation *u, int rc, const struct names
 {
     struct metanode *m = u->m;
     struct metanode_session *s = metanode_session_find(m, u->session);
+    metanode_turn_end(m, s);
     if (s != NULL && s->slot != NULL && u->slot < s->slots && s->slot[u->slot].busy == u) {
         s->slot[u->slot].busy = NULL;
     }
@@ -85,7 +87,11 @@ static void mutation_checked(struct metanode_read *r, int rc)
         mutation_end(u, 0, &u->reply);
         return;
     }
-    mutation_submit(u);
+    if (metanode_memory_allows(u->m, u->opcode)) {
+        mutation_submit(u);
+    } else {
+        mutation_end(u, -ERR_busy, NULL);
+    }
 }
 
 static bool mutation_attach(struct metanode_mutation *u, struct peer_request *r)
@@ -114,6 +120,7 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
     u->slot = op->slot;
     u->sequence = op->sequence;
     u->crc = op->crc;
+    u->opcode = r->message->opcode;
     u->began_ns = metanode_now(m);
     list_init(&u->requests);
     struct proto_bytes body = proto_bytes_of(r->wire->body, r->wire->body_len);
@@ -127,9 +134,10 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
         return rc;
     }
     s->slot[op->slot].busy = u;
-    if (m->kv->resident) {
+    metanode_turn_begin(m, s);
+    if (m->kv->resident && metanode_memory_allows(m, u->opcode)) {
         mutation_submit(u); /* apply says the same, and waits for nothing */
-    } else {
+    } else { /* was it done before? Then there is an answer, whatever else is short */
         u->check = (struct metanode_read){.run = mutation_check, .done = mutation_checked};
         metanode_read(m, &u->check);
     }
@@ -142,7 +150,7 @@ void metanode_mutate(struct peer_user *u, struct peer_request *r)
     const struct proto_op *op = r->body; /* the first field of every mutation */
     struct metanode_session *s =
         metanode_admit(m, r) ? metanode_session_of(m, r, op->session) : NULL;
-    if (s == NULL) {
+    if (s == NULL || !metanode_turn_take(m, s, r, metanode_mutate, true)) {
         return;
     }
     stats_count(&m->mutations, 1);

@@ -4,6 +4,7 @@
 
 #include "base/dict.h"
 #include "base/list.h"
+#include "base/mem.h"
 #include "base/stats.h"
 #include "cluster/chain.h"
 #include "kv/kv.h"
@@ -77,6 +78,10 @@ struct metanode_session {
     struct peer_link *link;              /* control link, NULL: none */
     struct metanode_slot *slot;          /* `slots` of them; NULL before the first mutation */
     struct namespace_known_table *known; /* its credentials; NULL before the first read */
+    struct list turn, waiting;           /* turn.c */
+    size_t waiting_count, mutations;
+    uint64_t round;
+    unsigned in_round;
 };
 struct metanode_sessions {
     struct dict by_id;
@@ -110,6 +115,50 @@ void metanode_slot_cancel(struct peer_user *u, struct peer_request *r);
 void metanode_renew(struct peer_user *u, struct peer_request *r);
 void metanode_reclaim(struct peer_user *u, struct peer_request *r);
 void metanode_inval_done(struct peer_user *u, struct peer_request *r);
+
+/* ---- memory.c: one budget for everything that grows with the load ---- */
+struct metanode_memory {
+    struct mem_budget state; /* of the key-value engine: counts, never refuses */
+    unsigned looked;         /* admissions since the last look */
+    uint64_t used;
+    struct stats_gauge kv, log, sessions, connections, requests, replies, total, limit;
+    struct stats_counter refused;
+};
+void metanode_memory_init(struct metanode *m);
+void metanode_memory_statistics(struct metanode *m);
+/* Adds up; what all of it takes now, in bytes. */
+uint64_t metanode_memory_look(struct metanode *m);
+/* May a request of this opcode go on? When nearly all is used, nothing that grows may. */
+bool metanode_memory_allows(struct metanode *m, uint16_t opcode);
+/* So little was left at the last look that it may not. */
+bool metanode_memory_is_short(const struct metanode *m);
+/* Does this link not take what it is answered, so that it gets no more? */
+bool metanode_memory_is_slow(struct metanode *m, const struct peer_link *l);
+
+/* ---- turn.c: who is served next ---- */
+#define METANODE_MUTATIONS_MAX 4096u /* under way */
+struct metanode_turns {
+    struct list ready; /* sessions that have something waiting */
+    struct loop_task task;
+    struct peer_request *serving;
+    uint64_t round;
+    size_t mutations, busy_sessions, waiting, ready_count;
+    struct stats_counter waited, refused;
+    struct stats_gauge under_way;
+};
+void metanode_turns_init(struct metanode *m);
+void metanode_turns_statistics(struct metanode *m);
+void metanode_turns_fini(struct metanode *m);
+/* True: the request may run now. False: it waits, and `handler` gets it again; or it was refused.
+ */
+bool metanode_turn_take(struct metanode *m, struct metanode_session *s, struct peer_request *r,
+                        void (*handler)(struct peer_user *u, struct peer_request *r),
+                        bool mutation);
+/* A mutation is under way, until it is not; `s` NULL: its session has ended meanwhile. */
+void metanode_turn_begin(struct metanode *m, struct metanode_session *s);
+void metanode_turn_end(struct metanode *m, struct metanode_session *s);
+/* The session ends: what waits is refused. */
+void metanode_turn_drop(struct metanode *m, struct metanode_session *s);
 
 /* ---- share.c: write authority on its way from W to S (coherence.md 6.3) ---- */
 struct metanode_shares {

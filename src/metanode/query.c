@@ -194,7 +194,7 @@ void metanode_query(struct peer_user *u, struct peer_request *r)
     if (r->message->opcode != PROTO_OP_cluster_map) { /* which anybody may ask */
         const struct proto_caller *caller = r->body;  /* the first field of every read */
         struct metanode_session *s = metanode_session_of(m, r, caller->session);
-        if (s == NULL) {
+        if (s == NULL || !metanode_turn_take(m, s, r, metanode_query, false)) {
             return;
         }
         session = s->id;

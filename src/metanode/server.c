@@ -14,6 +14,10 @@
 #define METANODE_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define SERVER_POLLS 100000u
 #define METANODE_RESERVE_BYTES (UINT64_C(48) << 20) /* of the disk, for the log */
+#define SERVER_SEND_BYTES                                                                   \
+    (4u << 20)                 /* answers that a client has not taken; then it is not heard \
+                                */
+#define SERVER_STALL_MS 30000u /* it has taken none for so long: it is let go */
 
 static void server_wake(struct kv_owner *o)
 {
@@ -36,8 +40,13 @@ static void server_up(struct peer_user *u, struct peer_link *l)
 static void server_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
 {
     struct metanode *m = metanode_of(u);
-    log_debug(m->env->log, "link ended", LOG_TEXT("peer", l->name), LOG_TEXT("reason", reason),
-              LOG_RC(rc));
+    if (rc == -ETIMEDOUT) {
+        log_warn(m->env->log, "a connection is closed", LOG_TEXT("peer", l->name),
+                 LOG_U64("session", l->session), LOG_TEXT("reason", reason), LOG_RC(rc));
+    } else {
+        log_debug(m->env->log, "link ended", LOG_TEXT("peer", l->name), LOG_TEXT("reason", reason),
+                  LOG_RC(rc));
+    }
     metanode_session_down(m, l);
     metanode_target_down(m, l);
 }
@@ -60,6 +69,8 @@ static int server_options(struct metanode *m, const struct metanode_options *opt
     m->opt.copies = (uint32_t)server_or(opt->copies, 2);
     m->opt.chunk_bytes = (uint32_t)server_or(opt->chunk_bytes, 4u << 20);
     m->opt.inline_bytes = (uint32_t)server_or(opt->inline_bytes, NAMESPACE_INLINE_DEFAULT);
+    m->opt.memory_bytes = server_or(opt->memory_bytes, METANODE_MEMORY_BYTES);
+    m->opt.mutations_max = server_or(opt->mutations_max, METANODE_MUTATIONS_MAX);
     m->opt.root_mode = (uint32_t)server_or(opt->root_mode, 0755);
     m->directory = mem_strdup(opt->directory);
     m->name = mem_strdup(opt->name == NULL ? "meta" : opt->name);
@@ -78,7 +89,7 @@ static int server_options(struct metanode *m, const struct metanode_options *opt
 static int server_open_state(struct metanode *m, struct err *e)
 {
     CLEANUP(mem_freep) char *directory = mem_printf("%s/state", m->opt.directory);
-    struct kv_mem_open_options open = {.mem = {.budget = m->env->budget,
+    struct kv_mem_open_options open = {.mem = {.budget = &m->memory.state,
                                                .owner = &m->kv_owner,
                                                .seed = loop_random(m->env->loop),
                                                .need_permille = m->opt.need_permille,
@@ -119,7 +130,10 @@ static int server_listen(struct metanode *m, const struct metanode_options *opt,
                                      .role = PROTO_ROLE_META,
                                      .accept_roles = PROTO_ROLE_ANY,
                                      .features = PROTO_FEATURES,
-                                     .name = m->opt.name};
+                                     .name = m->opt.name,
+                                     .max_connections = m->opt.max_connections,
+                                     .max_send_bytes = SERVER_SEND_BYTES,
+                                     .stall_ms = SERVER_STALL_MS};
     m->peer_user.ops = &server_peer_ops;
     int rc = peer_server_new(&po, &m->server);
     if (rc < 0) {
@@ -172,6 +186,8 @@ static void server_statistics(struct metanode *m)
     stats_add_counter(m->stats, "checkpoints", &m->checkpoints.count);
     stats_add_counter(m->stats, "checkpoint_failures", &m->checkpoints.failures);
     stats_add_histogram(m->stats, "checkpoint_ns", &m->checkpoints.time_ns);
+    metanode_memory_statistics(m);
+    metanode_turns_statistics(m);
 }
 
 int metanode_start(const struct metanode_options *opt, struct metanode **ret, struct err *e)
@@ -188,6 +204,8 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
     m->env = opt->env;
     m->wall_base_ns = loop_wall_ns(m->env->loop) - metanode_now(m);
     metanode_apply_init(m);
+    metanode_memory_init(m);
+    metanode_turns_init(m);
     metanode_shares_init(m);
     metanode_targets_init(m);
     int rc = server_options(m, opt);
@@ -291,6 +309,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_chains_fini(m);
     metanode_targets_fini(m);
     metanode_shares_fini(m);
+    metanode_turns_fini(m);
     metanode_sessions_fini(m);
     metanode_apply_fini(m);
     metanode_checkpoints_fini(m);

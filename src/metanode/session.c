@@ -13,6 +13,7 @@
 
 #define METANODE_MAP_PUSH_NS (10 * METANODE_NS_PER_MS)
 #define METANODE_EXPIRE_BURST 64u /* per round of housekeeping */
+#define METANODE_IDLE_LEASES 6u   /* so long a connection may have no session and ask nothing */
 
 static bool session_equal(const struct dict_node *node, const void *key)
 {
@@ -84,6 +85,8 @@ int metanode_session_add(struct metanode *m, uint64_t id, struct metanode_sessio
             return -ENOMEM;
         }
         s->id = id;
+        list_init(&s->turn);
+        list_init(&s->waiting);
         s->renewed_ns = metanode_now(m);
         int rc = dict_insert(d, dict_hash_u64(d, id), &s->node);
         if (rc < 0) {
@@ -102,6 +105,7 @@ void metanode_session_remove(struct metanode *m, uint64_t id)
     if (s != NULL) { /* mutations under way find it gone when they end */
         dict_remove(&m->sessions.by_id, &s->node);
         list_remove(&s->all);
+        metanode_turn_drop(m, s);
         session_dropped(&s->node, m);
     }
 }
@@ -221,6 +225,27 @@ void metanode_session_expire(struct metanode *m, uint64_t id)
     log_info(m->env->log, "session ends: it was silent", LOG_U64("session", id));
 }
 
+/* A client without a session, or an administrator, that has not asked for anything. */
+static bool session_link_is_idle(struct metanode *m, const struct peer_link *l, uint64_t now)
+{
+    bool asks = (l->role & (PROTO_ROLE_CLIENT | PROTO_ROLE_ADMIN)) != 0;
+    return asks && now > l->heard_ns + METANODE_IDLE_LEASES * metanode_lease_ns(m) &&
+           list_empty(&l->requests) && metanode_session_find(m, l->session) == NULL;
+}
+
+static void sessions_close_idle(struct metanode *m)
+{
+    uint64_t now = metanode_now(m);
+    struct peer_link *next = peer_server_next(m->server, NULL);
+    while (next != NULL) {
+        struct peer_link *l = next;
+        next = peer_server_next(m->server, l);
+        if (session_link_is_idle(m, l, now)) {
+            peer_link_close(l, -ETIMEDOUT, "it is idle and has no session");
+        }
+    }
+}
+
 static void sessions_housekeeping(struct loop_timer *t)
 {
     struct metanode *m = container_of(t, struct metanode, sessions.housekeeping);
@@ -236,6 +261,7 @@ static void sessions_housekeeping(struct loop_timer *t)
             metanode_session_expire(m, s->id);
         }
     }
+    sessions_close_idle(m);
     loop_timer_in(m->env->loop, t, metanode_lease_ns(m));
 }
 

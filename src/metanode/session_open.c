@@ -134,9 +134,14 @@ static void session_propose(struct metanode *m, struct metanode_session *s, stru
 void metanode_session_open(struct peer_user *u, struct peer_request *r)
 {
     struct metanode *m = metanode_of(u);
-    if (metanode_admit(m, r)) {
-        session_propose(m, NULL, r);
+    if (!metanode_admit(m, r)) {
+        return;
     }
+    if (!metanode_memory_allows(m, r->message->opcode)) {
+        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        return;
+    }
+    session_propose(m, NULL, r);
 }
 
 void metanode_session_close(struct peer_user *u, struct peer_request *r)
@@ -153,9 +158,14 @@ void metanode_credential(struct peer_user *u, struct peer_request *r)
     const struct proto_credential_request *q = r->body;
     struct metanode_session *s =
         metanode_admit(m, r) ? metanode_session_of(m, r, q->session) : NULL;
-    if (s != NULL) {
-        session_propose(m, s, r);
+    if (s == NULL) {
+        return;
     }
+    if (!metanode_memory_allows(m, r->message->opcode)) {
+        metanode_refuse(m, s, r, -ERR_busy, NULL);
+        return;
+    }
+    session_propose(m, s, r);
 }
 
 void metanode_slot_cancel(struct peer_user *u, struct peer_request *r)

@@ -63,7 +63,8 @@ static const char *status_health(const struct status *s)
     }
     struct consensus_info info;
     consensus_info(s->m->consensus, &info);
-    return s->chains_full < s->m->chains.count || info.full != 0 ? "degraded" : "healthy";
+    bool short_of = info.full != 0 || metanode_memory_is_short(s->m);
+    return s->chains_full < s->m->chains.count || short_of ? "degraded" : "healthy";
 }
 
 static void status_words(const struct status *s, struct text *out)
@@ -71,6 +72,10 @@ static void status_words(const struct status *s, struct text *out)
     const char *log = status_log(s);
     if (log != NULL) {
         text_add(out, "%s; ", log);
+    }
+    (void)metanode_memory_look(s->m);
+    if (metanode_memory_is_short(s->m)) {
+        text_add(out, "the memory of the metadata server is nearly used up: new work waits; ");
     }
     if (s->m->chains.count == 0) {
         text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", s->up,
@@ -167,13 +172,14 @@ static void status_json(struct status *s)
              ",\"chains\":{\"total\":%zu,\"full\":%zu,\"degraded\":%zu,\"syncing\":%zu,"
              "\"dark\":%zu},\"total\":%llu,\"free\":%llu,\"files\":%llu,\"bytes\":%llu,"
              "\"garbage\":%llu,\"sessions\":%zu,\"map_epoch\":%llu,\"version\":%llu,"
-             "\"log_bytes\":%llu,",
+             "\"log_bytes\":%llu,\"memory\":%llu,\"memory_limit\":%llu,\"connections\":%zu,",
              m->chains.count, s->chains_full, s->chains_degraded, s->chains_syncing, s->chains_dark,
              (unsigned long long)s->total, (unsigned long long)s->free,
              (unsigned long long)s->state.inodes, (unsigned long long)s->state.bytes,
              (unsigned long long)s->state.garbage, m->sessions.by_id.count,
              (unsigned long long)m->map_epoch, (unsigned long long)s->state.version,
-             (unsigned long long)info.log_bytes);
+             (unsigned long long)info.log_bytes, (unsigned long long)metanode_memory_look(m),
+             (unsigned long long)m->opt.memory_bytes, peer_server_link_count(m->server));
     status_json_targets(s);
     text_add(out, "}\n");
 }
@@ -189,6 +195,9 @@ static void status_text(struct status *s)
     status_words(s, out);
     text_add(out, "\n%llu files, %zu sessions, %zu chains\n", (unsigned long long)s->state.inodes,
              m->sessions.by_id.count, m->chains.count);
+    text_add(out, "%zu connections; memory: %s of %s used\n", peer_server_link_count(m->server),
+             text_from_bytes(metanode_memory_look(m), room),
+             text_from_bytes(m->opt.memory_bytes, total));
     LIST_FOR_EACH(node, &m->targets.all)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);

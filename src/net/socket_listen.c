@@ -46,6 +46,9 @@ static bool accept_error_is_peers(int error)
 static void listener_accept_error(struct net_listener *li, int error)
 {
     if (error != EAGAIN && error != EWOULDBLOCK) {
+        if (li->user != NULL && li->user->failed != NULL) {
+            li->user->failed(li->user, -error);
+        }
         loop_timer_in(li->net->loop, &li->back_off, BACK_OFF_NS);
     }
 }

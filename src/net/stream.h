@@ -102,6 +102,8 @@ struct net_connect {
 struct net_listener;
 struct net_listener_user {
     void (*accepted)(struct net_listener_user *u, struct stream *s);
+    /* May be NULL: connections cannot be taken just now (-EMFILE, -ENFILE, -ENOMEM); they wait. */
+    void (*failed)(struct net_listener_user *u, int rc);
 };
 
 struct net {

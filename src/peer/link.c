@@ -299,6 +299,7 @@ void peer_link_request(struct peer_link *l, struct net_conn_request *wire)
     r->dispatch = d;
     r->handler = h;
     r->began_ns = wire->received_ns;
+    l->heard_ns = wire->received_ns;
     wire->context = r;
     wire->cancelled = request_gone;
     list_push_back(&l->requests, &r->on_link);
@@ -475,7 +476,7 @@ void peer_link_begin(struct peer_link *l, struct peer_dispatch *d, struct net_co
 {
     l->conn = c;
     l->dispatch = d;
-    l->up_ns = loop_now_ns(d->opt.env->loop);
+    l->up_ns = l->heard_ns = loop_now_ns(d->opt.env->loop);
     list_init(&l->requests);
 }
 

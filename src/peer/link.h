@@ -41,9 +41,9 @@ struct peer_link {
     uint64_t features;
     uint64_t session, generation, number; /* as the side that connected named them */
     uint32_t slot;
-    uint64_t up_ns;
-    char name[64]; /* for logs */
-    void *context; /* the user's */
+    uint64_t up_ns, heard_ns; /* heard_ns: when its last request came */
+    char name[64];            /* for logs */
+    void *context;            /* the user's */
     /* private */
     struct peer_dispatch *dispatch;
     struct list requests;

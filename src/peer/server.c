@@ -75,15 +75,32 @@ static void guest_hello_late(struct loop_timer *t)
     net_conn_close(g->conn, -ETIMEDOUT, "no hello in time");
 }
 
+/* Said now and then, not once for each. */
+static bool server_may_say(struct peer_server *s)
+{
+    uint64_t now = loop_now_ns(s->loop);
+    bool may = s->full_said_ns == 0 || now > s->full_said_ns + FULL_SAID_NS;
+    s->full_said_ns = may ? now : s->full_said_ns;
+    return may;
+}
+
+static void server_cannot_accept(struct net_listener_user *u, int rc)
+{
+    struct peer_server *s = container_of(u, struct peer_server, listener_user);
+    stats_count(&s->counters.no_descriptors, 1);
+    if (server_may_say(s)) {
+        log_warn(s->opt.env->log, "connections wait: raise the limit of open files",
+                 LOG_U64("connections", s->guest_count), LOG_RC(rc));
+    }
+}
+
 /* Room for one more: who has not said who it is gives way to who may say it. */
 static bool server_has_room(struct peer_server *s)
 {
     if (s->guest_count < s->opt.max_connections) {
         return true;
     }
-    uint64_t now = loop_now_ns(s->loop);
-    if (s->full_said_ns == 0 || now > s->full_said_ns + FULL_SAID_NS) {
-        s->full_said_ns = now;
+    if (server_may_say(s)) {
         log_warn(s->opt.env->log, "as many connections as there may be: others are turned away",
                  LOG_U64("connections", s->guest_count));
     }
@@ -273,6 +290,7 @@ static void server_list_stats(struct peer_server *s)
     stats_add_counter(s->stats, "refused_many", &n->refused_many);
     stats_add_counter(s->stats, "replaced", &n->replaced);
     stats_add_counter(s->stats, "pushed_out", &n->pushed_out);
+    stats_add_counter(s->stats, "no_descriptors", &n->no_descriptors);
     stats_add_gauge(s->stats, "links", &n->links);
 }
 
@@ -292,6 +310,7 @@ int peer_server_new(const struct peer_server_options *opt, struct peer_server **
         opt->max_sender_links == 0 ? DEFAULT_SENDER_LINKS : opt->max_sender_links;
     s->opt.hello_ms = opt->hello_ms == 0 ? DEFAULT_HELLO_MS : opt->hello_ms;
     s->listener_user.accepted = server_accepted;
+    s->listener_user.failed = server_cannot_accept;
     s->stop_timer.fire = server_stop_step;
     list_init(&s->guests);
     list_init(&s->strangers);

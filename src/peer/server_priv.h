@@ -26,7 +26,7 @@ struct peer_guest {
 };
 struct peer_server_counters {
     struct stats_counter accepted, up, refused_full, refused_hello, refused_auth, refused_stale,
-        refused_many, timeouts, replaced, pushed_out;
+        refused_many, timeouts, replaced, pushed_out, no_descriptors;
     struct stats_gauge links;
 };
 struct peer_server {
