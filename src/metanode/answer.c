@@ -36,7 +36,7 @@ void metanode_refuse(struct metanode *m, struct metanode_session *s, struct peer
         f.text = proto_bytes_text("the memory of the metadata server is nearly used up");
         f.retry_ms = METANODE_SHORT_MS;
     } else if (rc == -ERR_busy) {
-        f.retry_ms = PEER_BUSY_MS;
+        f.retry_ms = m->turns.waiting > METANODE_CROWDED ? METANODE_CROWDED_MS : PEER_BUSY_MS;
     }
     if (s != NULL) {
         f.trailer = metanode_trailer(m, s);

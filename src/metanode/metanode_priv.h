@@ -25,6 +25,8 @@ struct disk_file;
 #define METANODE_NS_PER_MS UINT64_C(1000000)
 #define METANODE_ARENA_BYTES (8u << 20) /* of one read */
 #define METANODE_MEMORY_BYTES (UINT64_C(4) << 30)
+#define METANODE_CROWDED 512u /* requests that wait; then it is longer until it makes sense */
+#define METANODE_CROWDED_MS 250u
 #define METANODE_SHORT_MS 1000u   /* when to come again while memory is short */
 #define METANODE_CLOCK_PPM 10000u /* e of coherence.md: 1 % */
 #define METANODE_WRITE_CAPABILITY_MS CLUSTER_CAPABILITY_WRITE_MS

@@ -140,6 +140,7 @@ bool metanode_memory_is_slow(struct metanode *m, const struct peer_link *l);
 struct metanode_turns {
     struct list ready; /* sessions that have something waiting */
     struct loop_task task;
+    struct loop_timer look;
     struct peer_request *serving;
     uint64_t round;
     size_t mutations, busy_sessions, waiting, ready_count;

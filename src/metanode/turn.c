@@ -7,7 +7,8 @@
  *
  * Bounds: mutations under way, of all and of one session when others have some, too; requests of
  * one session in one round; requests that wait, of one session and of all. Beyond: busy, with a
- * hint. What has no session (targets, administrators, who begins a session) does not wait here.
+ * hint. A read waits, too, while its client does not take earlier answers. What has no session
+ * (targets, administrators, who begins a session) does not wait here.
  */
 #include "metanode/metanode_priv.h"
 
@@ -16,6 +17,7 @@
 #define TURN_SHARE_LEAST 8u /* mutations of one session under way, whatever others do */
 #define TURN_SESSION_MAX 1024u
 #define TURN_WAITING_MAX 8192u
+#define TURN_LOOK_NS (2 * METANODE_NS_PER_MS) /* between two looks at links that take nothing */
 
 /* Lives in the request's own memory. */
 struct turn_wait {
@@ -57,7 +59,18 @@ void metanode_turn_end(struct metanode *m, struct metanode_session *s)
     }
 }
 
-static bool turn_may_run(const struct metanode *m, struct metanode_session *s, bool mutation)
+/* Answers pile up where this one would go: it waits until they have been taken. */
+static bool turn_piles(struct metanode *m, const struct peer_request *r)
+{
+    bool piles = metanode_memory_is_slow(m, r->link);
+    if (piles && !loop_timer_active(&m->turns.look)) {
+        loop_timer_in(m->env->loop, &m->turns.look, TURN_LOOK_NS);
+    }
+    return piles;
+}
+
+static bool turn_may_run(struct metanode *m, struct metanode_session *s,
+                         const struct peer_request *r, bool mutation)
 {
     const struct metanode_turns *t = &m->turns;
     if (s->round != t->round) {
@@ -68,7 +81,8 @@ static bool turn_may_run(const struct metanode *m, struct metanode_session *s, b
     size_t share = base_max(all / base_max(t->busy_sessions, 1), TURN_SHARE_LEAST);
     bool room = !mutation || (t->mutations < all && s->mutations < share);
     /* At the end everybody is refused, and nothing that is under way makes room any more. */
-    return m->phase == METANODE_ENDED || (room && s->in_round < TURN_ROUND);
+    return m->phase == METANODE_ENDED ||
+           (room && s->in_round < TURN_ROUND && (mutation || !turn_piles(m, r)));
 }
 
 static void turn_wait(struct metanode *m, struct metanode_session *s, struct peer_request *r,
@@ -98,14 +112,10 @@ bool metanode_turn_take(struct metanode *m, struct metanode_session *s, struct p
                         void (*handler)(struct peer_user *u, struct peer_request *r), bool mutation)
 {
     struct metanode_turns *t = &m->turns;
-    if (!mutation && metanode_memory_is_slow(m, r->link)) {
-        metanode_refuse(m, s, r, -ERR_busy, "answers pile up that are not taken");
-        return false;
-    }
     if (t->serving == r) {
         return true; /* it has waited */
     }
-    if (s->waiting_count == 0 && turn_may_run(m, s, mutation)) {
+    if (s->waiting_count == 0 && turn_may_run(m, s, r, mutation)) {
         s->in_round++;
         turns_soon(m); /* ends the round */
         return true;
@@ -153,7 +163,8 @@ static void turns_run(struct loop_task *task)
     t->round++;
     while (served < TURN_SERVED && !list_empty(&t->ready) && passed < t->ready_count) {
         struct metanode_session *s = LIST_ENTRY(t->ready.next, struct metanode_session, turn);
-        if (turn_may_run(m, s, turn_first(s)->mutation)) {
+        const struct turn_wait *w = turn_first(s);
+        if (turn_may_run(m, s, w->request, w->mutation)) {
             turn_serve(m, s);
             served++;
             passed = 0;
@@ -179,8 +190,14 @@ void metanode_turn_drop(struct metanode *m, struct metanode_session *s)
     }
 }
 
+static void turns_look(struct loop_timer *t)
+{
+    turns_soon(container_of(t, struct metanode, turns.look));
+}
+
 void metanode_turns_init(struct metanode *m)
 {
+    m->turns.look.fire = turns_look;
     list_init(&m->turns.ready);
     m->turns.task.run = turns_run;
 }
@@ -195,4 +212,5 @@ void metanode_turns_statistics(struct metanode *m)
 void metanode_turns_fini(struct metanode *m)
 {
     loop_undefer(m->env->loop, &m->turns.task);
+    loop_timer_cancel(m->env->loop, &m->turns.look);
 }
