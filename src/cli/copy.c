@@ -128,25 +128,25 @@ static const struct cli_option put_options[] = {
 #define MANY 100000u
 const struct cli_command cli_copy_commands[] = {
     {.name = "put",
-     .arguments = "SOURCE... DESTINATION",
+     .arguments = "LOCAL... PATH",
      .summary = "copy files and trees into the cluster",
      .options = put_options,
      .details =
          "Directories are copied with all that is in them. Mode, times, symbolic and hard links "
-         "and special\nfiles are kept, user and group for root. Into DESTINATION when it is a "
-         "directory, else SOURCE becomes\nDESTINATION. A file that is there already is replaced "
-         "in one step, when the new one is complete.\n'-' as SOURCE is standard input. When put "
+         "and special\nfiles are kept, user and group for root. Into PATH when it is a "
+         "directory, else LOCAL becomes PATH. A\nfile that is there already is replaced "
+         "in one step, when the new one is complete. '-' as LOCAL is\nstandard input. When put "
          "ends without error, all of it is on stable storage of all copies.",
      .min_arguments = 2,
      .max_arguments = MANY,
      .run = cli_run_put},
     {.name = "get",
-     .arguments = "SOURCE... DESTINATION",
+     .arguments = "PATH... LOCAL",
      .summary = "copy files and trees out of the cluster",
      .options = put_options,
      .details =
          "The opposite of put. Every byte is checked against the checksums made by its writer; a "
-         "file appears\nunder its name only when it is complete. '-' as DESTINATION is standard "
+         "file appears\nunder its name only when it is complete. '-' as LOCAL is standard "
          "output.",
      .min_arguments = 2,
      .max_arguments = MANY,

@@ -53,7 +53,7 @@ void cli_help_all(const struct cli_options *opt)
            opendfs_version());
     struct cli_table table;
     for (size_t i = 0; cli_table_at(opt, i, &table); i++) {
-        if (table.count > 0) {
+        if (table.count > 0 && table.title != NULL) {
             print_table(&table);
         }
     }

@@ -193,7 +193,7 @@ static void put_list(const struct cli_options *opt)
 {
     struct cli_table table;
     for (size_t i = 0; cli_table_at(opt, i, &table); i++) {
-        if (table.count > 0) {
+        if (table.count > 0 && table.title != NULL) {
             fputs(".SS ", stdout);
             put_line(table.title);
         }

@@ -13,12 +13,13 @@
 
 #include "cli/cli.h"
 
-/* X(NAME, "title of the group in the help") */
+/* X(NAME, "title of the group in the help"; NULL: all of it is hidden) */
 #define CLI_TABLES(X)               \
     X(local, "Clusters")            \
     X(name, "Names and attributes") \
     X(copy, "Contents")             \
-    X(help, "Help")
+    X(help, "Help")                 \
+    X(complete, NULL)
 
 #define CLI_TABLE_EXTERN(name, title)                        \
     extern const struct cli_command cli_##name##_commands[]; \
