@@ -108,6 +108,10 @@ int opendfs_readlink(struct opendfs *fs, const char *path, char *out, size_t siz
 #define OPENDFS_SET_SIZE 8
 #define OPENDFS_SET_ATIME 16
 #define OPENDFS_SET_MTIME 32
+/* Only of setattr: the time of the metadata server when it makes the change; the values are not
+ * looked at. Who may write the file may do this, for given times one must own it. */
+#define OPENDFS_SET_ATIME_NOW 512
+#define OPENDFS_SET_MTIME_NOW 1024
 /* Changes what `mask` names, all or nothing; does not follow a final symlink (size: an error then).
  */
 int opendfs_setattr(struct opendfs *fs, const char *path, const struct opendfs_stat *values,

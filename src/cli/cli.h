@@ -32,6 +32,8 @@ struct cli_command {
     const struct cli_option *options; /* may be NULL */
     unsigned min_arguments, max_arguments;
     bool hidden; /* for the processes of the system itself */
+    bool counts; /* with --json it ends with {"done":N,"failed":N} */
+    bool words;  /* its long options may also begin with one hyphen: "-name" */
     int (*run)(struct cli *c);
 };
 

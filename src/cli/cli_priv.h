@@ -8,6 +8,10 @@
 
 struct cJSON;
 
+/* What a command has done, for the end of those that change things (cli_command.counts). */
+struct cli_totals {
+    uint64_t done, failed;
+};
 struct cli {
     const struct cli_options *opt;
     const struct cli_command *command;
@@ -19,7 +23,10 @@ struct cli {
     struct cli_terminal *terminal; /* of standard error */
     struct loop *loop;             /* of the main thread */
     struct opendfs *fs;            /* connected by cli_connect() */
+    struct cli_totals *totals;
 };
+/* One more of what the command is asked for was done; failures are counted by cli_fail(). */
+void cli_done(const struct cli *c);
 
 /*
  * An operation of the library whose end is heard on the main thread: zero it, start an
@@ -32,6 +39,14 @@ struct cli_job {
     struct loop_message message;
 };
 void cli_job_prepare(struct cli *c, struct cli_job *j, void (*finished)(struct cli_job *j));
+/* One operation that has no synchronous form: cli_wait_begin(), start it on the op that comes back,
+ * cli_wait_end() gives its result. */
+struct cli_wait {
+    struct cli_job job;
+    bool over;
+};
+struct opendfs_op *cli_wait_begin(struct cli *c, struct cli_wait *w);
+int64_t cli_wait_end(struct cli *c, struct cli_wait *w);
 
 /* A variable of the environment; NULL: not set, or empty. */
 const char *cli_environment(const char *name);
@@ -47,8 +62,12 @@ int cli_fail_path(const struct cli *c, const char *path, int64_t rc);
 /* The library's own words for a failed operation; for the last synchronous one when `op` is NULL.
  */
 int cli_fail_op(const struct cli *c, const struct opendfs_op *op);
+/* The same for one that was given another name than the user knows: "path: cause". */
+int cli_fail_at(const struct cli *c, const char *path, const struct opendfs_op *op);
 /* For a person's screen: control bytes shown as '?'. `out` has len + 1 bytes. */
 void cli_printable(const char *name, size_t len, char *out);
+/* To standard output: as it is, or cli_printable() when that is a screen. */
+void cli_print_name(const char *name);
 /* On one line; takes `json` over. */
 void cli_print_json(struct cJSON *json);
 struct cJSON *cli_stat_to_json(const char *path, const struct opendfs_stat *st);

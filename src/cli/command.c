@@ -39,6 +39,7 @@ static void message(const struct cli *c, const char *fmt, va_list args)
 
 int cli_fail(const struct cli *c, const char *fmt, ...)
 {
+    c->totals->failed++;
     va_list args;
     va_start(args, fmt);
     message(c, fmt, args);
@@ -164,6 +165,13 @@ static int parse_letters(struct parse *p, const char *word)
     return 0;
 }
 
+/* "-name" of a command that allows it. */
+static bool is_word(const struct cli_command *k, const char *word)
+{
+    size_t index, len = strcspn(word, "=");
+    return k->words && len > 1 && find_option(k, word, len, 0, &index) != NULL;
+}
+
 static int parse(struct parse *p)
 {
     bool options = true;
@@ -174,6 +182,8 @@ static int parse(struct parse *p)
             options = false;
         } else if (options && strncmp(word, "--", 2) == 0) {
             rc = parse_long(p, word + 2);
+        } else if (options && word[0] == '-' && is_word(p->c->command, word + 1)) {
+            rc = parse_long(p, word + 1);
         } else if (options && word[0] == '-' && word[1] != 0) {
             rc = parse_letters(p, word + 1);
         } else {
@@ -214,6 +224,10 @@ static int run(struct cli *c, int argc, char **argv)
         return rc;
     }
     rc = c->command->run(c);
+    if (c->json && c->command->counts && rc != CLI_EXIT_USAGE) {
+        printf("{\"done\":%llu,\"failed\":%llu}\n", (unsigned long long)c->totals->done,
+               (unsigned long long)c->totals->failed);
+    }
     /* What could not be written was not done: a full disk, a closed pipe. */
     if (fflush(stdout) != 0 || ferror(stdout)) {
         return cli_fail(c, "standard output: %s", err_text(-errno));
@@ -288,7 +302,8 @@ static int run_bare(struct cli *c, int argc, char **argv)
 
 int cli_main(const struct cli_options *opt, int argc, char **argv)
 {
-    struct cli c = {.opt = opt, .cluster = cli_environment("OPENDFS_CLUSTER")};
+    struct cli_totals totals = {0};
+    struct cli c = {.opt = opt, .cluster = cli_environment("OPENDFS_CLUSTER"), .totals = &totals};
     int at = command_index(argc, argv);
     if (at == argc) {
         return run_bare(&c, argc, argv);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NS_PER_S 1000000000ll
 #define PATH_LIMIT 4095u
@@ -35,6 +36,32 @@ void cli_job_prepare(struct cli *c, struct cli_job *j, void (*finished)(struct c
     j->message.run = job_arrived;
 }
 
+static void wait_over(struct cli_job *j)
+{
+    container_of(j, struct cli_wait, job)->over = true;
+    loop_stop(j->loop, 0);
+}
+
+struct opendfs_op *cli_wait_begin(struct cli *c, struct cli_wait *w)
+{
+    *w = (struct cli_wait){.over = false};
+    cli_job_prepare(c, &w->job, wait_over);
+    return &w->job.op;
+}
+
+int64_t cli_wait_end(struct cli *c, struct cli_wait *w)
+{
+    while (!w->over) {
+        loop_run(c->loop);
+    }
+    return w->job.op.result;
+}
+
+void cli_done(const struct cli *c)
+{
+    c->totals->done++;
+}
+
 int cli_fail_path(const struct cli *c, const char *path, int64_t rc)
 {
     return cli_fail(c, "%s: %s", path, err_text((int)rc));
@@ -43,6 +70,21 @@ int cli_fail_path(const struct cli *c, const char *path, int64_t rc)
 int cli_fail_op(const struct cli *c, const struct opendfs_op *op)
 {
     return cli_fail(c, "%s", op == NULL ? opendfs_last_error() : op->error);
+}
+
+/* The library names what it was given, if anything. */
+int cli_fail_at(const struct cli *c, const char *path, const struct opendfs_op *op)
+{
+    const char *end = strstr(op->error, ": ");
+    const char *slash = strrchr(path, '/');
+    size_t len = end == NULL ? 0 : (size_t)(end - op->error);
+    bool named = len > 0 && slash != NULL &&
+                 ((strlen(path) == len && memcmp(path, op->error, len) == 0) ||
+                  (strlen(slash + 1) == len && memcmp(slash + 1, op->error, len) == 0));
+    const char *cause = op->error[0] == 0 ? opendfs_error_text((int)op->result)
+                        : named           ? end + 2
+                                          : op->error;
+    return cli_fail(c, "%s: %s", path, cause);
 }
 
 /* Set to nothing is the same as not set. */
@@ -156,6 +198,16 @@ void cli_printable(const char *name, size_t len, char *out)
         out[i] = (char)(b < ' ' || b == 127 ? '?' : b);
     }
     out[len] = 0;
+}
+
+void cli_print_name(const char *name)
+{
+    CLEANUP(mem_freep)
+    char *shown = isatty(STDOUT_FILENO) == 1 ? mem_alloc(strlen(name) + 1) : NULL;
+    if (shown != NULL) {
+        cli_printable(name, strlen(name), shown);
+    }
+    fputs(shown == NULL ? name : shown, stdout);
 }
 
 static const struct {

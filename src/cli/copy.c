@@ -2,6 +2,7 @@
 #include "cli/copy_priv.h"
 #include "cli/tables_priv.h"
 
+#include "base/mem.h"
 #include "base/text.h"
 
 #include <cjson/cJSON.h>
@@ -121,11 +122,57 @@ const char *cli_copy_base_name(const char *path)
     return strcmp(base, ".") == 0 || strcmp(base, "..") == 0 ? "" : base;
 }
 
+int cli_copy_find_destination(struct cli *c, bool many, struct copy_destination *ret)
+{
+    struct opendfs_stat st;
+    ret->path = cli_path(c, c->argument[c->argument_count - 1]);
+    if (ret->path == NULL) {
+        return CLI_EXIT_USAGE;
+    }
+    int rc = opendfs_stat(c->fs, ret->path, &st);
+    if (rc < 0 && rc != -ENOENT) {
+        return cli_fail_op(c, NULL);
+    }
+    if (rc == 0 && st.type == OPENDFS_TYPE_DIRECTORY) {
+        ret->ino = st.ino;
+        return 0;
+    }
+    if (many) {
+        return rc < 0 ? cli_fail_path(c, ret->path, rc) : cli_fail_path(c, ret->path, -ENOTDIR);
+    }
+    char *slash = strrchr(ret->path, '/');
+    ret->name = mem_strdup(slash + 1);
+    slash[slash == ret->path ? 1 : 0] = 0;
+    if (ret->name == NULL) {
+        return cli_fail_path(c, ret->path, -ENOMEM);
+    }
+    if (opendfs_stat(c->fs, ret->path, &st) < 0) {
+        return cli_fail_op(c, NULL);
+    }
+    if (st.type != OPENDFS_TYPE_DIRECTORY) {
+        return cli_fail_path(c, ret->path, -ENOTDIR);
+    }
+    ret->ino = st.ino;
+    return 0;
+}
+
+void cli_copy_destination_fini(struct copy_destination *d)
+{
+    mem_free(d->path);
+    mem_free(d->name);
+}
+
 static const struct cli_option put_options[] = {
     {"no-owner", 0, NULL, "do not copy user and group ids"},
     {NULL, 0, NULL, NULL},
 };
 #define MANY 100000u
+static const struct cli_option cp_options[] = {
+    {"recursive", 'r', NULL, "directories with all that is in them"},
+    {"preserve", 'p', NULL, "mode and times stay, user and group for root"},
+    {"no-replace", 'n', NULL, "fail where there is something already"},
+    {NULL, 0, NULL, NULL},
+};
 const struct cli_command cli_copy_commands[] = {
     {.name = "put",
      .arguments = "LOCAL... PATH",
@@ -151,6 +198,19 @@ const struct cli_command cli_copy_commands[] = {
      .min_arguments = 2,
      .max_arguments = MANY,
      .run = cli_run_get},
+    {.name = "cp",
+     .arguments = "SOURCE... DESTINATION",
+     .summary = "copy files and trees inside the cluster",
+     .options = cp_options,
+     .details =
+         "Into DESTINATION when it is a directory, else SOURCE becomes DESTINATION. A file that is "
+         "there already is\nreplaced in one step, when the new one is complete. With -r symbolic "
+         "links are copied as such and hard\nlinks stay hard links, else links are followed. "
+         "Without -p the copy belongs to who makes it, with the\nmode of the source less the "
+         "umask. When cp ends without error, all of it is on stable storage of all copies.",
+     .min_arguments = 2,
+     .max_arguments = MANY,
+     .run = cli_run_cp},
     {.name = "cat",
      .arguments = "PATH...",
      .summary = "write files to standard output",

@@ -31,6 +31,18 @@ void cli_copy_temporary_name(struct copy *p, char out[COPY_NAME_SIZE]);
 /* The part behind the last slash; "" for "/", ".", ".." and what ends in them. */
 const char *cli_copy_base_name(const char *path);
 
+/* Where put and cp put things. */
+struct copy_destination {
+    char *path; /* of a directory */
+    char *name; /* NULL: into it, under the sources' own names */
+    uint64_t ino;
+};
+/* From the last argument: the directory that things go into, and the name when it is none. 0 or an
+ * exit status; cli_copy_destination_fini() in any case. */
+int cli_copy_find_destination(struct cli *c, bool many, struct copy_destination *ret);
+void cli_copy_destination_fini(struct copy_destination *d);
+
 int cli_run_put(struct cli *c);
 int cli_run_get(struct cli *c);
 int cli_run_cat(struct cli *c);
+int cli_run_cp(struct cli *c);

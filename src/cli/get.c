@@ -368,6 +368,7 @@ int cli_run_get(struct cli *c)
     }
     struct get g = {.asked_bytes = 0};
     cli_tree_begin(&g.tree, c, "get", &get_ops);
+    g.tree.copy.owner = g.tree.copy.owner && !cli_flag(c, "no-owner");
     list_init(&g.waiting);
     for (size_t i = 0; cli_terminal_is_one(c->terminal) && !c->quiet && i < last; i++) {
         measure_source(&g, c->argument[i]);

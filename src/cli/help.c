@@ -37,7 +37,9 @@ void cli_help_command(const struct cli_command *k)
 
 static void print_table(const struct cli_table *table)
 {
-    printf("\n%s:\n", table->title);
+    if (table->title != NULL && table->count > 0) {
+        printf("\n%s:\n", table->title);
+    }
     for (size_t i = 0; i < table->count; i++) {
         const struct cli_command *k = &table->commands[i];
         if (!k->hidden) {
@@ -53,9 +55,7 @@ void cli_help_all(const struct cli_options *opt)
            opendfs_version());
     struct cli_table table;
     for (size_t i = 0; cli_table_at(opt, i, &table); i++) {
-        if (table.count > 0 && table.title != NULL) {
-            print_table(&table);
-        }
+        print_table(&table);
     }
     printf("\nOptions of all commands:\n");
     print_options(cli_common_options);

@@ -1,5 +1,7 @@
 /* cli/names.c -- ls, stat, mkdir, mv. (rm has a file of its own.) */
+#include "cli/change_priv.h"
 #include "cli/cli_priv.h"
+#include "cli/mode_priv.h"
 #include "cli/remove_priv.h"
 #include "cli/tables_priv.h"
 
@@ -9,41 +11,26 @@
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- ls ---- */
 
 struct listing {
     struct cli *c;
-    bool details, recursive, directory, human;
-    struct cJSON *json; /* array, with --json */
-    char **pending;     /* directories still to be listed, a stack */
+    bool details, recursive, directory, human, numeric;
+    char **pending; /* directories still to be listed, a stack */
     size_t pending_count, pending_size;
     int status;
 };
 
-static void print_name(const char *name)
-{
-    if (isatty(STDOUT_FILENO) == 1) {
-        CLEANUP(mem_freep) char *shown = mem_alloc(strlen(name) + 1);
-        if (shown != NULL) {
-            cli_printable(name, strlen(name), shown);
-            printf("%s", shown);
-        }
-    } else {
-        printf("%s", name);
-    }
-}
-
 static void print_entry(struct listing *l, const char *path, const char *shown,
                         const struct opendfs_stat *st)
 {
-    if (l->json != NULL) {
-        cJSON_AddItemToArray(l->json, cli_stat_to_json(path, st));
+    if (l->c->json) {
+        cli_print_json(cli_stat_to_json(path, st));
         return;
     }
     if (!l->details) {
-        print_name(shown);
+        cli_print_name(shown);
         printf("\n");
         return;
     }
@@ -55,13 +42,16 @@ static void print_entry(struct listing *l, const char *path, const char *shown,
     } else {
         snprintf(size, sizeof size, "%llu", (unsigned long long)st->size_bytes);
     }
-    printf("%s %3u %5u %5u %11s %s ", mode, st->nlink, st->uid, st->gid, size, time);
-    print_name(shown);
+    char user[CLI_OWNER_SIZE], group[CLI_OWNER_SIZE];
+    printf("%s %3u %-8s %-8s %11s %s ", mode, st->nlink,
+           cli_user_to_text(st->uid, l->numeric, user),
+           cli_group_to_text(st->gid, l->numeric, group), size, time);
+    cli_print_name(shown);
     if (st->type == OPENDFS_TYPE_SYMLINK) {
         char target[4096];
         if (opendfs_readlink(l->c->fs, path, target, sizeof target) >= 0) {
             printf(" -> ");
-            print_name(target);
+            cli_print_name(target);
         }
     }
     printf("\n");
@@ -130,9 +120,9 @@ static void list_argument(struct listing *l, const char *path, bool titles)
     }
     for (bool first = true; l->pending_count > 0; first = false) {
         CLEANUP(mem_freep) char *at = l->pending[--l->pending_count];
-        if (l->json == NULL && (titles || l->recursive)) {
+        if (!l->c->json && (titles || l->recursive)) {
             printf("%s", first ? "" : "\n");
-            print_name(at);
+            cli_print_name(at);
             printf(":\n");
         }
         list_directory(l, at);
@@ -146,11 +136,11 @@ static int run_ls(struct cli *c)
         return rc;
     }
     struct listing l = {.c = c,
-                        .details = cli_flag(c, "long"),
+                        .details = cli_flag(c, "long") || cli_flag(c, "numeric"),
                         .recursive = cli_flag(c, "recursive"),
                         .directory = cli_flag(c, "directory"),
                         .human = cli_flag(c, "human"),
-                        .json = c->json ? cJSON_CreateArray() : NULL};
+                        .numeric = cli_flag(c, "numeric")};
     size_t count = c->argument_count == 0 ? 1 : c->argument_count;
     for (size_t i = 0; i < count; i++) {
         CLEANUP(mem_freep) char *path = cli_path(c, c->argument_count == 0 ? "/" : c->argument[i]);
@@ -159,9 +149,6 @@ static int run_ls(struct cli *c)
             break;
         }
         list_argument(&l, path, count > 1);
-    }
-    if (l.json != NULL) {
-        cli_print_json(l.json);
     }
     mem_free(l.pending);
     return l.status;
@@ -174,11 +161,13 @@ static void print_stat(const char *path, const struct opendfs_stat *st)
     char mode[CLI_MODE_SIZE], time[CLI_TIME_SIZE];
     cli_mode_to_text(st, mode);
     printf("  path: ");
-    print_name(path);
+    cli_print_name(path);
     printf("\n  type: %s\n  size: %llu bytes, %llu allocated\n", cli_type_name(st->type),
            (unsigned long long)st->size_bytes, (unsigned long long)st->allocated_bytes);
-    printf("  mode: %04o (%s)\n owner: uid %u, gid %u\n links: %u\n inode: %llu\n",
-           st->mode & 07777u, mode, st->uid, st->gid, st->nlink, (unsigned long long)st->ino);
+    char user[CLI_OWNER_SIZE], group[CLI_OWNER_SIZE];
+    printf("  mode: %04o (%s)\n owner: uid %u (%s), gid %u (%s)\n links: %u\n inode: %llu\n",
+           st->mode & 07777u, mode, st->uid, cli_user_to_text(st->uid, false, user), st->gid,
+           cli_group_to_text(st->gid, false, group), st->nlink, (unsigned long long)st->ino);
     const struct {
         const char *name;
         int64_t ns;
@@ -216,18 +205,11 @@ static int run_stat(struct cli *c)
 static int parse_mode(struct cli *c, uint32_t *ret)
 {
     const char *text = cli_value(c, "mode");
-    *ret = 0755;
-    if (text == NULL) {
-        return 0;
+    struct mode_change m;
+    if (text != NULL && !cli_mode_parse(text, cli_umask(), &m)) {
+        return cli_usage(c, "'%s' is no mode: an octal number up to 7777, or as u=rwx,go=rx", text);
     }
-    uint32_t mode = 0;
-    for (const char *p = text; *p != 0; p++) {
-        if (*p < '0' || *p > '7' || mode > 0777) {
-            return cli_usage(c, "mode '%s' is not an octal number up to 7777", text);
-        }
-        mode = 8 * mode + (uint32_t)(*p - '0');
-    }
-    *ret = mode;
+    *ret = text == NULL ? 0755 : cli_mode_apply(&m, 0777, true);
     return 0;
 }
 
@@ -246,7 +228,11 @@ static int run_mkdir(struct cli *c)
         }
         int rc = cli_flag(c, "parents") ? opendfs_make_directories(c->fs, path, mode)
                                         : opendfs_mkdir(c->fs, path, mode);
-        status = rc < 0 ? cli_fail_op(c, NULL) : status;
+        if (rc < 0) {
+            status = cli_fail_op(c, NULL);
+        } else {
+            cli_done(c);
+        }
     }
     return status;
 }
@@ -266,7 +252,11 @@ static int move_one(struct cli *c, const char *from, const char *to, bool into)
     if (err_is(rc, EINVAL) && strncmp(from, to, len) == 0 && to[len] == '/') {
         return cli_fail(c, "%s cannot be moved into itself, to %s", from, to);
     }
-    return rc < 0 ? cli_fail_op(c, NULL) : 0;
+    if (rc < 0) {
+        return cli_fail_op(c, NULL);
+    }
+    cli_done(c);
+    return 0;
 }
 
 static int run_mv(struct cli *c)
@@ -305,12 +295,13 @@ static const struct cli_option ls_options[] = {
     {"long", 'l', NULL, "type and mode, links, owner, group, size, time"},
     {"recursive", 'R', NULL, "directories below as well"},
     {"directory", 'd', NULL, "the directory itself, not what is in it"},
-    {"human", 0, NULL, "sizes with units"},
+    {"human", 'h', NULL, "sizes with units"},
+    {"numeric", 'n', NULL, "as -l, users and groups by number"},
     {NULL, 0, NULL, NULL},
 };
 static const struct cli_option mkdir_options[] = {
     {"parents", 'p', NULL, "make what is missing above; no error when it is there"},
-    {"mode", 'm', "MODE", "octal; default 0755"},
+    {"mode", 'm', "MODE", "as of chmod; default 0755"},
     {NULL, 0, NULL, NULL},
 };
 static const struct cli_option mv_options[] = {
@@ -342,6 +333,7 @@ const struct cli_command cli_name_commands[] = {
      .options = mkdir_options,
      .min_arguments = 1,
      .max_arguments = MANY,
+     .counts = true,
      .run = run_mkdir},
     {.name = "mv",
      .arguments = "SOURCE... DESTINATION",
@@ -351,6 +343,7 @@ const struct cli_command cli_name_commands[] = {
      .options = mv_options,
      .min_arguments = 2,
      .max_arguments = MANY,
+     .counts = true,
      .run = run_mv},
     {.name = "rm",
      .arguments = "PATH...",
@@ -358,6 +351,7 @@ const struct cli_command cli_name_commands[] = {
      .options = rm_options,
      .min_arguments = 1,
      .max_arguments = MANY,
+     .counts = true,
      .run = cli_run_rm},
 };
 const size_t cli_name_command_count = ARRAY_COUNT(cli_name_commands);

@@ -319,47 +319,6 @@ static void measure(struct tree *t, const char *path, struct list *stack)
     }
 }
 
-struct put_destination {
-    char *path; /* of a directory */
-    char *name; /* NULL: into it, under the sources' own names */
-    uint64_t ino;
-};
-
-/* The directory that things go into, and the name when DESTINATION is not one. */
-static int find_destination(struct cli *c, bool many, struct put_destination *ret)
-{
-    struct opendfs_stat st;
-    ret->path = cli_path(c, c->argument[c->argument_count - 1]);
-    if (ret->path == NULL) {
-        return CLI_EXIT_USAGE;
-    }
-    int rc = opendfs_stat(c->fs, ret->path, &st);
-    if (rc < 0 && rc != -ENOENT) {
-        return cli_fail_op(c, NULL);
-    }
-    if (rc == 0 && st.type == OPENDFS_TYPE_DIRECTORY) {
-        ret->ino = st.ino;
-        return 0;
-    }
-    if (many) {
-        return rc < 0 ? cli_fail_path(c, ret->path, rc) : cli_fail_path(c, ret->path, -ENOTDIR);
-    }
-    char *slash = strrchr(ret->path, '/');
-    ret->name = mem_strdup(slash + 1);
-    slash[slash == ret->path ? 1 : 0] = 0;
-    if (ret->name == NULL) {
-        return cli_fail_path(c, ret->path, -ENOMEM);
-    }
-    if (opendfs_stat(c->fs, ret->path, &st) < 0) {
-        return cli_fail_op(c, NULL);
-    }
-    if (st.type != OPENDFS_TYPE_DIRECTORY) {
-        return cli_fail_path(c, ret->path, -ENOTDIR);
-    }
-    ret->ino = st.ino;
-    return 0;
-}
-
 /* A source without a name of its own ("." or "/"): what is in it goes into the destination. */
 static void put_contents(struct put_dir *top, const char *source)
 {
@@ -405,7 +364,7 @@ static void put_source(struct put_dir *top, const char *source, const char *name
     }
 }
 
-static void put_sources(struct put *p, const struct put_destination *to)
+static void put_sources(struct put *p, const struct copy_destination *to)
 {
     struct cli *c = p->tree.c;
     struct put_dir *top = dir_new(p, NULL, mem_strdup(""), mem_strdup(to->path));
@@ -431,11 +390,12 @@ static const struct tree_ops put_ops = {.walk = walk,
 int cli_run_put(struct cli *c)
 {
     struct put p = {.buffered_bytes = 0};
-    struct put_destination to = {0};
+    struct copy_destination to = {0};
     int status = cli_connect(c);
-    status = status != 0 ? status : find_destination(c, c->argument_count > 2, &to);
+    status = status != 0 ? status : cli_copy_find_destination(c, c->argument_count > 2, &to);
     if (status == 0) {
         cli_tree_begin(&p.tree, c, "put", &put_ops);
+        p.tree.copy.owner = p.tree.copy.owner && !cli_flag(c, "no-owner");
         list_init(&p.starved);
         list_init(&p.buffers);
         for (size_t i = 0;
@@ -446,7 +406,6 @@ int cli_run_put(struct cli *c)
         cli_put_buffers_free(&p);
         status = cli_tree_end(&p.tree);
     }
-    mem_free(to.path);
-    mem_free(to.name);
+    cli_copy_destination_fini(&to);
     return status;
 }

@@ -38,6 +38,8 @@ static void removed(struct cli_job *j)
     struct removal *r = job->r;
     if (j->op.result < 0 && j->op.result != -ENOENT) {
         r->status = cli_fail_op(r->c, &j->op);
+    } else {
+        cli_done(r->c);
     }
     mem_free(job);
     r->running--;
@@ -121,6 +123,8 @@ static void remove_tree(struct removal *r, const char *path)
         }
         if (opendfs_rmdir(r->c->fs, s.level[at].path) < 0) {
             r->status = cli_fail_op(r->c, NULL);
+        } else {
+            cli_done(r->c);
         }
         mem_free(s.level[at].path);
         s.count--;
@@ -138,7 +142,11 @@ static void remove_argument(struct removal *r, const char *path)
     if (rc < 0) {
         r->status = cli_fail_op(r->c, NULL);
     } else if (st.type != OPENDFS_TYPE_DIRECTORY) {
-        r->status = opendfs_unlink(r->c->fs, path) < 0 ? cli_fail_op(r->c, NULL) : r->status;
+        rc = opendfs_unlink(r->c->fs, path);
+        r->status = rc < 0 ? cli_fail_op(r->c, NULL) : r->status;
+        if (rc == 0) {
+            cli_done(r->c);
+        }
     } else if (!cli_flag(r->c, "recursive")) {
         r->status =
             cli_fail(r->c, "%s: is a directory (-r removes it with all that is in it)", path);

@@ -13,10 +13,13 @@
 
 #include "cli/cli.h"
 
-/* X(NAME, "title of the group in the help"; NULL: all of it is hidden) */
+/* X(NAME, "title of the group in the help"; NULL: it goes on with the one before) */
 #define CLI_TABLES(X)               \
     X(local, "Clusters")            \
     X(name, "Names and attributes") \
+    X(link, NULL)                   \
+    X(change, NULL)                 \
+    X(find, NULL)                   \
     X(copy, "Contents")             \
     X(help, "Help")                 \
     X(complete, NULL)

@@ -193,7 +193,6 @@ void cli_tree_begin(struct tree *t, struct cli *c, const char *what, const struc
 {
     *t = (struct tree){.ops = ops, .c = c};
     cli_copy_begin(&t->copy, c, what);
-    t->copy.owner = t->copy.owner && !cli_flag(c, "no-owner");
     list_init(&t->ready);
     list_init(&t->late);
     dict_init(&t->links, &link_ops, NULL, loop_random(c->loop));

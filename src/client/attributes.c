@@ -60,7 +60,7 @@ void opendfs_async_readlink(struct opendfs *fs, struct opendfs_op *op, const cha
 
 #define SETTABLE                                                                                   \
     (OPENDFS_SET_MODE | OPENDFS_SET_UID | OPENDFS_SET_GID | OPENDFS_SET_SIZE | OPENDFS_SET_ATIME | \
-     OPENDFS_SET_MTIME)
+     OPENDFS_SET_MTIME | OPENDFS_SET_ATIME_NOW | OPENDFS_SET_MTIME_NOW)
 
 static void setattr_done(struct client_task *t, const struct peer_reply *r)
 {

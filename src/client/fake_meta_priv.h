@@ -124,6 +124,8 @@ static inline int fake_rename(struct fake_cluster *c, const struct proto_rename_
     return 0;
 }
 
+#define FAKE_NOW_NS 1234567890123456789ll /* by the clock of the server */
+
 static inline int fake_setattr(struct fake_cluster *c, const struct proto_setattr_request *q,
                                struct proto_setattr_reply *m)
 {
@@ -134,6 +136,9 @@ static inline int fake_setattr(struct fake_cluster *c, const struct proto_setatt
     n->attr.mode = (q->mask & PROTO_SET_MODE) ? q->mode : n->attr.mode;
     n->attr.uid = (q->mask & PROTO_SET_UID) ? q->uid : n->attr.uid;
     n->attr.mtime_ns = (q->mask & PROTO_SET_MTIME) ? q->mtime_ns : n->attr.mtime_ns;
+    n->attr.mtime_ns = (q->mask & PROTO_SET_MTIME_NOW) ? FAKE_NOW_NS : n->attr.mtime_ns;
+    n->attr.atime_ns = (q->mask & PROTO_SET_ATIME) ? q->atime_ns : n->attr.atime_ns;
+    n->attr.atime_ns = (q->mask & PROTO_SET_ATIME_NOW) ? FAKE_NOW_NS : n->attr.atime_ns;
     if ((q->mask & PROTO_SET_SIZE) != 0) {
         n->attr.tgen += n->chunked && q->size < n->attr.size ? 1 : 0;
         n->attr.size = q->size;

@@ -75,7 +75,9 @@ void client_create_values(struct proto_create_request *r, const struct opendfs_s
 }
 _Static_assert(OPENDFS_SET_MODE == PROTO_SET_MODE && OPENDFS_SET_UID == PROTO_SET_UID &&
                    OPENDFS_SET_GID == PROTO_SET_GID && OPENDFS_SET_SIZE == PROTO_SET_SIZE &&
-                   OPENDFS_SET_ATIME == PROTO_SET_ATIME && OPENDFS_SET_MTIME == PROTO_SET_MTIME,
+                   OPENDFS_SET_ATIME == PROTO_SET_ATIME && OPENDFS_SET_MTIME == PROTO_SET_MTIME &&
+                   OPENDFS_SET_ATIME_NOW == PROTO_SET_ATIME_NOW &&
+                   OPENDFS_SET_MTIME_NOW == PROTO_SET_MTIME_NOW,
                "public and protocol masks are one");
 _Static_assert(OPENDFS_RENAME_NOREPLACE == PROTO_RENAME_NOREPLACE &&
                    OPENDFS_RENAME_EXCHANGE == PROTO_RENAME_EXCHANGE,

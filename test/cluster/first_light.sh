@@ -104,7 +104,7 @@ say "opendfs put: the tree, then the file"
 
 say "opendfs ls"
 "$opendfs" ls -l / /tree
-listed=$("$opendfs" ls -R --json /tree | python3 -c 'import json,sys; print(sum(e["type"] == "file" for e in json.load(sys.stdin)))')
+listed=$("$opendfs" ls -R --json /tree | python3 -c 'import json,sys; print(sum(json.loads(l)["type"] == "file" for l in sys.stdin))')
 [ "$listed" = "$count" ] || die "ls shows $listed files, $count went in"
 
 say "opendfs get: everything back, while a data worker is killed with SIGKILL"
