@@ -10,13 +10,15 @@
 #define OPTION_WIDTH 22
 #define NAME_WIDTH 14
 
-static void print_options(const struct cli_option *o)
+/* `k`: whose own options may have taken a letter of the common ones; NULL: nobody has. */
+static void print_options(const struct cli_option *o, const struct cli_command *k)
 {
     for (; o != NULL && o->name != NULL; o++) {
         char left[64];
         struct text t;
         text_init(&t, left, sizeof left);
-        text_add(&t, o->letter == 0 ? "    " : "-%c, ", o->letter);
+        char letter = cli_option_letter(o, k);
+        text_add(&t, letter == 0 ? "    " : "-%c, ", letter);
         text_add(&t, "--%s%s%s", o->name, o->value == NULL ? "" : " ",
                  o->value == NULL ? "" : o->value);
         printf("  %-*s  %s\n", OPTION_WIDTH, left, o->help);
@@ -31,8 +33,8 @@ void cli_help_command(const struct cli_command *k)
         printf("\n%s\n", k->details);
     }
     printf("\nOptions:\n");
-    print_options(k->options);
-    print_options(cli_common_options);
+    print_options(k->options, NULL);
+    print_options(cli_common_options, k);
 }
 
 static void print_table(const struct cli_table *table)
@@ -58,7 +60,7 @@ void cli_help_all(const struct cli_options *opt)
         print_table(&table);
     }
     printf("\nOptions of all commands:\n");
-    print_options(cli_common_options);
+    print_options(cli_common_options, NULL);
     printf("\nWithout -C the cluster is the one in OPENDFS_CLUSTER, or the one in the working "
            "directory.\n`opendfs help COMMAND` says more. A first cluster: opendfs init DIR && "
            "opendfs up DIR\n");

@@ -34,12 +34,14 @@ static void put_line(const char *text)
     putchar('\n');
 }
 
-static void put_options(const struct cli_option *o)
+/* `k`: see cli_option_letter(). */
+static void put_options(const struct cli_option *o, const struct cli_command *k)
 {
     for (; o != NULL && o->name != NULL; o++) {
+        char letter = cli_option_letter(o, k);
         fputs(".TP\n\\fB", stdout);
-        if (o->letter != 0) {
-            printf("\\-%c\\fR, \\fB", o->letter);
+        if (letter != 0) {
+            printf("\\-%c\\fR, \\fB", letter);
         }
         fputs("\\-\\-", stdout);
         put_text(o->name);
@@ -113,7 +115,7 @@ static void put_description(const struct cli_command *k)
         fputs(".PP\n", stdout);
         put_line(k->details);
     }
-    put_options(k->options);
+    put_options(k->options, NULL);
 }
 
 /* The next shown command whose name begins with `word`. */
@@ -181,7 +183,8 @@ static bool page_of(const struct cli_options *opt, const char *word)
     put_name_and_synopsis(opt, word);
     put_commands_of(opt, word);
     fputs(".SH OPTIONS OF ALL COMMANDS\n", stdout);
-    put_options(cli_common_options);
+    cursor = (struct cli_command_cursor){0};
+    put_options(cli_common_options, next_of(opt, word, &cursor));
     put_exit_status();
     fputs(".SH SEE ALSO\n\\fBopendfs\\fR(1)\n", stdout);
     return true;
@@ -253,7 +256,7 @@ bool cli_manual_page(const struct cli_options *opt, const char *word)
           "Paths inside a cluster begin with a slash. Each command has a page of its own.\n"
           ".SH OPTIONS OF ALL COMMANDS\n",
           stdout);
-    put_options(cli_common_options);
+    put_options(cli_common_options, NULL);
     fputs(".SH COMMANDS\n", stdout);
     put_list(opt);
     put_exit_status();

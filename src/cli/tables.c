@@ -44,6 +44,17 @@ bool cli_command_begins(const struct cli_command *k, const char *word)
     return strncmp(k->name, word, len) == 0 && (k->name[len] == 0 || k->name[len] == ' ');
 }
 
+char cli_option_letter(const struct cli_option *o, const struct cli_command *k)
+{
+    for (const struct cli_option *own = k == NULL ? NULL : k->options;
+         own != NULL && own->name != NULL; own++) {
+        if (own->letter == o->letter) {
+            return 0;
+        }
+    }
+    return o->letter;
+}
+
 const struct cli_command *cli_command_find(const struct cli_options *opt, const char *const *words,
                                            size_t count, size_t *ret_used)
 {

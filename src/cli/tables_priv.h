@@ -56,3 +56,5 @@ bool cli_command_list_second(const struct cli_options *opt, const char *word, ch
 
 /* Options of all commands: a table as those of the commands. */
 extern const struct cli_option cli_common_options[];
+/* The letter of a common option, 0 when an option of this command (may be NULL) has taken it. */
+char cli_option_letter(const struct cli_option *o, const struct cli_command *k);
