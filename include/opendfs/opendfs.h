@@ -142,6 +142,9 @@ void opendfs_closedir(struct opendfs_dir *dir);
 #define OPENDFS_TRUNCATE 16
 #define OPENDFS_NOFOLLOW 32
 #define OPENDFS_SYNC 64 /* close and every write return only when data is stable on all copies */
+/* Each write goes to the end of the file, wherever that is then, and its offset is not looked at.
+ * Writes of several clients never overlap, and none of them tears another one apart. */
+#define OPENDFS_APPEND 128
 
 int opendfs_open(struct opendfs *fs, const char *path, unsigned flags, uint32_t mode,
                  struct opendfs_file **ret);

@@ -157,7 +157,9 @@ static int write_pieces(struct client_io *io)
             return 0;
         }
         io->pos += (size_t)n;
-        inode_written(i, io->offset + io->pos);
+        if (io->turn == 0) { /* else the size moves after the data */
+            inode_written(i, io->offset + io->pos);
+        }
     }
     return 1;
 }
@@ -194,17 +196,20 @@ static int write_take(struct client_io *io)
 static bool write_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
-    int rc = write_take(io);
+    if (!client_append_place(io)) {
+        return false;
+    }
+    int rc = io->rc < 0 ? io->rc : write_take(io);
     if (rc == 0) {
         return false;
     }
     bool lent = io->kind == IO_WRITE_LENT, sync = (io->file->flags & OPENDFS_SYNC) != 0;
-    if (rc < 0 && !(lent && i->update_count > 0)) {
+    if (rc < 0 && !(lent && i->update_count > 0) && io->turn == 0) {
         client_io_end(io, rc);
         return true;
     }
     io->rc = rc < 0 ? rc : 0;
-    if (rc == 1 && !lent && !sync && i->mode == PROTO_OPEN_W) {
+    if (rc == 1 && !lent && !sync && i->mode == PROTO_OPEN_W && io->turn == 0) {
         client_io_end(io, (int64_t)io->len);
         return true;
     }
@@ -387,6 +392,9 @@ static bool must_queue(const struct client_io *io)
         }
         if (changes(before) && (before->phase == PHASE_BEGIN || before->kind == IO_TRUNCATE)) {
             return true;
+        }
+        if ((before->turn != 0 || before->phase == PHASE_CALL) && before->placed && changes(io)) {
+            return true; /* an append of ours is between the question and the size */
         }
         if (before->kind == IO_RECALL && changes(io)) {
             return true; /* W is going back: what is written now would stay behind */

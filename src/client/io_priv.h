@@ -26,8 +26,9 @@ enum client_io_phase {
     PHASE_STABLE, /* SYNC to the chains */
     PHASE_STABLE_WAIT,
     PHASE_COMMIT,
-    PHASE_ATTR, /* truncate, close: setattr */
-    PHASE_CUT,  /* truncate: chunks behind the new end */
+    PHASE_TURN_END, /* an append to a shared file: the turn goes back, with the new size */
+    PHASE_ATTR,     /* truncate, close: setattr */
+    PHASE_CUT,      /* truncate: chunks behind the new end */
     PHASE_RELEASE,
     PHASE_CALL, /* a call of the metadata service is under way; then `after` */
     PHASE_END,
@@ -48,7 +49,9 @@ struct client_io {
     enum client_io_phase phase, after;
     uint64_t barrier;
     int rc;
-    bool stable; /* SYNC is wanted */
+    bool stable;   /* SYNC is wanted */
+    bool placed;   /* an append: `offset` is the end of the file; */
+    uint64_t turn; /* not 0: it is ours until append_done (mode S) */
     /* reading and writing */
     uint8_t *to;
     const uint8_t *from;
@@ -71,9 +74,19 @@ struct client_io {
         struct proto_setattr_request setattr;
         struct proto_release_request release;
         struct proto_lease_return_request lease_return;
+        struct proto_append_turn_request append_turn;
+        struct proto_append_done_request append_done;
     } request;
     uint64_t keep;
 };
+/* append.c. True: the write may go on, io->offset is where. */
+bool client_append_place(struct client_io *io);
+bool client_append_end_step(struct client_io *io); /* PHASE_TURN_END */
 /* sync.c: phases from FLUSH on. */
+bool client_io_call_busy(struct client_io *io);
+void client_io_called(struct client_io *io, const struct peer_reply *r);
+void client_io_mutate(struct client_io *io, uint16_t opcode, enum client_io_phase after,
+                      void (*done)(struct client_call *c, const struct peer_reply *r));
+uint64_t client_io_allocated(const struct client_inode *i);
 bool client_io_finish_step(struct client_io *io);
 void client_io_end(struct client_io *io, int64_t rc);

@@ -5,7 +5,7 @@
  * authority given back. Each phase goes on to the next one by itself when there is nothing to do.
  */
 
-static bool io_call_busy(struct client_io *io)
+bool client_io_call_busy(struct client_io *io)
 {
     if (io->inode->meta_busy) {
         return true; /* one mutation of a file at a time: its end wakes us */
@@ -14,7 +14,7 @@ static bool io_call_busy(struct client_io *io)
     return false;
 }
 
-static void io_called(struct client_io *io, const struct peer_reply *r)
+void client_io_called(struct client_io *io, const struct peer_reply *r)
 {
     io->inode->meta_busy = false;
     io->rc = io->rc == 0 && r->rc < 0 ? r->rc : io->rc;
@@ -22,7 +22,7 @@ static void io_called(struct client_io *io, const struct peer_reply *r)
     client_inode_wake(io->inode);
 }
 
-static void io_mutate(struct client_io *io, uint16_t opcode, enum client_io_phase after,
+void client_io_mutate(struct client_io *io, uint16_t opcode, enum client_io_phase after,
                       void (*done)(struct client_call *c, const struct peer_reply *r))
 {
     io->phase = PHASE_CALL;
@@ -58,10 +58,10 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
             i->dead = -ERR_session_expired;
         }
     }
-    io_called(io, r);
+    client_io_called(io, r);
 }
 
-static uint64_t allocated_bytes(const struct client_inode *i)
+uint64_t client_io_allocated(const struct client_inode *i)
 {
     bool chunks = i->chunked || (!i->in_line && i->attr.allocated > 0);
     return chunks ? base_max(base_align_up(i->stored_end, PROTO_CELL_BYTES), PROTO_CELL_BYTES) : 0;
@@ -86,7 +86,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
         io->phase = after;
         return true;
     }
-    if (io_call_busy(io)) {
+    if (client_io_call_busy(io)) {
         return false;
     }
     commit_fold_times(io);
@@ -99,7 +99,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
                                        .data_version = i->data_version,
                                        .flags = (last ? PROTO_COMMIT_RELEASE : 0) |
                                                 (i->dirty ? PROTO_COMMIT_TIMES : 0),
-                                       .allocated = allocated_bytes(i)};
+                                       .allocated = client_io_allocated(i)};
     if (i->in_line && i->dirty) {
         m->flags |= i->mode == PROTO_OPEN_W ? PROTO_COMMIT_HAS_DATA : 0;
         m->data = proto_bytes_of(i->small, i->small_len);
@@ -113,7 +113,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     i->dirty = false;
     i->chunked = false;
     i->releasing = last;
-    io_mutate(io, PROTO_OP_commit, after, commit_done);
+    client_io_mutate(io, PROTO_OP_commit, after, commit_done);
     return false;
 }
 
@@ -134,7 +134,7 @@ static void returned(struct client_call *c, const struct peer_reply *r)
     } else {
         client_inode_owe(i);
     }
-    io_called(io, r);
+    client_io_called(io, r);
 }
 
 static bool return_step(struct client_io *io)
@@ -151,7 +151,7 @@ static bool return_step(struct client_io *io)
         io->phase = PHASE_END;
         return true;
     }
-    if (io_call_busy(io)) {
+    if (client_io_call_busy(io)) {
         return false;
     }
     io->keep = i->ino;
@@ -165,7 +165,7 @@ static bool return_step(struct client_io *io)
         .ctime_ns = i->mtime_ns,
         .atime_ns = i->attr.atime_ns,
         .torn = i->torn < 0};
-    io_mutate(io, PROTO_OP_lease_return, PHASE_END, returned);
+    client_io_mutate(io, PROTO_OP_lease_return, PHASE_END, returned);
     return false;
 }
 
@@ -184,7 +184,7 @@ static void attr_done(struct client_call *c, const struct peer_reply *r)
             i->writes++;
         }
     }
-    io_called(io, r);
+    client_io_called(io, r);
 }
 
 static bool truncate_attr_step(struct client_io *io)
@@ -194,7 +194,7 @@ static bool truncate_attr_step(struct client_io *io)
         io->phase = PHASE_END;
         return true;
     }
-    if (io_call_busy(io)) {
+    if (client_io_call_busy(io)) {
         return false;
     }
     const struct opendfs_stat v = {.size_bytes = io->offset};
@@ -202,7 +202,7 @@ static bool truncate_attr_step(struct client_io *io)
     client_setattr_fill(&io->request.setattr, i->ino, &v, OPENDFS_SET_SIZE);
     io->request.setattr.cap_epoch = i->cap_epoch;
     io->cut_index = (uint32_t)(io->offset / i->layout.chunk_size);
-    io_mutate(io, PROTO_OP_setattr, PHASE_CUT, attr_done);
+    client_io_mutate(io, PROTO_OP_setattr, PHASE_CUT, attr_done);
     return false;
 }
 
@@ -213,12 +213,12 @@ static bool close_attr_step(struct client_io *io)
         io->phase = PHASE_RELEASE;
         return true;
     }
-    if (io_call_busy(io)) {
+    if (client_io_call_busy(io)) {
         return false;
     }
     client_setattr_fill(&io->request.setattr, i->ino, io->values,
                         io->mask & ~(uint32_t)OPENDFS_SET_SIZE);
-    io_mutate(io, PROTO_OP_setattr, PHASE_RELEASE, attr_done);
+    client_io_mutate(io, PROTO_OP_setattr, PHASE_RELEASE, attr_done);
     return false;
 }
 
@@ -253,7 +253,7 @@ static bool cut_step(struct client_io *io)
 
 static void release_done(struct client_call *c, const struct peer_reply *r)
 {
-    io_called(container_of(c, struct client_io, call), r);
+    client_io_called(container_of(c, struct client_io, call), r);
 }
 
 /* Last close of a file without a name. */
@@ -265,12 +265,12 @@ static bool release_step(struct client_io *io)
         io->phase = PHASE_END;
         return true;
     }
-    if (io_call_busy(io)) {
+    if (client_io_call_busy(io)) {
         return false;
     }
     i->unlinked = false;
     io->request.release = (struct proto_release_request){.ino = i->ino};
-    io_mutate(io, PROTO_OP_release, PHASE_END, release_done);
+    client_io_mutate(io, PROTO_OP_release, PHASE_END, release_done);
     return false;
 }
 
@@ -321,6 +321,10 @@ static bool stable_wait_step(struct client_io *io)
 static bool io_commit(struct client_io *io)
 {
     struct client_inode *i = io->inode;
+    if (io->turn != 0) {
+        io->phase = PHASE_TURN_END;
+        return true;
+    }
     switch (io->kind) {
     case IO_CLOSE:
     case IO_TRUNCATE:
@@ -379,6 +383,8 @@ static bool phase_step(struct client_io *io)
         return stable_wait_step(io);
     case PHASE_COMMIT:
         return io_commit(io);
+    case PHASE_TURN_END:
+        return client_append_end_step(io);
     case PHASE_ATTR:
         return io->kind == IO_TRUNCATE ? truncate_attr_step(io) : close_attr_step(io);
     case PHASE_CUT:

@@ -89,6 +89,8 @@ struct answer {
         struct proto_commit_reply commit;
         struct proto_release_reply release;
         struct proto_lease_return_reply lease_return;
+        struct proto_append_turn_reply append_turn;
+        struct proto_append_done_reply append_done;
     } body;
     struct proto_change change[NAMESPACE_CHANGES_MAX];
     struct proto_change_list changes;
@@ -173,6 +175,20 @@ static void answer_other(struct metanode *m, struct metanode_session *s, uint16_
         break;
     case PROTO_OP_release:
         a->release = (struct proto_release_reply){.trailer = trailer};
+        break;
+    case PROTO_OP_append_turn:
+        a->append_turn = (struct proto_append_turn_reply){.trailer = trailer,
+                                                          .turn = result->turn,
+                                                          .end = result->end,
+                                                          .attr = reply->attr,
+                                                          .layout = reply->layout};
+        break;
+    case PROTO_OP_append_done:
+        a->append_done = (struct proto_append_done_reply){.trailer = trailer,
+                                                          .attr = reply->attr,
+                                                          .layout = reply->layout,
+                                                          .data_version = reply->data_version,
+                                                          .changes = changes};
         break;
     default:
         CHECK(opcode == PROTO_OP_lease_return);

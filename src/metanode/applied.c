@@ -62,6 +62,7 @@ static void applied_end_of_session(struct metanode *m, const struct namespace_co
         id = close.session;
     }
     metanode_share_moved(m, 0, id);
+    metanode_append_moved(m, 0, id);
     metanode_session_remove(m, id);
 }
 
@@ -70,7 +71,7 @@ static void applied_flush(struct metanode *m, const struct namespace_command *c)
 {
     struct proto_lease_return_request ret;
     struct proto_commit_request commit;
-    if (m->shares.count == 0) {
+    if (m->shares.count == 0 && m->appends.count == 0) {
         return;
     }
     if (c->kind == PROTO_OP_lease_return) {
@@ -78,11 +79,24 @@ static void applied_flush(struct metanode *m, const struct namespace_command *c)
                          &ret) == 0 &&
             ret.has_final) {
             metanode_share_moved(m, ret.ino, 0);
+            if (ret.keep.count == 0) {
+                metanode_append_moved(m, ret.ino, ret.op.session);
+            }
         }
     } else if (PROTO_DECODE(proto_commit_request, c->body.at, c->body.len, &m->apply.arena,
                             &commit) == 0 &&
                (commit.flags & PROTO_COMMIT_RELEASE) != 0) {
         metanode_share_moved(m, commit.ino, 0);
+        metanode_append_moved(m, commit.ino, commit.op.session);
+    }
+}
+
+static void applied_append(struct metanode *m, const struct namespace_command *c)
+{
+    struct proto_append_done_request done;
+    if (m->appends.count > 0 && PROTO_DECODE(proto_append_done_request, c->body.at, c->body.len,
+                                             &m->apply.arena, &done) == 0) {
+        metanode_append_moved(m, done.ino, done.op.session);
     }
 }
 
@@ -117,6 +131,9 @@ void metanode_applied(struct metanode *m, const struct namespace_command *c,
         case PROTO_OP_lease_return:
         case PROTO_OP_commit:
             applied_flush(m, c);
+            break;
+        case PROTO_OP_append_done:
+            applied_append(m, c);
             break;
         case NAMESPACE_TRIM_DONE:
             applied_trim(m, c);

@@ -19,6 +19,8 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(commit, metanode_mutate),
     METANODE_HANDLER(release, metanode_mutate),
     METANODE_HANDLER(lease_return, metanode_mutate),
+    METANODE_HANDLER(append_turn, metanode_mutate),
+    METANODE_HANDLER(append_done, metanode_mutate),
     METANODE_HANDLER(lookup, metanode_query),
     METANODE_HANDLER(walk, metanode_query),
     METANODE_HANDLER(getattr, metanode_query),

@@ -13,6 +13,7 @@
 #include "cluster/placement.h"
 #include "consensus/consensus.h"
 #include "kv/mem.h"
+#include "metanode/append_priv.h"
 #include "metanode/data_priv.h"
 #include "metanode/metanode.h"
 #include "metanode/parts_priv.h"
@@ -105,6 +106,7 @@ struct metanode {
     struct metanode_memory memory;
     struct metanode_turns turns;
     struct metanode_shares shares;
+    struct metanode_appends appends;
     struct metanode_targets targets;
     struct metanode_chains chains;
     struct metanode_tables tables;

@@ -34,7 +34,11 @@ static void mutation_end(struct metanode_mutation *u, int rc, const struct names
     if (s != NULL && s->slot != NULL && u->slot < s->slots && s->slot[u->slot].busy == u) {
         s->slot[u->slot].busy = NULL;
     }
-    struct list *node;
+    struct list *node = u->requests.next;
+    if (u->opcode == PROTO_OP_append_turn) {
+        metanode_append_turned(m, u->session,
+                               LIST_ENTRY(node, struct mutation_request, node)->request, rc, reply);
+    }
     while ((node = list_pop_front(&u->requests)) != NULL) {
         struct mutation_request *w = LIST_ENTRY(node, struct mutation_request, node);
         if (rc == 0 && s != NULL) {
@@ -168,12 +172,19 @@ void metanode_mutate(struct peer_user *u, struct peer_request *r)
         }
         return;
     }
-    if (r->message->opcode == PROTO_OP_wopen && m->cleanup.fences > 0) {
+    bool turn = r->message->opcode == PROTO_OP_append_turn;
+    if ((turn || r->message->opcode == PROTO_OP_wopen) && m->cleanup.fences > 0) {
         metanode_refuse(m, s, r, -ERR_busy, "a lost writer is being shut out"); /* L6 */
+        return;
+    }
+    if (turn && !metanode_append_take(m, s, r)) {
         return;
     }
     int rc = mutation_start(m, s, r, op);
     if (rc < 0) {
+        if (turn) {
+            metanode_append_turned(m, s->id, r, rc, NULL);
+        }
         metanode_refuse(m, s, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
     }
 }

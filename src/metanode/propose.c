@@ -38,9 +38,9 @@ static void proposal_taken(struct metanode *m)
 static bool proposal_is_urgent(uint16_t kind)
 {
     static const uint16_t kinds[] = {
-        PROTO_OP_session_open, PROTO_OP_session_close, PROTO_OP_credential,   PROTO_OP_slot_cancel,
-        PROTO_OP_lease_return, PROTO_OP_release,       NAMESPACE_FORMAT_ROOT, NAMESPACE_EXPIRE,
-        NAMESPACE_TARGET_PUT,  NAMESPACE_ROWS_PUT,     NAMESPACE_FENCE_DONE};
+        PROTO_OP_session_open, PROTO_OP_session_close, PROTO_OP_credential,  PROTO_OP_slot_cancel,
+        PROTO_OP_lease_return, PROTO_OP_release,       PROTO_OP_append_done, NAMESPACE_FORMAT_ROOT,
+        NAMESPACE_EXPIRE,      NAMESPACE_TARGET_PUT,   NAMESPACE_ROWS_PUT,   NAMESPACE_FENCE_DONE};
     for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
         if (kinds[i] == kind) {
             return true;

@@ -44,6 +44,8 @@ static int namespace_dispatch_mutation(struct namespace_plan *p)
         NAMESPACE_MUTATION(commit)
         NAMESPACE_MUTATION(release)
         NAMESPACE_MUTATION(lease_return)
+        NAMESPACE_MUTATION(append_turn)
+        NAMESPACE_MUTATION(append_done)
     default:
         return -EOPNOTSUPP;
     }
@@ -160,7 +162,8 @@ static int namespace_plan_mutation(struct namespace_plan *p)
 
 static bool namespace_is_mutation(uint16_t kind)
 {
-    return (kind >= PROTO_OP_create && kind <= PROTO_OP_release) || kind == PROTO_OP_lease_return;
+    return (kind >= PROTO_OP_create && kind <= PROTO_OP_release) || kind == PROTO_OP_lease_return ||
+           kind == PROTO_OP_append_turn || kind == PROTO_OP_append_done;
 }
 
 int namespace_plan_dispatch(struct namespace_plan *p)
@@ -232,7 +235,7 @@ static int namespace_plan_settle(struct namespace_plan *p, const struct namespac
         p->state = *before;
         p->state.version = version;
         p->state.time_ns = p->now_ns;
-        *reply = (struct namespace_reply){.rc = rc, .kind = reply->kind};
+        *reply = (struct namespace_reply){.rc = rc, .kind = reply->kind, .holder = reply->holder};
         reply->result = (struct namespace_result){.opcode = p->command->kind, .rc = rc};
     }
     bool kept = rc == 0 || !(err_is(rc, EAGAIN) || err_is(rc, EPROTO));

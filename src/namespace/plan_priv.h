@@ -133,6 +133,13 @@ int namespace_xattr_drop_caps(struct namespace_plan *p, struct namespace_held *h
 /* wopen.c, orphan.c */
 int namespace_wopen(struct namespace_plan *p, const struct proto_wopen_request *r);
 int namespace_commit(struct namespace_plan *p, const struct proto_commit_request *r);
+/* append.c */
+int namespace_append_turn(struct namespace_plan *p, const struct proto_append_turn_request *r);
+int namespace_append_done(struct namespace_plan *p, const struct proto_append_done_request *r);
+int namespace_wopen_get(struct namespace_plan *p, uint64_t ino, uint64_t session,
+                        struct namespace_wopen *ret);
+int namespace_wopen_put(struct namespace_plan *p, uint64_t ino, uint64_t session,
+                        const struct namespace_wopen *w);
 int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_return_request *r);
 int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bool try_only);
 int namespace_wopen_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);

@@ -92,6 +92,10 @@ static int namespace_encode_mutation(const struct namespace_answer *a, struct wi
         NAMESPACE_ENCODE_PLAIN(removexattr, .changes = a->changes)
         NAMESPACE_ENCODE_PLAIN(lease_return, .changes = a->changes)
         NAMESPACE_ENCODE_PLAIN(release, )
+        NAMESPACE_ENCODE_PLAIN(append_turn, .turn = r->result.turn, .end = r->result.end,
+                               .attr = r->attr, .layout = r->layout)
+        NAMESPACE_ENCODE_PLAIN(append_done, .attr = r->attr, .layout = r->layout,
+                               .data_version = r->data_version, .changes = a->changes)
     default:
         return -EINVAL;
     }

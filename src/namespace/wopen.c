@@ -6,15 +6,15 @@
  * committed; a session that dies leaves a trim behind it.
  */
 
-static int namespace_wopen_get(struct namespace_plan *p, uint64_t ino, uint64_t session,
-                               struct namespace_wopen *ret)
+int namespace_wopen_get(struct namespace_plan *p, uint64_t ino, uint64_t session,
+                        struct namespace_wopen *ret)
 {
     struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, ino, session);
     return NAMESPACE_GET(&p->view, &key, namespace_wopen, ret);
 }
 
-static int namespace_wopen_put(struct namespace_plan *p, uint64_t ino, uint64_t session,
-                               const struct namespace_wopen *w)
+int namespace_wopen_put(struct namespace_plan *p, uint64_t ino, uint64_t session,
+                        const struct namespace_wopen *w)
 {
     struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, ino, session);
     return NAMESPACE_PUT(p, &key, namespace_wopen, w);

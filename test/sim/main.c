@@ -9,6 +9,7 @@
  * clients look at every name and byte. Every tenth seed runs twice and must do the very same thing;
  * every eighth also tells the story of scenario.h.
  */
+#include "append.h"
 #include "faults.h"
 #include "load.h"
 #include "rest.h"
@@ -33,6 +34,7 @@ struct run {
     struct faults faults;
     struct load load[WORLD_LOADS];
     struct share share;
+    struct append append;
 };
 
 static bool is_healthy(void *context)
@@ -49,8 +51,10 @@ static bool loads_ended(void *context)
     }
     if (all && !r->share.stopping) {
         share_stop(&r->share);
+        append_stop(&r->append);
     }
-    return share_step(&r->share) && all;
+    bool shared = share_step(&r->share), appended = append_step(&r->append);
+    return shared && appended && all;
 }
 
 static void start_all(struct run *r)
@@ -82,8 +86,10 @@ static void audit(struct run *r)
         load_begin_audit(&r->load[i]);
     }
     share_begin_audit(&r->share);
+    append_begin_audit(&r->append);
     world_run(w, loads_ended, r, RUN_LIMIT_NS, "the last look at everything");
     share_verify(&r->share);
+    append_verify(&r->append);
     for (unsigned i = 0; i < WORLD_CLIENTS && !world_failed(w); i++) {
         faults_leave_down(&r->faults, WORLD_CLIENT(i));
     }
@@ -110,6 +116,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
         load_init(&r->load[i], w, i, ACTIONS);
     }
     share_init(&r->share, w);
+    append_init(&r->append, w);
     start_all(r);
     if (!world_failed(w)) {
         faults_begin(&r->faults);
@@ -117,6 +124,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
             load_begin(&r->load[i]);
         }
         share_begin(&r->share);
+        append_begin(&r->append);
         world_run(w, loads_ended, r, RUN_LIMIT_NS, "random work");
     }
     if (!world_failed(w)) {
@@ -134,7 +142,12 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
         ret->actions += r->load[i].finished;
         load_fini(&r->load[i]);
     }
-    ret->actions += r->share.count;
+    if (verbose) {
+        printf("%u records appended, %u acknowledged, %u failed\n", r->append.count,
+               r->append.acked, r->append.failed);
+    }
+    ret->actions += r->share.count + r->append.count;
+    append_fini(&r->append);
     share_fini(&r->share);
     world_fini(w);
     mem_free(r);
