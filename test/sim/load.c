@@ -128,6 +128,9 @@ static void start(struct load *l, enum load_step step)
     l->under_way = true;
     l->life = l->w->node[l->node].starts;
     l->losses_before = l->w->possible_losses;
+    if (step == LOAD_OPEN || step == LOAD_ONLY) {
+        l->sessions_seen = l->w->node[l->node].sessions_lost;
+    }
     loop_sim_enter(l->w->node[l->node].process->loop, start_inside, l);
 }
 
@@ -591,10 +594,17 @@ static bool loss_explains(struct load *l, const struct model_node *n)
     return l->op.result == -EIO && n->loss_seen != l->w->possible_losses;
 }
 
+/* The client's session was ended meanwhile (it stood still, and somebody wanted a file that it had
+ * open): what it had not flushed is lost, and of what was under way nobody knows (L5). */
+static bool session_explains(const struct load *l)
+{
+    return l->op.result == -EIO && l->w->node[l->node].sessions_lost != l->sessions_seen;
+}
+
 /* An error that may be; then what was written may be there or not. */
 static bool error_explained(struct load *l, struct model_node *n)
 {
-    if (full_explains(l) || rot_explains(l)) {
+    if (full_explains(l) || rot_explains(l) || session_explains(l)) {
         model_blur(n);
         return true;
     }
@@ -691,7 +701,9 @@ bool load_step(struct load *l)
         l->arrived = false;
         l->under_way = false;
         say(l, "end");
-        if (l->step == LOAD_ONLY) {
+        if ((l->step == LOAD_ONLY || l->step == LOAD_OPEN) && session_explains(l)) {
+            interrupted(l);
+        } else if (l->step == LOAD_ONLY) {
             check_name(l);
         } else if (l->step == LOAD_LOOK) {
             look_back(l);

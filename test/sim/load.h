@@ -51,6 +51,7 @@ struct load {
     char path_a[MODEL_PATH], path_b[MODEL_PATH], target[MODEL_PATH];
     unsigned writes_left;
     bool will_sync, created;
+    unsigned sessions_seen; /* of the node, when what is under way began */
     uint64_t offset, losses_before;
     size_t len;
     uint8_t *buffer;

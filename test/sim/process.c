@@ -19,7 +19,11 @@
 
 static void print_line(struct log_sink *s, const struct log_line *line)
 {
-    const struct world_process *p = container_of(s, struct world_process, sink);
+    struct world_process *p = container_of(s, struct world_process, sink);
+    p->node->sessions_lost += strcmp(line->message, "session has expired") == 0;
+    if (!p->node->w->verbose) {
+        return;
+    }
     printf("%12.6f %s%-9s %-5s %s %s\n", (double)world_now_ns(p->node->w) / 1e9,
            p->master != NULL ? "+" : "", p->node->name, log_level_name(line->level), line->message,
            line->fields);
@@ -304,7 +308,7 @@ static struct world_process *process_new(struct world_node *n, struct world_proc
     p->env = (struct env){.loop = l, .budget = &p->budget};
     p->env.stats = stats_new(NULL, n->name);
     p->env.log = log_new(&(struct log_options){
-        .node = n->name, .level = LOG_DEBUG, .sink = w->verbose ? &p->sink : NULL});
+        .node = n->name, .level = w->verbose ? LOG_DEBUG : LOG_WARN, .sink = &p->sink});
     int rc = disk_sim_open(n->disk, l, &p->env.disk);
     rc = rc < 0 ? rc : net_sim_open(w->net, n->host, l, &p->env.net);
     CHECK(rc == 0 && p->env.stats != NULL && p->env.log != NULL);

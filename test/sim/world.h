@@ -70,7 +70,8 @@ struct world_node {
     bool formatted;                /* it was started once, with success */
     bool disk_full, disk_trouble;  /* now; ever: starting may fail, and writing */
     uint64_t starts;
-    char damaged[64];              /* the checkpoint whose bits flipped last */
+    char damaged[64];       /* the checkpoint whose bits flipped last */
+    unsigned sessions_lost; /* of a client: ended by the leader, with all that was not flushed */
     uint64_t unsteady_until_ns;    /* it stood still: what it thinks of itself may be old */
     struct loop_sim_event replace; /* a worker whose store has failed */
     const char *argv[4];
