@@ -275,6 +275,40 @@ TEST(slots_of_abandoned_mutations_are_burnt_and_used_again)
     world_close(&w);
 }
 
+/* A wopen that was given up was executed all the same: it goes back at once, and nobody has to wait
+ * until the session ends. One whose file is open here belongs to that. */
+TEST(what_an_abandoned_open_has_got_goes_back)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    w.opt.timeout_ms = 500;
+    world_start(&w);
+    const struct opendfs_stat v = {.mode = 0600};
+    CHECK_OK(DO(&w, create, "/f", &v, 0, "x", 1));
+    const struct fake_inode *n = fake_path(w.cluster, "f");
+    w.cluster->meta_fault_op = PROTO_OP_wopen;
+    w.cluster->meta_fault = (struct fake_fault){.count = 1000, .after = true};
+    CHECK_TRUE(DO(&w, open, "/f", OPENDFS_WRITE, 0) < 0);
+    CHECK_TRUE(n->cap_epoch != 0); /* it was executed */
+    w.cluster->meta_fault.count = 0;
+    world_run(&w, 3 * SECOND);
+    CHECK_EQ(n->cap_epoch, 0);
+    CHECK_EQ(w.cluster->returns, 1);
+    CHECK_EQ(n->attr.size, 1);
+
+    CHECK_OK(DO(&w, open, "/f", OPENDFS_WRITE, 0));
+    struct opendfs_file *f = w.op.file;
+    w.cluster->meta_fault.count = 1000;
+    CHECK_TRUE(DO(&w, open, "/f", OPENDFS_WRITE, 0) < 0);
+    w.cluster->meta_fault.count = 0;
+    world_run(&w, 3 * SECOND);
+    CHECK_TRUE(n->cap_epoch != 0);
+    CHECK_EQ(w.cluster->returns, 1);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(n->cap_epoch, 0);
+    world_close(&w);
+}
+
 /* Without room in the metadata log changes fail soon; no slot is used up, reading goes on. */
 TEST(a_full_metadata_log_is_told)
 {

@@ -130,6 +130,8 @@ void client_slots_reset(struct opendfs *fs);
 void client_slots_pump(struct opendfs *fs);
 /* The session is ready: queries that wait for it are asked in its name. They are encoded when they
  * are sent. */
+/* undo.c: of a mutation that was given up, and had been executed. */
+void client_undo(struct opendfs *fs, const struct proto_slot_cancel_reply *m);
 void client_calls_rename(struct opendfs *fs);
 /* No session can be had, because the metadata log is full: whoever waits for one is told. */
 void client_calls_no_room(struct opendfs *fs);

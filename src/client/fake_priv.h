@@ -52,6 +52,7 @@ struct fake_session {
     struct {
         uint64_t sequence;
         int rc;
+        uint16_t opcode;
         uint32_t crc;
         union fake_reply reply;
     } slot[FAKE_SLOTS];

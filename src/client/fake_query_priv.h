@@ -129,6 +129,7 @@ static inline void fake_mutation(struct peer_user *u, struct peer_request *r)
         memset(&s->slot[op->slot].reply, 0, sizeof s->slot[op->slot].reply);
         s->slot[op->slot].crc = op->crc;
         s->slot[op->slot].sequence = op->sequence;
+        s->slot[op->slot].opcode = r->message->opcode;
         s->slot[op->slot].rc = fake_execute(c, r, &s->slot[op->slot].reply);
         c->mutations++;
         c->executed[r->message->opcode % 1024]++;
@@ -154,8 +155,16 @@ static inline void fake_slot_cancel(struct peer_user *u, struct peer_request *r)
         peer_request_fail(r, -ERR_session_expired, NULL);
         return;
     }
-    const struct proto_slot_cancel_reply m = {.trailer = fake_trailer,
-                                              .was_done = s->slot[q->slot].sequence == q->sequence};
+    struct proto_slot_cancel_reply m = {.trailer = fake_trailer,
+                                        .was_done = s->slot[q->slot].sequence == q->sequence};
+    if (m.was_done) {
+        uint8_t *bytes = mem_arena_alloc(&r->arena, 4096);
+        struct wire_writer w = wire_writer_over(bytes, 4096);
+        m.opcode = s->slot[q->slot].opcode;
+        m.rc = s->slot[q->slot].rc;
+        CHECK(proto_encode(proto_message_find(m.opcode)->reply, &s->slot[q->slot].reply, &w) == 0);
+        m.body = proto_bytes_of(bytes, w.len);
+    }
     s->slot[q->slot].sequence = q->sequence;
     peer_request_answer(r, &m, NULL);
 }

@@ -43,6 +43,7 @@ static void burn_done(struct peer_call *call, const struct peer_reply *r)
     }
     if (r->rc >= 0 && current) {
         slot_free(fs, b->request.slot); /* a failure: the slot stays out of use */
+        client_undo(fs, r->body);
     }
     mem_free(b);
     if (!fs->freeing) {

@@ -78,6 +78,19 @@ TEST(slots_answer_once)
     CHECK_OK(rig_call(c, PROTO_OP_slot_cancel, &burn));
     CHECK_TRUE(!((struct proto_slot_cancel_reply *)c->reply)->was_done);
     CHECK_RC(rig_call(c, PROTO_OP_create, &late), ERR_bad_sequence);
+    /* Too late to burn: what it was answered, so that it can be undone. */
+    struct proto_create_request done = rig_file(c, "done", NULL);
+    CHECK_OK(rig_call(c, PROTO_OP_create, &done));
+    const struct proto_create_reply was = *(struct proto_create_reply *)c->reply;
+    burn.sequence = done.op.sequence;
+    CHECK_OK(rig_call(c, PROTO_OP_slot_cancel, &burn));
+    const struct proto_slot_cancel_reply *burnt = c->reply;
+    struct proto_create_reply kept;
+    CHECK_TRUE(burnt->was_done && burnt->opcode == PROTO_OP_create && burnt->rc == 0);
+    CHECK_OK(PROTO_DECODE(proto_create_reply, burnt->body.at, burnt->body.len, &c->arena, &kept));
+    CHECK_EQ(kept.attr.ino, was.attr.ino);
+    CHECK_EQ(kept.mode, PROTO_OPEN_W);
+    CHECK_EQ(kept.cap_epoch, was.cap_epoch);
     rig_over(&r);
 }
 

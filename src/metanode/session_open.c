@@ -66,9 +66,11 @@ static void session_answer_cancel(struct session_command *c, const struct namesp
     answer.trailer = metanode_trailer(c->m, s);
     if (reply->was_done) {
         struct wire_writer w = wire_writer_over(bytes, 4096);
+        struct namespace_reply stored = *reply; /* as it was answered, or would have been */
+        stored.kind = reply->result.opcode;
         answer.opcode = reply->result.opcode;
         answer.rc = reply->result.rc;
-        if (answer.rc == 0 && namespace_reply_encode(reply, &none, NULL, &w) == 0) {
+        if (answer.rc == 0 && namespace_reply_encode(&stored, &none, NULL, &w) == 0) {
             answer.body = proto_bytes_of(bytes, w.len);
         }
     }

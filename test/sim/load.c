@@ -598,7 +598,8 @@ static bool loss_explains(struct load *l, const struct model_node *n)
  * open): what it had not flushed is lost, and of what was under way nobody knows (L5). */
 static bool session_explains(const struct load *l)
 {
-    return l->op.result == -EIO && l->w->node[l->node].sessions_lost != l->sessions_seen;
+    bool told = l->op.result == -EIO || l->op.result == -ESTALE;
+    return told && l->w->node[l->node].sessions_lost != l->sessions_seen;
 }
 
 /* An error that may be; then what was written may be there or not. */
