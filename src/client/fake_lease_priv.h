@@ -23,6 +23,27 @@ static inline void fake_status(struct peer_user *u, struct peer_request *r)
     (void)u;
     peer_request_answer(r, &m, NULL);
 }
+static inline void fake_slot_cancel(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_slot_cancel_request *q = r->body;
+    struct fake_session *s = fake_session(fake_of(u), q->session);
+    if (s == NULL) {
+        peer_request_fail(r, -ERR_session_expired, NULL);
+        return;
+    }
+    struct proto_slot_cancel_reply m = {.trailer = fake_trailer,
+                                        .was_done = s->slot[q->slot].sequence == q->sequence};
+    if (m.was_done) {
+        uint8_t *bytes = mem_arena_alloc(&r->arena, 4096);
+        struct wire_writer w = wire_writer_over(bytes, 4096);
+        m.opcode = s->slot[q->slot].opcode;
+        m.rc = s->slot[q->slot].rc;
+        CHECK(proto_encode(proto_message_find(m.opcode)->reply, &s->slot[q->slot].reply, &w) == 0);
+        m.body = proto_bytes_of(bytes, w.len);
+    }
+    s->slot[q->slot].sequence = q->sequence;
+    peer_request_answer(r, &m, NULL);
+}
 /* W goes back with the last word on the size; who still has the file open shares it. */
 static inline int fake_lease_return(struct fake_cluster *c,
                                     const struct proto_lease_return_request *q)
