@@ -376,9 +376,12 @@ static int kv_mem_iter(struct kv_snapshot *s, const struct kv_iter_options *opt,
  */
 #define KV_MEM_UNDO_MAX 64u
 #define KV_MEM_RANGE_MAX 16u /* records that range deletes of a small batch may hit */
+#define KV_MEM_IN_PLACE 64u  /* bytes of a value that upserts change where it is */
 
 struct kv_mem_undo {
     struct kv_mem_entry *now, *old; /* references; NULL: absent then */
+    struct kv_mem_entry *in_place;  /* in the tree, changed; else NULL */
+    uint8_t saved[KV_MEM_IN_PLACE]; /* its value as it was */
 };
 struct kv_mem_change {
     struct kv_mem_tree *tree;
@@ -391,7 +394,28 @@ static void kv_mem_change_note(struct kv_mem_change *c, struct kv_mem_entry *now
                                struct kv_mem_entry *old)
 {
     CHECK(c->count < ARRAY_COUNT(c->undo));
-    c->undo[c->count++] = (struct kv_mem_undo){.now = now, .old = old};
+    struct kv_mem_undo *u = &c->undo[c->count++];
+    u->now = now;
+    u->old = old;
+    u->in_place = NULL;
+}
+
+/* Counters and statistics, mostly: nothing is allocated and nothing is looked for twice. */
+static bool kv_mem_upsert_in_place(struct kv_mem_change *c, const struct kv_batch_item *item)
+{
+    struct kv_mem_entry *e = kv_mem_tree_own_entry(c->tree, item->key);
+    if (e == NULL || e->value_len < item->value_len || e->value_len > KV_MEM_IN_PLACE) {
+        return false;
+    }
+    uint8_t *value = e->bytes + e->key_len;
+    if (c->noted) {
+        kv_mem_change_note(c, NULL, NULL);
+        struct kv_mem_undo *u = &c->undo[c->count - 1];
+        u->in_place = e;
+        memcpy(u->saved, value, e->value_len);
+    }
+    kv_fields_apply(value, e->value_len, item->field, item->field_count);
+    return true;
 }
 
 static int kv_mem_change_put(struct kv_mem_change *c, struct kv_mem_entry *e)
@@ -438,6 +462,9 @@ static int kv_mem_change_delete_range(struct kv_mem_change *c, struct kv_slice l
 static int kv_mem_upsert(struct kv_mem_change *c, const struct kv_batch_item *item)
 {
     struct kv_mem_tree *t = c->tree;
+    if (kv_mem_upsert_in_place(c, item)) {
+        return 0;
+    }
     struct kv_mem_entry *old = kv_mem_find(t->root, item->key);
     size_t old_len = old == NULL ? 0 : old->value_len;
     size_t len = (size_t)base_max(old_len, item->value_len);
@@ -485,24 +512,34 @@ static int kv_mem_apply_all(struct kv_mem_change *c, const struct kv_batch *b)
     return rc;
 }
 
+static void kv_mem_undo_one(struct kv_mem_tree *t, struct kv_mem_undo *u)
+{
+    if (u->in_place != NULL) {
+        memcpy(u->in_place->bytes + u->in_place->key_len, u->saved, u->in_place->value_len);
+        return;
+    }
+    int rc = u->old != NULL ? kv_mem_tree_put(t, u->old, NULL)
+                            : kv_mem_tree_delete(t, kv_mem_key(u->now), NULL);
+    CHECK(rc == 0);
+    kv_mem_entry_unref(t->pool->budget, u->now);
+}
+
 /* Backwards; each step needs at most a node per level. */
 static void kv_mem_change_undo(struct kv_mem_change *c)
 {
-    struct kv_mem_pool *pool = c->tree->pool;
-    pool->undoing = true;
+    c->tree->pool->undoing = true;
     while (c->count > 0) {
-        struct kv_mem_undo *u = &c->undo[--c->count];
-        int rc = u->old != NULL ? kv_mem_tree_put(c->tree, u->old, NULL)
-                                : kv_mem_tree_delete(c->tree, kv_mem_key(u->now), NULL);
-        CHECK(rc == 0);
-        kv_mem_entry_unref(pool->budget, u->now);
+        kv_mem_undo_one(c->tree, &c->undo[--c->count]);
     }
-    pool->undoing = false;
+    c->tree->pool->undoing = false;
 }
 
 static int kv_mem_commit_small(struct kv_mem *m, const struct kv_batch *b)
 {
-    struct kv_mem_change c = {.tree = &m->tree, .noted = true};
+    struct kv_mem_change c; /* its list is not touched beyond `count` */
+    c.tree = &m->tree;
+    c.count = c.in_ranges = 0;
+    c.noted = true;
     size_t nodes = (b->count + KV_MEM_RANGE_MAX) * (m->tree.root->height + 3U);
     int rc = kv_mem_pool_reserve(&m->pool, nodes);
     if (rc < 0) {
@@ -523,7 +560,10 @@ static int kv_mem_commit_small(struct kv_mem *m, const struct kv_batch *b)
 static int kv_mem_commit_large(struct kv_mem *m, const struct kv_batch *b)
 {
     struct kv_mem_tree work = m->tree;
-    struct kv_mem_change c = {.tree = &work};
+    struct kv_mem_change c;
+    c.tree = &work;
+    c.count = c.in_ranges = 0;
+    c.noted = false;
     work.root->ref++; /* m->tree keeps the old state until all has succeeded */
     int rc = kv_mem_apply_all(&c, b);
     kv_mem_node_unref(&m->pool, rc == 0 ? m->tree.root : work.root);

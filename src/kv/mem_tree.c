@@ -458,6 +458,17 @@ int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e, struct kv_mem
     return 0;
 }
 
+struct kv_mem_entry *kv_mem_tree_own_entry(const struct kv_mem_tree *t, struct kv_slice key)
+{
+    const struct kv_mem_node *n = t->root;
+    while (n->ref == 1 && n->height > 0) {
+        n = n->child[kv_mem_slot(n, key)];
+    }
+    size_t i = n->ref == 1 ? kv_mem_slot(n, key) : 0;
+    bool own = n->ref == 1 && kv_mem_slot_is(n, i, key) && n->entry[i]->ref == 1;
+    return own ? n->entry[i] : NULL;
+}
+
 /* Children l and l + 1 of n become one, or share their slots evenly. n is owned. */
 static int kv_mem_refill(struct kv_mem_pool *pool, struct kv_mem_node *n, size_t l)
 {

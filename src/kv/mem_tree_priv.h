@@ -86,6 +86,10 @@ NODISCARD int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e,
 /* *ret_old (may be NULL): the same. */
 NODISCARD int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key,
                                  struct kv_mem_entry **ret_old);
+/* The entry of `key` if nobody else has it or a node on the way to it: it may be changed. Else
+ * NULL.
+ */
+struct kv_mem_entry *kv_mem_tree_own_entry(const struct kv_mem_tree *t, struct kv_slice key);
 /* The first entry with low <= key < high, or NULL. */
 struct kv_mem_entry *kv_mem_tree_first(const struct kv_mem_tree *t, struct kv_slice low,
                                        struct kv_slice high);
