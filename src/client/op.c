@@ -209,11 +209,12 @@ static void task_cancel(struct opendfs_op *op)
 
 struct client_task *client_task_new(struct opendfs_op *op)
 {
-    struct client_task *t = mem_zalloc(sizeof *t);
+    struct client_task *t = mem_alloc(sizeof *t);
     if (t == NULL) {
         client_op_finish(op, -ENOMEM, client_op_of(op)->path, NULL);
         return NULL;
     }
+    memset(t, 0, offsetof(struct client_task, walk.name));
     t->fs = client_op_of(op)->fs;
     t->op = op;
     t->call.done = task_landed;

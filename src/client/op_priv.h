@@ -76,7 +76,7 @@ struct client_walk {
     size_t count; /* names of this batch */
     bool final;   /* the batch ends with the last component */
     uint64_t start;
-    struct proto_walk_name name[CLIENT_WALK_MAX];
+    struct proto_walk_name name[CLIENT_WALK_MAX]; /* `count` of them; the rest is not set */
 };
 union client_request {
     struct proto_walk_request walk;
@@ -101,7 +101,6 @@ struct client_task {
     struct opendfs_op *op;
     struct client_call call;
     union client_request request;
-    struct client_walk walk;
     void (*walked)(struct client_task *t, int rc); /* after the walk */
     void (*next)(struct client_task *t, const struct peer_reply *r);
     /* of single operations */
@@ -116,6 +115,7 @@ struct client_task {
     bool unanswered;        /* its last call: no server has said anything */
     uint64_t created_ino;
     unsigned rounds;
+    struct client_walk walk; /* last: its names are not cleared for each operation */
 };
 /* NULL: no memory; the operation has ended then. */
 struct client_task *client_task_new(struct opendfs_op *op);

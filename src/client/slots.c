@@ -149,7 +149,7 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
     struct opendfs *fs = c->fs;
     c->doubtful = c->doubtful || r->unknown || c->peer.maybe_done;
     if (r->answered) {
-        fs->session.answered_ns = loop_now_ns(fs->loop);
+        fs->session.answered_ns = loop_tick_ns(fs->loop);
     }
     if (r->answered && r->rc == -ERR_session_expired && !fs->freeing && !call_late(c)) {
         call_sessionless(c);

@@ -47,7 +47,7 @@ static void mutation_end(struct metanode_mutation *u, int rc, const struct names
             metanode_refuse(m, s, w->request, rc == 0 ? -ERR_session_expired : rc, NULL);
         }
     }
-    stats_sample(&m->mutation_ns, metanode_now(m) - u->began_ns);
+    stats_sample(&m->mutation_ns, loop_tick_ns(m->env->loop) - u->began_ns);
     mem_free(u->proposal);
     mem_free(u);
 }
@@ -125,7 +125,7 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
     u->sequence = op->sequence;
     u->crc = op->crc;
     u->opcode = r->message->opcode;
-    u->began_ns = metanode_now(m);
+    u->began_ns = loop_tick_ns(m->env->loop);
     list_init(&u->requests);
     struct proto_bytes body = proto_bytes_of(r->wire->body, r->wire->body_len);
     int rc = metanode_command(m, r->message->opcode, body, &u->proposal);
