@@ -135,7 +135,7 @@ build asan build/asan -Dfaults=true -Db_sanitize=address,undefined -Db_lundef=fa
     units build/asan
 }
 # Races need threads; most tests run in one, on simulated time.
-threaded='(base|loop|disk|net|client_connect|journal|testing)'
+threaded='(base|loop|disk|net|client_connect|journal|kv_mem_thread|testing)'
 [ "$mode" = quick ] || threaded=
 check configure-tsan tools/configure.sh build/tsan -Dfaults=true -Db_sanitize=thread -Db_lundef=false && {
     mapfile -t targets < <(list_units build/tsan "$threaded" | cut -f3 | sed 's#.*/build/tsan/##')
