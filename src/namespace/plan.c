@@ -2,12 +2,20 @@
 
 #define NAMESPACE_RECORD_BYTES 1024u /* most records are shorter */
 
+/* Of inodes there are many, and most end with zeros. */
+static int namespace_plan_encode(const struct proto_type *type, const void *record,
+                                 struct wire_writer *w)
+{
+    bool many = type == &namespace_inode_type;
+    return many ? proto_encode_compact(type, record, w) : proto_encode(type, record, w);
+}
+
 int namespace_plan_put(struct namespace_plan *p, const struct namespace_key *key,
                        const struct proto_type *type, const void *record)
 {
     uint8_t small[NAMESPACE_RECORD_BYTES];
     struct wire_writer w = wire_writer_over(small, sizeof small);
-    int rc = proto_encode(type, record, &w);
+    int rc = namespace_plan_encode(type, record, &w);
     if (rc == -EMSGSIZE) {
         size_t len = 0;
         rc = proto_encoded_bytes(type, record, &len);
@@ -17,7 +25,7 @@ int namespace_plan_put(struct namespace_plan *p, const struct namespace_key *key
             return -ENOMEM;
         }
         w = wire_writer_over(bytes, len);
-        rc = proto_encode(type, record, &w);
+        rc = namespace_plan_encode(type, record, &w);
     }
     CHECK(rc == 0); /* limits were checked where the fields came in */
     return kv_batch_put(p->batch, namespace_key_slice(key), kv_slice_of(w.at, w.len));

@@ -5,7 +5,7 @@
 
 struct encode_level {
     const struct proto_type *type;
-    size_t field;      /* the next one */
+    size_t field, end; /* the next one, and behind the last */
     const uint8_t *at; /* the record */
     size_t more;       /* records of the same list that follow it */
     bool begun;        /* false: `at` is the first of them, not begun yet */
@@ -21,7 +21,8 @@ static void encode_push(struct encode *e, const struct proto_type *t, const void
 {
     CHECK(e->depth < PROTO_DEPTH_MAX);
     struct encode_level *l = &e->stack[e->depth];
-    *l = (struct encode_level){.type = t, .at = at, .more = count, .field = t->field_count};
+    *l = (struct encode_level){
+        .type = t, .at = at, .more = count, .field = t->field_count, .end = t->field_count};
     e->depth++;
 }
 
@@ -149,7 +150,7 @@ static void encode_numbers(struct encode_level *l, struct wire_writer *w)
 {
     const struct proto_field *fields = l->type->fields;
     size_t first = l->field, end = first, bytes = 0;
-    for (; end < l->type->field_count && fields[end].width != 0; end++) {
+    for (; end < l->end && fields[end].width != 0; end++) {
         bytes += fields[end].width;
     }
     l->field = end;
@@ -163,7 +164,7 @@ static void encode_numbers(struct encode_level *l, struct wire_writer *w)
 static int encode_step(struct encode *e)
 {
     struct encode_level *l = &e->stack[e->depth - 1];
-    if (l->field == l->type->field_count) {
+    if (l->field == l->end) {
         encode_next(e, l);
         return 0;
     }
@@ -176,18 +177,65 @@ static int encode_step(struct encode *e)
     return encode_field(e, f, l->at + f->offset);
 }
 
-int proto_encode(const struct proto_type *t, const void *record, struct wire_writer *w)
+/* The first `fields` of the outermost record. */
+static int encode_record(const struct proto_type *t, const void *record, size_t fields,
+                         struct wire_writer *w)
 {
     struct encode e;
     e.depth = 0;
     e.out = w;
     encode_push(&e, t, record, 0);
     e.stack[0].field = 0;
+    e.stack[0].end = fields;
     int rc = 0;
     while (e.depth > 0 && rc == 0) {
         rc = encode_step(&e);
     }
     return rc == 0 && w->bad ? -EMSGSIZE : rc;
+}
+
+int proto_encode(const struct proto_type *t, const void *record, struct wire_writer *w)
+{
+    return encode_record(t, record, t->field_count, w);
+}
+
+/* Does a record without this field say something else? */
+static bool encode_matters(const struct proto_field *f, const uint8_t *from)
+{
+    static const uint8_t zeros[sizeof(struct uuid)];
+    switch (f->kind) {
+    case PROTO_BYTES:
+    case PROTO_TEXT:
+        return ((const struct proto_bytes *)(const void *)from)->len > 0;
+    case PROTO_UUID:
+        return memcmp(from, zeros, sizeof zeros) != 0;
+    case PROTO_LIST:
+    case PROTO_U32S:
+    case PROTO_U64S:
+    case PROTO_NAME:
+    case PROTO_STRUCT:
+        return true; /* not looked into */
+    case PROTO_U8:
+    case PROTO_U16:
+    case PROTO_U32:
+    case PROTO_U64:
+    case PROTO_I32:
+    case PROTO_I64:
+    case PROTO_BOOL:
+        break;
+    }
+    return memcmp(from, zeros, f->width) != 0;
+}
+
+int proto_encode_compact(const struct proto_type *t, const void *record, struct wire_writer *w)
+{
+    const uint8_t *at = record;
+    size_t fields = t->field_count;
+    while (fields > 0 &&
+           !encode_matters(&t->fields[fields - 1], at + t->fields[fields - 1].offset)) {
+        fields--;
+    }
+    return encode_record(t, record, fields, w);
 }
 
 int proto_encoded_bytes(const struct proto_type *t, const void *record, size_t *ret)

@@ -97,6 +97,10 @@ NODISCARD int proto_decode(const struct proto_type *t, const void *bytes, size_t
                            struct mem_arena *a, void *ret);
 /* Appends to `w`. The same limits are checked; -EMSGSIZE when `w` is full. */
 NODISCARD int proto_encode(const struct proto_type *t, const void *record, struct wire_writer *w);
+/* The same without the zero fields at its end, which a decoder gives back: for records that are
+ * stored many times. */
+NODISCARD int proto_encode_compact(const struct proto_type *t, const void *record,
+                                   struct wire_writer *w);
 /* Bytes that proto_encode would write; the same errors. */
 NODISCARD int proto_encoded_bytes(const struct proto_type *t, const void *record, size_t *ret);
 /* "proto_attr{ino=7 type=1 ...}". TEXT and NAME are escaped and cut, long lists too; of BYTES only

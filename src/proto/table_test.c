@@ -38,6 +38,14 @@
     X(S, STRUCT, one, test_new)      \
     X(S, U8, end)
 #define test_empty_FIELDS(X, S)
+#define test_flat_FIELDS(X, S) \
+    X(S, U32, a)               \
+    X(S, TEXT, b, 9)           \
+    X(S, UUID, c)              \
+    X(S, U16, d)               \
+    X(S, BOOL, e)              \
+    X(S, BYTES, f, 9)          \
+    X(S, I64, g)
 #define TEST_RECORDS(T) \
     T(test_leaf)        \
     T(test_all)         \
@@ -45,7 +53,8 @@
     T(test_new)         \
     T(test_old_holder)  \
     T(test_new_holder)  \
-    T(test_empty)
+    T(test_empty)       \
+    T(test_flat)
 TEST_RECORDS(TABLE_STRUCT)
 TEST_RECORDS(TABLE_DEFINE)
 
@@ -289,6 +298,34 @@ TEST(records_grow_at_the_end)
     CHECK_EQ(back.one.c, 0);
     CHECK_EQ(back.end, 9);
     mem_arena_fini(&a);
+}
+
+/* Every combination of fields that are zero and that are not. */
+TEST(zeros_at_the_end_need_not_be_stored)
+{
+    static const size_t ends[] = {0, 4, 9, 25, 27, 28, 33, 41}; /* with `b` and `f` of one byte */
+    for (unsigned set = 0; set < 1U << 7; set++) {
+        struct test_flat m = {.a = set & 1U, .d = set >> 3 & 1U, .e = (set >> 4 & 1U) != 0};
+        m.b = proto_bytes_of("b", set >> 1 & 1U);
+        m.c.bytes[15] = set >> 2 & 1U;
+        m.f = proto_bytes_of("f", set >> 5 & 1U);
+        m.g = (set >> 6 & 1U) != 0 ? -1 : 0;
+        uint8_t whole[64], part[64], again[64];
+        struct wire_writer w = wire_writer_over(whole, sizeof whole);
+        struct wire_writer c = wire_writer_over(part, sizeof part);
+        CHECK_OK(PROTO_ENCODE(test_flat, &m, &w));
+        CHECK_OK(proto_encode_compact(&test_flat_type, &m, &c));
+        unsigned fields = set == 0 ? 0 : 32U - (unsigned)__builtin_clz(set);
+        size_t empty = (fields > 1 && m.b.len == 0) + (size_t)(fields > 5 && m.f.len == 0);
+        CHECK_EQ(c.len, ends[fields] - empty);
+        CHECK_BYTES(part, whole, c.len);
+        struct test_flat back;
+        CHECK_OK(PROTO_DECODE(test_flat, part, c.len, NULL, &back));
+        struct wire_writer b = wire_writer_over(again, sizeof again);
+        CHECK_OK(PROTO_ENCODE(test_flat, &back, &b));
+        CHECK_EQ(b.len, w.len);
+        CHECK_BYTES(again, whole, w.len);
+    }
 }
 
 TEST(an_empty_record)
