@@ -378,26 +378,47 @@ static int store_load(struct kv_mem_store *s, uint64_t index, struct kv_mem_tree
     return 0;
 }
 
-/* The newest that is sound. */
+static bool store_load_one(struct kv_mem_store *s, uint64_t index, struct kv_mem_tree *tree,
+                           int *ret_rc, struct err *e)
+{
+    struct err why = {0};
+    int rc = store_load(s, index, tree, &why);
+    *ret_rc = 0;
+    if (rc == -ENOMEM || rc == -ERR_wrong_cluster) {
+        *ret_rc = err_set(e, rc, "%s", err_message(&why, rc));
+    } else if (rc < 0) {
+        log_warn(s->env->log, "image of the metadata is damaged, an older state is used",
+                 LOG_TEXT("error", err_message(&why, rc)));
+    }
+    return rc == 0;
+}
+
+/* The newest that is sound. The one before it is kept, too, whether sound or not. */
 static int store_load_newest(struct kv_mem_store *s, const struct disk_names *names,
                              struct kv_mem_tree *tree, struct err *e)
 {
-    for (size_t i = names->count; i > 0 && !s->have; i--) { /* sorted, so by index */
+    int rc = 0;
+    for (size_t i = names->count; i > 0 && !s->have_former && rc == 0; i--) { /* by index */
         uint64_t index = 0;
         if (!store_name_index(names->name[i - 1], &index)) {
             continue;
         }
-        struct err why = {0};
-        int rc = store_load(s, index, tree, &why);
-        if (rc == -ENOMEM || rc == -ERR_wrong_cluster) {
-            return err_set(e, rc, "%s", err_message(&why, rc));
-        }
-        if (rc < 0) {
-            log_warn(s->env->log, "image of the metadata is damaged, an older state is used",
-                     LOG_TEXT("error", err_message(&why, rc)));
+        if (s->have) {
+            s->former = index;
+            s->have_former = true;
+        } else {
+            s->have = store_load_one(s, index, tree, &rc, e);
         }
     }
-    return 0;
+    return rc;
+}
+
+/* The name of what was loaded may be in the directory's cache only, of a life that was killed. */
+static int store_sync_names(struct kv_mem_store *s, struct err *e)
+{
+    struct disk_req sync = {.op = DISK_SYNC_DIR, .path = s->directory};
+    int rc = (int)disk_now(s->env->disk, &sync);
+    return rc < 0 ? err_set(e, rc, "sync directory '%s'", s->directory) : 0;
 }
 
 static int store_init(struct kv_mem_store *s, const struct kv_mem_store_options *opt)
@@ -432,6 +453,12 @@ int kv_mem_store_open(const struct kv_mem_store_options *opt, struct kv_mem_tree
         rc = rc < 0 ? err_set(e, rc, "list '%s'", opt->directory)
                     : store_load_newest(s, list.names, tree, e);
         mem_free(list.names);
+        if (rc == 0 && s->have) {
+            rc = store_sync_names(s, e);
+            if (rc < 0) {
+                kv_mem_node_unref(tree->pool, tree->root);
+            }
+        }
     }
     if (rc == 0 && !s->have) {
         tree->root = kv_mem_node_new(tree->pool, 0);
