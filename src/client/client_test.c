@@ -275,6 +275,22 @@ TEST(slots_of_abandoned_mutations_are_burnt_and_used_again)
     world_close(&w);
 }
 
+/* Another client writes the file: the metadata server asks it for the size. */
+TEST(a_stat_sees_what_another_client_writes)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    const struct opendfs_stat v = {.mode = 0600};
+    CHECK_OK(DO(&w, create, "/f", &v, 0, "x", 1));
+    CHECK_OK(DO(&w, stat, "/f"));
+    CHECK_EQ(w.op.stat.size_bytes, 1);
+    w.cluster->remote_size = 4711;
+    CHECK_OK(DO(&w, stat, "/f"));
+    CHECK_EQ(w.op.stat.size_bytes, 4711);
+    world_close(&w);
+}
+
 /* A wopen that was given up was executed all the same: it goes back at once, and nobody has to wait
  * until the session ends. One whose file is open here belongs to that. */
 TEST(what_an_abandoned_open_has_got_goes_back)

@@ -36,7 +36,7 @@ static inline void fake_slot_cancel(struct peer_user *u, struct peer_request *r)
     if (m.was_done) {
         uint8_t *bytes = mem_arena_alloc(&r->arena, 4096);
         struct wire_writer w = wire_writer_over(bytes, 4096);
-        m.opcode = s->slot[q->slot].opcode;
+        m.opcode = (uint16_t)s->slot[q->slot].opcode;
         m.rc = s->slot[q->slot].rc;
         CHECK(proto_encode(proto_message_find(m.opcode)->reply, &s->slot[q->slot].reply, &w) == 0);
         m.body = proto_bytes_of(bytes, w.len);

@@ -52,8 +52,7 @@ struct fake_session {
     struct {
         uint64_t sequence;
         int rc;
-        uint16_t opcode;
-        uint32_t crc;
+        uint32_t crc, opcode;
         union fake_reply reply;
     } slot[FAKE_SLOTS];
 };
@@ -81,6 +80,7 @@ struct fake_cluster {
     uint16_t meta_fault_op; /* 0: any mutation */
     unsigned mutations, repeats, writes, write_repeats, reads, syncs, returns, executed[1024];
     bool shared, share_waits; /* others write, too; they have not flushed */
+    uint64_t remote_size;     /* another client writes all files: only getattr says this */
     bool hide_symlinks;       /* walk ends before what is no directory */
 };
 struct fake_node {

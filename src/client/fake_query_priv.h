@@ -168,6 +168,9 @@ static inline void fake_walk(struct peer_user *u, struct peer_request *r)
             at = n->ino;
         }
     }
+    struct proto_grant remote = {
+        .kind = PROTO_OBJECT_INO, .ino = at, .flags = PROTO_GRANT_REMOTE_WRITER};
+    m.trailer.grants = (struct proto_grant_list){.at = &remote, .count = c->remote_size > 0};
     peer_request_answer(r, &m, NULL);
 }
 static inline void fake_lookup_asked(struct peer_user *u, struct peer_request *r)

@@ -15,10 +15,27 @@ static void attr_out(struct client_task *t, const struct proto_attr *a)
 /* --- stat ---------------------------------------------------------------------------------------
  */
 
+static void stat_asked(struct client_task *t, const struct peer_reply *r)
+{
+    if (r->rc < 0) {
+        client_task_fail(t, r);
+        return;
+    }
+    struct proto_attr a = ((const struct proto_getattr_reply *)r->body)->attr;
+    client_inode_freshen(t->fs, &a);
+    attr_out(t, &a);
+    client_task_finish(t, 0);
+}
+
 static void stat_walked(struct client_task *t, int rc)
 {
     if (rc == 0 && t->walk.attr.ino == 0) {
         rc = -ENOENT;
+    }
+    if (rc == 0 && t->walk.remote) {
+        t->request.getattr = (struct proto_getattr_request){.ino = t->walk.attr.ino};
+        client_task_query(t, PROTO_OP_getattr, stat_asked);
+        return;
     }
     if (rc == 0) {
         client_inode_freshen(t->fs, &t->walk.attr);

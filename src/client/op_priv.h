@@ -69,6 +69,7 @@ struct client_walk {
     struct proto_layout layout;
     struct proto_bytes data;          /* lent for the callback */
     bool has_data, has_layout, slash; /* slash: must be a directory */
+    bool remote;                      /* another client writes it: only `getattr` tells its size */
     /* private */
     const char *rest;
     char *text; /* owned: after a symbolic link */

@@ -196,6 +196,8 @@ static void walk_done(struct client_task *t, const struct peer_reply *r)
     w->last = w->name[found - 1].name;
     w->has_data = m->has_data;
     w->data = m->data;
+    w->remote = m->trailer.grants.count > 0 && m->trailer.grants.at[0].ino == end->attr.ino &&
+                (m->trailer.grants.at[0].flags & PROTO_GRANT_REMOTE_WRITER) != 0;
     walk_found(t, &end->attr, &end->layout);
 }
 

@@ -210,8 +210,15 @@ void metanode_answer(struct metanode *m, struct metanode_session *s, struct peer
     memcpy(a.change, reply->change, reply->change_count * sizeof *a.change);
     a.changes = (struct proto_change_list){.at = a.change, .count = reply->change_count};
     if (opcode == PROTO_OP_create || opcode == PROTO_OP_wopen) {
+        if (reply->result.mode == PROTO_OPEN_W || reply->result.mode == PROTO_OPEN_S) {
+            metanode_writer_add(m, reply->result.ino, s->id);
+        }
         answer_writer(m, s, opcode, reply, &a);
     } else {
+        const struct proto_commit_request *q = opcode == PROTO_OP_commit ? r->body : NULL;
+        if (q != NULL && (q->flags & PROTO_COMMIT_RELEASE) != 0) {
+            metanode_writer_gone(m, q->ino, s->id);
+        }
         answer_other(m, s, opcode, reply, &a);
     }
     peer_request_answer(r, &a.body, NULL);

@@ -14,6 +14,7 @@
 #include "consensus/consensus.h"
 #include "kv/mem.h"
 #include "metanode/append_priv.h"
+#include "metanode/ask_priv.h"
 #include "metanode/data_priv.h"
 #include "metanode/metanode.h"
 #include "metanode/parts_priv.h"
@@ -107,6 +108,7 @@ struct metanode {
     struct metanode_turns turns;
     struct metanode_shares shares;
     struct metanode_appends appends;
+    struct metanode_writers writers;
     struct metanode_targets targets;
     struct metanode_chains chains;
     struct metanode_tables tables;

@@ -29,6 +29,9 @@ struct query {
     struct peer_request *request;
     uint64_t session; /* 0: none */
     uint8_t mac[CLUSTER_MAC_BYTES];
+    bool asked; /* those who write the file; not again */
+    struct proto_grant remote;
+    struct metanode_ask ask;
     union query_reply reply;
 };
 
@@ -166,6 +169,30 @@ static int query_run(struct metanode_read *read, const struct namespace_view *v)
     return rc < 0 ? rc : query_ask(q, &view);
 }
 
+/* The attributes that are told, if another client may know better. */
+static struct proto_attr *query_written_elsewhere(struct query *q)
+{
+    struct proto_walk_step_list *steps = &q->reply.walk.steps;
+    struct proto_attr *a = NULL;
+    switch (q->request->message->opcode) {
+    case PROTO_OP_getattr:
+        a = &q->reply.getattr.attr;
+        break;
+    case PROTO_OP_lookup:
+        a = &q->reply.lookup.attr;
+        break;
+    case PROTO_OP_walk:
+        a = steps->count == 0 ? NULL : &steps->at[steps->count - 1].attr;
+        break;
+    default:
+        break;
+    }
+    bool file = a != NULL && a->type == PROTO_INODE_FILE && q->m->writers.count > 0;
+    return file && metanode_writer_elsewhere(q->m, a->ino, q->session) ? a : NULL;
+}
+
+static void query_asked(struct metanode_ask *a, int rc);
+
 static void query_done(struct metanode_read *read, int rc)
 {
     struct query *q = container_of(read, struct query, read);
@@ -178,10 +205,34 @@ static void query_done(struct metanode_read *read, int rc)
         metanode_refuse(m, s, q->request, rc, NULL);
         return;
     }
+    struct proto_attr *written = s == NULL ? NULL : query_written_elsewhere(q);
+    if (written != NULL && q->request->message->opcode == PROTO_OP_getattr && !q->asked) {
+        q->asked = true;
+        q->ask = (struct metanode_ask){.attr = written, .done = query_asked};
+        metanode_ask(m, &q->ask, written->ino, q->session);
+        return;
+    }
     if (s != NULL) {
         q->reply.trailer = metanode_trailer(m, s);
     }
+    if (written != NULL) { /* who wants to know its size asks by getattr */
+        q->remote = (struct proto_grant){.kind = PROTO_OBJECT_INO,
+                                         .ino = written->ino,
+                                         .version = written->version,
+                                         .flags = PROTO_GRANT_REMOTE_WRITER};
+        q->reply.trailer.grants = (struct proto_grant_list){.at = &q->remote, .count = 1};
+    }
     peer_request_answer(q->request, &q->reply, NULL);
+}
+
+static void query_asked(struct metanode_ask *a, int rc)
+{
+    struct query *q = container_of(a, struct query, ask);
+    if (rc == 0 && a->stale) {
+        metanode_read(q->m, &q->read); /* what it let go of is in the record now */
+    } else {
+        query_done(&q->read, rc);
+    }
 }
 
 void metanode_query(struct peer_user *u, struct peer_request *r)

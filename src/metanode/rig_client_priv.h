@@ -57,7 +57,16 @@ static inline void rig_recall(struct peer_user *u, struct peer_request *q)
     }
     peer_request_answer(q, &answer, NULL);
 }
+static inline void rig_query(struct peer_user *u, struct peer_request *q)
+{
+    struct rig_client *c = container_of(u, struct rig_client, user);
+    const struct proto_query_reply answer = {
+        .known = c->written > 0, .size = c->written, .mtime_ns = INT64_MAX / 2};
+    c->queries++;
+    peer_request_answer(q, &answer, NULL);
+}
 static const struct peer_handler rig_client_handlers[] = {
+    {.opcode = PROTO_OP_query, .request = rig_query},
     {.opcode = PROTO_OP_map_changed, .push = rig_map_changed},
     {.opcode = PROTO_OP_shared_now, .push = rig_shared_now},
     {.opcode = PROTO_OP_recall, .request = rig_recall},

@@ -45,6 +45,8 @@ struct rig_client {
     bool opened;
     unsigned maps, recalls, shared; /* pushes and questions heard */
     int recall_rc;                  /* what it answers */
+    unsigned queries;
+    uint64_t written; /* what it says of the size of any file */
     uint64_t recalled_ino;
 };
 

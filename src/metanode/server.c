@@ -208,6 +208,7 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
     metanode_turns_init(m);
     metanode_shares_init(m);
     metanode_appends_init(m);
+    metanode_writers_init(m);
     metanode_targets_init(m);
     int rc = server_options(m, opt);
     metanode_checkpoints_init(m);
@@ -311,6 +312,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_targets_fini(m);
     metanode_shares_fini(m);
     metanode_appends_fini(m);
+    metanode_writers_fini(m);
     metanode_turns_fini(m);
     metanode_sessions_fini(m);
     metanode_apply_fini(m);

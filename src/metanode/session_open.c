@@ -204,6 +204,7 @@ void metanode_session_resume(struct peer_user *u, struct peer_request *r)
     }
     /* No caching grants exist, so there is nothing to claim: the new epoch begins at once. */
     session_bind(m, s, r, q->generation);
+    metanode_writers_resumed(m, s->id);
     struct proto_session_resume_reply answer = {.trailer = metanode_trailer(m, s),
                                                 .slots = s->slots};
     peer_request_answer(r, &answer, NULL);
