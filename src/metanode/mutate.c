@@ -26,6 +26,15 @@ struct mutation_request {
     struct peer_request *request;
 };
 
+/* Only here is it known whose end was applied before this: nobody may write while one of them still
+ * can (L6). The answer is in the slot; the same question gets it when they are shut out. */
+static bool mutation_must_wait(const struct metanode_mutation *u,
+                               const struct namespace_reply *reply)
+{
+    bool writes = u->opcode == PROTO_OP_wopen || u->opcode == PROTO_OP_append_turn;
+    return writes && reply->rc == 0 && u->m->cleanup.fences > 0;
+}
+
 static void mutation_end(struct metanode_mutation *u, int rc, const struct namespace_reply *reply)
 {
     struct metanode *m = u->m;
@@ -41,7 +50,9 @@ static void mutation_end(struct metanode_mutation *u, int rc, const struct names
     }
     while ((node = list_pop_front(&u->requests)) != NULL) {
         struct mutation_request *w = LIST_ENTRY(node, struct mutation_request, node);
-        if (rc == 0 && s != NULL) {
+        if (rc == 0 && s != NULL && mutation_must_wait(u, reply)) {
+            metanode_refuse(m, s, w->request, -ERR_busy, "a lost writer is being shut out");
+        } else if (rc == 0 && s != NULL) {
             metanode_answer(m, s, w->request, reply);
         } else {
             metanode_refuse(m, s, w->request, rc == 0 ? -ERR_session_expired : rc, NULL);

@@ -187,6 +187,24 @@ TEST(a_holder_that_never_returns_is_ended_after_the_limit)
     file_free(&f);
 }
 
+/* L6: a target that is down as well serves nobody once its own lease is over: nobody waits for its
+ * word, nor until the capabilities of the dead one have run out. */
+TEST(L6_a_target_that_is_down_holds_no_writer_up)
+{
+    struct share_file f;
+    file_new(&f, 3);
+    CHECK_TRUE(!file_open(&f, f.b));
+    loop_sim_pause(f.a->env.loop, true);
+    rig_target_kill(&f.rig, 2);
+    uint64_t began = loop_sim_now_ns(f.rig.sim);
+    for (unsigned i = 0; i < 60 && f.b->shared == 0; i++) {
+        file_wait(&f, 1, false);
+    }
+    CHECK_EQ(f.b->shared, 1);
+    CHECK_TRUE(loop_sim_now_ns(f.rig.sim) - began < 15 * RIG_SECOND); /* T is two */
+    file_free(&f);
+}
+
 /* L6: A's session has ended, but it can still write where its fence has not come, and what it left
  * behind the recorded size is not cut. */
 TEST(who_waits_for_a_dead_writer_waits_for_its_fence_and_trim)

@@ -5,7 +5,8 @@
  * the end, through to the chains, and only then the size moves. The turn is in the record of the
  * writer, in the log, so that no leader gives the same end of a file to two of them. It goes with
  * that record: when the writer closes the file, or its session ends. What a dead one had written
- * behind the end is overwritten by the next, which waits until it is shut out (L6).
+ * behind the end is overwritten by the next, which is not told of its turn before the dead one is
+ * shut out (L6, metanode/mutate.c).
  */
 
 /* Has somebody else the turn, or data that nobody knows the end of? */
@@ -45,8 +46,7 @@ int namespace_append_turn(struct namespace_plan *p, const struct proto_append_tu
         return -EINVAL; /* it writes alone: it knows the end, and nobody else does */
     }
     bool small = (h->inode.flags & PROTO_INODE_INLINE) != 0 && h->inode.size > 0;
-    int others = namespace_append_others(p, r->ino);
-    rc = namespace_view_both(others, namespace_check_fences(p, p->state.cap_epoch));
+    rc = namespace_append_others(p, r->ino);
     if (rc < 0 || small) {
         return rc < 0 ? rc : -EINVAL; /* small contents have one writer at a time */
     }
