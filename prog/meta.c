@@ -68,7 +68,7 @@ static size_t room_for_connections(struct host *h)
     if (files >= CONNECTIONS + OTHER_FILES) {
         return CONNECTIONS;
     }
-    size_t room = files > 2 * OTHER_FILES ? (size_t)files - OTHER_FILES : OTHER_FILES;
+    size_t room = files > UINT64_C(2) * OTHER_FILES ? (size_t)files - OTHER_FILES : OTHER_FILES;
     log_warn(h->log, "the limit of open files is low: raise it (ulimit -n, LimitNOFILE)",
              LOG_U64("open_files", files), LOG_U64("connections", room));
     return room;

@@ -146,8 +146,8 @@ void metanode_append_moved(struct metanode *m, uint64_t ino, uint64_t session)
 /* One who waits has its turn; who has given up meanwhile has not. */
 static void append_next(struct metanode *m, struct append *a)
 {
-    while (a->holder == 0 && a->waiting_count > 0) {
-        struct list *node = list_pop_front(&a->waiting);
+    struct list *node;
+    while (a->holder == 0 && (node = list_pop_front(&a->waiting)) != NULL) {
         struct peer_request *r = LIST_ENTRY(node, struct append_wait, node)->request;
         a->waiting_count--;
         if (net_conn_request_gone(r->wire)) {

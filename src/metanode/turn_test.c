@@ -8,10 +8,16 @@
 #define FLOOD_MAX 1400u
 #define FLOOD_SLOTS 64u
 
+struct flood;
+struct flood_call {
+    struct peer_call call;
+    struct flood *f;
+};
+
 /* Much at once from one client. */
 struct flood {
     struct rig_client *c;
-    struct peer_call call[FLOOD_MAX];
+    struct flood_call call[FLOOD_MAX];
     struct proto_create_request create[FLOOD_SLOTS];
     struct proto_getattr_request getattr;
     char name[FLOOD_SLOTS][16];
@@ -23,25 +29,27 @@ static void flood_mutate(struct flood *f, unsigned slot);
 
 static void flood_done(struct peer_call *call, const struct peer_reply *r)
 {
-    struct flood *f = (struct flood *)(uintptr_t)call->trace;
+    struct flood_call *one = container_of(call, struct flood_call, call);
+    struct flood *f = one->f;
     f->done++;
     f->good += r->rc == 0;
     f->busy += r->rc == -ERR_busy;
     f->hinted += r->failure != NULL && r->failure->retry_ms > 0;
     if (f->mutations && f->again) {
-        flood_mutate(f, (unsigned)(call - f->call));
+        flood_mutate(f, (unsigned)(one - f->call));
     }
 }
 
 static void flood_call(struct flood *f, unsigned i, uint16_t opcode, const void *request)
 {
-    f->call[i] = (struct peer_call){.done = flood_done,
-                                    .request = request,
-                                    .opcode = opcode,
-                                    .trace = (uint64_t)(uintptr_t)f,
-                                    .flags = f->mutations ? PEER_CALL_AGAIN : PEER_CALL_RAW,
-                                    .timeout_ms = 200000};
-    peer_call(f->c->peer, &f->call[i]);
+    f->call[i] =
+        (struct flood_call){.f = f,
+                            .call = {.done = flood_done,
+                                     .request = request,
+                                     .opcode = opcode,
+                                     .flags = f->mutations ? PEER_CALL_AGAIN : PEER_CALL_RAW,
+                                     .timeout_ms = 200000}};
+    peer_call(f->c->peer, &f->call[i].call);
 }
 
 static void flood_mutate(struct flood *f, unsigned slot)

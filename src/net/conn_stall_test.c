@@ -88,7 +88,7 @@ TEST(conn_of_a_peer_that_takes_nothing_is_bounded_and_ends)
     CHECK_EQ(s->rig.server.closed, 0);
     CHECK_TRUE(c->paused); /* it is not heard any more, */
     CHECK_EQ(s->rig.server.requests, STALL_HELD);
-    CHECK_TRUE(net_conn_queued(c) > 10000 && net_conn_queued(c) < STALL_HELD * STALL_BODY);
+    CHECK_TRUE(net_conn_queued(c) > 10000 && net_conn_queued(c) < (size_t)STALL_HELD * STALL_BODY);
     CHECK_EQ(c->share->queued_bytes, net_conn_queued(c));
     sim_rig_run(&s->rig, 12 * SECOND); /* and then let go */
     CHECK_EQ(s->rig.server.closed, 1);
