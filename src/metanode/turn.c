@@ -39,19 +39,13 @@ void metanode_turn_begin(struct metanode *m, struct metanode_session *s)
     stats_gauge_set(&m->turns.under_way, (int64_t)m->turns.mutations);
 }
 
-static void turn_idle(struct metanode *m, const struct metanode_session *s)
-{
-    m->turns.busy_sessions -= s->mutations == 0;
-}
-
 void metanode_turn_end(struct metanode *m, struct metanode_session *s)
 {
     CHECK(m->turns.mutations > 0);
     m->turns.mutations--;
     if (s != NULL) {
         CHECK(s->mutations > 0);
-        s->mutations--;
-        turn_idle(m, s);
+        m->turns.busy_sessions -= --s->mutations == 0;
     }
     stats_gauge_set(&m->turns.under_way, (int64_t)m->turns.mutations);
     if (!list_empty(&m->turns.ready)) {
@@ -181,10 +175,8 @@ static void turns_run(struct loop_task *task)
 
 void metanode_turn_drop(struct metanode *m, struct metanode_session *s)
 {
-    if (s->mutations > 0) {
-        s->mutations = 0;
-        turn_idle(m, s);
-    }
+    m->turns.busy_sessions -= s->mutations > 0;
+    s->mutations = 0;
     while (s->waiting_count > 0) {
         metanode_refuse(m, NULL, turn_pop(m, s)->request, -ERR_session_expired, NULL);
     }
