@@ -18,6 +18,6 @@ trap clean EXIT
 if [ "$name" != rpc ] && [ "$name" != apply ]; then
     "$opendfs" init -q "$work/cluster" --copies 2 --targets 3 --port 0 >&2
     "$opendfs" up -q "$work/cluster" >&2
-    export OPENDFS_CLUSTER=$work/cluster
+    export OPENDFS_CLUSTER=$work/cluster OPENDFS=$opendfs
 fi
 "$build/test/bench" "$name" ${3:+"$3"}

@@ -48,10 +48,9 @@ static const struct {
     const char *name, *group;
     int (*run)(unsigned rounds);
 } bench_table[] = {
-    {"rpc", "first", bench_rpc},
-    {"data", "first", bench_first},
-    {"apply", "meta", bench_apply},
-    {"names", "meta", bench_meta},
+    {"rpc", "first", bench_rpc},           {"data", "first", bench_first},
+    {"apply", "meta", bench_apply},        {"names", "meta", bench_meta},
+    {"restart", "restart", bench_restart},
 };
 
 static int usage(void)

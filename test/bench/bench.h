@@ -28,4 +28,5 @@ void bench_print(const struct bench_figure *f);
 int bench_rpc(unsigned rounds);
 int bench_first(unsigned rounds);
 int bench_meta(unsigned rounds);
+int bench_restart(unsigned rounds);
 int bench_apply(unsigned rounds);
