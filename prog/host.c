@@ -81,6 +81,12 @@ static int make_env(struct host *h, struct err *e)
     return rc;
 }
 
+int host_init_bare(struct host *h, struct err *e)
+{
+    *h = (struct host){0};
+    return make_env(h, e);
+}
+
 int host_init(struct host *h, const char *config_path, struct err *e)
 {
     *h = (struct host){.config_path = mem_strdup(config_path)};

@@ -39,6 +39,8 @@ struct host {
 
 /* Reads the configuration and secrets. `e` names file, line and key. The name comes later. */
 NODISCARD int host_init(struct host *h, const char *config_path, struct err *e);
+/* Without a configuration: loop, disk, net and log. */
+NODISCARD int host_init_bare(struct host *h, struct err *e);
 /* The server's own name, known from the configuration: for the log and the files in run/. */
 NODISCARD int host_set_name(struct host *h, const char *name, struct err *e);
 /* Takes the pid file: -ERR_in_use when another process is this server. */

@@ -16,6 +16,7 @@
 
 static const struct cli_option meta_options[] = {
     CONFIG, {"name", 'n', "NAME", "which [meta.N], if there are several"}, END};
+static const struct cli_option config_options[] = {CONFIG, END};
 static const struct cli_option data_options[] = {
     CONFIG, {"node", 'n', "NAME", "which [node.N], if there are several"}, END};
 static const struct cli_option worker_options[] = {
@@ -29,6 +30,32 @@ static const struct cli_command servers[] = {
                 "standard error.",
      .options = meta_options,
      .run = server_meta},
+    {.name = "meta backup",
+     .arguments = "FILE",
+     .summary = "write all metadata, as of one moment, to a file",
+     .details = "The server goes on meanwhile. The file is FILE.partial until it was read back and "
+                "is sound.\nContents of files are not in it, but for small ones: see `get`.",
+     .options = config_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_meta_backup},
+    {.name = "meta verify",
+     .arguments = "FILE",
+     .summary = "check every byte of a backup",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_meta_verify},
+    {.name = "meta restore",
+     .arguments = "FILE DIR",
+     .summary = "make a metadata directory from a backup",
+     .details =
+         "DIR must be empty or not there. Stop the metadata server before, and wait a minute: "
+         "what clients may\nstill write ends by then. Clients of that time are told that their "
+         "sessions are over. Files that were\nremoved or changed since may lack contents.",
+     .options = config_options,
+     .min_arguments = 2,
+     .max_arguments = 2,
+     .run = server_meta_restore},
     {.name = "data",
      .arguments = "",
      .summary = "run a data node in the foreground",

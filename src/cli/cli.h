@@ -47,6 +47,7 @@ int cli_main(const struct cli_options *opt, int argc, char **argv);
 
 /* What a command sees. */
 const char *cli_value(const struct cli *c, const char *option); /* NULL: not given */
+const char *cli_argument(const struct cli *c, size_t i);        /* NULL: there are fewer */
 bool cli_flag(const struct cli *c, const char *option);
 /* "opendfs put: /x: No space left on device" to standard error, above a progress bar if there is
  * one. Returns CLI_EXIT_FAILED, or CLI_EXIT_USAGE for cli_usage() (which adds where help is). */

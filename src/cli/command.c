@@ -325,6 +325,11 @@ int cli_main(const struct cli_options *opt, int argc, char **argv)
 
 /* ---- What a command sees ---- */
 
+const char *cli_argument(const struct cli *c, size_t i)
+{
+    return i < c->argument_count ? c->argument[i] : NULL;
+}
+
 const char *cli_value(const struct cli *c, const char *option)
 {
     for (size_t i = 0; c->command->options != NULL && c->command->options[i].name != NULL; i++) {

@@ -441,14 +441,17 @@ static int store_init(struct kv_mem_store *s, const struct kv_mem_store_options 
     return loop_executor_new(&x, &s->executor);
 }
 
-int kv_mem_store_open(const struct kv_mem_store_options *opt, struct kv_mem_tree *tree,
+int kv_mem_store_open(struct kv_mem_store_options *opt, struct kv_mem_tree *tree,
                       struct kv_mem_store **ret, struct err *e)
 {
     struct kv_mem_store *s = mem_zalloc(sizeof *s);
     struct disk_req list = {.op = DISK_LIST, .path = opt->directory};
+    struct kv_image_info info = {0};
     int rc = s == NULL ? -ENOMEM : store_init(s, opt);
     rc = rc < 0 ? rc : store_remove_unfinished(s, e);
-    if (rc == 0) {
+    if (rc == 0 && opt->image != NULL) {
+        rc = kv_mem_load(s->env->disk, opt->image, tree, &info, e);
+    } else if (rc == 0) {
         rc = (int)disk_now(s->env->disk, &list);
         rc = rc < 0 ? err_set(e, rc, "list '%s'", opt->directory)
                     : store_load_newest(s, list.names, tree, e);
@@ -460,7 +463,7 @@ int kv_mem_store_open(const struct kv_mem_store_options *opt, struct kv_mem_tree
             }
         }
     }
-    if (rc == 0 && !s->have) {
+    if (rc == 0 && tree->root == NULL) {
         tree->root = kv_mem_node_new(tree->pool, 0);
         rc = tree->root == NULL ? -ENOMEM : 0;
     }
@@ -468,6 +471,7 @@ int kv_mem_store_open(const struct kv_mem_store_options *opt, struct kv_mem_tree
         kv_mem_store_free(s);
         return rc;
     }
+    opt->found_index = opt->image != NULL ? info.index : s->durable;
     *ret = s;
     return 0;
 }

@@ -18,12 +18,14 @@ struct kv_mem_store_options {
     const struct env *env; /* loop, disk, log */
     const char *directory; /* exists; copied */
     const uint8_t *owner;  /* 16 bytes */
+    const char *image;     /* NULL: the newest of the directory */
     uint64_t reserve_bytes;
-    size_t block_bytes; /* of images; 0: KV_IMAGE_BLOCK_BYTES */
+    uint64_t found_index; /* out: of what was loaded; 0: nothing */
+    size_t block_bytes;   /* of images; 0: KV_IMAGE_BLOCK_BYTES */
 };
 /* Loads the newest image that is sound; blocks. None: an empty tree of index 0. `tree` has only its
  * pool. -ENOMEM, -ERR_wrong_cluster, or an errno of looking at the directory. */
-NODISCARD int kv_mem_store_open(const struct kv_mem_store_options *opt, struct kv_mem_tree *tree,
+NODISCARD int kv_mem_store_open(struct kv_mem_store_options *opt, struct kv_mem_tree *tree,
                                 struct kv_mem_store **ret, struct err *e);
 struct kv_mem_store *kv_mem_store_free(struct kv_mem_store *s); /* not busy; NULL is fine */
 bool kv_mem_store_busy(const struct kv_mem_store *s);

@@ -106,6 +106,15 @@ static void checkpoint_begin(struct metanode *m, uint64_t log_index)
     kv_checkpoint(m->kv, &c->base);
 }
 
+void metanode_checkpoint_reference(uint64_t index, struct consensus_reference *ret)
+{
+    struct wire_writer w = wire_writer_over(ret->bytes, sizeof ret->bytes);
+    wire_write_u32(&w, CHECKPOINT_VERSION);
+    wire_write_u32(&w, 0);
+    wire_write_u64(&w, index);
+    ret->len = w.len;
+}
+
 int metanode_checkpoint_snapshot(struct metanode *m, struct consensus_reference *ret)
 {
     struct metanode_checkpoints *c = &m->checkpoints;
@@ -114,11 +123,7 @@ int metanode_checkpoint_snapshot(struct metanode *m, struct consensus_reference 
     }
     ret->keep_from = kv_checkpoints(m->kv).durable_index + 1;
     checkpoint_begin(m, ret->index);
-    struct wire_writer w = wire_writer_over(ret->bytes, sizeof ret->bytes);
-    wire_write_u32(&w, CHECKPOINT_VERSION);
-    wire_write_u32(&w, 0);
-    wire_write_u64(&w, c->base.index);
-    ret->len = w.len;
+    metanode_checkpoint_reference(c->base.index, ret);
     return 0;
 }
 

@@ -115,6 +115,7 @@ struct metanode {
     struct metanode_cleanup cleanup;
     struct metanode_checkpoints checkpoints;
     struct loop_task checkpoints_stopped;
+    struct metanode_backups backups;
     struct stats_counter mutations, queries, replays, refused;
     struct stats_histogram mutation_ns;
 };
@@ -162,6 +163,9 @@ void metanode_shutdown(struct peer_user *u, struct peer_request *r);
 void metanode_target_list(struct peer_user *u, struct peer_request *r);
 void metanode_target_change(struct peer_user *u, struct peer_request *r);
 void metanode_class_create(struct peer_user *u, struct peer_request *r);
+void metanode_backup_open(struct peer_user *u, struct peer_request *r);
+void metanode_backup_read(struct peer_user *u, struct peer_request *r);
+void metanode_backup_close(struct peer_user *u, struct peer_request *r);
 static inline struct metanode *metanode_of(struct peer_user *u)
 {
     return container_of(u, struct metanode, peer_user);

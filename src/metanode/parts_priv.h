@@ -58,8 +58,19 @@ void metanode_checkpoints_start(struct metanode *m);
 void metanode_checkpoints_stop(struct metanode *m, struct loop_task *stopped);
 /* An entry of so many bytes was applied. */
 void metanode_checkpoint_applied(struct metanode *m, size_t bytes);
+/* How the log names the checkpoint of this index. */
+void metanode_checkpoint_reference(uint64_t index, struct consensus_reference *ret);
 /* As consensus_fsm_ops.snapshot. */
 int metanode_checkpoint_snapshot(struct metanode *m, struct consensus_reference *ret);
+
+/* backup.c: frozen states that administrators read. */
+#define METANODE_BACKUPS_MAX 2u
+struct metanode_backup;
+struct metanode_backups {
+    struct metanode_backup *at[METANODE_BACKUPS_MAX]; /* NULL: free */
+    struct loop_timer timer;                          /* while there are any */
+};
+void metanode_backups_fini(struct metanode *m);
 
 /* ---- session.c, session_open.c: clients ---- */
 struct metanode_slot {

@@ -316,6 +316,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_turns_fini(m);
     metanode_sessions_fini(m);
     metanode_apply_fini(m);
+    metanode_backups_fini(m);
     metanode_checkpoints_fini(m);
     loop_undefer(m->env->loop, &m->kv_task);
     m->ns = namespace_free(m->ns);
