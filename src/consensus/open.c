@@ -168,8 +168,10 @@ static int snapshot_load(struct consensus *c, struct consensus_snapshot *ret, st
     if (rc < 0) {
         return err_set(e, rc, "voters in '%s'", c->path_snapshot);
     }
+    /* What only an older state would need is left on the disk; others may ask for it. */
+    bool alone = conf.n == 1 && ret->index <= c->skip_to;
     raft_configuration_close(&conf);
-    c->keep_from = ret->log_begin;
+    c->keep_from = alone ? base_max(ret->log_begin, ret->index) : ret->log_begin;
     return 0;
 }
 
@@ -278,8 +280,7 @@ static unsigned log_voters(const struct consensus *c, const struct consensus_sna
             return voters;
         }
     }
-    const struct raft_buffer conf = {.base = (void *)(uintptr_t)s->configuration,
-                                     .len = s->configuration_len};
+    const struct raft_buffer conf = {.base = (void *)s->configuration, .len = s->configuration_len};
     return s->index > 0 ? voters_in(&conf) : 0;
 }
 

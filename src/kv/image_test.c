@@ -42,7 +42,7 @@ static void image_push(struct image *im, const void *at, size_t len)
 static size_t record_of(uint32_t i, uint8_t key[8], uint8_t *value, size_t value_max)
 {
     snprintf((char *)key, 8, "%07u", i * 3);
-    size_t len = i % 5 == 0 ? 0 : (i * 7919U) % (i % 50 == 7 ? value_max : 60);
+    size_t len = i % 5 == 0 ? 0 : (size_t)i * 7919 % (i % 50 == 7 ? value_max : 60);
     memset(value, (int)(i & 0xff), len);
     return len;
 }

@@ -39,8 +39,8 @@ static void build_fill(struct kv_mem_build_level *l, struct kv_mem_node *n, size
         kv_mem_slot_insert(n, i, inner && i == 0 ? NULL : l->entry[i], inner ? l->child[i] : NULL);
     }
     l->count -= count;
-    memmove(l->entry, l->entry + count, l->count * sizeof *l->entry);
-    memmove(l->child, l->child + count, l->count * sizeof *l->child);
+    memmove(l->entry, l->entry + count, l->count * sizeof(struct kv_mem_entry *));
+    memmove(l->child, l->child + count, l->count * sizeof(struct kv_mem_node *));
 }
 
 /* The first `count` slots of a level become a node, which is a slot of the level above. */

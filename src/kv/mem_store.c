@@ -243,9 +243,9 @@ static void store_over(struct kv_mem_store *s)
 static void store_begin_fill(struct kv_mem_store *s)
 {
     s->job = (struct loop_executor_job){.work = store_fill, .done = store_filled};
-    int rc = loop_executor_submit(s->executor, s->env->loop, &s->job);
-    if (rc < 0) {
-        store_abort(s, rc);
+    s->rc = loop_executor_submit(s->executor, s->env->loop, &s->job);
+    if (s->rc < 0) {
+        loop_defer(s->env->loop, &s->task);
     }
 }
 
@@ -285,7 +285,7 @@ static void store_begin(struct kv_mem_store *s, enum store_step step)
         kv_image_header(&s->writer, s->edge);
         store_write(s, s->edge, KV_IMAGE_HEADER_BYTES);
     } else if (step == STORE_BLOCK) {
-        store_write(s, (void *)(uintptr_t)s->block.at, s->block.len);
+        store_write(s, (void *)s->block.at, s->block.len);
     } else if (step == STORE_FOOTER) {
         kv_image_footer(&s->writer, s->edge);
         store_write(s, s->edge, KV_IMAGE_FOOTER_BYTES);
@@ -299,10 +299,15 @@ static void store_begin(struct kv_mem_store *s, enum store_step step)
     disk_submit(s->env->disk, &s->disk);
 }
 
-static void store_started(struct loop_task *t)
+/* The beginning, or what could not go on. */
+static void store_run(struct loop_task *t)
 {
     struct kv_mem_store *s = container_of(t, struct kv_mem_store, task);
-    store_begin(s, s->rc < 0 ? STORE_DONE : STORE_ROOM);
+    if (s->rc < 0) {
+        store_begin(s, s->file != NULL ? STORE_ABORT_CLOSE : STORE_DONE);
+    } else {
+        store_begin(s, STORE_ROOM);
+    }
 }
 
 void kv_mem_store_checkpoint(struct kv_mem_store *s, const struct kv_mem_tree *tree,
@@ -431,7 +436,7 @@ static int store_init(struct kv_mem_store *s, const struct kv_mem_store_options 
     s->env = opt->env;
     s->reserve_bytes = opt->reserve_bytes;
     s->block_bytes = opt->block_bytes;
-    s->task.run = store_started;
+    s->task.run = store_run;
     memcpy(s->owner, opt->owner, sizeof s->owner);
     s->directory = mem_strdup(opt->directory);
     s->path_unfinished = mem_printf("%s/" STORE_UNFINISHED, opt->directory);

@@ -443,7 +443,7 @@ static void life_fire(struct loop_timer *t)
     if (w->under_way && rand_chance(&w->rand, 1, 40)) {
         kv_checkpoint_cancel(w->kv);
     }
-    loop_timer_in(w->machine.loop, t, rand_below(&w->rand, 5 * MS));
+    loop_timer_in(w->machine.loop, t, rand_below(&w->rand, UINT64_C(5) * MS));
 }
 
 static void life_in(void *ctx)

@@ -197,7 +197,8 @@ static int backup_new(struct metanode *m, struct metanode_backup **ret)
     while (i < METANODE_BACKUPS_MAX && m->backups.at[i] != NULL) {
         i++;
     }
-    if (i == METANODE_BACKUPS_MAX) {
+    (void)metanode_memory_look(m);
+    if (i == METANODE_BACKUPS_MAX || metanode_memory_is_short(m)) {
         return -ERR_busy;
     }
     struct metanode_backup *b = mem_zalloc(sizeof *b);
@@ -230,7 +231,7 @@ void metanode_backup_open(struct peer_user *u, struct peer_request *r)
     }
     int rc = backup_new(m, &b);
     if (rc < 0) {
-        metanode_refuse(m, NULL, r, rc, "other backups are being read");
+        metanode_refuse(m, NULL, r, rc, "other backups are being read, or memory is short");
         return;
     }
     b->id = loop_random(m->env->loop) | 1;

@@ -8,6 +8,7 @@
 #include "metanode/restore.h"
 #include "metanode/rig_image_priv.h"
 #include "metanode/rig_session_priv.h"
+#include "metanode/rig_target_priv.h"
 #include "testing/testing.h"
 
 #define ADMIN 1u
@@ -244,6 +245,61 @@ TEST(a_server_that_begins_with_a_backup_has_what_was_there_and_fools_nobody)
     rig_kill(&r);
     rig_serve(&r); /* its log goes on behind the state */
     CHECK_TRUE(rig_lookup(&r.client[0], "more9").ino != 0);
+    mem_free(x.bytes);
+    rig_over(&r);
+}
+
+/* ---- data nodes that went on meanwhile ---- */
+
+/* All chains have two serving members, which know their newest rows. */
+static bool chains_serve(void *ctx)
+{
+    const struct rig *r = ctx;
+    bool all = r->m->chains.count > 0;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct rig_target *t = &r->target[i];
+        all = all && t->leased && t->row_count == r->m->chains.count;
+        for (size_t k = 0; k < t->row_count && all; k++) {
+            const struct metanode_chain *c = metanode_chain_find(r->m, t->row[k].chain);
+            all = c != NULL && cluster_row_serving_count(&c->row) == 2 &&
+                  t->row[k].epoch == c->row.epoch;
+        }
+    }
+    return all;
+}
+
+/* Their rows are newer than those of the backup, and they take only newer ones. */
+TEST(data_nodes_follow_a_server_that_was_restored)
+{
+    struct rig r;
+    struct reader x;
+    struct env tool;
+    struct metanode_restored done;
+    ready(&r);
+    rig_target_start(&r, 0, false);
+    rig_target_start(&r, 1, false);
+    CHECK_TRUE(rig_until(&r, chains_serve, &r));
+    CHECK_OK(reader_open(&x, &r.client[ADMIN]));
+    reader_all(&x);
+    rig_target_kill(&r, 1); /* the epochs go on */
+    rig_run(&r, 10 * RIG_SECOND);
+    rig_target_start(&r, 1, false);
+    CHECK_TRUE(rig_until(&r, chains_serve, &r));
+    uint32_t epoch = r.target[0].row[0].epoch;
+    CHECK_TRUE(epoch > 1);
+    rig_kill(&r);
+    store(&r, &tool, &x);
+    CHECK_OK(restore(&r, &tool, "/restored", &done));
+    loop_sim_kill(tool.loop);
+    r.opt.directory = "/restored";
+    r.opt.create = false;
+    rig_serve(&r);
+    CHECK_TRUE(rig_until(&r, chains_serve, &r));
+    for (unsigned i = 0; i < 2; i++) {
+        for (size_t k = 0; k < r.target[i].row_count; k++) {
+            CHECK_TRUE(r.target[i].row[k].epoch > epoch + 1000);
+        }
+    }
     mem_free(x.bytes);
     rig_over(&r);
 }

@@ -30,8 +30,6 @@
 #define RESTART_LOOKS 200u
 #define RESTART_NAME_BYTES 17u
 
-extern char **environ;
-
 struct restart;
 struct restart_request {
     struct opendfs_op op;
@@ -54,17 +52,17 @@ struct restart {
 
 static pid_t restart_pid(const struct restart *x)
 {
-    char path[4096];
-    int pid = 0;
+    char path[4096], text[32];
+    long pid = 0;
     (void)snprintf(path, sizeof path, "%s/run/meta.0.pid", x->cluster);
-    FILE *f = fopen(path, "r");
-    if (f == NULL || fscanf(f, "%9d", &pid) != 1) {
-        pid = 0;
+    FILE *f = fopen(path, "re");
+    if (f != NULL && fgets(text, sizeof text, f) != NULL) {
+        pid = strtol(text, NULL, 10);
     }
     if (f != NULL) {
         (void)fclose(f);
     }
-    return pid;
+    return (pid_t)pid;
 }
 
 /* --- The load, on the library's thread -------------------------------------------------------- */
@@ -139,7 +137,7 @@ static int restart_start(struct restart *x)
 {
     char config[4096];
     (void)snprintf(config, sizeof config, "%s/cluster.ini", x->cluster);
-    char *argv[] = {(char *)(uintptr_t)x->program, "meta", "--config", config, NULL};
+    char *argv[] = {(char *)x->program, "meta", "--config", config, NULL};
     return -posix_spawn(&x->started, x->program, NULL, NULL, argv, environ);
 }
 
@@ -214,7 +212,7 @@ static int restart_mkdirs(struct restart *x)
         (void)snprintf(path, sizeof path, "/restart/dir%u", i);
         rc = opendfs_make_directories(x->fs, path, 0755);
         rc = rc < 0 ? rc : opendfs_stat(x->fs, path, &st);
-        x->dir[i] = st.ino;
+        x->dir[i] = rc < 0 ? 0 : st.ino;
     }
     return rc;
 }
