@@ -140,6 +140,10 @@ void opendfs_async_close(struct opendfs *fs, struct opendfs_op *op, struct opend
 void opendfs_async_statfs(struct opendfs *fs, struct opendfs_op *op); /* `space` */
 /* `data`, `data_len`: JSON with a final NUL behind it, until opendfs_async_release(). */
 void opendfs_async_status_json(struct opendfs *fs, struct opendfs_op *op);
+/* Statistics of one server in the text format of Prometheus: of the metadata leader (`target` 0),
+ * or of the target with this number, which has some seconds to answer (-ETIMEDOUT; -ENOENT: there
+ * is none). In `data` and `data_len`, as status_json. */
+void opendfs_async_metrics(struct opendfs *fs, struct opendfs_op *op, uint32_t target);
 
 #ifdef __cplusplus
 }

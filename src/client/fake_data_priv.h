@@ -1,7 +1,7 @@
 /* client/fake_data_priv.h -- for tests only: the targets of fake_priv.h. */
 #pragma once
 
-#include "client/fake_priv.h"
+#include "client/fake_stats_priv.h"
 
 /* 0, or it was refused: epoch and capability. */
 static inline bool fake_refused(struct fake_node *n, struct peer_request *r,
@@ -187,5 +187,6 @@ static inline void fake_sync(struct peer_user *u, struct peer_request *r)
 static const struct peer_handler fake_data_handlers[] = {
     {.opcode = PROTO_OP_write, .request = fake_write},
     {.opcode = PROTO_OP_read, .request = fake_read},
+    {.opcode = PROTO_OP_stats, .request = fake_data_stats},
     {.opcode = PROTO_OP_sync, .request = fake_sync},
 };

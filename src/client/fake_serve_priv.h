@@ -135,6 +135,7 @@ static const struct peer_handler fake_meta_handlers[] = {
     {.opcode = PROTO_OP_capability_renew, .request = fake_cap_renew},
     {.opcode = PROTO_OP_statfs, .request = fake_statfs},
     {.opcode = PROTO_OP_status, .request = fake_status},
+    {.opcode = PROTO_OP_stats, .request = fake_stats},
     {.opcode = PROTO_OP_cluster_map, .request = fake_map},
 };
 

@@ -204,6 +204,9 @@ static void map_finish(struct client_map *m, int rc)
     struct list due, *at;
     list_init(&due);
     list_splice_back(&due, &m->waiting);
+    if (m->fs->freeing) { /* there will be no other fetch */
+        list_splice_back(&due, &m->next);
+    }
     m->fetching = false;
     while ((at = list_pop_front(&due)) != NULL) {
         struct client_map_waiter *w = LIST_ENTRY(at, struct client_map_waiter, node);

@@ -96,6 +96,7 @@ union client_request {
     struct proto_read_inline_request read_inline;
     struct proto_statfs_request statfs;
     struct proto_status_request status;
+    struct proto_stats_request stats;
 };
 struct client_task {
     struct opendfs *fs;

@@ -4,16 +4,19 @@
  */
 #include "datanode/worker.h"
 
+#include "base/metrics.h"
 #include "datanode/remove.h"
 #include "datanode/repair.h"
 #include "datanode/resync.h"
 #include "datanode/worker_priv.h"
+#include "peer/stats.h"
 #include "wire/frame.h"
 
 #define DEFAULT_WEIGHT 100u
 #define DEFAULT_BUFFER_BYTES (UINT64_C(256) << 20)
 #define DEFAULT_DEAD_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define DEFAULT_UPDATES 1024u
+#define WORKER_LABELS_SIZE 512u
 #define STOP_POLL_NS (5 * NS_PER_MS)
 #define LEAVE_NS (1000 * NS_PER_MS) /* the leader has so long to hear that this worker stops */
 
@@ -148,6 +151,19 @@ static void worker_on_row(struct peer_user *user, struct peer_link *l, const voi
     }
 }
 
+static void worker_on_stats(struct peer_user *user, struct peer_request *r)
+{
+    struct datanode_worker *w = datanode_worker_of(user);
+    char labels[WORKER_LABELS_SIZE], uuid[UUID_TEXT_SIZE];
+    struct text t;
+    uuid_to_text(&w->opt.cluster_id, uuid);
+    text_init(&t, labels, sizeof labels);
+    text_add(&t, "cluster=\"%s\",daemon=\"", uuid);
+    metrics_label_text(&t, w->name);
+    text_add(&t, "\"");
+    peer_answer_stats(r, w->env.stats, labels);
+}
+
 static void worker_up(struct peer_user *user, struct peer_link *l)
 {
     (void)user;
@@ -181,6 +197,7 @@ static const struct peer_handler server_handlers[] = {
     {.opcode = PROTO_OP_fence, .request = worker_on_fence},
     {.opcode = PROTO_OP_revoke, .request = worker_on_revoke},
     {.opcode = PROTO_OP_row_changed, .push = worker_on_row},
+    {.opcode = PROTO_OP_stats, .request = worker_on_stats},
 };
 
 static int worker_serve(struct datanode_worker *w, struct err *e)

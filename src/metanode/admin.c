@@ -1,86 +1,10 @@
 #include "metanode/metanode_priv.h"
 
 #include "base/log.h"
-#include "base/stats.h"
 
-/* Administration: statistics, shutdown, targets. */
+/* Administration: shutdown, targets. */
 
-#define ADMIN_STATS_BYTES ((size_t)1000 * 1024)
 #define ADMIN_TARGETS_PAGE 1024u
-
-struct admin_stats {
-    struct stats_visitor visitor;
-    struct text out;
-    char prefix[256];
-    uint8_t format;
-    bool first;
-};
-
-static void admin_stats_name(struct admin_stats *s, const char *path)
-{
-    for (const char *p = path; *p != '\0'; p++) {
-        bool good = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
-                    (*p >= '0' && *p <= '9') || *p == '_';
-        text_add(&s->out, "%c", good ? *p : '_');
-    }
-}
-
-static void admin_stats_number(struct admin_stats *s, const char *path, const char *suffix,
-                               int64_t v)
-{
-    if (s->format == PROTO_FORMAT_JSON) {
-        text_add(&s->out, "%s\"%s%s\":%lld", s->first ? "" : ",", path, suffix, (long long)v);
-    } else if (s->format == PROTO_FORMAT_PROMETHEUS) {
-        text_add(&s->out, "opendfs_");
-        admin_stats_name(s, path);
-        text_add(&s->out, "%s %lld\n", suffix, (long long)v);
-    } else {
-        text_add(&s->out, "%s%s %lld\n", path, suffix, (long long)v);
-    }
-    s->first = false;
-}
-
-static void admin_stats_visit(struct stats_visitor *visitor, const struct stats_value *v)
-{
-    struct admin_stats *s = container_of(visitor, struct admin_stats, visitor);
-    if (strncmp(v->path, s->prefix, strlen(s->prefix)) != 0) {
-        return;
-    }
-    if (v->kind == STATS_IS_HISTOGRAM) {
-        const struct stats_histogram *h = v->histogram;
-        admin_stats_number(s, v->path, "_count", (int64_t)h->count);
-        admin_stats_number(s, v->path, "_sum", (int64_t)h->sum_ns);
-        admin_stats_number(s, v->path, "_p50", (int64_t)stats_quantile_ns(h, 500));
-        admin_stats_number(s, v->path, "_p99", (int64_t)stats_quantile_ns(h, 990));
-        admin_stats_number(s, v->path, "_max", (int64_t)h->max_ns);
-    } else {
-        admin_stats_number(s, v->path, "", v->value);
-    }
-}
-
-void metanode_stats(struct peer_user *u, struct peer_request *r)
-{
-    struct metanode *m = metanode_of(u);
-    const struct proto_stats_request *q = r->body;
-    struct admin_stats s = {.visitor.visit = admin_stats_visit, .format = q->format, .first = true};
-    char *at = mem_alloc(ADMIN_STATS_BYTES);
-    if (at == NULL) {
-        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
-        return;
-    }
-    text_init(&s.out, at, ADMIN_STATS_BYTES);
-    proto_bytes_to_c(q->prefix, s.prefix, sizeof s.prefix);
-    text_add(&s.out, "%s", q->format == PROTO_FORMAT_JSON ? "{" : "");
-    int rc = stats_walk(m->env->stats, &s.visitor);
-    text_add(&s.out, "%s", q->format == PROTO_FORMAT_JSON ? "}\n" : "");
-    struct proto_stats_reply answer = {.format = q->format, .body = proto_bytes_of(at, s.out.len)};
-    if (rc < 0) {
-        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
-    } else {
-        peer_request_answer(r, &answer, NULL);
-    }
-    mem_free(at);
-}
 
 void metanode_shutdown(struct peer_user *u, struct peer_request *r)
 {

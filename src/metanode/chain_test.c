@@ -451,3 +451,41 @@ TEST(a_returning_target_is_fenced_before_it_serves)
     CHECK_EQ(r.target[2].fenced_session, lost);
     rig_over(&r);
 }
+
+/* ---- What people are told ---- */
+
+static bool status_says(struct rig_client *c, const char *text)
+{
+    struct proto_status_request q = {.format = PROTO_FORMAT_JSON};
+    CHECK_OK(rig_call(c, PROTO_OP_status, &q));
+    const struct proto_status_reply *m = c->reply;
+    return memmem(m->body.at, m->body.len, text, strlen(text)) != NULL;
+}
+
+TEST(status_says_what_is_wrong_and_what_helps)
+{
+    struct rig r;
+    start_cluster(&r, 3);
+    rig_client_ready(&r, 0);
+    struct rig_client *c = &r.client[0];
+    CHECK_TRUE(status_says(c, "\"health\":\"healthy\""));
+    CHECK_TRUE(status_says(c, "\"problems\":[],"));
+    rig_target_kill(&r, 2);
+    rig_keep_alive(&r, c, 4);
+    CHECK_TRUE(status_says(c, "\"health\":\"degraded\""));
+    CHECK_TRUE(status_says(c, "{\"severity\":\"warning\",\"what\":\"1 of 3 targets is down: "));
+    CHECK_TRUE(status_says(c, "chains miss a copy, 0 of them are being filled\",\"means\":\"All "));
+    rig_target_kill(&r, 1);
+    rig_keep_alive(&r, c, 4);
+    CHECK_TRUE(status_says(c, "\"health\":\"unavailable\""));
+    CHECK_TRUE(status_says(c, "{\"severity\":\"unavailable\",\"what\":\""));
+    CHECK_TRUE(status_says(c, "have no serving copy; down: "));
+    rig_target_start(&r, 1, false);
+    rig_target_start(&r, 2, false);
+    CHECK_TRUE(rig_until(&r, all_leased, &r));
+    for (unsigned i = 0; i < 30 && !status_says(c, "\"health\":\"healthy\""); i++) {
+        rig_keep_alive(&r, c, 1);
+    }
+    CHECK_TRUE(status_says(c, "\"problems\":[],"));
+    rig_over(&r);
+}

@@ -24,14 +24,14 @@ void metanode_memory_init(struct metanode *m)
 void metanode_memory_statistics(struct metanode *m)
 {
     struct metanode_memory *x = &m->memory;
-    stats_add_gauge(m->stats, "memory_records", &x->kv);
-    stats_add_gauge(m->stats, "memory_log", &x->log);
-    stats_add_gauge(m->stats, "memory_sessions", &x->sessions);
-    stats_add_gauge(m->stats, "memory_connections", &x->connections);
-    stats_add_gauge(m->stats, "memory_requests", &x->requests);
-    stats_add_gauge(m->stats, "memory_replies", &x->replies);
-    stats_add_gauge(m->stats, "memory_total", &x->total);
-    stats_add_gauge(m->stats, "memory_limit", &x->limit);
+    stats_add_gauge(m->stats, "memory_records_bytes", &x->kv);
+    stats_add_gauge(m->stats, "memory_log_bytes", &x->log);
+    stats_add_gauge(m->stats, "memory_sessions_bytes", &x->sessions);
+    stats_add_gauge(m->stats, "memory_connections_bytes", &x->connections);
+    stats_add_gauge(m->stats, "memory_requests_bytes", &x->requests);
+    stats_add_gauge(m->stats, "memory_replies_bytes", &x->replies);
+    stats_add_gauge(m->stats, "memory_total_bytes", &x->total);
+    stats_add_gauge(m->stats, "memory_limit_bytes", &x->limit);
     stats_add_counter(m->stats, "memory_refused", &x->refused);
     stats_gauge_set(&x->limit, (int64_t)m->opt.memory_bytes);
 }

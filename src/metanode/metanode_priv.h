@@ -16,6 +16,7 @@
 #include "metanode/append_priv.h"
 #include "metanode/ask_priv.h"
 #include "metanode/data_priv.h"
+#include "metanode/health_priv.h"
 #include "metanode/metanode.h"
 #include "metanode/parts_priv.h"
 #include "metanode/read.h"
@@ -116,6 +117,7 @@ struct metanode {
     struct metanode_checkpoints checkpoints;
     struct loop_task checkpoints_stopped;
     struct metanode_backups backups;
+    struct metanode_gauges gauges;
     struct stats_counter mutations, queries, replays, refused;
     struct stats_histogram mutation_ns;
 };
@@ -158,7 +160,6 @@ extern const size_t metanode_handler_count;
 void metanode_mutate(struct peer_user *u, struct peer_request *r);
 void metanode_query(struct peer_user *u, struct peer_request *r);
 void metanode_status(struct peer_user *u, struct peer_request *r);
-void metanode_stats(struct peer_user *u, struct peer_request *r);
 void metanode_shutdown(struct peer_user *u, struct peer_request *r);
 void metanode_target_list(struct peer_user *u, struct peer_request *r);
 void metanode_target_change(struct peer_user *u, struct peer_request *r);

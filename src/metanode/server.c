@@ -188,6 +188,7 @@ static void server_statistics(struct metanode *m)
     stats_add_histogram(m->stats, "checkpoint_ns", &m->checkpoints.time_ns);
     metanode_memory_statistics(m);
     metanode_turns_statistics(m);
+    metanode_gauges_init(m);
 }
 
 int metanode_start(const struct metanode_options *opt, struct metanode **ret, struct err *e)

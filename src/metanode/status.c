@@ -11,9 +11,7 @@ struct status {
     struct peer_request *request;
     struct namespace_state state;
     struct text out;
-    /* counted once, shown twice */
-    size_t up, chains_full, chains_degraded, chains_syncing, chains_dark;
-    uint64_t total, free;
+    struct metanode_counts n;
 };
 
 static int status_read(struct metanode_read *r, const struct namespace_view *v)
@@ -21,72 +19,27 @@ static int status_read(struct metanode_read *r, const struct namespace_view *v)
     return namespace_view_state(v, &container_of(r, struct status, read)->state);
 }
 
-static void status_count(struct status *s)
-{
-    LIST_FOR_EACH(node, &s->m->targets.all)
-    {
-        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
-        s->up += t->alive && t->registered;
-        s->total += t->total;
-        s->free += t->free;
-    }
-    LIST_FOR_EACH(node, &s->m->chains.all)
-    {
-        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
-        size_t serving = cluster_row_serving_count(row);
-        bool syncs = serving > 0 && serving < row->count &&
-                     row->member[serving].state == PROTO_MEMBER_SYNCING;
-        s->chains_full += serving == row->count;
-        s->chains_dark += serving == 0;
-        s->chains_syncing += syncs;
-        s->chains_degraded += serving > 0 && serving < row->count && !syncs;
-    }
-}
-
-/* Reading goes on without room for the log. */
-static const char *status_log(const struct status *s)
-{
-    struct consensus_info info;
-    consensus_info(s->m->consensus, &info);
-    return info.full != 0     ? "the disk of the metadata log is full: changes are refused"
-           : info.nearly_full ? "the disk of the metadata log is nearly full"
-                              : NULL;
-}
-
-static const char *status_health(const struct status *s)
-{
-    if (s->m->chains.count == 0) {
-        return "starting";
-    }
-    if (s->chains_dark > 0) {
-        return "unavailable";
-    }
-    struct consensus_info info;
-    consensus_info(s->m->consensus, &info);
-    bool short_of = info.full != 0 || metanode_memory_is_short(s->m);
-    return s->chains_full < s->m->chains.count || short_of ? "degraded" : "healthy";
-}
-
+/* One line; metanode_problems() says more. */
 static void status_words(const struct status *s, struct text *out)
 {
-    const char *log = status_log(s);
-    if (log != NULL) {
-        text_add(out, "%s; ", log);
+    const struct metanode_counts *n = &s->n;
+    if (n->log.full != 0 || n->log.nearly_full) { /* reading goes on without room for the log */
+        text_add(out, "the disk of the metadata log is %s; ",
+                 n->log.full != 0 ? "full: changes are refused" : "nearly full");
     }
-    (void)metanode_memory_look(s->m);
     if (metanode_memory_is_short(s->m)) {
         text_add(out, "the memory of the metadata server is nearly used up: new work waits; ");
     }
-    if (s->m->chains.count == 0) {
-        text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", s->up,
+    if (n->chains == 0) {
+        text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", n->up,
                  s->m->opt.copies, s->m->opt.copies);
-    } else if (s->chains_dark > 0) {
-        text_add(out, "%zu of %zu chains have no serving copy", s->chains_dark, s->m->chains.count);
-    } else if (s->chains_full < s->m->chains.count) {
+    } else if (n->dark > 0) {
+        text_add(out, "%zu of %zu chains have no serving copy", n->dark, n->chains);
+    } else if (n->full < n->chains) {
         text_add(out, "%zu of %zu chains miss a copy, %zu of them are being filled",
-                 s->m->chains.count - s->chains_full, s->m->chains.count, s->chains_syncing);
+                 n->chains - n->full, n->chains, n->syncing);
     } else {
-        text_add(out, "all %zu chains have all copies", s->m->chains.count);
+        text_add(out, "all %zu chains have all copies", n->chains);
     }
 }
 
@@ -126,6 +79,12 @@ static void status_json_text(struct text *out, const char *text)
     text_add(out, "\"");
 }
 
+/* Since its last heartbeat to this leader; 0: there was none. */
+static uint64_t status_silent_ms(const struct metanode_target *t)
+{
+    return t->heard_ns == 0 ? 0 : (metanode_now(t->m) - t->heard_ns) / METANODE_NS_PER_MS;
+}
+
 static void status_json_targets(struct status *s)
 {
     struct text *out = &s->out;
@@ -145,41 +104,93 @@ static void status_json_targets(struct status *s)
         status_json_text(out, t->host);
         text_add(out,
                  ",\"weight\":%u,\"chains\":%zu,\"serving\":%zu,\"total\":%llu,\"free\":%llu,"
-                 "\"used\":%llu,\"incarnation\":%llu,\"damaged\":%u}",
+                 "\"used\":%llu,\"incarnation\":%llu,\"damaged\":%u,\"silent_ms\":%llu}",
                  t->weight, chains, serving, (unsigned long long)t->total,
                  (unsigned long long)t->free, (unsigned long long)t->used,
-                 (unsigned long long)t->incarnation, t->damaged);
+                 (unsigned long long)t->incarnation, t->damaged,
+                 (unsigned long long)status_silent_ms(t));
         comma = ",";
     }
     text_add(out, "]");
+}
+
+struct status_problems {
+    struct metanode_problem_visitor visitor;
+    struct text *out;
+    bool json, some;
+};
+
+static void status_problem(struct metanode_problem_visitor *v, const struct metanode_problem *p)
+{
+    static const char *const severities[] = {
+        [HEALTH_NOTE] = "note", [HEALTH_WARNING] = "warning", [HEALTH_UNAVAILABLE] = "unavailable"};
+    struct status_problems *x = container_of(v, struct status_problems, visitor);
+    if (!x->json) {
+        text_add(x->out, "%s: %s. %s %s\n", severities[p->severity], p->what, p->means, p->help);
+        return;
+    }
+    text_add(x->out, "%s{\"severity\":\"%s\",\"what\":", x->some ? "," : "",
+             severities[p->severity]);
+    status_json_text(x->out, p->what);
+    text_add(x->out, ",\"means\":");
+    status_json_text(x->out, p->means);
+    text_add(x->out, ",\"help\":");
+    status_json_text(x->out, p->help);
+    text_add(x->out, "}");
+    x->some = true;
+}
+
+/* The metadata servers: this one, while there are no others. */
+static void status_json_metadata(struct status *s)
+{
+    struct metanode *m = s->m;
+    struct text *out = &s->out;
+    text_add(out, "\"metadata\":[{\"name\":");
+    status_json_text(out, m->name);
+    text_add(out, ",\"address\":");
+    status_json_text(out, m->address.text);
+    text_add(out, ",\"role\":\"leader\",\"directory\":");
+    status_json_text(out, m->directory);
+    text_add(out,
+             ",\"log_bytes\":%llu,\"log_full\":%s,\"log_nearly_full\":%s,"
+             "\"log_waiting\":%u,\"checkpoint_failing\":%s,\"memory\":%llu,"
+             "\"memory_limit\":%llu,\"leads_for_ms\":%llu}],",
+             (unsigned long long)s->n.log.log_bytes, s->n.log.full != 0 ? "true" : "false",
+             s->n.log.nearly_full ? "true" : "false", s->n.log.waiting,
+             m->checkpoints.failing ? "true" : "false", (unsigned long long)s->n.memory,
+             (unsigned long long)m->opt.memory_bytes,
+             (unsigned long long)((metanode_now(m) - m->lead_ns) / METANODE_NS_PER_MS));
 }
 
 static void status_json(struct status *s)
 {
     struct metanode *m = s->m;
     struct text *out = &s->out;
-    struct consensus_info info;
     char uuid[UUID_TEXT_SIZE];
-    consensus_info(m->consensus, &info);
     uuid_to_text(&m->opt.cluster_id, uuid);
     text_add(out, "{\"cluster\":\"%s\",\"name\":", uuid);
     status_json_text(out, m->opt.cluster_name);
-    text_add(out, ",\"health\":\"%s\",\"text\":\"", status_health(s));
+    text_add(out, ",\"health\":\"%s\",\"text\":\"", metanode_health(s->m, &s->n));
     status_words(s, out);
     text_add(out, "\",\"address\":");
     status_json_text(out, m->address.text);
     text_add(out,
              ",\"chains\":{\"total\":%zu,\"full\":%zu,\"degraded\":%zu,\"syncing\":%zu,"
              "\"dark\":%zu},\"total\":%llu,\"free\":%llu,\"files\":%llu,\"bytes\":%llu,"
-             "\"garbage\":%llu,\"sessions\":%zu,\"map_epoch\":%llu,\"version\":%llu,"
+             "\"garbage\":%llu,\"sessions\":%zu,\"fences\":%zu,\"map_epoch\":%llu,\"version\":%llu,"
              "\"log_bytes\":%llu,\"memory\":%llu,\"memory_limit\":%llu,\"connections\":%zu,",
-             m->chains.count, s->chains_full, s->chains_degraded, s->chains_syncing, s->chains_dark,
-             (unsigned long long)s->total, (unsigned long long)s->free,
+             m->chains.count, s->n.full, s->n.degraded, s->n.syncing, s->n.dark,
+             (unsigned long long)s->n.total, (unsigned long long)s->n.free,
              (unsigned long long)s->state.inodes, (unsigned long long)s->state.bytes,
-             (unsigned long long)s->state.garbage, m->sessions.by_id.count,
+             (unsigned long long)s->state.garbage, m->sessions.by_id.count, m->cleanup.fences,
              (unsigned long long)m->map_epoch, (unsigned long long)s->state.version,
-             (unsigned long long)info.log_bytes, (unsigned long long)metanode_memory_look(m),
+             (unsigned long long)s->n.log.log_bytes, (unsigned long long)s->n.memory,
              (unsigned long long)m->opt.memory_bytes, peer_server_link_count(m->server));
+    struct status_problems p = {.visitor.visit = status_problem, .out = out, .json = true};
+    text_add(out, "\"problems\":[");
+    metanode_problems(m, &s->n, &p.visitor);
+    text_add(out, "],");
+    status_json_metadata(s);
     status_json_targets(s);
     text_add(out, "}\n");
 }
@@ -191,7 +202,7 @@ static void status_text(struct status *s)
     char uuid[UUID_TEXT_SIZE], total[TEXT_UNIT_SIZE], room[TEXT_UNIT_SIZE];
     uuid_to_text(&m->opt.cluster_id, uuid);
     text_add(out, "cluster %s %s at %s: %s, ", m->opt.cluster_name, uuid, m->address.text,
-             status_health(s));
+             metanode_health(s->m, &s->n));
     status_words(s, out);
     text_add(out, "\n%llu files, %zu sessions, %zu chains\n", (unsigned long long)s->state.inodes,
              m->sessions.by_id.count, m->chains.count);
@@ -206,9 +217,8 @@ static void status_text(struct status *s)
                  t->name, t->address, status_target_state(t), t->host,
                  text_from_bytes(t->free, room), text_from_bytes(t->total, total), serving, chains);
     }
-    if (strcmp(status_health(s), "healthy") == 0) {
-        return;
-    }
+    struct status_problems p = {.visitor.visit = status_problem, .out = out};
+    metanode_problems(m, &s->n, &p.visitor);
     LIST_FOR_EACH(node, &m->chains.all)
     {
         const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
@@ -230,7 +240,7 @@ static void status_done(struct metanode_read *r, int rc)
         return;
     }
     text_init(&s->out, at, STATUS_BYTES);
-    status_count(s);
+    metanode_count(s->m, &s->n);
     if (format == PROTO_FORMAT_JSON) {
         status_json(s);
     } else {

@@ -1,0 +1,247 @@
+/* metanode/health.c -- see health_priv.h. */
+#include "metanode/health_priv.h"
+
+#include "metanode/metanode_priv.h"
+
+#define NAMES_SIZE 400u
+#define WHAT_SIZE 700u
+#define FENCES_COUNTED_NS \
+    (UINT64_C(5) * 1000000000) /* a new leader has looked how many there are */
+
+static bool is_up(const struct metanode_target *t)
+{
+    return t->alive && t->registered;
+}
+
+void metanode_count(struct metanode *m, struct metanode_counts *ret)
+{
+    struct metanode_counts n = {.targets = m->targets.count, .chains = m->chains.count};
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        n.up += is_up(t);
+        n.low_space += is_up(t) && t->low_space;
+        n.damaged += t->damaged;
+        n.total += t->total;
+        n.free += t->free;
+    }
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        size_t serving = cluster_row_serving_count(row);
+        bool syncs = serving > 0 && serving < row->count &&
+                     row->member[serving].state == PROTO_MEMBER_SYNCING;
+        n.full += serving == row->count;
+        n.dark += serving == 0;
+        n.syncing += syncs;
+        n.degraded += serving > 0 && serving < row->count && !syncs;
+    }
+    consensus_info(m->consensus, &n.log);
+    n.memory = metanode_memory_look(m);
+    *ret = n;
+}
+
+/* ---- Problems ---- */
+
+struct health {
+    struct metanode *m;
+    const struct metanode_counts *n;
+    struct metanode_problem_visitor *v;
+};
+
+PRINTF_LIKE(5, 6)
+static void tell(struct health *h, enum metanode_severity severity, const char *means,
+                 const char *help, const char *fmt, ...)
+{
+    char what[WHAT_SIZE];
+    struct text t;
+    va_list args;
+    text_init(&t, what, sizeof what);
+    va_start(args, fmt);
+    text_add_va(&t, fmt, args);
+    va_end(args);
+    const struct metanode_problem p = {
+        .severity = severity, .what = what, .means = means, .help = help};
+    h->v->visit(h->v, &p);
+}
+
+static bool is_down(const struct metanode_target *t)
+{
+    return !is_up(t);
+}
+
+static bool is_full(const struct metanode_target *t)
+{
+    return is_up(t) && t->low_space;
+}
+
+static bool is_damaged(const struct metanode_target *t)
+{
+    return t->damaged > 0;
+}
+
+/* "target.0 (host a), target.2 (host b) and 3 more" of those that `fits`. How many. */
+static size_t name_targets(const struct metanode *m, bool (*fits)(const struct metanode_target *t),
+                           char out[NAMES_SIZE])
+{
+    struct text t;
+    size_t count = 0, named = 0;
+    text_init(&t, out, NAMES_SIZE);
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        const struct metanode_target *target = LIST_ENTRY(node, struct metanode_target, all);
+        if (!fits(target)) {
+            continue;
+        }
+        count++;
+        if (t.len + 2 * (size_t)64 + 40 < NAMES_SIZE) {
+            text_add(&t, "%s%s (host %s)", named == 0 ? "" : ", ", target->name, target->host);
+            named++;
+        }
+    }
+    if (count > named) {
+        text_add(&t, " and %zu more", count - named);
+    }
+    return count;
+}
+
+static void tell_starting(struct health *h)
+{
+    if (h->n->chains == 0) {
+        tell(h, HEALTH_WARNING, "Files that fit into the metadata can be stored, others wait.",
+             "Start the data nodes; `opendfs data` on each machine, or `opendfs up`.",
+             "no storage yet: %zu of the %u targets that %u copies need have come", h->n->up,
+             h->m->opt.copies, h->m->opt.copies);
+    }
+}
+
+static void tell_dark(struct health *h)
+{
+    char names[NAMES_SIZE];
+    if (h->n->dark == 0) {
+        return;
+    }
+    size_t down = name_targets(h->m, is_down, names);
+    tell(
+        h, HEALTH_UNAVAILABLE,
+        "Reads and writes of the data there wait. It is not lost while the disk of the target that "
+        "had the newest copy is.",
+        down > 0 ? "Bring the targets back that are down, above all the one that went last."
+                 : "Wait some seconds: targets that have just come are being looked at.",
+        "%zu of %zu chains have no serving copy%s%s", h->n->dark, h->n->chains,
+        down > 0 ? "; down: " : "", down > 0 ? names : "");
+}
+
+static void tell_log(struct health *h)
+{
+    const struct metanode *m = h->m;
+    if (h->n->log.full != 0) {
+        tell(h, HEALTH_WARNING, "Changes are refused; reading goes on.",
+             "Make room on that disk; the server notices by itself.",
+             "the disk of the metadata log is full (%s)", m->directory);
+    } else if (h->n->log.nearly_full) {
+        tell(h, HEALTH_WARNING, "When it is full, changes are refused.", "Make room on that disk.",
+             "the disk of the metadata log is nearly full (%s)", m->directory);
+    }
+    if (m->checkpoints.failing) {
+        tell(h, HEALTH_WARNING, "The log cannot be trimmed: it grows, and a restart takes longer.",
+             "The log of the metadata server says why; mostly its disk is full or broken.",
+             "checkpoints of the metadata fail");
+    }
+}
+
+static void tell_targets(struct health *h)
+{
+    char names[NAMES_SIZE];
+    size_t count = name_targets(h->m, is_down, names);
+    if (count > 0 && h->n->dark == 0 && h->n->chains > 0) {
+        tell(h, HEALTH_WARNING,
+             "Their data is served by the other copies, of which there are fewer now.",
+             "See whether the machine is on and `opendfs data` runs there; its log tells why it "
+             "ended.",
+             "%zu of %zu targets %s down: %s", count, h->n->targets, count == 1 ? "is" : "are",
+             names);
+    }
+    count = name_targets(h->m, is_full, names);
+    if (count > 0) {
+        tell(h, HEALTH_WARNING, "New data for their chains is refused (no space left on device).",
+             "Remove files, or add targets; removed files give their space back within minutes.",
+             "%zu of %zu targets %s full: %s", count, h->n->targets, count == 1 ? "is" : "are",
+             names);
+    }
+    count = name_targets(h->m, is_damaged, names);
+    if (count > 0) {
+        tell(h, HEALTH_WARNING,
+             "Other copies are read instead, and the chunks are repaired from them.",
+             "When it does not pass within minutes, or comes back, exchange the disk.",
+             "%llu damaged chunk%s at %s", (unsigned long long)h->n->damaged,
+             h->n->damaged == 1 ? "" : "s", names);
+    }
+}
+
+static void tell_copies(struct health *h)
+{
+    size_t missing = h->n->degraded + h->n->syncing;
+    if (missing > 0) {
+        tell(h, HEALTH_WARNING,
+             "All data is there and can be changed, but one more failure may take some away.",
+             h->n->degraded == 0 ? "Nothing: the copies are being made."
+                                 : "Bring the missing targets back; the copies are then made by "
+                                   "themselves.",
+             "%zu of %zu chains miss a copy, %zu of them are being filled", missing, h->n->chains,
+             h->n->syncing);
+    }
+}
+
+static void tell_others(struct health *h)
+{
+    const struct metanode *m = h->m;
+    bool counted = metanode_now(m) - m->lead_ns > FENCES_COUNTED_NS;
+    if (m->cleanup.fences > 0 && counted) {
+        tell(h, HEALTH_NOTE,
+             "Files that they were writing open for others when every data node has heard of it.",
+             "Nothing, when all targets are up.", "%zu client%s went silent and %s being shut out",
+             m->cleanup.fences, m->cleanup.fences == 1 ? "" : "s",
+             m->cleanup.fences == 1 ? "is" : "are");
+    }
+    char used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE];
+    if (metanode_memory_is_short(m)) {
+        tell(h, HEALTH_WARNING, "What makes more of anything waits; reads and removals go on.",
+             "Give the metadata server more memory ([meta.N] memory), or remove files.",
+             "the metadata server uses %s of its %s of memory", text_from_bytes(h->n->memory, used),
+             text_from_bytes(m->opt.memory_bytes, limit));
+    }
+}
+
+void metanode_problems(struct metanode *m, const struct metanode_counts *n,
+                       struct metanode_problem_visitor *v)
+{
+    struct health h = {.m = m, .n = n, .v = v};
+    tell_dark(&h);
+    tell_starting(&h);
+    tell_log(&h);
+    tell_targets(&h);
+    tell_copies(&h);
+    tell_others(&h);
+}
+
+struct worst {
+    struct metanode_problem_visitor visitor;
+    enum metanode_severity severity;
+};
+
+static void worst_visit(struct metanode_problem_visitor *v, const struct metanode_problem *p)
+{
+    struct worst *w = container_of(v, struct worst, visitor);
+    w->severity = p->severity > w->severity ? p->severity : w->severity;
+}
+
+const char *metanode_health(struct metanode *m, const struct metanode_counts *n)
+{
+    static const char *const names[] = {[HEALTH_NOTE] = "healthy",
+                                        [HEALTH_WARNING] = "degraded",
+                                        [HEALTH_UNAVAILABLE] = "unavailable"};
+    struct worst w = {.visitor.visit = worst_visit, .severity = HEALTH_NOTE};
+    metanode_problems(m, n, &w.visitor);
+    return n->chains == 0 ? "starting" : names[w.severity];
+}

@@ -1,0 +1,65 @@
+/*
+ * metanode/health_priv.h -- how the cluster is, counted once for `status` and `stats`; what is
+ * wrong with it, in words: what it is, what it means, what helps.
+ */
+#pragma once
+
+#include "base/stats.h"
+#include "base/text.h"
+#include "consensus/consensus.h"
+
+struct metanode;
+struct peer_request;
+struct peer_user;
+
+struct metanode_counts {
+    size_t targets, up, low_space;
+    size_t chains, full, degraded, syncing, dark; /* degraded: lack a copy that nobody fills */
+    uint64_t damaged;                             /* chunks that no copy was found for yet */
+    uint64_t total, free, memory;
+    struct consensus_info log;
+};
+void metanode_count(struct metanode *m, struct metanode_counts *ret);
+
+enum metanode_severity { HEALTH_NOTE, HEALTH_WARNING, HEALTH_UNAVAILABLE };
+struct metanode_problem {
+    enum metanode_severity severity;
+    const char *what, *means, *help; /* lent for the call */
+};
+struct metanode_problem_visitor {
+    void (*visit)(struct metanode_problem_visitor *v, const struct metanode_problem *p);
+};
+/* The worst first. */
+void metanode_problems(struct metanode *m, const struct metanode_counts *n,
+                       struct metanode_problem_visitor *v);
+/* "healthy", "degraded", "unavailable", "starting". */
+const char *metanode_health(struct metanode *m, const struct metanode_counts *n);
+
+/* metrics.c: gauges that are set when somebody looks. */
+#define METANODE_GAUGES(X)   \
+    X(inodes)                \
+    X(file_bytes)            \
+    X(garbage)               \
+    X(sessions)              \
+    X(fences)                \
+    X(targets)               \
+    X(targets_up)            \
+    X(targets_full)          \
+    X(chains)                \
+    X(chains_full)           \
+    X(chains_degraded)       \
+    X(chains_syncing)        \
+    X(chains_dark)           \
+    X(damaged_chunks)        \
+    X(space_total_bytes)     \
+    X(space_free_bytes)      \
+    X(log_bytes)             \
+    X(log_waiting)           \
+    X(log_entries_in_flight) \
+    X(log_full)
+struct metanode_gauges {
+#define METANODE_GAUGE_FIELD(name) struct stats_gauge name;
+    METANODE_GAUGES(METANODE_GAUGE_FIELD)
+};
+void metanode_gauges_init(struct metanode *m);
+void metanode_stats(struct peer_user *u, struct peer_request *r);

@@ -1,0 +1,96 @@
+/* metanode/metrics.c -- statistics: what is counted as it happens, and gauges that are set now. */
+#include "metanode/health_priv.h"
+
+#include "base/metrics.h"
+#include "metanode/metanode_priv.h"
+#include "peer/stats.h"
+
+#define LABELS_SIZE 512u
+
+void metanode_gauges_init(struct metanode *m)
+{
+#define GAUGE_ADD(name) stats_add_gauge(m->stats, #name, &m->gauges.name);
+    METANODE_GAUGES(GAUGE_ADD)
+#undef GAUGE_ADD
+}
+
+struct measure {
+    struct metanode_read read;
+    struct metanode *m;
+    struct peer_request *request;
+    struct namespace_state state;
+};
+
+static int measure_read(struct metanode_read *r, const struct namespace_view *v)
+{
+    return namespace_view_state(v, &container_of(r, struct measure, read)->state);
+}
+
+static void set(struct stats_gauge *g, uint64_t v)
+{
+    stats_gauge_set(g, (int64_t)base_min(v, INT64_MAX));
+}
+
+static void set_state(struct metanode_gauges *g, const struct namespace_state *s)
+{
+    set(&g->inodes, s->inodes);
+    set(&g->file_bytes, s->bytes);
+    set(&g->garbage, s->garbage);
+}
+
+static void set_counts(struct metanode *m)
+{
+    struct metanode_gauges *g = &m->gauges;
+    struct metanode_counts n;
+    metanode_count(m, &n);
+    set(&g->sessions, m->sessions.by_id.count);
+    set(&g->fences, m->cleanup.fences);
+    set(&g->targets, n.targets);
+    set(&g->targets_up, n.up);
+    set(&g->targets_full, n.low_space);
+    set(&g->chains, n.chains);
+    set(&g->chains_full, n.full);
+    set(&g->chains_degraded, n.degraded);
+    set(&g->chains_syncing, n.syncing);
+    set(&g->chains_dark, n.dark);
+    set(&g->damaged_chunks, n.damaged);
+    set(&g->space_total_bytes, n.total);
+    set(&g->space_free_bytes, n.free);
+    set(&g->log_bytes, n.log.log_bytes);
+    set(&g->log_waiting, n.log.waiting);
+    set(&g->log_entries_in_flight, n.log.entries_in_flight);
+    set(&g->log_full, n.log.full != 0 ? 1 : 0);
+}
+
+static void measured(struct metanode_read *r, int rc)
+{
+    struct measure *x = container_of(r, struct measure, read);
+    struct metanode *m = x->m;
+    if (rc == 0) { /* else what was known before; the counters are true anyway */
+        set_state(&m->gauges, &x->state);
+    }
+    set_counts(m);
+    char labels[LABELS_SIZE], uuid[UUID_TEXT_SIZE];
+    struct text t;
+    uuid_to_text(&m->opt.cluster_id, uuid);
+    text_init(&t, labels, sizeof labels);
+    text_add(&t, "cluster=\"%s\",daemon=\"", uuid);
+    metrics_label_text(&t, m->name);
+    text_add(&t, "\"");
+    peer_answer_stats(x->request, m->env->stats, labels);
+}
+
+void metanode_stats(struct peer_user *u, struct peer_request *r)
+{
+    struct metanode *m = metanode_of(u);
+    if (!metanode_admit(m, r)) {
+        return;
+    }
+    struct measure *x = mem_arena_alloc(&r->arena, sizeof *x); /* goes with the request */
+    if (x == NULL) {
+        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        return;
+    }
+    *x = (struct measure){.m = m, .request = r, .read = {.run = measure_read, .done = measured}};
+    metanode_read(m, &x->read);
+}
