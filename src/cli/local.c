@@ -312,6 +312,10 @@ static const struct cli_option up_options[] = {
     {"wait", 0, "SECONDS", "until all targets serve; default 60"},
     {NULL, 0, NULL, NULL},
 };
+static const struct cli_option status_options[] = {
+    {"check", 0, NULL, "end with status 1 when it is not healthy"},
+    {NULL, 0, NULL, NULL},
+};
 const struct cli_command cli_local_commands[] = {
     {.name = "init",
      .arguments = "DIR",
@@ -339,6 +343,9 @@ const struct cli_command cli_local_commands[] = {
     {.name = "status",
      .arguments = "",
      .summary = "tell how the cluster is",
+     .details = "The first line says it in one word. When something is wrong: what it is, what it "
+                "means, what helps. Then what\nis stored, the metadata servers and the targets.",
+     .options = status_options,
      .run = cli_run_status},
 };
 const size_t cli_local_command_count = ARRAY_COUNT(cli_local_commands);

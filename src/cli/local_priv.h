@@ -39,6 +39,11 @@ struct cluster_health {
     char words[200];
 };
 NODISCARD int cli_status_ask(struct cli *c, struct cluster_health *ret);
+/* All of it; 0 or an exit status. *ret is freed by cJSON_Delete(). */
+NODISCARD int cli_status_json(struct cli *c, struct cJSON **ret);
+/* Members of an object: "?" and 0 when it has none. */
+const char *cli_json_text(const struct cJSON *o, const char *name);
+uint64_t cli_json_number(const struct cJSON *o, const char *name);
 
 int cli_run_up(struct cli *c);
 int cli_run_down(struct cli *c);

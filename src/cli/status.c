@@ -6,13 +6,13 @@
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GREEN "\033[32m"
 #define RED "\033[31m"
 #define PLAIN "\033[0m"
 
-/* Asks and parses; *ret is freed by cJSON_Delete(). */
-static int ask(struct cli *c, struct cJSON **ret)
+int cli_status_json(struct cli *c, struct cJSON **ret)
 {
     int status = cli_connect(c);
     if (status != 0) {
@@ -27,13 +27,13 @@ static int ask(struct cli *c, struct cJSON **ret)
     return *ret == NULL ? cli_fail(c, "the server's answer is not JSON") : 0;
 }
 
-static const char *text_of(const struct cJSON *o, const char *name)
+const char *cli_json_text(const struct cJSON *o, const char *name)
 {
     const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, name));
     return text == NULL ? "?" : text;
 }
 
-static uint64_t number_of(const struct cJSON *o, const char *name)
+uint64_t cli_json_number(const struct cJSON *o, const char *name)
 {
     const struct cJSON *n = cJSON_GetObjectItemCaseSensitive(o, name);
     return cJSON_IsNumber(n) && n->valuedouble > 0 ? (uint64_t)n->valuedouble : 0;
@@ -41,18 +41,18 @@ static uint64_t number_of(const struct cJSON *o, const char *name)
 
 static bool is_up(const struct cJSON *target)
 {
-    return strcmp(text_of(target, "state"), "down") != 0;
+    return strcmp(cli_json_text(target, "state"), "down") != 0;
 }
 
 int cli_status_ask(struct cli *c, struct cluster_health *ret)
 {
     struct cJSON *o = NULL;
-    int status = ask(c, &o);
+    int status = cli_status_json(c, &o);
     if (status != 0) {
         return status;
     }
-    *ret = (struct cluster_health){.good = strcmp(text_of(o, "health"), "healthy") == 0};
-    snprintf(ret->words, sizeof ret->words, "%s", text_of(o, "text"));
+    *ret = (struct cluster_health){.good = strcmp(cli_json_text(o, "health"), "healthy") == 0};
+    snprintf(ret->words, sizeof ret->words, "%s", cli_json_text(o, "text"));
     const struct cJSON *t;
     cJSON_ArrayForEach(t, cJSON_GetObjectItemCaseSensitive(o, "targets"))
     {
@@ -65,47 +65,98 @@ int cli_status_ask(struct cli *c, struct cluster_health *ret)
 static void print_target(const struct cJSON *t, bool colour)
 {
     char free_text[TEXT_UNIT_SIZE], total_text[TEXT_UNIT_SIZE];
-    text_from_bytes(number_of(t, "free"), free_text);
-    text_from_bytes(number_of(t, "total"), total_text);
-    printf(
-        "  %-10s (%llu) %s%-5s%s %-21s host %-10s %9s of %9s free   %llu of %llu chains served\n",
-        text_of(t, "name"), (unsigned long long)number_of(t, "id"),
-        colour ? (is_up(t) ? GREEN : RED) : "", text_of(t, "state"), colour ? PLAIN : "",
-        text_of(t, "address"), text_of(t, "host"), free_text, total_text,
-        (unsigned long long)number_of(t, "serving"), (unsigned long long)number_of(t, "chains"));
+    text_from_bytes(cli_json_number(t, "free"), free_text);
+    text_from_bytes(cli_json_number(t, "total"), total_text);
+    printf("  %-10s (%llu) %s%-5s%s %-21s host %-10s %9s of %9s free   %llu of %llu chains served",
+           cli_json_text(t, "name"), (unsigned long long)cli_json_number(t, "id"),
+           colour ? (is_up(t) ? GREEN : RED) : "", cli_json_text(t, "state"), colour ? PLAIN : "",
+           cli_json_text(t, "address"), cli_json_text(t, "host"), free_text, total_text,
+           (unsigned long long)cli_json_number(t, "serving"),
+           (unsigned long long)cli_json_number(t, "chains"));
+    uint64_t silent_ms = cli_json_number(t, "silent_ms");
+    if (!is_up(t) && silent_ms > 0) {
+        char since[TEXT_UNIT_SIZE];
+        printf(", silent for %s", text_from_ms(silent_ms, since));
+    }
+    printf("\n");
+}
+
+/* What is wrong, what it means, what helps. */
+static void print_problem(const struct cJSON *p, bool colour)
+{
+    const char *severity = cli_json_text(p, "severity");
+    bool bad = strcmp(severity, "note") != 0;
+    printf("  %s%s%s: %s\n      %s\n      %s\n", colour && bad ? RED : "", severity,
+           colour && bad ? PLAIN : "", cli_json_text(p, "what"), cli_json_text(p, "means"),
+           cli_json_text(p, "help"));
+}
+
+static void print_server(const struct cJSON *m)
+{
+    char log[TEXT_UNIT_SIZE], used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE], since[TEXT_UNIT_SIZE];
+    uint64_t limit_bytes = cli_json_number(m, "memory_limit");
+    printf("  %-10s %s at %s for %s, log %s", cli_json_text(m, "name"), cli_json_text(m, "role"),
+           cli_json_text(m, "address"), text_from_ms(cli_json_number(m, "leads_for_ms"), since),
+           text_from_bytes(cli_json_number(m, "log_bytes"), log));
+    if (limit_bytes > 0) {
+        printf(", %s of %s memory", text_from_bytes(cli_json_number(m, "memory"), used),
+               text_from_bytes(limit_bytes, limit));
+    }
+    printf("\n");
+}
+
+static void print_contents(const struct cJSON *o)
+{
+    char bytes[TEXT_UNIT_SIZE], room[TEXT_UNIT_SIZE], total[TEXT_UNIT_SIZE];
+    uint64_t clients = cli_json_number(o, "sessions"), garbage = cli_json_number(o, "garbage");
+    printf("  %llu files and directories with %s, %s of %s free, %llu client%s",
+           (unsigned long long)cli_json_number(o, "files"),
+           text_from_bytes(cli_json_number(o, "bytes"), bytes),
+           text_from_bytes(cli_json_number(o, "free"), room),
+           text_from_bytes(cli_json_number(o, "total"), total), (unsigned long long)clients,
+           clients == 1 ? "" : "s");
+    if (garbage > 0) {
+        printf(", %llu removed file%s to be cleaned up", (unsigned long long)garbage,
+               garbage == 1 ? "" : "s");
+    }
+    printf("\n");
 }
 
 static void print_cluster(const struct cJSON *o, bool colour)
 {
-    bool good = strcmp(text_of(o, "health"), "healthy") == 0;
-    printf("cluster %s (%s): %s%s%s, %s\n", text_of(o, "name"), text_of(o, "cluster"),
-           colour ? (good ? GREEN : RED) : "", text_of(o, "health"), colour ? PLAIN : "",
-           text_of(o, "text"));
-    char bytes[TEXT_UNIT_SIZE];
-    uint64_t clients = number_of(o, "sessions");
-    printf("  metadata at %s: %llu files and directories with %s, %llu client%s\n",
-           text_of(o, "address"), (unsigned long long)number_of(o, "files"),
-           text_from_bytes(number_of(o, "bytes"), bytes), (unsigned long long)clients,
-           clients == 1 ? "" : "s");
-    const struct cJSON *t;
-    cJSON_ArrayForEach(t, cJSON_GetObjectItemCaseSensitive(o, "targets"))
+    const struct cJSON *at;
+    bool good = strcmp(cli_json_text(o, "health"), "healthy") == 0;
+    printf("cluster %s (%s): %s%s%s, %s\n", cli_json_text(o, "name"), cli_json_text(o, "cluster"),
+           colour ? (good ? GREEN : RED) : "", cli_json_text(o, "health"), colour ? PLAIN : "",
+           cli_json_text(o, "text"));
+    cJSON_ArrayForEach(at, cJSON_GetObjectItemCaseSensitive(o, "problems"))
     {
-        print_target(t, colour);
+        print_problem(at, colour);
+    }
+    print_contents(o);
+    cJSON_ArrayForEach(at, cJSON_GetObjectItemCaseSensitive(o, "metadata"))
+    {
+        print_server(at);
+    }
+    cJSON_ArrayForEach(at, cJSON_GetObjectItemCaseSensitive(o, "targets"))
+    {
+        print_target(at, colour);
     }
 }
 
 int cli_run_status(struct cli *c)
 {
     struct cJSON *o = NULL;
-    int status = ask(c, &o);
+    int status = cli_status_json(c, &o);
     if (status != 0) {
         return status;
     }
+    bool good = strcmp(cli_json_text(o, "health"), "healthy") == 0;
     if (c->json) {
         cli_print_json(o);
-        return 0;
+    } else {
+        print_cluster(o, cli_terminal_has_colour(c->terminal) && isatty(STDOUT_FILENO) == 1);
+        cJSON_Delete(o);
     }
-    print_cluster(o, cli_terminal_has_colour(c->terminal));
-    cJSON_Delete(o);
-    return 0;
+    return cli_flag(c, "check") && !good ? CLI_EXIT_FAILED : 0;
 }

@@ -16,6 +16,7 @@
 /* X(NAME, "title of the group in the help"; NULL: it goes on with the one before) */
 #define CLI_TABLES(X)               \
     X(local, "Clusters")            \
+    X(metrics, NULL)                \
     X(name, "Names and attributes") \
     X(link, NULL)                   \
     X(change, NULL)                 \
