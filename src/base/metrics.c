@@ -58,7 +58,9 @@ static void metric_name(struct metric *m, const char *path)
     for (char *p = plain; *p != 0; p++) {
         bool good = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || *p == '_' ||
                     (*p >= '0' && *p <= '9');
-        *p = good ? *p : '_';
+        if (!good) {
+            *p = '_';
+        }
     }
     const char *suffix = m->kind == STATS_IS_COUNTER     ? "_total"
                          : m->kind == STATS_IS_HISTOGRAM ? "_seconds"

@@ -70,6 +70,8 @@ void cli_printable(const char *name, size_t len, char *out);
 void cli_print_name(const char *name);
 /* On one line; takes `json` over. */
 void cli_print_json(struct cJSON *json);
+/* JSON has no bytes: what is not UTF-8 is shown as \xNN, and then KEY_hex has the truth. */
+void cli_json_add_name(struct cJSON *o, const char *key, const char *name);
 struct cJSON *cli_stat_to_json(const char *path, const struct opendfs_stat *st);
 
 /* "drwxr-xr-x" */

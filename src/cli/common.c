@@ -283,8 +283,7 @@ void cli_print_json(struct cJSON *json)
     cJSON_Delete(json);
 }
 
-/* JSON has no bytes: what is not UTF-8 is shown as \xNN, and then `name_hex` has the truth. */
-static void add_name(struct cJSON *o, const char *name)
+void cli_json_add_name(struct cJSON *o, const char *key, const char *name)
 {
     size_t len = strlen(name), at = 0;
     while (at < len) {
@@ -295,7 +294,7 @@ static void add_name(struct cJSON *o, const char *name)
         at += n;
     }
     if (at == len) {
-        cJSON_AddStringToObject(o, "path", name);
+        cJSON_AddStringToObject(o, key, name);
         return;
     }
     CLEANUP(mem_freep) char *shown = mem_alloc(4 * len + 8);
@@ -305,8 +304,10 @@ static void add_name(struct cJSON *o, const char *name)
         text_init(&t, shown, 4 * len + 8);
         text_add_bytes(&t, name, len);
         text_hex(hex, name, len);
-        cJSON_AddStringToObject(o, "path", shown);
-        cJSON_AddStringToObject(o, "path_hex", hex);
+        char key_hex[64];
+        snprintf(key_hex, sizeof key_hex, "%s_hex", key);
+        cJSON_AddStringToObject(o, key, shown);
+        cJSON_AddStringToObject(o, key_hex, hex);
     }
 }
 
@@ -323,7 +324,7 @@ struct cJSON *cli_stat_to_json(const char *path, const struct opendfs_stat *st)
     struct cJSON *o = cJSON_CreateObject();
     char mode[8];
     snprintf(mode, sizeof mode, "%04o", st->mode & 07777u);
-    add_name(o, path);
+    cli_json_add_name(o, "path", path);
     cJSON_AddStringToObject(o, "type", cli_type_name(st->type));
     cJSON_AddStringToObject(o, "mode", mode);
     cJSON_AddNumberToObject(o, "nlink", st->nlink);

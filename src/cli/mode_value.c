@@ -154,7 +154,10 @@ bool cli_size_test_parse(const char *text, bool units, struct size_test *ret)
 {
     static const char letters[] = "ckMGT";
     char number[24];
-    char sign = *text == '+' || *text == '-' ? *text : '=';
+    char sign = '=';
+    if (*text == '+' || *text == '-') {
+        sign = *text;
+    }
     text += sign == '=' ? 0 : 1;
     size_t len = strspn(text, "0123456789");
     const char *unit = text[len] == 0 || !units ? NULL : strchr(letters, text[len]);

@@ -156,12 +156,17 @@ static int run_ls(struct cli *c)
 
 /* ---- stat ---- */
 
-static void print_stat(const char *path, const struct opendfs_stat *st)
+/* `target`: of a symbolic link, else NULL. */
+static void print_stat(const char *path, const struct opendfs_stat *st, const char *target)
 {
     char mode[CLI_MODE_SIZE], time[CLI_TIME_SIZE];
     cli_mode_to_text(st, mode);
     printf("  path: ");
     cli_print_name(path);
+    if (target != NULL) {
+        printf(" -> ");
+        cli_print_name(target);
+    }
     printf("\n  type: %s\n  size: %llu bytes, %llu allocated\n", cli_type_name(st->type),
            (unsigned long long)st->size_bytes, (unsigned long long)st->allocated_bytes);
     char user[CLI_OWNER_SIZE], group[CLI_OWNER_SIZE];
@@ -181,21 +186,36 @@ static void print_stat(const char *path, const struct opendfs_stat *st)
     }
 }
 
+static int stat_one(struct cli *c, const char *path)
+{
+    struct opendfs_stat st;
+    char target[4096];
+    if (opendfs_lstat(c->fs, path, &st) < 0) {
+        return cli_fail_op(c, NULL);
+    }
+    bool link = st.type == OPENDFS_TYPE_SYMLINK;
+    if (link && opendfs_readlink(c->fs, path, target, sizeof target) < 0) {
+        return cli_fail_op(c, NULL);
+    }
+    if (!c->json) {
+        print_stat(path, &st, link ? target : NULL);
+        return 0;
+    }
+    struct cJSON *o = cli_stat_to_json(path, &st);
+    if (link) {
+        cli_json_add_name(o, "target", target);
+    }
+    cli_print_json(o);
+    return 0;
+}
+
 static int run_stat(struct cli *c)
 {
     int status = cli_connect(c);
     for (size_t i = 0; status != CLI_EXIT_USAGE && c->fs != NULL && i < c->argument_count; i++) {
         CLEANUP(mem_freep) char *path = cli_path(c, c->argument[i]);
-        struct opendfs_stat st;
-        if (path == NULL) {
-            status = CLI_EXIT_USAGE;
-        } else if (opendfs_lstat(c->fs, path, &st) < 0) {
-            status = cli_fail_op(c, NULL);
-        } else if (c->json) {
-            cli_print_json(cli_stat_to_json(path, &st));
-        } else {
-            print_stat(path, &st);
-        }
+        int one = path == NULL ? CLI_EXIT_USAGE : stat_one(c, path);
+        status = one != 0 ? one : status;
     }
     return status;
 }
@@ -215,7 +235,7 @@ static int parse_mode(struct cli *c, uint32_t *ret)
 
 static int run_mkdir(struct cli *c)
 {
-    uint32_t mode;
+    uint32_t mode = 0;
     int status = parse_mode(c, &mode);
     status = status != 0 ? status : cli_connect(c);
     if (status != 0) {

@@ -105,6 +105,8 @@ same 'it is the same file' "$("$opendfs" stat --json /t/1 | grep -o '"ino":"[0-9
     "$("$opendfs" stat --json /t/hard | grep -o '"ino":"[0-9]*"')"
 check 'ln -s' "$opendfs" ln -s d/3 /t/soft
 same 'it leads there' "$("$opendfs" cat /t/soft)" 'd/3'
+same 'stat shows it' "$("$opendfs" stat /t/soft | head -n 1)" '  path: /t/soft -> d/3'
+same 'stat --json as well' "$("$opendfs" stat --json /t/soft | grep -o '"target":"d/3"')" '"target":"d/3"'
 check 'ln -s to nothing' "$opendfs" ln -s nowhere /t/dangling
 fails 'ln over something' 1 'File exists' "$opendfs" ln -s d/3 /t/1
 check 'ln -f over something' "$opendfs" ln -sf d/3 /t/2
