@@ -97,7 +97,7 @@ static int namespace_move_check_rights(struct namespace_plan *p, struct namespac
         rc = rc == 0 && !m->exchange ? namespace_move_check_kinds(m) : rc;
     }
     rc = rc < 0 ? rc : namespace_move_check_dir(p, m, m->what, m->to);
-    if (rc == 0 && m->exchange) {
+    if (rc == 0 && m->exchange && m->there != NULL) {
         return namespace_move_check_dir(p, m, m->there, m->from);
     }
     bool full = m->there != NULL && m->there->inode.entries > 0;
@@ -113,7 +113,7 @@ static int namespace_move_check(struct namespace_plan *p, struct namespace_move 
         return -ENOENT;
     }
     int rc = namespace_move_check_loop(p, m, m->what, m->to);
-    if (rc == 0 && m->exchange) {
+    if (rc == 0 && m->exchange && m->there != NULL) {
         rc = namespace_move_check_loop(p, m, m->there, m->from);
     }
     return rc < 0 || m->there == m->what ? rc : namespace_move_check_rights(p, m);
@@ -146,6 +146,7 @@ static int namespace_move_do(struct namespace_plan *p, struct namespace_move *m)
     namespace_plan_touch_dir(p, m->from);
     namespace_plan_touch_dir(p, m->to);
     if (m->exchange) {
+        CHECK(m->there != NULL);
         rc = namespace_move_one(p, m->there, m->to, r->new_name, m->from, r->name);
     } else {
         struct namespace_key old = namespace_key_name(NAMESPACE_DIRENT, r->parent, r->name);
