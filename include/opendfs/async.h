@@ -15,6 +15,7 @@
 #define OPENDFS_ASYNC_H
 
 #include "opendfs/opendfs.h"
+#include "opendfs/xattr.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -86,6 +87,23 @@ void opendfs_async_setattr(struct opendfs *fs, struct opendfs_op *op, const char
 /* The same for an inode by its number (`op->stat.ino` of before): no resolving. Not the size. */
 void opendfs_async_setattr_ino(struct opendfs *fs, struct opendfs_op *op, uint64_t ino,
                                const struct opendfs_stat *values, unsigned mask);
+/* Extended attributes: `result` is the length of what get and list found. */
+void opendfs_async_getxattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                            const char *name, void *value, size_t size);
+void opendfs_async_lgetxattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                             const char *name, void *value, size_t size);
+void opendfs_async_setxattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                            const struct opendfs_xattr *xattr);
+void opendfs_async_lsetxattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                             const struct opendfs_xattr *xattr);
+void opendfs_async_listxattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                             char *names, size_t size);
+void opendfs_async_llistxattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                              char *names, size_t size);
+void opendfs_async_removexattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                               const char *name);
+void opendfs_async_lremovexattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                                const char *name);
 /* One page of a directory: at most `max` (0: some thousand) entries behind the name `after` (NULL
  * or "": from the start) in `entries`, which stay until opendfs_async_release(). `at_end`: there
  * are no more. */

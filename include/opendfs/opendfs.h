@@ -43,11 +43,14 @@ struct opendfs_options {
     const char *secret_file; /* client secret made by `opendfs init`; needed with addresses; NULL:
                                 the one that the cluster.ini names */
     uint32_t uid, gid;       /* whose rights count; UINT32_MAX: those of the process */
-    const uint32_t *groups;  /* supplementary groups; lent for the call */
+    const uint32_t *groups;  /* supplementary groups; lent for the call; NULL with the uid of the
+                                process: those of the process */
     size_t group_count;
     uint64_t cache_bytes; /* memory for data in flight and read ahead; 0: 256 MiB */
     uint64_t timeout_ms; /* an operation gives up after so long; 0: never, waits through restarts of
                             servers */
+    uint32_t umask; /* taken from the modes of new files and directories, unless their directory
+                       has a default access control list */
     uint64_t connect_ms; /* opendfs_connect() gives up after so long, with -ETIMEDOUT; 0: as any
                             operation */
 };

@@ -170,6 +170,72 @@ int opendfs_setattr(struct opendfs *fs, const char *path, const struct opendfs_s
     return (int)call_wait(&c);
 }
 
+int64_t opendfs_getxattr(struct opendfs *fs, const char *path, const char *name, void *value,
+                         size_t size)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_getxattr(fs, &c.op, path, name, value, size);
+    return call_wait(&c);
+}
+
+int opendfs_setxattr(struct opendfs *fs, const char *path, const struct opendfs_xattr *xattr)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_setxattr(fs, &c.op, path, xattr);
+    return (int)call_wait(&c);
+}
+
+int64_t opendfs_listxattr(struct opendfs *fs, const char *path, char *names, size_t size)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_listxattr(fs, &c.op, path, names, size);
+    return call_wait(&c);
+}
+
+int opendfs_removexattr(struct opendfs *fs, const char *path, const char *name)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_removexattr(fs, &c.op, path, name);
+    return (int)call_wait(&c);
+}
+
+int64_t opendfs_lgetxattr(struct opendfs *fs, const char *path, const char *name, void *value,
+                          size_t size)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_lgetxattr(fs, &c.op, path, name, value, size);
+    return call_wait(&c);
+}
+
+int opendfs_lsetxattr(struct opendfs *fs, const char *path, const struct opendfs_xattr *xattr)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_lsetxattr(fs, &c.op, path, xattr);
+    return (int)call_wait(&c);
+}
+
+int64_t opendfs_llistxattr(struct opendfs *fs, const char *path, char *names, size_t size)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_llistxattr(fs, &c.op, path, names, size);
+    return call_wait(&c);
+}
+
+int opendfs_lremovexattr(struct opendfs *fs, const char *path, const char *name)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_lremovexattr(fs, &c.op, path, name);
+    return (int)call_wait(&c);
+}
+
 /* --- directories --------------------------------------------------------------------------------
  */
 

@@ -29,6 +29,7 @@ struct client_options {
     struct peer_secrets secrets;         /* the client's must be known */
     const char *name;                    /* for the logs of servers; copied, may be NULL */
     uint32_t uid, gid;
+    uint32_t umask;         /* as in struct opendfs_options */
     const uint32_t *groups; /* copied */
     size_t group_count;
     uint64_t cache_bytes; /* 0: CLIENT_CACHE_BYTES; at least CLIENT_CACHE_MIN */

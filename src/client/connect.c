@@ -150,10 +150,27 @@ struct client_thread *client_thread_free(struct client_thread *t)
     return NULL;
 }
 
+/* The supplementary groups of the process, for who acts with its uid. `*ret` is the caller's. */
+static int process_groups(const struct opendfs_options *o, gid_t **ret, size_t *ret_count)
+{
+    int count = o->uid == UINT32_MAX && o->groups == NULL ? getgroups(0, NULL) : 0;
+    gid_t *groups = count > 0 ? mem_calloc((size_t)count, sizeof *groups) : NULL;
+    if (count > 0 && groups == NULL) {
+        return -ENOMEM;
+    }
+    count = count > 0 ? getgroups(count, groups) : count;
+    *ret = groups;
+    *ret_count = count > 0 ? (size_t)count : 0;
+    return count < 0 ? -errno : 0;
+}
+
 static int thread_connect(struct client_thread *t, const struct opendfs_options *o, struct err *e)
 {
     struct connect_where w = {0};
+    CLEANUP(mem_freep) gid_t *groups = NULL;
+    size_t count = 0;
     int rc = connect_find(t->env.disk, o, &w, e);
+    rc = rc < 0 ? rc : process_groups(o, &groups, &count);
     if (rc < 0) {
         return rc;
     }
@@ -164,8 +181,9 @@ static int thread_connect(struct client_thread *t, const struct opendfs_options 
                                        .secrets = w.secrets,
                                        .uid = o->uid == UINT32_MAX ? (uint32_t)geteuid() : o->uid,
                                        .gid = o->gid == UINT32_MAX ? (uint32_t)getegid() : o->gid,
-                                       .groups = o->groups,
-                                       .group_count = o->group_count,
+                                       .umask = o->umask,
+                                       .groups = groups != NULL ? groups : o->groups,
+                                       .group_count = groups != NULL ? count : o->group_count,
                                        .cache_bytes = o->cache_bytes,
                                        .timeout_ms = o->timeout_ms};
     rc = client_new(&opt, &t->fs);

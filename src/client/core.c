@@ -14,6 +14,7 @@ static struct opendfs *fs_alloc(const struct client_options *opt)
     fs->env = *opt->env;
     fs->loop = opt->env->loop;
     fs->uid = opt->uid;
+    fs->umask = opt->umask & 0777;
     fs->gid = opt->gid;
     fs->timeout_ms = opt->timeout_ms;
     fs->secrets = opt->secrets;

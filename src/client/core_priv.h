@@ -59,7 +59,7 @@ struct opendfs {
     struct env env;
     struct loop *loop;
     char *name;
-    uint32_t uid, gid;
+    uint32_t uid, gid, umask;
     uint32_t *groups;
     size_t group_count;
     uint64_t timeout_ms, cache_bytes;

@@ -43,6 +43,7 @@ static inline int fake_create(struct fake_cluster *c, const struct proto_create_
     if (n != NULL && (q->flags & PROTO_CREATE_EXCLUSIVE) != 0) {
         return -EEXIST;
     }
+    c->umask = q->umask;
     m->created = n == NULL;
     for (size_t i = 0; n == NULL; i++) {
         CHECK(i < FAKE_INODES);

@@ -36,6 +36,11 @@ struct fake_inode {
     size_t data_len;
     bool chunked;
     uint64_t cap_epoch; /* not 0: somebody writes */
+    struct fake_xattr {
+        char name[256]; /* "": free */
+        uint8_t value[64];
+        size_t len;
+    } xattr[4];
 };
 union fake_reply {
     struct proto_create_reply create;
@@ -79,6 +84,7 @@ struct fake_cluster {
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation */
     unsigned mutations, repeats, writes, write_repeats, reads, syncs, returns, executed[1024];
+    uint32_t umask;           /* of the newest create */
     bool shared, share_waits; /* others write, too; they have not flushed */
     uint64_t remote_size;     /* another client writes all files: only getattr says this */
     bool hide_symlinks;       /* walk ends before what is no directory */
@@ -116,13 +122,6 @@ static inline void fake_cluster_init(struct fake_cluster *c)
         c->chain[i].order[1] = 1 + (i + 1) % FAKE_TARGETS;
         c->chain[i].serving = 2;
     }
-}
-
-static inline void fake_secrets(struct peer_secrets *s)
-{
-    *s = (struct peer_secrets){.server.known = true, .client.known = true};
-    memset(s->server.bytes, 7, sizeof s->server.bytes);
-    memset(s->client.bytes, 9, sizeof s->client.bytes);
 }
 
 /* True: the fault happens now. */

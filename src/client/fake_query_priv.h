@@ -1,7 +1,7 @@
 /* client/fake_query_priv.h -- for tests only: sessions, slots and queries of fake_priv.h. */
 #pragma once
 
-#include "client/fake_meta_priv.h"
+#include "client/fake_xattr_priv.h"
 
 static inline struct fake_session *fake_session(struct fake_cluster *c, uint64_t id)
 {
@@ -86,6 +86,10 @@ static inline int fake_execute(struct fake_cluster *c, const struct peer_request
         return fake_rename(c, r->body, &m->rename);
     case PROTO_OP_setattr:
         return fake_setattr(c, r->body, &m->setattr);
+    case PROTO_OP_setxattr:
+        return fake_setxattr(c, r->body);
+    case PROTO_OP_removexattr:
+        return fake_removexattr(c, r->body);
     case PROTO_OP_wopen:
         return fake_wopen(c, r->body, &m->wopen);
     case PROTO_OP_commit:

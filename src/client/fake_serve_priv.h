@@ -4,6 +4,13 @@
 
 #include "client/fake_lease_priv.h"
 
+static inline void fake_secrets(struct peer_secrets *s)
+{
+    *s = (struct peer_secrets){.server.known = true, .client.known = true};
+    memset(s->server.bytes, 7, sizeof s->server.bytes);
+    memset(s->client.bytes, 9, sizeof s->client.bytes);
+}
+
 static inline void fake_getattr(struct peer_user *u, struct peer_request *r)
 {
     const struct proto_getattr_request *q = r->body;
@@ -121,6 +128,8 @@ static const struct peer_handler fake_meta_handlers[] = {
     {.opcode = PROTO_OP_unlink, .request = fake_mutation},
     {.opcode = PROTO_OP_rename, .request = fake_mutation},
     {.opcode = PROTO_OP_setattr, .request = fake_mutation},
+    {.opcode = PROTO_OP_setxattr, .request = fake_mutation},
+    {.opcode = PROTO_OP_removexattr, .request = fake_mutation},
     {.opcode = PROTO_OP_wopen, .request = fake_mutation},
     {.opcode = PROTO_OP_commit, .request = fake_mutation},
     {.opcode = PROTO_OP_release, .request = fake_mutation},
@@ -128,6 +137,8 @@ static const struct peer_handler fake_meta_handlers[] = {
     {.opcode = PROTO_OP_walk, .request = fake_walk},
     {.opcode = PROTO_OP_lookup, .request = fake_lookup_asked},
     {.opcode = PROTO_OP_getattr, .request = fake_getattr},
+    {.opcode = PROTO_OP_getxattr, .request = fake_getxattr},
+    {.opcode = PROTO_OP_listxattr, .request = fake_listxattr},
     {.opcode = PROTO_OP_readlink, .request = fake_readlink},
     {.opcode = PROTO_OP_readdir, .request = fake_readdir},
     {.opcode = PROTO_OP_open, .request = fake_open},

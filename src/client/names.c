@@ -114,8 +114,10 @@ static void create_done(struct client_task *t, const struct peer_reply *r)
 /* What is to be made, but for its place. */
 static int create_fill(struct client_op *o, struct proto_create_request *r)
 {
-    *r = (struct proto_create_request){
-        .type = (uint8_t)o->flags, .mode = o->mode & 07777, .flags = PROTO_CREATE_EXCLUSIVE};
+    *r = (struct proto_create_request){.type = (uint8_t)o->flags,
+                                       .mode = o->mode & 07777,
+                                       .umask = o->fs->umask,
+                                       .flags = PROTO_CREATE_EXCLUSIVE};
     client_create_values(r, o->values, o->mask);
     if (r->type == PROTO_INODE_SYMLINK) {
         r->mode = 0777;
@@ -246,7 +248,8 @@ static void dirs_next(struct client_task *t)
     t->request.create = (struct proto_create_request){.parent = t->first_dir,
                                                       .name = proto_bytes_of(at, len),
                                                       .type = PROTO_INODE_DIRECTORY,
-                                                      .mode = client_op_of(t->op)->mode & 07777};
+                                                      .mode = client_op_of(t->op)->mode & 07777,
+                                                      .umask = t->fs->umask};
     client_task_mutate(t, PROTO_OP_create, dirs_done);
 }
 

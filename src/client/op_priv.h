@@ -91,6 +91,10 @@ union client_request {
     struct proto_rmdir_request rmdir;
     struct proto_rename_request rename;
     struct proto_setattr_request setattr;
+    struct proto_getxattr_request getxattr;
+    struct proto_listxattr_request listxattr;
+    struct proto_setxattr_request setxattr;
+    struct proto_removexattr_request removexattr;
     struct proto_open_request open;
     struct proto_wopen_request wopen;
     struct proto_read_inline_request read_inline;
