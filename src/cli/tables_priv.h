@@ -20,6 +20,7 @@
     X(name, "Names and attributes") \
     X(link, NULL)                   \
     X(change, NULL)                 \
+    X(xattr, NULL)                  \
     X(find, NULL)                   \
     X(copy, "Contents")             \
     X(help, "Help")                 \

@@ -1,0 +1,110 @@
+#!/bin/bash
+# Extended attributes and access control lists through real processes, with other users' eyes where that is possible.
+set -u
+. "$(dirname "$0")/lib.sh"
+
+start_cluster || { bad 'up'; finish; }
+printf 'hello\n' >"$work/hello"
+check 'mkdir' "$opendfs" mkdir -m 0755 /d
+check 'put' "$opendfs" put -q "$work/hello" /d/f
+chmod 640 "$work/hello"
+check 'put again' "$opendfs" put -q "$work/hello" /d/f
+
+# Extended attributes.
+same 'none at first' "$("$opendfs" getfattr /d/f)" ''
+check 'set one' "$opendfs" setfattr -n user.color -v 'light "blue"' /d/f
+check 'set bytes' "$opendfs" setfattr -n user.raw -v 0x00ff10 /d/f
+check 'set nothing' "$opendfs" setfattr -n user.empty /d/f
+same 'names' "$("$opendfs" getfattr /d/f)" "$(printf '# file: /d/f\nuser.color\nuser.empty\nuser.raw\n')"
+same 'values' "$("$opendfs" getfattr -d /d/f)" \
+    "$(printf '# file: /d/f\nuser.color="light \\"blue\\""\nuser.empty=""\nuser.raw=0x00ff10\n')"
+same 'one value' "$("$opendfs" getfattr -n user.color /d/f | tail -n +2)" 'user.color="light \"blue\""'
+same 'as JSON' "$("$opendfs" getfattr --json -n user.raw /d/f)" \
+    '{"path":"/d/f","attributes":[{"name":"user.raw","value_hex":"00ff10"}]}'
+check 'in quotes' "$opendfs" setfattr -n user.color -v '"red \"x\""' --replace /d/f
+same 'without the quotes' "$("$opendfs" getfattr -n user.color /d/f | tail -n +2)" 'user.color="red \"x\""'
+fails 'it is there' 1 'File exists' "$opendfs" setfattr -n user.color -v x --create /d/f
+fails 'it is not there' 1 'No data available' "$opendfs" setfattr -n user.none -v x --replace /d/f
+fails 'read what is not there' 1 'user.none: No data available' "$opendfs" getfattr -n user.none /d/f
+fails 'another namespace' 1 'Operation not supported' "$opendfs" setfattr -n other.x -v x /d/f
+fails 'too long a name' 1 'out of range' "$opendfs" setfattr -n "user.$(head -c 251 /dev/zero | tr '\0' n)" -v x /d/f
+fails 'no value' 2 'is no value' "$opendfs" setfattr -n user.x -v 0xabc /d/f
+fails 'neither set nor removed' 2 'either' "$opendfs" setfattr /d/f
+check 'remove one' "$opendfs" setfattr -x user.raw /d/f
+same 'what was done, as JSON' "$("$opendfs" setfattr --json -x user.empty /d/f)" '{"done":1,"failed":0}'
+fails 'remove it again' 1 'No data available' "$opendfs" setfattr -x user.raw /d/f
+fails 'of nothing' 1 '/d/none: No such file' "$opendfs" getfattr /d/none
+head -c 65536 /dev/zero | tr '\0' v >"$work/value"
+check 'a value of 64 KiB' "$opendfs" setfattr -n user.big -v "$(cat "$work/value")" /d/f
+same 'is all there' "$("$opendfs" getfattr -n user.big /d/f | tail -n +2)" "user.big=\"$(cat "$work/value")\""
+
+# Lists.
+owner=$(id -un) group=$(id -gn)
+same 'a mode as a list' "$("$opendfs" getfacl /d/f)" \
+    "$(printf '# file: /d/f\n# owner: %s\n# group: %s\nuser::rw-\ngroup::r--\nother::---\n' "$owner" "$group")"
+check 'name two' "$opendfs" setfacl -m u:12345:rw,g:54321:rwx /d/f
+check 'narrow the mask' "$opendfs" setfacl -m m::r /d/f
+same 'the list' "$("$opendfs" getfacl -c /d/f)" "$(printf 'user::rw-\nuser:12345:rw-\t#effective:r--\ngroup::r--
+group:54321:rwx\t#effective:r--\nmask::r--\nother::---\n')"
+same 'as JSON' "$("$opendfs" getfacl --json /d/f | sed 's/.*"access"/"access"/')" \
+    '"access":[{"kind":"user","rights":"rw-"},{"kind":"group","rights":"r--"},{"kind":"user","id":12345,"rights":"rw-"},{"kind":"group","id":54321,"rights":"rwx"},{"kind":"mask","rights":"r--"},{"kind":"other","rights":"---"}]}'
+same 'what was done, as JSON' "$("$opendfs" setfacl --json -m u:12345:r /d/f /d/none 2>/dev/null)" '{"done":1,"failed":1}'
+check 'remove one entry' "$opendfs" setfacl -x u:12345 /d/f
+same 'the mask follows' "$("$opendfs" getfacl -c /d/f | tr '\n' ' ')" 'user::rw- group::r-- group:54321:rwx mask::rwx other::---  '
+check 'remove all' "$opendfs" setfacl -b /d/f
+same 'the mode is left' "$("$opendfs" getfacl -c /d/f | tr '\n' ' ')" 'user::rw- group::r-- other::---  '
+check 'a default list' "$opendfs" setfacl -d -m u:12345:rwx,o::- /d
+same 'of the directory' "$("$opendfs" getfacl -c /d | tr '\n' ' ')" \
+    'user::rwx group::r-x other::r-x default:user::rwx default:user:12345:rwx default:group::r-x default:mask::rwx default:other::---  '
+check 'a file inherits' "$opendfs" put -q "$work/hello" /d/g
+same 'within its mode' "$("$opendfs" getfacl -c /d/g | tr '\n\t' '  ')" \
+    'user::rw- user:12345:rwx #effective:r-- group::r-x #effective:r-- mask::r-- other::---  '
+check 'a directory inherits' "$opendfs" mkdir -m 0777 /d/e
+same 'both lists' "$("$opendfs" getfacl -cd /d/e | tr '\n' ' ')" 'user::rwx user:12345:rwx group::r-x mask::rwx other::---  '
+check 'no default list any more' "$opendfs" setfacl -k /d
+same 'it is gone' "$("$opendfs" getfacl -cd /d | tr '\n' ' ')" ' '
+fails 'a default list of a file' 2 'only directories' "$opendfs" setfacl -m d:u:1:r /d/f
+fails 'no entry' 2 "'u:1'" "$opendfs" setfacl -m u:1 /d/f
+fails 'nobody of that name' 2 'no such user' "$opendfs" setfacl -m 'u:no such user:r' /d/f
+fails 'nothing to do' 2 'nothing to do' "$opendfs" setfacl /d/f
+
+# Somebody else, by address and with a copy of the client's secret.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    address=$(cat "$cluster/run/meta.0.address")
+    chmod 755 "$work"
+    as() {
+        local who=$1 groups=$2
+        shift 2
+        cp "$cluster/secret/client.key" "$work/key.$who" && chown "$who" "$work/key.$who" && chmod 600 "$work/key.$who"
+        env OPENDFS_SECRET="$work/key.$who" OPENDFS_CLUSTER="$address" \
+            setpriv --reuid "$who" --regid "$who" --groups "$groups" "$@"
+    }
+    check 'only for root' "$opendfs" setfacl -b /d/f
+    fails 'others may not read' 1 'Permission denied' as 12345 12345 "$opendfs" cat /d/f
+    check 'let one read' "$opendfs" setfacl -m u:12345:r,g:54321:r /d/f
+    fails 'that one reads' 0 'hello' as 12345 12345 "$opendfs" cat /d/f
+    fails 'a member of the group reads' 0 'hello' as 12346 12346,54321 "$opendfs" cat /d/f
+    fails 'another one does not' 1 'Permission denied' as 12346 12346 "$opendfs" cat /d/f
+    fails 'nor may it set lists' 1 'Operation not permitted' as 12345 12345 "$opendfs" setfacl -m u:12346:r /d/f
+    fails 'nor attributes' 1 'Permission denied' as 12345 12345 "$opendfs" setfattr -n user.x -v x /d/f
+    check 'an attribute for root' "$opendfs" setfattr -n trusted.x -v x /d/f
+    fails 'root sees it' 0 'trusted.x' "$opendfs" getfattr -m - /d/f
+    same 'others do not' "$(as 12345 12345 "$opendfs" getfattr -m trusted. /d/f)" ''
+    check 'let one write' "$opendfs" setfacl -m u:12345:rwx /d
+    check 'that one makes a file' as 12345 12345 "$opendfs" mkdir /d/mine
+    fails 'another one does not' 1 'Permission denied' as 12346 12346 "$opendfs" mkdir /d/others
+    check 'mkdir' "$opendfs" mkdir -m 1777 /sticky
+    chmod 644 "$work/hello"
+    check 'a file of one' as 12345 12345 "$opendfs" put -q "$work/hello" /sticky/f
+    fails 'another one does not remove it' 1 'Operation not permitted' as 12346 12346 "$opendfs" rm /sticky/f
+    check 'its owner does' as 12345 12345 "$opendfs" rm /sticky/f
+else
+    skip 'other users' 'needs root and setpriv'
+fi
+
+# All of it is still there after a restart.
+before=$("$opendfs" getfacl /d /d/e /d/f /d/g; "$opendfs" getfattr -dm - /d/f)
+check 'down' "$opendfs" down -q "$cluster"
+check 'up' "$opendfs" up -q "$cluster"
+same 'nothing is forgotten' "$("$opendfs" getfacl /d /d/e /d/f /d/g; "$opendfs" getfattr -dm - /d/f)" "$before"
+finish
