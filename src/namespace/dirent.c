@@ -175,7 +175,7 @@ static int namespace_create_found(struct namespace_plan *p, const struct proto_c
     if ((r->flags & PROTO_CREATE_WOPEN) == 0) {
         return 0;
     }
-    rc = namespace_plan_may(p, h, NAMESPACE_MAY_WRITE);
+    rc = namespace_plan_may_open(p, h, (r->flags & PROTO_CREATE_APPEND) != 0);
     return rc < 0 ? rc : namespace_wopen_grant(p, h, false);
 }
 

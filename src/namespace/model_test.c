@@ -412,12 +412,14 @@ static void step_truncate(struct model *m, unsigned kind)
 static void step_write(struct model *m, unsigned kind)
 {
     struct node *n = &m->node[any_node(m)];
+    bool append = rand_chance(&m->rand, 1, 2);
     (void)fails(m, n->gone, -ENOENT);
     (void)fails(m, is_dir(n), -EISDIR);
     (void)fails(m, n->type != PROTO_INODE_FILE, -EINVAL);
     (void)check_rights(m, n, 2);
+    (void)fails(m, (n->flags & PROTO_INODE_APPEND) != 0 && !append, -EPERM);
     (void)fails(m, n->nlink == 0 && !n->kept[m->session], -ESTALE);
-    if (!settle(m, kind, RIG_OP(&m->rig, wopen, .ino = n->ino))) {
+    if (!settle(m, kind, RIG_OP(&m->rig, wopen, .ino = n->ino, .append = append))) {
         return;
     }
     CHECK_EQ(m->rig.reply.result.mode, PROTO_OPEN_W);
@@ -605,11 +607,14 @@ static void ask_open(struct model *m, unsigned kind)
     struct proto_open_reply reply;
     const struct node *n = &m->node[any_node(m)];
     uint8_t access = (uint8_t)rand_below(&m->rand, 4);
-    bool write = (access & PROTO_RIGHT_WRITE) != 0;
+    bool write = (access & PROTO_RIGHT_WRITE) != 0, append = rand_chance(&m->rand, 1, 2);
     (void)fails(m, n->gone, -ENOENT);
     (void)fails(m, write && is_dir(n), -EISDIR);
     (void)check_rights(m, n, ((access & PROTO_RIGHT_READ) != 0 ? 4U : 0) | (write ? 2U : 0));
-    (void)settle(m, kind, RIG_QUERY(&m->rig, open, &reply, .ino = n->ino, .access = access));
+    (void)fails(m, write && !append && (n->flags & PROTO_INODE_APPEND) != 0, -EPERM);
+    (void)settle(
+        m, kind,
+        RIG_QUERY(&m->rig, open, &reply, .ino = n->ino, .access = access, .append = append));
 }
 
 static void ask_names(struct model *m, unsigned kind)

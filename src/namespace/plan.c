@@ -92,6 +92,12 @@ int namespace_plan_may(struct namespace_plan *p, const struct namespace_held *h,
     return namespace_cred_check(&p->view, &p->cred, h->ino, &h->inode, may);
 }
 
+int namespace_plan_may_open(struct namespace_plan *p, const struct namespace_held *h, bool append)
+{
+    int rc = namespace_plan_may(p, h, NAMESPACE_MAY_WRITE);
+    return rc < 0 ? rc : namespace_check_append(&h->inode, append);
+}
+
 void namespace_plan_touch(struct namespace_plan *p, struct namespace_held *h)
 {
     h->dirty = true;

@@ -70,6 +70,8 @@ void namespace_plan_touch_ctime(struct namespace_plan *p, struct namespace_held 
 void namespace_plan_touch_dir(struct namespace_plan *p, struct namespace_held *h);
 /* May the caller do that to it? 0, -EACCES, -EPERM. */
 int namespace_plan_may(struct namespace_plan *p, const struct namespace_held *h, uint32_t may);
+/* May the caller open it for writing? What is append-only: only to append. */
+int namespace_plan_may_open(struct namespace_plan *p, const struct namespace_held *h, bool append);
 int namespace_plan_flush(struct namespace_plan *p); /* inodes and the list of changes */
 /* Folded attributes of what the command names in `folds`. */
 int namespace_plan_folds(struct namespace_plan *p);

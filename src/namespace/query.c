@@ -207,14 +207,16 @@ static int namespace_open_mode(const struct namespace_view *v, uint64_t ino, uin
 }
 
 static int namespace_check_open(const struct namespace_view *v, const struct namespace_cred *c,
-                                uint64_t ino, const struct namespace_inode *n, uint8_t access)
+                                const struct proto_open_request *q, const struct namespace_inode *n)
 {
+    uint8_t access = q->access;
     uint32_t may = (access & PROTO_RIGHT_READ) != 0 ? NAMESPACE_MAY_READ : 0;
     may |= (access & PROTO_RIGHT_WRITE) != 0 ? NAMESPACE_MAY_WRITE : 0;
     if ((access & PROTO_RIGHT_WRITE) != 0 && namespace_inode_is_dir(n)) {
         return -EISDIR;
     }
-    return namespace_cred_check(v, c, ino, n, may);
+    int rc = namespace_cred_check(v, c, q->ino, n, may);
+    return rc == 0 && (access & PROTO_RIGHT_WRITE) != 0 ? namespace_check_append(n, q->append) : rc;
 }
 
 int namespace_open(const struct namespace_view *v, const struct proto_open_request *q,
@@ -224,7 +226,7 @@ int namespace_open(const struct namespace_view *v, const struct proto_open_reque
     struct namespace_inode n;
     *ret = (struct proto_open_reply){0};
     int rc = namespace_query_inode(v, &q->caller, q->ino, &cred, &n);
-    rc = rc < 0 ? rc : namespace_check_open(v, &cred, q->ino, &n, q->access);
+    rc = rc < 0 ? rc : namespace_check_open(v, &cred, q, &n);
     rc = rc < 0 ? rc : namespace_open_mode(v, q->ino, q->caller.session, &ret->mode);
     if (rc < 0) {
         return rc;

@@ -325,7 +325,14 @@ TEST(append_only_files_and_directories)
     CHECK_RC(RIG_OP(r, setattr, .ino = f, .mask = PROTO_SET_MTIME, .mtime_ns = 1), EPERM);
     CHECK_RC(RIG_OP(r, setattr, .ino = f, .mask = PROTO_SET_MTIME_NOW), EPERM);
     CHECK_OK(RIG_OP(r, setattr, .ino = f, .mask = BOTH_NOW));
-    CHECK_OK(rights_open_file(r, f, PROTO_RIGHT_WRITE));
+    struct proto_open_reply opened;
+    CHECK_RC(rights_open_file(r, f, PROTO_RIGHT_WRITE), EPERM);
+    CHECK_OK(RIG_QUERY(r, open, &opened, .ino = f, .access = PROTO_RIGHT_WRITE, .append = true));
+    CHECK_RC(create_name(r, d, "f", PROTO_CREATE_WOPEN), EPERM);
+    CHECK_RC(RIG_OP(r, wopen, .ino = f), EPERM);
+    CHECK_OK(RIG_OP(r, wopen, .ino = f, .append = true));
+    CHECK_OK(RIG_OP(r, wopen, .ino = f)); /* it is open, and its writer asks again */
+    CHECK_OK(create_name(r, d, "f", PROTO_CREATE_WOPEN | PROTO_CREATE_APPEND));
     CHECK_RC(unlink_name(r, d, "f"), EPERM);
     CHECK_RC(move(r, d, "f", d, "g"), EPERM);
     CHECK_RC(RIG_OP(r, link, .ino = f, .parent = d, .name = rig_text("l")), EPERM);

@@ -87,6 +87,11 @@ bool namespace_cred_in_group(const struct namespace_cred *c, uint32_t gid);
 NODISCARD int namespace_cred_check(const struct namespace_view *v, const struct namespace_cred *c,
                                    uint64_t ino, const struct namespace_inode *i,
                                    uint32_t may); /* 0, -EACCES, -EPERM; errors of reading */
+/* -EPERM: only what appends may write to it. */
+static inline int namespace_check_append(const struct namespace_inode *i, bool append)
+{
+    return (i->flags & PROTO_INODE_APPEND) != 0 && !append ? -EPERM : 0;
+}
 /* 1 and the list of an inode, with the owner, mask and others of its mode; 0: it has none. */
 NODISCARD int namespace_view_acl(const struct namespace_view *v, uint64_t ino,
                                  const struct namespace_inode *i, enum namespace_acl_kind kind,

@@ -134,11 +134,8 @@ int namespace_wopen(struct namespace_plan *p, const struct proto_wopen_request *
     if (h->inode.type != PROTO_INODE_FILE) {
         return namespace_inode_is_dir(&h->inode) ? -EISDIR : -EINVAL;
     }
-    if ((h->inode.flags & PROTO_INODE_IMMUTABLE) != 0) {
-        return -EPERM;
-    }
-    rc = namespace_wopen_get(p, r->ino, p->session_id, &w);
-    rc = rc == 0 ? namespace_plan_may(p, h, NAMESPACE_MAY_WRITE) : rc;
+    rc = namespace_wopen_get(p, r->ino, p->session_id, &w); /* who writes goes on */
+    rc = rc == 0 ? namespace_plan_may_open(p, h, r->append) : rc;
     return rc < 0 ? rc : namespace_wopen_grant(p, h, r->try_only);
 }
 

@@ -52,6 +52,7 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_CREATE_WOPEN 2u
 #define PROTO_CREATE_ORPHAN 4u /* O_TMPFILE: `name` is only checked, none is made */
 #define PROTO_CREATE_HAS_DATA 8u
+#define PROTO_CREATE_APPEND 16u /* with WOPEN: as `append` of open */
 
 #define PROTO_SET_MODE 1u
 #define PROTO_SET_UID 2u
