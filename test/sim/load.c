@@ -10,10 +10,11 @@
 #define INLINE_MAX 4096u
 #define WRITES_MAX 4u
 #define CALM_NS (3 * WORLD_S)
+#define XATTR "user.number"
 
 static const char *const kind_names[LOAD_KINDS] = {
-    "mkdir", "create", "symlink", "link",     "unlink", "rmdir", "rename",
-    "stat",  "chmod",  "list",    "readlink", "read",   "write", "truncate"};
+    "mkdir", "create",   "symlink",  "link", "unlink",   "rmdir", "rename", "stat",
+    "chmod", "setxattr", "getxattr", "list", "readlink", "read",  "write",  "truncate"};
 static const char *const step_names[] = {"",      " open",  " data", " truncate",
                                          " sync", " close", " look"};
 
@@ -55,7 +56,11 @@ static void start_file_step(struct load *l, struct opendfs *fs)
         opendfs_async_close(fs, &l->op, l->file, NULL, 0);
         break;
     case LOAD_LOOK:
-        opendfs_async_lstat(fs, &l->op, l->kind == LOAD_LINK ? l->path_b : l->path_a);
+        if (l->kind == LOAD_SETXATTR) {
+            opendfs_async_lgetxattr(fs, &l->op, l->path_a, XATTR, &l->shown, sizeof l->shown);
+        } else {
+            opendfs_async_lstat(fs, &l->op, l->kind == LOAD_LINK ? l->path_b : l->path_a);
+        }
         break;
     case LOAD_ONLY:
         CHECK(!"a step of a file");
@@ -94,6 +99,15 @@ static void start_name(struct load *l, struct opendfs *fs)
     case LOAD_CHMOD:
         l->values = (struct opendfs_stat){.mode = (uint32_t)l->len & 0777u};
         opendfs_async_setattr(fs, &l->op, l->path_a, &l->values, OPENDFS_SET_MODE);
+        break;
+    case LOAD_SETXATTR:
+        l->value = (uint32_t)l->len + 1;
+        l->xattr =
+            (struct opendfs_xattr){.name = XATTR, .value = &l->value, .size = sizeof l->value};
+        opendfs_async_lsetxattr(fs, &l->op, l->path_a, &l->xattr);
+        break;
+    case LOAD_GETXATTR:
+        opendfs_async_lgetxattr(fs, &l->op, l->path_a, XATTR, &l->shown, sizeof l->shown);
         break;
     case LOAD_LIST:
         opendfs_async_list(fs, &l->op, l->path_a, NULL, 0);
@@ -170,10 +184,10 @@ static bool too_deep(struct load *l)
 static enum load_kind random_kind(struct world *w)
 {
     static const uint8_t weight[LOAD_KINDS] = {
-        [LOAD_MKDIR] = 6,  [LOAD_CREATE] = 10, [LOAD_SYMLINK] = 3,  [LOAD_LINK] = 4,
-        [LOAD_UNLINK] = 8, [LOAD_RMDIR] = 4,   [LOAD_RENAME] = 8,   [LOAD_STAT] = 6,
-        [LOAD_CHMOD] = 3,  [LOAD_LIST] = 4,    [LOAD_READLINK] = 2, [LOAD_READ] = 16,
-        [LOAD_WRITE] = 22, [LOAD_TRUNCATE] = 4};
+        [LOAD_MKDIR] = 6,  [LOAD_CREATE] = 10,  [LOAD_SYMLINK] = 3,  [LOAD_LINK] = 4,
+        [LOAD_UNLINK] = 8, [LOAD_RMDIR] = 4,    [LOAD_RENAME] = 8,   [LOAD_STAT] = 6,
+        [LOAD_CHMOD] = 3,  [LOAD_LIST] = 4,     [LOAD_READLINK] = 2, [LOAD_READ] = 16,
+        [LOAD_WRITE] = 22, [LOAD_TRUNCATE] = 4, [LOAD_SETXATTR] = 9, [LOAD_GETXATTR] = 9};
     uint64_t sum = 0;
     for (unsigned i = 0; i < LOAD_KINDS; i++) {
         sum += weight[i];
@@ -376,13 +390,29 @@ static void release_inside(void *context)
     opendfs_async_release(l->w->node[l->node].process->fs, &l->op);
 }
 
+/* The attribute as it was read is that of the model, or `other`. It is taken over. */
+static void check_xattr(struct load *l, struct model_node *n, uint32_t other)
+{
+    bool there = l->op.result == (int64_t)sizeof l->shown;
+    bool link = n->type == MODEL_SYMLINK; /* has none */
+    if (!there && (link || n->xattr == 0)) {
+        expect(l, -ENODATA);
+    } else if (!there || link || (l->shown != n->xattr && l->shown != other)) {
+        wrong(l, "another value of the attribute");
+    } else {
+        n->xattr = l->shown;
+    }
+}
+
 /* Results of actions that change nothing. */
 static void check_question(struct load *l)
 {
     int rc = 0;
-    const struct model_node *n = model_find(&l->model, &l->a, &rc);
+    struct model_node *n = model_find(&l->model, &l->a, &rc);
     if (n == NULL) {
         expect(l, rc);
+    } else if (l->kind == LOAD_GETXATTR) {
+        check_xattr(l, n, n->xattr);
     } else if (l->kind == LOAD_STAT) {
         expect(l, 0);
         check_stat(l, n);
@@ -420,6 +450,16 @@ static int model_chmod(struct load *l)
     return rc;
 }
 
+static int model_setxattr(struct load *l)
+{
+    int rc = 0;
+    struct model_node *n = model_find(&l->model, &l->a, &rc);
+    if (n != NULL && n->type != MODEL_SYMLINK) {
+        n->xattr = l->value;
+    }
+    return n != NULL && n->type == MODEL_SYMLINK ? -EPERM : rc;
+}
+
 /* Disks are full, or were a moment ago: then nothing has changed. */
 static bool full_explains(const struct load *l)
 {
@@ -447,10 +487,13 @@ static int change_names(struct load *l)
         return model_rename(m, &l->a, &l->b);
     case LOAD_CHMOD:
         return model_chmod(l);
+    case LOAD_SETXATTR:
+        return model_setxattr(l);
     case LOAD_WRITE:
     case LOAD_TRUNCATE: /* opening creates */
         return model_create(m, &l->a, 0644, l->buffer, 0, l->losses_before);
     case LOAD_STAT:
+    case LOAD_GETXATTR:
     case LOAD_LIST:
     case LOAD_READLINK:
     case LOAD_READ:
@@ -463,7 +506,8 @@ static int change_names(struct load *l)
 
 static bool is_question(enum load_kind kind)
 {
-    return kind == LOAD_STAT || kind == LOAD_LIST || kind == LOAD_READLINK || kind == LOAD_READ;
+    return kind == LOAD_STAT || kind == LOAD_LIST || kind == LOAD_READLINK || kind == LOAD_READ ||
+           kind == LOAD_GETXATTR;
 }
 
 static void check_name(struct load *l)
@@ -523,7 +567,11 @@ static void look_back(struct load *l)
     bool makes = l->kind != LOAD_UNLINK && l->kind != LOAD_RMDIR && l->kind != LOAD_RENAME;
     struct model_node *n = model_find(&l->model, l->kind == LOAD_LINK ? &l->b : &l->a, &rc);
     l->unresolved = false;
-    if (is == (n != NULL)) {
+    if (l->kind == LOAD_SETXATTR && n == NULL) {
+        expect(l, rc);
+    } else if (l->kind == LOAD_SETXATTR) {
+        check_xattr(l, n, l->value);
+    } else if (is == (n != NULL)) {
         if (l->kind == LOAD_CHMOD && is) {
             look_at_mode(l, n);
         }

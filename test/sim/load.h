@@ -20,6 +20,8 @@ enum load_kind {
     LOAD_RENAME,
     LOAD_STAT,
     LOAD_CHMOD,
+    LOAD_SETXATTR,
+    LOAD_GETXATTR,
     LOAD_LIST,
     LOAD_READLINK,
     LOAD_READ,
@@ -56,6 +58,8 @@ struct load {
     size_t len;
     uint8_t *buffer;
     struct opendfs_stat values;
+    struct opendfs_xattr xattr;
+    uint32_t value, shown; /* of the attribute: to be set, and as it was read */
     struct opendfs_op op;
     bool arrived, under_way;
     uint64_t life, began_ns; /* the client's, the action's */

@@ -27,6 +27,7 @@ enum model_type { MODEL_FILE, MODEL_DIRECTORY, MODEL_SYMLINK };
 struct model_node {
     enum model_type type;
     uint32_t mode, nlink;
+    uint32_t xattr;                        /* value of its extended attribute; 0: it has none */
     struct model_node *entry[MODEL_NAMES]; /* of a directory: by number of name */
     struct model_content now;
     struct model_content past[MODEL_PAST_MAX]; /* since the last sync, the synced one first */
