@@ -159,6 +159,7 @@ static inline int fake_wopen(struct fake_cluster *c, const struct proto_wopen_re
         return -ENOENT;
     }
     n->cap_epoch = n->cap_epoch == 0 ? ++c->cap_epoch : n->cap_epoch;
+    c->appends = q->append;
     fake_place(c, n);
     *m = (struct proto_wopen_reply){.mode = c->shared ? PROTO_OPEN_S : PROTO_OPEN_W,
                                     .cap_epoch = n->cap_epoch,

@@ -88,6 +88,11 @@ struct fake_cluster {
     bool shared, share_waits; /* others write, too; they have not flushed */
     uint64_t remote_size;     /* another client writes all files: only getattr says this */
     bool hide_symlinks;       /* walk ends before what is no directory */
+    unsigned opens, mutations, repeats, writes, write_repeats, reads, syncs, returns,
+        executed[1024];
+    uint32_t umask;                    /* of the newest create */
+    bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
+    bool hide_symlinks;                /* walk ends before what is no directory */
 };
 struct fake_node {
     struct peer_user user;

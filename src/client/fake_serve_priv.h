@@ -28,6 +28,7 @@ static inline void fake_open(struct peer_user *u, struct peer_request *r)
     struct fake_cluster *c = fake_of(u);
     const struct proto_open_request *q = r->body;
     const struct fake_inode *n = fake_find(c, q->ino);
+    c->opens++;
     if (n == NULL) {
         peer_request_fail(r, -ENOENT, NULL);
         return;

@@ -187,7 +187,8 @@ static void open_write(struct client_task *t)
         t->opening = true;
         i->opening++;
     }
-    t->request.wopen = (struct proto_wopen_request){.ino = i->ino};
+    bool append = (open_flags(t) & OPENDFS_APPEND) != 0;
+    t->request.wopen = (struct proto_wopen_request){.ino = i->ino, .append = append};
     client_task_mutate(t, PROTO_OP_wopen, wopen_done);
 }
 
@@ -215,30 +216,52 @@ static void open_done(struct client_task *t, const struct peer_reply *r)
     open_write(t);
 }
 
+/* What the kind of file and its flags forbid. */
+static int open_check(const struct proto_attr *a, unsigned flags)
+{
+    if (a->type != PROTO_INODE_FILE) {
+        return a->type == PROTO_INODE_DIRECTORY ? -EISDIR
+               : a->type == PROTO_INODE_SYMLINK ? -ELOOP
+                                                : -EINVAL;
+    }
+    if ((flags & OPENDFS_CREATE) != 0 && (flags & OPENDFS_EXCLUSIVE) != 0) {
+        return -EEXIST;
+    }
+    bool writes = (flags & OPENDFS_WRITE) != 0;
+    bool only_behind = (flags & (OPENDFS_APPEND | OPENDFS_TRUNCATE)) == OPENDFS_APPEND;
+    return writes && (a->flags & PROTO_INODE_APPEND) != 0 && !only_behind ? -EPERM : 0;
+}
+
+/* `wopen` checks the rights of the first who writes here; of others, and of readers, `open` does.
+ */
+static void open_ask(struct client_task *t)
+{
+    unsigned flags = open_flags(t);
+    bool reads = (flags & OPENDFS_READ) != 0, writes = (flags & OPENDFS_WRITE) != 0;
+    uint8_t access = (uint8_t)((reads ? PROTO_RIGHT_READ : 0) | (writes ? PROTO_RIGHT_WRITE : 0));
+    t->request.open = (struct proto_open_request){.ino = t->inode->ino,
+                                                  .access = access,
+                                                  .want = reads ? PROTO_WANT_DATA : 0,
+                                                  .append = (flags & OPENDFS_APPEND) != 0};
+    client_task_query(t, PROTO_OP_open, open_done);
+}
+
 /* t->walk.attr is the file. */
 static void open_existing(struct client_task *t)
 {
     const struct proto_attr *a = &t->walk.attr;
     unsigned flags = open_flags(t);
-    int rc = a->type == PROTO_INODE_DIRECTORY ? -EISDIR
-             : a->type == PROTO_INODE_SYMLINK ? -ELOOP
-             : a->type != PROTO_INODE_FILE    ? -EINVAL
-                                              : 0;
-    if (rc == 0 && (flags & OPENDFS_CREATE) != 0 && (flags & OPENDFS_EXCLUSIVE) != 0) {
-        rc = -EEXIST;
-    }
+    int rc = open_check(a, flags);
     rc = rc == 0 ? client_inode_get(t->fs, a->ino, &t->inode) : rc;
     if (rc < 0) {
         open_failed(t, rc);
         return;
     }
-    if ((flags & OPENDFS_READ) == 0) {
+    if ((flags & OPENDFS_READ) == 0 && t->inode->writers == 0) {
         open_write(t);
         return;
     }
-    t->request.open = (struct proto_open_request){
-        .ino = a->ino, .access = PROTO_RIGHT_READ, .want = PROTO_WANT_DATA};
-    client_task_query(t, PROTO_OP_open, open_done);
+    open_ask(t);
 }
 
 /* --- new files ----------------------------------------------------------------------------------
@@ -299,6 +322,7 @@ static void open_create(struct client_task *t, uint64_t dir, struct proto_bytes 
     const struct client_op *o = client_op_of(t->op);
     uint32_t flags = (o->flags & OPENDFS_EXCLUSIVE) != 0 ? PROTO_CREATE_EXCLUSIVE : 0;
     flags |= (o->flags & OPENDFS_WRITE) != 0 ? PROTO_CREATE_WOPEN : 0;
+    flags |= (o->flags & OPENDFS_APPEND) != 0 ? PROTO_CREATE_APPEND : 0;
     t->request.create = (struct proto_create_request){.parent = dir,
                                                       .name = name,
                                                       .type = PROTO_INODE_FILE,

@@ -144,3 +144,29 @@ TEST(the_umask_goes_beside_the_mode)
     CHECK_OK(DO(&w, close, w.op.file, NULL, 0));
     world_close(&w);
 }
+
+/* chattr +a: only to append; and who writes here already does not open the door for others. */
+TEST(append_only_files_are_opened_to_append)
+{
+    struct world w;
+    struct opendfs_stat v = {.mode = 0640};
+    const unsigned append = OPENDFS_WRITE | OPENDFS_APPEND;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    CHECK_OK(DO(&w, create, "/f", &v, 0, "", 0));
+    fake_path(w.cluster, "f")->attr.flags |= PROTO_INODE_APPEND;
+    CHECK_EQ(DO(&w, open, "/f", OPENDFS_WRITE, 0), -EPERM);
+    CHECK_EQ(DO(&w, open, "/f", OPENDFS_READ | OPENDFS_WRITE, 0), -EPERM);
+    CHECK_EQ(DO(&w, open, "/f", append | OPENDFS_TRUNCATE, 0), -EPERM);
+    CHECK_EQ(w.cluster->executed[PROTO_OP_wopen % 1024], 0);
+    CHECK_OK(DO(&w, open, "/f", append, 0));
+    struct opendfs_file *f = w.op.file;
+    CHECK_TRUE(w.cluster->appends);
+    CHECK_EQ(DO(&w, open, "/f", OPENDFS_WRITE, 0), -EPERM);
+    unsigned opens = w.cluster->opens;
+    CHECK_OK(DO(&w, open, "/f", append, 0)); /* the rights of the second one are asked for, too */
+    CHECK_EQ(w.cluster->opens, opens + 1);
+    CHECK_OK(DO(&w, close, w.op.file, NULL, 0));
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
