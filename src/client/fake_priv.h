@@ -83,16 +83,12 @@ struct fake_cluster {
     struct fake_node *meta, *target[FAKE_TARGETS];
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation */
-    unsigned mutations, repeats, writes, write_repeats, reads, syncs, returns, executed[1024];
-    uint32_t umask;           /* of the newest create */
-    bool shared, share_waits; /* others write, too; they have not flushed */
-    uint64_t remote_size;     /* another client writes all files: only getattr says this */
-    bool hide_symlinks;       /* walk ends before what is no directory */
     unsigned opens, mutations, repeats, writes, write_repeats, reads, syncs, returns,
         executed[1024];
     uint32_t umask;                    /* of the newest create */
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
-    bool hide_symlinks;                /* walk ends before what is no directory */
+    uint64_t remote_size; /* another client writes all files: only getattr says this */
+    bool hide_symlinks;   /* walk ends before what is no directory */
 };
 struct fake_node {
     struct peer_user user;

@@ -88,6 +88,7 @@ struct answer {
         struct proto_wopen_reply wopen;
         struct proto_commit_reply commit;
         struct proto_release_reply release;
+        struct proto_set_quota_reply set_quota;
         struct proto_lease_return_reply lease_return;
         struct proto_append_turn_reply append_turn;
         struct proto_append_done_reply append_done;
@@ -112,22 +113,25 @@ static void answer_writer(struct metanode *m, struct metanode_session *s, uint16
                                         .mode = result->mode,
                                         .cap_epoch = result->cap_epoch,
                                         .capability = answer_capability(m, s, reply, answer->mac),
-                                        .changes = answer->changes};
+                                        .changes = answer->changes,
+                                        .limited = reply->limited,
+                                        .size_limit = reply->size_limit};
         return;
     }
     bool wait = result->mode == PROTO_OPEN_S && !result->shared_now;
     if (wait) {
         metanode_share_wait(m, result->ino, s->id);
     }
-    a->wopen =
-        (struct proto_wopen_reply){.trailer = trailer,
-                                   .mode = result->mode,
-                                   .cap_epoch = result->cap_epoch,
-                                   .shared_now = !wait,
-                                   .attr = reply->attr,
-                                   .layout = reply->layout,
-                                   .data_version = reply->data_version,
-                                   .capability = answer_capability(m, s, reply, answer->mac)};
+    a->wopen = (struct proto_wopen_reply){.trailer = trailer,
+                                          .mode = result->mode,
+                                          .cap_epoch = result->cap_epoch,
+                                          .shared_now = !wait,
+                                          .attr = reply->attr,
+                                          .layout = reply->layout,
+                                          .data_version = reply->data_version,
+                                          .capability = answer_capability(m, s, reply, answer->mac),
+                                          .limited = reply->limited,
+                                          .size_limit = reply->size_limit};
 }
 
 static void answer_other(struct metanode *m, struct metanode_session *s, uint16_t opcode,
@@ -165,13 +169,18 @@ static void answer_other(struct metanode *m, struct metanode_session *s, uint16_
                                                 .attr = reply->attr,
                                                 .layout = reply->layout,
                                                 .data_version = reply->data_version,
-                                                .changes = changes};
+                                                .changes = changes,
+                                                .limited = reply->limited,
+                                                .size_limit = reply->size_limit};
         break;
     case PROTO_OP_setxattr:
         a->setxattr = (struct proto_setxattr_reply){.trailer = trailer, .changes = changes};
         break;
     case PROTO_OP_removexattr:
         a->removexattr = (struct proto_removexattr_reply){.trailer = trailer, .changes = changes};
+        break;
+    case PROTO_OP_set_quota:
+        a->set_quota = (struct proto_set_quota_reply){.trailer = trailer};
         break;
     case PROTO_OP_release:
         a->release = (struct proto_release_reply){.trailer = trailer};
@@ -197,13 +206,36 @@ static void answer_other(struct metanode *m, struct metanode_session *s, uint16_
     }
 }
 
+/* Which quota it was: "quota of /home: 1000 files". */
+static void answer_refused(struct metanode *m, struct metanode_session *s, struct peer_request *r,
+                           const struct namespace_reply *reply)
+{
+    const struct namespace_refusal *f = &reply->refusal;
+    char line[240], bytes[TEXT_UNIT_SIZE];
+    struct text t;
+    if (reply->rc != -EDQUOT || f->limit == NAMESPACE_LIMIT_NONE) {
+        metanode_refuse(m, s, r, reply->rc, NULL);
+        return;
+    }
+    bool soft = f->limit == NAMESPACE_LIMIT_BYTES_SOFT || f->limit == NAMESPACE_LIMIT_FILES_SOFT;
+    text_init(&t, line, sizeof line);
+    text_add(&t, "quota of %s: ", f->path);
+    if (f->limit == NAMESPACE_LIMIT_FILES_HARD || f->limit == NAMESPACE_LIMIT_FILES_SOFT) {
+        text_add(&t, "%llu files and directories", (unsigned long long)f->value);
+    } else {
+        text_add(&t, "%s", text_from_bytes(f->value, bytes));
+    }
+    text_add(&t, "%s", soft ? ", and the grace time is over" : "");
+    metanode_refuse(m, s, r, reply->rc, line);
+}
+
 void metanode_answer(struct metanode *m, struct metanode_session *s, struct peer_request *r,
                      const struct namespace_reply *reply)
 {
     struct answer a;
     uint16_t opcode = r->message->opcode;
     if (reply->rc < 0) {
-        metanode_refuse(m, s, r, reply->rc, NULL);
+        answer_refused(m, s, r, reply);
         return;
     }
     memset(&a.body, 0, sizeof a.body);

@@ -20,6 +20,7 @@ union query_reply {
     struct proto_listxattr_reply listxattr;
     struct proto_capability_renew_reply capability_renew;
     struct proto_statfs_reply statfs;
+    struct proto_dir_stats_reply dir_stats;
     struct proto_cluster_map_reply cluster_map;
 };
 
@@ -76,6 +77,7 @@ static int query_open(struct query *q, const struct namespace_view *v)
 /* What targets said last counts, not what was logged when they registered. */
 static int query_statfs(struct query *q, const struct namespace_view *v)
 {
+    const struct proto_statfs_request *r = q->request->body;
     struct proto_statfs_reply *reply = &q->reply.statfs;
     struct proto_storage_class class = {0};
     int rc = namespace_statfs(v, reply);
@@ -94,7 +96,7 @@ static int query_statfs(struct query *q, const struct namespace_view *v)
     reply->total = total / copies;
     reply->free = available / copies;
     reply->available = available / copies;
-    return 0;
+    return r->ino == 0 ? 0 : namespace_statfs_quota(v, r->ino, reply);
 }
 
 static int query_map(struct query *q, const struct namespace_view *v)
@@ -149,6 +151,8 @@ static int query_ask(struct query *q, const struct namespace_view *v)
         return query_renew(q, v);
     case PROTO_OP_statfs:
         return query_statfs(q, v);
+    case PROTO_OP_dir_stats:
+        return namespace_dir_stats(v, q->request->body, &q->reply.dir_stats);
     case PROTO_OP_cluster_map:
         return query_map(q, v);
     default:

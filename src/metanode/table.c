@@ -230,10 +230,27 @@ static struct proto_storage_class table_default_class(const struct metanode *m)
                                         .inline_limit = m->opt.inline_bytes};
 }
 
+/* Classes are made by administrators, and by root at a client. */
+static int table_may(const struct table_grow *g, const struct namespace_view *v)
+{
+    struct namespace_cred cred;
+    const struct peer_link *link = g->request == NULL ? NULL : g->request->link;
+    if (g->request == NULL || (link != NULL && link->role != PROTO_ROLE_CLIENT)) {
+        return 0;
+    }
+    const struct proto_class_create_request *q = g->request->body;
+    int rc = namespace_view_cred(v, q->caller.session, q->caller.cred, &cred);
+    return rc == 0 && cred.uid != 0 ? -EPERM : rc;
+}
+
 static int table_read(struct metanode_read *read, const struct namespace_view *v)
 {
     struct table_grow *g = container_of(read, struct table_grow, read);
     struct proto_storage_class_list classes;
+    int may = table_may(g, v);
+    if (may < 0) {
+        return may;
+    }
     int rc = namespace_view_state(v, &g->state);
     int listed = namespace_classes(v, g->class_id, METANODE_CLASSES_MAX, &classes);
     rc = namespace_view_both(rc, listed);
@@ -297,10 +314,29 @@ void metanode_tables_fini(struct metanode *m)
     loop_timer_cancel(m->env->loop, &m->tables.quiet);
 }
 
+/* What the placement relies on; the state machine checks the rest. */
+static const char *class_fault(const struct proto_storage_class *c)
+{
+    if (c->copies == 0 || c->copies > CLUSTER_MEMBERS_MAX) {
+        return "a storage class has between 1 and 16 copies";
+    }
+    if (c->failure_domain > PROTO_DOMAIN_RACK) {
+        return "there is no such failure domain";
+    }
+    return NULL;
+}
+
 void metanode_class_create(struct peer_user *u, struct peer_request *r)
 {
     struct metanode *m = metanode_of(u);
-    if (metanode_admit(m, r)) {
-        table_start(m, 0, r);
+    const struct proto_class_create_request *q = r->body;
+    if (!metanode_admit(m, r)) {
+        return;
     }
+    const char *fault = class_fault(&q->storage_class);
+    if (fault != NULL) {
+        metanode_refuse(m, NULL, r, -EINVAL, fault);
+        return;
+    }
+    table_start(m, 0, r);
 }

@@ -54,6 +54,7 @@ int namespace_append_turn(struct namespace_plan *p, const struct proto_append_tu
     p->reply->result.ino = h->ino;
     p->reply->result.turn = w.turn;
     p->reply->result.end = h->inode.size;
+    p->want_size = h->inode.size + base_min(r->wanted, INT64_MAX);
     return namespace_wopen_put(p, h->ino, p->session_id, &w);
 }
 

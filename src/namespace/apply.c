@@ -1,5 +1,7 @@
 #include "namespace/plan_priv.h"
 
+#include "namespace/stats_priv.h"
+
 /*
  * From the bytes of a command to its result. Everything that a plan does goes through here:
  * namespace_apply() commits it, namespace_check() drops it.
@@ -46,6 +48,7 @@ static int namespace_dispatch_mutation(struct namespace_plan *p)
         NAMESPACE_MUTATION(lease_return)
         NAMESPACE_MUTATION(append_turn)
         NAMESPACE_MUTATION(append_done)
+        NAMESPACE_MUTATION(set_quota)
     default:
         return -EOPNOTSUPP;
     }
@@ -152,18 +155,20 @@ static int namespace_plan_mutation(struct namespace_plan *p)
     int rc = namespace_decode_op(p);
     rc = rc < 0 ? rc : namespace_plan_caller(p);
     if (rc != 0) {
-        return rc < 0 ? rc : 0;
+        return rc < 0 ? rc : namespace_quota_room(p);
     }
     rc = namespace_plan_folds(p);
     rc = rc < 0 ? rc : namespace_dispatch_mutation(p);
     rc = rc < 0 ? rc : namespace_stats_apply(p);
+    rc = rc < 0 ? rc : namespace_quota_room(p);
     return rc < 0 ? rc : namespace_plan_flush(p);
 }
 
 static bool namespace_is_mutation(uint16_t kind)
 {
-    return (kind >= PROTO_OP_create && kind <= PROTO_OP_release) || kind == PROTO_OP_lease_return ||
-           kind == PROTO_OP_append_turn || kind == PROTO_OP_append_done;
+    return (kind >= PROTO_OP_create && kind <= PROTO_OP_set_quota) ||
+           kind == PROTO_OP_lease_return || kind == PROTO_OP_append_turn ||
+           kind == PROTO_OP_append_done;
 }
 
 int namespace_plan_dispatch(struct namespace_plan *p)
@@ -235,7 +240,8 @@ static int namespace_plan_settle(struct namespace_plan *p, const struct namespac
         p->state = *before;
         p->state.version = version;
         p->state.time_ns = p->now_ns;
-        *reply = (struct namespace_reply){.rc = rc, .kind = reply->kind, .holder = reply->holder};
+        *reply = (struct namespace_reply){
+            .rc = rc, .kind = reply->kind, .holder = reply->holder, .refusal = reply->refusal};
         reply->result = (struct namespace_result){.opcode = p->command->kind, .rc = rc};
     }
     bool kept = rc == 0 || !(err_is(rc, EAGAIN) || err_is(rc, EPROTO));

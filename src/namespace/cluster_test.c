@@ -135,3 +135,75 @@ TEST(settings_are_kept)
     CHECK_RC(RIG_VIEW(&r, namespace_view_config(&r.view, rig_text("lease"), &value)), ENOENT);
     rig_close(&r);
 }
+
+static int make(struct rig *r, uint64_t parent, const char *name, uint8_t type, uint32_t class_id)
+{
+    uint32_t flags = type == PROTO_INODE_FILE ? PROTO_CREATE_WOPEN : 0;
+    return RIG_OP(r, create, .parent = parent, .name = rig_text(name), .type = type, .mode = 0755,
+                  .class_id = class_id, .flags = PROTO_CREATE_EXCLUSIVE | flags,
+                  .target = rig_text(type == PROTO_INODE_SYMLINK ? "x" : ""));
+}
+
+static int set_class(struct rig *r, uint64_t ino, uint32_t class_id)
+{
+    return RIG_OP(r, setattr, .ino = ino, .mask = PROTO_SET_CLASS, .class_id = class_id);
+}
+
+static uint32_t class_of(struct rig *r, uint64_t dir)
+{
+    struct proto_dir_stats_reply reply;
+    CHECK_OK(RIG_QUERY(r, dir_stats, &reply, .ino = dir));
+    return reply.class_id;
+}
+
+static void add_class(struct rig *r)
+{
+    struct proto_storage_class c = {.name = rig_text("fast"), .copies = 1, .chunk_size = 65536};
+    uint32_t chains[2] = {1, 2};
+    CHECK_OK(RIG_DO(r, NAMESPACE_TABLE_PUT, namespace_table_put, .storage_class = c,
+                    .first_chain = 5, .chains = {chains, 2}));
+    CHECK_EQ(r->reply.id, 2);
+}
+
+TEST(directories_pass_their_class_on)
+{
+    struct rig r;
+    rig_open(&r);
+    rig_make_class(&r, 4);
+    add_class(&r);
+    CHECK_OK(make(&r, 1, "a", PROTO_INODE_DIRECTORY, 0));
+    uint64_t a = r.reply.result.ino;
+    CHECK_OK(make(&r, a, "old", PROTO_INODE_DIRECTORY, 0));
+    uint64_t old = r.reply.result.ino;
+    CHECK_OK(make(&r, a, "before", PROTO_INODE_FILE, 0));
+    CHECK_EQ(r.reply.layout.class_id, 1);
+    uint64_t before = r.reply.result.ino;
+    CHECK_RC(set_class(&r, a, 3), EINVAL);
+    CHECK_OK(set_class(&r, a, 2));
+    CHECK_EQ(class_of(&r, a), 2);
+    CHECK_EQ(class_of(&r, old), 0);
+    CHECK_OK(make(&r, a, "new", PROTO_INODE_DIRECTORY, 0));
+    uint64_t new = r.reply.result.ino;
+    CHECK_EQ(class_of(&r, new), 2);
+    CHECK_OK(make(&r, new, "file", PROTO_INODE_FILE, 0));
+    CHECK_TRUE(r.reply.layout.class_id == 2 && r.reply.layout.chunk_size == 65536);
+    CHECK_OK(make(&r, old, "file", PROTO_INODE_FILE, 0));
+    CHECK_EQ(r.reply.layout.class_id, 1);
+    CHECK_OK(make(&r, new, "other", PROTO_INODE_FILE, 1)); /* it says so itself */
+    CHECK_EQ(r.reply.layout.class_id, 1);
+    CHECK_RC(make(&r, new, "none", PROTO_INODE_FILE, 3), EINVAL);
+    CHECK_RC(make(&r, new, "none", PROTO_INODE_DIRECTORY, 3), EINVAL);
+    /* What moves keeps its own. */
+    CHECK_OK(RIG_OP(&r, rename, .parent = a, .name = rig_text("new"), .new_parent = 1,
+                    .new_name = rig_text("new")));
+    CHECK_EQ(class_of(&r, new), 2);
+    CHECK_RC(set_class(&r, before, 2), EBUSY); /* its data are where its layout says */
+    CHECK_OK(make(&r, a, "link", PROTO_INODE_SYMLINK, 0));
+    CHECK_RC(set_class(&r, r.reply.result.ino, 2), EINVAL);
+    CHECK_OK(set_class(&r, new, 0));
+    CHECK_OK(make(&r, new, "last", PROTO_INODE_FILE, 0));
+    CHECK_EQ(r.reply.layout.class_id, 1);
+    r.op.cred = rig_cred(&r, r.op.session, 1000, 100, 0);
+    CHECK_RC(set_class(&r, new, 2), EPERM);
+    rig_close(&r);
+}

@@ -1,5 +1,7 @@
 #include "namespace/plan_priv.h"
 
+#include "namespace/stats_priv.h"
+
 /* Names: create, link, unlink, rmdir, and what rename shares with them. */
 
 #define NAMESPACE_STICKY 01000u
@@ -269,6 +271,8 @@ int namespace_link(struct namespace_plan *p, const struct proto_link_request *r)
     if (h->inode.nlink == 0) {
         h->inode.parent = r->parent;
         h->inode.name = r->name;
+    } else {
+        h->claim = r->parent; /* it may come to count there */
     }
     h->inode.nlink++;
     dir->inode.entries++;

@@ -86,6 +86,10 @@ static inline void fsck_record(struct fsck *f, const struct namespace_scan *s)
     } else if (range == NAMESPACE_DIR_STATS) {
         CHECK_TRUE(n != NULL && n->inode.type == PROTO_INODE_DIRECTORY);
         f->directories++;
+    } else if (range == NAMESPACE_QUOTA) {
+        CHECK_TRUE(n != NULL && n->inode.type == PROTO_INODE_DIRECTORY);
+        n->quota = true;
+        f->quotas++;
     } else if (range == NAMESPACE_SLOT || range == NAMESPACE_CRED) {
         CHECK_TRUE(owner != NULL);
     }
@@ -133,6 +137,7 @@ static inline void fsck_nodes(struct fsck *f, const struct namespace_state *stat
     CHECK_EQ(state->bytes, bytes);
     CHECK_EQ(state->sessions, f->session_count);
     CHECK_EQ(state->garbage, f->garbage);
+    CHECK_EQ(state->quotas, f->quotas);
     for (size_t i = 0; i < f->session_count; i++) {
         CHECK_EQ(f->session[i].obligations, f->session[i].orphans);
     }
@@ -146,7 +151,7 @@ static inline void fsck(struct rig *r)
         NAMESPACE_XATTR,   NAMESPACE_TRIM,          NAMESPACE_INLINE,      NAMESPACE_ORPHAN,
         NAMESPACE_WOPEN,   NAMESPACE_SLOT,          NAMESPACE_CRED,        NAMESPACE_SESSION_ORPHAN,
         NAMESPACE_GARBAGE, NAMESPACE_SESSION_WOPEN, NAMESPACE_OBLIGATIONS, NAMESPACE_DIR_STATS,
-        NAMESPACE_ACL};
+        NAMESPACE_ACL,     NAMESPACE_QUOTA};
     CLEANUP(kv_snapshot_freep) struct kv_snapshot *s = NULL;
     struct fsck *f = mem_zalloc(sizeof *f);
     struct mem_arena arena;

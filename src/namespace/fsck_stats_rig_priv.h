@@ -31,6 +31,7 @@ static inline void fsck_stats_of(struct fsck *f, const struct fsck_node *n)
     struct namespace_dir_sum sum = {.done = false};
     CHECK_OK(namespace_view_dir_stats(&f->view, n->ino, &s));
     CHECK_EQ(s.parent, n->inode.parent);
+    CHECK_EQ(s.flags, n->quota ? NAMESPACE_STATS_QUOTA : 0);
     CHECK_EQ(s.files, n->below.files);
     CHECK_EQ(s.directories, n->below.directories);
     CHECK_EQ(s.bytes, n->below.bytes);

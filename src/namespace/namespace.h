@@ -35,6 +35,21 @@ struct namespace_entry {
 };
 
 #define NAMESPACE_CHANGES_MAX 8u
+/* Which quota has refused a mutation (rc -EDQUOT), for people. */
+enum namespace_limit {
+    NAMESPACE_LIMIT_NONE,
+    NAMESPACE_LIMIT_BYTES_HARD,
+    NAMESPACE_LIMIT_BYTES_SOFT, /* exceeded for longer than the grace time */
+    NAMESPACE_LIMIT_FILES_HARD,
+    NAMESPACE_LIMIT_FILES_SOFT,
+};
+#define NAMESPACE_PATH_SIZE 160u
+struct namespace_refusal {
+    enum namespace_limit limit;
+    uint64_t value;
+    char path[NAMESPACE_PATH_SIZE]; /* its end, behind "...", if it is too long */
+};
+
 /*
  * What became of a mutation. Lists lie in the structure itself.
  *   rc        what the caller is told; also stored in the slot, except for class EAGAIN (nothing
@@ -51,6 +66,9 @@ struct namespace_reply {
     struct proto_attr attr;     /* of result.ino, where the opcode has it */
     struct proto_layout layout; /* the same */
     uint64_t data_version;
+    bool limited; /* of what a writer is told: a quota */
+    uint64_t size_limit;
+    struct namespace_refusal refusal;
     struct proto_change change[NAMESPACE_CHANGES_MAX];
     uint64_t change_parent[NAMESPACE_CHANGES_MAX]; /* before; exact for what is not LINKED */
     size_t change_count;

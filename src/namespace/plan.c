@@ -1,5 +1,7 @@
 #include "namespace/plan_priv.h"
 
+#include "namespace/stats_priv.h"
+
 #define NAMESPACE_RECORD_BYTES 1024u /* most records are shorter */
 
 /* Of inodes there are many, and most end with zeros. */
@@ -72,6 +74,7 @@ int namespace_plan_inode(struct namespace_plan *p, uint64_t ino, struct namespac
         h->parent_before = h->inode.parent;
         h->nlink_before = h->inode.nlink;
         h->size_before = h->inode.size;
+        h->size_free = h->inode.size;
         p->held_count++;
     }
     *ret = h;
@@ -170,6 +173,7 @@ int namespace_plan_folds(struct namespace_plan *p)
         namespace_plan_touch(p, h);
         struct namespace_inode *n = &h->inode;
         namespace_set_size(p, h, base_max(n->size, f->size));
+        namespace_quota_accept(h);
         n->mtime_ns = f->mtime_ns > n->mtime_ns ? f->mtime_ns : n->mtime_ns;
         n->ctime_ns = f->ctime_ns > n->ctime_ns ? f->ctime_ns : n->ctime_ns;
         n->atime_ns = f->atime_ns > n->atime_ns ? f->atime_ns : n->atime_ns;

@@ -20,7 +20,8 @@ struct namespace_held { /* an inode in the plan */
     uint64_t ino;
     uint64_t version_before, parent_before; /* 0: it is new */
     uint32_t nlink_before;
-    uint64_t size_before;
+    uint64_t size_before, size_free; /* free: what no quota is asked for */
+    uint64_t claim; /* directory whose quotas must have room for it, though it counts elsewhere */
     struct namespace_inode inode;
     bool dirty, removed, touched;
 };
@@ -40,7 +41,8 @@ struct namespace_plan {
     size_t held_count;
     struct proto_op op; /* of a client's mutation, as the next two */
     uint32_t crc;
-    bool runs; /* it is the next of its slot: its result is stored */
+    uint64_t want_size; /* WOPEN: the size that quotas are asked about; 0: none */
+    bool runs;          /* it is the next of its slot: its result is stored */
 };
 
 /* apply.c */
@@ -154,18 +156,6 @@ int namespace_orphan_others(struct namespace_plan *p, uint64_t ino, uint64_t ses
 int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino); /* it has a name again */
 int namespace_release(struct namespace_plan *p, const struct proto_release_request *r);
 int namespace_orphans_of_session(struct namespace_plan *p, const struct namespace_orphan_drop *r);
-
-/* stats.c */
-/* What the inodes of the plan became changes the statistics of all directories above them. -ELOOP:
- * directories would lie deeper than NAMESPACE_DEPTH_MAX. */
-int namespace_stats_apply(struct namespace_plan *p);
-/* The record of a directory that has nothing below it. */
-int namespace_stats_put_new(struct namespace_plan *p, uint64_t ino, uint64_t parent);
-/* Is this the name that `h` counts at? */
-bool namespace_stats_is_home(const struct namespace_held *h, uint64_t parent,
-                             struct proto_bytes name);
-/* A LINKED file lost that name and has others: it counts at the first of them from now on. */
-int namespace_stats_new_home(struct namespace_plan *p, struct namespace_held *h);
 
 /* session.c, slot.c, cluster.c, garbage.c */
 int namespace_session_open(struct namespace_plan *p, const struct proto_session_open_request *r);

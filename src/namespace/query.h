@@ -47,6 +47,12 @@ NODISCARD int namespace_capability(const struct namespace_view *v,
                                    const struct proto_caller *caller,
                                    const struct proto_capability_want *want,
                                    struct proto_capability *ret);
+NODISCARD int namespace_dir_stats(const struct namespace_view *v,
+                                  const struct proto_dir_stats_request *q,
+                                  struct proto_dir_stats_reply *ret); /* -ENOTDIR */
+/* What a space report of `ino` may say at most, because of quotas on it and above it. */
+NODISCARD int namespace_statfs_quota(const struct namespace_view *v, uint64_t ino,
+                                     struct proto_statfs_reply *space);
 /* Files from the counters; space as the sum of what the targets said last, divided by the copies of
  * the default class. */
 NODISCARD int namespace_statfs(const struct namespace_view *v, struct proto_statfs_reply *ret);

@@ -414,6 +414,7 @@ int namespace_cluster_map(const struct namespace_view *v, const struct proto_clu
         return rc;
     }
     ret->epoch = s.map_epoch;
+    ret->default_class = s.default_class;
     if (q->known_epoch == s.map_epoch && q->first_chain == 0) {
         return 0;
     }

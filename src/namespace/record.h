@@ -20,7 +20,10 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_INLINE_MAX 65536u
 #define NAMESPACE_LINK_MAX 65000u /* names of one file */
 #define NAMESPACE_DIR_LINK_MAX 0x7fffffffu
-#define NAMESPACE_DEPTH_MAX 8192u /* directories above each other, the root counted */
+#define NAMESPACE_DEPTH_MAX 8192u       /* directories above each other, the root counted */
+#define NAMESPACE_STATS_QUOTA 1u        /* flag of statistics: the directory has a quota */
+#define NAMESPACE_GRACE_DEFAULT 604800u /* s: 7 days */
+#define NAMESPACE_GRACE_MAX 315360000u  /* s: 3,650 days */
 #define NAMESPACE_SESSIONS_MAX 65536u
 #define NAMESPACE_OBLIGATIONS_MAX 2048u /* wopens and orphans of one session */
 #define NAMESPACE_GROUPS_MAX 16384u
@@ -64,6 +67,7 @@ enum namespace_range {
     NAMESPACE_INLINE = 'J',         /* ino -> bytes */
     NAMESPACE_CONFIG = 'K',         /* name -> text */
     NAMESPACE_LINK = 'L',           /* ino, parent, name -> - */
+    NAMESPACE_QUOTA = 'Q',          /* ino -> namespace_quota */
     NAMESPACE_ROW = 'R',            /* chain u32 -> proto_row */
     NAMESPACE_DIR_STATS = 'S',      /* ino -> namespace_dir_stats; by upserts only */
     NAMESPACE_TARGET = 'T',         /* target u32 -> proto_target */

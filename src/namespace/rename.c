@@ -1,5 +1,7 @@
 #include "namespace/plan_priv.h"
 
+#include "namespace/stats_priv.h"
+
 /*
  * rename(2) and renameat2(2). The state machine applies one command at a time, so the check that a
  * directory does not move into itself needs no lock: it walks up from the new parent.

@@ -19,7 +19,9 @@ static int namespace_encode_create(const struct namespace_answer *a, struct wire
                                    .mode = r->result.mode,
                                    .cap_epoch = r->result.cap_epoch,
                                    .capability = a->capability,
-                                   .changes = a->changes};
+                                   .changes = a->changes,
+                                   .limited = r->limited,
+                                   .size_limit = r->size_limit};
     return PROTO_ENCODE(proto_create_reply, &m, w);
 }
 
@@ -33,7 +35,9 @@ static int namespace_encode_wopen(const struct namespace_answer *a, struct wire_
                                   .attr = r->attr,
                                   .layout = r->layout,
                                   .data_version = r->data_version,
-                                  .capability = a->capability};
+                                  .capability = a->capability,
+                                  .limited = r->limited,
+                                  .size_limit = r->size_limit};
     return PROTO_ENCODE(proto_wopen_reply, &m, w);
 }
 
@@ -44,7 +48,9 @@ static int namespace_encode_commit(const struct namespace_answer *a, struct wire
                                    .attr = r->attr,
                                    .layout = r->layout,
                                    .data_version = r->data_version,
-                                   .changes = a->changes};
+                                   .changes = a->changes,
+                                   .limited = r->limited,
+                                   .size_limit = r->size_limit};
     return PROTO_ENCODE(proto_commit_reply, &m, w);
 }
 
@@ -96,6 +102,7 @@ static int namespace_encode_mutation(const struct namespace_answer *a, struct wi
                                .attr = r->attr, .layout = r->layout)
         NAMESPACE_ENCODE_PLAIN(append_done, .attr = r->attr, .layout = r->layout,
                                .data_version = r->data_version, .changes = a->changes)
+        NAMESPACE_ENCODE_PLAIN(set_quota, )
     default:
         return -EINVAL;
     }

@@ -1,4 +1,4 @@
-#include "namespace/plan_priv.h"
+#include "namespace/stats_priv.h"
 
 /*
  * Recursive statistics of directories, exact at all times. A command's effect is what its inodes
@@ -10,10 +10,11 @@
  * says. A directory that moves takes the sums of its record along.
  */
 
-#define NAMESPACE_STARTS_MAX (2u * NAMESPACE_PLAN_INODES)
+#define NAMESPACE_STARTS_MAX ((size_t)3 * NAMESPACE_PLAN_INODES)
 #define NAMESPACE_STATS_BYTES 56u
 enum namespace_stats_offset { /* of the fields of namespace_dir_stats */
                               NAMESPACE_AT_PARENT = 0,
+                              NAMESPACE_AT_FLAGS = 8,
                               NAMESPACE_AT_FILES = 16,
                               NAMESPACE_AT_DIRECTORIES = 24,
                               NAMESPACE_AT_BYTES = 32,
@@ -24,6 +25,7 @@ enum namespace_stats_offset { /* of the fields of namespace_dir_stats */
 /* What a directory and all above it get. Numbers are differences, modulo 2^64. */
 struct namespace_delta {
     uint64_t files, directories, bytes;
+    uint64_t want_files, want_bytes; /* of it (files: and directories) what a quota may refuse */
     uint64_t height; /* the lowest of them has at least so many levels below it; 0: as it was */
 };
 struct namespace_node { /* a directory on a way up */
@@ -60,6 +62,12 @@ int namespace_stats_put_new(struct namespace_plan *p, uint64_t ino, uint64_t par
     struct namespace_key key = namespace_key_u64(NAMESPACE_DIR_STATS, ino);
     struct namespace_dir_stats s = {.parent = parent, .newest_ns = namespace_stats_time(p)};
     return NAMESPACE_PUT(p, &key, namespace_dir_stats, &s);
+}
+
+int namespace_stats_add_flags(struct namespace_plan *p, uint64_t ino, uint64_t difference)
+{
+    struct kv_field add = {NAMESPACE_AT_FLAGS, KV_FIELD_ADD, difference};
+    return namespace_stats_upsert(p, ino, &add, 1);
 }
 
 /* A directory without statistics is damage: each gets them when it is made. */
@@ -118,27 +126,43 @@ static void namespace_ways_add(struct namespace_ways *w, uint64_t start,
     sum->files += d->files;
     sum->directories += d->directories;
     sum->bytes += d->bytes;
+    sum->want_files += d->want_files;
+    sum->want_bytes += d->want_bytes;
     sum->height = base_max(sum->height, d->height);
 }
 
 static void namespace_ways_subtract(struct namespace_ways *w, uint64_t start,
                                     const struct namespace_delta *d)
 {
-    struct namespace_delta minus = {
-        .files = 0 - d->files, .directories = 0 - d->directories, .bytes = 0 - d->bytes};
+    struct namespace_delta minus = {.files = 0 - d->files,
+                                    .directories = 0 - d->directories,
+                                    .bytes = 0 - d->bytes,
+                                    .want_files = 0 - d->want_files,
+                                    .want_bytes = 0 - d->want_bytes};
     namespace_ways_add(w, start, &minus);
 }
 
 static void namespace_ways_file(struct namespace_ways *w, const struct namespace_held *h)
 {
     const struct namespace_inode *n = &h->inode;
-    struct namespace_delta before = {.files = 1, .bytes = h->size_before};
-    struct namespace_delta after = {.files = 1, .bytes = n->size};
+    struct namespace_delta before = {
+        .files = 1, .bytes = h->size_before, .want_files = 1, .want_bytes = h->size_free};
+    struct namespace_delta after = {
+        .files = 1, .bytes = n->size, .want_files = 1, .want_bytes = n->size};
+    struct namespace_delta claim = {.want_files = 1, .want_bytes = n->size};
+    if (h->nlink_before > n->nlink && n->nlink > 0) { /* removing is never refused */
+        after.want_files = 0;
+        after.want_bytes = 0;
+    }
     if (h->nlink_before > 0) {
         namespace_ways_subtract(w, h->parent_before, &before);
     }
     if (n->nlink > 0) {
         namespace_ways_add(w, n->parent, &after);
+    }
+    if (h->claim != 0) {
+        namespace_ways_subtract(w, n->parent, &claim);
+        namespace_ways_add(w, h->claim, &claim);
     }
 }
 
@@ -154,6 +178,8 @@ static int namespace_ways_moved(struct namespace_plan *p, struct namespace_ways 
     struct namespace_delta tree = {.files = s.files,
                                    .directories = s.directories + 1,
                                    .bytes = s.bytes,
+                                   .want_files = s.files + s.directories + 1,
+                                   .want_bytes = s.bytes,
                                    .height = s.height + 1};
     struct kv_field fields[] = {
         {NAMESPACE_AT_PARENT, KV_FIELD_ADD, h->inode.parent - h->parent_before},
@@ -164,14 +190,23 @@ static int namespace_ways_moved(struct namespace_plan *p, struct namespace_ways 
     return namespace_stats_upsert(p, h->ino, fields, ARRAY_COUNT(fields));
 }
 
+static int namespace_stats_remove(struct namespace_plan *p, uint64_t ino)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_DIR_STATS, ino);
+    struct namespace_dir_stats s;
+    int rc = namespace_stats_get(p, ino, &s);
+    bool quota = rc == 0 && (s.flags & NAMESPACE_STATS_QUOTA) != 0;
+    rc = quota ? namespace_quota_drop(p, ino) : rc;
+    return rc < 0 ? rc : namespace_plan_delete(p, &key);
+}
+
 static int namespace_ways_dir(struct namespace_plan *p, struct namespace_ways *w,
                               const struct namespace_held *h)
 {
-    struct namespace_delta one = {.directories = 1, .height = 1}, none = {0};
+    struct namespace_delta one = {.directories = 1, .want_files = 1, .height = 1}, none = {0};
     if (h->removed) {
-        struct namespace_key key = namespace_key_u64(NAMESPACE_DIR_STATS, h->ino);
         namespace_ways_subtract(w, h->parent_before, &one);
-        return namespace_plan_delete(p, &key);
+        return namespace_stats_remove(p, h->ino);
     }
     if (h->parent_before == 0) {
         namespace_ways_add(w, h->inode.parent, &one);
@@ -260,6 +295,16 @@ static int namespace_node_change(struct namespace_plan *p, const struct namespac
                                       {NAMESPACE_AT_BYTES, KV_FIELD_ADD, d->bytes},
                                       {NAMESPACE_AT_HEIGHT, KV_FIELD_MAX, d->height}};
     size_t count = 1;
+    if ((n->stats.flags & NAMESPACE_STATS_QUOTA) != 0) {
+        struct namespace_charge c = {.files = d->files + d->directories,
+                                     .bytes = d->bytes,
+                                     .want_files = d->want_files,
+                                     .want_bytes = d->want_bytes};
+        int rc = namespace_quota_charge(p, n->ino, &n->stats, &c);
+        if (rc < 0) {
+            return rc;
+        }
+    }
     for (size_t i = 0; i < ARRAY_COUNT(wanted); i++) {
         if (wanted[i].operand != 0) {
             fields[count++] = wanted[i];
@@ -295,6 +340,8 @@ static int namespace_ways_change(struct namespace_plan *p, const struct namespac
         sum.files += d->files;
         sum.directories += d->directories;
         sum.bytes += d->bytes;
+        sum.want_files += d->want_files;
+        sum.want_bytes += d->want_bytes;
         sum.height = base_max(sum.height, height);
     }
     return node == NULL ? 0 : namespace_node_change(p, node, &sum);

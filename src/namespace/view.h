@@ -54,6 +54,11 @@ NODISCARD int namespace_view_inode(const struct namespace_view *v, uint64_t ino,
 /* What lies below a directory. -ENOENT: there is no such directory. */
 NODISCARD int namespace_view_dir_stats(const struct namespace_view *v, uint64_t ino,
                                        struct namespace_dir_stats *ret);
+/* -ENOENT: it has none. */
+NODISCARD int namespace_view_quota(const struct namespace_view *v, uint64_t ino,
+                                   struct namespace_quota *ret);
+/* Has a soft limit been exceeded, since then, for longer than the quota allows? */
+bool namespace_quota_is_over(const struct namespace_quota *q, int64_t since_ns, int64_t now_ns);
 /* 1: nobody new may write this file yet: a session that could write it has ended, and its fence and
  * the trim behind it are not done (coherence.md L6). */
 NODISCARD int namespace_view_fenced(const struct namespace_view *v, uint64_t ino);

@@ -1,5 +1,7 @@
 #include "namespace/plan_priv.h"
 
+#include "namespace/stats_priv.h"
+
 /*
  * Write authority (coherence.md section 6): a record for each session that may have unflushed data
  * of a file. W: only one; S: all write through. The size of the file in the inode is what was
@@ -134,6 +136,7 @@ int namespace_wopen(struct namespace_plan *p, const struct proto_wopen_request *
     if (h->inode.type != PROTO_INODE_FILE) {
         return namespace_inode_is_dir(&h->inode) ? -EISDIR : -EINVAL;
     }
+    p->want_size = r->want_size;
     rc = namespace_wopen_get(p, r->ino, p->session_id, &w); /* who writes goes on */
     rc = rc == 0 ? namespace_plan_may_open(p, h, r->append) : rc;
     return rc < 0 ? rc : namespace_wopen_grant(p, h, r->try_only);
@@ -300,6 +303,7 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
     if (rc < 0) {
         return rc;
     }
+    namespace_quota_accept(h); /* what was written is never refused */
     p->reply->result.ino = h->ino;
     p->reply->result.mode = w.mode;
     p->reply->result.cap_epoch = w.cap_epoch;
@@ -357,6 +361,7 @@ int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_re
     if (rc < 0) {
         return rc;
     }
+    namespace_quota_accept(h);
     namespace_commit_times(p, &h->inode, &c, true);
     h->inode.atime_ns = r->atime_ns > h->inode.atime_ns ? r->atime_ns : h->inode.atime_ns;
     h->inode.data_version = p->state.version;

@@ -67,6 +67,11 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_SET_MTIME_NOW 1024u
 #define PROTO_SET_KILL_PRIV 2048u /* drop set-id bits as write(2) does */
 
+#define PROTO_QUOTA_BYTES 1u
+#define PROTO_QUOTA_FILES 2u
+#define PROTO_QUOTA_GRACE 4u
+#define PROTO_QUOTA_CLEAR 8u /* all limits, first */
+
 #define PROTO_RENAME_NOREPLACE 1u
 #define PROTO_RENAME_EXCHANGE 2u
 #define PROTO_XATTR_CREATE 1u
