@@ -169,7 +169,7 @@ int opendfs_close(struct opendfs_file *file);
 
 struct opendfs_space {
     uint64_t total_bytes, free_bytes; /* for file data, after copies */
-    uint64_t files;
+    uint64_t files, free_files;
 };
 int opendfs_statfs(struct opendfs *fs, struct opendfs_space *ret);
 /* State of the cluster as JSON; *ret is freed by opendfs_free(). */

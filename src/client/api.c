@@ -1,5 +1,6 @@
 #include "base/lock.h"
 #include "client/connect_priv.h"
+#include "opendfs/usage.h"
 
 #include <string.h>
 
@@ -410,6 +411,72 @@ int opendfs_statfs(struct opendfs *fs, struct opendfs_space *ret)
         *ret = c.op.space;
     }
     return rc;
+}
+
+int opendfs_statfs_at(struct opendfs *fs, const char *path, struct opendfs_space *ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_statfs_at(fs, &c.op, path);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = c.op.space;
+    }
+    return rc;
+}
+
+int opendfs_dir_stats(struct opendfs *fs, const char *path, struct opendfs_dir_stats *ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_dir_stats(fs, &c.op, path, ret);
+    return (int)call_wait(&c);
+}
+
+int opendfs_set_quota(struct opendfs *fs, const char *path, const struct opendfs_quota *values,
+                      unsigned mask)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_set_quota(fs, &c.op, path, values, mask);
+    return (int)call_wait(&c);
+}
+
+int opendfs_classes(struct opendfs *fs, struct opendfs_class **ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_classes(fs, &c.op);
+    int rc = (int)call_wait(&c);
+    if (rc < 0) {
+        return rc;
+    }
+    struct opendfs_class *copy = mem_alloc(c.op.data_len + 1);
+    if (copy != NULL && c.op.data_len > 0) {
+        memcpy(copy, c.op.data, c.op.data_len);
+    }
+    opendfs_async_release(fs, &c.op);
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    *ret = copy;
+    return rc;
+}
+
+int opendfs_create_class(struct opendfs *fs, const struct opendfs_class *values)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_create_class(fs, &c.op, values);
+    return (int)call_wait(&c);
+}
+
+int opendfs_set_class(struct opendfs *fs, const char *path, uint32_t class_id)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_set_class(fs, &c.op, path, class_id);
+    return (int)call_wait(&c);
 }
 
 int opendfs_status_json(struct opendfs *fs, char **ret)

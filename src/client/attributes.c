@@ -215,7 +215,7 @@ void opendfs_async_setattr_ino(struct opendfs *fs, struct opendfs_op *op, uint64
 #define PAGE_ENTRIES 2048u
 #define PAGE_BYTES (512u << 10)
 
-static void free_held(struct opendfs *fs, void *held)
+void client_op_free_held(struct opendfs *fs, void *held)
 {
     (void)fs;
     mem_free(held);
@@ -250,7 +250,7 @@ static int list_take(struct client_task *t, const struct proto_readdir_reply *m)
     t->op->entries = entries;
     t->op->entry_count = m->entries.count;
     t->op->at_end = m->eof ? 1 : 0;
-    client_op_hold(t->op, entries, free_held);
+    client_op_hold(t->op, entries, client_op_free_held);
     return 0;
 }
 
@@ -321,33 +321,6 @@ void opendfs_async_list(struct opendfs *fs, struct opendfs_op *op, const char *p
 /* --- cluster ------------------------------------------------------------------------------------
  */
 
-static void statfs_done(struct client_task *t, const struct peer_reply *r)
-{
-    if (r->rc < 0) {
-        client_task_fail(t, r);
-        return;
-    }
-    const struct proto_statfs_reply *m = r->body;
-    t->op->space = (struct opendfs_space){
-        .total_bytes = m->total, .free_bytes = m->available, .files = m->files};
-    client_task_finish(t, 0);
-}
-
-static void statfs_run(struct opendfs_op *op)
-{
-    struct client_task *t = client_task_new(op);
-    if (t != NULL) {
-        t->request.statfs = (struct proto_statfs_request){0};
-        client_task_query(t, PROTO_OP_statfs, statfs_done);
-    }
-}
-
-void opendfs_async_statfs(struct opendfs *fs, struct opendfs_op *op)
-{
-    client_op_of(op)->path = NULL;
-    client_op_start(fs, op, statfs_run);
-}
-
 static void status_done(struct client_task *t, const struct peer_reply *r)
 {
     if (r->rc < 0) {
@@ -363,7 +336,7 @@ static void status_done(struct client_task *t, const struct peer_reply *r)
     memcpy(copy, m->body.at, m->body.len);
     t->op->data = copy;
     t->op->data_len = m->body.len;
-    client_op_hold(t->op, copy, free_held);
+    client_op_hold(t->op, copy, client_op_free_held);
     client_task_finish(t, 0);
 }
 

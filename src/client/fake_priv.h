@@ -72,7 +72,7 @@ struct fake_cluster {
     struct fake_inode inode[FAKE_INODES];
     struct fake_session session[FAKE_SESSIONS];
     struct fake_chunk chunk[FAKE_CHUNKS];
-    uint64_t next_ino, next_session, next_data_id, version, map_epoch, cap_epoch;
+    uint64_t next_ino, next_session, next_data_id, version, map_epoch, cap_epoch, size_quota, asked;
     struct {
         uint32_t epoch, loss_gen;
         uint32_t order[2]; /* targets; the head first */

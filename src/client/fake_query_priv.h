@@ -1,6 +1,7 @@
 /* client/fake_query_priv.h -- for tests only: sessions, slots and queries of fake_priv.h. */
 #pragma once
 
+#include "client/fake_write_priv.h"
 #include "client/fake_xattr_priv.h"
 
 static inline struct fake_session *fake_session(struct fake_cluster *c, uint64_t id)

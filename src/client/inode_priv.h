@@ -40,6 +40,8 @@ struct client_inode {
     uint64_t cap_epoch, data_version;
     uint64_t session_number; /* in which the authority was given */
     uint64_t size;
+    bool limited; /* by a quota: not beyond size_limit without having asked */
+    uint64_t size_limit;
     int64_t mtime_ns;
     bool in_line, dirty, chunked; /* dirty: size, times or small contents are not committed;
                                      chunked: some update was acknowledged since the last commit */

@@ -199,7 +199,8 @@ static bool write_step(struct client_io *io)
     if (!client_append_place(io)) {
         return false;
     }
-    int rc = io->rc < 0 ? io->rc : write_take(io);
+    int rc = io->rc < 0 ? io->rc : client_io_room(io, io->offset + io->len);
+    rc = rc == 1 ? write_take(io) : rc;
     if (rc == 0) {
         return false;
     }
@@ -253,8 +254,12 @@ static bool truncate_step(struct client_io *io)
     if (rc == 0 && io->offset > INT64_MAX) {
         rc = -EFBIG;
     }
+    rc = rc < 0 ? rc : io->rc < 0 ? io->rc : client_io_room(io, io->offset);
+    if (rc == 0) {
+        return false;
+    }
     if (rc < 0 || truncate_here(io)) {
-        client_io_end(io, rc);
+        client_io_end(io, rc < 0 ? rc : 0);
         return true;
     }
     if (i->in_line && (rc = inode_spill(i)) <= 0) {
@@ -390,7 +395,9 @@ static bool must_queue(const struct client_io *io)
         if (before == io) {
             return false;
         }
-        if (changes(before) && (before->phase == PHASE_BEGIN || before->kind == IO_TRUNCATE)) {
+        bool asks = before->asked && before->phase == PHASE_CALL && before->after == PHASE_BEGIN;
+        if (changes(before) &&
+            (before->phase == PHASE_BEGIN || asks || before->kind == IO_TRUNCATE)) {
             return true;
         }
         if ((before->turn != 0 || before->phase == PHASE_CALL) && before->placed && changes(io)) {
@@ -443,11 +450,12 @@ void client_io_end(struct client_io *io, int64_t rc)
         }
     }
     if (op != NULL) {
-        client_op_finish(op, rc, path, NULL);
+        client_op_finish(op, rc, path, io->why);
     } else if (io->then != NULL) {
         io->then(io->context, (int)rc);
     }
     mem_free(io->part);
+    mem_free(io->why);
     mem_free(io);
     client_inode_put(i);
 }

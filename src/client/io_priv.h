@@ -52,6 +52,8 @@ struct client_io {
     bool stable;   /* SYNC is wanted */
     bool placed;   /* an append: `offset` is the end of the file; */
     uint64_t turn; /* not 0: it is ours until append_done (mode S) */
+    bool asked;    /* whether a quota lets the file become so large (room.c) */
+    char *why;     /* owned: a server's words for rc, or NULL */
     /* reading and writing */
     uint8_t *to;
     const uint8_t *from;
@@ -76,6 +78,7 @@ struct client_io {
         struct proto_lease_return_request lease_return;
         struct proto_append_turn_request append_turn;
         struct proto_append_done_request append_done;
+        struct proto_wopen_request wopen;
     } request;
     uint64_t keep;
 };
@@ -89,4 +92,6 @@ void client_io_mutate(struct client_io *io, uint16_t opcode, enum client_io_phas
                       void (*done)(struct client_call *c, const struct peer_reply *r));
 uint64_t client_io_allocated(const struct client_inode *i);
 bool client_io_finish_step(struct client_io *io);
+/* room.c: may the file become so large? 1: yes; 0: asked, wait; or -EDQUOT. */
+int client_io_room(struct client_io *io, uint64_t size);
 void client_io_end(struct client_io *io, int64_t rc);

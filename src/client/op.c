@@ -194,6 +194,10 @@ static void task_landed(struct client_call *c, const struct peer_reply *r)
     struct client_task *t = container_of(c, struct client_task, call);
     client_op_of(t->op)->cancel = NULL;
     t->unanswered = !r->answered;
+    if (r->rc == -EDQUOT && r->failure != NULL) { /* which directory, which limit */
+        t->told = r->rc;
+        proto_bytes_to_c(r->failure->text, t->words, sizeof t->words);
+    }
     if (r->rc == -ERR_cancelled || t->fs->freeing) {
         client_task_finish(t, -ECANCELED);
         return;
@@ -237,6 +241,8 @@ void client_task_finish(struct client_task *t, int64_t rc)
     char why[OPENDFS_ERROR_SIZE] = "";
     if (rc < 0 && t->unanswered && !fs->freeing) {
         snprintf(why, sizeof why, "%s", peer_trouble(fs->meta)->text);
+    } else if (rc < 0 && rc == t->told) {
+        memcpy(why, t->words, sizeof why);
     }
     task_free(t);
     client_op_finish(op, rc, client_op_of(op)->path, why);

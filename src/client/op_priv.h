@@ -99,6 +99,10 @@ union client_request {
     struct proto_wopen_request wopen;
     struct proto_read_inline_request read_inline;
     struct proto_statfs_request statfs;
+    struct proto_dir_stats_request dir_stats;
+    struct proto_set_quota_request set_quota;
+    struct proto_cluster_map_request cluster_map;
+    struct proto_class_create_request class_create;
     struct proto_status_request status;
     struct proto_stats_request stats;
 };
@@ -121,6 +125,8 @@ struct client_task {
     bool unanswered;        /* its last call: no server has said anything */
     uint64_t created_ino;
     unsigned rounds;
+    int told;                       /* what a server has said in words of its own */
+    char words[OPENDFS_ERROR_SIZE]; /* those */
     struct client_walk walk; /* last: its names are not cleared for each operation */
 };
 /* NULL: no memory; the operation has ended then. */
@@ -132,6 +138,8 @@ void client_task_query(struct client_task *t, uint16_t opcode,
                        void (*next)(struct client_task *t, const struct peer_reply *r));
 void client_task_mutate(struct client_task *t, uint16_t opcode,
                         void (*next)(struct client_task *t, const struct peer_reply *r));
+/* attributes.c: of client_op_hold(): mem_free(). */
+void client_op_free_held(struct opendfs *fs, void *held);
 /* walk.c. `t->walk` has path, at, follow, parent, want_data; `walked` follows, also at once. */
 void client_walk_start(struct client_task *t, void (*walked)(struct client_task *t, int rc));
 void client_walk_fini(struct client_walk *w);

@@ -285,6 +285,8 @@ static void open_created(struct client_task *t, const struct proto_create_reply 
         client_cap_take(i->fs, &i->write_cap, &m->capability);
         i->mode = m->mode;
         i->cap_epoch = m->cap_epoch;
+        i->limited = m->limited;
+        i->size_limit = m->size_limit;
         i->session_number = t->fs->session.number;
         i->dirty = true; /* closing says that the contents stayed here */
         i->mtime_ns = m->attr.mtime_ns;

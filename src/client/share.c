@@ -77,6 +77,8 @@ static void share_take(struct client_inode *i, const struct proto_wopen_reply *m
         i->dead = 0;
     }
     client_cap_take(i->fs, &i->write_cap, &m->capability);
+    i->limited = m->limited;
+    i->size_limit = m->size_limit;
 }
 
 void client_inode_take_mode(struct client_inode *i, const struct proto_wopen_reply *m)

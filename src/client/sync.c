@@ -17,6 +17,11 @@ bool client_io_call_busy(struct client_io *io)
 void client_io_called(struct client_io *io, const struct peer_reply *r)
 {
     io->inode->meta_busy = false;
+    if (r->rc == -EDQUOT && r->failure != NULL && io->rc == 0 && io->why == NULL) {
+        char text[OPENDFS_ERROR_SIZE]; /* which directory, which limit */
+        proto_bytes_to_c(r->failure->text, text, sizeof text);
+        io->why = mem_strdup(text); /* NULL: then without */
+    }
     io->rc = io->rc == 0 && r->rc < 0 ? r->rc : io->rc;
     io->phase = io->after;
     client_inode_wake(io->inode);
@@ -43,6 +48,8 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
         const struct proto_commit_reply *m = r->body;
         i->attr = m->attr;
         i->data_version = m->data_version;
+        i->limited = m->limited;
+        i->size_limit = m->size_limit;
         if (m->layout.data_id != 0) {
             i->layout = m->layout;
         }

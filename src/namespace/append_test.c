@@ -146,3 +146,23 @@ TEST(a_repeated_question_gets_the_same_turn)
     CHECK_EQ(x.r.reply.attr.size, 99); /* the greatest wins */
     rig_close(&x.r);
 }
+
+/* Who gets the turn has room for what it wants; what was appended is taken in any case. */
+TEST(a_quota_is_asked_with_the_turn)
+{
+    struct pair x;
+    pair_open(&x);
+    struct rig *r = &x.r;
+    CHECK_OK(RIG_OP(r, set_quota, .ino = 1, .mask = PROTO_QUOTA_BYTES, .bytes_hard = 100));
+    CHECK_RC(RIG_OP(r, append_turn, .ino = x.ino, .cap_epoch = x.a_epoch, .wanted = 91), EDQUOT);
+    CHECK_EQ(r->reply.refusal.limit, NAMESPACE_LIMIT_BYTES_HARD);
+    CHECK_RC(RIG_OP(r, append_turn, .ino = x.ino, .cap_epoch = x.a_epoch, .wanted = UINT64_MAX),
+             EDQUOT);
+    CHECK_OK(RIG_OP(r, append_turn, .ino = x.ino, .cap_epoch = x.a_epoch, .wanted = 90));
+    uint64_t turn = r->reply.result.turn;
+    CHECK_OK(RIG_OP(r, append_done, .ino = x.ino, .cap_epoch = x.a_epoch, .turn = turn, .size = 150,
+                    .mtime_ns = 5, .allocated = 150));
+    CHECK_EQ(r->reply.attr.size, 150);
+    CHECK_OK(RIG_OP(r, append_turn, .ino = x.ino, .cap_epoch = x.a_epoch, .wanted = 0));
+    rig_close(r);
+}

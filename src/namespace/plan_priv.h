@@ -41,7 +41,7 @@ struct namespace_plan {
     size_t held_count;
     struct proto_op op; /* of a client's mutation, as the next two */
     uint32_t crc;
-    uint64_t want_size; /* WOPEN: the size that quotas are asked about; 0: none */
+    uint64_t want_size; /* of a writer: what quotas are asked about; 0: nothing */
     bool runs;          /* it is the next of its slot: its result is stored */
 };
 

@@ -183,7 +183,8 @@ static bool namespace_quota_has_writer(const struct namespace_plan *p)
     const struct namespace_result *r = &p->reply->result;
     bool opcode =
         r->opcode == PROTO_OP_create || r->opcode == PROTO_OP_wopen || r->opcode == PROTO_OP_commit;
-    return opcode && r->rc == 0 && r->ino != 0 && r->mode >= PROTO_OPEN_W;
+    bool writes = (opcode && r->mode >= PROTO_OPEN_W) || r->opcode == PROTO_OP_append_turn;
+    return writes && r->rc == 0 && r->ino != 0;
 }
 
 int namespace_quota_room(struct namespace_plan *p)
