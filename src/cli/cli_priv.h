@@ -72,6 +72,9 @@ void cli_print_name(const char *name);
 void cli_print_json(struct cJSON *json);
 /* JSON has no bytes: what is not UTF-8 is shown as \xNN, and then KEY_hex has the truth. */
 void cli_json_add_name(struct cJSON *o, const char *key, const char *name);
+/* An object with a path, and a number that may be beyond 2^53: as text. */
+struct cJSON *cli_json_of_path(const char *path);
+void cli_json_add_i64(struct cJSON *o, const char *name, int64_t v);
 struct cJSON *cli_stat_to_json(const char *path, const struct opendfs_stat *st);
 
 /* "drwxr-xr-x" */

@@ -312,11 +312,18 @@ void cli_json_add_name(struct cJSON *o, const char *key, const char *name)
 }
 
 /* Numbers beyond 2^53 do not survive JSON as numbers: times and ids are texts. */
-static void add_i64(struct cJSON *o, const char *name, int64_t v)
+void cli_json_add_i64(struct cJSON *o, const char *name, int64_t v)
 {
     char text[32];
     snprintf(text, sizeof text, "%lld", (long long)v);
     cJSON_AddStringToObject(o, name, text);
+}
+
+struct cJSON *cli_json_of_path(const char *path)
+{
+    struct cJSON *o = cJSON_CreateObject();
+    add_name(o, path);
+    return o;
 }
 
 struct cJSON *cli_stat_to_json(const char *path, const struct opendfs_stat *st)
@@ -332,10 +339,10 @@ struct cJSON *cli_stat_to_json(const char *path, const struct opendfs_stat *st)
     cJSON_AddNumberToObject(o, "gid", st->gid);
     cJSON_AddNumberToObject(o, "size", (double)st->size_bytes);
     cJSON_AddNumberToObject(o, "allocated", (double)st->allocated_bytes);
-    add_i64(o, "ino", (int64_t)st->ino);
-    add_i64(o, "mtime_ns", st->mtime_ns);
-    add_i64(o, "atime_ns", st->atime_ns);
-    add_i64(o, "ctime_ns", st->ctime_ns);
-    add_i64(o, "btime_ns", st->btime_ns);
+    cli_json_add_i64(o, "ino", (int64_t)st->ino);
+    cli_json_add_i64(o, "mtime_ns", st->mtime_ns);
+    cli_json_add_i64(o, "atime_ns", st->atime_ns);
+    cli_json_add_i64(o, "ctime_ns", st->ctime_ns);
+    cli_json_add_i64(o, "btime_ns", st->btime_ns);
     return o;
 }

@@ -23,6 +23,7 @@
     X(xattr, NULL)                  \
     X(find, NULL)                   \
     X(copy, "Contents")             \
+    X(usage, "Space and limits")    \
     X(help, "Help")                 \
     X(complete, NULL)
 

@@ -11,8 +11,8 @@ static int run_nothing(struct cli *c)
 }
 
 static const struct cli_command own[] = {
-    {.name = "quota get", .arguments = "PATH", .summary = "tell", .run = run_nothing},
-    {.name = "quota set", .arguments = "PATH", .summary = "change", .run = run_nothing},
+    {.name = "colour get", .arguments = "PATH", .summary = "tell", .run = run_nothing},
+    {.name = "colour set", .arguments = "PATH", .summary = "change", .run = run_nothing},
     {.name = "meta", .arguments = "", .summary = "serve", .run = run_nothing},
     {.name = "meta backup", .arguments = "FILE", .summary = "save", .run = run_nothing},
     {.name = "meta secret", .arguments = "", .summary = "x", .hidden = true, .run = run_nothing},
@@ -34,11 +34,11 @@ TEST(tables_find_commands_of_one_and_two_words)
     size_t used;
     CHECK_TEXT(found("ls", "/x", &used), "ls");
     CHECK_EQ(used, 1);
-    CHECK_TEXT(found("quota", "set", &used), "quota set");
+    CHECK_TEXT(found("colour", "set", &used), "colour set");
     CHECK_EQ(used, 2);
-    CHECK_TEXT(found("quota", "se", &used), "none");
+    CHECK_TEXT(found("colour", "se", &used), "none");
     CHECK_EQ(used, 77);
-    CHECK_TEXT(found("quota", NULL, &used), "none");
+    CHECK_TEXT(found("colour", NULL, &used), "none");
     CHECK_TEXT(found("meta", NULL, &used), "meta");
     CHECK_TEXT(found("meta", "--config", &used), "meta");
     CHECK_EQ(used, 1);
@@ -51,7 +51,7 @@ TEST(tables_find_commands_of_one_and_two_words)
 TEST(tables_list_second_words_that_are_shown)
 {
     char out[64];
-    CHECK_TRUE(cli_command_list_second(&options, "quota", out, sizeof out));
+    CHECK_TRUE(cli_command_list_second(&options, "colour", out, sizeof out));
     CHECK_TEXT(out, "get, set");
     CHECK_TRUE(cli_command_list_second(&options, "meta", out, sizeof out));
     CHECK_TEXT(out, "backup");
