@@ -2,6 +2,7 @@
 
 #include "testing/testing.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define TEXT_MAX 2000u
@@ -14,9 +15,8 @@ static void add(void *context, const char *text)
 {
     struct lines *l = context;
     size_t len = strlen(l->text);
-    CHECK_TRUE(len + strlen(text) + 2 < sizeof l->text);
-    memcpy(l->text + len, text, strlen(text) + 1);
-    strcat(l->text, " ");
+    int n = snprintf(l->text + len, sizeof l->text - len, "%s ", text);
+    CHECK_TRUE(n > 0 && (size_t)n < sizeof l->text - len);
 }
 
 static const char *text_of(const struct cli_acl *acl, struct lines *l)

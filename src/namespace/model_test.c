@@ -221,7 +221,7 @@ static void step_remove(struct model *m, unsigned kind)
         (void)fails(m, !rmdir && is_dir(n), -EISDIR);
         (void)fails(m, rmdir && n->entries > 0, -ENOTEMPTY);
     }
-    if (settle(m, kind, remove_name(m, d, name, rmdir, open))) {
+    if (settle(m, kind, remove_name(m, d, name, rmdir, open)) && e != NULL) {
         struct node *n = &m->node[e->node];
         touch(m, n);
         touch_dir(m, dir);
@@ -310,12 +310,12 @@ static void step_rename(struct model *m, unsigned kind)
         (void)fails(m, v != NULL && (flags & PROTO_RENAME_NOREPLACE) != 0, -EEXIST);
         (void)fails(m, v == NULL && exchange, -ENOENT);
     }
-    if (m->expect == 0) {
+    if (m->expect == 0 && e != NULL) {
         check_rename(m, d2, e, v, exchange);
     }
     int rc = RIG_OP(&m->rig, rename, .parent = m->node[d1].ino, .name = name_of(name1),
                     .new_parent = m->node[d2].ino, .new_name = name_of(name2), .flags = flags);
-    if (settle(m, kind, rc)) {
+    if (settle(m, kind, rc) && e != NULL) {
         do_rename(m, e, v, d2, name2, exchange);
     }
 }
@@ -617,19 +617,21 @@ static void ask_open(struct model *m, unsigned kind)
         RIG_QUERY(&m->rig, open, &reply, .ino = n->ino, .access = access, .append = append));
 }
 
-static void ask_names(struct model *m, unsigned kind)
+static void ask_list(struct model *m, unsigned kind)
+{
+    struct proto_readdir_reply page;
+    const struct node *dir = &m->node[any_dir(m)];
+    (void)fails(m, dir->gone, -ENOENT);
+    (void)fails(m, !is_dir(dir), -ENOTDIR);
+    (void)check_rights(m, dir, 4);
+    (void)settle(m, kind, RIG_QUERY(&m->rig, readdir, &page, .ino = dir->ino));
+}
+
+static void ask_name(struct model *m, unsigned kind)
 {
     struct proto_lookup_reply found;
-    struct proto_readdir_reply page;
     size_t d = any_dir(m), name = (size_t)rand_below(&m->rand, NAMES);
     const struct node *dir = &m->node[d];
-    if (rand_chance(&m->rand, 1, 2)) {
-        (void)fails(m, dir->gone, -ENOENT);
-        (void)fails(m, !is_dir(dir), -ENOTDIR);
-        (void)check_rights(m, dir, 4);
-        (void)settle(m, kind, RIG_QUERY(&m->rig, readdir, &page, .ino = dir->ino));
-        return;
-    }
     (void)check_search(m, dir);
     int rc = RIG_QUERY(&m->rig, lookup, &found, .parent = dir->ino, .name = name_of(name));
     if (settle(m, kind, rc)) {
@@ -703,7 +705,7 @@ static step_function *const kinds[] = {
     step_remove,  step_remove,   step_remove, step_link,   step_rename, step_rename,
     step_rename,  step_chmod,    step_chmod,  step_chown,  step_times,  step_acl,
     step_acl,     step_truncate, step_write,  step_flags,  step_xattr,  step_xattr,
-    step_release, ask_open,      ask_names,   ask_names,   ask_xattr,   ask_xattr};
+    step_release, ask_open,      ask_list,    ask_name,    ask_xattr,   ask_xattr};
 
 static void step(struct model *m)
 {
