@@ -171,12 +171,14 @@ static void status_json(struct status *s)
     text_add(out,
              ",\"chains\":{\"total\":%zu,\"full\":%zu,\"degraded\":%zu,\"syncing\":%zu,"
              "\"dark\":%zu},\"total\":%llu,\"free\":%llu,\"files\":%llu,\"bytes\":%llu,"
-             "\"garbage\":%llu,\"sessions\":%zu,\"map_epoch\":%llu,\"version\":%llu,"
+             "\"garbage\":%llu,\"trash_files\":%llu,\"trash_bytes\":%llu,\"sessions\":%zu,"
+             "\"map_epoch\":%llu,\"version\":%llu,"
              "\"log_bytes\":%llu,\"memory\":%llu,\"memory_limit\":%llu,\"connections\":%zu,",
              m->chains.count, s->chains_full, s->chains_degraded, s->chains_syncing, s->chains_dark,
              (unsigned long long)s->total, (unsigned long long)s->free,
              (unsigned long long)s->state.inodes, (unsigned long long)s->state.bytes,
-             (unsigned long long)s->state.garbage, m->sessions.by_id.count,
+             (unsigned long long)s->state.garbage, (unsigned long long)s->state.trash_files,
+             (unsigned long long)s->state.trash_bytes, m->sessions.by_id.count,
              (unsigned long long)m->map_epoch, (unsigned long long)s->state.version,
              (unsigned long long)info.log_bytes, (unsigned long long)metanode_memory_look(m),
              (unsigned long long)m->opt.memory_bytes, peer_server_link_count(m->server));

@@ -149,7 +149,8 @@ int namespace_orphan_add(struct namespace_plan *p, uint64_t ino, uint64_t sessio
 int namespace_orphan_get(struct namespace_plan *p, uint64_t ino, uint64_t session); /* 1, 0 */
 int namespace_orphan_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
 int namespace_orphan_others(struct namespace_plan *p, uint64_t ino, uint64_t session);
-int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino); /* it has a name again */
+int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino);     /* it has a name again */
+int namespace_orphan_adopt_all(struct namespace_plan *p, uint64_t ino); /* whoever has it open */
 int namespace_release(struct namespace_plan *p, const struct proto_release_request *r);
 int namespace_orphans_of_session(struct namespace_plan *p, const struct namespace_orphan_drop *r);
 
@@ -164,6 +165,21 @@ bool namespace_stats_is_home(const struct namespace_held *h, uint64_t parent,
                              struct proto_bytes name);
 /* A LINKED file lost that name and has others: it counts at the first of them from now on. */
 int namespace_stats_new_home(struct namespace_plan *p, struct namespace_held *h);
+
+/* trash.c */
+/* The last name of `h` is gone: 1: it is kept; 0: no retention holds there. */
+int namespace_trash_put(struct namespace_plan *p, struct namespace_held *h, uint64_t parent,
+                        struct proto_bytes name);
+int namespace_trash_take(struct namespace_plan *p, struct namespace_held *h);
+/* It has another owner now, and may be in the trash. */
+int namespace_trash_chown(struct namespace_plan *p, const struct namespace_held *h,
+                          uint32_t old_uid);
+void namespace_trash_set_retention(struct namespace_plan *p, struct namespace_inode *n,
+                                   uint32_t retention_s);
+int namespace_trash_default(struct namespace_plan *p, struct proto_bytes value);
+int namespace_trash_restore(struct namespace_plan *p, const struct proto_trash_restore_request *r);
+int namespace_trash_purge(struct namespace_plan *p, const struct proto_trash_purge_request *r);
+int namespace_trash_expire(struct namespace_plan *p, const struct namespace_trash_expire *r);
 
 /* session.c, slot.c, cluster.c, garbage.c */
 int namespace_session_open(struct namespace_plan *p, const struct proto_session_open_request *r);
