@@ -87,6 +87,11 @@ static void print_cluster(const struct cJSON *o, bool colour)
            text_of(o, "address"), (unsigned long long)number_of(o, "files"),
            text_from_bytes(number_of(o, "bytes"), bytes), (unsigned long long)clients,
            clients == 1 ? "" : "s");
+    uint64_t removed = number_of(o, "trash_files");
+    if (removed > 0) {
+        printf("  trash: %llu removed file%s with %s\n", (unsigned long long)removed,
+               removed == 1 ? "" : "s", text_from_bytes(number_of(o, "trash_bytes"), bytes));
+    }
     const struct cJSON *t;
     cJSON_ArrayForEach(t, cJSON_GetObjectItemCaseSensitive(o, "targets"))
     {

@@ -21,6 +21,7 @@
     X(change, NULL)                 \
     X(find, NULL)                   \
     X(copy, "Contents")             \
+    X(trash, "Removed files")       \
     X(help, "Help")                 \
     X(complete, NULL)
 

@@ -95,6 +95,9 @@ union client_request {
     struct proto_read_inline_request read_inline;
     struct proto_statfs_request statfs;
     struct proto_status_request status;
+    struct proto_trash_list_request trash_list;
+    struct proto_trash_restore_request trash_restore;
+    struct proto_trash_purge_request trash_purge;
 };
 struct client_task {
     struct opendfs *fs;
