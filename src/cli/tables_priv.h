@@ -22,6 +22,7 @@
     X(find, NULL)                   \
     X(copy, "Contents")             \
     X(trash, "Removed files")       \
+    X(fsck, "Checks")               \
     X(help, "Help")                 \
     X(complete, NULL)
 

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NS_PER_S INT64_C(1000000000)
@@ -371,7 +370,7 @@ static int run_empty(struct cli *c)
         return status;
     }
     if (older != NULL) {
-        int64_t now_ns = (int64_t)time(NULL) * NS_PER_S;
+        int64_t now_ns = (int64_t)loop_wall_ns(c->loop);
         m.before_ns =
             ms / 1000 > (uint64_t)(now_ns / NS_PER_S) ? 0 : now_ns - (int64_t)ms * 1000000;
     }

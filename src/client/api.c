@@ -1,6 +1,7 @@
 #include "base/lock.h"
 #include "client/connect_priv.h"
 #include "client/op_priv.h"
+#include "opendfs/check.h"
 #include "opendfs/trash.h"
 
 #include <string.h>
@@ -380,6 +381,22 @@ int opendfs_trash_get_retention(struct opendfs *fs, const char *path, struct ope
     call_init(&c);
     opendfs_async_trash_get_retention(fs, &c.op, path, ret);
     return (int)call_wait(&c);
+}
+
+/* --- check --------------------------------------------------------------------------------------
+ */
+
+int opendfs_check_next(struct opendfs *fs, struct opendfs_check *check,
+                       struct opendfs_check_page **ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_check_next(fs, &c.op, check);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = client_op_of(&c.op)->held; /* the caller's from here on */
+    }
+    return rc;
 }
 
 /* --- cluster ------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ union client_request {
     struct proto_trash_list_request trash_list;
     struct proto_trash_restore_request trash_restore;
     struct proto_trash_purge_request trash_purge;
+    struct proto_fsck_request fsck;
 };
 struct client_task {
     struct opendfs *fs;

@@ -7,7 +7,8 @@ int metanode_cleanup_init(struct metanode *m)
     int rc = metanode_garbage_init(m);
     rc = rc < 0 ? rc : metanode_trim_init(m);
     rc = rc < 0 ? rc : metanode_fence_init(m);
-    return rc < 0 ? rc : metanode_trash_init(m);
+    rc = rc < 0 ? rc : metanode_trash_init(m);
+    return rc < 0 ? rc : metanode_fsck_init(m);
 }
 
 void metanode_cleanup_start(struct metanode *m)
@@ -33,6 +34,7 @@ void metanode_cleanup_fini(struct metanode *m)
     metanode_trim_fini(m);
     metanode_fence_fini(m);
     metanode_trash_fini(m);
+    metanode_fsck_fini(m);
 }
 
 struct peer_link *metanode_head_link(struct metanode *m, uint32_t chain,

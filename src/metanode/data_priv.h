@@ -124,6 +124,7 @@ struct metanode_cleanup {
     struct metanode_trims *trims;
     struct metanode_fences *fencing;
     struct metanode_trash *trash;
+    struct metanode_check *check;
     size_t fences; /* sessions that could still write somewhere */
 };
 int metanode_cleanup_init(struct metanode *m);
@@ -154,5 +155,7 @@ void metanode_trash_fini(struct metanode *m);
 void metanode_trash_kick(struct metanode *m);
 /* A file has gone to the trash, until then. */
 void metanode_trash_came(struct metanode *m, int64_t expiry_ns);
+int metanode_fsck_init(struct metanode *m);
+void metanode_fsck_fini(struct metanode *m);
 /* Has this incarnation of the target shut out every session that is to be? */
 bool metanode_fence_acked(struct metanode *m, const struct metanode_target *t);

@@ -54,5 +54,6 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(target_add, metanode_target_change),
     METANODE_HANDLER(target_set, metanode_target_change),
     METANODE_HANDLER(class_create, metanode_class_create),
+    METANODE_HANDLER(fsck, metanode_fsck),
 };
 const size_t metanode_handler_count = ARRAY_COUNT(metanode_handlers);

@@ -160,6 +160,7 @@ void metanode_shutdown(struct peer_user *u, struct peer_request *r);
 void metanode_target_list(struct peer_user *u, struct peer_request *r);
 void metanode_target_change(struct peer_user *u, struct peer_request *r);
 void metanode_class_create(struct peer_user *u, struct peer_request *r);
+void metanode_fsck(struct peer_user *u, struct peer_request *r);
 static inline struct metanode *metanode_of(struct peer_user *u)
 {
     return container_of(u, struct metanode, peer_user);

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "namespace/fsck_run_priv.h"
 #include "namespace/fsck_stats_rig_priv.h"
 
 static inline void fsck_dirent(struct fsck *f, const struct namespace_scan *s)
@@ -188,5 +189,6 @@ static inline void fsck(struct rig *r)
     fsck_stats(f);
     mem_arena_fini(&arena);
     mem_free(f);
+    fsck_run_clean(r);
     (void)rig_digest(r);
 }

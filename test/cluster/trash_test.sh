@@ -106,7 +106,13 @@ same 'is not kept' "$(numbers)" ''
 check 'inherit' "$opendfs" trash keep /in inherit
 fails 'nothing is kept again' 0 'is gone' "$opendfs" trash show /in
 
+
+# All records agree, with files in the trash, open and gone.
+check 'rm for fsck' "$opendfs" rm -r /in/tree
 if [ "$(id -u)" = 0 ]; then
+    fails 'nothing is wrong' 0 'agree with each other' "$opendfs" fsck --namespace
+    fails 'nothing is wrong for programs' 0 '"findings":[]' "$opendfs" fsck --namespace --json
+    fails 'no part named' 2 '--namespace' "$opendfs" fsck
     check 'keep on the root' "$opendfs" trash keep / 1h
     check 'put for root' "$opendfs" put -q "$work/in/10" /mine
     check 'rm for root' "$opendfs" rm /mine
@@ -115,6 +121,7 @@ if [ "$(id -u)" = 0 ]; then
     as_other() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
     if as_other "$opendfs" ls / >/dev/null 2>&1; then
         same 'others do not see it' "$(as_other "$opendfs" trash list -q)" ''
+        fails 'others may not check' 1 'not permitted' as_other "$opendfs" fsck --namespace
         fails 'others may not ask for all' 1 'not permitted' as_other "$opendfs" trash list --all
         fails 'others do not get it' 1 'no such file' as_other "$opendfs" trash restore /mine
     else
