@@ -61,11 +61,10 @@ static char *entry_path(const struct opendfs_trash_entry *e)
 
 struct listing {
     struct trash_walk walk;
-    struct cJSON *json; /* array, with --json */
     uint64_t files, bytes;
 };
 
-static void list_json(struct listing *l, const struct opendfs_trash_entry *e, const char *path)
+static void list_json(const struct opendfs_trash_entry *e, const char *path)
 {
     struct cJSON *o = cli_stat_to_json(path, &e->stat);
     char text[32];
@@ -75,7 +74,7 @@ static void list_json(struct listing *l, const struct opendfs_trash_entry *e, co
     cJSON_AddStringToObject(o, "expiry_ns", text);
     cJSON_AddNumberToObject(o, "removed_by", e->removed_by);
     cJSON_AddBoolToObject(o, "directory_gone", e->parent_gone != 0);
-    cJSON_AddItemToArray(l->json, o);
+    cli_print_json(o);
 }
 
 static int list_each(struct trash_walk *w, const struct opendfs_trash_entry *e)
@@ -88,8 +87,8 @@ static int list_each(struct trash_walk *w, const struct opendfs_trash_entry *e)
     }
     l->files++;
     l->bytes += e->stat.size_bytes;
-    if (l->json != NULL) {
-        list_json(l, e, path);
+    if (w->c->json) {
+        list_json(e, path);
         return 0;
     }
     char removed[CLI_TIME_SIZE], until[CLI_TIME_SIZE], size[TEXT_UNIT_SIZE];
@@ -114,11 +113,8 @@ static int run_list(struct cli *c)
         return status;
     }
     l.walk.below = below;
-    l.json = c->json ? cJSON_CreateArray() : NULL;
     status = walk(&l.walk);
-    if (l.json != NULL) {
-        cli_print_json(l.json);
-    } else if (status == 0) {
+    if (status == 0 && !c->json) {
         char bytes[TEXT_UNIT_SIZE];
         cli_say(c, "%llu file%s, %s", (unsigned long long)l.files, l.files == 1 ? "" : "s",
                 text_from_bytes(l.bytes, bytes));
