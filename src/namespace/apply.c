@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /*
  * From the bytes of a command to its result. Everything that a plan does goes through here:

@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /* The cluster map: targets, chain rows, tables and storage classes; settings of the whole cluster.
  */

@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /* Names: create, link, unlink, rmdir, and what rename shares with them. */
 

@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /* Inodes: made with a number of their directory's run, sized, trimmed, removed. */
 

@@ -166,21 +166,6 @@ bool namespace_stats_is_home(const struct namespace_held *h, uint64_t parent,
 /* A LINKED file lost that name and has others: it counts at the first of them from now on. */
 int namespace_stats_new_home(struct namespace_plan *p, struct namespace_held *h);
 
-/* trash.c */
-/* The last name of `h` is gone: 1: it is kept; 0: no retention holds there. */
-int namespace_trash_put(struct namespace_plan *p, struct namespace_held *h, uint64_t parent,
-                        struct proto_bytes name);
-int namespace_trash_take(struct namespace_plan *p, struct namespace_held *h);
-/* It has another owner now, and may be in the trash. */
-int namespace_trash_chown(struct namespace_plan *p, const struct namespace_held *h,
-                          uint32_t old_uid);
-void namespace_trash_set_retention(struct namespace_plan *p, struct namespace_inode *n,
-                                   uint32_t retention_s);
-int namespace_trash_default(struct namespace_plan *p, struct proto_bytes value);
-int namespace_trash_restore(struct namespace_plan *p, const struct proto_trash_restore_request *r);
-int namespace_trash_purge(struct namespace_plan *p, const struct proto_trash_purge_request *r);
-int namespace_trash_expire(struct namespace_plan *p, const struct namespace_trash_expire *r);
-
 /* session.c, slot.c, cluster.c, garbage.c */
 int namespace_session_open(struct namespace_plan *p, const struct proto_session_open_request *r);
 int namespace_session_close(struct namespace_plan *p, const struct proto_session_close_request *r);

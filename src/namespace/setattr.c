@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /* chmod, chown, utimens, truncate, flags and storage class: all in one command, all or nothing. */
 

@@ -1,4 +1,4 @@
-#include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /*
  * The trash: a regular file that loses its last name where a retention holds keeps its inode, with

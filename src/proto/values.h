@@ -35,7 +35,7 @@ enum proto_inode_type {
 #define PROTO_INODE_HAS_ACL 16u /* named users or groups, or a mask: its mode does not say all */
 #define PROTO_INODE_HAS_DEFAULT_ACL 32u /* a directory: new files inherit */
 #define PROTO_INODE_HAS_XATTR 64u       /* other extended attributes than access lists */
-#define PROTO_INODE_TRASH 128u /* without a name, but kept to be restored */
+#define PROTO_INODE_TRASH 128u          /* without a name, but kept to be restored */
 
 #define PROTO_RIGHT_READ 1u
 #define PROTO_RIGHT_WRITE 2u
