@@ -120,6 +120,12 @@ static void print_contents(const struct cJSON *o)
                garbage == 1 ? "" : "s");
     }
     printf("\n");
+    uint64_t removed = cli_json_number(o, "trash_files");
+    if (removed > 0) {
+        printf("  trash: %llu removed file%s with %s\n", (unsigned long long)removed,
+               removed == 1 ? "" : "s",
+               text_from_bytes(cli_json_number(o, "trash_bytes"), bytes));
+    }
 }
 
 static void print_cluster(const struct cJSON *o, bool colour)

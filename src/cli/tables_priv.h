@@ -24,6 +24,8 @@
     X(find, NULL)                   \
     X(copy, "Contents")             \
     X(usage, "Space and limits")    \
+    X(trash, "Removed files")       \
+    X(fsck, "Checks")               \
     X(help, "Help")                 \
     X(complete, NULL)
 

@@ -1,5 +1,8 @@
 #include "base/lock.h"
 #include "client/connect_priv.h"
+#include "client/op_priv.h"
+#include "opendfs/check.h"
+#include "opendfs/trash.h"
 #include "opendfs/usage.h"
 
 #include <string.h>
@@ -396,6 +399,71 @@ int opendfs_close(struct opendfs_file *file)
     call_init(&c);
     opendfs_async_close(client_file_fs(file), &c.op, file, NULL, 0);
     return (int)call_wait(&c);
+}
+
+/* --- trash --------------------------------------------------------------------------------------
+ */
+
+int opendfs_trash_list(struct opendfs *fs, struct opendfs_trash_query *query,
+                       struct opendfs_trash_page **ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_trash_list(fs, &c.op, query);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) { /* what the operation holds is one block: the caller's from here on */
+        *ret = client_op_of(&c.op)->held;
+    }
+    return rc;
+}
+
+int opendfs_trash_restore(struct opendfs *fs, uint64_t ino, uint64_t at, const char *path)
+{
+    struct call c;
+    call_init(&c);
+    c.op.at = at;
+    opendfs_async_trash_restore(fs, &c.op, ino, path);
+    return (int)call_wait(&c);
+}
+
+int opendfs_trash_purge(struct opendfs *fs, const uint64_t *inos, size_t count)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_trash_purge(fs, &c.op, inos, count);
+    return (int)call_wait(&c);
+}
+
+int opendfs_trash_set_retention(struct opendfs *fs, const char *path, uint32_t seconds)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_trash_set_retention(fs, &c.op, path, seconds);
+    return (int)call_wait(&c);
+}
+
+int opendfs_trash_get_retention(struct opendfs *fs, const char *path, struct opendfs_retention *ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_trash_get_retention(fs, &c.op, path, ret);
+    return (int)call_wait(&c);
+}
+
+/* --- check --------------------------------------------------------------------------------------
+ */
+
+int opendfs_check_next(struct opendfs *fs, struct opendfs_check *check,
+                       struct opendfs_check_page **ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_check_next(fs, &c.op, check);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = client_op_of(&c.op)->held; /* the caller's from here on */
+    }
+    return rc;
 }
 
 /* --- cluster ------------------------------------------------------------------------------------

@@ -105,6 +105,10 @@ union client_request {
     struct proto_class_create_request class_create;
     struct proto_status_request status;
     struct proto_stats_request stats;
+    struct proto_trash_list_request trash_list;
+    struct proto_trash_restore_request trash_restore;
+    struct proto_trash_purge_request trash_purge;
+    struct proto_fsck_request fsck;
 };
 struct client_task {
     struct opendfs *fs;

@@ -92,6 +92,8 @@ struct answer {
         struct proto_lease_return_reply lease_return;
         struct proto_append_turn_reply append_turn;
         struct proto_append_done_reply append_done;
+        struct proto_trash_restore_reply trash_restore;
+        struct proto_trash_purge_reply trash_purge;
     } body;
     struct proto_change change[NAMESPACE_CHANGES_MAX];
     struct proto_change_list changes;
@@ -181,6 +183,13 @@ static void answer_other(struct metanode *m, struct metanode_session *s, uint16_
         break;
     case PROTO_OP_set_quota:
         a->set_quota = (struct proto_set_quota_reply){.trailer = trailer};
+        break;
+    case PROTO_OP_trash_restore:
+        a->trash_restore = (struct proto_trash_restore_reply){
+            .trailer = trailer, .attr = reply->attr, .changes = changes};
+        break;
+    case PROTO_OP_trash_purge:
+        a->trash_purge = (struct proto_trash_purge_reply){.trailer = trailer};
         break;
     case PROTO_OP_release:
         a->release = (struct proto_release_reply){.trailer = trailer};

@@ -145,6 +145,9 @@ void metanode_applied(struct metanode *m, const struct namespace_command *c,
     if (reply->removed_data_id != 0) {
         metanode_garbage_kick(m);
     }
+    if (reply->trash_expiry_ns != 0) {
+        metanode_trash_came(m, reply->trash_expiry_ns);
+    }
     if (reply->trim_ino != 0) {
         metanode_trim_kick(m);
     }

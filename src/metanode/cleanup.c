@@ -1,12 +1,14 @@
 #include "metanode/metanode_priv.h"
 
-/* The three jobs that go on until every data node has answered. */
+/* The three jobs that go on until every data node has answered, and the one that makes work. */
 
 int metanode_cleanup_init(struct metanode *m)
 {
     int rc = metanode_garbage_init(m);
     rc = rc < 0 ? rc : metanode_trim_init(m);
-    return rc < 0 ? rc : metanode_fence_init(m);
+    rc = rc < 0 ? rc : metanode_fence_init(m);
+    rc = rc < 0 ? rc : metanode_trash_init(m);
+    return rc < 0 ? rc : metanode_fsck_init(m);
 }
 
 void metanode_cleanup_start(struct metanode *m)
@@ -15,6 +17,7 @@ void metanode_cleanup_start(struct metanode *m)
     metanode_garbage_kick(m);
     metanode_trim_kick(m);
     metanode_fence_kick(m);
+    metanode_trash_kick(m);
 }
 
 void metanode_cleanup_stop(struct metanode *m)
@@ -22,6 +25,7 @@ void metanode_cleanup_stop(struct metanode *m)
     metanode_garbage_stop(m);
     metanode_trim_stop(m);
     metanode_fence_stop(m);
+    metanode_trash_stop(m);
 }
 
 void metanode_cleanup_fini(struct metanode *m)
@@ -29,6 +33,8 @@ void metanode_cleanup_fini(struct metanode *m)
     metanode_garbage_fini(m);
     metanode_trim_fini(m);
     metanode_fence_fini(m);
+    metanode_trash_fini(m);
+    metanode_fsck_fini(m);
 }
 
 struct peer_link *metanode_head_link(struct metanode *m, uint32_t chain,

@@ -114,7 +114,8 @@ void metanode_tables_touch(struct metanode *m); /* targets came or changed */
 void metanode_tables_fini(struct metanode *m);
 bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes labels);
 
-/* ---- garbage.c, trim.c, fence.c: what data nodes are asked until they have answered ---- */
+/* ---- garbage.c, trim.c, fence.c: what data nodes are asked until they have answered; trash.c:
+ * what becomes garbage by time ---- */
 #define METANODE_CALL_MS 30000u
 #define METANODE_BACKOFF_MIN_MS 100u
 #define METANODE_BACKOFF_MAX_MS 10000u
@@ -122,6 +123,8 @@ struct metanode_cleanup {
     struct metanode_garbage *garbage;
     struct metanode_trims *trims;
     struct metanode_fences *fencing;
+    struct metanode_trash *trash;
+    struct metanode_check *check;
     size_t fences; /* sessions that could still write somewhere */
 };
 int metanode_cleanup_init(struct metanode *m);
@@ -146,5 +149,13 @@ int metanode_fence_init(struct metanode *m);
 void metanode_fence_stop(struct metanode *m);
 void metanode_fence_fini(struct metanode *m);
 void metanode_fence_kick(struct metanode *m);
+int metanode_trash_init(struct metanode *m);
+void metanode_trash_stop(struct metanode *m);
+void metanode_trash_fini(struct metanode *m);
+void metanode_trash_kick(struct metanode *m);
+/* A file has gone to the trash, until then. */
+void metanode_trash_came(struct metanode *m, int64_t expiry_ns);
+int metanode_fsck_init(struct metanode *m);
+void metanode_fsck_fini(struct metanode *m);
 /* Has this incarnation of the target shut out every session that is to be? */
 bool metanode_fence_acked(struct metanode *m, const struct metanode_target *t);

@@ -22,6 +22,8 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(append_turn, metanode_mutate),
     METANODE_HANDLER(append_done, metanode_mutate),
     METANODE_HANDLER(set_quota, metanode_mutate),
+    METANODE_HANDLER(trash_restore, metanode_mutate),
+    METANODE_HANDLER(trash_purge, metanode_mutate),
     METANODE_HANDLER(lookup, metanode_query),
     METANODE_HANDLER(walk, metanode_query),
     METANODE_HANDLER(getattr, metanode_query),
@@ -34,6 +36,7 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(capability_renew, metanode_query),
     METANODE_HANDLER(statfs, metanode_query),
     METANODE_HANDLER(dir_stats, metanode_query),
+    METANODE_HANDLER(trash_list, metanode_query),
     METANODE_HANDLER(cluster_map, metanode_query),
     METANODE_HANDLER(session_open, metanode_session_open),
     METANODE_HANDLER(session_resume, metanode_session_resume),
@@ -56,5 +59,6 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(backup_open, metanode_backup_open),
     METANODE_HANDLER(backup_read, metanode_backup_read),
     METANODE_HANDLER(backup_close, metanode_backup_close),
+    METANODE_HANDLER(fsck, metanode_fsck),
 };
 const size_t metanode_handler_count = ARRAY_COUNT(metanode_handlers);

@@ -167,6 +167,7 @@ void metanode_class_create(struct peer_user *u, struct peer_request *r);
 void metanode_backup_open(struct peer_user *u, struct peer_request *r);
 void metanode_backup_read(struct peer_user *u, struct peer_request *r);
 void metanode_backup_close(struct peer_user *u, struct peer_request *r);
+void metanode_fsck(struct peer_user *u, struct peer_request *r);
 static inline struct metanode *metanode_of(struct peer_user *u)
 {
     return container_of(u, struct metanode, peer_user);

@@ -22,6 +22,7 @@ union query_reply {
     struct proto_statfs_reply statfs;
     struct proto_dir_stats_reply dir_stats;
     struct proto_cluster_map_reply cluster_map;
+    struct proto_trash_list_reply trash_list;
 };
 
 struct query {
@@ -155,6 +156,8 @@ static int query_ask(struct query *q, const struct namespace_view *v)
         return namespace_dir_stats(v, q->request->body, &q->reply.dir_stats);
     case PROTO_OP_cluster_map:
         return query_map(q, v);
+    case PROTO_OP_trash_list:
+        return namespace_trash_list(v, q->request->body, &q->reply.trash_list);
     default:
         return query_names(q, v);
     }

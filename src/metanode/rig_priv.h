@@ -59,7 +59,7 @@ struct rig_target {
     char name[16];
     struct uuid uuid, boot_id;
     uint64_t incarnation;
-    bool lossy, running, registered, leased, deaf;
+    bool lossy, running, registered, leased, deaf, low_space;
     bool cut; /* its heartbeats do not come any more */
     uint32_t id, suspect;
     uint64_t heartbeat_ms, lease_ms, leased_until_ns;

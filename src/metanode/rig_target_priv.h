@@ -70,6 +70,7 @@ static inline void rig_target_tick(struct loop_timer *timer)
             .suspects = {.at = &t->suspect, .count = t->suspect != 0},
             .total = 1u << 30,
             .free = 1u << 29,
+            .low_space = t->low_space,
             .dead = {.at = &t->dead, .count = t->dead != 0}};
     } else {
         t->reg = (struct proto_register_request){.uuid = t->uuid,

@@ -177,12 +177,14 @@ static void status_json(struct status *s)
     text_add(out,
              ",\"chains\":{\"total\":%zu,\"full\":%zu,\"degraded\":%zu,\"syncing\":%zu,"
              "\"dark\":%zu},\"total\":%llu,\"free\":%llu,\"files\":%llu,\"bytes\":%llu,"
-             "\"garbage\":%llu,\"sessions\":%zu,\"fences\":%zu,\"map_epoch\":%llu,\"version\":%llu,"
+             "\"garbage\":%llu,\"trash_files\":%llu,\"trash_bytes\":%llu,\"sessions\":%zu,"
+             "\"fences\":%zu,\"map_epoch\":%llu,\"version\":%llu,"
              "\"log_bytes\":%llu,\"memory\":%llu,\"memory_limit\":%llu,\"connections\":%zu,",
              m->chains.count, s->n.full, s->n.degraded, s->n.syncing, s->n.dark,
              (unsigned long long)s->n.total, (unsigned long long)s->n.free,
              (unsigned long long)s->state.inodes, (unsigned long long)s->state.bytes,
-             (unsigned long long)s->state.garbage, m->sessions.by_id.count, m->cleanup.fences,
+             (unsigned long long)s->state.garbage, (unsigned long long)s->state.trash_files,
+             (unsigned long long)s->state.trash_bytes, m->sessions.by_id.count, m->cleanup.fences,
              (unsigned long long)m->map_epoch, (unsigned long long)s->state.version,
              (unsigned long long)s->n.log.log_bytes, (unsigned long long)s->n.memory,
              (unsigned long long)m->opt.memory_bytes, peer_server_link_count(m->server));

@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 #include "namespace/stats_priv.h"
 
@@ -49,6 +50,8 @@ static int namespace_dispatch_mutation(struct namespace_plan *p)
         NAMESPACE_MUTATION(append_turn)
         NAMESPACE_MUTATION(append_done)
         NAMESPACE_MUTATION(set_quota)
+        NAMESPACE_MUTATION(trash_restore)
+        NAMESPACE_MUTATION(trash_purge)
     default:
         return -EOPNOTSUPP;
     }
@@ -81,6 +84,7 @@ static int namespace_dispatch_leader(struct namespace_plan *p)
         NAMESPACE_RUN(NAMESPACE_CONFIG_PUT, namespace_config_put, namespace_config_change)
         NAMESPACE_RUN(NAMESPACE_DEFAULT_CLASS, namespace_default_class,
                       namespace_default_class_change)
+        NAMESPACE_RUN(NAMESPACE_TRASH_PURGE, namespace_trash_expire, namespace_trash_expire)
     default:
         return -EOPNOTSUPP;
     }
@@ -166,9 +170,8 @@ static int namespace_plan_mutation(struct namespace_plan *p)
 
 static bool namespace_is_mutation(uint16_t kind)
 {
-    return (kind >= PROTO_OP_create && kind <= PROTO_OP_set_quota) ||
-           kind == PROTO_OP_lease_return || kind == PROTO_OP_append_turn ||
-           kind == PROTO_OP_append_done;
+    return (kind >= PROTO_OP_create && kind <= PROTO_OP_append_done) ||
+           kind == PROTO_OP_lease_return;
 }
 
 int namespace_plan_dispatch(struct namespace_plan *p)

@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /* The cluster map: targets, chain rows, tables and storage classes; settings of the whole cluster.
  */
@@ -211,6 +212,11 @@ int namespace_config_change(struct namespace_plan *p, const struct namespace_con
 {
     struct namespace_key key = namespace_key(NAMESPACE_CONFIG);
     namespace_key_add_bytes(&key, r->name);
+    bool trash = proto_bytes_equal(r->name, proto_bytes_text(NAMESPACE_CONFIG_RETENTION));
+    int rc = trash ? namespace_trash_default(p, r->value) : 0;
+    if (rc < 0) {
+        return rc;
+    }
     return r->value.len == 0 ? namespace_plan_delete(p, &key)
                              : kv_batch_put(p->batch, namespace_key_slice(&key),
                                             kv_slice_of(r->value.at, r->value.len));

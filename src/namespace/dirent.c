@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 #include "namespace/stats_priv.h"
 
@@ -107,8 +108,9 @@ static int namespace_keep_readers(struct namespace_plan *p, uint64_t ino, uint64
     return 0;
 }
 
-/* The last name of `h` is gone: orphaned where it is open, else removed. */
-static int namespace_last_name(struct namespace_plan *p, struct namespace_held *h, bool caller_open)
+/* The last name of `h` is gone: orphaned where it is open, kept in the trash, or else removed. */
+static int namespace_last_name(struct namespace_plan *p, struct namespace_held *h, bool caller_open,
+                               bool trashed)
 {
     size_t kept = 0;
     uint64_t but = 0;
@@ -121,7 +123,7 @@ static int namespace_last_name(struct namespace_plan *p, struct namespace_held *
         rc = rc < 0 ? rc : 0;
     }
     rc = rc < 0 ? rc : namespace_keep_readers(p, h->ino, but, &kept);
-    return rc < 0 ? rc : kept == 0 ? namespace_remove_inode(p, h) : 0;
+    return rc < 0 ? rc : kept == 0 && !trashed ? namespace_remove_inode(p, h) : 0;
 }
 
 int namespace_drop_name(struct namespace_plan *p, struct namespace_held *h, uint64_t parent,
@@ -136,7 +138,8 @@ int namespace_drop_name(struct namespace_plan *p, struct namespace_held *h, uint
     h->inode.nlink--;
     int rc = namespace_link_record(p, h, parent, name, false);
     if (rc == 0 && h->inode.nlink == 0) {
-        return namespace_last_name(p, h, caller_open);
+        rc = namespace_trash_put(p, h, parent, name);
+        return rc < 0 ? rc : namespace_last_name(p, h, caller_open, rc == 1);
     }
     bool home = rc == 0 && namespace_stats_is_home(h, parent, name);
     return home ? namespace_stats_new_home(p, h) : rc;
@@ -264,6 +267,8 @@ int namespace_link(struct namespace_plan *p, const struct proto_link_request *r)
         return -EMLINK;
     }
     rc = h->inode.nlink == 0 ? namespace_orphan_adopt(p, h->ino) : 0;
+    bool trashed = (h->inode.flags & PROTO_INODE_TRASH) != 0;
+    rc = rc == 0 && trashed ? namespace_trash_take(p, h) : rc;
     rc = rc < 0 ? rc : namespace_become_linked(p, h);
     if (rc < 0) {
         return rc;

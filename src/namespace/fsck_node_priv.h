@@ -10,7 +10,7 @@
 
 struct fsck_node {
     struct namespace_inode inode;
-    uint64_t ino, names, subdirs, entries, links, orphans, writers, unflushed;
+    uint64_t ino, names, subdirs, entries, links, orphans, writers, unflushed, trash;
     uint64_t lists, xattr_names, xattr_bytes; /* lists: flags of those found */
     struct namespace_xattrs xattrs;
     bool quota;
@@ -27,7 +27,7 @@ struct fsck {
     size_t node_count;
     struct fsck_session session[64];
     size_t session_count;
-    uint64_t garbage, directories, quotas;
+    uint64_t garbage, directories, quotas, expiries;
 };
 
 static inline struct fsck_node *fsck_node(struct fsck *f, uint64_t ino)

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "namespace/fsck_run_priv.h"
 #include "namespace/fsck_stats_rig_priv.h"
 
 static inline void fsck_dirent(struct fsck *f, const struct namespace_scan *s)
@@ -49,6 +50,19 @@ static inline void fsck_writer(struct fsck_node *n, const struct namespace_scan 
     n->writers = w.mode == PROTO_OPEN_W ? 2 : 1; /* 2: nobody may be beside it */
 }
 
+static inline void fsck_trash(struct fsck *f, const struct namespace_scan *s)
+{
+    struct namespace_trash t;
+    struct fsck_node *n = fsck_node(f, namespace_key_read_u64(s->it->key, 5));
+    CHECK_OK(namespace_scan_value(s, &namespace_trash_type, &t));
+    CHECK_TRUE(n != NULL && n->inode.nlink == 0 && (n->inode.flags & PROTO_INODE_TRASH) != 0);
+    CHECK_EQ(n->inode.uid, namespace_key_read_u32(s->it->key, 1));
+    struct namespace_key key =
+        namespace_key_u64s(NAMESPACE_TRASH_EXPIRY, (uint64_t)t.expiry_ns, n->ino);
+    CHECK_TRUE(fsck_has(f, &key));
+    n->trash++;
+}
+
 static inline void fsck_record(struct fsck *f, const struct namespace_scan *s)
 {
     enum namespace_range range = *(const uint8_t *)s->it->key.at;
@@ -81,6 +95,10 @@ static inline void fsck_record(struct fsck *f, const struct namespace_scan *s)
     } else if (range == NAMESPACE_OBLIGATIONS) {
         CHECK_TRUE(owner != NULL);
         owner->obligations = wire_load_u64(s->it->value.at);
+    } else if (range == NAMESPACE_TRASH) {
+        fsck_trash(f, s);
+    } else if (range == NAMESPACE_TRASH_EXPIRY) {
+        f->expiries++;
     } else if (range == NAMESPACE_GARBAGE) {
         f->garbage++;
     } else if (range == NAMESPACE_DIR_STATS) {
@@ -118,14 +136,18 @@ static inline void fsck_scan(struct fsck *f, enum namespace_range range)
 
 static inline void fsck_nodes(struct fsck *f, const struct namespace_state *state)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, trash = 0, trash_bytes = 0, retentions = 0;
     for (size_t i = 0; i < f->node_count; i++) {
         struct fsck_node *n = &f->node[i];
         bool dir = n->inode.type == PROTO_INODE_DIRECTORY, root = n->ino == PROTO_ROOT_INO;
         CHECK_EQ(n->names, dir ? (root ? 0 : 1) : n->inode.nlink);
         CHECK_TRUE(!dir || n->inode.nlink == 2 + n->subdirs);
         CHECK_TRUE(!dir || n->inode.entries == n->entries);
-        CHECK_TRUE(dir || (n->inode.nlink == 0) == (n->orphans > 0)); /* I8 */
+        CHECK_TRUE(dir || (n->inode.nlink == 0) == (n->orphans + n->trash > 0)); /* I8 */
+        CHECK_EQ(n->trash, (n->inode.flags & PROTO_INODE_TRASH) != 0 ? 1 : 0);
+        trash += n->trash;
+        trash_bytes += n->trash > 0 ? n->inode.size : 0;
+        retentions += n->inode.retention_s != 0 ? 1 : 0;
         CHECK_EQ(n->links, (n->inode.flags & PROTO_INODE_LINKED) != 0 ? n->names : 0);
         CHECK_EQ(n->inode.flags & (PROTO_INODE_HAS_ACL | PROTO_INODE_HAS_DEFAULT_ACL), n->lists);
         CHECK_EQ((n->inode.flags & PROTO_INODE_HAS_XATTR) != 0, n->xattr_names > 0);
@@ -135,6 +157,10 @@ static inline void fsck_nodes(struct fsck *f, const struct namespace_state *stat
     }
     CHECK_EQ(state->inodes, f->node_count);
     CHECK_EQ(state->bytes, bytes);
+    CHECK_EQ(state->trash_files, trash);
+    CHECK_EQ(state->trash_bytes, trash_bytes);
+    CHECK_EQ(state->retentions, retentions);
+    CHECK_EQ(f->expiries, trash);
     CHECK_EQ(state->sessions, f->session_count);
     CHECK_EQ(state->garbage, f->garbage);
     CHECK_EQ(state->quotas, f->quotas);
@@ -151,7 +177,8 @@ static inline void fsck(struct rig *r)
         NAMESPACE_XATTR,   NAMESPACE_TRIM,          NAMESPACE_INLINE,      NAMESPACE_ORPHAN,
         NAMESPACE_WOPEN,   NAMESPACE_SLOT,          NAMESPACE_CRED,        NAMESPACE_SESSION_ORPHAN,
         NAMESPACE_GARBAGE, NAMESPACE_SESSION_WOPEN, NAMESPACE_OBLIGATIONS, NAMESPACE_DIR_STATS,
-        NAMESPACE_ACL,     NAMESPACE_QUOTA};
+        NAMESPACE_ACL,     NAMESPACE_QUOTA,         NAMESPACE_TRASH,
+        NAMESPACE_TRASH_EXPIRY};
     CLEANUP(kv_snapshot_freep) struct kv_snapshot *s = NULL;
     struct fsck *f = mem_zalloc(sizeof *f);
     struct mem_arena arena;
@@ -168,5 +195,6 @@ static inline void fsck(struct rig *r)
     fsck_stats(f);
     mem_arena_fini(&arena);
     mem_free(f);
+    fsck_run_clean(r);
     (void)rig_digest(r);
 }

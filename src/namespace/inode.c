@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /* Inodes: made with a number of their directory's run, sized, trimmed, removed. */
 
@@ -202,6 +203,7 @@ int namespace_remove_inode(struct namespace_plan *p, struct namespace_held *h)
     if (h->inode.type == PROTO_INODE_FILE) {
         p->state.bytes -= h->inode.size;
     }
+    namespace_trash_set_retention(p, &h->inode, 0);
     CHECK(p->state.inodes > 0);
     p->state.inodes--;
     h->inode.nlink = 0;
@@ -246,7 +248,9 @@ int namespace_check_trim(struct namespace_plan *p, const struct namespace_held *
 
 void namespace_set_size(struct namespace_plan *p, struct namespace_held *h, uint64_t size)
 {
+    bool trashed = (h->inode.flags & PROTO_INODE_TRASH) != 0;
     p->state.bytes += size - h->inode.size;
+    p->state.trash_bytes += trashed ? size - h->inode.size : 0;
     h->inode.size = size;
 }
 

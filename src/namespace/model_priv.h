@@ -43,6 +43,9 @@ struct node {
     size_t parent;         /* of directories */
     bool kept[2];          /* by which session */
     uint8_t xattr[XATTRS]; /* length of the value and 1; 0: there is none */
+    uint32_t retention_s;  /* of directories, as set */
+    bool trash;
+    int64_t expiry_ns;
 };
 struct entry {
     bool used;
@@ -56,6 +59,8 @@ struct model {
     struct entry entry[ENTRIES];
     struct proto_op op[2]; /* sessions */
     uint32_t cred[2][USERS];
+    uint32_t retention_s; /* the default */
+    unsigned expired;
     size_t session, user; /* of the present operation */
     uint64_t step;
     int expect;                    /* the first error that was found; 0 */

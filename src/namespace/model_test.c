@@ -1,11 +1,12 @@
 /*
  * Random operations of four users on two sessions against the model of a file system in
- * model_priv.h: names, links, modes, owners, times, access control lists, extended attributes. The
+ * model_priv.h: names, links, modes, owners, times, access control lists, extended attributes, the
+ * trash. The
  * model says which error each operation must give, and what all attributes are afterwards.
  */
 #include "testing/testing.h"
 
-#include "namespace/model_priv.h"
+#include "namespace/model_trash_priv.h"
 
 #define STEPS 12000u
 
@@ -42,12 +43,13 @@ static void drop_entry(struct model *m, struct entry *e)
     e->used = false;
 }
 
-/* A name of it is gone. */
-static void drop_name(struct model *m, struct node *n, bool open)
+/* A name of it in `dir` is gone. */
+static void drop_name(struct model *m, struct node *n, size_t dir, bool open)
 {
     n->nlink = n->type == PROTO_INODE_DIRECTORY ? 0 : n->nlink - 1;
     n->kept[m->session] = n->nlink == 0 && open && n->type != PROTO_INODE_DIRECTORY;
-    n->gone = n->nlink == 0 && !n->kept[0] && !n->kept[1];
+    trash_put(m, n, dir);
+    may_go(n);
 }
 
 /* Somebody looks for a name there. */
@@ -194,6 +196,7 @@ static void step_link(struct model *m, unsigned kind)
         n->nlink++;
         n->kept[0] = false;
         n->kept[1] = false;
+        n->trash = false;
         touch(m, n);
         touch_dir(m, dir);
         add_entry(m, d, name, i);
@@ -226,7 +229,7 @@ static void step_remove(struct model *m, unsigned kind)
         touch(m, n);
         touch_dir(m, dir);
         drop_entry(m, e);
-        drop_name(m, n, open && !rmdir);
+        drop_name(m, n, d, open && !rmdir);
     }
 }
 
@@ -291,7 +294,7 @@ static void do_rename(struct model *m, struct entry *e, struct entry *v, size_t 
         if (exchange) {
             add_entry(m, d1, name1, other);
         } else {
-            drop_name(m, &m->node[other], false);
+            drop_name(m, &m->node[other], d2, false);
         }
     }
     add_entry(m, d2, name2, what);
@@ -658,6 +661,72 @@ static void ask_xattr(struct model *m, unsigned kind)
     }
 }
 
+/* ---- Trash ---- */
+
+static void step_keep(struct model *m, unsigned kind)
+{
+    static const uint32_t times[] = {0, 50, 100, PROTO_RETENTION_NONE};
+    struct node *n = &m->node[rand_chance(&m->rand, 1, 4) ? any_node(m) : any_dir(m)];
+    uint32_t s = times[rand_below(&m->rand, ARRAY_COUNT(times))];
+    (void)fails(m, n->gone, -ENOENT);
+    (void)fails(m, !is_dir(n), -ENOTDIR);
+    (void)check_change(m, n);
+    (void)fails(m, !is_owner(m, n), -EPERM);
+    int rc = RIG_OP(&m->rig, setattr, .ino = n->ino, .mask = PROTO_SET_RETENTION, .retention_s = s);
+    if (settle(m, kind, rc)) {
+        n->retention_s = s;
+        touch(m, n);
+    }
+}
+
+/* Mostly one that is in the trash. */
+static size_t any_trash(struct model *m)
+{
+    size_t i = any_node(m);
+    for (int tries = 0; tries < 200 && !m->node[i].trash; tries++) {
+        i = any_node(m);
+    }
+    return i;
+}
+
+static void step_restore(struct model *m, unsigned kind)
+{
+    size_t i = any_trash(m), d = any_dir(m), name = (size_t)rand_below(&m->rand, NAMES);
+    struct node *n = &m->node[i], *dir = &m->node[d];
+    (void)fails(m, !n->trash, -ENOENT);
+    (void)fails(m, !is_owner(m, n), -EPERM);
+    if (m->expect == 0 && check_search(m, dir)) {
+        (void)fails(m, find_entry(m, d, name) != NULL, -EEXIST);
+        (void)check_rights(m, dir, 2);
+    }
+    int rc =
+        RIG_OP(&m->rig, trash_restore, .ino = n->ino, .parent = dir->ino, .name = name_of(name));
+    if (settle(m, kind, rc)) {
+        n->nlink = 1;
+        n->trash = n->kept[0] = n->kept[1] = false;
+        touch(m, n);
+        touch_dir(m, dir);
+        add_entry(m, d, name, i);
+    }
+}
+
+static void step_purge(struct model *m, unsigned kind)
+{
+    uint64_t inos[2];
+    size_t at[2] = {any_node(m), any_trash(m)};
+    size_t count = m->node[at[0]].ino < m->node[at[1]].ino ? 2 : 1;
+    for (size_t i = 0; i < count; i++) {
+        const struct node *n = &m->node[at[i]];
+        inos[i] = n->ino;
+        (void)fails(m, n->trash && !is_owner(m, n), -EPERM);
+    }
+    int rc = RIG_OP(&m->rig, trash_purge, .inos = {.at = inos, .count = count});
+    bool done = settle(m, kind, rc);
+    for (size_t i = 0; done && i < count; i++) {
+        trash_over(m, &m->node[at[i]]);
+    }
+}
+
 /* ---- All of it ---- */
 
 static void step_release(struct model *m, unsigned kind)
@@ -665,7 +734,7 @@ static void step_release(struct model *m, unsigned kind)
     struct node *n = &m->node[any_node(m)];
     (void)settle(m, kind, RIG_OP(&m->rig, release, .ino = n->ino));
     n->kept[m->session] = false;
-    n->gone = n->gone || (n->nlink == 0 && !n->kept[0] && !n->kept[1]);
+    may_go(n);
 }
 
 static void open_session(struct model *m, size_t i, uint64_t verifier)
@@ -686,7 +755,7 @@ static void step_restart(struct model *m)
     for (size_t k = 0; k < m->node_count; k++) {
         struct node *n = &m->node[k];
         n->kept[i] = false;
-        n->gone = n->gone || (n->nlink == 0 && !n->kept[0] && !n->kept[1]);
+        may_go(n);
     }
     open_session(m, i, rand_u64(&m->rand));
 }
@@ -705,7 +774,8 @@ static step_function *const kinds[] = {
     step_remove,  step_remove,   step_remove, step_link,   step_rename, step_rename,
     step_rename,  step_chmod,    step_chmod,  step_chown,  step_times,  step_acl,
     step_acl,     step_truncate, step_write,  step_flags,  step_xattr,  step_xattr,
-    step_release, ask_open,      ask_list,    ask_name,    ask_xattr,   ask_xattr};
+    step_release, ask_open,      ask_list,    ask_name,    ask_xattr,   ask_xattr,
+    step_keep,    step_restore,  step_restore, step_purge};
 
 static void step(struct model *m)
 {
@@ -718,6 +788,10 @@ static void step(struct model *m)
     m->rig.op.cred = m->cred[m->session][m->user];
     if (rand_chance(&m->rand, 1, 100)) {
         step_restart(m);
+        return;
+    }
+    if (rand_chance(&m->rand, 1, 50)) {
+        (rand_chance(&m->rand, 1, 4) ? trash_default : trash_expire)(m);
         return;
     }
     uint64_t commands = m->rig.index;
@@ -807,6 +881,7 @@ static void compare(struct model *m)
 {
     m->rig.op = m->op[0];
     m->rig.op.cred = m->cred[0][0];
+    trash_compare(m);
     for (size_t i = 0; i < m->node_count; i++) {
         const struct node *n = &m->node[i];
         compare_node(m, n);
@@ -847,7 +922,7 @@ static void check_coverage(const struct model *m, step_function *what)
         failed += kinds[i] == what ? m->failed[i] : 0;
     }
     CHECK_TRUE(done > 5);
-    CHECK_TRUE(failed > 5 || what == step_release);
+    CHECK_TRUE(failed > 5 || what == step_release || what == step_purge);
 }
 
 TEST(random_operations_match_the_model)
@@ -864,6 +939,7 @@ TEST(random_operations_match_the_model)
     for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
         check_coverage(m, kinds[i]);
     }
+    CHECK_TRUE(m->expired > 0);
     rig_close(&m->rig);
     mem_free(m);
 }

@@ -59,6 +59,9 @@ static int namespace_orphan_remove(struct namespace_plan *p, uint64_t ino)
     if (rc < 0) {
         return rc == -ENOENT ? -EUCLEAN : rc;
     }
+    if ((h.inode.flags & PROTO_INODE_TRASH) != 0) {
+        return 0; /* it may still be wanted back */
+    }
     return h.inode.nlink == 0 ? namespace_remove_inode(p, &h) : -EUCLEAN;
 }
 
@@ -70,21 +73,23 @@ int namespace_orphan_drop(struct namespace_plan *p, uint64_t ino, uint64_t sessi
     return rc == 0 && others == 0 ? namespace_orphan_remove(p, ino) : rc;
 }
 
-/* linkat(2) on an open nameless file gives it a name: nobody's orphan any more. */
-int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino)
+int namespace_orphan_adopt_all(struct namespace_plan *p, uint64_t ino)
 {
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_ORPHAN, ino);
     struct namespace_scan scan;
-    int rc = namespace_orphan_get(p, ino, p->session_id);
-    if (rc <= 0) {
-        return rc < 0 ? rc : -ENOENT;
-    }
-    rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
     while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
         rc = namespace_orphan_delete(p, ino, namespace_key_read_u64(scan.it->key, 9));
     }
     namespace_scan_fini(&scan);
     return rc;
+}
+
+/* linkat(2) on an open nameless file gives it a name: nobody's orphan any more. */
+int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino)
+{
+    int rc = namespace_orphan_get(p, ino, p->session_id);
+    return rc < 0 ? rc : rc == 0 ? -ENOENT : namespace_orphan_adopt_all(p, ino);
 }
 
 static int namespace_orphan_let_go(struct namespace_plan *p, uint64_t ino, uint64_t session)

@@ -153,7 +153,8 @@ int namespace_orphan_add(struct namespace_plan *p, uint64_t ino, uint64_t sessio
 int namespace_orphan_get(struct namespace_plan *p, uint64_t ino, uint64_t session); /* 1, 0 */
 int namespace_orphan_drop(struct namespace_plan *p, uint64_t ino, uint64_t session);
 int namespace_orphan_others(struct namespace_plan *p, uint64_t ino, uint64_t session);
-int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino); /* it has a name again */
+int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino);     /* it has a name again */
+int namespace_orphan_adopt_all(struct namespace_plan *p, uint64_t ino); /* whoever has it open */
 int namespace_release(struct namespace_plan *p, const struct proto_release_request *r);
 int namespace_orphans_of_session(struct namespace_plan *p, const struct namespace_orphan_drop *r);
 

@@ -169,7 +169,8 @@ int namespace_getattr(const struct namespace_view *v, const struct proto_getattr
         namespace_inode_layout(&n, &ret->layout);
         ret->parent = n.parent;
     }
-    return rc;
+    bool keeping = rc == 0 && (q->want & PROTO_WANT_RETENTION) != 0;
+    return keeping ? namespace_query_keeping(v, q->ino, &n, ret) : rc;
 }
 
 int namespace_readlink(const struct namespace_view *v, const struct proto_readlink_request *q,

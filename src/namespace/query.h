@@ -38,6 +38,23 @@ NODISCARD int namespace_getxattr(const struct namespace_view *v,
 NODISCARD int namespace_listxattr(const struct namespace_view *v,
                                   const struct proto_listxattr_request *q,
                                   struct proto_listxattr_reply *ret);
+/* Their own for all, anybody's for root (-EPERM). Looks at some thousand records at most: a page
+ * may be short, or empty, and say `more`. */
+NODISCARD int namespace_trash_list(const struct namespace_view *v,
+                                   const struct proto_trash_list_request *q,
+                                   struct proto_trash_list_reply *ret);
+/* The retention that holds for `n` into a reply to getattr. */
+NODISCARD int namespace_query_keeping(const struct namespace_view *v, uint64_t ino,
+                                      const struct namespace_inode *n,
+                                      struct proto_getattr_reply *ret);
+/* When the next file of the trash is due. */
+struct namespace_trash_due {
+    uint64_t files; /* 0: the trash is empty */
+    uint64_t garbage;
+    int64_t expiry_ns;
+};
+NODISCARD int namespace_trash_first(const struct namespace_view *v,
+                                    struct namespace_trash_due *ret);
 /*
  * What a capability of this session may say: data id, rights and epoch; the leader adds expiry and
  * MAC. A right to write needs a record of a writer with that epoch. Refused, or nothing in chunks:

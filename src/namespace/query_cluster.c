@@ -389,6 +389,8 @@ int namespace_statfs(const struct namespace_view *v, struct proto_statfs_reply *
     ret->free /= copies;
     ret->available /= copies;
     ret->files = s.inodes;
+    ret->trash_files = s.trash_files;
+    ret->trash_bytes = s.trash_bytes;
     ret->files_free = (uint64_t)INT64_MAX - s.next_ino;
     ret->block_size = NAMESPACE_STATFS_BLOCK;
     ret->name_max = PROTO_NAME_MAX;

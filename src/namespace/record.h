@@ -34,6 +34,9 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_LISTXATTR_MAX 65536u   /* of a reply; listxattr(2) allows no more */
 #define NAMESPACE_XATTR_NAMES_MAX 65472u /* names of an inode, each with its NUL, but of lists */
 #define NAMESPACE_XATTR_BYTES_MAX (1u << 20) /* names and values of an inode */
+#define NAMESPACE_TRASH_BATCH 1024u          /* files that one command purges */
+#define NAMESPACE_TRASH_PATH_MAX 1023u
+#define NAMESPACE_CONFIG_RETENTION "trash.retention" /* "30d": where no directory says anything */
 
 /* Kinds of commands that are no client's mutation; numbers are in logs: append only. */
 enum namespace_kind {
@@ -48,6 +51,7 @@ enum namespace_kind {
     NAMESPACE_TABLE_PUT = 0x8008,
     NAMESPACE_CONFIG_PUT = 0x8009,
     NAMESPACE_DEFAULT_CLASS = 0x800a,
+    NAMESPACE_TRASH_PURGE = 0x800b,
 };
 
 /* What the body of a command of this kind is; NULL: there is no such kind. */
@@ -72,6 +76,7 @@ enum namespace_range {
     NAMESPACE_DIR_STATS = 'S',      /* ino -> namespace_dir_stats; by upserts only */
     NAMESPACE_TARGET = 'T',         /* target u32 -> proto_target */
     NAMESPACE_TARGET_UUID = 'U',    /* uuid -> namespace_id */
+    NAMESPACE_TRASH = 'V',          /* owner u32, ino -> namespace_trash */
     NAMESPACE_XATTR = 'X',          /* ino, name -> bytes; ino -> namespace_xattrs */
     NAMESPACE_CRED = 'c',           /* session, cred u32 -> namespace_cred */
     NAMESPACE_CRED_INDEX = 'd',     /* session, uid u32, gid u32, crc u32 -> namespace_id */
@@ -83,6 +88,7 @@ enum namespace_range {
     NAMESPACE_SESSION = 's',        /* session -> namespace_session */
     NAMESPACE_TRIM = 't',           /* ino -> namespace_trim */
     NAMESPACE_CLIENT = 'u',         /* client uuid -> namespace_id of its newest session */
+    NAMESPACE_TRASH_EXPIRY = 'v',   /* expiry ns, ino -> - */
     NAMESPACE_WOPEN = 'w',          /* ino, session -> namespace_wopen */
     NAMESPACE_SESSION_WOPEN = 'x',  /* session, ino -> - */
     NAMESPACE_OBLIGATIONS = 'y',    /* session -> u64: how many of x and p; by upserts only */

@@ -30,7 +30,8 @@ static int namespace_end_wopen(struct namespace_plan *p, uint64_t session, uint6
     if (rc < 0 || own == 0) {
         return rc == -ENOENT || rc == 0 ? -EUCLEAN : rc;
     }
-    int others = h.inode.nlink > 0 ? 1 : namespace_orphan_others(p, ino, session);
+    bool stays = h.inode.nlink > 0 || (h.inode.flags & PROTO_INODE_TRASH) != 0;
+    int others = stays ? 1 : namespace_orphan_others(p, ino, session);
     rc = others < 0 ? others : namespace_plan_delete(p, &key);
     if (rc < 0 || others == 0) {
         return rc; /* removed with its last orphan record */

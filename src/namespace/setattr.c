@@ -1,4 +1,5 @@
 #include "namespace/plan_priv.h"
+#include "namespace/trash_priv.h"
 
 /* chmod, chown, utimens, truncate, flags and storage class: all in one command, all or nothing. */
 
@@ -29,7 +30,8 @@ static int namespace_check_owner_bits(struct namespace_plan *p, const struct nam
     const struct namespace_inode *n = &h->inode;
     bool root = c->uid == 0, owner = root || c->uid == n->uid, touch = namespace_is_touch(r);
     uint32_t times = PROTO_SET_ATIME | PROTO_SET_MTIME | PROTO_SET_ATIME_NOW | PROTO_SET_MTIME_NOW;
-    uint32_t owners = PROTO_SET_MODE | PROTO_SET_GID | PROTO_SET_CLASS | PROTO_SET_UID;
+    uint32_t owners =
+        PROTO_SET_MODE | PROTO_SET_GID | PROTO_SET_CLASS | PROTO_SET_UID | PROTO_SET_RETENTION;
     owners |= touch ? 0 : times;
     if (!owner && (r->mask & owners) != 0) {
         return -EPERM;
@@ -175,9 +177,12 @@ static void namespace_set_times(const struct namespace_plan *p, struct namespace
 static int namespace_setattr_check(struct namespace_plan *p, const struct namespace_held *h,
                                    const struct proto_setattr_request *r)
 {
-    uint32_t known = (PROTO_SET_KILL_PRIV << 1) - 1;
+    uint32_t known = (PROTO_SET_RETENTION << 1) - 1;
     if ((r->mask & ~known) != 0) {
         return -EINVAL;
+    }
+    if ((r->mask & PROTO_SET_RETENTION) != 0 && !namespace_inode_is_dir(&h->inode)) {
+        return -ENOTDIR;
     }
     int rc = namespace_check_size(&h->inode, r);
     rc = rc < 0 ? rc : namespace_check_fixed(&h->inode, r);
@@ -202,7 +207,9 @@ static int namespace_setattr_do(struct namespace_plan *p, struct namespace_held 
     if (rc == 0 && (r->mask & (PROTO_SET_KILL_PRIV | PROTO_SET_SIZE)) != 0) {
         rc = namespace_kill_priv(p, h);
     }
+    uint32_t old_uid = h->inode.uid;
     rc = rc < 0 ? rc : namespace_set_owner(p, h, r);
+    rc = rc < 0 ? rc : namespace_trash_chown(p, h, old_uid);
     namespace_set_times(p, &h->inode, r);
     if ((r->mask & PROTO_SET_FLAGS) != 0) {
         uint32_t settable = PROTO_INODE_IMMUTABLE | PROTO_INODE_APPEND;
@@ -210,6 +217,9 @@ static int namespace_setattr_do(struct namespace_plan *p, struct namespace_held 
     }
     if ((r->mask & PROTO_SET_CLASS) != 0) {
         h->inode.class_id = r->class_id;
+    }
+    if ((r->mask & PROTO_SET_RETENTION) != 0) {
+        namespace_trash_set_retention(p, &h->inode, r->retention_s);
     }
     namespace_plan_touch(p, h);
     return rc;

@@ -27,7 +27,8 @@
     PROTO_META_RECORDS(T)    \
     PROTO_SESSION_RECORDS(T) \
     PROTO_DATA_RECORDS(T)    \
-    PROTO_NODE_RECORDS(T)
+    PROTO_NODE_RECORDS(T)    \
+    PROTO_ADMIN_RECORDS(T)
 /* All messages: C(opcode, name, roles, text) for calls, P for one-way ones. */
 #define PROTO_MESSAGES(C, P)     \
     PROTO_COMMON_MESSAGES(C, P)  \

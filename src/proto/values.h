@@ -35,6 +35,7 @@ enum proto_inode_type {
 #define PROTO_INODE_HAS_ACL 16u /* named users or groups, or a mask: its mode does not say all */
 #define PROTO_INODE_HAS_DEFAULT_ACL 32u /* a directory: new files inherit */
 #define PROTO_INODE_HAS_XATTR 64u       /* other extended attributes than access lists */
+#define PROTO_INODE_TRASH 128u          /* without a name, but kept to be restored */
 
 #define PROTO_RIGHT_READ 1u
 #define PROTO_RIGHT_WRITE 2u
@@ -71,6 +72,8 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_QUOTA_FILES 2u
 #define PROTO_QUOTA_GRACE 4u
 #define PROTO_QUOTA_CLEAR 8u /* all limits, first */
+#define PROTO_SET_RETENTION 4096u
+#define PROTO_RETENTION_NONE UINT32_MAX /* `retention_s` of a directory: removed is gone */
 
 #define PROTO_RENAME_NOREPLACE 1u
 #define PROTO_RENAME_EXCHANGE 2u
@@ -78,6 +81,8 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_XATTR_REPLACE 2u
 #define PROTO_WANT_DATA 1u  /* inline contents too */
 #define PROTO_WANT_GRANT 2u /* caching grants too */
+#define PROTO_WANT_RETENTION 4u
+#define PROTO_TRASH_ANYBODY UINT32_MAX /* `owner` of `trash_list` */
 #define PROTO_COMMIT_RELEASE 1u
 #define PROTO_COMMIT_HAS_DATA 2u
 #define PROTO_COMMIT_APPEND 4u /* data goes to the end of the inline contents */

@@ -5,6 +5,7 @@
 #include "chunk/read.h"
 #include "cluster/chain.h"
 #include "metanode/read.h"
+#include "namespace/fsck.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -50,6 +51,7 @@ struct rest {
     struct rest_row row[ROWS_MAX];
     size_t file_count, row_count;
     size_t garbage, trims, fences, writers, orphans;
+    uint64_t findings; /* of the check of all records */
     struct metanode_read read;
     struct loop_sim_event look;
     uint64_t meta_life;
@@ -113,6 +115,26 @@ static int see_rows(struct rest *x, const struct namespace_view *v)
     return rc;
 }
 
+static void see_finding(struct namespace_fsck_sink *s, const struct namespace_finding *f)
+{
+    (void)s;
+    (void)fprintf(stderr, "metadata: %s (inode %llu): %s [%s]\n", f->path,
+                  (unsigned long long)f->ino, f->text, f->code);
+}
+
+/* Do all records agree? */
+static int see_records(struct rest *x, const struct namespace_view *v)
+{
+    struct namespace_fsck_sink sink = {.found = see_finding};
+    struct namespace_fsck f = {.done = false};
+    int rc = 0;
+    while (rc == 0 && !f.done) {
+        rc = namespace_fsck_step(v, 1000, &f, &sink);
+    }
+    x->findings = f.findings;
+    return rc;
+}
+
 static int see(struct metanode_read *read, const struct namespace_view *v)
 {
     struct rest *x = container_of(read, struct rest, read);
@@ -122,6 +144,7 @@ static int see(struct metanode_read *read, const struct namespace_view *v)
     rc = rc < 0 ? rc : count_records(v, NAMESPACE_WOPEN, &x->writers);
     rc = rc < 0 ? rc : count_records(v, NAMESPACE_ORPHAN, &x->orphans);
     rc = rc < 0 ? rc : see_files(x, v);
+    rc = rc < 0 ? rc : see_records(x, v);
     return rc < 0 ? rc : see_rows(x, v);
 }
 
@@ -387,6 +410,9 @@ static void wait_until_quiet(struct rest *x)
                  "writers, %zu nameless files",
                  world_is_healthy(w, WORLD_HOSTS) ? "healthy" : "not healthy", x->garbage, x->trims,
                  x->fences, x->writers, x->orphans);
+    } else if (x->findings > 0) {
+        world_fail(w, "%llu records of the metadata do not agree with the others",
+                   (unsigned long long)x->findings);
     }
 }
 
