@@ -170,6 +170,7 @@ static void fsck_totals(struct fsck_check *c)
     fsck_counter(c, "bytes in the trash", said->trash_bytes, seen->trash_bytes);
     fsck_counter(c, "directories with a retention", said->retentions, seen->retentions);
     fsck_counter(c, "files in the trash", seen->trash_files, c->next.trash_expiries);
+    fsck_counter(c, "directories with a quota", said->quotas, seen->quotas);
 }
 
 /* All of one record, or of the end: told only when nothing had to be fetched. */

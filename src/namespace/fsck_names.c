@@ -396,9 +396,34 @@ static int fsck_stats(struct fsck_check *c)
               "statistics of what is no directory");
     FSCK_WANT(c, found == 0 || s.parent == n.parent, "stats.parent", ino,
               "its statistics are below inode %llu", FSCK_U(s.parent));
+    struct namespace_key quota = namespace_key_u64(NAMESPACE_QUOTA, ino);
+    bool flag = (s.flags & NAMESPACE_STATS_QUOTA) != 0;
+    int limited = flag ? namespace_fsck_has(c, &quota) : 1;
+    if (limited < 0) {
+        return limited;
+    }
+    FSCK_WANT(c, limited == 1, "quota.missing", ino, "it is said to have a quota, and has none");
     FSCK_WANT(c, any == 1 || (s.files == 0 && s.directories == 0 && s.bytes == 0), "stats.wrong",
               ino, "it is empty, and says %llu files, %llu directories, %llu bytes below it",
               FSCK_U(s.files), FSCK_U(s.directories), FSCK_U(s.bytes));
+    return 0;
+}
+
+static int fsck_quota(struct fsck_check *c)
+{
+    struct namespace_quota q;
+    struct namespace_dir_stats s = {0};
+    struct namespace_key key = namespace_key_u64(NAMESPACE_DIR_STATS, fsck_id(c, 1));
+    int rc = namespace_fsck_key_fits(c, 9, false)
+                 ? namespace_fsck_value(c, &namespace_quota_type, &q)
+                 : 0;
+    rc = rc == 1 ? FSCK_GET(c, &key, namespace_dir_stats, &s) : rc < 0 ? rc : -EALREADY;
+    if (rc < 0) {
+        return rc == -EALREADY ? 0 : rc;
+    }
+    FSCK_WANT(c, rc == 1 && (s.flags & NAMESPACE_STATS_QUOTA) != 0, "quota.stray", fsck_id(c, 1),
+              "a quota of what does not say so");
+    c->next.seen.quotas++;
     return 0;
 }
 
@@ -451,15 +476,11 @@ int namespace_fsck_names_record(struct fsck_check *c, enum namespace_range range
         enum namespace_range range;
         int (*check)(struct fsck_check *c);
     } checks[] = {
-        {NAMESPACE_DIRENT, fsck_dirent},
-        {NAMESPACE_ACL, fsck_acl},
-        {NAMESPACE_INODE, fsck_inode_record},
-        {NAMESPACE_INLINE, fsck_inline},
-        {NAMESPACE_LINK, fsck_link},
-        {NAMESPACE_DIR_STATS, fsck_stats},
-        {NAMESPACE_TRASH, fsck_trash},
-        {NAMESPACE_XATTR, fsck_xattr},
-        {NAMESPACE_TRASH_EXPIRY, fsck_trash_expiry},
+        {NAMESPACE_DIRENT, fsck_dirent},      {NAMESPACE_ACL, fsck_acl},
+        {NAMESPACE_INODE, fsck_inode_record}, {NAMESPACE_INLINE, fsck_inline},
+        {NAMESPACE_LINK, fsck_link},          {NAMESPACE_QUOTA, fsck_quota},
+        {NAMESPACE_DIR_STATS, fsck_stats},    {NAMESPACE_TRASH, fsck_trash},
+        {NAMESPACE_XATTR, fsck_xattr},        {NAMESPACE_TRASH_EXPIRY, fsck_trash_expiry},
     };
     for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
         if (checks[i].range == range) {

@@ -106,8 +106,7 @@ static inline void fsck_record(struct fsck *f, const struct namespace_scan *s)
         f->directories++;
     } else if (range == NAMESPACE_QUOTA) {
         CHECK_TRUE(n != NULL && n->inode.type == PROTO_INODE_DIRECTORY);
-        n->quota = true;
-        f->quotas++;
+        n->quota = ++f->quotas > 0;
     } else if (range == NAMESPACE_SLOT || range == NAMESPACE_CRED) {
         CHECK_TRUE(owner != NULL);
     }

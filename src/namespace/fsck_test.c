@@ -279,6 +279,22 @@ TEST(statistics_that_are_wrong_are_found)
     });
 }
 
+TEST(quotas_that_do_not_fit_are_found)
+{
+    CHECK_DAMAGE("quota.stray", "/dir", {
+        struct namespace_quota q = {.bytes_hard = 1};
+        struct namespace_key key = namespace_key_u64(NAMESPACE_QUOTA, s.dir);
+        PLANT(r, &key, namespace_quota, &q);
+    });
+    CHECK_DAMAGE("quota.missing", "/dir", {
+        struct namespace_dir_stats n;
+        struct namespace_key key = namespace_key_u64(NAMESPACE_DIR_STATS, s.dir);
+        CHECK_OK(RIG_VIEW(r, namespace_view_dir_stats(&r->view, s.dir, &n)));
+        n.flags = NAMESPACE_STATS_QUOTA;
+        PLANT(r, &key, namespace_dir_stats, &n);
+    });
+}
+
 TEST(sessions_that_do_not_fit_are_found)
 {
     CHECK_DAMAGE("orphan.index", NULL, {
