@@ -34,7 +34,7 @@ void cli_local_wait_ms(struct local *l, uint64_t ms);
 
 /* status.c: what the metadata leader says about the cluster. */
 struct cluster_health {
-    bool good;
+    bool good; /* all chains have all their copies */
     size_t targets_up;
     char words[200];
 };

@@ -51,7 +51,10 @@ int cli_status_ask(struct cli *c, struct cluster_health *ret)
     if (status != 0) {
         return status;
     }
-    *ret = (struct cluster_health){.good = strcmp(cli_json_text(o, "health"), "healthy") == 0};
+    const struct cJSON *chains = cJSON_GetObjectItemCaseSensitive(o, "chains");
+    uint64_t total = cli_json_number(chains, "total");
+    /* A disk that is nearly full is no reason to wait for it. */
+    *ret = (struct cluster_health){.good = total > 0 && cli_json_number(chains, "full") == total};
     snprintf(ret->words, sizeof ret->words, "%s", cli_json_text(o, "text"));
     const struct cJSON *t;
     cJSON_ArrayForEach(t, cJSON_GetObjectItemCaseSensitive(o, "targets"))
