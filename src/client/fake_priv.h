@@ -80,8 +80,9 @@ struct fake_cluster {
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation */
     unsigned mutations, repeats, writes, write_repeats, reads, syncs, returns, executed[1024];
-    bool shared, share_waits; /* others write, too; they have not flushed */
-    bool hide_symlinks;       /* walk ends before what is no directory */
+    bool shared, share_waits;    /* others write, too; they have not flushed */
+    bool hide_symlinks;          /* walk ends before what is no directory */
+    unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };
 struct fake_node {
     struct peer_user user;
