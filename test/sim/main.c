@@ -3,15 +3,18 @@
  *
  *   sim --seeds N [--first S] [--jobs J]     N runs, each from its own seed
  *   sim --seed S [--verbose]                 one of them again, with everything that happens
+ *   sim --history FILE --seed S [--verbose]  only the work on the same names, written to FILE
  *
  * A run: a fresh cluster of one metadata server and four targets, clients doing random work,
  * servers killed, machines without power, connections cut; then everything is healed, and fresh
  * clients look at every name and byte. Every tenth seed runs twice and must do the very same thing;
- * every eighth also tells the story of scenario.h.
+ * every eighth also tells the story of scenario.h, and every fourth has clients that work on the
+ * same names (names.h), whose history must be linearizable.
  */
 #include "append.h"
 #include "faults.h"
 #include "load.h"
+#include "names.h"
 #include "rest.h"
 #include "scenario.h"
 #include "share.h"
@@ -28,6 +31,7 @@
 #define RUN_LIMIT_NS (600 * WORLD_S)
 #define TWICE_EVERY 10u
 #define SCENARIO_EVERY 8u
+#define NAMES_EVERY 4u
 
 struct run {
     struct world world;
@@ -99,7 +103,7 @@ static void audit(struct run *r)
 }
 
 struct outcome {
-    char failure[400];
+    char failure[2600];
     uint64_t digest, steps, actions;
     double seconds;
     uint64_t kills, power_cuts, partitions;
@@ -137,7 +141,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
                             .kills = r->faults.kills,
                             .power_cuts = r->faults.power_cuts,
                             .partitions = r->faults.partitions};
-    memcpy(ret->failure, w->failure, sizeof ret->failure);
+    (void)snprintf(ret->failure, sizeof ret->failure, "%s", w->failure);
     for (unsigned i = 0; i < WORLD_LOADS; i++) {
         ret->actions += r->load[i].finished;
         load_fini(&r->load[i]);
@@ -151,6 +155,36 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
     share_fini(&r->share);
     world_fini(w);
     mem_free(r);
+}
+
+/* Clients that work on the same names. */
+static void check_names(uint64_t seed, bool verbose, struct outcome *ret)
+{
+    struct names_result a, b;
+    names_run(seed, verbose, NULL, &a);
+    if (a.failure[0] == 0 && seed % TWICE_EVERY == 0) {
+        names_run(seed, false, NULL, &b);
+        if (a.digest != b.digest) {
+            (void)snprintf(a.failure, sizeof a.failure, "two runs of this seed differ");
+        }
+    }
+    if (a.failure[0] != 0) {
+        (void)snprintf(ret->failure, sizeof ret->failure,
+                       "work on the same names: %s\n  only that: --history FILE --seed %llu",
+                       a.failure, (unsigned long long)seed);
+    }
+    ret->actions += a.operations;
+}
+
+static bool write_history(const char *path, uint64_t seed, bool verbose)
+{
+    struct names_result r;
+    names_run(seed, verbose, path, &r);
+    printf("seed %llu: %s%s%llu operations, %llu changes of unknown outcome, %llu states\n",
+           (unsigned long long)seed, r.failure[0] == 0 ? "linearizable: " : r.failure,
+           r.failure[0] == 0 ? "" : "\n  ", (unsigned long long)r.operations,
+           (unsigned long long)r.unknown, (unsigned long long)r.states);
+    return r.failure[0] == 0;
 }
 
 static bool check_seed(const char *program, uint64_t seed, bool verbose)
@@ -167,6 +201,9 @@ static bool check_seed(const char *program, uint64_t seed, bool verbose)
     }
     if (a.failure[0] == 0 && seed % SCENARIO_EVERY == 0) {
         scenario_power_cut_before_fsync(seed, verbose, a.failure, sizeof a.failure);
+    }
+    if (a.failure[0] == 0 && seed % NAMES_EVERY == 0) {
+        check_names(seed, verbose, &a);
     }
     if (a.failure[0] != 0) {
         printf("seed %llu: FAILED: %s\n  repeat: %s --seed %llu --verbose\n",
@@ -185,6 +222,7 @@ static bool check_seed(const char *program, uint64_t seed, bool verbose)
 
 struct options {
     uint64_t first, count, jobs;
+    const char *history;
     bool verbose;
 };
 
@@ -225,7 +263,8 @@ static int run_many(const char *program, const struct options *o)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim --seeds N [--first S] [--jobs J] | --seed S [--verbose]\n");
+    fprintf(stderr, "usage: sim --seeds N [--first S] [--jobs J] | --seed S [--history FILE] "
+                    "[--verbose]\n");
     return 2;
 }
 
@@ -236,6 +275,10 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--verbose") == 0) {
             o.verbose = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--history") == 0 && i + 1 < argc) {
+            o.history = argv[++i];
             continue;
         }
         uint64_t v;
@@ -253,6 +296,9 @@ int main(int argc, char **argv)
             return usage();
         }
         i++;
+    }
+    if (o.history != NULL) {
+        return !one ? usage() : write_history(o.history, o.first, o.verbose) ? 0 : 1;
     }
     if (one) {
         return check_seed(argv[0], o.first, o.verbose) ? 0 : 1;
