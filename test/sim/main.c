@@ -15,6 +15,7 @@
 #include "faults.h"
 #include "load.h"
 #include "names.h"
+#include "replay.h"
 #include "rest.h"
 #include "scenario.h"
 #include "share.h"
@@ -96,6 +97,9 @@ static void audit(struct run *r)
     append_verify(&r->append);
     for (unsigned i = 0; i < WORLD_CLIENTS && !world_failed(w); i++) {
         faults_leave_down(&r->faults, WORLD_CLIENT(i));
+    }
+    if (!world_failed(w)) {
+        replay_check(w);
     }
     if (!world_failed(w)) {
         rest_check(w);

@@ -2,6 +2,7 @@
 #include "names.h"
 
 #include "faults.h"
+#include "replay.h"
 #include "world.h"
 
 #include "base/rand.h"
@@ -537,6 +538,12 @@ static void look(struct names *n)
     if (!world_failed(w)) {
         rest(&n->actor[0], WORLD_MS);
         world_run(w, all_ended, n, LIMIT_NS, "the last look at all names");
+    }
+    for (unsigned i = 0; i < WORLD_CLIENTS && !world_failed(w); i++) {
+        faults_leave_down(&n->faults, WORLD_CLIENT(i));
+    }
+    if (!world_failed(w)) {
+        replay_check(w);
     }
 }
 
