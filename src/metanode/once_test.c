@@ -10,7 +10,6 @@
 #include "metanode/metanode_priv.h"
 
 #include "metanode/rig_audit_priv.h"
-#include "metanode/rig_replay_priv.h"
 #include "metanode/rig_session_priv.h"
 #include "testing/testing.h"
 
@@ -272,6 +271,7 @@ static void run(struct once *o, enum once_fault fault, unsigned nth, const char 
     o->truth = expected == NULL;
     rig_new(&o->rig, testing_seed());
     o->rig.opt.need_permille = 50;
+    o->rig.opt.checkpoint_bytes = nth % 2 == 0 ? 0 : 1500; /* 0: the log is all there is */
     rig_serve(&o->rig);
     rig_client_ready(&o->rig, 0);
     o->c = &o->rig.client[0];
@@ -284,7 +284,6 @@ static void run(struct once *o, enum once_fault fault, unsigned nth, const char 
     if (expected != NULL) {
         CHECK_TEXT(o->bytes, expected);
     }
-    CHECK_TRUE(rig_replays(&o->rig));
     rig_over(&o->rig);
 }
 

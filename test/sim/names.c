@@ -35,8 +35,9 @@ struct actor {
     enum step step;
     bool under_way, arrived, ended;
     uint64_t life;
-    size_t at; /* in the history */
-    int error; /* of a step before the last */
+    size_t at;       /* in the history */
+    int error;       /* of a step before the last */
+    int64_t time_ns; /* of a change that had been answered when this one began */
     struct opendfs_op op;
     struct opendfs_file *file;
     struct opendfs_stat values;
@@ -54,6 +55,7 @@ struct names {
     struct actor actor[ACTORS];
     uint32_t processes, stamps;
     unsigned unknown;
+    int64_t time_ns;                  /* the newest that was told of a change */
     struct history_path known[KNOWN]; /* that were there a moment ago; depth 0: none */
     unsigned known_next;
     /* The last look at everything. */
@@ -222,6 +224,7 @@ static void begin(struct actor *a, struct history_op q)
     q.process = a->process;
     q.begin_ns = world_now_ns(&n->world);
     a->error = 0;
+    a->time_ns = n->time_ns;
     a->file = NULL;
     memset(a->bytes, 0, sizeof a->bytes);
     memcpy(a->bytes, &q.data, sizeof q.data);
@@ -356,6 +359,23 @@ static void take_answer(struct actor *a, int64_t rc)
     }
 }
 
+/* Whatever the server's clock does, a later change has no earlier time. */
+static void check_time(struct actor *a)
+{
+    struct names *n = a->n;
+    const struct history_op *r = record(a);
+    bool told = r->kind == HISTORY_CREATE || r->kind == HISTORY_MKDIR || r->kind == HISTORY_CHMOD;
+    if (!told || r->outcome != HISTORY_OK || a->op.stat.ino == 0) {
+        return;
+    }
+    if (a->op.stat.ctime_ns < a->time_ns) {
+        world_fail(&n->world, "%s %s: its time is %lld ns before that of an earlier change",
+                   history_kind_name(r->kind), a->path,
+                   (long long)(a->time_ns - a->op.stat.ctime_ns));
+    }
+    n->time_ns = a->op.stat.ctime_ns > n->time_ns ? a->op.stat.ctime_ns : n->time_ns;
+}
+
 /* Nobody will know what became of it. Who goes on is somebody else. */
 static void unknown(struct actor *a)
 {
@@ -396,6 +416,7 @@ static void finish(struct actor *a, int64_t rc)
     } else {
         take_answer(a, rc);
         remember(n, record(a));
+        check_time(a);
         record(a)->end_ns = world_now_ns(&n->world);
         int ended = history_end(&n->history, a->at);
         CHECK(ended == 0);
