@@ -170,10 +170,7 @@ static inline void fake_walk(struct peer_user *u, struct peer_request *r)
     }
     struct fake_inode *last = m.rc == 0 ? fake_find(c, at) : NULL;
     peer_request_answer(r, &m, NULL);
-    if (last != NULL && c->replace_after_walk > 0) { /* as if another one was renamed to there */
-        c->replace_after_walk--;
-        last->ino = last->attr.ino = c->next_ino++;
-    }
+    fake_replace(c, last);
 }
 static inline void fake_lookup_asked(struct peer_user *u, struct peer_request *r)
 {

@@ -1,7 +1,7 @@
 /*
- * metanode/rig_server_priv.h -- for tests only: the server of rig_priv.h, its lives and deaths. Each
- * test ends with another server that reads the same directory, with reads that find other things
- * missing, and must come to the same records.
+ * metanode/rig_server_priv.h -- for tests only: the server of rig_priv.h, its lives and deaths.
+ * Each test ends with another server that reads the same directory, with reads that find other
+ * things missing, and must come to the same records.
  */
 #pragma once
 
