@@ -141,7 +141,6 @@ static inline void fake_break(struct peer_request *r)
         peer_link_close(r->link, -ERR_closed, "a test wants it");
     }
 }
-
 static inline struct fake_inode *fake_find(struct fake_cluster *c, uint64_t ino)
 {
     for (size_t i = 0; ino != 0 && i < FAKE_INODES; i++) {

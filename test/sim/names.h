@@ -12,6 +12,7 @@
 
 struct names_result {
     char failure[2400]; /* empty: all is well */
+    bool undecided; /* the checker has found neither an order nor that there is none */
     uint64_t operations, unknown, states, digest;
 };
 /* `path`: where the history is written; NULL: nowhere. */
