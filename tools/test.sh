@@ -142,6 +142,7 @@ check configure-tsan tools/configure.sh build/tsan -Dfaults=true -Db_sanitize=th
     check build-tsan ninja -C build/tsan "${targets[@]}" && units build/tsan "$threaded"
 }
 build release build/release --buildtype=release || finish
+[ "$mode" != soak ] || export SECONDS_OF_LOAD=400
 for script in test/cluster/*_test.sh; do
     [ -e "$script" ] && count "$(basename "$script" .sh)" timeout 600 bash "$script" build/release/prog/opendfs
 done

@@ -126,8 +126,7 @@ static void print_contents(const struct cJSON *o)
     uint64_t removed = cli_json_number(o, "trash_files");
     if (removed > 0) {
         printf("  trash: %llu removed file%s with %s\n", (unsigned long long)removed,
-               removed == 1 ? "" : "s",
-               text_from_bytes(cli_json_number(o, "trash_bytes"), bytes));
+               removed == 1 ? "" : "s", text_from_bytes(cli_json_number(o, "trash_bytes"), bytes));
     }
 }
 

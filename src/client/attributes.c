@@ -7,9 +7,14 @@
 /* --- readlink -----------------------------------------------------------------------------------
  */
 
+static void readlink_walked(struct client_task *t, int rc);
+
 static void readlink_done(struct client_task *t, const struct peer_reply *r)
 {
     struct client_op *o = client_op_of(t->op);
+    if (client_task_again(t, r->rc, readlink_walked)) {
+        return;
+    }
     if (r->rc < 0) {
         client_task_fail(t, r);
         return;
@@ -62,8 +67,13 @@ void opendfs_async_readlink(struct opendfs *fs, struct opendfs_op *op, const cha
     (OPENDFS_SET_MODE | OPENDFS_SET_UID | OPENDFS_SET_GID | OPENDFS_SET_SIZE | OPENDFS_SET_ATIME | \
      OPENDFS_SET_MTIME | OPENDFS_SET_ATIME_NOW | OPENDFS_SET_MTIME_NOW)
 
+static void setattr_walked(struct client_task *t, int rc);
+
 static void setattr_done(struct client_task *t, const struct peer_reply *r)
 {
+    if (client_task_again(t, r->rc, setattr_walked)) {
+        return;
+    }
     if (r->rc < 0) {
         client_task_fail(t, r);
         return;
@@ -254,8 +264,13 @@ static int list_take(struct client_task *t, const struct proto_readdir_reply *m)
     return 0;
 }
 
+static void list_walked(struct client_task *t, int rc);
+
 static void list_done(struct client_task *t, const struct peer_reply *r)
 {
+    if (client_task_again(t, r->rc, list_walked)) {
+        return;
+    }
     if (r->rc < 0) {
         client_task_fail(t, r);
         return;

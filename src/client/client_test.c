@@ -103,6 +103,47 @@ TEST(symbolic_links_are_followed)
     CHECK_EQ(links_are_followed(true), made); /* the server need not say what is in the way */
 }
 
+/* Others rename something to the name between the walk and the request: it was there all the time,
+ * so nobody is told that it was not. */
+TEST(a_name_that_is_replaced_meanwhile_is_there)
+{
+    struct world w;
+    char text[16];
+    uint8_t byte = 0;
+    struct opendfs_stat v = {.mode = 0640};
+    world_open(&w, testing_seed());
+    world_start(&w);
+    CHECK_OK(DO(&w, create, "/f", &v, OPENDFS_SET_MODE, "x", 1));
+    CHECK_OK(DO(&w, symlink, "f", "/l", NULL, 0));
+    w.cluster->replace_after_walk = 3;
+    CHECK_OK(DO(&w, setattr, "/f", &v, OPENDFS_SET_MODE));
+    CHECK_EQ(w.cluster->replace_after_walk, 0);
+    w.cluster->replace_after_walk = 1;
+    CHECK_EQ(DO(&w, readlink, "/l", text, sizeof text), 1);
+    w.cluster->replace_after_walk = 1; /* the link on the way */
+    CHECK_OK(DO(&w, stat, "/l"));
+    CHECK_EQ(w.op.stat.type, OPENDFS_TYPE_FILE);
+    for (unsigned flags = OPENDFS_READ; flags <= (OPENDFS_READ | OPENDFS_WRITE); flags++) {
+        w.cluster->replace_after_walk = 2;
+        CHECK_OK(DO(&w, open, "/f", flags, 0));
+        CHECK_EQ(w.cluster->replace_after_walk, 0);
+        struct opendfs_file *f = w.op.file;
+        CHECK_EQ(DO(&w, pread, f, &byte, 1, 0), flags == OPENDFS_WRITE ? -EBADF : 1);
+        CHECK_OK(DO(&w, close, f, NULL, 0));
+    }
+    w.cluster->replace_after_walk = 1000; /* it never ends: neither do we wait for ever */
+    CHECK_EQ(DO(&w, setattr, "/f", &v, OPENDFS_SET_MODE), -ENOENT);
+    w.cluster->replace_after_walk = 0;
+    CHECK_OK(DO(&w, open, "/f", OPENDFS_READ, 0)); /* so that unlink says which file it means */
+    struct opendfs_file *f = w.op.file;
+    w.cluster->replace_after_walk = 1;
+    CHECK_OK(DO(&w, unlink, "/f"));
+    CHECK_EQ(DO(&w, stat, "/f"), -ENOENT);
+    w.cluster->replace_after_walk = 0;
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
 TEST(long_names_are_refused)
 {
     struct world w;

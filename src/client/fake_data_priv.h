@@ -190,3 +190,11 @@ static const struct peer_handler fake_data_handlers[] = {
     {.opcode = PROTO_OP_stats, .request = fake_data_stats},
     {.opcode = PROTO_OP_sync, .request = fake_sync},
 };
+/* As if another one was renamed to there. */
+static inline void fake_replace(struct fake_cluster *c, struct fake_inode *n)
+{
+    if (n != NULL && c->replace_after_walk > 0) {
+        c->replace_after_walk--;
+        n->ino = n->attr.ino = c->next_ino++;
+    }
+}

@@ -8,6 +8,10 @@ static inline void fake_readlink(struct peer_user *u, struct peer_request *r)
 {
     const struct proto_readlink_request *q = r->body;
     const struct fake_inode *n = fake_find(fake_of(u), q->ino);
+    if (n == NULL) {
+        peer_request_fail(r, -ENOENT, NULL);
+        return;
+    }
     const struct proto_readlink_reply m = {.target = {n->data, n->data_len}};
     peer_request_answer(r, &m, NULL);
 }

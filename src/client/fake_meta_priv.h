@@ -93,6 +93,9 @@ static inline int fake_unlink(struct fake_cluster *c, const struct proto_unlink_
     if (n == NULL) {
         return -ENOENT;
     }
+    if (q->expect_ino != 0 && q->expect_ino != n->ino) {
+        return -ESTALE;
+    }
     if (n->attr.type == PROTO_INODE_DIRECTORY) {
         return -EISDIR;
     }

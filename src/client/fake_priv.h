@@ -87,8 +87,9 @@ struct fake_cluster {
         executed[1024];
     uint32_t umask;                    /* of the newest create */
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
-    uint64_t remote_size; /* another client writes all files: only getattr says this */
-    bool hide_symlinks;   /* walk ends before what is no directory */
+    uint64_t remote_size;              /* another client writes all files: only getattr says this */
+    bool hide_symlinks;                /* walk ends before what is no directory */
+    unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };
 struct fake_node {
     struct peer_user user;
@@ -140,7 +141,6 @@ static inline void fake_break(struct peer_request *r)
         peer_link_close(r->link, -ERR_closed, "a test wants it");
     }
 }
-
 static inline struct fake_inode *fake_find(struct fake_cluster *c, uint64_t ino)
 {
     for (size_t i = 0; ino != 0 && i < FAKE_INODES; i++) {

@@ -176,7 +176,9 @@ static inline void fake_walk(struct peer_user *u, struct peer_request *r)
     struct proto_grant remote = {
         .kind = PROTO_OBJECT_INO, .ino = at, .flags = PROTO_GRANT_REMOTE_WRITER};
     m.trailer.grants = (struct proto_grant_list){.at = &remote, .count = c->remote_size > 0};
+    struct fake_inode *last = m.rc == 0 ? fake_find(c, at) : NULL;
     peer_request_answer(r, &m, NULL);
+    fake_replace(c, last);
 }
 static inline void fake_lookup_asked(struct peer_user *u, struct peer_request *r)
 {

@@ -329,8 +329,13 @@ void opendfs_async_rmdir(struct opendfs *fs, struct opendfs_op *op, const char *
     client_op_start(fs, op, rmdir_run);
 }
 
+static void unlink_walked(struct client_task *t, int rc);
+
 static void unlink_done(struct client_task *t, const struct peer_reply *r)
 {
+    if (r->rc == -ESTALE && client_task_again(t, r->rc, unlink_walked)) {
+        return; /* the name stands for another file than the one that is open here */
+    }
     if (r->rc == 0 && t->victim != 0) {
         const struct proto_unlink_reply *m = r->body;
         for (size_t i = 0; i < m->changes.count; i++) {
@@ -458,8 +463,13 @@ void opendfs_async_rename(struct opendfs *fs, struct opendfs_op *op, const char 
     client_op_start(fs, op, rename_run);
 }
 
+static void link_from_walked(struct client_task *t, int rc);
+
 static void link_done(struct client_task *t, const struct peer_reply *r)
 {
+    if (client_task_again(t, r->rc, link_from_walked)) {
+        return;
+    }
     if (r->rc < 0) {
         client_task_fail(t, r);
         return;

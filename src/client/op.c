@@ -253,6 +253,21 @@ void client_task_fail(struct client_task *t, const struct peer_reply *r)
     client_task_finish(t, r->rc);
 }
 
+bool client_task_again(struct client_task *t, int rc, void (*walked)(struct client_task *t, int rc))
+{
+    const struct client_op *o = client_op_of(t->op);
+    bool gone = rc == -ENOENT || rc == -ESTALE;
+    if (!gone || o->path == NULL || ++t->rounds > CLIENT_LINKS_MAX) {
+        return false;
+    }
+    client_walk_fini(&t->walk);
+    t->walk.path = o->path;
+    t->walk.at = t->op->at;
+    t->walk.parent = false;
+    client_walk_start(t, walked);
+    return true;
+}
+
 void client_task_query(struct client_task *t, uint16_t opcode,
                        void (*next)(struct client_task *t, const struct peer_reply *r))
 {

@@ -131,13 +131,18 @@ struct client_task {
     unsigned rounds;
     int told;                       /* what a server has said in words of its own */
     char words[OPENDFS_ERROR_SIZE]; /* those */
-    struct client_walk walk; /* last: its names are not cleared for each operation */
+    struct client_walk walk;        /* last: its names are not cleared for each operation */
 };
 /* NULL: no memory; the operation has ended then. */
 struct client_task *client_task_new(struct opendfs_op *op);
 /* Ends the operation and frees the task. */
 void client_task_finish(struct client_task *t, int64_t rc);
 void client_task_fail(struct client_task *t, const struct peer_reply *r); /* r->rc < 0 */
+/* `rc` says that the inode which the walk has found is gone. Others may have put something else in
+ * place of it meanwhile, so that the name was there all the time: true: the path is walked again.
+ */
+bool client_task_again(struct client_task *t, int rc,
+                       void (*walked)(struct client_task *t, int rc));
 void client_task_query(struct client_task *t, uint16_t opcode,
                        void (*next)(struct client_task *t, const struct peer_reply *r));
 void client_task_mutate(struct client_task *t, uint16_t opcode,

@@ -27,18 +27,9 @@ static void open_settled(struct client_task *t)
     }
 }
 
-static void open_failed(struct client_task *t, int rc)
+/* What it had got hold of is nobody's; NULL: nothing. */
+static void open_drop(struct opendfs *fs, struct client_inode *i)
 {
-    struct client_inode *i = t->inode;
-    struct opendfs *fs = t->fs;
-    struct opendfs_file *f = t->op->file;
-    open_settled(t);
-    t->op->file = NULL;
-    t->inode = NULL;
-    if (f != NULL) {
-        client_file_free(f);
-    }
-    client_task_finish(t, rc);
     if (i == NULL) {
         return;
     }
@@ -46,6 +37,42 @@ static void open_failed(struct client_task *t, int rc)
         client_inode_recall(fs, i->ino); /* nobody needs the authority */
     }
     client_inode_put(i);
+}
+
+static struct client_inode *open_let_go(struct client_task *t)
+{
+    struct client_inode *i = t->inode;
+    struct opendfs_file *f = t->op->file;
+    open_settled(t);
+    t->op->file = NULL;
+    t->inode = NULL;
+    if (f != NULL) {
+        client_file_free(f);
+    }
+    return i;
+}
+
+static void open_failed(struct client_task *t, int rc)
+{
+    struct opendfs *fs = t->fs;
+    struct client_inode *i = open_let_go(t);
+    client_task_finish(t, rc);
+    open_drop(fs, i);
+}
+
+static void open_walk(struct client_task *t);
+
+/* A request about the file of a path has failed. Is it gone, then its name may stand for another
+ * one, and may have done so all the time. */
+static void open_refused(struct client_task *t, int rc)
+{
+    bool gone = rc == -ENOENT || rc == -ESTALE;
+    if (!gone || t->created_ino != 0 || ++t->rounds > CLIENT_LINKS_MAX) {
+        open_failed(t, rc);
+        return;
+    }
+    open_drop(t->fs, open_let_go(t));
+    open_walk(t);
 }
 
 /* The handle is there; all that could fail is over. */
@@ -96,7 +123,7 @@ static void inline_done(struct client_task *t, const struct peer_reply *r)
 {
     struct client_inode *i = t->inode;
     if (r->rc < 0) {
-        open_failed(t, r->rc);
+        open_refused(t, r->rc);
         return;
     }
     const struct proto_read_inline_reply *m = r->body;
@@ -162,7 +189,7 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
 {
     struct client_inode *i = t->inode;
     if (r->rc < 0) {
-        open_failed(t, r->rc);
+        open_refused(t, r->rc);
         return;
     }
     const struct proto_wopen_reply *m = r->body;
@@ -196,7 +223,7 @@ static void open_done(struct client_task *t, const struct peer_reply *r)
 {
     struct client_inode *i = t->inode;
     if (r->rc < 0) {
-        open_failed(t, r->rc);
+        open_refused(t, r->rc);
         return;
     }
     const struct proto_open_reply *m = r->body;
@@ -266,8 +293,6 @@ static void open_existing(struct client_task *t)
 
 /* --- new files ----------------------------------------------------------------------------------
  */
-
-static void open_walk(struct client_task *t);
 
 static void open_created(struct client_task *t, const struct proto_create_reply *m)
 {

@@ -8,6 +8,7 @@
  */
 
 static void walk_on(struct client_task *t);
+static int walk_begin(struct client_walk *w);
 
 static void walk_end(struct client_task *t, int rc)
 {
@@ -79,6 +80,16 @@ static void walk_link(struct client_task *t, struct proto_bytes target)
 
 static void walk_readlink_done(struct client_task *t, const struct peer_reply *r)
 {
+    if (r->rc == -ENOENT && ++t->rounds <= CLIENT_LINKS_MAX) { /* another one is in its place? */
+        client_walk_fini(&t->walk);
+        int rc = walk_begin(&t->walk);
+        if (rc == 0) {
+            walk_on(t);
+        } else {
+            walk_end(t, rc);
+        }
+        return;
+    }
     if (r->rc < 0) {
         walk_end(t, r->rc);
         return;

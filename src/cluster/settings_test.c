@@ -1,5 +1,6 @@
 #include "cluster/settings.h"
 
+#include "base/mem.h"
 #include "testing/testing.h"
 
 #include <string.h>
@@ -82,4 +83,23 @@ TEST(a_secret_survives_its_file)
     }
     text[3] = 'g';
     CHECK_RC(cluster_secret_from_text(text, strlen(text), &b), EINVAL);
+}
+
+/* Of an allocation that is just as long: nothing behind it is read. A file that was cut anywhere is
+ * one of less settings, or an error that names the file. */
+TEST(settings_stand_every_truncation)
+{
+    static const char small[] = HEAD "[node.a]\nhost = h\n[target.0]\nnode = a\naddress = x:0\n"
+                                     "directory = /disk\nengine = ram\nweight = 3\n";
+    for (size_t len = 1; len < sizeof small; len++) {
+        struct cluster_settings *s = NULL;
+        struct err e = {0};
+        char *cut = mem_alloc(len);
+        CHECK_TRUE(cut != NULL);
+        memcpy(cut, small, len);
+        int rc = cluster_settings_parse(cut, len, "/c/cluster.ini", &s, &e);
+        CHECK_TRUE(rc == 0 ? s != NULL : s == NULL && strstr(e.text, "cluster.ini") != NULL);
+        cluster_settings_free(s);
+        mem_free(cut);
+    }
 }

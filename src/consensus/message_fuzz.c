@@ -1,5 +1,6 @@
-/* consensus/message_fuzz.c -- arbitrary bytes as a message, an entry, a term and a snapshot file.
- */
+/* consensus/message_fuzz.c -- arbitrary bytes as a message, an entry, a configuration, a term and a
+ * snapshot file. */
+#include "consensus/configuration.h"
 #include "consensus/heap.h"
 #include "consensus/message.h"
 
@@ -23,6 +24,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
             count++;
         }
         CHECK(count == e.count);
+    }
+    struct raft_configuration configuration;
+    if (consensus_configuration_decode(bytes, len, &configuration) == 0) {
+        CHECK(configuration.n <= CONSENSUS_SERVERS_MAX);
+        raft_configuration_close(&configuration);
     }
     if (consensus_term_decode(bytes, len, &t) == 0) {
         uint8_t again[CONSENSUS_TERM_BYTES];

@@ -8,6 +8,7 @@
 
 #include "base/crc32c.h"
 #include "base/mem.h"
+#include "wire/wire.h"
 
 #include <string.h>
 
@@ -122,18 +123,32 @@ int journal_scan_next(struct journal_scan *s, struct journal_chain *chain,
     return 1;
 }
 
-int journal_scan_claims(struct journal_scan *s, uint64_t *ret_claimed)
+/* Of `len` bytes that stand at `offset`; a whole batch header at each multiple of 8. Nearly all of
+ * them are zeros that were never written: the magic number alone tells. */
+static uint64_t claims_in(const struct journal_scan *s, const uint8_t *at, size_t len,
+                          uint64_t offset)
 {
     uint64_t claimed = 0;
-    const uint8_t *at = NULL;
-    int rc = window_at(s, s->offset, JOURNAL_BATCH_BYTES, &at);
-    for (uint64_t offset = s->offset; rc > 0; rc = window_at(s, offset, JOURNAL_BATCH_BYTES, &at)) {
+    for (size_t i = 0; i + JOURNAL_BATCH_BYTES <= len; i += 8) {
         struct journal_batch b;
-        int decoded = journal_batch_decode(at, s->header.crc, offset, &b);
-        if (decoded == 0) {
+        if (wire_load_u32(at + i) == JOURNAL_BATCH_MAGIC &&
+            journal_batch_decode(at + i, s->header.crc, offset + i, &b) == 0) {
             claimed = base_max(claimed, b.stable_sequence);
         }
-        offset += 8;
+    }
+    return claimed;
+}
+
+int journal_scan_claims(struct journal_scan *s, uint64_t *ret_claimed)
+{
+    uint64_t claimed = 0, offset = s->offset;
+    const uint8_t *at = NULL;
+    int rc = window_at(s, offset, JOURNAL_BATCH_BYTES, &at);
+    while (rc > 0) {
+        size_t len = s->window_len - (size_t)(offset - s->window_offset);
+        claimed = base_max(claimed, claims_in(s, at, len, offset));
+        offset += (len - JOURNAL_BATCH_BYTES) / 8 * 8 + 8;
+        rc = window_at(s, offset, JOURNAL_BATCH_BYTES, &at);
     }
     if (rc == 0) {
         *ret_claimed = claimed;

@@ -164,8 +164,7 @@ TEST(rows_and_leases_agree_whatever_dies)
             }
         }
         CHECK_TRUE(rig_until(&x->rig, chaos_whole, x));
-        rig_stop(&x->rig);
-        rig_close(&x->rig);
+        rig_over(&x->rig);
         mem_free(x);
     }
 }

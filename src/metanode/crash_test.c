@@ -173,7 +173,6 @@ TEST(every_answer_is_right_whatever_dies)
                                              .max_bytes = 65536};
         CHECK_OK(rig_call(w[0].c, PROTO_OP_readdir, &list));
         CHECK_EQ(((struct proto_readdir_reply *)w[0].c->reply)->entries.count, files);
-        rig_stop(&r);
-        rig_close(&r);
+        rig_over(&r);
     }
 }

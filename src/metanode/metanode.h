@@ -83,6 +83,8 @@ NODISCARD int metanode_start(const struct metanode_options *opt, struct metanode
 /* What others are told. */
 void metanode_address(const struct metanode *m, struct net_address *ret);
 bool metanode_is_serving(const struct metanode *m);
+/* How much of the log is in the state. */
+uint64_t metanode_applied_index(const struct metanode *m);
 
 /* In good order: no new requests, those in progress are answered for at most `limit_ms`, the log is
  * closed. `done` once, from the loop. */

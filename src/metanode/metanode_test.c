@@ -38,6 +38,36 @@ TEST(operations_survive_crashes)
     rig_over(&r);
 }
 
+/* The machine's clock jumps back: times of changes do not, also not after a restart. */
+TEST(times_never_go_back)
+{
+    struct rig r;
+    rig_ready(&r, 1, testing_seed());
+    struct rig_client *c = &r.client[0];
+    struct proto_create_request first = rig_file(c, "a", "1");
+    CHECK_OK(rig_call(c, PROTO_OP_create, &first));
+    int64_t before = ((const struct proto_create_reply *)c->reply)->attr.ctime_ns;
+    for (unsigned i = 0; i < 4; i++) {
+        loop_sim_clock(r.sim, 1, -3600 * (int64_t)RIG_SECOND, 0);
+        if (i == 2) {
+            rig_kill(&r);
+            rig_serve(&r);
+        }
+        struct proto_setattr_request q = {
+            .op = rig_op(c, 0), .ino = PROTO_ROOT_INO, .mask = PROTO_SET_MODE, .mode = 0755};
+        c->flags = PEER_CALL_AGAIN;
+        CHECK_OK(rig_call(c, PROTO_OP_setattr, &q));
+        int64_t now = ((const struct proto_setattr_reply *)c->reply)->attr.ctime_ns;
+        CHECK_TRUE(now >= before && now - before < (int64_t)(60 * RIG_SECOND));
+        before = now;
+    }
+    loop_sim_clock(r.sim, 1, 24 * 3600 * (int64_t)RIG_SECOND, 0); /* forwards they do go */
+    struct proto_create_request last = rig_file(c, "b", "2");
+    CHECK_OK(rig_call(c, PROTO_OP_create, &last));
+    CHECK_TRUE(((const struct proto_create_reply *)c->reply)->attr.ctime_ns > before);
+    rig_over(&r);
+}
+
 /* L7: the same again is answered the same; anything else is refused, and nothing happens. */
 TEST(slots_answer_once)
 {

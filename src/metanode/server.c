@@ -253,6 +253,11 @@ bool metanode_leads(struct metanode *m)
     return m->phase == METANODE_SERVING && consensus_lease_until_ns(m->consensus) > metanode_now(m);
 }
 
+uint64_t metanode_applied_index(const struct metanode *m)
+{
+    return kv_applied_index(m->kv);
+}
+
 bool metanode_is_serving(const struct metanode *m)
 {
     return m->phase == METANODE_SERVING;

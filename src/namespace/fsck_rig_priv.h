@@ -176,8 +176,7 @@ static inline void fsck(struct rig *r)
         NAMESPACE_XATTR,   NAMESPACE_TRIM,          NAMESPACE_INLINE,      NAMESPACE_ORPHAN,
         NAMESPACE_WOPEN,   NAMESPACE_SLOT,          NAMESPACE_CRED,        NAMESPACE_SESSION_ORPHAN,
         NAMESPACE_GARBAGE, NAMESPACE_SESSION_WOPEN, NAMESPACE_OBLIGATIONS, NAMESPACE_DIR_STATS,
-        NAMESPACE_ACL,     NAMESPACE_QUOTA,         NAMESPACE_TRASH,
-        NAMESPACE_TRASH_EXPIRY};
+        NAMESPACE_ACL,     NAMESPACE_QUOTA,         NAMESPACE_TRASH,       NAMESPACE_TRASH_EXPIRY};
     CLEANUP(kv_snapshot_freep) struct kv_snapshot *s = NULL;
     struct fsck *f = mem_zalloc(sizeof *f);
     struct mem_arena arena;

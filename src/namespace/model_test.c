@@ -770,12 +770,11 @@ static void step_retry(struct model *m)
 
 typedef void step_function(struct model *m, unsigned kind);
 static step_function *const kinds[] = {
-    step_create,  step_create,   step_create, step_create, step_create, step_create,
-    step_remove,  step_remove,   step_remove, step_link,   step_rename, step_rename,
-    step_rename,  step_chmod,    step_chmod,  step_chown,  step_times,  step_acl,
-    step_acl,     step_truncate, step_write,  step_flags,  step_xattr,  step_xattr,
-    step_release, ask_open,      ask_list,    ask_name,    ask_xattr,   ask_xattr,
-    step_keep,    step_restore,  step_restore, step_purge};
+    step_create, step_create, step_create, step_create,  step_create,  step_create,   step_remove,
+    step_remove, step_remove, step_link,   step_rename,  step_rename,  step_rename,   step_chmod,
+    step_chmod,  step_chown,  step_times,  step_acl,     step_acl,     step_truncate, step_write,
+    step_flags,  step_xattr,  step_xattr,  step_release, ask_open,     ask_list,      ask_name,
+    ask_xattr,   ask_xattr,   step_keep,   step_restore, step_restore, step_purge};
 
 static void step(struct model *m)
 {

@@ -303,6 +303,13 @@ void net_sim_reset(struct net_sim *w, unsigned a, unsigned b)
     }
 }
 
+bool net_sim_break(struct net_sim *w, uint64_t nth)
+{
+    bool pending = w->break_in > 0;
+    w->break_in = nth;
+    return pending;
+}
+
 void net_sim_corrupt(struct net_sim *w, uint64_t nth)
 {
     w->corrupt_in = nth;

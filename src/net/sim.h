@@ -31,6 +31,9 @@ void net_sim_cut(struct net_sim *w, unsigned from, unsigned to, bool cut);
 void net_sim_heal(struct net_sim *w);
 /* Breaks every connection between two hosts now. */
 void net_sim_reset(struct net_sim *w, unsigned a, unsigned b);
+/* Breaks the connection of the nth arrival from now (not within a machine) instead of delivering
+ * what arrives; 0: does not any more. True: an earlier one has not come to pass. */
+bool net_sim_break(struct net_sim *w, uint64_t nth);
 /* Corrupts one byte of the nth delivery from now (tests of checksums; TCP would have passed it). */
 void net_sim_corrupt(struct net_sim *w, uint64_t nth);
 uint64_t net_sim_delivered_bytes(const struct net_sim *w);

@@ -38,6 +38,7 @@ struct net_sim {
     int next_fd;
     uint32_t next_port;
     uint64_t corrupt_in; /* deliveries until one is corrupted; 0: none */
+    uint64_t break_in;   /* arrivals until one breaks its connection; 0: none */
     uint64_t delivered_bytes;
 };
 

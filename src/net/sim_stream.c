@@ -184,8 +184,12 @@ static void end_arrive(struct net_sim_event *ev)
         return;
     }
     uint64_t now = loop_sim_now_ns(w->sim);
-    if (w->opt.reset_per_million > 0 && !e->link->pair &&
-        rand_chance(loop_sim_rand(w->sim), w->opt.reset_per_million, 1000000)) {
+    bool broken = w->opt.reset_per_million > 0 && !e->link->pair &&
+                  rand_chance(loop_sim_rand(w->sim), w->opt.reset_per_million, 1000000);
+    if (w->break_in > 0 && !e->link->pair && --w->break_in == 0) {
+        broken = true;
+    }
+    if (broken) {
         net_sim_end_break(e, -ECONNRESET);
         net_sim_end_break(other(e), -ECONNRESET);
     }

@@ -35,6 +35,8 @@ static void fuzz_accepted(const struct proto_type *t, const void *record, struct
     CHECK(again == len && memcmp(first, second, len) == 0);
 }
 
+_Static_assert(ARRAY_COUNT(all_types) <= 256, "one byte chooses");
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -26,7 +26,7 @@ struct mark_block {
 struct frame {
     struct tree tree;
     size_t place; /* event */
-    unsigned candidate, branch;
+    unsigned candidate;
 };
 struct search {
     const struct history *h;
@@ -152,7 +152,7 @@ static int push(struct search *s, struct frame *f)
     }
     rc = mem_grow(&s->frame, &s->capacity, s->depth + 1, sizeof *s->frame);
     if (rc == 0) {
-        f->candidate = f->branch = 0;
+        f->candidate = 0;
         s->frame[s->depth++] = *f;
     }
     return rc;
@@ -173,20 +173,14 @@ static int next(struct search *s)
         return 0;
     }
     unsigned due = s->slot[s->h->event[top->place].op];
-    unsigned slot = candidate_slot(due, top->candidate);
+    unsigned slot = candidate_slot(due, top->candidate++);
     uint32_t op = s->active[top->place][slot];
     if (op == 0 || tree_has_ended(&top->tree, slot)) {
-        top->candidate++;
         return 0;
     }
     struct frame f = *top;
-    top->branch++;
-    if (top->branch == TREE_BRANCHES) {
-        top->branch = 0;
-        top->candidate++;
-    }
     s->report->steps++;
-    int rc = tree_step(&f.tree, &s->h->op[op - 1], slot, f.branch);
+    int rc = tree_step(&f.tree, &s->h->op[op - 1], slot);
     return rc <= 0 ? rc : push(s, &f);
 }
 

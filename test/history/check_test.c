@@ -353,14 +353,14 @@ static bool run_step(struct run *r, size_t at)
         struct tree copy = r->tree;
         op->outcome = HISTORY_FAILED;
         op->error = errors[i];
-        if (tree_step(&copy, op, slot, 0) == 1 && tree_has_ended(&copy, slot)) {
+        if (tree_step(&copy, op, slot) == 1 && tree_has_ended(&copy, slot)) {
             r->tree = copy;
             return true;
         }
     }
     op->error = 0;
     fill_answer(r, op, &r->tree.walker[slot]);
-    CHECK_EQ(tree_step(&r->tree, op, slot, 0), 1);
+    CHECK_EQ(tree_step(&r->tree, op, slot), 1);
     return tree_has_ended(&r->tree, slot);
 }
 

@@ -15,7 +15,7 @@
 
 struct force_frame {
     struct tree tree;
-    unsigned candidate, branch;
+    unsigned candidate;
 };
 
 static size_t event_of(const struct history *h, size_t op, bool end)
@@ -66,15 +66,11 @@ int check_by_force(const struct history *h)
         } else if (top->candidate == h->op_count) {
             depth--;
         } else {
-            unsigned op = top->candidate, branch = top->branch++;
-            if (top->branch == TREE_BRANCHES) {
-                top->branch = 0;
-                top->candidate++;
-            }
+            unsigned op = top->candidate++;
             struct force_frame *below = &stack[depth];
             *below = (struct force_frame){.tree = top->tree};
             bool goes = may_go(h, &top->tree, op);
-            int rc = goes ? tree_step(&below->tree, &h->op[op], op, branch) : 0;
+            int rc = goes ? tree_step(&below->tree, &h->op[op], op) : 0;
             CHECK(rc >= 0 && depth < FORCE_DEPTH);
             depth += rc == 1 ? 1 : 0;
         }

@@ -10,7 +10,6 @@ struct step {
     struct tree *t;
     const struct history_op *op;
     struct tree_walker *walker;
-    unsigned branch;
 };
 
 static bool is_dir(const struct tree *t, unsigned i)
@@ -264,18 +263,12 @@ static int rename_it(const struct step *s)
     return end(s, 0);
 }
 
-/* A file that has lost its last name on the way is gone, or still open somewhere: both may be. */
-static bool is_gone(const struct step *s, unsigned inode)
-{
-    return s->t->inode[inode].names == 0 && s->branch == 0;
-}
-
 static int link_it(const struct step *s)
 {
     struct tree *t = s->t;
     const struct history_path *p = &s->op->to;
     uint8_t what = s->walker->at[0], dir = s->walker->at[1], name = p->name[p->depth - 1];
-    if (is_gone(s, what) || t->inode[dir].names == 0) {
+    if (t->inode[dir].names == 0) {
         return end(s, ENOENT);
     }
     if (t->inode[dir].entry[name] != TREE_NONE) {
@@ -292,9 +285,6 @@ static int link_it(const struct step *s)
 static int change_mode(const struct step *s)
 {
     struct tree_inode *n = &s->t->inode[s->walker->at[0]];
-    if (is_gone(s, s->walker->at[0])) {
-        return end(s, ENOENT);
-    }
     if (n->type == HISTORY_LINK_TO) { /* systems differ; nobody sees it */
         bool told = s->op->outcome == HISTORY_FAILED && s->op->error == EOPNOTSUPP;
         return end(s, told ? EOPNOTSUPP : 0);
@@ -337,9 +327,6 @@ static int list_it(const struct step *s)
     struct tree *t = s->t;
     const struct history_op *op = s->op;
     const struct tree_inode *n = &t->inode[s->walker->at[0]];
-    if (is_gone(s, s->walker->at[0])) {
-        return end(s, ENOENT);
-    }
     unsigned next = 0;
     for (unsigned i = 0; i < HISTORY_NAMES; i++) {
         const struct history_entry *e = &op->entry[next];
@@ -357,9 +344,6 @@ static int list_it(const struct step *s)
 static int content(const struct step *s)
 {
     struct tree_inode *n = &s->t->inode[s->walker->at[0]];
-    if (is_gone(s, s->walker->at[0])) {
-        return end(s, ENOENT);
-    }
     if (s->op->kind == HISTORY_WRITE) {
         n->content = s->op->data;
     } else if (s->op->outcome == HISTORY_OK && s->op->got != n->content) {
@@ -400,19 +384,16 @@ static int act(const struct step *s)
     return 0;
 }
 
-int tree_step(struct tree *t, const struct history_op *op, unsigned slot, unsigned branch)
+int tree_step(struct tree *t, const struct history_op *op, unsigned slot)
 {
-    struct step s = {.t = t, .op = op, .walker = &t->walker[slot], .branch = branch};
+    struct step s = {.t = t, .op = op, .walker = &t->walker[slot]};
     unsigned at = s.walker->steps, first = op->path.depth, second = op->to.depth;
     bool to_inode = leads_to_inode(op->kind);
     first -= first > 0 && !to_inode ? 1 : 0;
     second -= second > 0 ? 1 : 0;
     CHECK(at != TREE_ENDED);
     if (at >= first + second) {
-        return branch == 0 || t->inode[s.walker->at[0]].names == 0 ? act(&s) : 0;
-    }
-    if (branch > 0) {
-        return 0;
+        return act(&s);
     }
     if (at < first) {
         return walk(&s, &s.walker->at[0], op->path.name[at], to_inode && at + 1 == first);

@@ -10,10 +10,9 @@
 
 #include "history.h"
 
-#define TREE_INODES 24u
+#define TREE_INODES 48u
 #define TREE_SLOTS 12u /* operations that may be under way at once, unknown ones included */
 #define TREE_NONE 0u   /* the root is nobody's entry */
-#define TREE_BRANCHES 2u
 #define TREE_ENDED UINT8_MAX
 
 struct tree_inode {
@@ -44,10 +43,10 @@ bool tree_has_ended(const struct tree *t, unsigned slot);
 /*
  * The next step of `op`. 1: it fits what the client was told (or nobody knows what it was told, and
  * it changes something); 0: it does not, and `t` is not to be used any more. -E2BIG: the tree has
- * grown too large. `branch`: where two things may happen, which; 0 when there is no other.
+ * grown too large. An inode that a path has led to stays what it is, also without a name: who asked
+ * for it by name is told of it, or that there is no such name, but not that it has gone.
  */
-NODISCARD int tree_step(struct tree *t, const struct history_op *op, unsigned slot,
-                        unsigned branch);
+NODISCARD int tree_step(struct tree *t, const struct history_op *op, unsigned slot);
 /* The same tree always gets the same bytes: inodes are numbered as they are found. */
 void tree_normalize(struct tree *t);
 /* All names, for people. */

@@ -87,7 +87,8 @@ static void end_target(struct faults *f, unsigned node)
 {
     static const enum end how[] = {END_WORKER, END_WORKER, END_WORKER, END_KILL,
                                    END_STOP,   END_POWER,  END_POWER};
-    end_node(f, node, how[rand_below(f->w->rand, ARRAY_COUNT(how))]);
+    size_t count = ARRAY_COUNT(how) - (f->only_names ? 2 : 0); /* without power cuts */
+    end_node(f, node, how[rand_below(f->w->rand, count)]);
 }
 
 /* ---- The network ---- */
@@ -111,6 +112,14 @@ static void cut_network(struct faults *f)
     if (rand_chance(w->rand, 2, 3)) { /* else one direction only */
         net_sim_cut(w->net, b, a, true);
     }
+}
+
+static void disturb_network(struct faults *f)
+{
+    struct rand *r = f->w->rand;
+    uint64_t times = f->only_names ? 16 : 1;
+    net_sim_faults(f->w->net, (uint32_t)rand_below(r, 500 * times),
+                   (uint32_t)rand_below(r, 2000 * times));
 }
 
 static void heal_network(struct faults *f)
@@ -321,13 +330,19 @@ enum faults_kind {
     FAULT_CLIENT,
     FAULT_COUNT
 };
-static const uint8_t weight[FAULT_COUNT] = {
+static const uint8_t all_weight[FAULT_COUNT] = {
     [FAULT_META] = 4,       [FAULT_TARGET] = 6,    [FAULT_CUT] = 2,   [FAULT_HEAL] = 2,
     [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,     [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 2,
     [FAULT_DISK_ERROR] = 2, [FAULT_DISK_SLOW] = 1, [FAULT_ROT] = 0,   [FAULT_CLIENT] = 2};
 
+/* When names are all that matters. */
+static const uint8_t names_weight[FAULT_COUNT] = {
+    [FAULT_META] = 6,    [FAULT_TARGET] = 1, [FAULT_CUT] = 6,   [FAULT_HEAL] = 4,
+    [FAULT_NETWORK] = 4, [FAULT_CLOCK] = 2,  [FAULT_STILL] = 3, [FAULT_CLIENT] = 1};
+
 static enum faults_kind choose(struct faults *f)
 {
+    const uint8_t *weight = f->only_names ? names_weight : all_weight;
     uint64_t sum = 0;
     for (unsigned i = 0; i < FAULT_COUNT; i++) {
         sum += weight[i];
@@ -358,8 +373,7 @@ static void happen(struct loop_sim_event *ev)
         heal_network(f);
         break;
     case FAULT_NETWORK:
-        net_sim_faults(w->net, (uint32_t)rand_below(w->rand, 500),
-                       (uint32_t)rand_below(w->rand, 2000));
+        disturb_network(f);
         break;
     case FAULT_CLOCK:
         clock_fault(f);
@@ -387,7 +401,8 @@ static void happen(struct loop_sim_event *ev)
     case FAULT_COUNT:
         break;
     }
-    loop_sim_at(w->sim, &f->next, in_ms(w, world_between(w, 50, 2000)));
+    uint64_t pause = f->only_names ? world_between(w, 20, 500) : world_between(w, 50, 2000);
+    loop_sim_at(w->sim, &f->next, in_ms(w, pause));
 }
 
 void faults_init(struct faults *f, struct world *w)
@@ -400,6 +415,9 @@ void faults_init(struct faults *f, struct world *w)
 
 void faults_begin(struct faults *f)
 {
+    if (f->only_names) {
+        disturb_network(f);
+    }
     loop_sim_at(f->w->sim, &f->next, in_ms(f->w, 500));
     loop_sim_at(f->w->sim, &f->watch, in_ms(f->w, 1));
 }

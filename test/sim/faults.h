@@ -17,6 +17,7 @@ struct faults {
     struct loop_sim_event next, watch;
     uint64_t cut_until_ns; /* the network heals by then */
     bool rots_early;       /* stored bytes go bad during the work; else before the last look */
+    bool only_names;       /* no trouble with disks, and often */
     struct faults_node node[WORLD_HOSTS];
     uint64_t kills, power_cuts, partitions, disks, others; /* for the summary */
     struct faults_rot {

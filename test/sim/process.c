@@ -168,7 +168,7 @@ static int start_meta(struct world_process *p, struct err *e)
                                  .chunk_bytes = CHUNK_BYTES,
                                  .checkpoint_bytes = CHECKPOINT_BYTES,
                                  .checkpoint_interval_ms = 20000,
-                                 .need_permille = 20};
+                                 .need_permille = n->w->need_permille};
     return metanode_start(&o, &p->meta, e);
 }
 
