@@ -322,7 +322,7 @@ void cli_json_add_i64(struct cJSON *o, const char *name, int64_t v)
 struct cJSON *cli_json_of_path(const char *path)
 {
     struct cJSON *o = cJSON_CreateObject();
-    add_name(o, path);
+    cli_json_add_name(o, "path", path);
     return o;
 }
 

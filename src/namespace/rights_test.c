@@ -250,7 +250,7 @@ TEST(nothing_asked_is_nothing_done)
     CHECK_EQ(r->reply.attr.ino, f);
     const struct proto_attr is = rights_attr(r, f);
     CHECK_TRUE(is.change == was.change && is.version == was.version && is.ctime_ns == was.ctime_ns);
-    CHECK_RC(RIG_OP(r, setattr, .ino = f, .mask = PROTO_SET_KILL_PRIV << 1), EINVAL);
+    CHECK_RC(RIG_OP(r, setattr, .ino = f, .mask = PROTO_SET_RETENTION << 1), EINVAL);
     rig_close(r);
 }
 
