@@ -442,10 +442,14 @@ TEST(polling_begins_when_it_pays_and_ends_when_not)
     a.partner = &b;
     struct loop_thread *thread = NULL;
     CHECK_OK(loop_thread_start(there, &thread));
-    CHECK_OK(loop_post(there, &b.message));
-    loop_run(here);
-    CHECK_EQ(a.rounds, 5000);
-    CHECK_EQ(b.rounds, 5000);
+    for (unsigned i = 0; i < 40 && !is_polling(here);
+         i++) { /* others may have the cores just now */
+        a.rounds = 0;
+        CHECK_OK(loop_post(there, &b.message));
+        loop_run(here);
+        CHECK_EQ(a.rounds, 5000);
+        CHECK_EQ(b.rounds, 5000 * (i + 1));
+    }
     CHECK_TRUE(is_polling(here));
     struct ticker k = {.loop = here, .timer.fire = rest_over};
     for (unsigned i = 0; i < 1000 && is_polling(here); i++) {

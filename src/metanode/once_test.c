@@ -35,6 +35,7 @@ struct once {
     struct text text;
     char *bytes;          /* all records at the end */
     uint64_t made, epoch; /* by the newest create; of the newest authority to write */
+    uint64_t turn;        /* the newest to append */
 };
 
 /* ---- One request ---- */
@@ -65,6 +66,8 @@ static void take_ids(struct once *o, uint16_t opcode)
         o->epoch = m->cap_epoch;
     } else if (opcode == PROTO_OP_wopen) {
         o->epoch = ((const struct proto_wopen_reply *)o->c->reply)->cap_epoch;
+    } else if (opcode == PROTO_OP_append_turn) {
+        o->turn = ((const struct proto_append_turn_reply *)o->c->reply)->turn;
     }
 }
 
@@ -233,11 +236,50 @@ static void script_writing(struct once *o)
     CHECK_OK(OP(o, release, 6, .ino = w));
 }
 
+/* Somebody else writes the file, too: then they append in turns. */
+static void script_appending(struct once *o)
+{
+    struct rig_client *other = &o->rig.client[1];
+    uint64_t a = make(o, PROTO_ROOT_INO, "a", PROTO_INODE_FILE, PROTO_CREATE_WOPEN);
+    struct proto_wopen_request w = {.ino = a, .op = rig_op(other, 0)};
+    CHECK_OK(rig_call(other, PROTO_OP_wopen, &w));
+    uint64_t epoch = ((const struct proto_wopen_reply *)other->reply)->cap_epoch;
+    CHECK_OK(OP(o, lease_return, 7, .has_final = true, .ino = a, .cap_epoch = o->epoch));
+    CHECK_OK(OP(o, wopen, 7, .ino = a));
+    CHECK_OK(OP(o, append_turn, 7, .ino = a, .cap_epoch = o->epoch, .wanted = 10));
+    CHECK_RC(OP(o, append_done, 7, .ino = a, .cap_epoch = o->epoch, .turn = o->turn + 1), ESTALE);
+    CHECK_OK(OP(o, append_done, 7, .ino = a, .cap_epoch = o->epoch, .turn = o->turn));
+    CHECK_RC(OP(o, append_done, 7, .ino = a, .cap_epoch = o->epoch, .turn = o->turn), ESTALE);
+    CHECK_OK(OP(o, lease_return, 7, .has_final = true, .ino = a, .cap_epoch = o->epoch));
+    struct proto_lease_return_request end = {
+        .op = rig_op(other, 0), .has_final = true, .ino = a, .cap_epoch = epoch};
+    CHECK_OK(rig_call(other, PROTO_OP_lease_return, &end));
+    CHECK_OK(OP(o, unlink, 7, .parent = PROTO_ROOT_INO, NAME("a")));
+}
+
+static void script_limits(struct once *o)
+{
+    uint64_t root = PROTO_ROOT_INO;
+    CHECK_OK(OP(o, set_quota, 2, .ino = root, .mask = PROTO_QUOTA_FILES, .files_hard = 50));
+    CHECK_OK(OP(o, set_quota, 2, .ino = root, .mask = PROTO_QUOTA_CLEAR));
+    CHECK_OK(OP(o, setattr, 2, .ino = root, .mask = PROTO_SET_RETENTION, .retention_s = 3600));
+    uint64_t t = make_file(o, "t");
+    struct proto_u64s inos = {.at = &t, .count = 1};
+    CHECK_OK(OP(o, unlink, 2, .parent = root, NAME("t")));
+    CHECK_OK(OP(o, trash_restore, 3, .ino = t, .parent = root, NAME("u")));
+    CHECK_RC(OP(o, trash_restore, 3, .ino = t, .parent = root, NAME("v")), ENOENT);
+    CHECK_OK(OP(o, unlink, 2, .parent = root, NAME("u")));
+    CHECK_OK(OP(o, trash_purge, 3, .inos = inos));
+    CHECK_OK(OP(o, setattr, 2, .ino = root, .mask = PROTO_SET_RETENTION));
+}
+
 static void script(struct once *o)
 {
     script_names(o);
     script_attributes(o);
     script_writing(o);
+    script_appending(o);
+    script_limits(o);
     CHECK_OK(OP(o, unlink, 7, .parent = PROTO_ROOT_INO, NAME("f")));
 }
 
@@ -265,6 +307,7 @@ static void run(struct once *o, enum once_fault fault, unsigned nth, const char 
     o->rig.opt.checkpoint_bytes = nth % 2 == 0 ? 0 : 1500; /* 0: the log is all there is */
     rig_serve(&o->rig);
     rig_client_ready(&o->rig, 0);
+    rig_client_ready(&o->rig, 1);
     o->c = &o->rig.client[0];
     script(o);
     text_init(&o->text, o->bytes, TEXT_BYTES);

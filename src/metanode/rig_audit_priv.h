@@ -70,7 +70,8 @@ static inline bool rig_audit_is_loose(const char *name, size_t len)
         "version",    "change",         "data_version",   "applied_index",  "applied_parts",
         "time_ns",    "opened_version", "version_before", "parent_version", "seed",
         "generation", "trailer",        "lease_epoch",    "push_seq",       "renewed",
-        "as_of",      "capability",     "expiry_wall_ms", "key_id",         "mac"};
+        "as_of",      "capability",     "expiry_wall_ms", "key_id",         "mac",
+        "turn"};
     if (len > 3 && memcmp(name + len - 3, "_ns", 3) == 0) {
         return true;
     }
