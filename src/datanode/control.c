@@ -435,11 +435,11 @@ int datanode_control_start(struct datanode_worker *w)
 void datanode_control_free(struct datanode_worker *w)
 {
     struct datanode_control *k = &w->control;
+    k->peer = peer_free(k->peer); /* ends what is under way, which may set timers once more */
     loop_timer_cancel(w->loop, &k->beat_timer);
     loop_timer_cancel(w->loop, &k->register_timer);
     loop_timer_cancel(w->loop, &k->map_timer);
     loop_undefer(w->loop, &k->beat_soon);
-    k->peer = peer_free(k->peer);
     mem_free(k->reports);
     k->reports = NULL;
 }

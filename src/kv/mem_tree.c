@@ -182,12 +182,14 @@ static uint64_t kv_mem_load(const uint8_t *at)
 
 static uint64_t kv_mem_hint(struct kv_slice key, size_t skip)
 {
-    const uint8_t *at = (const uint8_t *)key.at + skip;
+    const uint8_t *at = key.at;
     uint8_t padded[8] = {0};
-    if (key.len - skip >= sizeof padded) {
-        return kv_mem_load(at);
+    if (key.len >= skip + sizeof padded) {
+        return kv_mem_load(at + skip);
     }
-    memcpy(padded, at, key.len - skip);
+    if (key.len > skip) {
+        memcpy(padded, at + skip, key.len - skip);
+    }
     return kv_mem_load(padded);
 }
 
@@ -198,7 +200,8 @@ static size_t kv_mem_first_slot(const struct kv_mem_node *n)
 
 static bool kv_mem_has_prefix(const struct kv_mem_node *n, struct kv_slice key)
 {
-    return key.len >= n->prefix_len && memcmp(key.at, n->prefix, n->prefix_len) == 0;
+    return n->prefix_len == 0 ||
+           (key.len >= n->prefix_len && memcmp(key.at, n->prefix, n->prefix_len) == 0);
 }
 
 /* Prefix and hints anew. The keys ascend: what the first and the last begin with, all do. */

@@ -64,7 +64,7 @@ struct model {
     size_t session, user; /* of the present operation */
     uint64_t step;
     int expect;                    /* the first error that was found; 0 */
-    unsigned done[32], failed[32]; /* by kind of operation */
+    unsigned done[40], failed[40]; /* by kind of operation */
 };
 
 static inline struct proto_bytes name_of(size_t i)

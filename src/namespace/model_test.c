@@ -775,6 +775,8 @@ static step_function *const kinds[] = {
     step_chmod,  step_chown,  step_times,  step_acl,     step_acl,     step_truncate, step_write,
     step_flags,  step_xattr,  step_xattr,  step_release, ask_open,     ask_list,      ask_name,
     ask_xattr,   ask_xattr,   step_keep,   step_restore, step_restore, step_purge};
+_Static_assert(ARRAY_COUNT(kinds) <= ARRAY_COUNT(((struct model *)0)->done),
+               "there are more kinds than are counted");
 
 static void step(struct model *m)
 {

@@ -96,6 +96,6 @@ meta() {
     check "$what: what was acknowledged is read" timeout 60 "$opendfs" get -q "/during.$n" "$work/back/"
     check "$what: and is the same" diff -r "$work/in" "$work/back/during.$n"
 }
-meta pwrite64,pwritev 4
-meta fdatasync,fsync 4
+meta pwrite64,pwritev 1
+meta fdatasync,fsync 1
 finish
