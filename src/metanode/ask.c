@@ -6,7 +6,6 @@
  */
 #include "metanode/metanode_priv.h"
 
-#define WRITERS_MAX 65536u
 #define WRITERS_PAGE 256u
 #define ASK_AGAIN_NS (50 * METANODE_NS_PER_MS)
 
@@ -47,19 +46,18 @@ void metanode_writer_add(struct metanode *m, uint64_t ino, uint64_t session)
         w->several = w->several || w->session != session;
         return;
     }
-    if (m->writers.count >= WRITERS_MAX) { /* of the oldest the recorded size is told */
+    if (m->writers.count >= METANODE_WRITERS_MAX) {
         writer_free(m, LIST_ENTRY(m->writers.all.next, struct writer, all));
+        m->writers.lost = true;
     }
     w = mem_zalloc(sizeof *w);
-    if (w == NULL) {
+    if (w == NULL || dict_insert(d, dict_hash_u64(d, ino), &w->node) < 0) {
+        m->writers.lost = true;
+        mem_free(w);
         return;
     }
     w->ino = ino;
     w->session = session;
-    if (dict_insert(d, dict_hash_u64(d, ino), &w->node) < 0) {
-        mem_free(w);
-        return;
-    }
     list_push_back(&m->writers.all, &w->all);
     m->writers.count++;
 }
@@ -72,10 +70,17 @@ void metanode_writer_gone(struct metanode *m, uint64_t ino, uint64_t session)
     }
 }
 
+/* A session that has not resumed may write any file, until its lease is over (L3). */
+static bool writers_are_missing(struct metanode *m)
+{
+    bool grace = m->writers.unheard > 0 && metanode_now(m) <= m->lead_ns + metanode_lapse_ns(m);
+    return m->writers.lost || grace;
+}
+
 bool metanode_writer_elsewhere(struct metanode *m, uint64_t ino, uint64_t session)
 {
     const struct writer *w = writer_find(m, ino);
-    return w != NULL && (w->several || w->session != session);
+    return w == NULL ? writers_are_missing(m) : w->several || w->session != session;
 }
 
 void metanode_writers_init(struct metanode *m)
@@ -121,12 +126,24 @@ static void writers_read_done(struct metanode_read *r, int rc)
         metanode_read(x->m, &x->read);
         return;
     }
+    struct metanode_session *s = metanode_session_find(x->m, x->session);
+    x->m->writers.lost = x->m->writers.lost || rc < 0;
+    if (s != NULL) {
+        metanode_writers_heard(x->m, s);
+    }
     mem_free(x);
+}
+
+void metanode_writers_heard(struct metanode *m, struct metanode_session *s)
+{
+    m->writers.unheard -= s->unheard ? 1 : 0;
+    s->unheard = false;
 }
 
 void metanode_writers_resumed(struct metanode *m, uint64_t session)
 {
     struct writers_of *x = mem_zalloc(sizeof *x);
+    m->writers.lost = m->writers.lost || x == NULL;
     if (x != NULL) {
         *x = (struct writers_of){
             .m = m, .session = session, .read = {.run = writers_read, .done = writers_read_done}};

@@ -113,3 +113,65 @@ TEST(a_restart_finds_the_writers_again)
     CHECK_EQ(asked_attr(&x, x.b).size, 777);
     rig_over(&x.rig);
 }
+
+static void asked_restart(struct asked *x)
+{
+    unsigned before = x->b->resumes;
+    x->a->written = 777;
+    loop_sim_pause(x->a->env.loop, true);
+    rig_kill(&x->rig);
+    rig_serve(&x->rig);
+    for (unsigned i = 0; i < 100 && x->b->resumes == before; i++) {
+        rig_run(&x->rig, RIG_SECOND / 10);
+    }
+    CHECK_TRUE(x->b->resumes > before);
+}
+
+/* Grace: who writes, and is slow to come back, is waited for as if it had only been silent. */
+TEST(L3_a_restart_waits_for_a_writer_that_has_not_resumed)
+{
+    struct asked x;
+    asked_new(&x);
+    asked_restart(&x);
+    CHECK_TRUE(is_remote(x.b));
+    struct proto_getattr_request q = {.caller = rig_caller(x.b), .ino = x.ino};
+    x.b->flags = PEER_CALL_AGAIN;
+    rig_begin(x.b, PROTO_OP_getattr, &q);
+    rig_run(&x.rig, RIG_SECOND / 2);
+    CHECK_TRUE(!x.b->done);
+    loop_sim_pause(x.a->env.loop, false);
+    CHECK_OK(rig_end(x.b));
+    CHECK_EQ(((struct proto_getattr_reply *)x.b->reply)->attr.size, 777);
+    rig_run(&x.rig, RIG_SECOND);
+    asked_commit(&x, 5,
+                 PROTO_COMMIT_RELEASE); /* all are back: an unwritten file is not asked for */
+    CHECK_TRUE(!is_remote(x.b));
+    rig_over(&x.rig);
+}
+
+/* One that never comes back holds nobody up for longer than its lease. */
+TEST(L3_a_restart_waits_for_a_lost_writer_until_its_lease_is_over)
+{
+    struct asked x;
+    asked_new(&x);
+    asked_restart(&x);
+    CHECK_EQ(asked_attr(&x, x.b).size, 0);
+    uint64_t took = metanode_now(x.rig.m) - x.rig.m->lead_ns;
+    CHECK_TRUE(took > 2 * RIG_SECOND && took < 3 * RIG_SECOND);
+    CHECK_TRUE(!is_remote(x.b));
+    rig_over(&x.rig);
+}
+
+/* More files are written than are kept in memory: the others are looked up. */
+TEST(what_does_not_fit_into_memory_is_asked_for_all_the_same)
+{
+    struct asked x;
+    asked_new(&x);
+    x.a->written = 777;
+    for (uint64_t i = 0; i < METANODE_WRITERS_MAX; i++) {
+        metanode_writer_add(x.rig.m, 1000000 + i, x.a->session);
+    }
+    CHECK_EQ(x.rig.m->writers.count, METANODE_WRITERS_MAX);
+    CHECK_EQ(asked_attr(&x, x.b).size, 777);
+    rig_over(&x.rig);
+}

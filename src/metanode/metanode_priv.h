@@ -132,6 +132,12 @@ static inline uint64_t metanode_lease_ns(const struct metanode *m)
 {
     return m->opt.lease_ms * METANODE_NS_PER_MS;
 }
+/* T(1+e): after so long without a renewal a session has lapsed. */
+static inline uint64_t metanode_lapse_ns(const struct metanode *m)
+{
+    uint64_t lease = metanode_lease_ns(m);
+    return lease + lease / (1000000 / METANODE_CLOCK_PPM);
+}
 /* Is what is applied here the truth at this moment (and R7a)? */
 bool metanode_leads(struct metanode *m);
 

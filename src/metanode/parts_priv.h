@@ -86,6 +86,7 @@ struct metanode_session {
     uint64_t lease_epoch;
     uint64_t push_seq;
     bool lapsed, expiring;
+    bool unheard; /* of before this leader, and what it writes is not known here yet (ask.c) */
     struct peer_link *link;              /* control link, NULL: none */
     struct metanode_slot *slot;          /* `slots` of them; NULL before the first mutation */
     struct namespace_known_table *known; /* its credentials; NULL before the first read */

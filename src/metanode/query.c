@@ -194,7 +194,7 @@ static struct proto_attr *query_written_elsewhere(struct query *q)
     default:
         break;
     }
-    bool file = a != NULL && a->type == PROTO_INODE_FILE && q->m->writers.count > 0;
+    bool file = a != NULL && a->type == PROTO_INODE_FILE;
     return file && metanode_writer_elsewhere(q->m, a->ino, q->session) ? a : NULL;
 }
 

@@ -105,6 +105,7 @@ void metanode_session_remove(struct metanode *m, uint64_t id)
     if (s != NULL) { /* mutations under way find it gone when they end */
         dict_remove(&m->sessions.by_id, &s->node);
         list_remove(&s->all);
+        metanode_writers_heard(m, s);
         metanode_turn_drop(m, s);
         session_dropped(&s->node, m);
     }
@@ -137,8 +138,7 @@ struct metanode_session *metanode_session_of(struct metanode *m, struct peer_req
 
 bool metanode_session_is_lapsed(struct metanode *m, struct metanode_session *s)
 {
-    uint64_t lease = metanode_lease_ns(m);
-    if (metanode_now(m) > s->renewed_ns + lease + lease / (1000000 / METANODE_CLOCK_PPM)) {
+    if (metanode_now(m) > s->renewed_ns + metanode_lapse_ns(m)) {
         s->lapsed = true;
     }
     return s->lapsed;
