@@ -73,7 +73,7 @@ void metanode_writer_gone(struct metanode *m, uint64_t ino, uint64_t session)
 /* A session that has not resumed may write any file, until its lease is over (L3). */
 static bool writers_are_missing(struct metanode *m)
 {
-    bool grace = m->writers.unheard > 0 && metanode_now(m) <= m->lead_ns + metanode_lapse_ns(m);
+    bool grace = m->writers.unheard > 0 && metanode_now(m) <= m->serve_ns + metanode_lapse_ns(m);
     return m->writers.lost || grace;
 }
 

@@ -156,7 +156,7 @@ TEST(L3_a_restart_waits_for_a_lost_writer_until_its_lease_is_over)
     asked_new(&x);
     asked_restart(&x);
     CHECK_EQ(asked_attr(&x, x.b).size, 0);
-    uint64_t took = metanode_now(x.rig.m) - x.rig.m->lead_ns;
+    uint64_t took = metanode_now(x.rig.m) - x.rig.m->serve_ns;
     CHECK_TRUE(took > 2 * RIG_SECOND && took < 3 * RIG_SECOND);
     CHECK_TRUE(!is_remote(x.b));
     rig_over(&x.rig);

@@ -58,7 +58,6 @@ static int load_keep_session(struct metanode *m, uint64_t id, const struct names
         s->verifier = r->verifier;
         s->slots = r->slots;
         s->flags = r->flags;
-        s->renewed_ns = m->lead_ns; /* the leader before may have renewed it until then */
         m->writers.unheard += s->unheard ? 0 : 1;
         s->unheard = true;
     }

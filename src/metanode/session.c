@@ -265,7 +265,14 @@ static void sessions_housekeeping(struct loop_timer *t)
     loop_timer_in(m->env->loop, t, metanode_lease_ns(m));
 }
 
+/* The leader before may have renewed its lease until a moment ago, and nobody could resume earlier,
+ * however long the log was: all have the time of one lease. */
 void metanode_sessions_start(struct metanode *m)
 {
+    m->serve_ns = metanode_now(m);
+    LIST_FOR_EACH(node, &m->sessions.all)
+    {
+        LIST_ENTRY(node, struct metanode_session, all)->renewed_ns = m->serve_ns;
+    }
     loop_timer_in(m->env->loop, &m->sessions.housekeeping, metanode_lease_ns(m));
 }

@@ -1,0 +1,126 @@
+#include "metanode/rig_session_priv.h"
+#include "testing/testing.h"
+
+/* Sessions and what they hold, over restarts of the server (coherence.md sections 7 and 9). */
+
+struct holds { /* A writes a file alone; B is there, too */
+    struct rig rig;
+    struct rig_client *a, *b;
+    uint64_t ino, epoch;
+};
+
+static void holds_new(struct holds *x)
+{
+    rig_ready(&x->rig, 2, testing_seed());
+    x->a = &x->rig.client[0];
+    x->b = &x->rig.client[1];
+    x->a->flags = x->b->flags = PEER_CALL_AGAIN;
+    struct proto_create_request q = rig_file(x->a, "f", NULL);
+    CHECK_OK(rig_call(x->a, PROTO_OP_create, &q));
+    const struct proto_create_reply *made = x->a->reply;
+    x->ino = made->attr.ino;
+    x->epoch = made->cap_epoch;
+}
+
+static bool both_resumed(void *ctx)
+{
+    struct holds *x = ctx;
+    return x->a->resumes > 0 && x->b->resumes > 0;
+}
+
+static void holds_restart(struct holds *x)
+{
+    x->a->resumes = x->b->resumes = 0;
+    rig_kill(&x->rig);
+    rig_serve(&x->rig);
+    CHECK_TRUE(rig_until(&x->rig, both_resumed, x));
+}
+
+static int holds_commit(struct holds *x)
+{
+    struct proto_commit_request q = {.op = rig_op(x->a, 1),
+                                     .ino = x->ino,
+                                     .cap_epoch = x->epoch,
+                                     .data = proto_bytes_text("hello"),
+                                     .size = 5,
+                                     .flags = PROTO_COMMIT_HAS_DATA};
+    return rig_call(x->a, PROTO_OP_commit, &q);
+}
+
+static bool leads_but_does_not_serve(void *ctx)
+{
+    const struct rig *r = ctx;
+    return r->m != NULL && r->m->lead_ns != 0 && r->m->phase != METANODE_SERVING;
+}
+
+/* Section 9, t0: a start that takes longer than a lease lapses nobody. */
+TEST(a_slow_start_takes_no_lease_away)
+{
+    struct holds x;
+    holds_new(&x);
+    x.a->resumes = x.b->resumes = 0;
+    loop_sim_pause(x.a->env.loop, true); /* A is a little later than B */
+    rig_kill(&x.rig);
+    CHECK_OK(rig_start(&x.rig));
+    CHECK_TRUE(rig_until(&x.rig, leads_but_does_not_serve, &x.rig));
+    loop_sim_pause(x.rig.loop, true);
+    rig_run(&x.rig, 6 * RIG_SECOND); /* T is two */
+    loop_sim_pause(x.rig.loop, false);
+    CHECK_TRUE(rig_until(&x.rig, rig_is_serving, &x.rig));
+    struct proto_wopen_request w = {.op = rig_op(x.b, 0), .ino = x.ino};
+    CHECK_OK(rig_call(x.b, PROTO_OP_wopen, &w)); /* somebody wants what A holds */
+    rig_run(&x.rig, RIG_SECOND / 2);
+    loop_sim_pause(x.a->env.loop, false);
+    CHECK_OK(holds_commit(&x));
+    CHECK_TRUE(metanode_session_find(x.rig.m, x.a->session) != NULL);
+    rig_over(&x.rig);
+}
+
+static int attr_rc(struct rig_client *c, uint64_t ino)
+{
+    struct proto_getattr_request q = {.caller = rig_caller(c), .ino = ino};
+    return rig_call(c, PROTO_OP_getattr, &q);
+}
+
+static void unlink_f(struct rig_client *c, bool is_open)
+{
+    struct proto_unlink_request q = {.op = rig_op(c, 0),
+                                     .parent = PROTO_ROOT_INO,
+                                     .name = proto_bytes_text("f"),
+                                     .is_open = is_open};
+    CHECK_OK(rig_call(c, PROTO_OP_unlink, &q));
+}
+
+/* Section 7: open files without a name live as long as somebody has them open, whoever leads. */
+TEST(a_restart_keeps_unlinked_files_that_are_open)
+{
+    struct holds x;
+    holds_new(&x);
+    unlink_f(x.b, true); /* A writes it, B has it open */
+    holds_restart(&x);
+    CHECK_OK(holds_commit(&x));
+    CHECK_OK(attr_rc(x.b, x.ino));
+    struct proto_release_request q = {.op = rig_op(x.a, 0), .ino = x.ino};
+    CHECK_OK(rig_call(x.a, PROTO_OP_release, &q));
+    holds_restart(&x);
+    CHECK_OK(attr_rc(x.b, x.ino));
+    q = (struct proto_release_request){.op = rig_op(x.b, 0), .ino = x.ino};
+    CHECK_OK(rig_call(x.b, PROTO_OP_release, &q));
+    CHECK_RC(attr_rc(x.b, x.ino), ENOENT);
+    rig_over(&x.rig);
+}
+
+/* Section 7: they go with the session, too, when nobody says goodbye. */
+TEST(unlinked_files_go_with_their_session)
+{
+    struct holds x;
+    holds_new(&x);
+    unlink_f(x.b, false);
+    holds_restart(&x);
+    CHECK_OK(attr_rc(x.b, x.ino));
+    struct proto_session_close_request q = {.session = x.a->session, .verifier = x.a->verifier};
+    CHECK_OK(rig_call(x.a, PROTO_OP_session_close, &q));
+    CHECK_RC(attr_rc(x.b, x.ino), ENOENT);
+    x.a->session = 0;
+    rig_over(&x.rig);
+}
