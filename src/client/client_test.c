@@ -254,6 +254,24 @@ TEST(an_expired_session_is_replaced)
     world_close(&w);
 }
 
+/* L4: answers that renew nothing do not keep a busy client from learning that it has lapsed. */
+TEST(a_busy_client_whose_lease_is_over_takes_it_up_again)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    w.cluster->lapsed = true;
+    for (unsigned i = 0; i < 40 && w.cluster->lapsed; i++) {
+        struct opendfs_stat v = {.mode = 0755};
+        CHECK_OK(DO(&w, create, "/f", &v, 0, "", 0));
+        CHECK_OK(DO(&w, unlink, "/f"));
+        world_run(&w, SECOND / 10);
+    }
+    CHECK_TRUE(!w.cluster->lapsed);
+    CHECK_EQ(w.fs->session.number, 2); /* the same session */
+    world_close(&w);
+}
+
 /* The answer was lost, then the session: nobody can know, and nobody guesses. */
 TEST(an_outcome_that_cannot_be_known_is_an_error)
 {

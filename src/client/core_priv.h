@@ -32,7 +32,7 @@ struct client_session {
     uint64_t id; /* 0: none */
     uint64_t verifier, lease_epoch;
     uint64_t number; /* rises with each new session: who remembers it knows that it is another */
-    uint64_t answered_ns; /* newest answer */
+    uint64_t renewed_ns; /* newest answer that renewed the lease */
     uint64_t push_seq;
     uint32_t lease_ms, cred, slot_count;
     struct uuid client;

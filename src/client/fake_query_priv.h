@@ -58,11 +58,18 @@ static inline void fake_session_close(struct peer_user *u, struct peer_request *
 static inline void fake_renew(struct peer_user *u, struct peer_request *r)
 {
     const struct proto_renew_request *q = r->body;
-    const struct proto_renew_reply m = {.trailer = fake_trailer};
+    struct proto_renew_reply m = {.trailer = fake_trailer};
+    m.trailer.renewed = !fake_of(u)->lapsed;
     if (fake_session(fake_of(u), q->session) == NULL) {
         peer_request_fail(r, -ERR_session_expired, NULL);
         return;
     }
+    peer_request_answer(r, &m, NULL);
+}
+static inline void fake_reclaim(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_reclaim_reply m = {.trailer = fake_trailer};
+    fake_of(u)->lapsed = false;
     peer_request_answer(r, &m, NULL);
 }
 static inline void fake_credential(struct peer_user *u, struct peer_request *r)

@@ -123,6 +123,7 @@ static const struct peer_handler fake_meta_handlers[] = {
     {.opcode = PROTO_OP_session_resume, .request = fake_session_resume},
     {.opcode = PROTO_OP_session_close, .request = fake_session_close},
     {.opcode = PROTO_OP_renew, .request = fake_renew},
+    {.opcode = PROTO_OP_reclaim, .request = fake_reclaim},
     {.opcode = PROTO_OP_credential, .request = fake_credential},
     {.opcode = PROTO_OP_slot_cancel, .request = fake_slot_cancel},
     {.opcode = PROTO_OP_create, .request = fake_mutation},

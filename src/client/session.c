@@ -48,7 +48,7 @@ static void session_again(struct opendfs *fs, int rc)
 static void session_take_trailer(struct opendfs *fs, const struct proto_trailer *t)
 {
     fs->session.lease_epoch = t->lease_epoch;
-    fs->session.answered_ns = loop_now_ns(fs->loop);
+    fs->session.renewed_ns = loop_now_ns(fs->loop);
 }
 
 static void session_schedule(struct opendfs *fs)
@@ -221,7 +221,7 @@ static void renew_done(struct peer_call *c, const struct peer_reply *r)
         return;
     }
     const struct proto_renew_reply *m = r->body;
-    fs->session.answered_ns = loop_now_ns(fs->loop);
+    fs->session.renewed_ns = loop_now_ns(fs->loop);
     if (!m->trailer.renewed && !fs->session.reclaiming) {
         session_reclaim(fs);
         return;
@@ -241,7 +241,7 @@ static void session_timer(struct loop_timer *t)
         session_begin(fs);
         return;
     }
-    uint64_t quiet_ns = loop_now_ns(fs->loop) - s->answered_ns;
+    uint64_t quiet_ns = loop_now_ns(fs->loop) - s->renewed_ns;
     if (quiet_ns < s->lease_ms * CLIENT_NS_PER_MS / 4) {
         session_schedule(fs);
         return;

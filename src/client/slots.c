@@ -143,13 +143,21 @@ static void call_sessionless(struct client_call *c)
     loop_defer(c->fs->loop, &c->again);
 }
 
+/* The leader says whether it has counted the request as a renewal (L4). If it has not, the timer
+ * of the session asks, and a client that was busy all the time learns that its lease is over. */
+static bool call_renewed(const struct client_call *c, const struct peer_reply *r)
+{
+    const struct proto_trailer *first = r->body; /* of all but bare replies */
+    return r->answered && r->rc == 0 && !c->bare && first->renewed;
+}
+
 static void call_landed(struct peer_call *call, const struct peer_reply *r)
 {
     struct client_call *c = container_of(call, struct client_call, peer);
     struct opendfs *fs = c->fs;
     c->doubtful = c->doubtful || r->unknown || c->peer.maybe_done;
-    if (r->answered) {
-        fs->session.answered_ns = loop_tick_ns(fs->loop);
+    if (call_renewed(c, r)) {
+        fs->session.renewed_ns = loop_tick_ns(fs->loop);
     }
     if (r->answered && r->rc == -ERR_session_expired && !fs->freeing && !call_late(c)) {
         call_sessionless(c);
@@ -258,6 +266,7 @@ void client_mutate(struct opendfs *fs, struct client_call *c, uint16_t opcode, v
     LOOP_OWNED(fs->loop);
     call_init(fs, c, opcode, request);
     c->mutation = true;
+    c->bare = false;
     list_push_back(&fs->slot_queue, &c->node);
     client_slots_pump(fs);
 }
