@@ -108,6 +108,13 @@ static int namespace_keep_readers(struct namespace_plan *p, uint64_t ino, uint64
     return 0;
 }
 
+/* Others cannot be refused: what they have open is bounded by what they could open. */
+static int namespace_keep_caller(struct namespace_plan *p, uint64_t ino)
+{
+    int rc = namespace_plan_check_obligations(p);
+    return rc < 0 ? rc : namespace_orphan_add(p, ino, p->session_id, false);
+}
+
 /* The last name of `h` is gone: orphaned where it is open, kept in the trash, or else removed. */
 static int namespace_last_name(struct namespace_plan *p, struct namespace_held *h, bool caller_open,
                                bool trashed)
@@ -118,7 +125,7 @@ static int namespace_last_name(struct namespace_plan *p, struct namespace_held *
     if (rc == 0 && caller_open) {
         but = p->session_id;
         rc = namespace_has_wopen(p, h->ino, but);
-        rc = rc == 0 ? namespace_orphan_add(p, h->ino, but, false) : rc;
+        rc = rc == 0 ? namespace_keep_caller(p, h->ino) : rc;
         kept += rc == 1 ? 1 : 0;
         rc = rc < 0 ? rc : 0;
     }

@@ -1,0 +1,137 @@
+#include "testing/testing.h"
+
+#include "namespace/rig_cluster_priv.h"
+
+/* What one session, and all of them, may have (coherence.md section 2): each bound is reached. */
+
+static uint32_t slots_for(struct rig *r, uint8_t client, uint32_t wanted)
+{
+    struct proto_session_open_request q = {
+        .client.bytes = {client, 7}, .boot_id.bytes = {9}, .verifier = 5, .slots = wanted};
+    CHECK_OK(rig_command(r, PROTO_OP_session_open, &proto_session_open_request_type, &q));
+    return r->reply.slots;
+}
+
+static int make_dir(struct rig *r, const char *name)
+{
+    return RIG_OP(r, create, .parent = 1, .name = rig_text(name), .type = PROTO_INODE_DIRECTORY,
+                  .mode = 0755);
+}
+
+TEST(slots_are_between_8_and_256)
+{
+    struct rig r;
+    rig_open(&r);
+    CHECK_EQ(slots_for(&r, 1, 0), 64);
+    CHECK_EQ(slots_for(&r, 2, 1), 8);
+    CHECK_EQ(slots_for(&r, 3, 8), 8);
+    CHECK_EQ(slots_for(&r, 4, 256), 256);
+    CHECK_EQ(slots_for(&r, 5, UINT32_MAX), 256);
+    r.op = (struct proto_op){.session = r.reply.session, .slot = 255, .sequence = 1};
+    r.op.cred = rig_cred(&r, r.op.session, 0, 0, 0);
+    CHECK_OK(make_dir(&r, "last"));
+    r.op.slot = 256;
+    r.op.sequence = 1;
+    CHECK_RC(make_dir(&r, "none"), ERR_bad_sequence);
+    CHECK_RC(RIG_DO(&r, PROTO_OP_slot_cancel, proto_slot_cancel_request, .session = r.op.session,
+                    .slot = 256, .sequence = 1),
+             ERR_bad_sequence);
+    rig_close(&r);
+}
+
+static int make_file(struct rig *r, const char *name, uint32_t flags)
+{
+    return RIG_OP(r, create, .parent = 1, .name = rig_text(name), .type = PROTO_INODE_FILE,
+                  .mode = 0644, .flags = flags);
+}
+
+static uint64_t ino_of(struct rig *r, const char *name)
+{
+    struct proto_lookup_reply reply;
+    CHECK_OK(RIG_QUERY(r, lookup, &reply, .parent = 1, .name = rig_text(name)));
+    return reply.attr.ino;
+}
+
+/* Files that it writes, and files without a name that it has open, count alike. */
+TEST(obligations_have_a_limit)
+{
+    struct rig r;
+    struct proto_getattr_reply a;
+    uint64_t last = 0;
+    rig_open(&r);
+    CHECK_OK(make_file(&r, "f", PROTO_CREATE_EXCLUSIVE));
+    CHECK_OK(make_file(&r, "g", PROTO_CREATE_EXCLUSIVE));
+    uint64_t f = r.reply.result.ino;
+    for (unsigned i = 0; i < NAMESPACE_OBLIGATIONS_MAX; i++) {
+        CHECK_OK(make_file(&r, "x", PROTO_CREATE_ORPHAN));
+        last = r.reply.result.ino;
+    }
+    CHECK_RC(make_file(&r, "x", PROTO_CREATE_ORPHAN), ENFILE);
+    CHECK_RC(make_file(&r, "w", PROTO_CREATE_WOPEN), ENFILE);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f), ENFILE);
+    CHECK_RC(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("g"), .is_open = true), ENFILE);
+    CHECK_RC(RIG_OP(&r, rename, .parent = 1, .name = rig_text("f"), .new_parent = 1,
+                    .new_name = rig_text("g"), .victim_open = true),
+             ENFILE);
+    CHECK_EQ(ino_of(&r, "g"), f); /* nothing has happened */
+    CHECK_EQ(ino_of(&r, "w"), 0);
+    struct proto_op mine = r.op;
+    r.op = (struct proto_op){.session = rig_session(&r, 2, 22), .sequence = 1};
+    r.op.cred = rig_cred(&r, r.op.session, 0, 0, 0);
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f)); /* another session has a limit of its own */
+    r.op = mine;
+    CHECK_OK(RIG_OP(&r, release, .ino = last));
+    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f"), .is_open = true));
+    CHECK_RC(make_file(&r, "x", PROTO_CREATE_ORPHAN), ENFILE);
+    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("g"))); /* the other one keeps it */
+    CHECK_OK(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = mine.session));
+    r.op = (struct proto_op){.session = rig_session(&r, 3, 33), .sequence = 1};
+    r.op.cred = rig_cred(&r, r.op.session, 0, 0, 0);
+    CHECK_OK(RIG_QUERY(&r, getattr, &a, .ino = f));
+    CHECK_RC(RIG_QUERY(&r, getattr, &a, .ino = last - 1), ENOENT);
+    rig_close(&r);
+}
+
+TEST(credentials_have_a_limit)
+{
+    struct rig r;
+    uint32_t groups[NAMESPACE_GROUPS_MAX + 1] = {0};
+    rig_open_needing(&r, 0);
+    CHECK_RC(RIG_DO(&r, PROTO_OP_credential, proto_credential_request, .session = r.op.session,
+                    .groups = {.at = groups, .count = ARRAY_COUNT(groups)}),
+             EINVAL);
+    for (uint32_t i = 2; i <= NAMESPACE_CREDS_MAX; i++) { /* 1 is root's */
+        CHECK_EQ(rig_cred(&r, r.op.session, i, i, 0), i);
+    }
+    CHECK_RC(RIG_DO(&r, PROTO_OP_credential, proto_credential_request, .session = r.op.session,
+                    .uid = 100000, .gid = 7),
+             ENFILE);
+    CHECK_EQ(rig_cred(&r, r.op.session, 77, 77, 0), 77); /* who is known stays so */
+    CHECK_EQ(rig_cred(&r, rig_session(&r, 2, 22), 100000, 7, 0), 1);
+    rig_close(&r);
+}
+
+static int open_numbered(struct rig *r, uint32_t i)
+{
+    struct proto_session_open_request q = {
+        .client.bytes = {1, (uint8_t)i, (uint8_t)(i >> 8), (uint8_t)(i >> 16)}, .verifier = i};
+    return rig_command(r, PROTO_OP_session_open, &proto_session_open_request_type, &q);
+}
+
+TEST(sessions_have_a_limit)
+{
+    struct rig r;
+    rig_open_needing(&r, 0);
+    for (uint32_t i = 1; i < NAMESPACE_SESSIONS_MAX; i++) { /* there is one already */
+        CHECK_OK(open_numbered(&r, i));
+    }
+    CHECK_RC(open_numbered(&r, NAMESPACE_SESSIONS_MAX), EUSERS);
+    CHECK_OK(open_numbered(&r, 5)); /* the same question again */
+    uint64_t known = r.reply.session;
+    CHECK_OK(RIG_DO(&r, PROTO_OP_session_close, proto_session_close_request, .session = known,
+                    .verifier = 5));
+    CHECK_OK(open_numbered(&r, NAMESPACE_SESSIONS_MAX));
+    CHECK_TRUE(r.reply.session > known);
+    CHECK_RC(open_numbered(&r, 5), EUSERS);
+    rig_close(&r);
+}
