@@ -199,37 +199,44 @@ static void fences_step(struct metanode_fences *fs)
     }
 }
 
-static struct fence *fence_of(struct metanode_fences *fs, uint64_t session, uint64_t cap_epoch)
+/* The list ascends by session, as the records do; *at is where the one before was found. */
+static int fence_keep(struct metanode_fences *fs, struct list **at, uint64_t session,
+                      uint64_t cap_epoch)
 {
-    LIST_FOR_EACH(node, &fs->all)
-    {
-        struct fence *f = LIST_ENTRY(node, struct fence, node);
-        if (f->session == session && f->cap_epoch == cap_epoch) {
-            return f;
-        }
+    while (*at != &fs->all && LIST_ENTRY(*at, struct fence, node)->session < session) {
+        *at = (*at)->next;
+    }
+    if (*at != &fs->all && LIST_ENTRY(*at, struct fence, node)->session == session) {
+        return 0; /* an id is used once, and so is its fence */
     }
     struct fence *f = mem_zalloc(sizeof *f);
-    if (f != NULL) {
-        f->m = fs->m;
-        f->since_ns = metanode_now(fs->m);
-        f->session = session;
-        f->cap_epoch = cap_epoch;
-        list_push_back(&fs->all, &f->node);
-        log_info(fs->m->env->log, "writes of an ended session are being shut out",
-                 LOG_U64("session", session));
+    if (f == NULL) {
+        return -ENOMEM;
     }
-    return f;
+    f->m = fs->m;
+    f->since_ns = metanode_now(fs->m);
+    f->session = session;
+    f->cap_epoch = cap_epoch;
+    list_push_back(*at, &f->node); /* before it */
+    log_info(fs->m->env->log, "writes of an ended session are being shut out",
+             LOG_U64("session", session));
+    return 0;
 }
 
-/* Fences are few: one page of them at a time, the oldest sessions first. */
+/* All of them: one that was left out would not hold up those who want to write. */
 static int fence_read(struct metanode_read *read, const struct namespace_view *v)
 {
     struct metanode_fences *fs = container_of(read, struct metanode_fences, read);
-    struct namespace_fences page;
-    int rc = namespace_fences(v, 0, FENCE_PAGE, &page);
-    for (size_t i = 0; rc == 0 && i < page.count; i++) {
-        struct fence *f = fence_of(fs, page.ids[i], page.at[i].cap_epoch);
-        rc = f == NULL ? -ENOMEM : 0;
+    struct namespace_fences page = {.more = true};
+    struct list *at = fs->all.next;
+    uint64_t after = 0;
+    int rc = 0;
+    while (rc == 0 && page.more) {
+        rc = namespace_fences(v, after, FENCE_PAGE, &page);
+        for (size_t i = 0; rc == 0 && i < page.count; i++) {
+            after = page.ids[i];
+            rc = fence_keep(fs, &at, after, page.at[i].cap_epoch);
+        }
     }
     return rc;
 }
