@@ -92,6 +92,32 @@ int namespace_orphan_adopt(struct namespace_plan *p, uint64_t ino)
     return rc < 0 ? rc : rc == 0 ? -ENOENT : namespace_orphan_adopt_all(p, ino);
 }
 
+/* Nothing is flushed when a file without a name is closed: where others still have it, or it is in
+ * the trash, what its writer alone knew of behind the recorded size must never show. */
+static int namespace_orphan_stop_writing(struct namespace_plan *p, uint64_t ino, uint64_t session,
+                                         const struct namespace_wopen *w)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_INODE, ino);
+    struct namespace_held h = {.ino = ino};
+    int rc = namespace_view_inode(&p->view, ino, &h.inode);
+    int others = namespace_orphan_others(p, ino, session);
+    rc = namespace_view_both(rc, others < 0 ? others : 0);
+    rc = rc < 0 ? rc : namespace_wopen_drop(p, ino, session);
+    bool stays = others > 0 || (h.inode.flags & PROTO_INODE_TRASH) != 0;
+    bool torn = w->mode == PROTO_OPEN_W || w->unflushed || w->torn;
+    if (rc < 0 || !stays || !torn) {
+        return rc;
+    }
+    others = namespace_wopen_pass_torn(p, ino, session, true);
+    if (others != 0) {
+        return others < 0 ? others : 0; /* the last of them leaves the trim */
+    }
+    bool in_line = (h.inode.flags & PROTO_INODE_INLINE) != 0;
+    rc = namespace_queue_trim(p, &h, in_line ? 0 : h.inode.size, 0);
+    namespace_plan_touch(p, &h);
+    return rc < 0 ? rc : NAMESPACE_PUT(p, &key, namespace_inode, &h.inode);
+}
+
 static int namespace_orphan_let_go(struct namespace_plan *p, uint64_t ino, uint64_t session)
 {
     struct namespace_key key = namespace_key_u64s(NAMESPACE_WOPEN, ino, session);
@@ -101,7 +127,7 @@ static int namespace_orphan_let_go(struct namespace_plan *p, uint64_t ino, uint6
         return rc; /* it has a name, or is gone: nothing to let go of */
     }
     rc = NAMESPACE_GET(&p->view, &key, namespace_wopen, &w);
-    rc = rc == 1 ? namespace_wopen_drop(p, ino, session) : rc;
+    rc = rc == 1 ? namespace_orphan_stop_writing(p, ino, session, &w) : rc;
     return rc < 0 ? rc : namespace_orphan_drop(p, ino, session);
 }
 

@@ -324,6 +324,38 @@ TEST(unlinked_files_live_while_open)
     rig_close(&r);
 }
 
+/* Its writer closes it, and flushes nothing (section 7): nobody ever sees what it had behind the
+ * recorded size (I10), also if that size grows later. */
+TEST(the_writer_of_an_unlinked_file_leaves_nothing_behind)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_trims trims;
+    two_open(&r, &t, true);
+    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = r.reply.result.cap_epoch, .size = 10,
+                    .allocated = 10));
+    two_switch(&r, &t.a, &t.b);
+    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f"), .is_open = true));
+    two_switch(&r, &t.b, &t.a);
+    CHECK_OK(RIG_OP(&r, release, .ino = f));
+    CHECK_OK(RIG_VIEW(&r, namespace_trims(&r.view, 0, 10, &trims)));
+    CHECK_EQ(trims.count, 1);
+    CHECK_EQ(trims.ids[0], f);
+    CHECK_EQ(trims.at[0].from, 10);
+    uint32_t tgen = trims.at[0].tgen;
+    two_switch(&r, &t.a, &t.b);
+    CHECK_RC(RIG_OP(&r, wopen, .ino = f), ERR_busy);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = tgen));
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.attr.tgen, tgen);
+    CHECK_OK(RIG_OP(&r, release, .ino = f)); /* the last one: all of it goes */
+    CHECK_TRUE(r.reply.removed_data_id > 0);
+    CHECK_OK(RIG_VIEW(&r, namespace_trims(&r.view, 0, 10, &trims)));
+    CHECK_EQ(trims.count, 0);
+    rig_close(&r);
+}
+
 TEST(nameless_files_get_a_name)
 {
     struct rig r;
