@@ -35,6 +35,18 @@ static bool mutation_must_wait(const struct metanode_mutation *u,
     return writes && reply->rc == 0 && u->m->cleanup.fences > 0;
 }
 
+/* A truncation by the rights waits for whoever writes; one that is gone does not come back (L5). */
+static void mutation_press(struct metanode_mutation *u, const struct namespace_reply *reply)
+{
+    struct metanode_session *holder =
+        u->opcode == PROTO_OP_setattr && reply->rc == -ERR_busy && reply->holder != 0
+            ? metanode_session_find(u->m, reply->holder)
+            : NULL;
+    if (holder != NULL && metanode_session_is_lapsed(u->m, holder)) {
+        metanode_session_expire(u->m, holder->id);
+    }
+}
+
 static void mutation_end(struct metanode_mutation *u, int rc, const struct namespace_reply *reply)
 {
     struct metanode *m = u->m;
@@ -47,6 +59,9 @@ static void mutation_end(struct metanode_mutation *u, int rc, const struct names
     if (u->opcode == PROTO_OP_append_turn) {
         metanode_append_turned(m, u->session,
                                LIST_ENTRY(node, struct mutation_request, node)->request, rc, reply);
+    }
+    if (rc == 0) {
+        mutation_press(u, reply);
     }
     while ((node = list_pop_front(&u->requests)) != NULL) {
         struct mutation_request *w = LIST_ENTRY(node, struct mutation_request, node);

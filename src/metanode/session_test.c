@@ -36,14 +36,14 @@ static void holds_restart(struct holds *x)
     CHECK_TRUE(rig_until(&x->rig, both_resumed, x));
 }
 
-static int holds_commit(struct holds *x)
+static int holds_commit(struct holds *x, uint32_t flags)
 {
     struct proto_commit_request q = {.op = rig_op(x->a, 1),
                                      .ino = x->ino,
                                      .cap_epoch = x->epoch,
                                      .data = proto_bytes_text("hello"),
                                      .size = 5,
-                                     .flags = PROTO_COMMIT_HAS_DATA};
+                                     .flags = PROTO_COMMIT_HAS_DATA | flags};
     return rig_call(x->a, PROTO_OP_commit, &q);
 }
 
@@ -71,7 +71,7 @@ TEST(a_slow_start_takes_no_lease_away)
     CHECK_OK(rig_call(x.b, PROTO_OP_wopen, &w)); /* somebody wants what A holds */
     rig_run(&x.rig, RIG_SECOND / 2);
     loop_sim_pause(x.a->env.loop, false);
-    CHECK_OK(holds_commit(&x));
+    CHECK_OK(holds_commit(&x, 0));
     CHECK_TRUE(metanode_session_find(x.rig.m, x.a->session) != NULL);
     rig_over(&x.rig);
 }
@@ -98,7 +98,7 @@ TEST(a_restart_keeps_unlinked_files_that_are_open)
     holds_new(&x);
     unlink_f(x.b, true); /* A writes it, B has it open */
     holds_restart(&x);
-    CHECK_OK(holds_commit(&x));
+    CHECK_OK(holds_commit(&x, 0));
     CHECK_OK(attr_rc(x.b, x.ino));
     struct proto_release_request q = {.op = rig_op(x.a, 0), .ino = x.ino};
     CHECK_OK(rig_call(x.a, PROTO_OP_release, &q));
@@ -122,5 +122,47 @@ TEST(unlinked_files_go_with_their_session)
     CHECK_OK(rig_call(x.a, PROTO_OP_session_close, &q));
     CHECK_RC(attr_rc(x.b, x.ino), ENOENT);
     x.a->session = 0;
+    rig_over(&x.rig);
+}
+
+static int cut_f(struct holds *x, uint64_t size)
+{
+    struct proto_setattr_request q = {
+        .op = rig_op(x->b, 0), .ino = x->ino, .mask = PROTO_SET_SIZE, .size = size};
+    return rig_call(x->b, PROTO_OP_setattr, &q);
+}
+
+/* L5: a lapsed writer is ended when somebody needs what it holds, and not before; here by a
+ * truncation that asks for no authority of its own. */
+TEST(L5_a_lapsed_writer_ends_when_it_is_in_the_way)
+{
+    struct holds x;
+    holds_new(&x);
+    CHECK_OK(holds_commit(&x, 0));
+    loop_sim_pause(x.a->env.loop, true);
+    rig_keep_alive(&x.rig, x.b, 10);
+    CHECK_TRUE(metanode_session_find(x.rig.m, x.a->session) != NULL); /* nobody wanted anything */
+    CHECK_OK(cut_f(&x, 2));
+    CHECK_TRUE(metanode_session_find(x.rig.m, x.a->session) == NULL);
+    CHECK_EQ(rig_lookup(x.b, "f").size, 2);
+    loop_sim_pause(x.a->env.loop, false);
+    CHECK_RC(holds_commit(&x, 0), ERR_session_expired);
+    x.a->session = 0;
+    rig_over(&x.rig);
+}
+
+/* One that lives is waited for (L3). */
+TEST(L5_a_living_writer_is_not_ended_by_a_truncation)
+{
+    struct holds x;
+    holds_new(&x);
+    struct proto_setattr_request q = {
+        .op = rig_op(x.b, 0), .ino = x.ino, .mask = PROTO_SET_SIZE, .size = 2};
+    rig_begin(x.b, PROTO_OP_setattr, &q);
+    rig_keep_alive(&x.rig, x.a, 5);
+    CHECK_TRUE(!x.b->done);
+    CHECK_OK(holds_commit(&x, PROTO_COMMIT_RELEASE));
+    CHECK_OK(rig_end(x.b));
+    CHECK_EQ(rig_lookup(x.b, "f").size, 2);
     rig_over(&x.rig);
 }

@@ -81,7 +81,7 @@ struct namespace_reply {
     uint64_t removed_data_id; /* new garbage; 0: none. The newest, if several */
     uint64_t trim_ino;        /* new trim record; 0: none */
     uint64_t fenced_session;  /* new fence; 0: none */
-    uint64_t holder;          /* append_turn was busy: the session that has it, or 0 */
+    uint64_t holder;          /* append_turn, setattr were busy: with this session, or 0 */
     int64_t trash_expiry_ns;  /* of a file that has gone to the trash; 0: none */
 };
 

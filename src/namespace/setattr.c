@@ -52,7 +52,7 @@ static int namespace_check_owner_bits(struct namespace_plan *p, const struct nam
     return !owner && touch ? namespace_plan_may(p, h, NAMESPACE_MAY_WRITE) : 0;
 }
 
-/* -ERR_busy while another session writes. */
+/* -ERR_busy while another session writes: reply->holder. */
 static int namespace_check_no_writers(struct namespace_plan *p, uint64_t ino)
 {
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
@@ -62,6 +62,7 @@ static int namespace_check_no_writers(struct namespace_plan *p, uint64_t ino)
     while (rc == 1 && namespace_key_read_u64(scan.it->key, 9) == p->session_id) {
         rc = namespace_scan_next(&scan);
     }
+    p->reply->holder = rc == 1 ? namespace_key_read_u64(scan.it->key, 9) : 0;
     namespace_scan_fini(&scan);
     return rc == 1 ? -ERR_busy : rc;
 }
