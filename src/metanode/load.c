@@ -8,6 +8,7 @@
 #include "base/log.h"
 
 #define LOAD_PAGE 512u
+#define LOAD_EPOCH_BITS 24u /* sessions begin, or go on, less often than that under one leader */
 #define LOAD_RETRY_NS (20 * METANODE_NS_PER_MS)
 
 enum load_step { LOAD_TARGETS, LOAD_ROWS, LOAD_SESSIONS, LOAD_END };
@@ -144,6 +145,18 @@ static void load_read_done(struct metanode_read *read, int rc)
     }
 }
 
+/*
+ * A lease epoch is never used twice (L4), and one voter alone leads on in its old term: what tells
+ * leaders apart is the place of their first command in the log. Where the log takes none, there is
+ * chance instead.
+ */
+static void load_epochs(struct metanode *m, bool full)
+{
+    uint64_t half = UINT64_C(1) << (LOAD_EPOCH_BITS - 1);
+    uint64_t first = full ? half + loop_random(m->env->loop) % half : 0;
+    m->epochs = (consensus_applied_index(m->consensus) << LOAD_EPOCH_BITS) + first;
+}
+
 /* The first command of this leader has been applied, and so has everything before it. */
 static void load_begun(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
 {
@@ -162,6 +175,7 @@ static void load_begun(struct metanode_waiter *w, int rc, const struct namespace
     if (rc == 0 && reply->rc == 0) {
         log_info(m->env->log, "a new cluster begins");
     }
+    load_epochs(m, l->full);
     m->phase = METANODE_LOADING;
     l->step = LOAD_TARGETS;
     l->after = 0;

@@ -96,7 +96,7 @@ struct metanode {
     struct peer_server *server;
     struct stats *stats;
     size_t reads;          /* under way */
-    uint64_t term, epochs; /* for lease epochs */
+    uint64_t term, epochs; /* the newest lease epoch of any session */
     uint64_t lead_ns;      /* since when it leads */
     uint64_t serve_ns;     /* since when it serves: t0 of coherence.md section 9 */
     uint64_t wall_base_ns; /* wall clock at its start less the uptime then */

@@ -11,7 +11,7 @@ struct session_command {
 
 static uint64_t session_new_epoch(struct metanode *m)
 {
-    return m->term << 32 | ++m->epochs;
+    return ++m->epochs;
 }
 
 /* This link is the session's control link from now on; older ones end. */

@@ -166,3 +166,74 @@ TEST(L5_a_living_writer_is_not_ended_by_a_truncation)
     CHECK_EQ(rig_lookup(x.b, "f").size, 2);
     rig_over(&x.rig);
 }
+
+static struct proto_trailer renew(struct rig_client *c)
+{
+    struct proto_renew_request q = {.session = c->session};
+    CHECK_OK(rig_call(c, PROTO_OP_renew, &q));
+    return ((struct proto_renew_reply *)c->reply)->trailer;
+}
+
+static struct proto_trailer reclaim(struct rig_client *c, bool last)
+{
+    struct proto_reclaim_request q = {.session = c->session, .verifier = c->verifier, .last = last};
+    CHECK_OK(rig_call(c, PROTO_OP_reclaim, &q));
+    return ((struct proto_reclaim_reply *)c->reply)->trailer;
+}
+
+/* L4: answers to a lapsed session renew nothing, of whatever they are, until it has claimed what it
+ * has; then it has another epoch, and never one that it had before. */
+TEST(L4_a_lapsed_session_renews_nothing_until_it_reclaims)
+{
+    struct holds x;
+    holds_new(&x);
+    struct proto_trailer before = renew(x.a);
+    CHECK_TRUE(before.renewed && before.lease_epoch != 0);
+    rig_run(&x.rig, 3 * RIG_SECOND); /* T is two */
+    CHECK_TRUE(!renew(x.a).renewed);
+    (void)rig_lookup(x.a, "f");
+    CHECK_TRUE(!((struct proto_lookup_reply *)x.a->reply)->trailer.renewed);
+    CHECK_OK(holds_commit(&x, 0)); /* it is served all the same, and nobody wanted its file */
+    CHECK_TRUE(!((struct proto_commit_reply *)x.a->reply)->trailer.renewed);
+    CHECK_TRUE(!reclaim(x.a, false).renewed);
+    struct proto_trailer after = reclaim(x.a, true);
+    CHECK_TRUE(after.renewed && after.lease_epoch > before.lease_epoch);
+    CHECK_EQ(renew(x.a).lease_epoch, after.lease_epoch);
+    CHECK_TRUE(renew(x.a).renewed);
+    for (unsigned i = 0; i < 3; i++) {
+        holds_restart(&x);
+        struct proto_trailer next = renew(x.a);
+        CHECK_TRUE(next.renewed && next.lease_epoch > after.lease_epoch);
+        after = next;
+    }
+    rig_over(&x.rig);
+}
+
+/* Section 3, `slot_cancel`: what was given up never runs later, whoever leads. */
+TEST(a_cancelled_sequence_of_one_who_waits_never_runs)
+{
+    struct holds x;
+    holds_new(&x);
+    struct proto_setattr_request q = {
+        .op = rig_op(x.b, 0), .ino = x.ino, .mask = PROTO_SET_SIZE, .size = 2};
+    x.b->timeout_ms = 500;
+    x.b->flags = 0;
+    CHECK_TRUE(rig_call(x.b, PROTO_OP_setattr, &q) < 0); /* given up: A writes it */
+    x.b->timeout_ms = 0;
+    x.b->flags = PEER_CALL_AGAIN;
+    struct proto_slot_cancel_request burn = {
+        .session = x.b->session, .slot = 0, .sequence = q.op.sequence};
+    CHECK_OK(rig_call(x.b, PROTO_OP_slot_cancel, &burn));
+    CHECK_TRUE(!((struct proto_slot_cancel_reply *)x.b->reply)->was_done);
+    CHECK_OK(holds_commit(&x, PROTO_COMMIT_RELEASE));
+    CHECK_RC(rig_call(x.b, PROTO_OP_setattr, &q), ERR_bad_sequence); /* a late copy */
+    CHECK_EQ(rig_lookup(x.b, "f").size, 5);
+    holds_restart(&x);
+    CHECK_RC(rig_call(x.b, PROTO_OP_setattr, &q), ERR_bad_sequence);
+    CHECK_OK(rig_call(x.b, PROTO_OP_slot_cancel, &burn)); /* asked again: the same */
+    CHECK_TRUE(!((struct proto_slot_cancel_reply *)x.b->reply)->was_done);
+    q.op = rig_op(x.b, 0);
+    CHECK_OK(rig_call(x.b, PROTO_OP_setattr, &q));
+    CHECK_EQ(rig_lookup(x.b, "f").size, 2);
+    rig_over(&x.rig);
+}
