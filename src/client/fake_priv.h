@@ -79,8 +79,7 @@ struct fake_cluster {
         size_t serving;
     } chain[FAKE_CHAINS];
     struct fake_fault meta_fault;
-    bool log_full; /* no session can be opened */
-    bool lapsed;   /* until the next `reclaim` */
+    bool log_full, lapsed; /* no session can be opened; its lease is over until it reclaims */
     struct fake_node *meta, *target[FAKE_TARGETS];
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation */
