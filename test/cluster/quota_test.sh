@@ -64,7 +64,7 @@ check 'and come back' "$opendfs" up -q "$cluster"
 same 'the sums are still there' "$(usage /home)" '83100 11'
 fails 'and the limits' 1 'quota of /home: 97.7 KiB' "$opendfs" put "$work/in/17000" /home/again
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
-    address=$("$opendfs" status | grep -o 'metadata at [^ ]*' | sed 's/metadata at //; s/:$//')
+    address=$(cat "$cluster/run/meta.0.address")
     cp "$cluster/secret/client.key" "$work/user.key" && chown 65534 "$work" "$work/user.key"
     fails 'only root limits' 1 'not permitted' env OPENDFS_SECRET="$work/user.key" setpriv --reuid 65534 --regid 65534 \
         --clear-groups "$opendfs" quota clear -C "$address" /home
