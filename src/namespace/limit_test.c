@@ -12,6 +12,46 @@ static uint32_t slots_for(struct rig *r, uint8_t client, uint32_t wanted)
     return r->reply.slots;
 }
 
+/* A record as many operations would have made it; what is remembered of records is forgotten. */
+static void plant(struct rig *r, const struct namespace_key *key, const struct proto_type *type,
+                  const void *record)
+{
+    uint8_t bytes[1024];
+    struct wire_writer w = wire_writer_over(bytes, sizeof bytes);
+    struct kv_batch b = {0};
+    CHECK_OK(proto_encode(type, record, &w));
+    CHECK_OK(kv_batch_put(&b, namespace_key_slice(key), kv_slice_of(bytes, w.len)));
+    for (size_t i = 0; i < RIG_REPLICAS; i++) {
+        struct rig_replica *m = &r->replica[i];
+        CHECK_OK(kv_commit(m->kv, &b, kv_applied_index(m->kv)));
+        m->ns = namespace_free(m->ns);
+        CHECK_OK(namespace_new(&(struct namespace_options){.kv = m->kv}, &m->ns));
+    }
+    kv_batch_fini(&b);
+}
+
+static void plant_next_cred(struct rig *r, uint64_t session, uint32_t next)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_SESSION, session);
+    struct namespace_session s;
+    rig_view_begin(r);
+    CHECK_OK(namespace_view_session(&r->view, session, &s));
+    rig_view_end(r);
+    s.next_cred = next;
+    plant(r, &key, &namespace_session_type, &s);
+}
+
+static void plant_sessions(struct rig *r, uint32_t count)
+{
+    struct namespace_key key = namespace_key(NAMESPACE_STATE);
+    struct namespace_state s;
+    rig_view_begin(r);
+    CHECK_OK(namespace_view_state(&r->view, &s));
+    rig_view_end(r);
+    s.sessions = count;
+    plant(r, &key, &namespace_state_type, &s);
+}
+
 static int make_dir(struct rig *r, const char *name)
 {
     return RIG_OP(r, create, .parent = 1, .name = rig_text(name), .type = PROTO_INODE_DIRECTORY,
@@ -100,13 +140,15 @@ TEST(credentials_have_a_limit)
     CHECK_RC(RIG_DO(&r, PROTO_OP_credential, proto_credential_request, .session = r.op.session,
                     .groups = {.at = groups, .count = ARRAY_COUNT(groups)}),
              EINVAL);
-    for (uint32_t i = 2; i <= NAMESPACE_CREDS_MAX; i++) { /* 1 is root's */
+    CHECK_EQ(rig_cred(&r, r.op.session, 77, 77, 0), 2); /* 1 is root's */
+    plant_next_cred(&r, r.op.session, NAMESPACE_CREDS_MAX - 5);
+    for (uint32_t i = NAMESPACE_CREDS_MAX - 5; i <= NAMESPACE_CREDS_MAX; i++) {
         CHECK_EQ(rig_cred(&r, r.op.session, i, i, 0), i);
     }
     CHECK_RC(RIG_DO(&r, PROTO_OP_credential, proto_credential_request, .session = r.op.session,
                     .uid = 100000, .gid = 7),
              ENFILE);
-    CHECK_EQ(rig_cred(&r, r.op.session, 77, 77, 0), 77); /* who is known stays so */
+    CHECK_EQ(rig_cred(&r, r.op.session, 77, 77, 0), 2); /* who is known stays so */
     CHECK_EQ(rig_cred(&r, rig_session(&r, 2, 22), 100000, 7, 0), 1);
     rig_close(&r);
 }
@@ -122,7 +164,8 @@ TEST(sessions_have_a_limit)
 {
     struct rig r;
     rig_open_needing(&r, 0);
-    for (uint32_t i = 1; i < NAMESPACE_SESSIONS_MAX; i++) { /* there is one already */
+    plant_sessions(&r, NAMESPACE_SESSIONS_MAX - 8);
+    for (uint32_t i = 1; i <= 8; i++) {
         CHECK_OK(open_numbered(&r, i));
     }
     CHECK_RC(open_numbered(&r, NAMESPACE_SESSIONS_MAX), EUSERS);

@@ -11,6 +11,7 @@
  * meta.rename_128         within their directories
  * meta.unlink_128         what rename has renamed
  * meta.list               a directory of 200,000 entries with attributes, page after page
+ * meta.du                 what lies below a directory with 1,000,000 files in it, milliseconds
  *
  * machine.echo_* are round trips of this machine without any of that, by turns (machine.h).
  */
@@ -18,6 +19,7 @@
 
 #include "base/rand.h"
 #include "opendfs/async.h"
+#include "opendfs/usage.h"
 
 #include <errno.h>
 #include <semaphore.h>
@@ -33,6 +35,8 @@
 #define META_INLINE 15000u
 #define META_SINGLE 5000u
 #define META_LISTED 200000u
+#define META_BELOW 1000000u
+#define META_DUS 61u
 #define META_ECHO_SECONDS 0.3
 #define META_NAME_BYTES 17u
 #define META_INLINE_BYTES 4096u
@@ -195,7 +199,7 @@ static void start_unlink(struct meta *x, struct meta_request *r, uint64_t i)
 /* --- Figures ---------------------------------------------------------------------------------- */
 
 struct meta_figures {
-    struct bench_figure create, cpu, single, small, stat, rename, unlink, list, echo;
+    struct bench_figure create, cpu, single, small, stat, rename, unlink, list, du, echo;
 };
 
 static int meta_mkdirs(struct meta *x, unsigned round)
@@ -287,6 +291,28 @@ static int meta_make_listed(struct meta *x)
     return rc < 0 ? rc : meta_measure(x, &run);
 }
 
+/* The root, when there are as many files below it as there have to be. */
+static int meta_du(struct meta *x, struct bench_figure *f, unsigned rounds)
+{
+    struct opendfs_dir_stats s = {0};
+    int rc = opendfs_dir_stats(x->fs, "/", &s);
+    if (rc == 0 && s.files < META_BELOW) {
+        struct meta_run more = {start_create, "d", META_BELOW - s.files, META_IN_FLIGHT, 0, 0};
+        rc = meta_mkdirs(x, rounds + 1);
+        rc = rc < 0 ? rc : meta_measure(x, &more);
+    }
+    for (unsigned i = 0; i < META_DUS && rc == 0; i++) {
+        double began = machine_now();
+        rc = opendfs_dir_stats(x->fs, "/", &s);
+        bench_add(f, (machine_now() - began) * 1e3, 0);
+    }
+    if (rc == 0 && s.files < META_BELOW) {
+        fprintf(stderr, "bench meta: only %llu files are counted\n", (unsigned long long)s.files);
+        return -EIO;
+    }
+    return rc;
+}
+
 static int meta_rounds(struct meta *x, struct meta_figures *f, unsigned rounds)
 {
     int rc = meta_make_listed(x);
@@ -294,7 +320,7 @@ static int meta_rounds(struct meta *x, struct meta_figures *f, unsigned rounds)
         rc = meta_round(x, f, i, i > 0);
         rc = rc < 0 ? rc : meta_list(x, &f->list, i > 0);
     }
-    return rc;
+    return rc < 0 ? rc : meta_du(x, &f->du, rounds);
 }
 
 static void meta_print(const struct meta_figures *f)
@@ -307,6 +333,7 @@ static void meta_print(const struct meta_figures *f)
     bench_print(&f->rename);
     bench_print(&f->unlink);
     bench_print(&f->list);
+    bench_print(&f->du);
     bench_print(&f->echo);
 }
 #define META_FIGURE(name_, unit_, target_)                                     \
@@ -330,6 +357,7 @@ int bench_meta(unsigned rounds)
         .rename = META_FIGURE("meta.rename_128", "1/s", 30000),
         .unlink = META_FIGURE("meta.unlink_128", "1/s", 30000),
         .list = META_FIGURE("meta.list", "1/s", 1000000),
+        .du = {.bench = "meta", .name = "meta.du", .unit = "ms", .target = 5, .at_most = true},
         .echo = META_FIGURE("machine.echo_1", "1/s", 0),
     };
     x.cluster = getenv("OPENDFS_CLUSTER");
