@@ -52,6 +52,13 @@ static void plant_sessions(struct rig *r, uint32_t count)
     plant(r, &key, &namespace_state_type, &s);
 }
 
+static void plant_obligations(struct rig *r, uint64_t session, uint64_t count)
+{
+    struct namespace_key key = namespace_key_u64(NAMESPACE_OBLIGATIONS, session);
+    struct namespace_id n = {.id = count}; /* the same bytes */
+    plant(r, &key, &namespace_id_type, &n);
+}
+
 static int make_dir(struct rig *r, const char *name)
 {
     return RIG_OP(r, create, .parent = 1, .name = rig_text(name), .type = PROTO_INODE_DIRECTORY,
@@ -102,7 +109,10 @@ TEST(obligations_have_a_limit)
     CHECK_OK(make_file(&r, "f", PROTO_CREATE_EXCLUSIVE));
     CHECK_OK(make_file(&r, "g", PROTO_CREATE_EXCLUSIVE));
     uint64_t f = r.reply.result.ino;
-    for (unsigned i = 0; i < NAMESPACE_OBLIGATIONS_MAX; i++) {
+    for (unsigned i = 0; i < 20; i++) {
+        if (i == 5) {
+            plant_obligations(&r, r.op.session, NAMESPACE_OBLIGATIONS_MAX - 15);
+        }
         CHECK_OK(make_file(&r, "x", PROTO_CREATE_ORPHAN));
         last = r.reply.result.ino;
     }
