@@ -134,6 +134,9 @@ static void add_up(struct metric *to, const struct metric *m)
  * has the same of another kind is left out. */
 static void merge(struct gather *g)
 {
+    if (g->count == 0) {
+        return;
+    }
     qsort(g->metric, g->count, sizeof *g->metric, compare_names);
     size_t kept = 0;
     for (size_t i = 0; i < g->count; i++) {
