@@ -77,5 +77,6 @@ int namespace_append_done(struct namespace_plan *p, const struct proto_append_do
                                            .allocated = r->size > 0 ? r->allocated : 0};
     int rc = namespace_commit(p, &c);
     w.turn = 0;
+    w.torn = w.torn || r->size == 0; /* a part may be in chunks, of a write that failed */
     return rc < 0 ? rc : namespace_wopen_put(p, r->ino, p->session_id, &w);
 }
