@@ -1,4 +1,4 @@
-/* cli/copy_priv.h -- what put and get share: totals, progress, the end of a copy in words. */
+/* cli/copy_priv.h -- what put, get and cp share: totals, progress, the end of a copy in words. */
 #pragma once
 
 #include "cli/cli_priv.h"

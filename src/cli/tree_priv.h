@@ -1,5 +1,5 @@
 /*
- * cli/tree_priv.h -- what put and get share: a walk over a tree with many names under way.
+ * cli/tree_priv.h -- what put, get and cp share: a walk over a tree with many names under way.
  *
  * A directory is ready while it has names that were not begun; each name becomes an item, of which
  * at most COPY_PARALLEL are under way. A directory is finished when nothing below it is pending any

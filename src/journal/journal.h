@@ -3,9 +3,9 @@
  *
  * Records get consecutive indexes. Everything that is queued when the disk is free becomes one
  * batch: one write and, if anyone asked for it, one fdatasync, both as one request when the disk is
- * idle. A write goes on while a sync is
- * under way. Segments are created, allocated and made durable before they are needed. Layout and
- * the rule that tells a torn tail from lost data: doc/format/journal.md.
+ * idle. A write goes on while a sync is under way. Segments are created, allocated, filled with
+ * zeros and made durable before they are needed. Layout and the rule that tells a torn tail from
+ * lost data: doc/format/journal.md.
  *
  * A failed write or sync makes the journal read-only for good: all that is queued or not yet stable
  * and all that comes later gets -ERR_failed_before, `failed` is called once with the error itself.

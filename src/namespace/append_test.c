@@ -78,6 +78,33 @@ TEST(one_appends_at_a_time)
     rig_close(&x.r);
 }
 
+/* Bytes of an append that failed may lie behind the end: whoever closes the file last has them cut.
+ */
+static uint64_t trim_after_a_turn(uint64_t size)
+{
+    struct pair x;
+    pair_open(&x);
+    uint64_t turn = turn_of(&x, x.a_epoch);
+    CHECK_OK(RIG_OP(&x.r, append_done, .ino = x.ino, .cap_epoch = x.a_epoch, .turn = turn,
+                    .size = size, .allocated = size));
+    CHECK_OK(
+        RIG_OP(&x.r, commit, .ino = x.ino, .cap_epoch = x.a_epoch, .flags = PROTO_COMMIT_RELEASE));
+    CHECK_EQ(x.r.reply.trim_ino, 0); /* the other one still writes */
+    pair_switch(&x);
+    CHECK_OK(
+        RIG_OP(&x.r, commit, .ino = x.ino, .cap_epoch = x.b_epoch, .flags = PROTO_COMMIT_RELEASE));
+    uint64_t trimmed = x.r.reply.trim_ino;
+    CHECK_TRUE(trimmed == 0 || trimmed == x.ino);
+    rig_close(&x.r);
+    return trimmed;
+}
+
+TEST(an_append_that_failed_leaves_a_trim)
+{
+    CHECK_TRUE(trim_after_a_turn(0) != 0);
+    CHECK_EQ(trim_after_a_turn(30), 0);
+}
+
 /* Closing, or the end of the session, ends the turn, too. */
 TEST(a_turn_ends_with_its_writer)
 {
