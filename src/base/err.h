@@ -60,7 +60,9 @@
     X(EAGAIN, log_full, 45, "the disk of the metadata log is full, nothing was changed")  \
     X(ENOSPC, no_log_space, 46, "the disk of the metadata log is full")                   \
     X(EHOSTUNREACH, unknown_host, 47, "the host name is not known")                       \
-    X(EAGAIN, no_name_service, 48, "the host name cannot be looked up now")
+    X(EAGAIN, no_name_service, 48, "the host name cannot be looked up now")               \
+    X(ENFILE, many_credentials, 49, "the session has all the users and groups it may")    \
+    X(EINVAL, many_groups, 50, "more groups than a user may have here (16,384)")
 
 #define ERR_BASE 4096
 #define ERR_ENUM(parent, name, nr, text) ERR_##name = ERR_BASE + (nr),

@@ -149,7 +149,7 @@ TEST(credentials_have_a_limit)
     rig_open_needing(&r, 0);
     CHECK_RC(RIG_DO(&r, PROTO_OP_credential, proto_credential_request, .session = r.op.session,
                     .groups = {.at = groups, .count = ARRAY_COUNT(groups)}),
-             EINVAL);
+             ERR_many_groups);
     CHECK_EQ(rig_cred(&r, r.op.session, 77, 77, 0), 2); /* 1 is root's */
     plant_next_cred(&r, r.op.session, NAMESPACE_CREDS_MAX - 5);
     for (uint32_t i = NAMESPACE_CREDS_MAX - 5; i <= NAMESPACE_CREDS_MAX; i++) {
@@ -157,9 +157,52 @@ TEST(credentials_have_a_limit)
     }
     CHECK_RC(RIG_DO(&r, PROTO_OP_credential, proto_credential_request, .session = r.op.session,
                     .uid = 100000, .gid = 7),
-             ENFILE);
+             ERR_many_credentials);
     CHECK_EQ(rig_cred(&r, r.op.session, 77, 77, 0), 2); /* who is known stays so */
     CHECK_EQ(rig_cred(&r, rig_session(&r, 2, 22), 100000, 7, 0), 1);
+    rig_close(&r);
+}
+
+/* `count` groups from `first` on. */
+static int register_groups(struct rig *r, uint32_t first, size_t count)
+{
+    uint32_t groups[NAMESPACE_GROUPS_MAX];
+    for (size_t i = 0; i < count; i++) {
+        groups[i] = first + (uint32_t)i;
+    }
+    return RIG_DO(r, PROTO_OP_credential, proto_credential_request, .session = r->op.session,
+                  .uid = 5, .gid = 5, .groups = {.at = groups, .count = count});
+}
+
+static void restart(struct rig *r)
+{
+    for (size_t i = 0; i < RIG_REPLICAS; i++) {
+        r->replica[i].ns = namespace_free(r->replica[i].ns);
+        CHECK_OK(
+            namespace_new(&(struct namespace_options){.kv = r->replica[i].kv}, &r->replica[i].ns));
+    }
+}
+
+/* Few credentials, each with as many groups as it may have: their sum has a limit, too. */
+TEST(groups_of_all_credentials_have_a_limit)
+{
+    enum { FULL = NAMESPACE_CRED_GROUPS_MAX / NAMESPACE_GROUPS_MAX };
+    struct rig r;
+    rig_open_needing(&r, 0);
+    for (uint32_t i = 1; i < FULL; i++) {
+        CHECK_OK(register_groups(&r, i, NAMESPACE_GROUPS_MAX));
+        CHECK_EQ(r.reply.id, i + 1); /* 1 is root's */
+    }
+    restart(&r);
+    CHECK_OK(register_groups(&r, FULL, NAMESPACE_GROUPS_MAX - 1));
+    CHECK_RC(register_groups(&r, 1000, 2), ERR_many_credentials);
+    CHECK_OK(register_groups(&r, 1000, 1)); /* the last that there is room for */
+    CHECK_RC(register_groups(&r, 2000, 1), ERR_many_credentials);
+    CHECK_OK(register_groups(&r, 1, NAMESPACE_GROUPS_MAX)); /* known: the same number, no more */
+    CHECK_EQ(r.reply.id, 2);
+    CHECK_EQ(rig_cred(&r, r.op.session, 6, 6, 0), FULL + 3); /* no groups need no room */
+    CHECK_OK(RIG_OP(&r, create, .parent = 1, .name = rig_text("d"), .type = PROTO_INODE_DIRECTORY));
+    (void)rig_digest(&r); /* both replicas hold the same */
     rig_close(&r);
 }
 

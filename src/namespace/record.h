@@ -27,7 +27,8 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_SESSIONS_MAX 65536u
 #define NAMESPACE_OBLIGATIONS_MAX 2048u /* wopens and orphans of one session */
 #define NAMESPACE_GROUPS_MAX 16384u
-#define NAMESPACE_CREDS_MAX 65536u /* of one session */
+#define NAMESPACE_CREDS_MAX 4096u          /* of one session, */
+#define NAMESPACE_CRED_GROUPS_MAX 262144u /* and the groups of all of them together */
 #define NAMESPACE_SLOTS_MIN 8u
 #define NAMESPACE_SLOTS_DEFAULT 64u
 #define NAMESPACE_SLOTS_MAX 256u

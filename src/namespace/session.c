@@ -240,7 +240,7 @@ int namespace_credential(struct namespace_plan *p, const struct proto_credential
     struct namespace_cred c = {0};
     struct namespace_id id = {0};
     if (r->groups.count > NAMESPACE_GROUPS_MAX) {
-        return -EINVAL;
+        return -ERR_many_groups;
     }
     int rc = namespace_session_get(p, r->session, &s);
     int found = NAMESPACE_GET(&p->view, &index, namespace_id, &id);
@@ -255,12 +255,14 @@ int namespace_credential(struct namespace_plan *p, const struct proto_credential
         p->reply->id = (uint32_t)id.id;
         return 0;
     }
-    if (s.next_cred > NAMESPACE_CREDS_MAX) {
-        return -ENFILE;
+    if (s.next_cred > NAMESPACE_CREDS_MAX ||
+        s.cred_groups + r->groups.count > NAMESPACE_CRED_GROUPS_MAX) {
+        return -ERR_many_credentials;
     }
     struct namespace_key owner = namespace_key_u64(NAMESPACE_SESSION, r->session);
     c = (struct namespace_cred){.uid = r->uid, .gid = r->gid, .groups = r->groups};
     id.id = s.next_cred++;
+    s.cred_groups += (uint32_t)r->groups.count;
     key = namespace_cred_key(r->session, (uint32_t)id.id);
     p->reply->id = (uint32_t)id.id;
     rc = NAMESPACE_PUT(p, &key, namespace_cred, &c);
