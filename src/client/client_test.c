@@ -432,6 +432,30 @@ TEST(a_full_metadata_log_admits_nobody_new)
     world_close(&w);
 }
 
+/* Nothing waits for ever for a credential that the server will not have. */
+TEST(a_refused_credential_is_told)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    w.cluster->meta_fault_op = PROTO_OP_credential;
+    w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_many_groups, .count = 1};
+    memset(w.cluster->session, 0, sizeof w.cluster->session); /* a new session is needed */
+    uint64_t before = loop_sim_now_ns(w.sim);
+    CHECK_EQ(DO(&w, mkdir, "/d/e", 0755), -EINVAL);
+    CHECK_TEXT(w.op.error, "/d/e: more groups than a user may have here (16,384)");
+    CHECK_EQ(DO(&w, stat, "/d"), -EINVAL);
+    CHECK_TRUE(loop_sim_now_ns(w.sim) - before < 5 * SECOND);
+    w.cluster->meta_fault.rc = -ERR_busy; /* that passes: it waits */
+    w.fs->timeout_ms = 3000;
+    CHECK_EQ(DO(&w, stat, "/d"), -ETIMEDOUT);
+    w.fs->timeout_ms = 0;
+    w.cluster->meta_fault.count = 0;
+    CHECK_OK(DO(&w, mkdir, "/d/e", 0755));
+    world_close(&w);
+}
+
 TEST(a_client_that_stops_ends_its_session)
 {
     struct world w;

@@ -103,7 +103,7 @@ struct client_call {
     struct peer_call peer;
     void *request;
     bool mutation, bare, cancelled, doubtful; /* doubtful: it may have been executed */
-    bool no_room;                             /* ends, because there cannot be a session */
+    int no_session; /* not 0: ends with that, because there cannot be a session */
     bool slotted;                             /* has a slot of session_number */
     uint32_t slot;
     uint64_t deadline_ns;    /* 0: none */
@@ -133,8 +133,8 @@ void client_slots_pump(struct opendfs *fs);
 /* undo.c: of a mutation that was given up, and had been executed. */
 void client_undo(struct opendfs *fs, const struct proto_slot_cancel_reply *m);
 void client_calls_rename(struct opendfs *fs);
-/* No session can be had, because the metadata log is full: whoever waits for one is told. */
-void client_calls_no_room(struct opendfs *fs);
+/* No session can be had, because of `rc`: whoever waits for one is told. */
+void client_calls_no_session(struct opendfs *fs, int rc);
 void client_calls_fini(struct opendfs *fs);
 /* push.c: what the leader asks and says. */
 const struct peer_handler *client_meta_handlers(size_t *ret_count);

@@ -4,6 +4,18 @@
 
 #include "client/fake_query_priv.h"
 
+static inline void fake_credential(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_credential_request *q = r->body;
+    CHECK(fake_session(fake_of(u), q->session) != NULL && q->uid == 1000);
+    const struct proto_credential_reply m = {.trailer = fake_trailer, .cred = 5};
+    const struct fake_fault *f = &fake_of(u)->meta_fault;
+    if (f->count > 0 && fake_of(u)->meta_fault_op == PROTO_OP_credential) {
+        peer_request_fail(r, f->rc, NULL);
+        return;
+    }
+    peer_request_answer(r, &m, NULL);
+}
 static inline void fake_readlink(struct peer_user *u, struct peer_request *r)
 {
     const struct proto_readlink_request *q = r->body;

@@ -82,7 +82,7 @@ struct fake_cluster {
     bool log_full, lapsed; /* no session can be opened; its lease is over until it reclaims */
     struct fake_node *meta, *target[FAKE_TARGETS];
     uint32_t key_id;        /* of capabilities that the metadata server gives */
-    uint16_t meta_fault_op; /* 0: any mutation */
+    uint16_t meta_fault_op; /* 0: any mutation; or it, or PROTO_OP_credential */
     unsigned opens, mutations, repeats, writes, write_repeats, reads, syncs, returns,
         executed[1024];
     uint32_t umask;                    /* of the newest create */

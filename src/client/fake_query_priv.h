@@ -72,13 +72,6 @@ static inline void fake_reclaim(struct peer_user *u, struct peer_request *r)
     fake_of(u)->lapsed = false;
     peer_request_answer(r, &m, NULL);
 }
-static inline void fake_credential(struct peer_user *u, struct peer_request *r)
-{
-    const struct proto_credential_request *q = r->body;
-    CHECK(fake_session(fake_of(u), q->session) != NULL && q->uid == 1000);
-    const struct proto_credential_reply m = {.trailer = fake_trailer, .cred = 5};
-    peer_request_answer(r, &m, NULL);
-}
 
 static inline int fake_lease_return(struct fake_cluster *c,
                                     const struct proto_lease_return_request *q);

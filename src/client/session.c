@@ -31,6 +31,13 @@ static void session_call(struct opendfs *fs, uint16_t opcode, const void *reques
     peer_call(fs->meta, &s->call);
 }
 
+/* What waiting alone does not end: the limits of a cluster and of a session. */
+static bool session_is_refusal(int rc)
+{
+    return rc == -ERR_no_log_space || err_is(rc, EUSERS) || err_is(rc, ENFILE) ||
+           err_is(rc, EINVAL);
+}
+
 /* Something did not work: the link is made anew, which begins from the start. */
 static void session_again(struct opendfs *fs, int rc)
 {
@@ -38,11 +45,13 @@ static void session_again(struct opendfs *fs, int rc)
     if (fs->freeing || rc == -ERR_closed) {
         return;
     }
-    bool full = rc == -ERR_log_full; /* a new session needs the log */
-    if (full) {
-        client_calls_no_room(fs);
+    rc = rc == -ERR_log_full ? -ERR_no_log_space : rc; /* a new session needs the log */
+    bool refused = session_is_refusal(rc);
+    if (refused) {
+        log_warn(fs->env.log, "no session can be had", LOG_RC(rc));
+        client_calls_no_session(fs, rc);
     }
-    loop_timer_in(fs->loop, &fs->session.timer, (full ? FULL_MS : RETRY_MS) * CLIENT_NS_PER_MS);
+    loop_timer_in(fs->loop, &fs->session.timer, (refused ? FULL_MS : RETRY_MS) * CLIENT_NS_PER_MS);
 }
 
 static void session_take_trailer(struct opendfs *fs, const struct proto_trailer *t)

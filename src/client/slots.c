@@ -88,12 +88,11 @@ static void call_leave_slot(struct client_call *c, bool settled)
     }
 }
 
-/* The metadata server has no room for changes, and has said so for a while. */
-static void call_finish_full(struct client_call *c)
+/* The metadata server takes no changes, or no session of this client, and has said so. */
+static void call_finish_refused(struct client_call *c, int rc)
 {
-    const struct peer_reply r = {.rc = c->doubtful ? -ERR_unknown_outcome : -ERR_no_log_space,
-                                 .answered = true,
-                                 .unknown = c->doubtful};
+    const struct peer_reply r = {
+        .rc = c->doubtful ? -ERR_unknown_outcome : rc, .answered = true, .unknown = c->doubtful};
     call_finish(c, &r);
 }
 
@@ -105,9 +104,9 @@ static void call_again_run(struct loop_task *t)
         call_finish(c, &r);
         return;
     }
-    if (c->no_room) {
+    if (c->no_session != 0) {
         call_leave_slot(c, false);
-        call_finish_full(c);
+        call_finish_refused(c, c->no_session);
         return;
     }
     if (c->mutation && c->session_number != c->fs->session.number) {
@@ -164,18 +163,20 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
         return;
     }
     bool settled = r->answered && !err_is(r->rc, EAGAIN);
-    bool full = (r->answered && r->rc == -ERR_log_full) ||
-                (c->no_room && !c->cancelled && r->rc == -ERR_cancelled);
+    bool full = r->answered && r->rc == -ERR_log_full;
+    int refused = full                                       ? -ERR_no_log_space
+                  : !c->cancelled && r->rc == -ERR_cancelled ? c->no_session
+                                                             : 0;
     bool hopeless = err_is(r->rc, EPERM) || err_is(r->rc, EACCES) || err_is(r->rc, EPROTO);
-    if (!settled && !hopeless && !full && !c->cancelled && !fs->freeing && !call_late(c) &&
+    if (!settled && !hopeless && refused == 0 && !c->cancelled && !fs->freeing && !call_late(c) &&
         r->rc != -EMSGSIZE && r->rc != -ENOMEM) {
         stats_count(&fs->counters.retries, 1);
         loop_defer(fs->loop, &c->again);
         return;
     }
     call_leave_slot(c, settled);
-    if (full) {
-        call_finish_full(c);
+    if (refused != 0) {
+        call_finish_refused(c, refused);
     } else {
         call_finish(c, r);
     }
@@ -227,7 +228,7 @@ static void call_init(struct opendfs *fs, struct client_call *c, uint16_t opcode
     c->request = request;
     c->cancelled = false;
     c->doubtful = false;
-    c->no_room = false;
+    c->no_session = 0;
     c->slotted = false;
     c->deadline_ns =
         fs->timeout_ms == 0 ? 0 : loop_now_ns(fs->loop) + fs->timeout_ms * CLIENT_NS_PER_MS;
@@ -284,14 +285,14 @@ void client_call_cancel(struct client_call *c)
     }
 }
 
-void client_calls_no_room(struct opendfs *fs)
+void client_calls_no_session(struct opendfs *fs, int rc)
 {
     struct list *lists[] = {&fs->slot_queue, &fs->calls};
     for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
         LIST_FOR_EACH(node, lists[i])
         {
             struct client_call *c = LIST_ENTRY(node, struct client_call, node);
-            c->no_room = true;
+            c->no_session = rc;
             if (peer_call_active(&c->peer)) {
                 peer_call_cancel(&c->peer);
             } else {
