@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-#define OPENDFS_RETENTION_INHERIT 0u      /* as the directory above; at the root: the default */
+#define OPENDFS_RETENTION_INHERIT 0u      /* as the directory above; at the root: nothing is kept */
 #define OPENDFS_RETENTION_NONE UINT32_MAX /* what is removed is gone */
 #define OPENDFS_TRASH_ANYBODY UINT32_MAX  /* as an owner: all of them, for root */
 #define OPENDFS_TRASH_PURGE_MAX ((size_t)1024) /* of one call */
@@ -23,7 +23,7 @@ extern "C" {
 struct opendfs_retention {
     uint32_t own_s;    /* what the directory says itself, in seconds, or one of the above */
     uint32_t holds_s;  /* what holds for files removed from it; 0: they are gone */
-    uint64_t from_ino; /* the directory that says so; 0: the default of the cluster */
+    uint64_t from_ino; /* the directory that says so; 0: none does, so nothing is kept */
 };
 struct opendfs_trash_entry {
     struct opendfs_stat stat; /* nlink 0 */

@@ -438,7 +438,7 @@ static int run_show(struct cli *c)
     }
     char time[TEXT_UNIT_SIZE];
     const char *from = r.own_s != OPENDFS_RETENTION_INHERIT ? "set here"
-                       : r.from_ino == 0                    ? "the default of the cluster"
+                       : r.from_ino == 0                    ? "no directory says anything"
                                                             : "set on a directory above";
     if (r.holds_s == 0) {
         printf("%s: what is removed is gone (%s)\n", path, from);

@@ -81,7 +81,6 @@ static int namespace_dispatch_leader(struct namespace_plan *p)
         NAMESPACE_RUN(NAMESPACE_TARGET_PUT, namespace_target_put, namespace_target_change)
         NAMESPACE_RUN(NAMESPACE_ROWS_PUT, namespace_rows_put, namespace_rows_change)
         NAMESPACE_RUN(NAMESPACE_TABLE_PUT, namespace_table_put, namespace_table_change)
-        NAMESPACE_RUN(NAMESPACE_CONFIG_PUT, namespace_config_put, namespace_config_change)
         NAMESPACE_RUN(NAMESPACE_DEFAULT_CLASS, namespace_default_class,
                       namespace_default_class_change)
         NAMESPACE_RUN(NAMESPACE_TRASH_PURGE, namespace_trash_expire, namespace_trash_expire)

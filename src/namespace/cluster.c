@@ -1,5 +1,4 @@
 #include "namespace/plan_priv.h"
-#include "namespace/trash_priv.h"
 
 /* The cluster map: targets, chain rows, tables and storage classes; settings of the whole cluster.
  */
@@ -206,18 +205,4 @@ int namespace_default_class_change(struct namespace_plan *p,
         p->reply->map_epoch = ++p->state.map_epoch;
     }
     return rc;
-}
-
-int namespace_config_change(struct namespace_plan *p, const struct namespace_config_put *r)
-{
-    struct namespace_key key = namespace_key(NAMESPACE_CONFIG);
-    namespace_key_add_bytes(&key, r->name);
-    bool trash = proto_bytes_equal(r->name, proto_bytes_text(NAMESPACE_CONFIG_RETENTION));
-    int rc = trash ? namespace_trash_default(p, r->value) : 0;
-    if (rc < 0) {
-        return rc;
-    }
-    return r->value.len == 0 ? namespace_plan_delete(p, &key)
-                             : kv_batch_put(p->batch, namespace_key_slice(&key),
-                                            kv_slice_of(r->value.at, r->value.len));
 }

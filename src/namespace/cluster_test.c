@@ -122,20 +122,6 @@ TEST(the_map_comes_in_pages)
     rig_close(&r);
 }
 
-TEST(settings_are_kept)
-{
-    struct rig r;
-    struct proto_bytes value;
-    rig_open(&r);
-    CHECK_OK(RIG_DO(&r, NAMESPACE_CONFIG_PUT, namespace_config_put, .name = rig_text("lease"),
-                    .value = rig_text("10s")));
-    CHECK_OK(RIG_VIEW(&r, namespace_view_config(&r.view, rig_text("lease"), &value)));
-    CHECK_TRUE(proto_bytes_equal(value, rig_text("10s")));
-    CHECK_OK(RIG_DO(&r, NAMESPACE_CONFIG_PUT, namespace_config_put, .name = rig_text("lease")));
-    CHECK_RC(RIG_VIEW(&r, namespace_view_config(&r.view, rig_text("lease"), &value)), ENOENT);
-    rig_close(&r);
-}
-
 static int make(struct rig *r, uint64_t parent, const char *name, uint8_t type, uint32_t class_id)
 {
     uint32_t flags = type == PROTO_INODE_FILE ? PROTO_CREATE_WOPEN : 0;

@@ -166,12 +166,6 @@ static int fsck_target_uuid(struct fsck_check *c)
     return rc < 0 ? rc : 0;
 }
 
-static int fsck_config(struct fsck_check *c)
-{
-    (void)namespace_fsck_key_fits(c, 1, true);
-    return 0;
-}
-
 /* Read at the beginning of each step; what it counts is compared at the end. */
 static int fsck_state(struct fsck_check *c)
 {
@@ -185,15 +179,10 @@ int namespace_fsck_cluster_record(struct fsck_check *c, enum namespace_range ran
         enum namespace_range range;
         int (*check)(struct fsck_check *c);
     } checks[] = {
-        {NAMESPACE_STATE, fsck_state},
-        {NAMESPACE_CONFIG, fsck_config},
-        {NAMESPACE_GARBAGE, fsck_garbage},
-        {NAMESPACE_TRIM, fsck_trim},
-        {NAMESPACE_TABLE, fsck_table},
-        {NAMESPACE_CLASS, fsck_class},
-        {NAMESPACE_ROW, fsck_row},
-        {NAMESPACE_TARGET, fsck_target},
-        {NAMESPACE_TARGET_UUID, fsck_target_uuid},
+        {NAMESPACE_STATE, fsck_state},   {NAMESPACE_GARBAGE, fsck_garbage},
+        {NAMESPACE_TRIM, fsck_trim},     {NAMESPACE_TABLE, fsck_table},
+        {NAMESPACE_CLASS, fsck_class},   {NAMESPACE_ROW, fsck_row},
+        {NAMESPACE_TARGET, fsck_target}, {NAMESPACE_TARGET_UUID, fsck_target_uuid},
     };
     for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
         if (checks[i].range == range) {

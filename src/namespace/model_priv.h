@@ -59,7 +59,6 @@ struct model {
     struct entry entry[ENTRIES];
     struct proto_op op[2]; /* sessions */
     uint32_t cred[2][USERS];
-    uint32_t retention_s; /* the default */
     unsigned expired;
     size_t session, user; /* of the present operation */
     uint64_t step;

@@ -792,7 +792,7 @@ static void step(struct model *m)
         return;
     }
     if (rand_chance(&m->rand, 1, 50)) {
-        (rand_chance(&m->rand, 1, 4) ? trash_default : trash_expire)(m);
+        trash_expire(m);
         return;
     }
     uint64_t commands = m->rig.index;

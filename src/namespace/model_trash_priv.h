@@ -15,7 +15,7 @@ static inline uint32_t keeps_s(const struct model *m, size_t dir)
         dir = m->node[dir].parent;
     }
     uint32_t s = m->node[dir].retention_s;
-    return s == 0 ? m->retention_s : s == PROTO_RETENTION_NONE ? 0 : s;
+    return s == PROTO_RETENTION_NONE ? 0 : s;
 }
 
 static inline void may_go(struct node *n)
@@ -64,15 +64,6 @@ static inline void trash_expire(struct model *m)
             m->expired++;
         }
     }
-}
-
-static inline void trash_default(struct model *m)
-{
-    bool some = rand_chance(&m->rand, 1, 2);
-    CHECK_OK(RIG_DO(&m->rig, NAMESPACE_CONFIG_PUT, namespace_config_put,
-                    .name = rig_text(NAMESPACE_CONFIG_RETENTION),
-                    .value = rig_text(some ? "80s" : "")));
-    m->retention_s = some ? 80 : 0;
 }
 
 /* All of the trash, page by page. */

@@ -153,8 +153,6 @@ NODISCARD int namespace_view_row(const struct namespace_view *v, uint32_t chain,
                                  struct proto_row *ret);
 NODISCARD int namespace_view_table(const struct namespace_view *v, uint32_t class_id,
                                    uint32_t version, struct proto_table *ret);
-NODISCARD int namespace_view_config(const struct namespace_view *v, struct proto_bytes name,
-                                    struct proto_bytes *ret_value);
 /* Up to `max` from `first` on. */
 NODISCARD int namespace_targets(const struct namespace_view *v, uint32_t first, size_t max,
                                 struct proto_target_list *ret);

@@ -273,19 +273,6 @@ int namespace_view_table(const struct namespace_view *v, uint32_t class_id, uint
     return namespace_found(NAMESPACE_GET(v, &key, proto_table, ret));
 }
 
-int namespace_view_config(const struct namespace_view *v, struct proto_bytes name,
-                          struct proto_bytes *ret_value)
-{
-    struct namespace_key key = namespace_key(NAMESPACE_CONFIG);
-    struct kv_slice value;
-    namespace_key_add_bytes(&key, name);
-    int rc = namespace_found(namespace_view_get_bytes(v, &key, &value));
-    if (rc == 0) {
-        *ret_value = proto_bytes_of(value.at, value.len);
-    }
-    return rc;
-}
-
 #define NAMESPACE_DEFINE_MAP(tag, range)                                  \
     struct namespace_key prefix = namespace_key(range), from = prefix;    \
     struct namespace_list l = {.type = &tag##_type, .max = max};          \

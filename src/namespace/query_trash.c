@@ -33,12 +33,12 @@ struct proto_bytes namespace_keeping_path(struct namespace_keeping *k)
     return proto_bytes_of(k->text + k->at, sizeof k->text - k->at);
 }
 
-int namespace_view_keeping(const struct namespace_view *v, const struct namespace_state *s,
-                           uint64_t ino, struct namespace_keeping *ret)
+int namespace_view_keeping(const struct namespace_view *v, uint64_t ino,
+                           struct namespace_keeping *ret)
 {
     struct namespace_keeping *k = ret;
     bool said = false;
-    k->keeps_s = s->retention_s;
+    k->keeps_s = 0;
     k->from = 0;
     k->at = sizeof k->text;
     k->cut = false;
@@ -66,11 +66,8 @@ int namespace_view_keeping(const struct namespace_view *v, const struct namespac
 int namespace_query_keeping(const struct namespace_view *v, uint64_t ino,
                             const struct namespace_inode *n, struct proto_getattr_reply *ret)
 {
-    struct namespace_state s;
     struct namespace_keeping k;
-    int rc = namespace_view_state(v, &s);
-    rc = rc < 0 ? rc
-                : namespace_view_keeping(v, &s, namespace_inode_is_dir(n) ? ino : n->parent, &k);
+    int rc = namespace_view_keeping(v, namespace_inode_is_dir(n) ? ino : n->parent, &k);
     if (rc == 0) {
         ret->retention_s = n->retention_s;
         ret->keeps_s = k.keeps_s;

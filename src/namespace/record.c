@@ -8,10 +8,12 @@ NAMESPACE_COMMANDS(TABLE_DEFINE)
 const struct proto_type *namespace_body_type(uint16_t kind)
 {
     static const struct proto_type *const types[] = {
-        &namespace_format_type,     &namespace_expire_type,        &namespace_fence_done_type,
-        &namespace_trim_done_type,  &namespace_garbage_done_type,  &namespace_orphan_drop_type,
-        &namespace_target_put_type, &namespace_rows_put_type,      &namespace_table_put_type,
-        &namespace_config_put_type, &namespace_default_class_type, &namespace_trash_expire_type};
+        &namespace_format_type,        &namespace_expire_type,
+        &namespace_fence_done_type,    &namespace_trim_done_type,
+        &namespace_garbage_done_type,  &namespace_orphan_drop_type,
+        &namespace_target_put_type,    &namespace_rows_put_type,
+        &namespace_table_put_type,     NULL,
+        &namespace_default_class_type, &namespace_trash_expire_type};
     if (kind >= NAMESPACE_FORMAT_ROOT) {
         size_t i = (size_t)kind - NAMESPACE_FORMAT_ROOT;
         return i < ARRAY_COUNT(types) ? types[i] : NULL;

@@ -27,7 +27,7 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_SESSIONS_MAX 65536u
 #define NAMESPACE_OBLIGATIONS_MAX 2048u /* wopens and orphans of one session */
 #define NAMESPACE_GROUPS_MAX 16384u
-#define NAMESPACE_CREDS_MAX 4096u          /* of one session, */
+#define NAMESPACE_CREDS_MAX 4096u         /* of one session, */
 #define NAMESPACE_CRED_GROUPS_MAX 262144u /* and the groups of all of them together */
 #define NAMESPACE_SLOTS_MIN 8u
 #define NAMESPACE_SLOTS_DEFAULT 64u
@@ -37,7 +37,6 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_XATTR_BYTES_MAX (1u << 20) /* names and values of an inode */
 #define NAMESPACE_TRASH_BATCH 1024u          /* files that one command purges */
 #define NAMESPACE_TRASH_PATH_MAX 1023u
-#define NAMESPACE_CONFIG_RETENTION "trash.retention" /* "30d": where no directory says anything */
 
 /* Kinds of commands that are no client's mutation; numbers are in logs: append only. */
 enum namespace_kind {
@@ -50,7 +49,7 @@ enum namespace_kind {
     NAMESPACE_TARGET_PUT = 0x8006,
     NAMESPACE_ROWS_PUT = 0x8007,
     NAMESPACE_TABLE_PUT = 0x8008,
-    NAMESPACE_CONFIG_PUT = 0x8009,
+    /* 0x8009 was a setting of the cluster, which nothing ever set */
     NAMESPACE_DEFAULT_CLASS = 0x800a,
     NAMESPACE_TRASH_PURGE = 0x800b,
 };
@@ -70,7 +69,6 @@ enum namespace_range {
     NAMESPACE_ACL = 'E',            /* ino, kind u8 -> proto_acl */
     NAMESPACE_INODE = 'I',          /* ino -> namespace_inode */
     NAMESPACE_INLINE = 'J',         /* ino -> bytes */
-    NAMESPACE_CONFIG = 'K',         /* name -> text */
     NAMESPACE_LINK = 'L',           /* ino, parent, name -> - */
     NAMESPACE_QUOTA = 'Q',          /* ino -> namespace_quota */
     NAMESPACE_ROW = 'R',            /* chain u32 -> proto_row */

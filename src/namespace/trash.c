@@ -26,11 +26,10 @@ int namespace_trash_put(struct namespace_plan *p, struct namespace_held *h, uint
                         struct proto_bytes name)
 {
     struct namespace_keeping k;
-    if (h->inode.type != PROTO_INODE_FILE ||
-        (p->state.retentions == 0 && p->state.retention_s == 0)) {
+    if (h->inode.type != PROTO_INODE_FILE || p->state.retentions == 0) {
         return 0; /* the usual case costs nothing */
     }
-    int rc = namespace_view_keeping(&p->view, &p->state, parent, &k);
+    int rc = namespace_view_keeping(&p->view, parent, &k);
     if (rc < 0 || k.keeps_s == 0) {
         return rc;
     }
@@ -96,23 +95,6 @@ void namespace_trash_set_retention(struct namespace_plan *p, struct namespace_in
     p->state.retentions += retention_s != 0 ? 1 : 0;
     p->state.retentions -= n->retention_s != 0 ? 1 : 0;
     n->retention_s = retention_s;
-}
-
-/* "30d"; empty: none. */
-int namespace_trash_default(struct namespace_plan *p, struct proto_bytes value)
-{
-    char text[64];
-    uint64_t ms = 0;
-    if (value.len >= sizeof text) {
-        return -EINVAL;
-    }
-    proto_bytes_to_c(value, text, sizeof text);
-    int rc = value.len == 0 ? 0 : text_to_ms(text, &ms);
-    if (rc < 0 || ms / 1000 >= PROTO_RETENTION_NONE || (ms > 0 && ms < 1000)) {
-        return -EINVAL;
-    }
-    p->state.retention_s = (uint32_t)(ms / 1000);
-    return 0;
 }
 
 /* -ENOENT: it is not in the trash (any more); -EPERM: it is somebody else's. */

@@ -12,7 +12,6 @@ int namespace_trash_chown(struct namespace_plan *p, const struct namespace_held 
                           uint32_t old_uid);
 void namespace_trash_set_retention(struct namespace_plan *p, struct namespace_inode *n,
                                    uint32_t retention_s);
-int namespace_trash_default(struct namespace_plan *p, struct proto_bytes value);
 int namespace_trash_restore(struct namespace_plan *p, const struct proto_trash_restore_request *r);
 int namespace_trash_purge(struct namespace_plan *p, const struct proto_trash_purge_request *r);
 int namespace_trash_expire(struct namespace_plan *p, const struct namespace_trash_expire *r);

@@ -75,13 +75,12 @@ uint32_t namespace_class_inline_limit(const struct proto_storage_class *c);
  * that says something, or the cluster's default. With its path, for people. */
 struct namespace_keeping {
     uint32_t keeps_s; /* 0: not at all */
-    uint64_t from;    /* the directory that says so; 0: the default */
+    uint64_t from;    /* the directory that says so; 0: none does */
     size_t at;
     bool cut;
     uint8_t text[NAMESPACE_TRASH_PATH_MAX];
 };
-NODISCARD int namespace_view_keeping(const struct namespace_view *v,
-                                     const struct namespace_state *s, uint64_t ino,
+NODISCARD int namespace_view_keeping(const struct namespace_view *v, uint64_t ino,
                                      struct namespace_keeping *ret);
 /* Complete when keeps_s is above 0; of a long one the end, behind "...". Lent from `k`. */
 struct proto_bytes namespace_keeping_path(struct namespace_keeping *k);

@@ -25,7 +25,7 @@ until_so() {
 }
 
 check 'put' "$opendfs" put -q "$work/in" /in
-fails 'nothing is kept at first' 0 'is gone (the default of the cluster)' "$opendfs" trash show /in
+fails 'nothing is kept at first' 0 'is gone (no directory says anything)' "$opendfs" trash show /in
 check 'rm without trash' "$opendfs" rm /in/10
 same 'the trash is empty' "$(numbers)" ''
 fails 'no time' 2 'not a time' "$opendfs" trash keep /in soon
