@@ -62,7 +62,8 @@
     X(EHOSTUNREACH, unknown_host, 47, "the host name is not known")                       \
     X(EAGAIN, no_name_service, 48, "the host name cannot be looked up now")               \
     X(ENFILE, many_credentials, 49, "the session has all the users and groups it may")    \
-    X(EINVAL, many_groups, 50, "more groups than a user may have here (16,384)")
+    X(EINVAL, many_groups, 50, "more groups than a user may have here (16,384)")          \
+    X(ESTALE, gone_since, 51, "done, and somebody has removed it since")
 
 #define ERR_BASE 4096
 #define ERR_ENUM(parent, name, nr, text) ERR_##name = ERR_BASE + (nr),

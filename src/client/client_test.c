@@ -291,6 +291,46 @@ TEST(an_outcome_that_cannot_be_known_is_an_error)
     world_close(&w);
 }
 
+/* The answer is lost until somebody else has removed what was made or changed; -ESTALE or 0. */
+static int removed_before_the_answer(struct world *w)
+{
+    unsigned before = w->cluster->mutations;
+    w->cluster->meta_fault = (struct fake_fault){.count = 1, .after = true};
+    while (w->cluster->mutations == before) {
+        CHECK_TRUE(loop_sim_step(w->sim));
+    }
+    fake_lookup(w->cluster, 1, proto_bytes_text("e"))->ino = 0;
+    return world_wait(w);
+}
+
+/* It was done, once; but attributes of nothing are not shown as those of a file. */
+TEST(what_is_gone_before_it_is_answered_has_no_attributes)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    opendfs_async_mkdir(w.fs, world_op(&w), "/e", 0755);
+    CHECK_EQ(removed_before_the_answer(&w), -ESTALE);
+    CHECK_TEXT(w.op.error, "/e: done, and somebody has removed it since");
+    CHECK_EQ(w.cluster->executed[PROTO_OP_create % 1024], 2);
+    CHECK_EQ(w.cluster->repeats, 1);
+    opendfs_async_open(w.fs, world_op(&w), "/e", OPENDFS_READ | OPENDFS_CREATE, 0644);
+    CHECK_EQ(removed_before_the_answer(&w), -ESTALE);
+    CHECK_OK(DO(&w, mkdir, "/e", 0755));
+    struct opendfs_stat values = {.mode = 0700};
+    opendfs_async_setattr(w.fs, world_op(&w), "/e", &values, OPENDFS_SET_MODE);
+    CHECK_EQ(removed_before_the_answer(&w), -ESTALE);
+    struct opendfs_file *f = world_file(&w, "/e", OPENDFS_WRITE | OPENDFS_CREATE);
+    CHECK_EQ(DO(&w, pwrite, f, "hello", 5, 0), 5);
+    opendfs_async_close(w.fs, world_op(&w), f, NULL, 0);
+    CHECK_OK(removed_before_the_answer(&w)); /* what was written has arrived */
+    CHECK_EQ(w.op.stat.size_bytes, 5);
+    CHECK_EQ(w.op.stat.nlink, 0);
+    CHECK_EQ(w.op.stat.type, OPENDFS_TYPE_FILE);
+    world_close(&w);
+}
+
 TEST(operations_give_up_when_their_time_is_over)
 {
     struct world w;

@@ -104,7 +104,7 @@ struct client_call {
     void *request;
     bool mutation, bare, cancelled, doubtful; /* doubtful: it may have been executed */
     int no_session; /* not 0: ends with that, because there cannot be a session */
-    bool slotted;                             /* has a slot of session_number */
+    bool slotted;   /* has a slot of session_number */
     uint32_t slot;
     uint64_t deadline_ns;    /* 0: none */
     uint64_t session_number; /* in which it was sent */

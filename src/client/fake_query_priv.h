@@ -141,6 +141,7 @@ static inline void fake_mutation(struct peer_user *u, struct peer_request *r)
     } else {
         CHECK(s->slot[op->slot].crc == op->crc); /* the same bytes */
         c->repeats++;
+        fake_answer_again(c, r->message->opcode, &s->slot[op->slot].reply);
     }
     if (hit) {
         fake_break(r);

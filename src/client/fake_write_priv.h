@@ -54,3 +54,14 @@ static inline int fake_commit(struct fake_cluster *c, const struct proto_commit_
     m->layout = n->layout;
     return 0;
 }
+
+static inline void fake_answer_again(struct fake_cluster *c, uint16_t opcode, union fake_reply *m)
+{
+    struct proto_attr *a = opcode == PROTO_OP_create    ? &m->create.attr
+                           : opcode == PROTO_OP_setattr ? &m->setattr.attr
+                           : opcode == PROTO_OP_commit  ? &m->commit.attr
+                                                        : NULL;
+    if (a != NULL && fake_find(c, a->ino) == NULL) {
+        *a = (struct proto_attr){.ino = a->ino}; /* all that is known of what is gone */
+    }
+}

@@ -311,11 +311,16 @@ static bool sync_step(struct client_io *io)
     return client_io_finish_step(io);
 }
 
-static bool stat_step(struct client_io *io)
+static void stat_out(const struct client_io *io)
 {
     struct proto_attr a = io->inode->attr;
     client_inode_freshen(io->inode->fs, &a);
     client_stat_from(&a, &io->op->stat);
+}
+
+static bool stat_step(struct client_io *io)
+{
+    stat_out(io);
     client_io_end(io, 0);
     return true;
 }
@@ -443,6 +448,9 @@ void client_io_end(struct client_io *io, int64_t rc)
     list_remove(&io->node);
     list_remove(&io->held.node);
     client_inode_wake(i); /* others may go on */
+    if (closes && op != NULL && rc >= 0) {
+        stat_out(io);
+    }
     if (closes) {
         client_file_free(file);
         if (i->writers == 0 && i->opening == 0 && i->mode != PROTO_OPEN_NONE) {

@@ -189,11 +189,38 @@ void client_stat_from(const struct proto_attr *a, struct opendfs_stat *ret)
 /* --- tasks --------------------------------------------------------------------------------------
  */
 
+/* Of what the mutation has made or changed. NULL: its answer does not say. */
+static const struct proto_attr *task_attr(uint16_t opcode, const void *body)
+{
+    switch (opcode) {
+    case PROTO_OP_create:
+        return &((const struct proto_create_reply *)body)->attr;
+    case PROTO_OP_link:
+        return &((const struct proto_link_reply *)body)->attr;
+    case PROTO_OP_setattr:
+        return &((const struct proto_setattr_reply *)body)->attr;
+    case PROTO_OP_trash_restore:
+        return &((const struct proto_trash_restore_reply *)body)->attr;
+    default:
+        return NULL;
+    }
+}
+
+/* Asked again and answered once more (L7): it was done, and nothing can be told of its object. */
+static bool task_gone(const struct client_call *c, const struct peer_reply *r)
+{
+    const struct proto_attr *a =
+        c->mutation && r->rc == 0 ? task_attr(c->peer.opcode, r->body) : NULL;
+    return a != NULL && a->ino != 0 && a->type == 0;
+}
+
 static void task_landed(struct client_call *c, const struct peer_reply *r)
 {
+    const struct peer_reply gone = {.rc = -ERR_gone_since, .answered = true};
     struct client_task *t = container_of(c, struct client_task, call);
     client_op_of(t->op)->cancel = NULL;
     t->unanswered = !r->answered;
+    r = task_gone(c, r) ? &gone : r;
     if (r->rc == -EDQUOT && r->failure != NULL) { /* which directory, which limit */
         t->told = r->rc;
         proto_bytes_to_c(r->failure->text, t->words, sizeof t->words);

@@ -39,6 +39,16 @@ void client_io_mutate(struct client_io *io, uint16_t opcode, enum client_io_phas
 /* --- commit -------------------------------------------------------------------------------------
  */
 
+static void attr_take(struct client_inode *i, const struct proto_attr *a)
+{
+    if (a->type != 0) {
+        i->attr = *a;
+    } else { /* answered once more (L7), and removed since: what was known of it last */
+        i->attr.nlink = 0;
+        i->attr.size = i->size;
+    }
+}
+
 static void commit_done(struct client_call *c, const struct peer_reply *r)
 {
     struct client_io *io = container_of(c, struct client_io, call);
@@ -46,14 +56,14 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
     i->releasing = false;
     if (r->rc == 0) {
         const struct proto_commit_reply *m = r->body;
-        i->attr = m->attr;
+        attr_take(i, &m->attr);
         i->data_version = m->data_version;
         i->limited = m->limited;
         i->size_limit = m->size_limit;
         if (m->layout.data_id != 0) {
             i->layout = m->layout;
         }
-        i->size = i->mode == PROTO_OPEN_S ? base_max(i->size, m->attr.size) : i->size;
+        i->size = i->mode == PROTO_OPEN_S ? base_max(i->size, i->attr.size) : i->size;
         if ((io->request.commit.flags & PROTO_COMMIT_RELEASE) != 0) {
             i->mode = PROTO_OPEN_NONE;
             i->wait_shared = false;
@@ -185,7 +195,7 @@ static void attr_done(struct client_call *c, const struct peer_reply *r)
     struct client_inode *i = io->inode;
     if (r->rc == 0) {
         const struct proto_setattr_reply *m = r->body;
-        i->attr = m->attr;
+        attr_take(i, &m->attr);
         if (io->kind == IO_TRUNCATE) {
             i->size = io->offset;
             i->writes++;

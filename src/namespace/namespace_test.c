@@ -97,6 +97,32 @@ TEST(small_contents_come_with_create)
     rig_close(&r);
 }
 
+/* Done once, answered once more: of what is gone by then its number, and type 0 says so. */
+TEST(an_answer_of_what_has_gone_since_says_so)
+{
+    struct rig r;
+    rig_open(&r);
+    struct proto_op mine = r.op;
+    mine.sequence++;
+    uint64_t ino = make(&r, 1, "d", PROTO_INODE_DIRECTORY);
+    uint8_t *again = mem_dup(r.command, r.command_len);
+    size_t len = r.command_len;
+    CHECK_TRUE(again != NULL);
+    r.op = (struct proto_op){.session = rig_session(&r, 2, 22), .sequence = 1};
+    r.op.cred = rig_cred(&r, r.op.session, 0, 0, 0);
+    CHECK_OK(RIG_OP(&r, rmdir, .parent = 1, .name = rig_text("d")));
+    CHECK_OK(rig_apply_bytes(&r, again, len));
+    CHECK_TRUE(r.reply.replayed && r.reply.result.created);
+    CHECK_EQ(r.reply.attr.ino, ino);
+    CHECK_EQ(r.reply.attr.type, 0);
+    CHECK_EQ(r.reply.attr.nlink, 0);
+    r.op = mine;
+    uint64_t other = make(&r, 1, "d", PROTO_INODE_DIRECTORY); /* nothing was made anew */
+    CHECK_TRUE(other != ino);
+    mem_free(again);
+    rig_close(&r);
+}
+
 TEST(each_mutation_runs_once)
 {
     struct rig r;
