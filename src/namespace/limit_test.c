@@ -142,6 +142,35 @@ TEST(obligations_have_a_limit)
     rig_close(&r);
 }
 
+/* A session ends in one command, whatever it had: here ten times what it may have by itself. */
+TEST(a_session_with_many_orphans_ends_at_once)
+{
+    enum { MANY = 10 * NAMESPACE_OBLIGATIONS_MAX };
+    struct rig r;
+    struct namespace_state s;
+    rig_open_needing(&r, 0);
+    rig_make_class(&r, 2);
+    uint64_t reader = rig_session(&r, 2, 22);
+    struct namespace_keep keep = {.session = reader};
+    for (unsigned i = 0; i < MANY; i++) {
+        CHECK_OK(make_file(&r, "x", PROTO_CREATE_EXCLUSIVE));
+        r.keeps = (struct namespace_keep_list){.at = &keep, .count = 1};
+        CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("x")));
+        r.keeps = (struct namespace_keep_list){0};
+    }
+    rig_view_begin(&r);
+    CHECK_OK(namespace_view_state(&r.view, &s));
+    rig_view_end(&r);
+    CHECK_EQ(s.inodes, MANY + 1);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = reader));
+    rig_view_begin(&r);
+    CHECK_OK(namespace_view_state(&r.view, &s));
+    rig_view_end(&r);
+    CHECK_EQ(s.inodes, 1);
+    CHECK_EQ(s.sessions, 1);
+    rig_close(&r);
+}
+
 TEST(credentials_have_a_limit)
 {
     struct rig r;
