@@ -105,6 +105,13 @@ static void print_server(const struct cJSON *m)
         printf(", %s of %s memory", text_from_bytes(cli_json_number(m, "memory"), used),
                text_from_bytes(limit_bytes, limit));
     }
+    if (cli_json_number(m, "disk_total") > 0) {
+        char room[TEXT_UNIT_SIZE], total[TEXT_UNIT_SIZE], images[TEXT_UNIT_SIZE];
+        printf(", checkpoints %s, disk %s of %s free",
+               text_from_bytes(cli_json_number(m, "disk_images"), images),
+               text_from_bytes(cli_json_number(m, "disk_free"), room),
+               text_from_bytes(cli_json_number(m, "disk_total"), total));
+    }
     printf("\n");
 }
 

@@ -5,6 +5,8 @@
 
 #define NAMES_SIZE 400u
 #define WHAT_SIZE 700u
+#define LITTLE_BYTES (UINT64_C(1) << 30)
+#define LITTLE_SHARE 10u /* a tenth */
 #define FENCES_COUNTED_NS \
     (UINT64_C(5) * 1000000000) /* a new leader has looked how many there are */
 
@@ -37,6 +39,7 @@ void metanode_count(struct metanode *m, struct metanode_counts *ret)
         n.degraded += serving > 0 && serving < row->count && !syncs;
     }
     consensus_info(m->consensus, &n.log);
+    n.disk = m->space.now;
     n.memory = metanode_memory_look(m);
     *ret = n;
 }
@@ -132,6 +135,22 @@ static void tell_dark(struct health *h)
         down > 0 ? "; down: " : "", down > 0 ? names : "");
 }
 
+/* Before the log finds no room at all. */
+static void tell_space(struct health *h)
+{
+    const struct metanode_disk_space *d = &h->n->disk;
+    bool told = h->n->log.full != 0 || h->n->log.nearly_full;
+    bool little = d->free_bytes < LITTLE_BYTES;
+    if (told || !d->known || (!little && d->free_bytes >= d->total_bytes / LITTLE_SHARE)) {
+        return;
+    }
+    char room[TEXT_UNIT_SIZE], total[TEXT_UNIT_SIZE];
+    tell(h, little ? HEALTH_WARNING : HEALTH_NOTE, "When it is full, changes are refused.",
+         "Make room on that disk.", "the disk of the metadata server has %s of %s free (%s)",
+         text_from_bytes(d->free_bytes, room), text_from_bytes(d->total_bytes, total),
+         h->m->directory);
+}
+
 static void tell_log(struct health *h)
 {
     const struct metanode *m = h->m;
@@ -143,6 +162,7 @@ static void tell_log(struct health *h)
         tell(h, HEALTH_WARNING, "When it is full, changes are refused.", "Make room on that disk.",
              "the disk of the metadata log is nearly full (%s)", m->directory);
     }
+    tell_space(h);
     if (m->checkpoints.failing) {
         tell(h, HEALTH_WARNING, "The log cannot be trimmed: it grows, and a restart takes longer.",
              "The log of the metadata server says why; mostly its disk is full or broken.",

@@ -7,10 +7,34 @@
 #include "base/stats.h"
 #include "base/text.h"
 #include "consensus/consensus.h"
+#include "disk/disk.h"
+#include "loop/loop.h"
 
 struct metanode;
 struct peer_request;
 struct peer_user;
+
+/* space.c: the file system of the server's directory. */
+enum metanode_space_part { METANODE_SPACE_LOG, METANODE_SPACE_STATE, METANODE_SPACE_PARTS };
+struct metanode_disk_space {
+    bool known;
+    uint64_t total_bytes, free_bytes;
+    uint64_t part_bytes[METANODE_SPACE_PARTS]; /* what the log, what the images take */
+};
+struct metanode_space {
+    struct metanode_disk_space now;
+    struct loop_timer timer;
+    struct disk_req req;
+    bool busy;
+    char *path;               /* owned: of `req` */
+    struct disk_names *names; /* owned: of a part */
+    size_t part, file;
+    uint64_t sum;
+    struct loop_task *stopped; /* the server ends */
+};
+void metanode_space_start(struct metanode *m);
+/* Not before it was started, once; then `stopped`. */
+void metanode_space_stop(struct metanode *m, struct loop_task *stopped);
 
 struct metanode_counts {
     size_t targets, up, low_space;
@@ -18,6 +42,7 @@ struct metanode_counts {
     uint64_t damaged;                             /* chunks that no copy was found for yet */
     uint64_t total, free, memory;
     struct consensus_info log;
+    struct metanode_disk_space disk;
 };
 void metanode_count(struct metanode *m, struct metanode_counts *ret);
 
@@ -56,7 +81,11 @@ const char *metanode_health(struct metanode *m, const struct metanode_counts *n)
     X(log_bytes)             \
     X(log_waiting)           \
     X(log_entries_in_flight) \
-    X(log_full)
+    X(log_full)              \
+    X(disk_total_bytes)      \
+    X(disk_free_bytes)       \
+    X(disk_log_bytes)        \
+    X(disk_images_bytes)
 struct metanode_gauges {
 #define METANODE_GAUGE_FIELD(name) struct stats_gauge name;
     METANODE_GAUGES(METANODE_GAUGE_FIELD)

@@ -118,6 +118,9 @@ struct metanode {
     struct metanode_checkpoints checkpoints;
     struct loop_task checkpoints_stopped;
     struct metanode_backups backups;
+    struct metanode_space space;
+    struct loop_task space_stopped;
+    int stop_rc;
     struct metanode_gauges gauges;
     struct stats_counter mutations, queries, replays, refused;
     struct stats_histogram mutation_ns;

@@ -60,6 +60,10 @@ static void set_counts(struct metanode *m)
     set(&g->log_waiting, n.log.waiting);
     set(&g->log_entries_in_flight, n.log.entries_in_flight);
     set(&g->log_full, n.log.full != 0 ? 1 : 0);
+    set(&g->disk_total_bytes, n.disk.total_bytes);
+    set(&g->disk_free_bytes, n.disk.free_bytes);
+    set(&g->disk_log_bytes, n.disk.part_bytes[METANODE_SPACE_LOG]);
+    set(&g->disk_images_bytes, n.disk.part_bytes[METANODE_SPACE_STATE]);
 }
 
 static void measured(struct metanode_read *r, int rc)

@@ -229,6 +229,7 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
     }
     log_info(m->env->log, "metadata server starts", LOG_TEXT("directory", m->opt.directory),
              LOG_TEXT("address", m->address.text));
+    metanode_space_start(m);
     *ret = m;
     return 0;
 }
@@ -268,12 +269,19 @@ void metanode_address(const struct metanode *m, struct net_address *ret)
     *ret = m->address;
 }
 
+static void server_ended(struct loop_task *t)
+{
+    struct metanode *m = container_of(t, struct metanode, space_stopped);
+    m->stop->done(m->stop, m->stop_rc);
+}
+
 static void server_closed(struct consensus_stop *s, int rc)
 {
     struct metanode *m = container_of(s, struct metanode, consensus_stop);
-    struct metanode_stop *stop = m->stop;
     m->phase = METANODE_ENDED;
-    stop->done(stop, rc);
+    m->stop_rc = rc;
+    m->space_stopped.run = server_ended;
+    metanode_space_stop(m, &m->space_stopped);
 }
 
 static void server_saved(struct loop_task *t)

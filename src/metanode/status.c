@@ -154,12 +154,21 @@ static void status_json_metadata(struct status *s)
     text_add(out,
              ",\"log_bytes\":%llu,\"log_full\":%s,\"log_nearly_full\":%s,"
              "\"log_waiting\":%u,\"checkpoint_failing\":%s,\"memory\":%llu,"
-             "\"memory_limit\":%llu,\"leads_for_ms\":%llu}],",
+             "\"memory_limit\":%llu,\"leads_for_ms\":%llu",
              (unsigned long long)s->n.log.log_bytes, s->n.log.full != 0 ? "true" : "false",
              s->n.log.nearly_full ? "true" : "false", s->n.log.waiting,
              m->checkpoints.failing ? "true" : "false", (unsigned long long)s->n.memory,
              (unsigned long long)m->opt.memory_bytes,
              (unsigned long long)((metanode_now(m) - m->lead_ns) / METANODE_NS_PER_MS));
+    const struct metanode_disk_space *d = &s->n.disk;
+    if (d->known) {
+        text_add(out,
+                 ",\"disk_total\":%llu,\"disk_free\":%llu,\"disk_log\":%llu,\"disk_images\":%llu",
+                 (unsigned long long)d->total_bytes, (unsigned long long)d->free_bytes,
+                 (unsigned long long)d->part_bytes[METANODE_SPACE_LOG],
+                 (unsigned long long)d->part_bytes[METANODE_SPACE_STATE]);
+    }
+    text_add(out, "}],");
 }
 
 static void status_json(struct status *s)
@@ -197,6 +206,17 @@ static void status_json(struct status *s)
     text_add(out, "}\n");
 }
 
+static void status_disk(const struct metanode_disk_space *d, struct text *out)
+{
+    char total[TEXT_UNIT_SIZE], room[TEXT_UNIT_SIZE], log[TEXT_UNIT_SIZE], images[TEXT_UNIT_SIZE];
+    if (d->known) {
+        text_add(out, "disk: %s of %s free; log %s, checkpoints %s\n",
+                 text_from_bytes(d->free_bytes, room), text_from_bytes(d->total_bytes, total),
+                 text_from_bytes(d->part_bytes[METANODE_SPACE_LOG], log),
+                 text_from_bytes(d->part_bytes[METANODE_SPACE_STATE], images));
+    }
+}
+
 static void status_text(struct status *s)
 {
     struct metanode *m = s->m;
@@ -211,6 +231,7 @@ static void status_text(struct status *s)
     text_add(out, "%zu connections; memory: %s of %s used\n", peer_server_link_count(m->server),
              text_from_bytes(metanode_memory_look(m), room),
              text_from_bytes(m->opt.memory_bytes, total));
+    status_disk(&s->n.disk, out);
     LIST_FOR_EACH(node, &m->targets.all)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);

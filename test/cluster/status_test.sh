@@ -30,9 +30,11 @@ check 'something to store' "$opendfs" put -q "$work/in" /file
 
 # --- all is well ---
 fails 'healthy, in the first line' 0 'healthy, all ' sh -c "'$opendfs' status | head -n 1"
-same 'healthy in JSON' "$(field 'o["health"], len(o["problems"])')" 'healthy 0'
+same 'healthy in JSON' "$(field 'o["health"], len([p for p in o["problems"] if p["severity"] != "note"])')" 'healthy 0'
 same 'one metadata server' "$(field '[(m["name"], m["role"]) for m in o["metadata"]]')" "[('meta.0', 'leader')]"
 same 'three targets' "$(field 'sorted(t["name"] for t in o["targets"])')" "['target.0', 'target.1', 'target.2']"
+same 'the disk of the metadata' "$(field '[0 < m["disk_log"] < m["disk_total"] > m["disk_free"] for m in o["metadata"]]')" '[True]'
+check 'and in words' sh -c "'$opendfs' status | grep -q 'meta.0 .* disk .* free'"
 check 'status --check' "$opendfs" status --check
 check 'metrics' sh -c "'$opendfs' metrics >'$work/m1'"
 check 'metrics are what Prometheus reads' "$checker" "$work/m1"
@@ -41,7 +43,7 @@ for name in meta_mutations_total consensus_commit_seconds_count disk_sync_second
     'server_messages_requests_total{.*message="create"' 'server_messages_latency_seconds_bucket{.*message="commit"'; do
     grep -q "^opendfs_$name.* [1-9]" "$work/m1" && ok "metrics have $name" || bad "metrics have $name"
 done
-for name in sessions chains targets_up inodes log_bytes log_waiting; do
+for name in sessions chains targets_up inodes log_bytes log_waiting disk_total_bytes disk_free_bytes disk_log_bytes; do
     grep -q "^opendfs_meta_$name{.*} [0-9]" "$work/m1" && ok "metrics have the gauge $name" || bad "metrics have the gauge $name"
 done
 check 'something more' "$opendfs" get -q /file "$work/back"
