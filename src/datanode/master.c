@@ -102,10 +102,16 @@ static void started(struct peer_user *u, struct peer_link *l, const void *body)
              LOG_I64("pid", w->child.pid));
 }
 
+/* The worker tells it with its own statistics: the master listens for nobody. */
 static void link_up(struct peer_user *u, struct peer_link *l)
 {
-    (void)u;
-    (void)l;
+    const struct worker *w = container_of(u, struct worker, peer_user);
+    const struct proto_life_push m = {.restarts = w->info.restarts,
+                                      .last_status = w->info.last_status};
+    int rc = peer_link_push(l, PROTO_OP_life, &m);
+    if (rc < 0) {
+        log_warn(w->master->opt.env->log, "cannot tell a worker its life", LOG_RC(rc));
+    }
 }
 
 static void link_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)

@@ -7,6 +7,7 @@
 
 #include "base/env.h"
 #include "base/mem.h"
+#include "base/stats.h"
 #include "datanode/supervised.h"
 #include "loop/sim.h"
 #include "net/sim.h"
@@ -226,6 +227,8 @@ static int worker_start(struct loop_sim_program *p, struct loop *l,
                        .began_ns = loop_sim_now_ns(r->world),
                        .fds = {opt->fds[0], opt->fds[1]}};
     process_env(r, &f->process, DATA_HOST);
+    f->process.env.stats = stats_new(NULL, ""); /* goes with the process */
+    CHECK_TRUE(f->process.env.stats != NULL);
     if (r->behaviour == EXITS) {
         return 3;
     }
@@ -239,6 +242,24 @@ static int worker_start(struct loop_sim_program *p, struct loop *l,
         loop_sim_pause(l, true);
     }
     return 0;
+}
+
+struct looked {
+    struct stats_visitor visitor;
+    const char *path;
+    int64_t value;
+};
+static void look(struct stats_visitor *v, const struct stats_value *value)
+{
+    struct looked *x = container_of(v, struct looked, visitor);
+    x->value = strcmp(value->path, x->path) == 0 ? value->value : x->value;
+}
+/* What the worker's statistics say; -1,000: nothing of that name. */
+static int64_t number(struct life *f, const char *path)
+{
+    struct looked x = {.visitor.visit = look, .path = path, .value = -1000};
+    CHECK_OK(stats_walk(f->process.env.stats, &x.visitor));
+    return x.value;
 }
 
 static struct life *last_life(struct rig *r)
@@ -388,6 +409,9 @@ TEST(a_killed_worker_is_reported_at_once_and_started_again)
     CHECK_EQ(r.info.incarnation, TARGETS + 1);
     CHECK_EQ(r.info.last_status, -SIGKILL);
     CHECK_EQ(r.life_count, TARGETS + 1);
+    UNTIL(&r, number(last_life(&r), "master/worker_restarts") == 1); /* the worker was told */
+    CHECK_EQ(number(last_life(&r), "master/worker_last_status"), -SIGKILL);
+    CHECK_EQ(number(&r.life[0], "master/worker_restarts"), 0);
     loop_sim_kill(last_life(&r)->process.loop);
     UNTIL(&r, r.report_count == 2);
     CHECK_EQ(r.report[1].incarnation, TARGETS + 1);

@@ -8,6 +8,7 @@
 
 #include "base/crc32c.h"
 #include "base/env.h"
+#include "base/stats.h"
 #include "chunk/chunk.h"
 #include "cluster/capability.h"
 #include "cluster/chain.h"
@@ -121,6 +122,8 @@ RIG void rig_open_inside(void *ctx)
     CHECK((net_sim_open(o->rig->net, o->host, p->loop, &p->env.net)) == 0);
     if (o->host >= 1 && o->host <= RIG_TARGETS) {
         CHECK((disk_sim_open(o->rig->disk[o->host], p->loop, &p->env.disk)) == 0);
+        p->env.stats = stats_new(NULL, "");
+        CHECK(p->env.stats != NULL);
     }
 }
 RIG void rig_process(struct rig *r, struct rig_process *p, unsigned host)

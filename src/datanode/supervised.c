@@ -9,6 +9,7 @@
 #include "base/env.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/stats.h"
 #include "peer/client.h"
 
 #define NS_PER_MS 1000000ull
@@ -19,6 +20,8 @@ struct datanode_supervised {
     struct peer_user peer_user;
     struct datanode_supervised_options opt;
     struct peer *peer;
+    struct stats *stats;
+    struct stats_gauge restarts, last_status;
     struct loop_task lost;
     struct loop_timer look; /* a link that never came up has no end that would be told */
 };
@@ -64,7 +67,17 @@ static void look(struct loop_timer *t)
     }
 }
 
+static void life(struct peer_user *u, struct peer_link *l, const void *body)
+{
+    struct datanode_supervised *s = container_of(u, struct datanode_supervised, peer_user);
+    const struct proto_life_push *m = body;
+    (void)l;
+    stats_gauge_set(&s->restarts, (int64_t)base_min(m->restarts, INT64_MAX));
+    stats_gauge_set(&s->last_status, m->last_status);
+}
+
 static const struct peer_user_ops link_ops = {.up = link_up, .down = link_down};
+static const struct peer_handler handlers[] = {{.opcode = PROTO_OP_life, .push = life}};
 
 int datanode_supervised_start(const struct datanode_supervised_options *opt,
                               struct datanode_supervised **ret)
@@ -78,6 +91,9 @@ int datanode_supervised_start(const struct datanode_supervised_options *opt,
     s->peer_user.ops = &link_ops;
     s->lost.run = tell_lost;
     s->look.fire = look;
+    s->stats = opt->env->stats == NULL ? NULL : stats_new(opt->env->stats, "master");
+    stats_add_gauge(s->stats, "worker_restarts", &s->restarts);
+    stats_add_gauge(s->stats, "worker_last_status", &s->last_status);
     struct stream *stream = NULL;
     int rc = net_adopt(opt->env->net, opt->fd, &stream);
     if (rc < 0) {
@@ -85,6 +101,8 @@ int datanode_supervised_start(const struct datanode_supervised_options *opt,
     }
     struct peer_options p = {.env = opt->env,
                              .user = &s->peer_user,
+                             .handlers = handlers,
+                             .handler_count = ARRAY_COUNT(handlers),
                              .secrets = opt->secrets,
                              .cluster_id = opt->cluster_id,
                              .role = PROTO_ROLE_TARGET,
@@ -111,6 +129,7 @@ struct datanode_supervised *datanode_supervised_free(struct datanode_supervised 
         peer_free(peer);
         loop_undefer(s->opt.env->loop, &s->lost);
         loop_timer_cancel(s->opt.env->loop, &s->look);
+        stats_free(s->stats);
         mem_free(s);
     }
     return NULL;

@@ -4,19 +4,16 @@
  */
 #include "datanode/worker.h"
 
-#include "base/metrics.h"
 #include "datanode/remove.h"
 #include "datanode/repair.h"
 #include "datanode/resync.h"
 #include "datanode/worker_priv.h"
-#include "peer/stats.h"
 #include "wire/frame.h"
 
 #define DEFAULT_WEIGHT 100u
 #define DEFAULT_BUFFER_BYTES (UINT64_C(256) << 20)
 #define DEFAULT_DEAD_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define DEFAULT_UPDATES 1024u
-#define WORKER_LABELS_SIZE 512u
 #define STOP_POLL_NS (5 * NS_PER_MS)
 #define LEAVE_NS (1000 * NS_PER_MS) /* the leader has so long to hear that this worker stops */
 
@@ -151,19 +148,6 @@ static void worker_on_row(struct peer_user *user, struct peer_link *l, const voi
     }
 }
 
-static void worker_on_stats(struct peer_user *user, struct peer_request *r)
-{
-    struct datanode_worker *w = datanode_worker_of(user);
-    char labels[WORKER_LABELS_SIZE], uuid[UUID_TEXT_SIZE];
-    struct text t;
-    uuid_to_text(&w->opt.cluster_id, uuid);
-    text_init(&t, labels, sizeof labels);
-    text_add(&t, "cluster=\"%s\",daemon=\"", uuid);
-    metrics_label_text(&t, w->name);
-    text_add(&t, "\"");
-    peer_answer_stats(r, w->env.stats, labels);
-}
-
 static void worker_up(struct peer_user *user, struct peer_link *l)
 {
     (void)user;
@@ -197,7 +181,7 @@ static const struct peer_handler server_handlers[] = {
     {.opcode = PROTO_OP_fence, .request = worker_on_fence},
     {.opcode = PROTO_OP_revoke, .request = worker_on_revoke},
     {.opcode = PROTO_OP_row_changed, .push = worker_on_row},
-    {.opcode = PROTO_OP_stats, .request = worker_on_stats},
+    {.opcode = PROTO_OP_stats, .request = datanode_on_stats},
 };
 
 static int worker_serve(struct datanode_worker *w, struct err *e)
@@ -254,39 +238,6 @@ static int worker_options(struct datanode_worker *w, const struct datanode_worke
     return 0;
 }
 
-static void worker_stats(struct datanode_worker *w)
-{
-    struct datanode_counters *c = &w->counters;
-    stats_add_counter(w->stats, "reads", &c->reads);
-    stats_add_counter(w->stats, "read_bytes", &c->read_bytes);
-    stats_add_counter(w->stats, "read_from_files", &c->read_file);
-    stats_add_counter(w->stats, "read_from_memory", &c->read_memory);
-    stats_add_counter(w->stats, "read_copied", &c->read_copied);
-    stats_add_counter(w->stats, "read_waits", &c->read_waits);
-    stats_add_counter(w->stats, "writes", &c->writes);
-    stats_add_counter(w->stats, "write_bytes", &c->write_bytes);
-    stats_add_counter(w->stats, "forwards", &c->forwards);
-    stats_add_counter(w->stats, "forward_bytes", &c->forward_bytes);
-    stats_add_counter(w->stats, "forwards_again", &c->resends);
-    stats_add_counter(w->stats, "writes_answered_again", &c->again);
-    stats_add_counter(w->stats, "refused", &c->refused);
-    stats_add_counter(w->stats, "dropped", &c->dropped);
-    stats_add_counter(w->stats, "syncs", &c->syncs);
-    stats_add_counter(w->stats, "recovered", &c->recovered);
-    stats_add_counter(w->stats, "rows", &c->rows);
-    stats_add_counter(w->stats, "corrupt", &c->corrupt);
-    stats_add_counter(w->stats, "diverged", &c->diverged);
-    stats_add_counter(w->stats, "copies", &c->copies);
-    stats_add_counter(w->stats, "copy_bytes", &c->copy_bytes);
-    stats_add_counter(w->stats, "repaired", &c->repaired);
-    stats_add_histogram(w->stats, "read_time", &c->read_time);
-    stats_add_histogram(w->stats, "write_time", &c->write_time);
-    stats_add_histogram(w->stats, "forward_time", &c->forward_time);
-    stats_add_histogram(w->stats, "sync_time", &c->sync_time);
-    stats_add_gauge(w->stats, "updates", &c->updates);
-    stats_add_gauge(w->stats, "lease", &c->lease);
-}
-
 static int worker_open_store(struct datanode_worker *w, struct err *e)
 {
     const struct chunk_options opt = {
@@ -337,7 +288,7 @@ static void worker_containers(struct datanode_worker *w)
 static int worker_begin(struct datanode_worker *w, struct err *e)
 {
     w->stats = stats_new(w->env.stats, "target");
-    worker_stats(w);
+    datanode_metrics_init(w);
     w->member_bytes = w->opt.buffer_bytes / 2;
     const struct buf_pool_options pool = {.limit_bytes = w->member_bytes,
                                           .max_size = base_align_up(FRAME_DATA_MAX, BUF_ALIGN),

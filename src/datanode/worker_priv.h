@@ -58,6 +58,31 @@ struct datanode_counters {
     struct stats_gauge updates, lease;
 };
 
+/* metrics.c: gauges that are set when somebody looks. */
+#define DATANODE_GAUGES(X)  \
+    X(space_total_bytes)    \
+    X(space_free_bytes)     \
+    X(space_used_bytes)     \
+    X(space_reserved_bytes) \
+    X(space_low)            \
+    X(chunks)               \
+    X(chunks_damaged)       \
+    X(chunks_pending)       \
+    X(chunks_dirty)         \
+    X(failed)               \
+    X(chains)               \
+    X(chains_serving)       \
+    X(chains_syncing)       \
+    X(reads_waiting)        \
+    X(removes_waiting)      \
+    X(repairs_waiting)
+struct datanode_gauges {
+#define DATANODE_GAUGE_FIELD(name) struct stats_gauge name;
+    DATANODE_GAUGES(DATANODE_GAUGE_FIELD)
+};
+void datanode_metrics_init(struct datanode_worker *w);
+void datanode_on_stats(struct peer_user *user, struct peer_request *r);
+
 void datanode_on_write(struct peer_user *user, struct peer_request *r);
 void datanode_on_forward(struct peer_user *user, struct peer_request *r);
 void datanode_on_trailer(struct peer_user *user, struct peer_link *l, const void *body);
@@ -114,6 +139,7 @@ struct datanode_worker {
     int fail_rc;
     char fail_reason[DATANODE_TEXT];
     struct datanode_counters counters;
+    struct datanode_gauges gauges;
 };
 
 /* Answers with an error; a stale epoch with the row. `c` may be NULL. */

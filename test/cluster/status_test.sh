@@ -89,6 +89,13 @@ says 'data is not reachable' 20 'unavailable: '
 grep -qF 'Bring the targets back that are down' "$work/out" && ok 'what helps then' || bad 'what helps then'
 kill -CONT "$(pid_of node.0)" "$(pid_of node.1)"
 says 'all is well again' 60 'healthy, all '
+"$opendfs" metrics >"$work/m4"
+same 'who was started again says so' \
+    "$(sed -n 's/^opendfs_master_worker_\(restarts\|last_status\){.*daemon="\(.*\)"} /\2 \1 /p' "$work/m4" | sort | tr '\n' ' ')" \
+    'target.0 last_status -9 target.0 restarts 1 target.1 last_status -9 target.1 restarts 1 target.2 last_status 0 target.2 restarts 0 '
+for name in space_free_bytes space_used_bytes chunks chains_serving; do
+    same "targets have the gauge $name" "$(grep -c "^opendfs_target_$name{.*} [1-9]" "$work/m4")" 3
+done
 check 'the file is whole' sh -c "'$opendfs' get -q /file - | cmp - '$work/in'"
 
 # --- a disk fills ---

@@ -1,0 +1,108 @@
+/* datanode/metrics.c -- statistics of a worker: what is counted as it happens, and gauges that are
+ * set when somebody looks. */
+#include "datanode/worker_priv.h"
+
+#include "base/metrics.h"
+#include "datanode/chain_priv.h"
+#include "peer/stats.h"
+
+#define LABELS_SIZE 512u
+
+void datanode_metrics_init(struct datanode_worker *w)
+{
+    struct datanode_counters *c = &w->counters;
+    stats_add_counter(w->stats, "reads", &c->reads);
+    stats_add_counter(w->stats, "read_bytes", &c->read_bytes);
+    stats_add_counter(w->stats, "read_from_files", &c->read_file);
+    stats_add_counter(w->stats, "read_from_memory", &c->read_memory);
+    stats_add_counter(w->stats, "read_copied", &c->read_copied);
+    stats_add_counter(w->stats, "read_waits", &c->read_waits);
+    stats_add_counter(w->stats, "writes", &c->writes);
+    stats_add_counter(w->stats, "write_bytes", &c->write_bytes);
+    stats_add_counter(w->stats, "forwards", &c->forwards);
+    stats_add_counter(w->stats, "forward_bytes", &c->forward_bytes);
+    stats_add_counter(w->stats, "forwards_again", &c->resends);
+    stats_add_counter(w->stats, "writes_answered_again", &c->again);
+    stats_add_counter(w->stats, "refused", &c->refused);
+    stats_add_counter(w->stats, "dropped", &c->dropped);
+    stats_add_counter(w->stats, "syncs", &c->syncs);
+    stats_add_counter(w->stats, "recovered", &c->recovered);
+    stats_add_counter(w->stats, "rows", &c->rows);
+    stats_add_counter(w->stats, "corrupt", &c->corrupt);
+    stats_add_counter(w->stats, "diverged", &c->diverged);
+    stats_add_counter(w->stats, "copies", &c->copies);
+    stats_add_counter(w->stats, "copy_bytes", &c->copy_bytes);
+    stats_add_counter(w->stats, "repaired", &c->repaired);
+    stats_add_histogram(w->stats, "read_time", &c->read_time);
+    stats_add_histogram(w->stats, "write_time", &c->write_time);
+    stats_add_histogram(w->stats, "forward_time", &c->forward_time);
+    stats_add_histogram(w->stats, "sync_time", &c->sync_time);
+    stats_add_gauge(w->stats, "updates", &c->updates);
+    stats_add_gauge(w->stats, "lease", &c->lease);
+#define GAUGE_ADD(name) stats_add_gauge(w->stats, #name, &w->gauges.name);
+    DATANODE_GAUGES(GAUGE_ADD)
+#undef GAUGE_ADD
+}
+
+static void set(struct stats_gauge *g, uint64_t v)
+{
+    stats_gauge_set(g, (int64_t)base_min(v, INT64_MAX));
+}
+
+static void set_store(struct datanode_worker *w)
+{
+    struct datanode_gauges *g = &w->gauges;
+    struct chunk_store_info info;
+    chunk_store_info(w->store, &info);
+    set(&g->space_total_bytes, info.total_bytes);
+    set(&g->space_free_bytes, info.free_bytes);
+    set(&g->space_used_bytes, info.used_bytes);
+    set(&g->space_reserved_bytes, info.reserved_bytes);
+    set(&g->space_low, info.low ? 1 : 0);
+    set(&g->chunks, info.chunk_count);
+    set(&g->chunks_damaged, info.damaged_count);
+    set(&g->chunks_pending, info.pending_count);
+    set(&g->chunks_dirty, info.dirty_count);
+    set(&g->failed, info.failed < 0 || w->failed ? 1 : 0);
+}
+
+static void set_chains(struct datanode_worker *w)
+{
+    struct datanode_gauges *g = &w->gauges;
+    uint64_t all = 0, serving = 0, syncing = 0;
+    LIST_FOR_EACH(node, &w->chain_list)
+    {
+        const struct datanode_chain *c = LIST_ENTRY(node, struct datanode_chain, all);
+        all++;
+        serving += c->in_path && c->state == PROTO_MEMBER_SERVING ? 1 : 0;
+        syncing += c->in_path && c->state == PROTO_MEMBER_SYNCING ? 1 : 0;
+    }
+    set(&g->chains, all);
+    set(&g->chains_serving, serving);
+    set(&g->chains_syncing, syncing);
+}
+
+static void set_all(struct datanode_worker *w)
+{
+    struct datanode_gauges *g = &w->gauges;
+    set_store(w);
+    set_chains(w);
+    set(&g->reads_waiting, w->read_count);
+    set(&g->removes_waiting, w->remove_count);
+    set(&g->repairs_waiting, w->repair_count);
+    stats_gauge_set(&w->counters.lease, datanode_leased(w) ? 1 : 0);
+}
+
+void datanode_on_stats(struct peer_user *user, struct peer_request *r)
+{
+    struct datanode_worker *w = datanode_worker_of(user);
+    char labels[LABELS_SIZE], uuid[UUID_TEXT_SIZE];
+    struct text t;
+    set_all(w);
+    uuid_to_text(&w->opt.cluster_id, uuid);
+    text_init(&t, labels, sizeof labels);
+    text_add(&t, "cluster=\"%s\",daemon=\"", uuid);
+    metrics_label_text(&t, w->name);
+    text_add(&t, "\"");
+    peer_answer_stats(r, w->env.stats, labels);
+}
