@@ -143,13 +143,13 @@ void metanode_applied(struct metanode *m, const struct namespace_command *c,
         }
     }
     if (reply->removed_data_id != 0) {
-        metanode_garbage_kick(m);
+        metanode_errand_kick(&m->cleanup.garbage);
     }
     if (reply->trash_expiry_ns != 0) {
         metanode_trash_came(m, reply->trash_expiry_ns);
     }
     if (reply->trim_ino != 0) {
-        metanode_trim_kick(m);
+        metanode_errand_kick(&m->cleanup.trims);
     }
     if (reply->fenced_session != 0) {
         m->cleanup.fences++; /* from now on; counted anew by the next look */

@@ -4,9 +4,9 @@
 
 int metanode_cleanup_init(struct metanode *m)
 {
-    int rc = metanode_garbage_init(m);
-    rc = rc < 0 ? rc : metanode_trim_init(m);
-    rc = rc < 0 ? rc : metanode_fence_init(m);
+    metanode_errand_init(&m->cleanup.garbage, m, &metanode_garbage_ops);
+    metanode_errand_init(&m->cleanup.trims, m, &metanode_trim_ops);
+    int rc = metanode_fence_init(m);
     rc = rc < 0 ? rc : metanode_trash_init(m);
     return rc < 0 ? rc : metanode_fsck_init(m);
 }
@@ -14,24 +14,24 @@ int metanode_cleanup_init(struct metanode *m)
 void metanode_cleanup_start(struct metanode *m)
 {
     m->cleanup.fences = 1; /* until the first look says how many there are */
-    metanode_garbage_kick(m);
-    metanode_trim_kick(m);
+    metanode_errand_kick(&m->cleanup.garbage);
+    metanode_errand_kick(&m->cleanup.trims);
     metanode_fence_kick(m);
     metanode_trash_kick(m);
 }
 
 void metanode_cleanup_stop(struct metanode *m)
 {
-    metanode_garbage_stop(m);
-    metanode_trim_stop(m);
+    metanode_errand_stop(&m->cleanup.garbage);
+    metanode_errand_stop(&m->cleanup.trims);
     metanode_fence_stop(m);
     metanode_trash_stop(m);
 }
 
 void metanode_cleanup_fini(struct metanode *m)
 {
-    metanode_garbage_fini(m);
-    metanode_trim_fini(m);
+    metanode_errand_fini(&m->cleanup.garbage);
+    metanode_errand_fini(&m->cleanup.trims);
     metanode_fence_fini(m);
     metanode_trash_fini(m);
     metanode_fsck_fini(m);

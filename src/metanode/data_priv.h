@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "cluster/chain.h"
 #include "loop/loop.h"
+#include "metanode/errand_priv.h"
 #include "peer/link.h"
 
 struct mem_arena;
@@ -120,8 +121,7 @@ bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes l
 #define METANODE_BACKOFF_MIN_MS 100u
 #define METANODE_BACKOFF_MAX_MS 10000u
 struct metanode_cleanup {
-    struct metanode_garbage *garbage;
-    struct metanode_trims *trims;
+    struct metanode_errand garbage, trims;
     struct metanode_fences *fencing;
     struct metanode_trash *trash;
     struct metanode_check *check;
@@ -135,16 +135,7 @@ void metanode_cleanup_stop(struct metanode *m);
 struct peer_link *metanode_head_link(struct metanode *m, uint32_t chain,
                                      struct proto_route *ret_route);
 
-int metanode_garbage_init(struct metanode *m);
-void metanode_garbage_stop(struct metanode *m);
-void metanode_garbage_fini(struct metanode *m);
-void metanode_garbage_kick(struct metanode *m);
-void metanode_garbage_hurry(struct metanode *m); /* what had failed may go now */
-int metanode_trim_init(struct metanode *m);
-void metanode_trim_stop(struct metanode *m);
-void metanode_trim_fini(struct metanode *m);
-void metanode_trim_kick(struct metanode *m);
-void metanode_trim_hurry(struct metanode *m);
+extern const struct metanode_errand_ops metanode_garbage_ops, metanode_trim_ops;
 int metanode_fence_init(struct metanode *m);
 void metanode_fence_stop(struct metanode *m);
 void metanode_fence_fini(struct metanode *m);

@@ -90,8 +90,8 @@ static void fence_logged(struct metanode_waiter *w, int rc, const struct namespa
         struct metanode *m = f->m;
         fence_remove(f);
         metanode_fence_kick(m);
-        metanode_trim_hurry(m); /* trims of the session waited for this */
-    }                           /* else the tick tries again */
+        metanode_errand_hurry(&m->cleanup.trims); /* trims of the session waited for this */
+    }                                             /* else the tick tries again */
 }
 
 static void fence_log(struct fence *f)
@@ -192,7 +192,7 @@ static void fences_step(struct metanode_fences *fs)
     bool blocked = fs->m->cleanup.fences > 0;
     fs->m->cleanup.fences = blocking + (fs->again ? 1 : 0); /* one that the read has not seen */
     if (blocked && fs->m->cleanup.fences == 0) {
-        metanode_trim_hurry(fs->m); /* trims waited for this */
+        metanode_errand_hurry(&fs->m->cleanup.trims); /* trims waited for this */
     }
     if (!list_empty(&fs->all) && !fs->stopped) {
         loop_timer_in(fs->m->env->loop, &fs->timer, FENCE_TICK_NS);

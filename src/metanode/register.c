@@ -56,8 +56,8 @@ static void register_accept(struct metanode *m, struct peer_request *r, struct m
     metanode_tables_touch(m);
     metanode_fence_kick(m);
     if (fresh) {
-        metanode_garbage_hurry(m);
-        metanode_trim_hurry(m);
+        metanode_errand_hurry(&m->cleanup.garbage);
+        metanode_errand_hurry(&m->cleanup.trims);
     }
 }
 

@@ -2,7 +2,7 @@
  * metanode/trim.c -- removes what lies behind the end of truncated files: each chain of the layout
  * is asked which chunks it has from the boundary on; the boundary chunk is cut, later ones become
  * empty, all with the truncate generation of the record, so that a late repetition has no effect on
- * newer contents. When all chains are through, the log says so. Failures are repeated for ever.
+ * newer contents. When all chains are through, the log says so.
  */
 #include "metanode/metanode_priv.h"
 
@@ -10,8 +10,7 @@
 #define TRIM_CHUNKS 256u /* asked for at once */
 
 struct trim {
-    struct list node;
-    struct metanode_trims *ts;
+    struct metanode_errand_item item; /* first */
     struct metanode_waiter waiter;
     struct peer_call call;
     struct proto_stat_request stat;
@@ -28,67 +27,24 @@ struct trim {
     size_t cut_count, cut_at;
 };
 
-struct metanode_trims {
-    struct metanode *m;
-    struct loop_timer timer;
-    struct metanode_read read;
-    struct list all;
-    uint64_t after, wait_ms;
-    bool reading, more, failed, again, stopped;
-};
+_Static_assert(offsetof(struct trim, item) == 0, "an errand frees its items");
 
 static void trim_step(struct trim *t);
-
-static void trims_schedule(struct metanode_trims *ts, uint64_t ms)
-{
-    if (!ts->stopped && !ts->reading && list_empty(&ts->all)) {
-        loop_timer_in(ts->m->env->loop, &ts->timer, ms * METANODE_NS_PER_MS);
-    }
-}
-
-static void trims_page_end(struct metanode_trims *ts)
-{
-    if (ts->more) {
-        trims_schedule(ts, 0);
-        return;
-    }
-    ts->after = 0;
-    if (ts->failed) {
-        ts->wait_ms =
-            base_min(base_max(ts->wait_ms * 2, METANODE_BACKOFF_MIN_MS), METANODE_BACKOFF_MAX_MS);
-        trims_schedule(ts, ts->wait_ms);
-    } else if (ts->again) {
-        trims_schedule(ts, 0);
-    }
-    ts->failed = false;
-}
-
-static void trim_end(struct trim *t, bool good)
-{
-    struct metanode_trims *ts = t->ts;
-    ts->failed = ts->failed || !good;
-    ts->wait_ms = good ? 0 : ts->wait_ms;
-    list_remove(&t->node);
-    mem_free(t);
-    if (list_empty(&ts->all) && !ts->reading) {
-        trims_page_end(ts);
-    }
-}
 
 static void trim_logged(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
 {
     struct trim *t = container_of(w, struct trim, waiter);
     /* Busy: a fence of the writer was still on its way. Stale: it was cut again meanwhile. */
-    trim_end(t, rc == 0 && reply->rc == 0);
+    metanode_errand_end(&t->item, rc == 0 && reply->rc == 0);
 }
 
 static void trim_log(struct trim *t)
 {
     struct namespace_trim_done body = {.ino = t->ino, .tgen = t->tgen, .fenced = t->fenced};
     t->waiter.done = trim_logged;
-    if (metanode_propose(t->ts->m, NAMESPACE_TRIM_DONE, &namespace_trim_done_type, &body,
+    if (metanode_propose(t->item.errand->m, NAMESPACE_TRIM_DONE, &namespace_trim_done_type, &body,
                          &t->waiter) < 0) {
-        trim_end(t, false);
+        metanode_errand_end(&t->item, false);
     }
 }
 
@@ -99,7 +55,7 @@ static struct proto_capability trim_capability(struct trim *t)
                                  .session = METANODE_CLIENT,
                                  .rights = PROTO_RIGHT_READ | PROTO_RIGHT_WRITE,
                                  .cap_epoch = UINT64_MAX};
-    metanode_sign(t->ts->m, &c, t->mac);
+    metanode_sign(t->item.errand->m, &c, t->mac);
     return c;
 }
 
@@ -114,7 +70,7 @@ static void trim_written(struct peer_call *call, const struct peer_reply *r)
     struct trim *t = container_of(call, struct trim, call);
     bool newer = r->rc == -ERR_stale_trunc || r->rc == -ERR_stale_request || r->rc == -ERR_gone;
     if (r->rc < 0 && !newer) {
-        trim_end(t, false);
+        metanode_errand_end(&t->item, false);
         return;
     }
     t->cut_at++;
@@ -125,7 +81,7 @@ static void trim_statted(struct peer_call *call, const struct peer_reply *r)
 {
     struct trim *t = container_of(call, struct trim, call);
     if (r->rc < 0 && r->rc != -ERR_gone) {
-        trim_end(t, false);
+        metanode_errand_end(&t->item, false);
         return;
     }
     const struct proto_stat_reply *reply = r->rc == 0 ? r->body : NULL;
@@ -187,14 +143,16 @@ static void trim_step(struct trim *t)
         t->next_index = (uint32_t)(t->from / t->layout.chunk_size);
         t->more = true;
     }
-    if (t->at > t->chain_count && !t->ts->stopped) {
+    if (t->at > t->chain_count && !t->item.errand->stopped) {
         trim_log(t);
         return;
     }
     struct peer_link *link =
-        t->ts->stopped ? NULL : metanode_head_link(t->ts->m, t->chains[t->at - 1], &route);
+        t->item.errand->stopped
+            ? NULL
+            : metanode_head_link(t->item.errand->m, t->chains[t->at - 1], &route);
     if (link == NULL) {
-        trim_end(t, false);
+        metanode_errand_end(&t->item, false);
     } else if (cuts) {
         trim_cut(t, link, &route);
     } else {
@@ -202,16 +160,8 @@ static void trim_step(struct trim *t)
     }
 }
 
-static void trims_drop(struct metanode_trims *ts)
-{
-    struct list *node;
-    while ((node = list_pop_front(&ts->all)) != NULL) {
-        mem_free(LIST_ENTRY(node, struct trim, node));
-    }
-}
-
-static int trims_add(struct metanode_trims *ts, const struct namespace_view *v, uint64_t ino,
-                     const struct namespace_trim *record)
+static int trim_add(struct metanode_errand *e, const struct namespace_view *v, uint64_t ino,
+                    const struct namespace_trim *record)
 {
     struct proto_u32s chains;
     int rc = namespace_layout_chains(v, &record->layout, &chains);
@@ -222,7 +172,6 @@ static int trims_add(struct metanode_trims *ts, const struct namespace_view *v, 
     if (t == NULL) {
         return -ENOMEM;
     }
-    t->ts = ts;
     t->ino = ino;
     t->from = record->from;
     t->tgen = record->tgen;
@@ -231,101 +180,29 @@ static int trims_add(struct metanode_trims *ts, const struct namespace_view *v, 
     for (size_t i = 0; i < t->chain_count; i++) {
         t->chains[i] = chains.at[i];
     }
-    list_push_back(&ts->all, &t->node);
+    metanode_errand_add(e, &t->item);
     return 0;
 }
 
-static int trims_read(struct metanode_read *read, const struct namespace_view *v)
+static int trim_page(struct metanode_errand *e, const struct namespace_view *v)
 {
-    struct metanode_trims *ts = container_of(read, struct metanode_trims, read);
     struct namespace_trims page;
-    trims_drop(ts); /* of an earlier round of this read */
-    int rc = namespace_trims(v, ts->after, TRIM_PAGE, &page);
+    int rc = namespace_trims(v, e->after, TRIM_PAGE, &page);
     for (size_t i = 0; rc == 0 && i < page.count; i++) {
-        rc = trims_add(ts, v, page.ids[i], &page.at[i]);
+        rc = trim_add(e, v, page.ids[i], &page.at[i]);
     }
     if (rc == 0) {
-        ts->more = page.more;
-        ts->after = page.count > 0 ? page.ids[page.count - 1] : 0;
+        e->more = page.more;
+        e->after = page.count > 0 ? page.ids[page.count - 1] : 0;
     }
     return rc;
 }
 
-static void trims_read_done(struct metanode_read *read, int rc)
+static void trim_start(struct metanode_errand_item *item)
 {
-    struct metanode_trims *ts = container_of(read, struct metanode_trims, read);
-    if (rc < 0 || ts->stopped) {
-        trims_drop(ts);
-        ts->failed = true;
-        ts->more = false;
-    }
-    /* `reading` stays set: the page does not end while its trims are being started. */
-    LIST_FOR_EACH_SAFE(node, &ts->all)
-    {
-        struct trim *t = LIST_ENTRY(node, struct trim, node);
-        t->fenced = ts->m->cleanup.fences == 0;
-        trim_step(t);
-    }
-    ts->reading = false;
-    if (list_empty(&ts->all)) {
-        trims_page_end(ts);
-    }
+    struct trim *t = container_of(item, struct trim, item);
+    t->fenced = item->errand->m->cleanup.fences == 0;
+    trim_step(t);
 }
 
-static void trims_run(struct loop_timer *timer)
-{
-    struct metanode_trims *ts = container_of(timer, struct metanode_trims, timer);
-    if (ts->m->phase != METANODE_SERVING || ts->stopped || ts->reading || !list_empty(&ts->all)) {
-        return;
-    }
-    ts->again = false;
-    ts->reading = true;
-    ts->read = (struct metanode_read){.run = trims_read, .done = trims_read_done};
-    metanode_read(ts->m, &ts->read);
-}
-
-void metanode_trim_kick(struct metanode *m)
-{
-    struct metanode_trims *ts = m->cleanup.trims;
-    ts->again = true;
-    if (!loop_timer_active(&ts->timer)) {
-        trims_schedule(ts, 0);
-    }
-}
-
-void metanode_trim_hurry(struct metanode *m)
-{
-    struct metanode_trims *ts = m->cleanup.trims;
-    ts->again = true;
-    ts->wait_ms = 0;
-    trims_schedule(ts, 0);
-}
-
-int metanode_trim_init(struct metanode *m)
-{
-    struct metanode_trims *ts = mem_zalloc(sizeof *ts);
-    if (ts == NULL) {
-        return -ENOMEM;
-    }
-    ts->m = m;
-    ts->timer.fire = trims_run;
-    list_init(&ts->all);
-    m->cleanup.trims = ts;
-    return 0;
-}
-
-void metanode_trim_stop(struct metanode *m)
-{
-    m->cleanup.trims->stopped = true;
-    loop_timer_cancel(m->env->loop, &m->cleanup.trims->timer);
-}
-
-void metanode_trim_fini(struct metanode *m)
-{
-    if (m->cleanup.trims != NULL) {
-        metanode_trim_stop(m);
-        trims_drop(m->cleanup.trims);
-        mem_free(m->cleanup.trims);
-        m->cleanup.trims = NULL;
-    }
-}
+const struct metanode_errand_ops metanode_trim_ops = {.page = trim_page, .start = trim_start};
