@@ -35,6 +35,7 @@ struct metanode_space {
 void metanode_space_start(struct metanode *m);
 /* Not before it was started, once; then `stopped`. */
 void metanode_space_stop(struct metanode *m, struct loop_task *stopped);
+void metanode_space_fini(struct metanode *m); /* never started, or stopped */
 
 struct metanode_counts {
     size_t targets, up, low_space;

@@ -332,6 +332,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_apply_fini(m);
     metanode_backups_fini(m);
     metanode_checkpoints_fini(m);
+    metanode_space_fini(m);
     loop_undefer(m->env->loop, &m->kv_task);
     m->ns = namespace_free(m->ns);
     m->kv = kv_free(m->kv);

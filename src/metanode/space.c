@@ -104,3 +104,9 @@ void metanode_space_stop(struct metanode *m, struct loop_task *stopped)
         loop_defer(m->env->loop, stopped);
     }
 }
+
+void metanode_space_fini(struct metanode *m)
+{
+    CHECK(!m->space.busy);
+    loop_timer_cancel(m->env->loop, &m->space.timer);
+}
