@@ -6,240 +6,59 @@
 #include "base/mem.h"
 #include "cli/cp_priv.h"
 
-#include <string.h>
-
-struct cp_piece {
-    struct cli_job read, write; /* the data belong to `read` until `write` is done */
-    struct cp_item *item;
-    uint64_t offset;
-    size_t len;
-};
-
-static void fill(struct cp_item *i);
-
 /* ---- Ends ---- */
 
 static void source_closed(struct cli_job *j)
 {
-    struct cp_item *i = container_of(j, struct cp_item, job);
-    i->in = NULL; /* only read: nothing can be lost */
-    if (i->failed) {
-        cli_tree_item_end(&i->base, false);
-    } else {
-        cli_cp_item_finish(i);
-    }
+    struct tree_item *base = container_of(j, struct tree_item, job);
+    base->in = NULL; /* only read: nothing can be lost */
+    cli_into_finish(base);
 }
 
-static void close_source(struct cp_item *i)
+void cli_cp_file_made(struct tree_item *base)
 {
-    cli_job_prepare(i->p->tree.c, &i->job, source_closed);
-    opendfs_async_close(i->p->tree.c->fs, &i->job.op, i->in, NULL, 0);
-}
-
-static void removed(struct cli_job *j)
-{
-    struct cp_item *i = container_of(j, struct cp_item, job);
-    if (j->op.result < 0 && j->op.result != -ENOENT) {
-        cli_fail(i->p->tree.c, "%s: is incomplete and could not be removed: %s", i->base.path,
-                 j->op.error);
-    }
-    close_source(i);
-}
-
-static void copy_closed(struct cli_job *j)
-{
-    struct cp_item *i = container_of(j, struct cp_item, job);
-    struct cli *c = i->p->tree.c;
-    i->out = NULL;
-    if (j->op.result < 0 && !i->failed) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
-    }
-    if (!i->failed) {
-        close_source(i);
-        return;
-    }
-    cli_job_prepare(c, &i->job, removed);
-    i->job.op.at = i->parent;
-    opendfs_async_unlink(c->fs, &i->job.op, cli_cp_item_name(i));
-}
-
-static void close_copy(struct cp_item *i)
-{
-    cli_job_prepare(i->p->tree.c, &i->job, copy_closed);
-    opendfs_async_close(i->p->tree.c->fs, &i->job.op, i->out, &i->values, i->failed ? 0 : i->mask);
-}
-
-static void synced(struct cli_job *j)
-{
-    struct cp_item *i = container_of(j, struct cp_item, job);
-    if (j->op.result < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
-    }
-    close_copy(i);
-}
-
-static void sync_copy(struct cp_item *i)
-{
-    if (i->failed) {
-        close_copy(i);
-        return;
-    }
-    cli_job_prepare(i->p->tree.c, &i->job, synced);
-    opendfs_async_fsync(i->p->tree.c->fs, &i->job.op, i->out);
+    cli_job_prepare(base->tree->c, &base->job, source_closed);
+    opendfs_async_close(base->tree->c->fs, &base->job.op, base->in, NULL, 0);
 }
 
 static void sized(struct cli_job *j)
 {
-    struct cp_item *i = container_of(j, struct cp_item, job);
+    struct tree_item *base = container_of(j, struct tree_item, job);
     if (j->op.result < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
+        cli_tree_item_fail_op(base, &j->op);
     }
-    sync_copy(i);
+    cli_into_close(base);
 }
 
-static void all_sent(struct cp_item *i)
+void cli_cp_file_all_pieces(struct tree_item *base)
 {
-    struct cli *c = i->p->tree.c;
-    if (i->failed || i->written_end >= i->size_bytes) {
-        sync_copy(i);
+    struct cli *c = base->tree->c;
+    if (base->failed || container_of(base, struct cp_item, base)->written_end >= base->size_bytes) {
+        cli_into_close(base);
         return;
     }
-    cli_job_prepare(c, &i->job, sized); /* it ends with a hole */
-    opendfs_async_ftruncate(c->fs, &i->job.op, i->out, i->size_bytes);
+    cli_job_prepare(c, &base->job, sized); /* it ends with a hole */
+    opendfs_async_ftruncate(c->fs, &base->job.op, base->out, base->size_bytes);
 }
 
 /* ---- Pieces ---- */
 
-static void fill_waiting(struct cp *p)
-{
-    struct list line; /* who gets no room again comes to the end of the line, once */
-    list_init(&line);
-    list_splice_back(&line, &p->waiting);
-    for (struct list *n; (n = list_pop_front(&line)) != NULL;) {
-        fill(container_of(n, struct cp_item, base.node));
-    }
-}
-
-static void piece_end(struct cp_piece *x)
-{
-    struct cp_item *i = x->item;
-    struct cp *p = i->p;
-    p->asked_bytes -= x->len;
-    mem_free(x);
-    i->pieces--;
-    fill(i);
-    fill_waiting(p);
-}
-
-static void read_piece(struct cp_piece *x);
-
-/* Goes on with the rest of the piece behind these bytes, if there is one. */
-static void piece_next(struct cp_piece *x, size_t len)
-{
-    struct cp_item *i = x->item;
-    if (i->failed || len == x->len) {
-        piece_end(x);
-        return;
-    }
-    i->p->asked_bytes -= len;
-    x->offset += len;
-    x->len -= len;
-    read_piece(x);
-}
-
 static void piece_written(struct cli_job *j)
 {
-    struct cp_piece *x = container_of(j, struct cp_piece, write);
-    struct cp_item *i = x->item;
-    size_t len = x->read.op.data_len;
-    opendfs_async_release(i->p->tree.c->fs, &x->read.op);
-    if (j->op.result < 0 && !i->failed) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
+    struct tree_piece *x = container_of(j, struct tree_piece, write);
+    struct cp_item *i = container_of(x->item, struct cp_item, base);
+    if (j->op.result < 0) {
+        cli_tree_item_fail_op(x->item, &j->op);
     }
-    i->p->tree.copy.bytes += j->op.result < 0 ? 0 : len;
-    i->written_end = base_max(i->written_end, x->offset + len);
-    piece_next(x, len);
+    i->written_end = base_max(i->written_end, x->offset + x->read.op.data_len);
+    cli_piece_stored(x);
 }
 
-static bool only_zeros(const uint8_t *bytes, size_t len)
+void cli_cp_file_store(struct tree_piece *x, const void *bytes, size_t len)
 {
-    return len > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
-}
-
-static void piece_read(struct cli_job *j)
-{
-    struct cp_piece *x = container_of(j, struct cp_piece, read);
-    struct cp_item *i = x->item;
-    struct cli *c = i->p->tree.c;
-    size_t len = j->op.result < 0 ? 0 : j->op.data_len;
-    if (j->op.result < 0 && !i->failed) {
-        i->failed = true;
-        cli_cp_fail_source(i, &j->op);
-    } else if (len == 0) { /* the file has become shorter meanwhile */
-        i->size_bytes = base_min(i->size_bytes, x->offset);
-    }
-    if (i->failed || len == 0) {
-        opendfs_async_release(c->fs, &j->op);
-        piece_end(x);
-    } else if (only_zeros(j->op.data, len)) { /* holes stay holes */
-        opendfs_async_release(c->fs, &j->op);
-        i->p->tree.copy.bytes += len;
-        piece_next(x, len);
-    } else {
-        cli_job_prepare(c, &x->write, piece_written);
-        opendfs_async_pwrite_lent(c->fs, &x->write.op, i->out, j->op.data, len, x->offset);
-    }
-}
-
-static void read_piece(struct cp_piece *x)
-{
-    struct cp_item *i = x->item;
-    cli_job_prepare(i->p->tree.c, &x->read, piece_read);
-    opendfs_async_pread_lent(i->p->tree.c->fs, &x->read.op, i->in, x->len, x->offset);
-}
-
-/* False: no room for another piece now. */
-static bool begin_piece(struct cp_item *i)
-{
-    struct cp *p = i->p;
-    size_t len = (size_t)base_min(i->size_bytes - i->offset, COPY_PIECE_BYTES);
-    if (p->asked_bytes > 0 && p->asked_bytes + len > COPY_BUFFERED_BYTES) {
-        return false;
-    }
-    struct cp_piece *x = mem_zalloc(sizeof *x);
-    if (x == NULL) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, NULL, -ENOMEM);
-        return true;
-    }
-    x->item = i;
-    x->offset = i->offset;
-    x->len = len;
-    i->offset += len;
-    i->pieces++;
-    p->asked_bytes += len;
-    read_piece(x);
-    return true;
-}
-
-static void fill(struct cp_item *i)
-{
-    while (!i->failed && i->offset < i->size_bytes && i->pieces < COPY_PIECES_PER_FILE) {
-        if (!begin_piece(i)) {
-            if (i->pieces == 0) {
-                list_push_back(&i->p->waiting, &i->base.node);
-                return;
-            }
-            break;
-        }
-    }
-    if (i->pieces == 0 && (i->failed || i->offset >= i->size_bytes)) {
-        all_sent(i);
-    }
+    struct tree *t = x->item->tree;
+    cli_job_prepare(t->c, &x->write, piece_written);
+    opendfs_async_pwrite_lent(t->c->fs, &x->write.op, x->item->out, bytes, len, x->offset);
 }
 
 /* ---- Large files ---- */
@@ -248,29 +67,30 @@ static void start_large(struct cp_item *i);
 
 static void copy_opened(struct cli_job *j)
 {
-    struct cp_item *i = container_of(j, struct cp_item, job);
+    struct cp_item *i = container_of(j, struct cp_item, base.job);
+    struct tree_item *base = &i->base;
     if (j->op.result == -EEXIST) {
         cli_cp_item_is_there(i, start_large);
     } else if (j->op.result < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
-        close_source(i);
+        cli_tree_item_fail_op(base, &j->op);
+        cli_cp_file_made(base);
     } else {
-        i->out = j->op.file;
-        fill(i);
+        base->out = j->op.file;
+        cli_pieces_fill(base);
     }
 }
 
 static void start_large(struct cp_item *i)
 {
-    struct cli *c = i->p->tree.c;
-    if (i->failed) {
-        close_source(i);
+    struct tree_item *base = &i->base;
+    struct cli *c = base->tree->c;
+    if (base->failed) {
+        cli_cp_file_made(base);
         return;
     }
-    cli_job_prepare(c, &i->job, copy_opened);
-    i->job.op.at = i->parent;
-    opendfs_async_open(c->fs, &i->job.op, cli_cp_item_name(i),
+    cli_job_prepare(c, &base->job, copy_opened);
+    base->job.op.at = base->dir->ino;
+    opendfs_async_open(c->fs, &base->job.op, cli_into_name(base),
                        OPENDFS_WRITE | OPENDFS_CREATE | OPENDFS_EXCLUSIVE, 0600);
 }
 
@@ -278,38 +98,38 @@ static void start_large(struct cp_item *i)
 
 static void end_small(struct cp_item *i)
 {
-    opendfs_async_release(i->p->tree.c->fs, &i->small.op);
-    close_source(i);
+    opendfs_async_release(i->base.tree->c->fs, &i->small.op);
+    cli_cp_file_made(&i->base);
 }
 
 static void start_small(struct cp_item *i);
 
 static void created(struct cli_job *j)
 {
-    struct cp_item *i = container_of(j, struct cp_item, job);
+    struct cp_item *i = container_of(j, struct cp_item, base.job);
     if (j->op.result == -EEXIST) {
         cli_cp_item_is_there(i, start_small);
         return;
     }
     if (j->op.result < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
+        cli_tree_item_fail_op(&i->base, &j->op);
     } else {
-        i->p->tree.copy.bytes += i->small.op.data_len;
+        i->base.tree->copy.bytes += i->small.op.data_len;
     }
     end_small(i);
 }
 
 static void start_small(struct cp_item *i)
 {
-    struct cli *c = i->p->tree.c;
-    if (i->failed) {
+    struct tree_item *base = &i->base;
+    struct cli *c = base->tree->c;
+    if (base->failed) {
         end_small(i);
         return;
     }
-    cli_job_prepare(c, &i->job, created);
-    i->job.op.at = i->parent;
-    opendfs_async_create(c->fs, &i->job.op, cli_cp_item_name(i), &i->values, i->mask,
+    cli_job_prepare(c, &base->job, created);
+    base->job.op.at = base->dir->ino;
+    opendfs_async_create(c->fs, &base->job.op, cli_into_name(base), &base->values, base->mask,
                          i->small.op.data, i->small.op.data_len);
 }
 
@@ -317,8 +137,7 @@ static void small_read(struct cli_job *j)
 {
     struct cp_item *i = container_of(j, struct cp_item, small);
     if (j->op.result < 0) {
-        i->failed = true;
-        cli_cp_fail_source(i, &j->op);
+        cli_tree_item_fail_source(&i->base, &j->op);
     }
     start_small(i);
 }
@@ -327,31 +146,32 @@ static void small_read(struct cli_job *j)
 
 static void opened(struct cli_job *j)
 {
-    struct cp_item *i = container_of(j, struct cp_item, job);
-    struct cli *c = i->p->tree.c;
+    struct cp_item *i = container_of(j, struct cp_item, base.job);
+    struct tree_item *base = &i->base;
+    struct cli *c = base->tree->c;
     if (j->op.result < 0) {
-        cli_cp_fail_source(i, &j->op);
-        cli_tree_item_end(&i->base, false);
+        cli_tree_item_fail_source(base, &j->op);
+        cli_tree_item_end(base);
         return;
     }
-    i->in = j->op.file;
-    i->stat = j->op.stat; /* newer than that of the listing */
-    i->size_bytes = i->stat.size_bytes;
-    i->mask = cli_cp_values(i->p, &i->stat, &i->values);
-    if (i->size_bytes > opendfs_inline_limit(c->fs)) {
+    base->in = j->op.file; /* its attributes are newer than those of the listing */
+    base->source = j->op.stat.ino;
+    base->size_bytes = j->op.stat.size_bytes;
+    base->mask = cli_cp_values(i->p, &j->op.stat, &base->values);
+    if (base->size_bytes > opendfs_inline_limit(c->fs)) {
         start_large(i);
-    } else if (i->size_bytes == 0) {
+    } else if (base->size_bytes == 0) {
         start_small(i);
     } else {
         cli_job_prepare(c, &i->small, small_read);
-        opendfs_async_pread_lent(c->fs, &i->small.op, i->in, (size_t)i->size_bytes, 0);
+        opendfs_async_pread_lent(c->fs, &i->small.op, base->in, (size_t)base->size_bytes, 0);
     }
 }
 
 void cli_cp_file_start(struct cp_item *i)
 {
-    struct cli *c = i->p->tree.c;
-    cli_job_prepare(c, &i->job, opened);
-    opendfs_async_open(c->fs, &i->job.op, i->base.local,
+    struct cli *c = i->base.tree->c;
+    cli_job_prepare(c, &i->base.job, opened);
+    opendfs_async_open(c->fs, &i->base.job.op, i->base.local,
                        OPENDFS_READ | (i->follow ? 0u : OPENDFS_NOFOLLOW), 0);
 }

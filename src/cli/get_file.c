@@ -6,183 +6,75 @@
 
 #include "base/mem.h"
 
-#include <string.h>
-
-struct get_piece {
-    struct cli_job job;
-    struct get_item *item;
-    uint64_t offset;
-    size_t len;
-};
-
 /* ---- To a file ---- */
 
 static void closed(struct cli_job *j)
 {
-    struct get_item *i = container_of(j, struct get_item, job);
+    struct tree_item *base = container_of(j, struct tree_item, job);
+    struct get_item *i = container_of(base, struct get_item, base);
+    base->in = NULL;
+    if (j->op.result < 0) {
+        cli_tree_item_fail_op(base, &j->op);
+    }
+    int rc = disk_local_close(i->file);
     i->file = NULL;
-    if (j->op.result < 0 && !i->failed) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
+    if (rc < 0) {
+        cli_tree_item_fail(base, base->local, rc);
     }
-    int rc = disk_local_close(i->out);
-    i->out = NULL;
-    if (rc < 0 && !i->failed) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, NULL, rc);
-    }
-    if (i->failed) {
-        cli_tree_item_end(&i->base, false);
+    if (base->failed) {
+        cli_tree_item_end(base);
     } else {
         cli_get_item_finish(i);
     }
 }
 
-static void all_here(struct get_item *i)
+void cli_get_file_all_pieces(struct tree_item *base)
 {
-    int rc = i->failed ? 0 : disk_local_set_size(i->out, i->size_bytes); /* holes at the end */
+    struct get_item *i = container_of(base, struct get_item, base);
+    struct cli *c = base->tree->c;
+    int rc = base->failed ? 0 : disk_local_set_size(i->file, base->size_bytes); /* ends in a hole */
     if (rc < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, NULL, rc);
+        cli_tree_item_fail(base, base->local, rc);
     }
-    cli_job_prepare(i->g->tree.c, &i->job, closed);
-    opendfs_async_close(i->g->tree.c->fs, &i->job.op, i->file, NULL, 0);
+    cli_job_prepare(c, &base->job, closed);
+    opendfs_async_close(c->fs, &base->job.op, base->in, NULL, 0);
 }
 
-static void fill_waiting(struct get *g)
+void cli_get_file_store(struct tree_piece *x, const void *bytes, size_t len)
 {
-    struct list line;
-    list_init(&line);
-    list_splice_back(&line, &g->waiting);
-    for (struct list *n; (n = list_pop_front(&line)) != NULL;) {
-        cli_get_file_fill(container_of(n, struct get_item, base.node));
-    }
-}
-
-static void ask(struct get_piece *x);
-
-static bool only_zeros(const uint8_t *bytes, size_t len)
-{
-    return len > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
-}
-
-/* Writes what came. Rest of the piece that is still to be asked for. */
-static size_t store(struct get_item *i, struct get_piece *x)
-{
-    const struct opendfs_op *op = &x->job.op;
-    if (op->result < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, op, 0);
-        return 0;
-    }
-    if (op->data_len == 0) { /* the file has become shorter meanwhile */
-        i->size_bytes = base_min(i->size_bytes, x->offset);
-        return 0;
-    }
-    bool hole = only_zeros(op->data, op->data_len);
-    int rc = hole ? 0 : disk_local_write(i->out, op->data, op->data_len, x->offset);
+    struct tree_item *base = x->item;
+    struct get_item *i = container_of(base, struct get_item, base);
+    int rc = disk_local_write(i->file, bytes, len, x->offset);
     if (rc < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, NULL, rc);
-        return 0;
+        cli_tree_item_fail(base, base->local, rc);
     }
-    i->g->tree.copy.bytes += op->data_len;
-    return x->len - op->data_len;
-}
-
-static void piece_came(struct cli_job *j)
-{
-    struct get_piece *x = container_of(j, struct get_piece, job);
-    struct get_item *i = x->item;
-    struct get *g = i->g;
-    size_t rest = i->failed ? 0 : store(i, x);
-    size_t got = x->len - rest;
-    opendfs_async_release(g->tree.c->fs, &j->op);
-    if (rest > 0 && !i->failed) {
-        g->asked_bytes -= got;
-        x->offset += got;
-        x->len = rest;
-        ask(x);
-        return;
-    }
-    g->asked_bytes -= x->len;
-    mem_free(x);
-    i->pieces--;
-    cli_get_file_fill(i);
-    fill_waiting(g);
-}
-
-static void ask(struct get_piece *x)
-{
-    struct get_item *i = x->item;
-    cli_job_prepare(i->g->tree.c, &x->job, piece_came);
-    opendfs_async_pread_lent(i->g->tree.c->fs, &x->job.op, i->file, x->len, x->offset);
-}
-
-/* False: no room for another piece now. */
-static bool ask_next(struct get_item *i)
-{
-    struct get *g = i->g;
-    size_t len = (size_t)base_min(i->size_bytes - i->offset, COPY_PIECE_BYTES);
-    if (g->asked_bytes > 0 && g->asked_bytes + len > COPY_BUFFERED_BYTES) {
-        return false;
-    }
-    struct get_piece *x = mem_zalloc(sizeof *x);
-    if (x == NULL) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, NULL, -ENOMEM);
-        return true;
-    }
-    x->item = i;
-    x->offset = i->offset;
-    x->len = len;
-    i->offset += len;
-    i->pieces++;
-    g->asked_bytes += len;
-    ask(x);
-    return true;
-}
-
-void cli_get_file_fill(struct get_item *i)
-{
-    while (!i->failed && i->offset < i->size_bytes && i->pieces < COPY_PIECES_PER_FILE) {
-        if (!ask_next(i)) {
-            if (i->pieces == 0) {
-                list_push_back(&i->g->waiting, &i->base.node);
-                return;
-            }
-            break;
-        }
-    }
-    if (i->pieces == 0 && (i->failed || i->offset >= i->size_bytes)) {
-        all_here(i);
-    }
+    cli_piece_stored(x);
 }
 
 static void opened(struct cli_job *j)
 {
-    struct get_item *i = container_of(j, struct get_item, job);
+    struct tree_item *base = container_of(j, struct tree_item, job);
+    struct get_item *i = container_of(base, struct get_item, base);
     if (j->op.result < 0) {
-        cli_tree_item_fail(&i->base, &j->op, 0);
-        cli_tree_item_end(&i->base, false);
+        cli_tree_item_fail_op(base, &j->op);
+        cli_tree_item_end(base);
         return;
     }
-    i->file = j->op.file;
+    base->in = j->op.file;
     i->stat = j->op.stat; /* newer than that of the listing */
-    i->size_bytes = i->stat.size_bytes;
-    int rc = disk_local_create(i->temporary, &i->out);
+    base->size_bytes = i->stat.size_bytes;
+    int rc = disk_local_create(i->temporary, &i->file);
     if (rc < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, NULL, rc);
+        cli_tree_item_fail(base, base->local, rc);
     }
-    cli_get_file_fill(i);
+    cli_pieces_fill(base);
 }
 
 void cli_get_file_start(struct get_item *i)
 {
-    cli_job_prepare(i->g->tree.c, &i->job, opened);
-    opendfs_async_open(i->g->tree.c->fs, &i->job.op, i->base.path, OPENDFS_READ | OPENDFS_NOFOLLOW,
-                       0);
+    struct cli *c = i->base.tree->c;
+    cli_job_prepare(c, &i->base.job, opened);
+    opendfs_async_open(c->fs, &i->base.job.op, i->base.path, OPENDFS_READ | OPENDFS_NOFOLLOW, 0);
 }
 
 /* ---- To standard output ---- */

@@ -2,8 +2,7 @@
  * cli/put_file.c -- the data of one file.
  *
  * What fits into the metadata is created in one request. Anything else is opened, sent in pieces of
- * whole chunks that the library takes from our buffers without a copy, synced and closed; the
- * buffers are bounded over all files, and who gets none waits in line.
+ * whole chunks that the library takes from our buffers without a copy, synced and closed.
  */
 #include "cli/put_priv.h"
 
@@ -21,34 +20,27 @@ struct put_piece {
 
 /* ---- Buffers ---- */
 
-static struct put_piece *piece_get(struct put *p, uint64_t want)
+static struct put_piece *piece_new(struct put *p, size_t size)
 {
-    size_t size = want >= COPY_PIECE_BYTES ? COPY_PIECE_BYTES
-                                           : (size_t)base_align_up(base_max(want, 1), 4096);
-    if (p->buffered_bytes > 0 && p->buffered_bytes + size > COPY_BUFFERED_BYTES) {
+    struct list *free_one = size == COPY_PIECE_BYTES ? list_pop_front(&p->buffers) : NULL;
+    if (free_one != NULL) {
+        return container_of(free_one, struct put_piece, node);
+    }
+    struct put_piece *x = mem_zalloc(sizeof *x);
+    void *buffer = x == NULL ? NULL : mem_aligned(4096, size);
+    if (buffer == NULL) {
+        mem_free(x);
         return NULL;
     }
-    struct list *free_one = size == COPY_PIECE_BYTES ? list_pop_front(&p->buffers) : NULL;
-    struct put_piece *x;
-    if (free_one != NULL) {
-        x = container_of(free_one, struct put_piece, node);
-    } else {
-        x = mem_zalloc(sizeof *x);
-        void *buffer = x == NULL ? NULL : mem_aligned(4096, size);
-        if (buffer == NULL) {
-            mem_free(x);
-            return NULL;
-        }
-        x->buffer = buffer;
-        x->size = size;
-    }
-    p->buffered_bytes += size;
+    x->buffer = buffer;
+    x->size = size;
     return x;
 }
 
+/* Also gives its room back. */
 static void piece_put(struct put *p, struct put_piece *x)
 {
-    p->buffered_bytes -= x->size;
+    cli_pieces_give(&p->tree, x->size);
     if (x->size == COPY_PIECE_BYTES) {
         list_push_front(&p->buffers, &x->node);
         return;
@@ -66,170 +58,96 @@ void cli_put_buffers_free(struct put *p)
     }
 }
 
-static void feed_starved(struct put *p)
-{
-    struct list line; /* who gets none again comes to the end of the line, once */
-    list_init(&line);
-    list_splice_back(&line, &p->starved);
-    for (struct list *n; (n = list_pop_front(&line)) != NULL;) {
-        cli_put_file_fill(container_of(n, struct put_item, base.node));
-    }
-}
-
-/* ---- Ends ---- */
-
-static void removed(struct cli_job *j)
-{
-    struct put_item *i = container_of(j, struct put_item, job);
-    if (j->op.result < 0 && j->op.result != -ENOENT) {
-        cli_fail(i->p->tree.c, "%s: is incomplete and could not be removed: %s", i->base.path,
-                 j->op.error);
-    }
-    cli_tree_item_end(&i->base, false);
-}
-
-static void remove_incomplete(struct put_item *i)
-{
-    cli_job_prepare(i->p->tree.c, &i->job, removed);
-    i->job.op.at = i->parent;
-    opendfs_async_unlink(i->p->tree.c->fs, &i->job.op, cli_put_item_name(i));
-}
-
-static void closed(struct cli_job *j)
-{
-    struct put_item *i = container_of(j, struct put_item, job);
-    i->file = NULL;
-    if (j->op.result < 0 && !i->failed) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
-    }
-    if (i->failed) {
-        remove_incomplete(i);
-    } else {
-        cli_put_item_finish(i);
-    }
-}
-
-static void close_file(struct put_item *i)
-{
-    cli_job_prepare(i->p->tree.c, &i->job, closed);
-    opendfs_async_close(i->p->tree.c->fs, &i->job.op, i->file, &i->values, i->failed ? 0 : i->mask);
-}
-
-static void synced(struct cli_job *j)
-{
-    struct put_item *i = container_of(j, struct put_item, job);
-    if (j->op.result < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
-    }
-    close_file(i);
-}
-
-static void all_sent(struct put_item *i)
-{
-    if (i->failed) {
-        close_file(i);
-        return;
-    }
-    cli_job_prepare(i->p->tree.c, &i->job, synced);
-    opendfs_async_fsync(i->p->tree.c->fs, &i->job.op, i->file);
-}
-
 /* ---- Pieces ---- */
 
 static void piece_sent(struct cli_job *j)
 {
     struct put_piece *x = container_of(j, struct put_piece, job);
     struct put_item *i = x->item;
-    struct put *p = i->p;
-    if (j->op.result < 0 && !i->failed) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, &j->op, 0);
-    } else if (j->op.result >= 0) {
-        p->tree.copy.bytes += x->len;
+    if (j->op.result < 0) {
+        cli_tree_item_fail_op(&i->base, &j->op);
+    } else {
+        i->base.tree->copy.bytes += x->len;
     }
-    piece_put(p, x);
-    i->pieces--;
-    cli_put_file_fill(i);
-    feed_starved(p);
+    piece_put(i->p, x);
+    cli_pieces_done(&i->base);
 }
 
-/* Reads and sends one piece. False: no buffer now. */
-static bool send_piece(struct put_item *i)
+/* Reads and sends a piece. */
+static void send_piece(struct put_item *i, struct put_piece *x)
 {
-    struct put *p = i->p;
-    uint64_t left = i->attr.size_bytes > i->offset ? i->attr.size_bytes - i->offset : 0;
-    /* One byte more than is said to be left, so that a file that grew is noticed; standard input
-     * has no size. */
-    struct put_piece *x = piece_get(p, i->attr.ino == 0 ? COPY_PIECE_BYTES : left + 1);
-    if (x == NULL) {
-        return false;
-    }
-    int64_t n = disk_local_read(i->source, x->buffer, x->size, i->offset);
+    struct tree_item *base = &i->base;
+    uint64_t offset = base->offset;
+    int64_t n = disk_local_read(i->file, x->buffer, x->size, offset);
     if (n < 0) {
-        i->failed = true;
-        cli_tree_item_fail(&i->base, NULL, n);
+        cli_tree_item_fail(base, base->local, n);
+    } else {
+        base->offset += (uint64_t)n;
+        base->size_bytes = n < (int64_t)x->size ? base->offset : base->size_bytes;
     }
-    i->at_end = n < (int64_t)x->size;
     if (n <= 0) {
-        piece_put(p, x);
-        return true;
+        piece_put(i->p, x);
+        return;
     }
     x->item = i;
     x->len = (size_t)n;
-    uint64_t offset = i->offset;
-    i->offset += x->len;
-    i->pieces++;
-    cli_job_prepare(p->tree.c, &x->job, piece_sent);
-    opendfs_async_pwrite_lent(p->tree.c->fs, &x->job.op, i->file, x->buffer, x->len, offset);
-    return true;
+    base->pieces++;
+    cli_job_prepare(base->tree->c, &x->job, piece_sent);
+    opendfs_async_pwrite_lent(base->tree->c->fs, &x->job.op, base->out, x->buffer, x->len, offset);
 }
 
-void cli_put_file_fill(struct put_item *i)
+bool cli_put_file_begin_piece(struct tree_item *base)
 {
-    while (!i->failed && !i->at_end && i->pieces < COPY_PIECES_PER_FILE) {
-        if (!send_piece(i)) {
-            if (i->pieces == 0) {
-                list_push_back(&i->p->starved, &i->base.node);
-                return;
-            }
-            break;
-        }
+    struct put_item *i = container_of(base, struct put_item, base);
+    uint64_t left = i->attr.size_bytes > base->offset ? i->attr.size_bytes - base->offset : 0;
+    /* One byte more than is said to be left, so that a file that grew is noticed; standard input
+     * has no size. */
+    uint64_t want = i->attr.ino == 0 ? COPY_PIECE_BYTES : left + 1;
+    size_t size = want >= COPY_PIECE_BYTES ? COPY_PIECE_BYTES : (size_t)base_align_up(want, 4096);
+    if (!cli_pieces_take(base->tree, size)) {
+        return false;
     }
-    if (i->pieces == 0 && (i->failed || i->at_end)) {
-        all_sent(i);
+    struct put_piece *x = piece_new(i->p, size);
+    if (x == NULL) {
+        cli_pieces_give(base->tree, size);
+        cli_tree_item_fail(base, base->local, -ENOMEM);
+        return true;
     }
+    send_piece(i, x);
+    return true;
 }
 
 /* ---- Beginnings ---- */
 
 static void opened(struct cli_job *j)
 {
-    struct put_item *i = container_of(j, struct put_item, job);
-    if (j->op.result == -EEXIST && cli_put_item_use_temporary(i)) {
-        cli_put_file_start(i);
+    struct tree_item *base = container_of(j, struct tree_item, job);
+    if (j->op.result == -EEXIST && cli_into_use_temporary(base)) {
+        cli_put_file_start(container_of(base, struct put_item, base));
     } else if (j->op.result < 0) {
-        cli_tree_item_fail(&i->base, &j->op, 0);
-        cli_tree_item_end(&i->base, false);
+        cli_tree_item_fail_op(base, &j->op);
+        cli_tree_item_end(base);
     } else {
-        i->file = j->op.file;
-        cli_put_file_fill(i);
+        base->out = j->op.file;
+        base->size_bytes = UINT64_MAX; /* the last piece will tell */
+        cli_pieces_fill(base);
     }
 }
 
 static void created(struct cli_job *j)
 {
-    struct put_item *i = container_of(j, struct put_item, job);
-    if (j->op.result == -EEXIST && cli_put_item_use_temporary(i)) {
+    struct tree_item *base = container_of(j, struct tree_item, job);
+    struct put_item *i = container_of(base, struct put_item, base);
+    if (j->op.result == -EEXIST && cli_into_use_temporary(base)) {
         cli_put_file_start(i);
-    } else if (j->op.result < 0) {
-        cli_tree_item_fail(&i->base, &j->op, 0);
-        cli_tree_item_end(&i->base, false);
-    } else {
-        i->p->tree.copy.bytes += i->small_len;
-        cli_put_item_finish(i);
+        return;
     }
+    if (j->op.result < 0) {
+        cli_tree_item_fail_op(base, &j->op);
+    } else {
+        base->tree->copy.bytes += i->small_len;
+    }
+    cli_into_finish(base);
 }
 
 /* The whole file, if it is as small as it says: true when it was read to its end. */
@@ -244,7 +162,7 @@ static int read_small(struct put_item *i, size_t limit, bool *ret)
     if (i->small == NULL) {
         return -ENOMEM;
     }
-    int64_t n = disk_local_read(i->source, i->small, want, 0);
+    int64_t n = disk_local_read(i->file, i->small, want, 0);
     if (n < 0) {
         return (int)n;
     }
@@ -255,39 +173,39 @@ static int read_small(struct put_item *i, size_t limit, bool *ret)
 
 static int open_source(struct put_item *i, bool *ret_small)
 {
-    if (i->source == NULL) {
-        int rc = strcmp(i->base.local, "-") == 0 ? disk_local_standard(0, &i->source)
-                                                 : disk_local_open(i->base.local, &i->source);
+    size_t limit = opendfs_inline_limit(i->base.tree->c->fs);
+    if (i->file == NULL) {
+        int rc = strcmp(i->base.local, "-") == 0 ? disk_local_standard(0, &i->file)
+                                                 : disk_local_open(i->base.local, &i->file);
         if (rc < 0) {
             return rc;
         }
-        return read_small(i, opendfs_inline_limit(i->p->tree.c->fs), ret_small);
+        return read_small(i, limit, ret_small);
     }
-    *ret_small = i->small != NULL && i->small_len <= opendfs_inline_limit(i->p->tree.c->fs);
+    *ret_small = i->small != NULL && i->small_len <= limit;
     return 0;
 }
 
 void cli_put_file_start(struct put_item *i)
 {
-    struct opendfs *fs = i->p->tree.c->fs;
+    struct tree_item *base = &i->base;
+    struct cli *c = base->tree->c;
     bool small = false;
     int rc = open_source(i, &small);
     if (rc < 0) {
-        cli_tree_item_fail(&i->base, NULL, rc);
-        cli_tree_item_end(&i->base, false);
+        cli_tree_item_fail(base, base->local, rc);
+        cli_tree_item_end(base);
         return;
     }
+    cli_job_prepare(c, &base->job, small ? created : opened);
+    base->job.op.at = base->dir->ino;
     if (small) {
-        cli_job_prepare(i->p->tree.c, &i->job, created);
-        i->job.op.at = i->parent;
-        opendfs_async_create(fs, &i->job.op, cli_put_item_name(i), &i->values, i->mask, i->small,
-                             i->small_len);
+        opendfs_async_create(c->fs, &base->job.op, cli_into_name(base), &base->values, base->mask,
+                             i->small, i->small_len);
         return;
     }
     mem_free(i->small);
     i->small = NULL;
-    cli_job_prepare(i->p->tree.c, &i->job, opened);
-    i->job.op.at = i->parent;
-    opendfs_async_open(fs, &i->job.op, cli_put_item_name(i),
+    opendfs_async_open(c->fs, &base->job.op, cli_into_name(base),
                        OPENDFS_WRITE | OPENDFS_CREATE | OPENDFS_EXCLUSIVE, 0600);
 }

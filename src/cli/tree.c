@@ -2,34 +2,137 @@
 #include "cli/tree_priv.h"
 
 #include "base/mem.h"
+#include "disk/disk.h"
+#include "disk/local.h"
 
 #include <string.h>
 
 /* ---- Directories ---- */
 
-void cli_tree_dir_init(struct tree_dir *d, struct tree_dir *parent, char *local, char *path)
+struct tree_dir *cli_tree_dir_new(struct tree *t, struct tree_dir *parent, char *local, char *path)
 {
-    *d = (struct tree_dir){.parent = parent, .local = local, .path = path, .pending = 1};
+    struct tree_dir *d = local == NULL || path == NULL ? NULL : mem_zalloc(sizeof *d);
+    if (d == NULL) {
+        mem_free(local);
+        mem_free(path);
+        return NULL;
+    }
+    *d = (struct tree_dir){.tree = t, .parent = parent, .local = local, .path = path, .pending = 1};
     list_init(&d->node);
+    return d;
 }
 
-struct tree_dir *cli_tree_dir_fini(struct tree_dir *d)
+struct tree_dir *cli_tree_dir_free(struct tree_dir *d)
 {
+    struct tree_dir *parent = d->parent;
+    mem_free(d->names);
     mem_free(d->local);
     mem_free(d->path);
-    return d->parent;
+    mem_free(d);
+    return parent;
 }
 
-void cli_tree_dir_ready(struct tree *t, struct tree_dir *d)
+void cli_tree_dir_ready(struct tree_dir *d)
 {
     d->parent->pending++;
-    list_push_front(&t->ready, &d->node);
+    list_push_front(&d->tree->ready, &d->node);
 }
 
-void cli_tree_unpend(struct tree *t, struct tree_dir *d)
+struct tree_dir *cli_tree_dir_end(struct tree_dir *d, const struct opendfs_op *op, int rc)
+{
+    struct copy *p = &d->tree->copy;
+    if (op != NULL && op->result < 0) {
+        cli_copy_fail_op(p, d->path, op);
+    } else if (rc < 0) {
+        cli_copy_fail(p, d->local, rc);
+    } else {
+        p->directories++;
+    }
+    return cli_tree_dir_free(d);
+}
+
+void cli_tree_unpend(struct tree_dir *d)
 {
     while (d != NULL && --d->pending == 0) {
-        d = t->ops->finish_dir(t, d);
+        d = d->top ? cli_tree_dir_free(d) : d->tree->ops->finish_dir(d);
+    }
+}
+
+/* ---- Names of a directory ---- */
+
+static void names_over(struct tree_dir *d)
+{
+    list_remove(&d->node);
+    cli_tree_unpend(d);
+}
+
+void cli_tree_walk_names(struct tree_dir *d)
+{
+    struct tree *t = d->tree;
+    if (d->names == NULL) {
+        int rc = disk_local_list(d->local, &d->names);
+        if (rc < 0) {
+            cli_copy_fail(&t->copy, d->local, rc);
+        }
+    }
+    if (d->names == NULL || d->next == d->names->count) {
+        names_over(d);
+    } else {
+        t->ops->begin(d, d->names->name[d->next++], NULL);
+    }
+}
+
+/* A page has come; it stays in d->job.op until all its names were begun. */
+static void listed(struct cli_job *j)
+{
+    struct tree_dir *d = container_of(j, struct tree_dir, job);
+    struct tree *t = d->tree;
+    t->running--;
+    d->next = 0;
+    d->at_end = j->op.at_end != 0;
+    if (j->op.result < 0) {
+        cli_copy_fail_op(&t->copy, t->ops->outward ? d->path : d->local, &j->op);
+        d->at_end = true;
+        j->op.entry_count = 0;
+    }
+    list_push_front(&t->ready, &d->node);
+    loop_stop(t->c->loop, 0);
+}
+
+static void list_more(struct tree_dir *d)
+{
+    struct tree *t = d->tree;
+    list_remove(&d->node);
+    t->running++;
+    cli_job_prepare(t->c, &d->job, listed);
+    d->job.op.at = d->source;
+    opendfs_async_list(t->c->fs, &d->job.op, NULL, d->after, 0);
+}
+
+static void begin_listed(struct tree_dir *d)
+{
+    struct tree *t = d->tree;
+    const struct opendfs_entry *e = &d->job.op.entries[d->next++];
+    t->ops->begin(d, e->name, &e->stat);
+    if (d->next == d->job.op.entry_count) {
+        size_t len = base_min(e->name_len, TREE_NAME_LIMIT);
+        memcpy(d->after, e->name, len);
+        d->after[len] = 0;
+        opendfs_async_release(t->c->fs, &d->job.op);
+        d->job.op.entry_count = 0;
+        d->next = 0;
+    }
+}
+
+void cli_tree_walk_pages(struct tree_dir *d)
+{
+    if (d->next < d->job.op.entry_count) {
+        begin_listed(d);
+    } else if (!d->at_end) {
+        list_more(d);
+    } else {
+        opendfs_async_release(d->tree->c->fs, &d->job.op);
+        names_over(d);
     }
 }
 
@@ -94,21 +197,20 @@ int cli_tree_item_link(struct tree_item *i, uint64_t device, uint64_t ino, uint6
 
 /* ---- Items ---- */
 
-void cli_tree_item_init(struct tree_item *i, struct tree *t, struct tree_dir *d, char *local,
-                        char *path)
+void cli_tree_item_init(struct tree_item *i, struct tree_dir *d, char *local, char *path)
 {
-    *i = (struct tree_item){.tree = t, .dir = d, .local = local, .path = path};
+    *i = (struct tree_item){.tree = d->tree, .dir = d, .local = local, .path = path};
     list_init(&i->node);
     d->pending++;
-    t->running++;
+    d->tree->running++;
 }
 
 void cli_tree_item_begin(struct tree_item *i, int rc)
 {
     struct tree *t = i->tree;
     if (rc < 0) {
-        cli_tree_item_fail(i, NULL, rc);
-        cli_tree_item_end(i, false);
+        cli_tree_item_fail(i, i->local, rc);
+        cli_tree_item_end(i);
     } else if (i->second) {
         t->running--;
         list_push_back(&t->late, &i->node);
@@ -117,34 +219,58 @@ void cli_tree_item_begin(struct tree_item *i, int rc)
     }
 }
 
-void cli_tree_item_fail(struct tree_item *i, const struct opendfs_op *op, int64_t rc)
+void cli_tree_item_failed(struct tree_item *i)
 {
-    if (op != NULL) {
-        cli_copy_fail_op(&i->tree->copy, i->path, op);
-    } else {
-        cli_copy_fail(&i->tree->copy, i->local, rc);
+    i->tree->copy.failed += i->failed ? 0 : 1;
+    i->failed = true;
+}
+
+void cli_tree_item_fail(struct tree_item *i, const char *path, int64_t rc)
+{
+    if (!i->failed) {
+        i->failed = true;
+        cli_copy_fail(&i->tree->copy, path, rc);
     }
 }
 
-void cli_tree_item_end(struct tree_item *i, bool good)
+static void fail_at(struct tree_item *i, const char *path, const struct opendfs_op *op)
+{
+    if (!i->failed) {
+        i->failed = true;
+        cli_copy_fail_op(&i->tree->copy, path, op);
+    }
+}
+
+void cli_tree_item_fail_op(struct tree_item *i, const struct opendfs_op *op)
+{
+    fail_at(i, i->path, op);
+}
+
+void cli_tree_item_fail_source(struct tree_item *i, const struct opendfs_op *op)
+{
+    fail_at(i, i->tree->ops->outward ? i->path : i->local, op);
+}
+
+void cli_tree_item_end(struct tree_item *i)
 {
     struct tree *t = i->tree;
     struct tree_dir *d = i->dir;
+    CHECK(i->pieces == 0 && i->in == NULL && i->out == NULL);
     if (i->link != NULL && !i->second) {
-        i->link->good = good;
+        i->link->good = !i->failed;
     }
-    if (good && i->second) {
+    if (!i->failed && i->second) {
         t->copy.links++;
-    } else if (good && i->type == OPENDFS_TYPE_FILE) {
+    } else if (!i->failed && i->type == OPENDFS_TYPE_FILE) {
         t->copy.files++;
-    } else if (good && i->type != OPENDFS_TYPE_DIRECTORY) {
+    } else if (!i->failed && i->type != OPENDFS_TYPE_DIRECTORY) {
         t->copy.others++;
     }
     mem_free(i->local);
     mem_free(i->path);
-    t->ops->free_item(i, good);
+    t->ops->free_item(i);
     t->running--;
-    cli_tree_unpend(t, d);
+    cli_tree_unpend(d);
     loop_stop(t->c->loop, 0); /* cli_tree_run() looks again */
 }
 
@@ -155,7 +281,7 @@ static bool walk_on(struct tree *t)
     if (list_empty(&t->ready)) {
         return false;
     }
-    t->ops->walk(t, container_of(t->ready.next, struct tree_dir, node));
+    t->ops->walk(container_of(t->ready.next, struct tree_dir, node));
     return true;
 }
 
@@ -167,9 +293,9 @@ static void begin_late(struct tree *t)
         if (i->link->good) {
             t->ops->start(i);
         } else {
-            t->copy.failed++;
+            cli_tree_item_failed(i);
             cli_fail(t->c, "%s: its first name %s could not be copied", i->path, i->link->first);
-            cli_tree_item_end(i, false);
+            cli_tree_item_end(i);
         }
     }
 }
@@ -195,6 +321,7 @@ void cli_tree_begin(struct tree *t, struct cli *c, const char *what, const struc
     cli_copy_begin(&t->copy, c, what);
     list_init(&t->ready);
     list_init(&t->late);
+    list_init(&t->waiting);
     dict_init(&t->links, &link_ops, NULL, loop_random(c->loop));
 }
 
