@@ -28,11 +28,8 @@ static void readlink_done(struct client_task *t, const struct peer_reply *r)
 
 static void readlink_walked(struct client_task *t, int rc)
 {
-    if (rc == 0 && t->walk.attr.ino == 0) {
-        rc = -ENOENT;
-    } else if (rc == 0 && t->walk.attr.type != PROTO_INODE_SYMLINK) {
-        rc = -EINVAL;
-    }
+    rc = client_walk_found(t, rc);
+    rc = rc == 0 && t->walk.attr.type != PROTO_INODE_SYMLINK ? -EINVAL : rc;
     if (rc < 0) {
         client_task_finish(t, rc);
         return;
@@ -43,12 +40,7 @@ static void readlink_walked(struct client_task *t, int rc)
 
 static void readlink_run(struct opendfs_op *op)
 {
-    struct client_task *t = client_task_new(op);
-    if (t != NULL) {
-        t->walk.path = client_op_of(op)->path;
-        t->walk.at = op->at;
-        client_walk_start(t, readlink_walked);
-    }
+    client_op_walk(op, false, readlink_walked);
 }
 
 void opendfs_async_readlink(struct opendfs *fs, struct opendfs_op *op, const char *path, char *out,
@@ -101,11 +93,8 @@ void client_setattr_fill(struct proto_setattr_request *r, uint64_t ino,
 static void setattr_walked(struct client_task *t, int rc)
 {
     struct client_op *o = client_op_of(t->op);
-    if (rc == 0 && t->walk.attr.ino == 0) {
-        rc = -ENOENT;
-    } else if (rc == 0 && (o->mask & ~(uint32_t)SETTABLE) != 0) {
-        rc = -EINVAL;
-    }
+    rc = client_walk_found(t, rc);
+    rc = rc == 0 && (o->mask & ~(uint32_t)SETTABLE) != 0 ? -EINVAL : rc;
     if (rc < 0) {
         client_task_finish(t, rc);
         return;
@@ -185,18 +174,15 @@ static void setattr_run(struct opendfs_op *op)
         resize_run(op);
         return;
     }
-    struct client_task *t = client_task_new(op);
-    if (t == NULL) {
+    if (o->ino == 0) {
+        client_op_walk(op, false, setattr_walked);
         return;
     }
-    if (o->ino != 0) {
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
         client_setattr_fill(&t->request.setattr, o->ino, o->values, o->mask);
         client_task_mutate(t, PROTO_OP_setattr, setattr_done);
-        return;
     }
-    t->walk.path = o->path;
-    t->walk.at = op->at;
-    client_walk_start(t, setattr_walked);
 }
 
 void opendfs_async_setattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
@@ -294,34 +280,24 @@ static void list_ask(struct client_task *t, uint64_t ino)
 
 static void list_walked(struct client_task *t, int rc)
 {
-    const struct proto_attr *a = &t->walk.attr;
-    if (rc == 0 && a->ino == 0) {
-        rc = -ENOENT;
-    } else if (rc == 0 && a->type != PROTO_INODE_DIRECTORY) {
-        rc = -ENOTDIR;
-    }
+    rc = client_walk_found_dir(t, rc);
     if (rc < 0) {
         client_task_finish(t, rc);
         return;
     }
-    list_ask(t, a->ino);
+    list_ask(t, t->walk.attr.ino);
 }
 
 static void list_run(struct opendfs_op *op)
 {
-    struct client_op *o = client_op_of(op);
+    if (client_op_of(op)->path != NULL) {
+        client_op_walk(op, true, list_walked);
+        return;
+    }
     struct client_task *t = client_task_new(op);
-    if (t == NULL) {
-        return;
-    }
-    if (o->path == NULL) { /* the directory `at` itself */
+    if (t != NULL) { /* the directory `at` itself */
         list_ask(t, op->at == 0 ? PROTO_ROOT_INO : op->at);
-        return;
     }
-    t->walk.path = o->path;
-    t->walk.at = op->at;
-    t->walk.follow = true;
-    client_walk_start(t, list_walked);
 }
 
 void opendfs_async_list(struct opendfs *fs, struct opendfs_op *op, const char *path,

@@ -29,9 +29,7 @@ static void stat_asked(struct client_task *t, const struct peer_reply *r)
 
 static void stat_walked(struct client_task *t, int rc)
 {
-    if (rc == 0 && t->walk.attr.ino == 0) {
-        rc = -ENOENT;
-    }
+    rc = client_walk_found(t, rc);
     if (rc == 0 && t->walk.remote) {
         t->request.getattr = (struct proto_getattr_request){.ino = t->walk.attr.ino};
         client_task_query(t, PROTO_OP_getattr, stat_asked);
@@ -46,13 +44,7 @@ static void stat_walked(struct client_task *t, int rc)
 
 static void stat_run(struct opendfs_op *op)
 {
-    struct client_task *t = client_task_new(op);
-    if (t != NULL) {
-        t->walk.path = client_op_of(op)->path;
-        t->walk.at = op->at;
-        t->walk.follow = client_op_of(op)->follow;
-        client_walk_start(t, stat_walked);
-    }
+    client_op_walk(op, client_op_of(op)->follow, stat_walked);
 }
 
 static void start_stat(struct opendfs *fs, struct opendfs_op *op, const char *path, bool follow)
@@ -273,13 +265,7 @@ static void dirs_walked(struct client_task *t, int rc)
 
 static void dirs_run(struct opendfs_op *op)
 {
-    struct client_task *t = client_task_new(op);
-    if (t != NULL) {
-        t->walk.path = client_op_of(op)->path;
-        t->walk.at = op->at;
-        t->walk.follow = true;
-        client_walk_start(t, dirs_walked);
-    }
+    client_op_walk(op, true, dirs_walked);
 }
 
 void opendfs_async_make_directories(struct opendfs *fs, struct opendfs_op *op, const char *path,

@@ -152,6 +152,12 @@ void client_op_free_held(struct opendfs *fs, void *held);
 /* walk.c. `t->walk` has path, at, follow, parent, want_data; `walked` follows, also at once. */
 void client_walk_start(struct client_task *t, void (*walked)(struct client_task *t, int rc));
 void client_walk_fini(struct client_walk *w);
+/* Runs an operation that begins with a walk along its path, from its `at`. */
+void client_op_walk(struct opendfs_op *op, bool follow,
+                    void (*walked)(struct client_task *t, int rc));
+/* Of `walked`: 0 when an inode was found (which is a directory), else why not. */
+int client_walk_found(const struct client_task *t, int rc);
+int client_walk_found_dir(const struct client_task *t, int rc);
 /* The path is one name below a known directory: no walk is needed to find its parent. */
 bool client_walk_is_name(const char *path, struct proto_bytes *ret);
 /* The directory of a path's last name, into walk.dir and walk.last; `walked` follows, also at once.

@@ -12,12 +12,6 @@ _Static_assert(OPENDFS_RETENTION_NONE == PROTO_RETENTION_NONE &&
 /* --- list ---------------------------------------------------------------------------------------
  */
 
-static void trash_free(struct opendfs *fs, void *held)
-{
-    (void)fs;
-    mem_free(held);
-}
-
 static char *trash_text(char **at, struct proto_bytes from)
 {
     char *text = *at;
@@ -59,7 +53,7 @@ static int trash_take(struct client_task *t, const struct proto_trash_list_reply
     q->after_ino = m->next_ino;
     t->op->data = page;
     t->op->data_len = bytes;
-    client_op_hold(t->op, page, trash_free);
+    client_op_hold(t->op, page, client_op_free_held);
     return 0;
 }
 
@@ -209,34 +203,24 @@ static void trash_asked(struct client_task *t, const struct peer_reply *r)
 static void trash_dir_walked(struct client_task *t, int rc)
 {
     const struct client_op *o = client_op_of(t->op);
-    const struct proto_attr *a = &t->walk.attr;
-    if (rc == 0 && a->ino == 0) {
-        rc = -ENOENT;
-    } else if (rc == 0 && a->type != PROTO_INODE_DIRECTORY) {
-        rc = -ENOTDIR;
-    }
+    uint64_t ino = t->walk.attr.ino;
+    rc = client_walk_found_dir(t, rc);
     if (rc < 0) {
         client_task_finish(t, rc);
     } else if (o->out != NULL) {
         t->request.getattr =
-            (struct proto_getattr_request){.ino = a->ino, .want = PROTO_WANT_RETENTION};
+            (struct proto_getattr_request){.ino = ino, .want = PROTO_WANT_RETENTION};
         client_task_query(t, PROTO_OP_getattr, trash_asked);
     } else {
         t->request.setattr = (struct proto_setattr_request){
-            .ino = a->ino, .mask = PROTO_SET_RETENTION, .retention_s = o->mask};
+            .ino = ino, .mask = PROTO_SET_RETENTION, .retention_s = o->mask};
         client_task_mutate(t, PROTO_OP_setattr, trash_kept);
     }
 }
 
 static void trash_dir_run(struct opendfs_op *op)
 {
-    struct client_task *t = client_task_new(op);
-    if (t != NULL) {
-        t->walk.path = client_op_of(op)->path;
-        t->walk.at = op->at;
-        t->walk.follow = true;
-        client_walk_start(t, trash_dir_walked);
-    }
+    client_op_walk(op, true, trash_dir_walked);
 }
 
 void opendfs_async_trash_set_retention(struct opendfs *fs, struct opendfs_op *op, const char *path,

@@ -5,25 +5,6 @@
 
 /* What lies below a directory and its limits, space, storage classes. */
 
-/* `t->walk` has found the inode: 0, or why not. */
-static int usage_found(const struct client_task *t, int rc, bool dir)
-{
-    const struct proto_attr *a = &t->walk.attr;
-    rc = rc == 0 && a->ino == 0 ? -ENOENT : rc;
-    return rc == 0 && dir && a->type != PROTO_INODE_DIRECTORY ? -ENOTDIR : rc;
-}
-
-static void usage_walk(struct opendfs_op *op, void (*walked)(struct client_task *t, int rc))
-{
-    struct client_task *t = client_task_new(op);
-    if (t != NULL) {
-        t->walk.path = client_op_of(op)->path;
-        t->walk.at = op->at;
-        t->walk.follow = true;
-        client_walk_start(t, walked);
-    }
-}
-
 /* --- directories --------------------------------------------------------------------------------
  */
 
@@ -56,7 +37,7 @@ static void stats_done(struct client_task *t, const struct peer_reply *r)
 
 static void stats_walked(struct client_task *t, int rc)
 {
-    rc = usage_found(t, rc, true);
+    rc = client_walk_found_dir(t, rc);
     if (rc < 0) {
         client_task_finish(t, rc);
         return;
@@ -67,7 +48,7 @@ static void stats_walked(struct client_task *t, int rc)
 
 static void stats_run(struct opendfs_op *op)
 {
-    usage_walk(op, stats_walked);
+    client_op_walk(op, true, stats_walked);
 }
 
 void opendfs_async_dir_stats(struct opendfs *fs, struct opendfs_op *op, const char *path,
@@ -90,7 +71,7 @@ static void quota_walked(struct client_task *t, int rc)
 {
     const struct client_op *o = client_op_of(t->op);
     const struct opendfs_quota *q = o->in;
-    rc = usage_found(t, rc, true);
+    rc = client_walk_found_dir(t, rc);
     if (rc < 0) {
         client_task_finish(t, rc);
         return;
@@ -107,7 +88,7 @@ static void quota_walked(struct client_task *t, int rc)
 
 static void quota_run(struct opendfs_op *op)
 {
-    usage_walk(op, quota_walked);
+    client_op_walk(op, true, quota_walked);
 }
 
 void opendfs_async_set_quota(struct opendfs *fs, struct opendfs_op *op, const char *path,
@@ -138,7 +119,7 @@ static void statfs_done(struct client_task *t, const struct peer_reply *r)
 
 static void statfs_walked(struct client_task *t, int rc)
 {
-    rc = usage_found(t, rc, false);
+    rc = client_walk_found(t, rc);
     if (rc < 0) {
         client_task_finish(t, rc);
         return;
@@ -150,7 +131,7 @@ static void statfs_walked(struct client_task *t, int rc)
 static void statfs_run(struct opendfs_op *op)
 {
     if (client_op_of(op)->path != NULL) {
-        usage_walk(op, statfs_walked);
+        client_op_walk(op, true, statfs_walked);
         return;
     }
     struct client_task *t = client_task_new(op);
@@ -258,7 +239,7 @@ void opendfs_async_create_class(struct opendfs *fs, struct opendfs_op *op,
 
 static void class_set_walked(struct client_task *t, int rc)
 {
-    rc = usage_found(t, rc, false);
+    rc = client_walk_found(t, rc);
     if (rc < 0) {
         client_task_finish(t, rc);
         return;
@@ -270,7 +251,7 @@ static void class_set_walked(struct client_task *t, int rc)
 
 static void class_set_run(struct opendfs_op *op)
 {
-    usage_walk(op, class_set_walked);
+    client_op_walk(op, true, class_set_walked);
 }
 
 void opendfs_async_set_class(struct opendfs *fs, struct opendfs_op *op, const char *path,

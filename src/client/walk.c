@@ -353,6 +353,29 @@ void client_walk_fini(struct client_walk *w)
     w->text = NULL;
 }
 
+void client_op_walk(struct opendfs_op *op, bool follow,
+                    void (*walked)(struct client_task *t, int rc))
+{
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
+        t->walk.path = client_op_of(op)->path;
+        t->walk.at = op->at;
+        t->walk.follow = follow;
+        client_walk_start(t, walked);
+    }
+}
+
+int client_walk_found(const struct client_task *t, int rc)
+{
+    return rc == 0 && t->walk.attr.ino == 0 ? -ENOENT : rc;
+}
+
+int client_walk_found_dir(const struct client_task *t, int rc)
+{
+    rc = client_walk_found(t, rc);
+    return rc == 0 && t->walk.attr.type != PROTO_INODE_DIRECTORY ? -ENOTDIR : rc;
+}
+
 bool client_walk_is_name(const char *path, struct proto_bytes *ret)
 {
     const char *name = path == NULL ? "" : skip_slashes(path);

@@ -32,19 +32,13 @@ static void xattr_start(struct opendfs_op *op, void (*walked)(struct client_task
         client_op_finish(op, rc, o->path, NULL);
         return;
     }
-    struct client_task *t = client_task_new(op);
-    if (t != NULL) {
-        t->walk.path = o->path;
-        t->walk.at = op->at;
-        t->walk.follow = o->follow;
-        client_walk_start(t, walked);
-    }
+    client_op_walk(op, o->follow, walked);
 }
 
 /* True: the walk found an inode; else the operation has ended. */
 static bool xattr_found(struct client_task *t, int rc)
 {
-    rc = rc == 0 && t->walk.attr.ino == 0 ? -ENOENT : rc;
+    rc = client_walk_found(t, rc);
     if (rc < 0) {
         client_task_finish(t, rc);
     }
