@@ -1,6 +1,6 @@
 #include "testing/testing.h"
 
-#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_fsck_priv.h"
 #include "namespace/rig_rights_priv.h"
 
 #define READ PROTO_RIGHT_READ

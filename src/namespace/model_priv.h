@@ -7,7 +7,7 @@
 
 #include "base/rand.h"
 
-#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_fsck_priv.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
 
 #include "testing/testing.h"
 
-#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_fsck_priv.h"
 
 /* Quotas of directories. */
 

@@ -1,6 +1,6 @@
 #include "testing/testing.h"
 
-#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_fsck_priv.h"
 #include "namespace/rig_rights_priv.h"
 
 /* The rules of modes, owners, times and flags, each with its errors. */

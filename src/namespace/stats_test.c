@@ -4,7 +4,7 @@
 
 #include "testing/testing.h"
 
-#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_fsck_priv.h"
 
 /* Recursive statistics of directories. fsck() counts everything from scratch and compares. */
 

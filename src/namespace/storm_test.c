@@ -2,7 +2,7 @@
 #include "base/rand.h"
 #include "testing/testing.h"
 
-#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_fsck_priv.h"
 #include "namespace/rig_rights_priv.h"
 
 #define NAMES 8u

@@ -1,7 +1,7 @@
 /* What is removed can be had back: retention, both kinds of "gone", rights, the leader's purge. */
 #include "testing/testing.h"
 
-#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_fsck_priv.h"
 
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 #include "testing/testing.h"
 
-#include "namespace/fsck_rig_priv.h"
+#include "namespace/rig_fsck_priv.h"
 #include "namespace/rig_rights_priv.h"
 
 static int set(struct rig *r, uint64_t ino, const char *name, uint32_t flags)

@@ -1,11 +1,11 @@
 /*
- * namespace/fsck_rig_priv.h -- for tests: do all records of a state agree with each other? Names
+ * namespace/rig_fsck_priv.h -- for tests: do all records of a state agree with each other? Names
  * with inodes, link counts, the two indexes of writers and of orphans, every counter.
  */
 #pragma once
 
 #include "namespace/fsck_run_priv.h"
-#include "namespace/fsck_stats_rig_priv.h"
+#include "namespace/rig_fsck_stats_priv.h"
 
 static inline void fsck_dirent(struct fsck *f, const struct namespace_scan *s)
 {

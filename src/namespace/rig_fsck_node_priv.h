@@ -1,6 +1,6 @@
 /*
- * namespace/fsck_node_priv.h -- for fsck_rig_priv.h: what it gathers of each inode and session, and
- * what an inode alone has to do with: its access control lists and extended attributes.
+ * namespace/rig_fsck_node_priv.h -- for rig_fsck_priv.h: what it gathers of each inode and session,
+ * and what an inode alone has to do with: its access control lists and extended attributes.
  */
 #pragma once
 

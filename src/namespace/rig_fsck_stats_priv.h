@@ -1,10 +1,10 @@
 /*
- * namespace/fsck_stats_rig_priv.h -- for tests: the part of fsck_rig_priv.h that counts from
+ * namespace/rig_fsck_stats_priv.h -- for tests: the part of rig_fsck_priv.h that counts from
  * scratch what lies below each directory.
  */
 #pragma once
 
-#include "namespace/fsck_node_priv.h"
+#include "namespace/rig_fsck_node_priv.h"
 
 /* What is above a node counts it. */
 static inline void fsck_count_up(struct fsck *f, const struct fsck_node *n)
