@@ -1,158 +1,16 @@
-/* cli/names.c -- ls, stat, mkdir, mv. (rm has a file of its own.) */
+/* cli/names.c -- stat, mkdir, mv; the table of names. (ls and rm have files of their own.) */
 #include "cli/change_priv.h"
 #include "cli/cli_priv.h"
+#include "cli/ls_priv.h"
 #include "cli/mode_priv.h"
 #include "cli/remove_priv.h"
 #include "cli/tables_priv.h"
 
 #include "base/mem.h"
-#include "base/text.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>
-
-/* ---- ls ---- */
-
-struct listing {
-    struct cli *c;
-    bool details, recursive, directory, human, numeric;
-    char **pending; /* directories still to be listed, a stack */
-    size_t pending_count, pending_size;
-    int status;
-};
-
-static void print_entry(struct listing *l, const char *path, const char *shown,
-                        const struct opendfs_stat *st)
-{
-    if (l->c->json) {
-        cli_print_json(cli_stat_to_json(path, st));
-        return;
-    }
-    if (!l->details) {
-        cli_print_name(shown);
-        printf("\n");
-        return;
-    }
-    char mode[CLI_MODE_SIZE], time[CLI_TIME_SIZE], size[TEXT_UNIT_SIZE];
-    cli_mode_to_text(st, mode);
-    cli_time_to_text(st->mtime_ns, false, time);
-    if (l->human) {
-        text_from_bytes(st->size_bytes, size);
-    } else {
-        snprintf(size, sizeof size, "%llu", (unsigned long long)st->size_bytes);
-    }
-    char user[CLI_OWNER_SIZE], group[CLI_OWNER_SIZE];
-    printf("%s %3u %-8s %-8s %11s %s ", mode, st->nlink,
-           cli_user_to_text(st->uid, l->numeric, user),
-           cli_group_to_text(st->gid, l->numeric, group), size, time);
-    cli_print_name(shown);
-    if (st->type == OPENDFS_TYPE_SYMLINK) {
-        char target[4096];
-        if (opendfs_readlink(l->c->fs, path, target, sizeof target) >= 0) {
-            printf(" -> ");
-            cli_print_name(target);
-        }
-    }
-    printf("\n");
-}
-
-static int push_directory(struct listing *l, char *path)
-{
-    int rc = path == NULL ? -ENOMEM
-                          : mem_grow(&l->pending, &l->pending_size, l->pending_count + 1,
-                                     sizeof *l->pending);
-    if (rc < 0) {
-        mem_free(path);
-        return cli_fail(l->c, "%s", err_text(rc));
-    }
-    l->pending[l->pending_count++] = path;
-    return 0;
-}
-
-static void list_directory(struct listing *l, const char *path)
-{
-    struct opendfs_dir *dir;
-    if (opendfs_opendir(l->c->fs, path, &dir) < 0) {
-        l->status = cli_fail_op(l->c, NULL);
-        return;
-    }
-    size_t first = l->pending_count;
-    struct opendfs_entry e;
-    int rc;
-    while ((rc = opendfs_readdir(dir, &e)) > 0) {
-        CLEANUP(mem_freep) char *full = cli_join(path, e.name);
-        if (full == NULL) {
-            rc = -ENOMEM;
-            break;
-        }
-        print_entry(l, full, e.name, &e.stat);
-        if (l->recursive && e.stat.type == OPENDFS_TYPE_DIRECTORY &&
-            push_directory(l, mem_strdup(full)) != 0) {
-            l->status = CLI_EXIT_FAILED;
-        }
-    }
-    if (rc < 0) {
-        l->status = rc == -ENOMEM ? cli_fail_path(l->c, path, rc) : cli_fail_op(l->c, NULL);
-    }
-    opendfs_closedir(dir);
-    for (size_t a = first, b = l->pending_count; a + 1 < b; a++) { /* so that they come in order */
-        char *swap = l->pending[a];
-        l->pending[a] = l->pending[--b];
-        l->pending[b] = swap;
-    }
-}
-
-static void list_argument(struct listing *l, const char *path, bool titles)
-{
-    struct opendfs_stat st;
-    int rc = l->directory ? opendfs_lstat(l->c->fs, path, &st) : opendfs_stat(l->c->fs, path, &st);
-    if (rc < 0) {
-        l->status = cli_fail_op(l->c, NULL);
-        return;
-    }
-    if (l->directory || st.type != OPENDFS_TYPE_DIRECTORY) {
-        print_entry(l, path, path, &st);
-        return;
-    }
-    if (push_directory(l, mem_strdup(path)) != 0) {
-        l->status = CLI_EXIT_FAILED;
-    }
-    for (bool first = true; l->pending_count > 0; first = false) {
-        CLEANUP(mem_freep) char *at = l->pending[--l->pending_count];
-        if (!l->c->json && (titles || l->recursive)) {
-            printf("%s", first ? "" : "\n");
-            cli_print_name(at);
-            printf(":\n");
-        }
-        list_directory(l, at);
-    }
-}
-
-static int run_ls(struct cli *c)
-{
-    int rc = cli_connect(c);
-    if (rc != 0) {
-        return rc;
-    }
-    struct listing l = {.c = c,
-                        .details = cli_flag(c, "long") || cli_flag(c, "numeric"),
-                        .recursive = cli_flag(c, "recursive"),
-                        .directory = cli_flag(c, "directory"),
-                        .human = cli_flag(c, "human"),
-                        .numeric = cli_flag(c, "numeric")};
-    size_t count = c->argument_count == 0 ? 1 : c->argument_count;
-    for (size_t i = 0; i < count; i++) {
-        CLEANUP(mem_freep) char *path = cli_path(c, c->argument_count == 0 ? "/" : c->argument[i]);
-        if (path == NULL) {
-            l.status = CLI_EXIT_USAGE;
-            break;
-        }
-        list_argument(&l, path, count > 1);
-    }
-    mem_free(l.pending);
-    return l.status;
-}
 
 /* ---- stat ---- */
 
@@ -340,7 +198,7 @@ const struct cli_command cli_name_commands[] = {
      .summary = "list directories",
      .options = ls_options,
      .max_arguments = MANY,
-     .run = run_ls},
+     .run = cli_run_ls},
     {.name = "stat",
      .arguments = "PATH...",
      .summary = "show all attributes of files",

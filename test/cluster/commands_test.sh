@@ -165,6 +165,8 @@ if [ "$(id -u)" = 0 ]; then
     fails 'a directory that another one may not read' 1 '/t/d/e: Permission denied' \
         sh -c "'$opendfs' chmod 700 /t/d/e && exec setpriv --reuid 4321 --regid 4321 --clear-groups '$opendfs' find /t/d"
     same 'but the rest is found' "$(run_as "$opendfs" find /t/d 2>/dev/null | tr '\n' ' ')" '/t/d /t/d/3 /t/d/e '
+    fails 'ls -R of it' 1 '/t/d/e: Permission denied' run_as "$opendfs" ls -R /t/d
+    same 'lists the rest' "$(run_as "$opendfs" ls -R /t/d 2>/dev/null | tr '\n' ' ')" '/t/d: 3 e  /t/d/e: '
     chown 0 "$cluster/secret/client.key"
 else
     skip 'chown and other users' 'needs root'
@@ -219,6 +221,13 @@ same 'in their order' "$("$opendfs" find /many -type f | sort -c && echo sorted)
 same 'with one last' "$(LC_ALL=C "$opendfs" tree /many | grep -c '^`--')" 1
 same 'chmod of all of them' "$("$opendfs" chmod -R --json 711 /many)" '{"done":5001,"failed":0}'
 same 'find stops where nobody reads' "$("$opendfs" find /many 2>/dev/null | head -n 1)" '/many'
+
+# ls -R: everything in the order of GNU ls, also beyond a page of directories and beyond those read ahead.
+mkdir "$work/list" && (cd "$work/list" && mkdir -p {1..12}/{a..m}/{x,y} && seq -f 5/c/%04.0f 2500 | xargs mkdir && touch {1..12}/{b..d}/file)
+check 'put a tree of many directories' "$opendfs" put -q "$work/list" /list
+"$opendfs" ls -R /list | cmp - <(LC_ALL=C ls -R "$work/list" | sed "s#^$work/list#/list#") && ok 'ls -R' || bad 'ls -R'
+same 'ls -R stops where nobody reads' "$("$opendfs" ls -R /list 2>/dev/null | head -n 1)" '/list:'
+check 'rm -r of it' "$opendfs" rm -r /list
 
 # cp.
 check 'cp of a file' "$opendfs" cp /sizes/10000000 /copy
