@@ -20,6 +20,7 @@ struct walk_dir {
     bool last;
     struct cli_job job; /* the page */
     bool asked, here, opened;
+    bool ahead;         /* asked before it was visited */
     size_t next, count; /* entries of the page that are gone through, that count */
     char after[NAME_LIMIT + 1];
 };
@@ -94,7 +95,9 @@ static void ask(struct walk_dir *d)
 static void read_ahead(struct walk *w)
 {
     while (w->pages < WALK_AHEAD && !list_empty(&w->waiting)) {
-        ask(container_of(w->waiting.next, struct walk_dir, node));
+        struct walk_dir *d = container_of(w->waiting.next, struct walk_dir, node);
+        ask(d);
+        d->ahead = true;
     }
 }
 
@@ -131,10 +134,17 @@ static void open_page(struct walk_dir *d)
     list_splice_back(&w->waiting, &below);
 }
 
+static void close_page(struct walk_dir *d)
+{
+    opendfs_async_release(d->w->c->fs, &d->job.op);
+    d->w->pages--;
+    d->here = d->asked = d->opened = d->ahead = false;
+}
+
 /* The page was gone through; the next one, if there is. */
 static bool next_page(struct walk_dir *d)
 {
-    struct opendfs_op *op = &d->job.op;
+    const struct opendfs_op *op = &d->job.op;
     bool more = op->result >= 0 && !op->at_end && d->count > 0;
     if (more) {
         const struct opendfs_entry *e = &op->entries[d->count - 1];
@@ -142,9 +152,7 @@ static bool next_page(struct walk_dir *d)
         memcpy(d->after, e->name, len);
         d->after[len] = 0;
     }
-    opendfs_async_release(d->w->c->fs, op);
-    d->w->pages--;
-    d->here = d->asked = d->opened = false;
+    close_page(d);
     return more;
 }
 
@@ -209,6 +217,10 @@ static struct walk_dir *go_on(struct walk_dir *d)
     read_ahead(d->w);
     if (!d->here) {
         loop_run(d->w->c->loop);
+        return d;
+    }
+    if (d->ahead && d->job.op.result < 0) {
+        close_page(d); /* perhaps its visit has made it readable: again */
         return d;
     }
     if (!d->opened) {

@@ -167,6 +167,11 @@ if [ "$(id -u)" = 0 ]; then
     same 'but the rest is found' "$(run_as "$opendfs" find /t/d 2>/dev/null | tr '\n' ' ')" '/t/d /t/d/3 /t/d/e '
     fails 'ls -R of it' 1 '/t/d/e: Permission denied' run_as "$opendfs" ls -R /t/d
     same 'lists the rest' "$(run_as "$opendfs" ls -R /t/d 2>/dev/null | tr '\n' ' ')" '/t/d: 3 e  /t/d/e: '
+    check 'directories of another one' run_as "$opendfs" mkdir -p /t/f/own/a/b /t/f/own/c/d /t/f/own/e/f
+    check 'which nobody may read' run_as "$opendfs" chmod 0 /t/f/own/a /t/f/own/c /t/f/own/e
+    same 'chmod -R opens them on its way' "$(run_as "$opendfs" chmod -R --json u+rwX /t/f/own 2>&1)" '{"done":7,"failed":0}'
+    same 'chmod -R closes them on its way' "$(run_as "$opendfs" chmod -R --json 0 /t/f/own 2>&1)" '{"done":7,"failed":0}'
+    check 'rm -r of them' "$opendfs" rm -r /t/f/own
     chown 0 "$cluster/secret/client.key"
 else
     skip 'chown and other users' 'needs root'
