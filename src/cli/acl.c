@@ -1,4 +1,4 @@
-/* cli/acl.c -- getfacl, setfacl: access control lists of files. */
+/* cli/acl.c -- getfacl: access control lists of files. */
 #include "cli/acl_priv.h"
 #include "cli/cli_priv.h"
 #include "cli/mode_priv.h"
@@ -13,14 +13,6 @@ const struct cli_option cli_getfacl_options[] = {
     {"default", 'd', NULL, "the default list only"},
     {"omit-header", 'c', NULL, "without the lines of path, owner and group"},
     {"numeric", 'n', NULL, "numbers of users and groups instead of names"},
-    {NULL, 0, NULL, NULL},
-};
-const struct cli_option cli_setfacl_options[] = {
-    {"modify", 'm', "ENTRY,...", "set these entries"},
-    {"remove", 'x', "ENTRY,...", "remove these entries; they have no rights"},
-    {"remove-all", 'b', NULL, "remove all entries but those that a mode has"},
-    {"remove-default", 'k', NULL, "remove the default list"},
-    {"default", 'd', NULL, "the entries are of the default list"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -56,31 +48,6 @@ static int load(struct acl_file *f)
     }
     return status;
 }
-
-/* Calls `one` with each file of the command line. */
-static int each(struct cli *c, int (*one)(struct acl_file *f))
-{
-    int status = cli_connect(c);
-    CLEANUP(mem_freep) struct acl_file *f = mem_zalloc(sizeof *f);
-    if (status != 0 || f == NULL) {
-        return status != 0 ? status : cli_fail(c, "%s", err_text(-ENOMEM));
-    }
-    for (size_t i = 0; i < c->argument_count && status != CLI_EXIT_USAGE; i++) {
-        CLEANUP(mem_freep) char *path = cli_path(c, c->argument[i]);
-        if (path == NULL) {
-            return CLI_EXIT_USAGE;
-        }
-        memset(f, 0, sizeof *f);
-        f->c = c;
-        f->path = path;
-        int rc = load(f);
-        rc = rc == 0 ? one(f) : rc;
-        status = rc != 0 ? rc : status;
-    }
-    return status;
-}
-
-/* ---- getfacl ---- */
 
 static void print_line(void *context, const char *text)
 {
@@ -165,78 +132,22 @@ static int show(struct acl_file *f)
 
 int cli_run_getfacl(struct cli *c)
 {
-    return each(c, show);
-}
-
-/* ---- setfacl ---- */
-
-static int store_list(struct acl_file *f, const char *name, const struct cli_acl *acl)
-{
-    const struct opendfs_xattr x = {
-        .name = name, .value = f->value, .size = cli_acl_value(acl, f->value)};
-    return opendfs_setxattr(f->c->fs, f->path, &x) < 0 ? cli_fail_op(f->c, NULL) : 0;
-}
-
-static bool same_list(const struct cli_acl *a, const struct cli_acl *b)
-{
-    uint8_t one[PROTO_ACL_VALUE_MAX], two[PROTO_ACL_VALUE_MAX];
-    size_t len = cli_acl_value(a, one);
-    return len == cli_acl_value(b, two) && memcmp(one, two, len) == 0;
-}
-
-/* What has changed, the default list first: when the second fails, nobody has got more rights. */
-static int store(struct acl_file *f, const struct cli_acls *was)
-{
-    int status = 0;
-    if (f->now.inherit.present &&
-        (!was->inherit.present || !same_list(&f->now.inherit, &was->inherit))) {
-        status = store_list(f, PROTO_ACL_DEFAULT, &f->now.inherit);
-    } else if (!f->now.inherit.present && was->inherit.present &&
-               opendfs_removexattr(f->c->fs, f->path, PROTO_ACL_DEFAULT) < 0) {
-        status = cli_fail_op(f->c, NULL);
+    int status = cli_connect(c);
+    CLEANUP(mem_freep) struct acl_file *f = mem_zalloc(sizeof *f);
+    if (status != 0 || f == NULL) {
+        return status != 0 ? status : cli_fail(c, "%s", err_text(-ENOMEM));
     }
-    bool same = same_list(&f->now.access, &was->access);
-    return status != 0 || same ? status : store_list(f, PROTO_ACL_ACCESS, &f->now.access);
-}
-
-static int change(struct acl_file *f, const char *option, bool remove)
-{
-    struct err e = {0};
-    const char *spec = cli_value(f->c, option);
-    if (spec == NULL) {
-        return 0;
-    }
-    int rc = cli_acl_change(&f->now, spec, remove, cli_flag(f->c, "default"), &e);
-    return rc < 0 ? cli_usage(f->c, "%s: %s", f->path, err_message(&e, rc)) : 0;
-}
-
-static int set(struct acl_file *f)
-{
-    CLEANUP(mem_freep) struct cli_acls *was = mem_alloc(sizeof *was);
-    if (was == NULL) {
-        return cli_fail_path(f->c, f->path, -ENOMEM);
-    }
-    *was = f->now; /* the entries that its lists point to are those of now: */
-    was->access.list.entries.at = was->access.entry;
-    was->inherit.list.entries.at = was->inherit.entry;
-    if (cli_flag(f->c, "remove-all")) {
-        cli_acl_strip(&f->now);
-    }
-    if (cli_flag(f->c, "remove-default")) {
-        f->now.inherit.present = false;
-    }
-    int status = change(f, "remove", true);
-    status = status != 0 ? status : change(f, "modify", false);
-    status = status != 0 ? status : store(f, was);
-    if (status == 0) {
-        cli_done(f->c);
+    for (size_t i = 0; i < c->argument_count && status != CLI_EXIT_USAGE; i++) {
+        CLEANUP(mem_freep) char *path = cli_path(c, c->argument[i]);
+        if (path == NULL) {
+            return CLI_EXIT_USAGE;
+        }
+        memset(f, 0, sizeof *f);
+        f->c = c;
+        f->path = path;
+        int rc = load(f);
+        rc = rc == 0 ? show(f) : rc;
+        status = rc != 0 ? rc : status;
     }
     return status;
-}
-
-int cli_run_setfacl(struct cli *c)
-{
-    bool any = cli_value(c, "modify") != NULL || cli_value(c, "remove") != NULL ||
-               cli_flag(c, "remove-all") || cli_flag(c, "remove-default");
-    return any ? each(c, set) : cli_usage(c, "nothing to do: -m, -x, -b or -k");
 }

@@ -16,6 +16,7 @@ struct cli_acl {
 struct cli_acls {
     struct cli_acl access, inherit; /* inherit: the default list */
     bool directory;
+    bool pass_over; /* entries of a default list, when it is no directory */
 };
 /* From an attribute's value, or, with no value, from a mode (access lists). -EINVAL ...: as
  * proto_acl_parse(). */
@@ -41,7 +42,7 @@ void cli_acl_to_text(const struct proto_acl *acl, bool numeric, const char *pref
 #define CLI_ACL_PERM_SIZE 4u
 const char *cli_acl_perm_to_text(uint8_t perm, char out[CLI_ACL_PERM_SIZE]);
 
-/* acl.c: the commands. */
+/* The commands: acl.c, acl_set.c. */
 int cli_run_getfacl(struct cli *c);
 int cli_run_setfacl(struct cli *c);
 extern const struct cli_option cli_getfacl_options[], cli_setfacl_options[];

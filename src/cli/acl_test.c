@@ -36,6 +36,21 @@ static struct cli_acls *new_lists(uint32_t mode, bool directory)
     return a;
 }
 
+TEST(default_entries_pass_over_what_is_no_directory)
+{
+    struct lines l;
+    struct err e;
+    struct cli_acls *a = new_lists(0640, false);
+    CHECK_RC(cli_acl_change(a, "u:1:r,d:u:1000:rwx", false, false, &e), EINVAL);
+    a->pass_over = true;
+    CHECK_OK(cli_acl_change(a, "u:1:rx,d:u:1000:rwx", false, false, &e));
+    CHECK_TEXT(text_of(&a->access, &l), "user::rw- user:1:r-x group::r-- mask::r-x other::--- ");
+    CHECK_OK(cli_acl_change(a, "u:1", true, true, &e));
+    CHECK_TEXT(text_of(&a->access, &l), "user::rw- user:1:r-x group::r-- mask::r-x other::--- ");
+    CHECK_TRUE(!a->inherit.present);
+    mem_free(a);
+}
+
 TEST(entries_are_set_and_the_mask_follows)
 {
     struct lines l;

@@ -230,6 +230,9 @@ static const char *change_one(struct cli_acls *a, char *text, bool remove, bool 
         return wrong;
     }
     bool inherit = n.inherit || defaults, mask = n.kind == 'm' && !remove;
+    if (inherit && !a->directory && a->pass_over) {
+        return NULL;
+    }
     if (inherit && !a->directory) {
         return "is of a default list: only directories have one";
     }

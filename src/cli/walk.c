@@ -175,8 +175,12 @@ static struct walk_dir *step(struct walk_dir *d)
         return d;
     }
     bool last = d->next == d->count && d->job.op.at_end;
-    struct walk_entry entry = {
-        .path = path, .name = e->name, .stat = &e->stat, .depth = d->depth + 1, .last = last};
+    struct walk_entry entry = {.path = path,
+                               .name = e->name,
+                               .stat = &e->stat,
+                               .parent = d->stat.ino,
+                               .depth = d->depth + 1,
+                               .last = last};
     w->visit(w, &entry);
     struct walk_dir *below = e->stat.type == OPENDFS_TYPE_DIRECTORY ? child_of(d, e) : NULL;
     if (below == NULL) {
@@ -196,6 +200,7 @@ static void leave(struct walk_dir *d)
         struct walk_entry e = {.path = d->path,
                                .name = strrchr(d->path, '/') + 1,
                                .stat = &d->stat,
+                               .parent = d->parent == NULL ? 0 : d->parent->stat.ino,
                                .depth = d->depth,
                                .last = d->last};
         d->w->leave(d->w, &e);

@@ -16,8 +16,9 @@
 struct walk_entry {
     const char *path, *name;
     const struct opendfs_stat *stat;
-    unsigned depth; /* of the name the walk began with: 0 */
-    bool last;      /* of its directory */
+    uint64_t parent; /* inode of its directory; 0: of the name the walk began with */
+    unsigned depth;  /* of that: 0 */
+    bool last;       /* of its directory */
 };
 struct walk_dir;
 /* Zero it, set the first part. */

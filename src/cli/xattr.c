@@ -296,7 +296,8 @@ const struct cli_command cli_xattr_commands[] = {
                 "one of the default list,\nwhich new files in a directory inherit. The words may "
                 "be cut to one letter. RIGHTS are\nletters of rwxX or a digit, NAME may be a "
                 "number. The mask is computed anew unless it is\nnamed. First -b and -k count, "
-                "then -x, then -m.",
+                "then -x, then -m. With -R symbolic links are left alone, and the default list "
+                "is only that of\ndirectories.",
      .options = cli_setfacl_options,
      .counts = true,
      .min_arguments = 1,

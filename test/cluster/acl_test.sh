@@ -68,6 +68,30 @@ fails 'no entry' 2 "'u:1'" "$opendfs" setfacl -m u:1 /d/f
 fails 'nobody of that name' 2 'no such user' "$opendfs" setfacl -m 'u:no such user:r' /d/f
 fails 'nothing to do' 2 'nothing to do' "$opendfs" setfacl /d/f
 
+# A whole tree; symbolic links lead nowhere.
+mkdir -p "$work/tree/a/b" "$work/tree/c" && touch "$work/tree/f" "$work/tree/a/g" && chmod 750 "$work/tree/a/g"
+(cd "$work/tree/c" && seq 300 | xargs touch) && ln -s ../../outside "$work/tree/a/link" && ln -s a "$work/tree/dir"
+check 'put a tree' "$opendfs" put -q "$work/tree" /r
+check 'what links lead to' "$opendfs" touch /outside
+access() { "$opendfs" getfacl -acn "$1" | tr '\n' ' '; }
+default() { "$opendfs" getfacl -dcn "$1" | tr '\n' ' '; }
+same 'setfacl -R' "$("$opendfs" setfacl -R --json -m u:12345:rX,d:u:12345:rwx /r)" '{"done":306,"failed":0}'
+same 'a directory' "$(access /r/a/b)" 'user::rwx user:12345:r-x group::r-x mask::r-x other::r-x  '
+same 'its default list' "$(default /r/a/b)" 'user::rwx user:12345:rwx group::r-x mask::rwx other::r-x  '
+same 'a file' "$(access /r/c/300)" 'user::rw- user:12345:r-- group::r-- mask::r-- other::r--  '
+same 'a program' "$(access /r/a/g)" 'user::rwx user:12345:r-x group::r-x mask::r-x other::---  '
+same 'all files' "$("$opendfs" getfacl -acn $("$opendfs" find /r -type f) | grep -c '^user:12345:r--')" 301
+same 'nothing that a link leads to' "$(access /outside)" 'user::rw- group::r-- other::r--  '
+same 'nor a link that is named' "$("$opendfs" setfacl -R --json -m u:5:r /r/dir)" '{"done":0,"failed":0}'
+same 'setfacl -R -d passes files over' "$("$opendfs" setfacl -R --json -d -m u:7:r /r)" '{"done":4,"failed":0}'
+same 'a default list only' "$(access /r/a) $(default /r/a)" \
+    'user::rwx user:12345:r-x group::r-x mask::r-x other::r-x   user::rwx user:12345:rwx user:7:r-- group::r-x mask::rwx other::r-x  '
+fails 'no entry at all' 2 "'u:1'" "$opendfs" setfacl -R -m u:1 /r
+fails 'setfacl -R goes on' 1 '/none: No such file' "$opendfs" setfacl -R -x u:7,d:u:7 /none /r
+same 'with what is there' "$(default /r/c)" 'user::rwx user:12345:rwx group::r-x mask::rwx other::r-x  '
+check 'setfacl -R -b' "$opendfs" setfacl -R -b /r
+same 'leaves no list' "$("$opendfs" getfacl -cn $("$opendfs" find /r -type f) /r /r/a /r/a/b /r/c | grep -c 12345)" 0
+
 # Somebody else, by address and with a copy of the client's secret.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     address=$(cat "$cluster/run/meta.0.address")
@@ -90,6 +114,12 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     check 'an attribute for root' "$opendfs" setfattr -n trusted.x -v x /d/f
     fails 'root sees it' 0 'trusted.x' "$opendfs" getfattr -m - /d/f
     same 'others do not' "$(as 12345 12345 "$opendfs" getfattr -m trusted. /d/f)" ''
+    check 'a tree of one' sh -c "'$opendfs' mkdir -p /own/a/x/1/2/3/4/5 /own/b/x /own/c/x && '$opendfs' chown -R 12345:12345 /own"
+    check 'which its owner may not read' as 12345 12345 "$opendfs" chmod 0 /own/a /own/b /own/c
+    same 'setfacl -R opens it' "$(as 12345 12345 "$opendfs" setfacl -R --json -m u::rwX /own 2>&1)" '{"done":12,"failed":0}'
+    same 'and closes it' "$(as 12345 12345 "$opendfs" setfacl -R --json -m u::-,u:7:rwx /own 2>&1)" '{"done":12,"failed":0}'
+    same 'all of it' "$(access /own/c/x)" 'user::--- user:7:rwx group::r-x mask::rwx other::r-x  '
+    fails 'and others may not' 1 '/own/b: Operation not permitted' as 12346 12346 "$opendfs" setfacl -R -m u::rwx /own
     check 'let one write' "$opendfs" setfacl -m u:12345:rwx /d
     check 'that one makes a file' as 12345 12345 "$opendfs" mkdir /d/mine
     fails 'another one does not' 1 'Permission denied' as 12346 12346 "$opendfs" mkdir /d/others
