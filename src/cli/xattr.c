@@ -40,15 +40,16 @@ static bool is_text(const char *value, size_t len)
 
 static void print_value(const char *name, const char *value, size_t len)
 {
-    printf("%s=%s", name, is_text(value, len) ? "\"" : "0x");
+    bool text = is_text(value, len);
+    printf("%s=%s", name, text ? "\"" : "0x");
     for (size_t i = 0; i < len; i++) {
-        if (!is_text(value, len)) {
+        if (!text) {
             printf("%02x", (uint8_t)value[i]);
         } else {
             printf(value[i] == '"' || value[i] == '\\' ? "\\%c" : "%c", value[i]);
         }
     }
-    printf("%s\n", is_text(value, len) ? "\"" : "");
+    printf("%s\n", text ? "\"" : "");
 }
 
 static void add_value(struct cJSON *array, const char *name, const char *value, size_t len)
