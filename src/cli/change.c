@@ -64,13 +64,27 @@ static void start(struct change *h, const char *path, const struct opendfs_stat 
     cli_walk_wait(w, WALK_PARALLEL);
 }
 
+/* The owner's right to list and search a directory that is walked: bits that the change takes
+ * (`gives`: brings). Who else changes modes is root, who needs none. */
+static bool changes_reading(const struct change *h, const struct opendfs_stat *st, bool gives)
+{
+    struct opendfs_stat values = *st;
+    if (st->type != OPENDFS_TYPE_DIRECTORY || h->walk.max_depth == 0 ||
+        (h->values(h, st, &values) & OPENDFS_SET_MODE) == 0) {
+        return false;
+    }
+    return ((gives ? values.mode & ~st->mode : st->mode & ~values.mode) & 0500) != 0;
+}
+
 /* A directory that we may not read after the change is changed behind what is in it. */
 static bool is_late(const struct change *h, const struct opendfs_stat *st)
 {
-    struct opendfs_stat values = *st;
-    return st->type == OPENDFS_TYPE_DIRECTORY && h->walk.max_depth > 0 &&
-           (h->values(h, st, &values) & OPENDFS_SET_MODE) != 0 &&
-           (st->mode & 0500 & ~values.mode) != 0;
+    return changes_reading(h, st, false);
+}
+
+static bool opens(const struct change *h, const struct opendfs_stat *st)
+{
+    return changes_reading(h, st, true);
 }
 
 static void visit(struct walk *w, const struct walk_entry *e)
@@ -78,8 +92,8 @@ static void visit(struct walk *w, const struct walk_entry *e)
     struct change *h = container_of(w, struct change, walk);
     if (!is_late(h, e->stat)) {
         start(h, e->path, e->stat);
-        if (e->stat->type == OPENDFS_TYPE_DIRECTORY && w->max_depth > 0) {
-            cli_walk_wait(w, 1); /* perhaps only now may it be read */
+        if (opens(h, e->stat)) {
+            cli_walk_wait(w, 1); /* only now may it be read */
         }
     }
 }
