@@ -162,8 +162,12 @@ void cli_copy_destination_fini(struct copy_destination *d)
     mem_free(d->name);
 }
 
+#define XATTRS_TEXT                                                                                \
+    "\nWith --xattrs a file has failed when one of its extended attributes could not be set, and " \
+    "is there\nnevertheless. Access control lists are not among them."
 static const struct cli_option put_options[] = {
     {"no-owner", 0, NULL, "do not copy user and group ids"},
+    {"xattrs", 0, NULL, "extended attributes as well"},
     {NULL, 0, NULL, NULL},
 };
 #define MANY 100000u
@@ -171,6 +175,7 @@ static const struct cli_option cp_options[] = {
     {"recursive", 'r', NULL, "directories with all that is in them"},
     {"preserve", 'p', NULL, "mode and times stay, user and group for root"},
     {"no-replace", 'n', NULL, "fail where there is something already"},
+    {"xattrs", 0, NULL, "extended attributes as well"},
     {NULL, 0, NULL, NULL},
 };
 const struct cli_command cli_copy_commands[] = {
@@ -183,7 +188,7 @@ const struct cli_command cli_copy_commands[] = {
          "and special\nfiles are kept, user and group for root. Into PATH when it is a "
          "directory, else LOCAL becomes PATH. A\nfile that is there already is replaced "
          "in one step, when the new one is complete. '-' as LOCAL is\nstandard input. When put "
-         "ends without error, all of it is on stable storage of all copies.",
+         "ends without error, all of it is on stable storage of all copies." XATTRS_TEXT,
      .min_arguments = 2,
      .max_arguments = MANY,
      .run = cli_run_put},
@@ -194,7 +199,7 @@ const struct cli_command cli_copy_commands[] = {
      .details =
          "The opposite of put. Every byte is checked against the checksums made by its writer; a "
          "file appears\nunder its name only when it is complete. '-' as LOCAL is standard "
-         "output.",
+         "output." XATTRS_TEXT,
      .min_arguments = 2,
      .max_arguments = MANY,
      .run = cli_run_get},
@@ -207,7 +212,8 @@ const struct cli_command cli_copy_commands[] = {
          "there already is\nreplaced in one step, when the new one is complete. With -r symbolic "
          "links are copied as such and hard\nlinks stay hard links, else links are followed. "
          "Without -p the copy belongs to who makes it, with the\nmode of the source less the "
-         "umask. When cp ends without error, all of it is on stable storage of all copies.",
+         "umask. When cp ends without error, all of it is on stable storage of all "
+         "copies." XATTRS_TEXT,
      .min_arguments = 2,
      .max_arguments = MANY,
      .run = cli_run_cp},

@@ -130,7 +130,7 @@ static void begin_item(struct tree_dir *d, char *source, const char *name,
     }
     struct tree_item *base = &i->base;
     i->p = p;
-    i->follow = !p->recursive;
+    base->follow = !p->recursive;
     base->type = st->type;
     base->source = st->ino;
     base->mask = cli_cp_values(p, st, &base->values);
@@ -255,6 +255,7 @@ int cli_run_cp(struct cli *c)
     if (status == 0) {
         cli_tree_begin(&p.tree, c, "cp", &cp_ops);
         p.tree.keep_found = !p.preserve;
+        p.tree.xattrs = cli_flag(c, "xattrs");
         copy_sources(&p, &to);
         status = cli_tree_end(&p.tree);
     }

@@ -158,6 +158,7 @@ static void opened(struct cli_job *j)
     base->source = j->op.stat.ino;
     base->size_bytes = j->op.stat.size_bytes;
     base->mask = cli_cp_values(i->p, &j->op.stat, &base->values);
+    cli_into_values(base);
     if (base->size_bytes > opendfs_inline_limit(c->fs)) {
         start_large(i);
     } else if (base->size_bytes == 0) {
@@ -173,5 +174,5 @@ void cli_cp_file_start(struct cp_item *i)
     struct cli *c = i->base.tree->c;
     cli_job_prepare(c, &i->base.job, opened);
     opendfs_async_open(c->fs, &i->base.job.op, i->base.local,
-                       OPENDFS_READ | (i->follow ? 0u : OPENDFS_NOFOLLOW), 0);
+                       OPENDFS_READ | (i->base.follow ? 0u : OPENDFS_NOFOLLOW), 0);
 }

@@ -13,7 +13,6 @@ struct cp {
 struct cp_item {
     struct tree_item base;
     struct cp *p;
-    bool follow; /* a symbolic link means what it points to */
     void (*again)(struct cp_item *i);
     struct cli_job small; /* lends the contents of a small file */
     uint64_t written_end;

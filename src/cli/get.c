@@ -2,6 +2,7 @@
 #include "cli/get_priv.h"
 
 #include "base/mem.h"
+#include "cli/attrs_priv.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -16,9 +17,18 @@ static struct disk_local_attr attr_of(const struct opendfs_stat *st)
                                     .mtime_ns = st->mtime_ns};
 }
 
-static unsigned mask_of(const struct tree *t)
+/* The owner first: it clears some attributes. */
+static int set_owner(const struct tree *t, const char *local, const struct opendfs_stat *st)
 {
-    return DISK_LOCAL_MODE | DISK_LOCAL_TIMES | (t->copy.owner ? DISK_LOCAL_OWNER : 0);
+    struct disk_local_attr a = attr_of(st);
+    return t->copy.owner ? disk_local_set(local, &a, DISK_LOCAL_OWNER) : 0;
+}
+
+/* The mode last: it may forbid to set any. */
+static int set_rest(const char *local, const struct opendfs_stat *st)
+{
+    struct disk_local_attr a = attr_of(st);
+    return disk_local_set(local, &a, DISK_LOCAL_MODE | DISK_LOCAL_TIMES);
 }
 
 /* ---- Items ---- */
@@ -46,17 +56,30 @@ static int may_replace(const char *local)
     return plain ? 0 : -EEXIST;
 }
 
-void cli_get_item_finish(struct get_item *i)
+static void finish(struct tree_item *base)
 {
-    struct tree_item *base = &i->base;
-    struct disk_local_attr a = attr_of(&i->stat);
-    int rc = may_replace(base->local);
-    rc = rc < 0 || base->second ? rc : disk_local_set(i->temporary, &a, mask_of(base->tree));
-    rc = rc < 0 ? rc : disk_local_rename(i->temporary, base->local);
+    struct get_item *i = container_of(base, struct get_item, base);
+    int rc = base->failed || base->second ? 0 : set_rest(i->temporary, &i->stat);
+    rc = rc < 0 || base->failed ? rc : disk_local_rename(i->temporary, base->local);
     if (rc < 0) {
         cli_tree_item_fail(base, base->local, rc);
     }
     cli_tree_item_end(base);
+}
+
+void cli_get_item_finish(struct get_item *i)
+{
+    struct tree_item *base = &i->base;
+    int rc = may_replace(base->local);
+    rc = rc < 0 || base->second ? rc : set_owner(base->tree, i->temporary, &i->stat);
+    if (rc < 0) {
+        cli_tree_item_fail(base, base->local, rc);
+    }
+    if (base->tree->xattrs && !base->second && !base->failed) {
+        cli_attrs_of_item(base, i->temporary, finish);
+    } else {
+        finish(base);
+    }
 }
 
 static void made_locally(struct get_item *i, int rc)
@@ -100,10 +123,28 @@ static void start_item(struct tree_item *base)
 
 /* ---- Directories ---- */
 
+static struct tree_dir *set_dir(struct tree_dir *d)
+{
+    int rc = set_owner(d->tree, d->local, &d->values);
+    return cli_tree_dir_end(d, NULL, rc < 0 ? rc : set_rest(d->local, &d->values));
+}
+
+static void dir_has_attrs(struct tree_dir *d)
+{
+    struct tree *t = d->tree;
+    t->running--;
+    cli_tree_unpend(set_dir(d));
+    loop_stop(t->c->loop, 0);
+}
+
 static struct tree_dir *finish_dir(struct tree_dir *d)
 {
-    struct disk_local_attr a = attr_of(&d->values);
-    return cli_tree_dir_end(d, NULL, disk_local_set(d->local, &a, mask_of(d->tree)));
+    if (!d->tree->xattrs) {
+        return set_dir(d);
+    }
+    d->tree->running++;
+    cli_attrs_of_dir(d, dir_has_attrs);
+    return NULL;
 }
 
 static int make_directory(const char *local)
@@ -296,6 +337,7 @@ int cli_run_get(struct cli *c)
     struct tree t;
     cli_tree_begin(&t, c, "get", &get_ops);
     t.copy.owner = t.copy.owner && !cli_flag(c, "no-owner");
+    t.xattrs = cli_flag(c, "xattrs");
     for (size_t i = 0; cli_terminal_is_one(c->terminal) && !c->quiet && i < last; i++) {
         measure_source(&t, c->argument[i]);
     }

@@ -2,8 +2,11 @@
 #include "cli/into_priv.h"
 
 #include "base/mem.h"
+#include "cli/attrs_priv.h"
 
 #include <string.h>
+
+#define OWNER_WRITES 0200u
 
 bool cli_into_init(struct tree_item *i, struct tree_dir *d, char *local, const char *name)
 {
@@ -63,7 +66,7 @@ static void renamed(struct cli_job *j)
     opendfs_async_unlink(i->tree->c->fs, prepare(i, discarded), i->temporary);
 }
 
-void cli_into_finish(struct tree_item *i)
+static void finish(struct tree_item *i)
 {
     if (i->temporary[0] == 0 || i->failed) {
         cli_tree_item_end(i);
@@ -71,6 +74,49 @@ void cli_into_finish(struct tree_item *i)
     }
     opendfs_async_rename(i->tree->c->fs, prepare(i, renamed), i->temporary, cli_into_final_name(i),
                          0);
+}
+
+static void mode_set(struct cli_job *j)
+{
+    struct tree_item *i = container_of(j, struct tree_item, job);
+    if (j->op.result < 0) {
+        i->partial = true;
+        cli_fail_at(i->tree->c, i->path, &j->op);
+    }
+    finish(i);
+}
+
+static void has_attrs(struct tree_item *i)
+{
+    if (i->failed || !i->read_only) {
+        finish(i);
+        return;
+    }
+    i->values.mode &= ~OWNER_WRITES;
+    opendfs_async_setattr(i->tree->c->fs, prepare(i, mode_set), cli_into_name(i), &i->values,
+                          OPENDFS_SET_MODE);
+}
+
+/* Has it extended attributes of its own to be copied? */
+static bool with_attrs(const struct tree_item *i)
+{
+    return i->tree->xattrs && !i->second && !i->no_source;
+}
+
+void cli_into_finish(struct tree_item *i)
+{
+    if (with_attrs(i) && !i->failed) {
+        cli_attrs_of_item(i, NULL, has_attrs);
+    } else {
+        finish(i);
+    }
+}
+
+void cli_into_values(struct tree_item *i)
+{
+    i->read_only =
+        with_attrs(i) && i->type == OPENDFS_TYPE_FILE && (i->values.mode & OWNER_WRITES) == 0;
+    i->values.mode |= i->read_only ? OWNER_WRITES : 0;
 }
 
 void cli_into_make(struct tree_item *i, const char *target, void (*made)(struct cli_job *j))
@@ -154,15 +200,25 @@ static void dir_set(struct cli_job *j)
     loop_stop(t->c->loop, 0);
 }
 
+static void set_dir(struct tree_dir *d)
+{
+    struct tree *t = d->tree;
+    cli_job_prepare(t->c, &d->job, dir_set);
+    opendfs_async_setattr_ino(t->c->fs, &d->job.op, d->ino, &d->values, d->mask);
+}
+
 struct tree_dir *cli_into_finish_dir(struct tree_dir *d)
 {
     struct tree *t = d->tree;
     if (d->found && t->keep_found) {
         return cli_tree_dir_end(d, NULL, 0);
     }
-    cli_job_prepare(t->c, &d->job, dir_set);
     t->running++;
-    opendfs_async_setattr_ino(t->c->fs, &d->job.op, d->ino, &d->values, d->mask);
+    if (t->xattrs) {
+        cli_attrs_of_dir(d, set_dir);
+    } else {
+        set_dir(d);
+    }
     return NULL;
 }
 

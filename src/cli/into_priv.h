@@ -12,6 +12,9 @@
  * over). False: said why, nothing has begun. */
 NODISCARD bool cli_into_init(struct tree_item *i, struct tree_dir *d, char *local,
                              const char *name);
+/* After type, values and links are known: the mode of a file that its owner may not write waits for
+ * its extended attributes. */
+void cli_into_values(struct tree_item *i);
 /* The last part of its path. */
 const char *cli_into_final_name(const struct tree_item *i);
 /* The name to make: the final one, or the temporary one. */
@@ -19,7 +22,8 @@ const char *cli_into_name(const struct tree_item *i);
 /* The name is there already: again, under a temporary one. False: it is temporary already. */
 bool cli_into_use_temporary(struct tree_item *i);
 
-/* The last step of an item: a temporary name becomes the final one, and the item ends. */
+/* The last steps of an item: its extended attributes, when they are copied; a temporary name
+ * becomes the final one, and the item ends. */
 void cli_into_finish(struct tree_item *i);
 /* Makes what is no file and no directory; `target` of a symbolic link. */
 void cli_into_make(struct tree_item *i, const char *target, void (*made)(struct cli_job *j));

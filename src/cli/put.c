@@ -98,6 +98,7 @@ static int look_at(struct put_item *i)
         return rc;
     }
     base->mask = values_of(i->p, &i->attr, &base->values);
+    base->no_source = standard;
     if (standard) { /* nobody's */
         base->mask &= ~(unsigned)(OPENDFS_SET_UID | OPENDFS_SET_GID);
     }
@@ -120,7 +121,9 @@ static void begin_item(struct tree_dir *d, char *local, const char *name)
         return;
     }
     i->p = container_of(d->tree, struct put, tree);
-    cli_tree_item_begin(&i->base, look_at(i));
+    int rc = look_at(i);
+    cli_into_values(&i->base);
+    cli_tree_item_begin(&i->base, rc);
 }
 
 static void begin(struct tree_dir *d, const char *name, const struct opendfs_stat *st)
@@ -228,6 +231,7 @@ int cli_run_put(struct cli *c)
     if (status == 0) {
         cli_tree_begin(&p.tree, c, "put", &put_ops);
         p.tree.copy.owner = p.tree.copy.owner && !cli_flag(c, "no-owner");
+        p.tree.xattrs = cli_flag(c, "xattrs");
         list_init(&p.buffers);
         for (size_t i = 0;
              cli_terminal_is_one(c->terminal) && !c->quiet && i + 1 < c->argument_count; i++) {

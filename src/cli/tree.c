@@ -45,6 +45,8 @@ struct tree_dir *cli_tree_dir_end(struct tree_dir *d, const struct opendfs_op *o
         cli_copy_fail_op(p, d->path, op);
     } else if (rc < 0) {
         cli_copy_fail(p, d->local, rc);
+    } else if (d->partial) {
+        p->failed++;
     } else {
         p->directories++;
     }
@@ -259,7 +261,9 @@ void cli_tree_item_end(struct tree_item *i)
     if (i->link != NULL && !i->second) {
         i->link->good = !i->failed;
     }
-    if (!i->failed && i->second) {
+    if (i->partial && !i->failed) {
+        t->copy.failed++;
+    } else if (!i->failed && i->second) {
         t->copy.links++;
     } else if (!i->failed && i->type == OPENDFS_TYPE_FILE) {
         t->copy.files++;

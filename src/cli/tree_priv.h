@@ -25,6 +25,7 @@ struct tree_dir {
     char *local, *path;
     bool top;        /* not ours: only a place to put things */
     bool found;      /* it was there before */
+    bool partial;    /* some of its extended attributes could not be copied: said */
     size_t pending;  /* items and directories below, and 1 while it is being walked */
     uint64_t ino;    /* of `path`, for what is put into it */
     uint64_t source; /* the source's, when that is inside the cluster */
@@ -54,6 +55,9 @@ struct tree_item {
     struct tree_link *link; /* NULL: it has one name only */
     bool second;            /* not the first name of `link` */
     bool failed;            /* which was said and counted */
+    bool partial;           /* some of its extended attributes could not be copied: said */
+    bool follow;            /* its source: a symbolic link means what it points to */
+    bool no_source;         /* standard input: without attributes */
     struct list node;       /* free for its owner once it has been started */
     struct cli_job job;
     uint64_t source; /* inode number of the source, when that is inside the cluster */
@@ -61,6 +65,7 @@ struct tree_item {
     struct opendfs_stat values; /* it gets those that `mask` names */
     unsigned mask;
     char temporary[COPY_NAME_SIZE]; /* "" until it is needed */
+    bool read_only; /* its mode is set last, because it forbids to set extended attributes */
     struct opendfs_file *out;
     /* the contents of a file: pieces_priv.h */
     struct opendfs_file *in;
@@ -74,6 +79,7 @@ struct tree {
     struct list ready, late; /* struct tree_dir, the newest first; struct tree_item */
     struct dict links;       /* struct tree_link */
     size_t running;          /* operations under way */
+    bool xattrs;             /* extended attributes are copied, too */
     bool keep_found;         /* directories that are there already keep their attributes */
     /* pieces_priv.h */
     uint64_t piece_bytes; /* of pieces under way */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define NS_PER_S 1000000000ll
@@ -187,6 +188,23 @@ int disk_local_create(const char *path, struct disk_local_file **ret)
 int disk_local_standard(int number, struct disk_local_file **ret)
 {
     return wrap(number, true, ret);
+}
+
+int64_t disk_local_list_xattrs(const char *path, char *names, size_t size)
+{
+    ssize_t n = llistxattr(path, names, size);
+    return n < 0 ? -errno : n;
+}
+
+int64_t disk_local_get_xattr(const char *path, const char *name, void *value, size_t size)
+{
+    ssize_t n = lgetxattr(path, name, value, size);
+    return n < 0 ? -errno : n;
+}
+
+int disk_local_set_xattr(const char *path, const char *name, const void *value, size_t len)
+{
+    return result(lsetxattr(path, name, value, len, 0));
 }
 
 int64_t disk_local_read(struct disk_local_file *f, void *out, size_t len, uint64_t offset)

@@ -39,6 +39,14 @@ int disk_local_remove(const char *path);                           /* file or em
 /* Owner first, because it clears setuid bits, then mode (not of symbolic links), then times. */
 NODISCARD int disk_local_set(const char *path, const struct disk_local_attr *values, unsigned mask);
 
+/* Extended attributes, of symbolic links themselves. The length of all names, each with a NUL, of a
+ * value; -ERANGE when it does not fit, -EOPNOTSUPP: the file system has none. */
+NODISCARD int64_t disk_local_list_xattrs(const char *path, char *names, size_t size);
+NODISCARD int64_t disk_local_get_xattr(const char *path, const char *name, void *value,
+                                       size_t size);
+NODISCARD int disk_local_set_xattr(const char *path, const char *name, const void *value,
+                                   size_t len);
+
 struct disk_local_file;
 /* Follows. Regular files, also /dev/stdin; -EISDIR. */
 NODISCARD int disk_local_open(const char *path, struct disk_local_file **ret);

@@ -41,6 +41,32 @@ static void place_clear(struct place *p)
     CHECK_OK(disk_local_remove(p->at));
 }
 
+/* A file system may have none: then that is what is told. */
+TEST(extended_attributes_of_local_files)
+{
+    struct place p;
+    place_make(&p);
+    struct disk_local_file *f = NULL;
+    CHECK_OK(disk_local_create(name(&p, "f"), &f));
+    CHECK_OK(disk_local_close(f));
+    char got[64];
+    CHECK_RC(disk_local_set_xattr(second(&p, "none"), "user.a", "1", 1), ENOENT);
+    int rc = disk_local_set_xattr(p.path, "user.a", "value", 5);
+    if (rc != -EOPNOTSUPP) {
+        CHECK_OK(rc);
+        CHECK_OK(disk_local_set_xattr(p.path, "user.b", "", 0));
+        CHECK_EQ(disk_local_list_xattrs(p.path, got, sizeof got), 14);
+        CHECK_EQ(disk_local_get_xattr(p.path, "user.a", got, sizeof got), 5);
+        CHECK_BYTES(got, "value", 5);
+        CHECK_EQ(disk_local_get_xattr(p.path, "user.b", got, sizeof got), 0);
+        CHECK_RC((int)disk_local_get_xattr(p.path, "user.a", got, 4), ERANGE);
+        CHECK_RC((int)disk_local_get_xattr(p.path, "user.c", got, sizeof got), ENODATA);
+        CHECK_OK(disk_local_symlink("f", second(&p, "link")));
+        CHECK_EQ(disk_local_list_xattrs(p.other, got, sizeof got), 0); /* not those of the file */
+    }
+    place_clear(&p);
+}
+
 TEST(local_files_keep_bytes_and_attributes)
 {
     struct place p;

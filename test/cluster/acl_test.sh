@@ -92,6 +92,58 @@ same 'with what is there' "$(default /r/c)" 'user::rwx user:12345:rwx group::r-x
 check 'setfacl -R -b' "$opendfs" setfacl -R -b /r
 same 'leaves no list' "$("$opendfs" getfacl -cn $("$opendfs" find /r -type f) /r /r/a /r/a/b /r/c | grep -c 12345)" 0
 
+# Copies with extended attributes, where this machine's file system has some.
+mkdir -p "$work/x/d" && printf 'small\n' >"$work/x/small" && head -c 5000000 /dev/urandom >"$work/x/large" && touch "$work/x/plain"
+ln "$work/x/small" "$work/x/d/hard" && ln -s small "$work/x/link" && cp "$work/x/small" "$work/x/locked"
+cat >"$work/xattrs.py" <<'END'
+import os, sys
+def names(top):
+    yield top
+    for at, dirs, files in os.walk(top):
+        for name in dirs + files:
+            yield os.path.join(at, name)
+if sys.argv[1] == "set":
+    for name in ("small", "large", "locked", "d"):
+        path = os.path.join(sys.argv[2], name)
+        os.setxattr(path, "user.name", name.encode())
+        os.setxattr(path, "user.bytes", bytes(range(256)))
+        os.setxattr(path, "user.empty", b"")
+    os.chmod(os.path.join(sys.argv[2], "locked"), 0o444)
+    os.chmod(os.path.join(sys.argv[2], "d"), 0o555)
+    for path in names(sys.argv[2]):
+        os.utime(path, (1e9, 1e9), follow_symlinks=False)
+else:
+    for path in sorted(names(sys.argv[2])):
+        st = os.lstat(path)
+        x = {n: os.getxattr(path, n, follow_symlinks=False) for n in os.listxattr(path, follow_symlinks=False) if n[:4] == "user"}
+        print(os.path.relpath(path, sys.argv[2]), oct(st.st_mode), st.st_nlink, st.st_mtime, sorted(x.items()))
+END
+xattrs() { python3 "$work/xattrs.py" show "$1"; }
+if python3 "$work/xattrs.py" set "$work/x" 2>"$work/out"; then
+    check 'put --xattrs' "$opendfs" put -q --xattrs "$work/x" /x
+    same 'a value' "$("$opendfs" getfattr -n user.name /x/d/hard /x/large | grep name)" "$(printf 'user.name="small"\nuser.name="large"\n')"
+    check 'get --xattrs' "$opendfs" get -q --xattrs /x "$work/x.get"
+    same 'all attributes are back' "$(xattrs "$work/x.get")" "$(xattrs "$work/x")"
+    check 'cp -rp --xattrs' "$opendfs" cp -q -rp --xattrs /x /x.cp
+    check 'get of the copy' "$opendfs" get -q --xattrs /x.cp "$work/x.cp"
+    same 'the copy has them' "$(xattrs "$work/x.cp")" "$(xattrs "$work/x")"
+    check 'cp --xattrs through a link' "$opendfs" cp -q --xattrs /x/link /x/followed
+    same 'those of the file' "$("$opendfs" getfattr -n user.name /x/followed | tail -n +2)" 'user.name="small"'
+    check 'put --xattrs over a file' "$opendfs" put -q --xattrs "$work/x/large" /x/small
+    same 'the new ones' "$("$opendfs" getfattr -n user.name /x/small | tail -n +2)" 'user.name="large"'
+    check 'cp without --xattrs' "$opendfs" cp -q /x/large /x/bare
+    check 'put without --xattrs' "$opendfs" put -q "$work/x/large" /x/bare2
+    same 'has none' "$("$opendfs" getfattr -m - /x/bare /x/bare2)" ''
+    check 'standard input has none' sh -c "echo x | '$opendfs' put -q --xattrs - /x/stdin"
+    check 'a larger value than this machine takes' "$opendfs" setfattr -n user.big -v "$(cat "$work/value")" /x/plain
+    if ! python3 -c 'import os, sys; os.setxattr(sys.argv[1], "user.big", b"v" * 65536)' "$work/x/plain" 2>/dev/null; then
+        fails 'get --xattrs says which' 1 "$work/plain: user.big: " "$opendfs" get -q --xattrs /x/plain "$work/plain"
+        check 'but the file is there' test -f "$work/plain"
+    fi
+else
+    skip 'put, get and cp --xattrs' "$(tail -n 1 "$work/out")"
+fi
+
 # Somebody else, by address and with a copy of the client's secret.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     address=$(cat "$cluster/run/meta.0.address")
@@ -120,6 +172,22 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     same 'and closes it' "$(as 12345 12345 "$opendfs" setfacl -R --json -m u::-,u:7:rwx /own 2>&1)" '{"done":12,"failed":0}'
     same 'all of it' "$(access /own/c/x)" 'user::--- user:7:rwx group::r-x mask::rwx other::r-x  '
     fails 'and others may not' 1 '/own/b: Operation not permitted' as 12346 12346 "$opendfs" setfacl -R -m u::rwx /own
+    if [ -d "$work/x.get" ]; then
+        check 'a place of one' sh -c "'$opendfs' mkdir /theirs && '$opendfs' chown 12345 /theirs"
+        chmod -R a+rX "$work/x" && mkdir "$work/theirs" && chown -R 12345 "$work/x" "$work/theirs"
+        check 'put --xattrs of one' as 12345 12345 "$opendfs" put -q --xattrs "$work/x" /theirs/x
+        check 'get --xattrs of one' as 12345 12345 "$opendfs" get -q --xattrs /theirs/x "$work/theirs/x"
+        same 'also of files it may not write' "$(xattrs "$work/theirs/x")" "$(xattrs "$work/x")"
+        python3 -c 'import os, sys; os.setxattr(sys.argv[1], "security.opendfs", b"x")' "$work/x/small"
+        fails 'put --xattrs of what only root may' 1 '/theirs/small: security.opendfs: Operation not permitted' \
+            as 12345 12345 "$opendfs" put --xattrs "$work/x/small" /theirs/small
+        same 'is a failure' "$(as 12345 12345 "$opendfs" put --xattrs --json "$work/x/small" /theirs/small 2>/dev/null | grep -o '"failed":1')" '"failed":1'
+        same 'of a file that is there' "$("$opendfs" getfattr -d /theirs/small | grep name; "$opendfs" cat /theirs/small)" "$(printf 'user.name="small"\nsmall\n')"
+        check 'an attribute for root' "$opendfs" setfattr -n security.opendfs -v x /theirs/x/large
+        fails 'get --xattrs of what only root may' 1 "$work/theirs/large: security.opendfs: Operation not permitted" \
+            as 12345 12345 "$opendfs" get --xattrs /theirs/x/large "$work/theirs/large"
+        check 'the file is there' cmp "$work/theirs/large" "$work/x/large"
+    fi
     check 'let one write' "$opendfs" setfacl -m u:12345:rwx /d
     check 'that one makes a file' as 12345 12345 "$opendfs" mkdir /d/mine
     fails 'another one does not' 1 'Permission denied' as 12346 12346 "$opendfs" mkdir /d/others
