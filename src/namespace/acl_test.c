@@ -10,8 +10,7 @@ TEST(a_list_that_says_no_more_than_a_mode_becomes_the_mode)
 {
     struct rights t;
     struct proto_acl acl;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0640);
     CHECK_OK(rights_acl(&t, f, false, .owner = 7, .group = 5, .other = 1));
     struct proto_attr a = rights_attr(r, f);
@@ -35,8 +34,7 @@ TEST(a_list_that_says_no_more_than_a_mode_becomes_the_mode)
 TEST(rights_follow_the_list)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0640);
     CHECK_OK(rights_chown(r, f, 1002, 55));
     CHECK_OK(rights_acl(&t, f, false, .owner = 4, .group = 0, .other = 2, .mask = 5,
@@ -71,8 +69,7 @@ TEST(chmod_changes_owner_mask_and_others)
 {
     struct rights t;
     struct proto_acl acl;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0640);
     CHECK_OK(rights_chown(r, f, 1000, 100));
     (void)rights_as(&t, RIG_ALICE);
@@ -93,8 +90,7 @@ TEST(new_files_inherit_the_default_list)
 {
     struct rights t;
     struct proto_acl acl;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0777);
     CHECK_OK(rights_acl(&t, d, true, .owner = 7, .group = 5, .other = 4, .mask = 7,
                         RIGHTS_NAMED({false, 1001, 6})));
@@ -131,8 +127,7 @@ TEST(without_names_only_the_mode_is_inherited)
 {
     struct rights t;
     struct proto_acl acl;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0777);
     CHECK_OK(RIG_OP(r, create, .parent = d, .name = rig_text("before"), .type = PROTO_INODE_FILE,
                     .mode = 06777, .umask = 027));
@@ -160,8 +155,7 @@ TEST(directories_obey_their_lists)
     struct proto_lookup_reply found;
     struct proto_walk_reply walk;
     struct proto_walk_name names[2] = {{rig_text("d")}, {rig_text("f")}};
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0700);
     uint64_t sub = rights_make(r, d, "sub", PROTO_INODE_DIRECTORY, 0700);
     (void)rights_make(r, d, "f", PROTO_INODE_FILE, 0600);
@@ -211,8 +205,7 @@ static void check_contents(struct rights *t, enum rig_person who, bool may)
 TEST(contents_obey_the_list)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     CHECK_OK(RIG_OP(r, create, .parent = 1, .name = rig_text("f"), .type = PROTO_INODE_FILE,
                     .mode = 0600, .flags = PROTO_CREATE_HAS_DATA, .data = rig_text("secret")));
     CHECK_OK(rights_acl(&t, r->reply.result.ino, false, .owner = 6, .mask = 4,
@@ -228,8 +221,7 @@ TEST(lists_are_set_by_the_owner)
 {
     struct rights t;
     struct proto_getxattr_reply get;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0666);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0777);
     uint64_t l = rights_make(r, 1, "l", PROTO_INODE_SYMLINK, 0777);
@@ -268,8 +260,7 @@ TEST(lists_are_set_by_the_owner)
 TEST(setting_a_list_drops_setgid_of_a_foreign_group)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0666);
     CHECK_OK(rights_chown(r, f, 1000, 55));
     CHECK_OK(rights_chmod(r, f, 02770));
@@ -285,8 +276,7 @@ TEST(setting_a_list_drops_setgid_of_a_foreign_group)
 TEST(lists_go_with_the_file)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0777);
     CHECK_OK(rights_acl(&t, d, true, .owner = 7, .mask = 7, RIGHTS_NAMED({false, 1001, 7})));
     CHECK_OK(rights_acl(&t, d, false, .owner = 7, .mask = 7, RIGHTS_NAMED({false, 1001, 7})));

@@ -24,9 +24,8 @@ static void pair_open(struct pair *x)
     rig_open(r);
     rig_make_class(r, 4);
     x->a_session = r->op.session;
-    x->b_session = rig_session(r, 2, 22);
-    x->other = (struct proto_op){.session = x->b_session, .sequence = 1};
-    x->other.cred = rig_cred(r, x->b_session, 0, 0, 0);
+    x->other = rig_machine(r, 2, 22);
+    x->b_session = x->other.session;
     CHECK_OK(RIG_OP(r, create, .parent = 1, .name = rig_text("log"), .type = PROTO_INODE_FILE,
                     .mode = 0644, .flags = PROTO_CREATE_WOPEN));
     x->ino = r->reply.result.ino;

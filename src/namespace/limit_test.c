@@ -126,8 +126,7 @@ TEST(obligations_have_a_limit)
     CHECK_EQ(ino_of(&r, "g"), f); /* nothing has happened */
     CHECK_EQ(ino_of(&r, "w"), 0);
     struct proto_op mine = r.op;
-    r.op = (struct proto_op){.session = rig_session(&r, 2, 22), .sequence = 1};
-    r.op.cred = rig_cred(&r, r.op.session, 0, 0, 0);
+    r.op = rig_machine(&r, 2, 22);
     CHECK_OK(RIG_OP(&r, wopen, .ino = f)); /* another session has a limit of its own */
     r.op = mine;
     CHECK_OK(RIG_OP(&r, release, .ino = last));
@@ -135,8 +134,7 @@ TEST(obligations_have_a_limit)
     CHECK_RC(make_file(&r, "x", PROTO_CREATE_ORPHAN), ENFILE);
     CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("g"))); /* the other one keeps it */
     CHECK_OK(RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = mine.session));
-    r.op = (struct proto_op){.session = rig_session(&r, 3, 33), .sequence = 1};
-    r.op.cred = rig_cred(&r, r.op.session, 0, 0, 0);
+    r.op = rig_machine(&r, 3, 33);
     CHECK_OK(RIG_QUERY(&r, getattr, &a, .ino = f));
     CHECK_RC(RIG_QUERY(&r, getattr, &a, .ino = last - 1), ENOENT);
     rig_close(&r);

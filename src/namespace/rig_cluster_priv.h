@@ -104,6 +104,14 @@ static inline uint32_t rig_cred(struct rig *r, uint64_t session, uint32_t uid, u
     return r->reply.id;
 }
 
+/* What the operations of another machine begin with: a session of its own, root's credential. */
+static inline struct proto_op rig_machine(struct rig *r, uint8_t client, uint64_t verifier)
+{
+    struct proto_op op = {.session = rig_session(r, client, verifier), .sequence = 1};
+    op.cred = rig_cred(r, op.session, 0, 0, 0);
+    return op;
+}
+
 /* A formatted cluster, session 1 with credential 1, which is root's. */
 static inline void rig_open_needing(struct rig *r, uint32_t need_permille)
 {
@@ -116,9 +124,7 @@ static inline void rig_open_needing(struct rig *r, uint32_t need_permille)
     r->command = mem_zalloc(RIG_BODY_BYTES);
     CHECK_TRUE(r->body != NULL && r->command != NULL);
     CHECK_OK(RIG_DO(r, NAMESPACE_FORMAT_ROOT, namespace_format, .mode = 0755));
-    r->op.session = rig_session(r, 1, 11);
-    r->op.cred = rig_cred(r, r->op.session, 0, 0, 0);
-    r->op.sequence = 1;
+    r->op = rig_machine(r, 1, 11);
 }
 
 static inline void rig_open(struct rig *r)

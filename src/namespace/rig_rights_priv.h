@@ -16,19 +16,21 @@ struct rights {
     uint8_t value[PROTO_ACL_VALUE_MAX];
 };
 
-static inline void rights_open(struct rights *t)
-{
-    rig_open(&t->r);
-    for (size_t i = 0; i < ARRAY_COUNT(t->cred); i++) {
-        t->cred[i] = rig_cred(&t->r, t->r.op.session, rig_uid[i], rig_gid[i], rig_group[i]);
-    }
-}
-
 /* Who does what comes next. */
 static inline struct rig *rights_as(struct rights *t, enum rig_person who)
 {
     t->r.op.cred = t->cred[who];
     return &t->r;
+}
+
+/* What comes first root does. */
+static inline struct rig *rights_open(struct rights *t)
+{
+    rig_open(&t->r);
+    for (size_t i = 0; i < ARRAY_COUNT(t->cred); i++) {
+        t->cred[i] = rig_cred(&t->r, t->r.op.session, rig_uid[i], rig_gid[i], rig_group[i]);
+    }
+    return rights_as(t, RIG_ROOT);
 }
 
 static inline uint64_t rights_make(struct rig *r, uint64_t parent, const char *name,

@@ -37,8 +37,7 @@ static int move(struct rig *r, uint64_t from, const char *name, uint64_t to, con
 TEST(errors_come_in_the_order_of_linux)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t seen = rights_make(r, 1, "seen", PROTO_INODE_DIRECTORY, 0755);
     uint64_t dark = rights_make(r, 1, "dark", PROTO_INODE_DIRECTORY, 0744);
     uint64_t f = rights_make(r, seen, "f", PROTO_INODE_FILE, 0644);
@@ -74,8 +73,7 @@ TEST(errors_come_in_the_order_of_linux)
 TEST(setgid_directories_give_their_group)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0777);
     CHECK_OK(rights_chown(r, d, 0, 55));
     CHECK_OK(rights_chmod(r, d, 02777));
@@ -107,8 +105,7 @@ TEST(setgid_directories_give_their_group)
 TEST(owners_change_modes_and_groups)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0777);
     uint64_t l = rights_make(r, 1, "l", PROTO_INODE_SYMLINK, 0777);
     CHECK_OK(rights_chown(r, f, 1000, 55));
@@ -138,8 +135,7 @@ TEST(owners_change_modes_and_groups)
 TEST(set_id_bits_go_with_owner_and_contents)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 06777);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 06777);
     CHECK_OK(rights_chown(r, d, 1000, 100));
@@ -174,8 +170,7 @@ TEST(set_id_bits_go_with_owner_and_contents)
 TEST(writers_drop_set_id_bits)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     rig_make_class(r, 4);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 06777);
     (void)rights_as(&t, RIG_BOB);
@@ -208,8 +203,7 @@ TEST(times_are_the_owners)
     static const int64_t moments[] = {0,         -1, -1000000001, 253402300799999999, INT64_MIN,
                                       INT64_MAX, 1};
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0662);
     CHECK_OK(rights_chown(r, f, 1000, 8));
     const struct proto_attr made = rights_attr(r, f);
@@ -242,8 +236,7 @@ TEST(times_are_the_owners)
 TEST(nothing_asked_is_nothing_done)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0600);
     const struct proto_attr was = rights_attr(r, f);
     CHECK_OK(RIG_OP(rights_as(&t, RIG_CAROL), setattr, .ino = f, .mask = 0));
@@ -257,8 +250,7 @@ TEST(nothing_asked_is_nothing_done)
 TEST(sticky_directories_keep_names)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 01777);
     CHECK_OK(rights_chown(r, d, 1002, 102));
     (void)rights_as(&t, RIG_ALICE);
@@ -284,8 +276,7 @@ TEST(sticky_directories_keep_names)
 TEST(immutable_files_stay_as_they_are)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0777);
     uint64_t f = rights_make(r, d, "f", PROTO_INODE_FILE, 0666);
     CHECK_RC(RIG_OP(rights_as(&t, RIG_ALICE), setattr, .ino = f, .mask = PROTO_SET_FLAGS), EPERM);
@@ -315,8 +306,7 @@ TEST(immutable_files_stay_as_they_are)
 TEST(append_only_files_and_directories)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0777);
     uint64_t f = rights_make(r, d, "f", PROTO_INODE_FILE, 0666);
     CHECK_OK(set_flags(&t, f, PROTO_INODE_APPEND));
@@ -347,8 +337,7 @@ TEST(append_only_files_and_directories)
 TEST(root_executes_what_anybody_may)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     struct proto_lookup_reply found;
     uint64_t d = rights_make(r, 1, "d", PROTO_INODE_DIRECTORY, 0);
     CHECK_OK(RIG_QUERY(r, lookup, &found, .parent = d, .name = rig_text("x")));
@@ -364,8 +353,7 @@ TEST(generations_differ)
     uint32_t seen[16];
     static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h",
                                         "i", "j", "k", "l", "m", "n", "o", "p"};
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     for (size_t i = 0; i < ARRAY_COUNT(seen); i++) {
         seen[i] = rights_attr(r, rights_make(r, 1, names[i], PROTO_INODE_FILE, 0600)).generation;
         CHECK_TRUE(seen[i] != 0);

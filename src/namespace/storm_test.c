@@ -138,9 +138,7 @@ TEST(all_records_agree_after_a_storm)
         size_t s = (size_t)rand_below(&rand, 3);
         if (ops[s].session == 0 || rand_chance(&rand, 1, 80)) {
             (void)RIG_DO(r, NAMESPACE_EXPIRE, namespace_expire, .session = ops[s].session);
-            ops[s] = (struct proto_op){
-                .session = rig_session(r, (uint8_t)(10 + s), rand_u64(&rand)), .sequence = 1};
-            ops[s].cred = rig_cred(r, ops[s].session, 0, 0, 0);
+            ops[s] = rig_machine(r, (uint8_t)(10 + s), rand_u64(&rand));
         }
         r->op = ops[s];
         bool again = wrote[s] != 0 && rand_chance(&rand, 1, 2);

@@ -242,8 +242,7 @@ TEST(a_dead_writers_file_in_the_trash_is_cut_before_anybody_writes_it)
     rig_make_class(&r, 4);
     keep(&r, 1, 60);
     struct proto_op mine = r.op;
-    r.op = (struct proto_op){.session = rig_session(&r, 2, 22), .sequence = 1};
-    r.op.cred = rig_cred(&r, r.op.session, 0, 0, 0);
+    r.op = rig_machine(&r, 2, 22);
     CHECK_OK(RIG_OP(&r, create, .parent = 1, .name = rig_text("f"), .type = PROTO_INODE_FILE,
                     .mode = 0644, .flags = PROTO_CREATE_WOPEN));
     uint64_t ino = r.reply.result.ino, epoch = r.reply.result.cap_epoch, writer = r.op.session;

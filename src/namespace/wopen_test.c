@@ -15,8 +15,7 @@ static void two_open(struct rig *r, struct two *t, bool with_class)
         rig_make_class(r, 4);
     }
     t->a = r->op;
-    t->b = (struct proto_op){.session = rig_session(r, 2, 22), .sequence = 1};
-    t->b.cred = rig_cred(r, t->b.session, 0, 0, 0);
+    t->b = rig_machine(r, 2, 22);
 }
 
 static void two_switch(struct rig *r, struct proto_op *from, const struct proto_op *to)
@@ -37,6 +36,13 @@ static uint64_t size_of(struct rig *r, uint64_t ino)
     struct proto_getattr_reply reply;
     CHECK_OK(RIG_QUERY(r, getattr, &reply, .ino = ino));
     return reply.attr.size;
+}
+
+/* A has made the file and writes it. */
+static uint64_t two_open_file(struct rig *r, struct two *t)
+{
+    two_open(r, t, true);
+    return new_file(r, "f", PROTO_CREATE_WOPEN);
 }
 
 TEST(a_small_file_takes_two_commands)
@@ -109,8 +115,7 @@ TEST(who_has_not_flushed_is_remembered)
     struct two t;
     struct namespace_wopens w;
     two_open(&r, &t, true);
-    struct proto_op c = {.session = rig_session(&r, 3, 33), .sequence = 1};
-    c.cred = rig_cred(&r, c.session, 0, 0, 0);
+    struct proto_op c = rig_machine(&r, 3, 33);
     uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
     uint64_t a_epoch = r.reply.result.cap_epoch;
     two_switch(&r, &t.a, &t.b);
@@ -150,8 +155,7 @@ TEST(who_is_alone_again_owes_nothing)
     struct rig r;
     struct two t;
     struct namespace_wopens w;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     two_switch(&r, &t.a, &t.b);
     CHECK_OK(RIG_OP(&r, wopen, .ino = f));
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = r.reply.result.cap_epoch,
@@ -169,8 +173,7 @@ TEST(a_recalled_holder_may_shorten_small_contents)
 {
     struct rig r;
     struct two t;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     uint64_t epoch = r.reply.result.cap_epoch;
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("hello"), .size = 5,
                     .flags = PROTO_COMMIT_HAS_DATA));
@@ -190,8 +193,7 @@ TEST(writers_of_small_contents_take_turns)
     struct rig r;
     struct two t;
     two_open(&r, &t, true);
-    struct proto_op c = {.session = rig_session(&r, 3, 33), .sequence = 1};
-    c.cred = rig_cred(&r, c.session, 0, 0, 0);
+    struct proto_op c = rig_machine(&r, 3, 33);
     uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
     uint64_t epoch = r.reply.result.cap_epoch;
     two_switch(&r, &t.a, &t.b);
@@ -286,8 +288,7 @@ TEST(unlinked_files_live_while_open)
     struct rig r;
     struct two t;
     struct namespace_orphans o;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     uint64_t data_id = r.reply.layout.data_id;
     struct namespace_keep keep = {.session = t.b.session, .maybe = true};
     r.keeps = (struct namespace_keep_list){.at = &keep, .count = 1};
@@ -331,8 +332,7 @@ TEST(the_writer_of_an_unlinked_file_leaves_nothing_behind)
     struct rig r;
     struct two t;
     struct namespace_trims trims;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = r.reply.result.cap_epoch, .size = 10,
                     .allocated = 10));
     two_switch(&r, &t.a, &t.b);
@@ -424,8 +424,7 @@ TEST(truncation_leaves_a_trim)
 {
     struct rig r;
     struct two t;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     uint64_t epoch = r.reply.result.cap_epoch;
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 100, .allocated = 100));
     CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 10, .cap_epoch = 1),
@@ -457,8 +456,7 @@ TEST(a_new_writer_waits_for_any_trim)
     struct rig r;
     struct two t;
     struct namespace_trim trim;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     uint64_t epoch = r.reply.result.cap_epoch;
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 100, .allocated = 100,
                     .flags = PROTO_COMMIT_RELEASE));
@@ -476,8 +474,7 @@ TEST(a_torn_tenure_leaves_nothing_in_chunks)
     struct rig r;
     struct two t;
     struct namespace_trim trim;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     uint64_t epoch = r.reply.result.cap_epoch;
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .data = rig_text("hello"), .size = 5,
                     .flags = PROTO_COMMIT_HAS_DATA));
@@ -508,8 +505,7 @@ TEST(a_dead_sharer_costs_the_living_nothing)
     struct two t;
     struct namespace_trim trim;
     struct namespace_fences fences;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     uint64_t epoch = r.reply.result.cap_epoch;
     CHECK_OK(RIG_OP(&r, commit, .ino = f, .cap_epoch = epoch, .size = 5000, .allocated = 8192));
     two_switch(&r, &t.a, &t.b);
@@ -543,8 +539,7 @@ TEST(the_last_of_several_writers_leaves_nothing_in_chunks)
     struct rig r;
     struct two t;
     struct namespace_trim trim;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     uint64_t epoch = r.reply.result.cap_epoch;
     two_switch(&r, &t.a, &t.b);
     CHECK_OK(RIG_OP(&r, wopen, .ino = f));
@@ -591,8 +586,7 @@ TEST(folds_come_before_the_operation)
 {
     struct rig r;
     struct two t;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     two_switch(&r, &t.a, &t.b);
     struct namespace_fold fold = {.ino = f, .size = 500, .mtime_ns = r.time_ns + 10};
     r.folds = (struct namespace_fold_list){.at = &fold, .count = 1};
@@ -608,8 +602,7 @@ TEST(capabilities_follow_the_records)
     struct rig r;
     struct two t;
     struct proto_capability c;
-    two_open(&r, &t, true);
-    uint64_t f = new_file(&r, "f", PROTO_CREATE_WOPEN);
+    uint64_t f = two_open_file(&r, &t);
     struct proto_caller caller = {.session = r.op.session};
     struct proto_capability_want want = {
         .ino = f, .rights = PROTO_RIGHT_WRITE, .cap_epoch = r.reply.result.cap_epoch};

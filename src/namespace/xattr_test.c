@@ -26,8 +26,7 @@ TEST(extended_attributes)
     struct rights t;
     struct proto_getxattr_reply value;
     struct proto_listxattr_reply list;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0644);
     CHECK_OK(RIG_QUERY(r, listxattr, &list, .ino = f));
     CHECK_EQ(list.names.len, 0);
@@ -70,8 +69,7 @@ TEST(extended_attributes)
 TEST(the_flag_tells_whether_there_are_any)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0644);
     CHECK_EQ(rights_attr(r, f).flags & PROTO_INODE_HAS_XATTR, 0);
     CHECK_OK(set(r, f, "user.a", 0));
@@ -88,8 +86,7 @@ TEST(the_flag_tells_whether_there_are_any)
 TEST(changes_are_counted_and_set_ctime)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0644);
     struct proto_attr was = rights_attr(r, f);
     for (int i = 0; i < 4; i++) {
@@ -109,8 +106,7 @@ TEST(each_namespace_has_its_own_rights)
 {
     struct rights t;
     struct proto_listxattr_reply list;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0640);
     CHECK_OK(rights_chown(r, f, 1000, 8));
     CHECK_OK(set(r, f, "trusted.t", 0));
@@ -143,8 +139,7 @@ TEST(users_attributes_are_of_files_and_directories)
                                                    PROTO_INODE_SOCKET, PROTO_INODE_CHAR};
     static const char *const names[] = {"a", "b", "c", "d"};
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     for (size_t i = 0; i < ARRAY_COUNT(others); i++) {
         uint64_t ino = rights_make(r, 1, names[i], others[i], 0666);
         CHECK_RC(set(r, ino, "user.a", 0), EPERM);
@@ -168,8 +163,7 @@ TEST(users_attributes_are_of_files_and_directories)
 TEST(what_is_fixed_keeps_its_attributes)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0666);
     CHECK_OK(set(r, f, "user.a", 0));
     const uint32_t flags[] = {PROTO_INODE_IMMUTABLE, PROTO_INODE_APPEND};
@@ -192,8 +186,7 @@ TEST(names_and_bytes_are_bounded)
     char name[PROTO_NAME_MAX + 1];
     int rc = 0;
     size_t n = 0;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0666);
     CHECK_OK(rights_acl(&t, f, false, .owner = 7, .has_mask = true));
     memset(name, 'x', sizeof name);
@@ -233,8 +226,7 @@ TEST(names_and_bytes_are_bounded)
 TEST(file_capabilities_go_with_the_contents)
 {
     struct rights t;
-    rights_open(&t);
-    struct rig *r = rights_as(&t, RIG_ROOT);
+    struct rig *r = rights_open(&t);
     uint64_t f = rights_make(r, 1, "f", PROTO_INODE_FILE, 0777);
     CHECK_OK(set(r, f, "user.a", 0));
     CHECK_OK(set(r, f, "security.capability", 0));
