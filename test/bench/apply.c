@@ -4,6 +4,9 @@
  *
  * apply.create  an empty file in one of 100 directories (two levels below the root)
  * apply.stat    a lookup on a snapshot of its own
+ * apply.rename  of every third file, within its directory
+ * apply.list    an entry of a page of a directory, with attributes
+ * apply.unlink  of what was renamed
  */
 #include "bench.h"
 #include "machine.h"
@@ -17,6 +20,8 @@
 #define APPLY_DIRS 100u
 #define APPLY_FILES 200000u
 #define APPLY_STATS 200000u
+#define APPLY_RENAMES 60000u
+#define APPLY_LISTED (APPLY_FILES / APPLY_DIRS) /* of each directory */
 #define APPLY_ARENA_BYTES (1u << 20)
 
 struct apply {
@@ -139,20 +144,98 @@ static int apply_stats(struct apply *x, struct bench_figure *f, unsigned round)
     return rc;
 }
 
+static int apply_rename(struct apply *x, unsigned round, unsigned i)
+{
+    char name[24], other[25];
+    apply_name(name, round, i);
+    snprintf(other, sizeof other, "r%s", name);
+    struct proto_rename_request r = {.op = x->op,
+                                     .parent = x->dir[i % APPLY_DIRS],
+                                     .name = proto_bytes_text(name),
+                                     .new_parent = x->dir[i % APPLY_DIRS],
+                                     .new_name = proto_bytes_text(other)};
+    return apply_one(x, PROTO_OP_rename, &proto_rename_request_type, &r, true);
+}
+
+static int apply_unlink(struct apply *x, unsigned round, unsigned i)
+{
+    char name[24], other[25];
+    apply_name(name, round, i);
+    snprintf(other, sizeof other, "r%s", name);
+    struct proto_unlink_request r = {
+        .op = x->op, .parent = x->dir[i % APPLY_DIRS], .name = proto_bytes_text(other)};
+    return apply_one(x, PROTO_OP_unlink, &proto_unlink_request_type, &r, true);
+}
+
+/* Of every third file. */
+static int apply_changes(struct apply *x, struct bench_figure *f, unsigned round,
+                         int (*change)(struct apply *x, unsigned round, unsigned i))
+{
+    int rc = 0;
+    double began = machine_now();
+    for (unsigned i = 0; i < APPLY_RENAMES && rc == 0; i++) {
+        rc = change(x, round, 3 * i);
+    }
+    double seconds = machine_now() - began;
+    bench_add(f, seconds / APPLY_RENAMES * 1e6, seconds);
+    return rc;
+}
+
+static int apply_page(struct apply *x, uint64_t dir, unsigned round, uint64_t *count)
+{
+    char after[24];
+    struct namespace_view v = {.need = &x->need, .arena = &x->arena};
+    struct proto_readdir_reply reply;
+    snprintf(after, sizeof after, "%03u", round); /* the files of this round */
+    struct proto_readdir_request q = {.caller = {.session = x->op.session, .cred = x->op.cred},
+                                      .ino = dir,
+                                      .after = proto_bytes_text(after),
+                                      .max_entries = APPLY_LISTED / 2,
+                                      .want_attr = true};
+    int rc = kv_snapshot_new(x->kv, &v.snapshot);
+    rc = rc < 0 ? rc : namespace_readdir(&v, &q, &reply);
+    *count += rc < 0 ? 0 : reply.entries.count;
+    kv_snapshot_free(v.snapshot);
+    mem_arena_reset(&x->arena);
+    return rc;
+}
+
+static int apply_lists(struct apply *x, struct bench_figure *f, unsigned round)
+{
+    int rc = 0;
+    uint64_t count = 0;
+    double began = machine_now();
+    for (unsigned i = 0; i < APPLY_DIRS && rc == 0; i++) {
+        rc = apply_page(x, x->dir[i], round, &count);
+    }
+    double seconds = machine_now() - began;
+    bench_add(f, seconds / (double)base_max(count, 1) * 1e6, seconds);
+    return rc;
+}
+
 static int apply_run(struct apply *x, unsigned rounds)
 {
     struct bench_figure create = {.bench = "apply", .name = "apply.create", .unit = "us"};
     struct bench_figure stat = {.bench = "apply", .name = "apply.stat", .unit = "us"};
+    struct bench_figure rename = {.bench = "apply", .name = "apply.rename", .unit = "us"};
+    struct bench_figure list = {.bench = "apply", .name = "apply.list", .unit = "us"};
+    struct bench_figure unlink = {.bench = "apply", .name = "apply.unlink", .unit = "us"};
     int rc = kv_mem_new(&(struct kv_mem_options){.seed = 1}, &x->kv);
     rc = rc < 0 ? rc : namespace_new(&(struct namespace_options){.kv = x->kv}, &x->ns);
     rc = rc < 0 ? rc : apply_begin(x);
     for (unsigned i = 0; i < rounds && rc == 0; i++) {
         rc = apply_creates(x, &create, i);
         rc = rc < 0 ? rc : apply_stats(x, &stat, i);
+        rc = rc < 0 ? rc : apply_lists(x, &list, i);
+        rc = rc < 0 ? rc : apply_changes(x, &rename, i, apply_rename);
+        rc = rc < 0 ? rc : apply_changes(x, &unlink, i, apply_unlink);
     }
     if (rc == 0) {
         bench_print(&create);
         bench_print(&stat);
+        bench_print(&list);
+        bench_print(&rename);
+        bench_print(&unlink);
     }
     return rc;
 }
