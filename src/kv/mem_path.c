@@ -28,7 +28,7 @@ static void kv_mem_path_settle(struct kv_mem_path *p)
     p->depth = d;
     while (p->depth <= leaf) {
         struct kv_mem_node *up = p->node[p->depth - 1];
-        kv_mem_path_push(p, up->child[p->slot[p->depth - 1]], 0);
+        kv_mem_path_push(p, up->in->child[p->slot[p->depth - 1]], 0);
     }
 }
 
@@ -39,7 +39,7 @@ void kv_mem_path_seek(struct kv_mem_path *p, struct kv_mem_node *root, struct kv
     while (n->height > 0) {
         size_t i = kv_mem_slot(n, key);
         kv_mem_path_push(p, n, i);
-        n = n->child[i];
+        n = n->in->child[i];
     }
     kv_mem_path_push(p, n, kv_mem_slot(n, key));
     kv_mem_path_settle(p);
@@ -51,7 +51,7 @@ void kv_mem_path_end(struct kv_mem_path *p, struct kv_mem_node *root)
     struct kv_mem_node *n = root;
     while (n->height > 0) {
         kv_mem_path_push(p, n, n->count - 1U);
-        n = n->child[n->count - 1U];
+        n = n->in->child[n->count - 1U];
     }
     kv_mem_path_push(p, n, n->count);
 }
@@ -82,7 +82,7 @@ bool kv_mem_path_prev(struct kv_mem_path *p)
     p->slot[d - 1]--;
     p->depth = d;
     while (p->depth <= leaf) {
-        struct kv_mem_node *n = p->node[p->depth - 1]->child[p->slot[p->depth - 1]];
+        struct kv_mem_node *n = p->node[p->depth - 1]->in->child[p->slot[p->depth - 1]];
         kv_mem_path_push(p, n, n->count - 1U);
     }
     return true;
@@ -99,7 +99,7 @@ double kv_mem_rank(struct kv_mem_node *root, struct kv_slice key)
         if (n->height == 0) {
             break;
         }
-        n = n->child[i];
+        n = n->in->child[i];
     }
     return rank;
 }

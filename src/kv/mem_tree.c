@@ -55,8 +55,7 @@ void kv_mem_entry_unref(struct mem_budget *b, struct kv_mem_entry *e)
 
 static size_t kv_mem_node_size(bool wide)
 {
-    size_t children = wide ? KV_MEM_FANOUT * sizeof(struct kv_mem_node *) : 0;
-    return sizeof(struct kv_mem_node) + children;
+    return sizeof(struct kv_mem_node) + (wide ? sizeof(struct kv_mem_inner) : 0);
 }
 
 static struct kv_mem_node *kv_mem_node_take(struct kv_mem_pool *pool, unsigned height)
@@ -97,9 +96,9 @@ void kv_mem_node_unref(struct kv_mem_pool *pool, struct kv_mem_node *n)
         struct kv_mem_node *rest = n->dying;
         for (size_t i = 0; i < n->count; i++) {
             kv_mem_entry_unref(pool->budget, n->entry[i]);
-            if (n->height > 0 && --n->child[i]->ref == 0) {
-                n->child[i]->dying = rest;
-                rest = n->child[i];
+            if (n->height > 0 && --n->in->child[i]->ref == 0) {
+                n->in->child[i]->dying = rest;
+                rest = n->in->child[i];
             }
         }
         kv_mem_give(pool->budget, n, kv_mem_node_size(n->wide));
@@ -143,14 +142,17 @@ static struct kv_mem_node *kv_mem_node_copy(struct kv_mem_pool *pool,
     n->prefix_len = from->prefix_len;
     memcpy(n->prefix, from->prefix, from->prefix_len);
     memcpy(n->hint, from->hint, from->count * sizeof n->hint[0]);
+    if (n->height > 0) {
+        memcpy(n->in->more, from->in->more, from->count * sizeof n->in->more[0]);
+    }
     for (size_t i = 0; i < n->count; i++) {
         n->entry[i] = from->entry[i];
         if (n->entry[i] != NULL) {
             n->entry[i]->ref++;
         }
         if (n->height > 0) {
-            n->child[i] = from->child[i];
-            n->child[i]->ref++;
+            n->in->child[i] = from->in->child[i];
+            n->in->child[i]->ref++;
         }
     }
     return n;
@@ -180,17 +182,28 @@ static uint64_t kv_mem_load(const uint8_t *at)
            (uint64_t)at[6] << 8 | (uint64_t)at[7];
 }
 
-static uint64_t kv_mem_hint(struct kv_slice key, size_t skip)
+static uint64_t kv_mem_hint_short(struct kv_slice key, size_t skip)
 {
-    const uint8_t *at = key.at;
     uint8_t padded[8] = {0};
-    if (key.len >= skip + sizeof padded) {
-        return kv_mem_load(at + skip);
-    }
     if (key.len > skip) {
-        memcpy(padded, at + skip, key.len - skip);
+        memcpy(padded, (const uint8_t *)key.at + skip, key.len - skip);
     }
     return kv_mem_load(padded);
+}
+
+static inline uint64_t kv_mem_hint(struct kv_slice key, size_t skip)
+{
+    bool whole = key.len >= skip + 8;
+    return whole ? kv_mem_load((const uint8_t *)key.at + skip) : kv_mem_hint_short(key, skip);
+}
+
+/* What slot i is searched by. */
+static void kv_mem_slot_hint(struct kv_mem_node *n, size_t i, struct kv_slice key)
+{
+    n->hint[i] = kv_mem_hint(key, n->prefix_len);
+    if (n->height > 0) {
+        n->in->more[i] = kv_mem_hint(key, n->prefix_len + 8U);
+    }
 }
 
 static size_t kv_mem_first_slot(const struct kv_mem_node *n)
@@ -221,23 +234,55 @@ static void kv_mem_hints(struct kv_mem_node *n)
     n->prefix_len = (uint8_t)len;
     memcpy(n->prefix, x, len);
     for (size_t i = first; i < n->count; i++) {
-        n->hint[i] = kv_mem_hint(kv_mem_key(n->entry[i]), len);
+        kv_mem_slot_hint(n, i, kv_mem_key(n->entry[i]));
     }
 }
 
-/* The first slot from `low` on whose hint is >= `hint`. Without branches that depend on the keys:
- * half of those would be guessed wrong. */
-static size_t kv_mem_hint_bound(const struct kv_mem_node *n, size_t low, uint64_t hint)
+/* The first of the ascending words [low, high) that is >= `word`. Without branches that depend on
+ * the keys: half of those would be guessed wrong. */
+static inline size_t kv_mem_word_bound(const uint64_t *words, size_t low, size_t high,
+                                       uint64_t word)
 {
-    const uint64_t *base = &n->hint[low];
-    size_t left = n->count - low;
+    const uint64_t *base = words + low;
+    size_t left = high - low;
     while (left > 1) {
-        size_t half = left / 2;
-        base += (size_t)(base[half - 1] < hint) * half;
-        left -= half;
+        const uint64_t *middle = base + left / 2;
+        base = middle[-1] < word ? middle : base;
+        left -= left / 2;
     }
-    base += left == 1 && *base < hint ? 1 : 0;
-    return (size_t)(base - n->hint);
+    base += left == 1 && *base < word ? 1 : 0;
+    return (size_t)(base - words);
+}
+
+/* Those of [*low, *high) that are equal to `word`; none: *low is where it would be. */
+static inline bool kv_mem_word_range(const uint64_t *words, size_t *low, size_t *high,
+                                     uint64_t word)
+{
+    size_t from = kv_mem_word_bound(words, *low, *high, word);
+    *low = from;
+    if (from == *high || words[from] != word) {
+        return false;
+    }
+    if (from + 1 == *high || words[from + 1] != word) { /* mostly */
+        *high = from + 1;
+    } else if (word != UINT64_MAX) {
+        *high = kv_mem_word_bound(words, from, *high, word + 1);
+    }
+    return true;
+}
+
+/* Behind which slots do the words not tell? */
+static size_t kv_mem_key_bound(const struct kv_mem_node *n, size_t low, size_t high,
+                               struct kv_slice key, bool above)
+{
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        int c = kv_slice_compare(kv_mem_key(n->entry[mid]), key);
+        bool behind = above ? c <= 0 : c < 0;
+        low = behind ? mid + 1 : low;
+        high = behind ? high : mid;
+    }
+    return low;
 }
 
 /* The first slot from kv_mem_first_slot() on whose key is >= `key`, or > `key` if `above`. */
@@ -247,27 +292,21 @@ static size_t kv_mem_bound(const struct kv_mem_node *n, struct kv_slice key, boo
     if (high <= low) {
         return low;
     }
+    for (size_t i = 0; i < high; i += 8) {
+        __builtin_prefetch(&n->hint[i]); /* one wait for memory instead of one per step */
+    }
     if (!kv_mem_has_prefix(n, key)) {
         struct kv_slice prefix = kv_slice_of(n->prefix, n->prefix_len);
         return kv_slice_compare(key, prefix) < 0 ? low : high;
     }
-    for (size_t i = 0; i < high; i += 8) {
-        __builtin_prefetch(&n->hint[i]); /* one wait for memory instead of one per step */
-    }
-    uint64_t hint = kv_mem_hint(key, n->prefix_len);
-    low = kv_mem_hint_bound(n, low, hint);
-    if (low == high || n->hint[low] != hint) {
+    if (!kv_mem_word_range(n->hint, &low, &high, kv_mem_hint(key, n->prefix_len))) {
         return low;
     }
-    high = hint == UINT64_MAX ? high : kv_mem_hint_bound(n, low, hint + 1);
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        int c = kv_slice_compare(kv_mem_key(n->entry[mid]), key);
-        bool behind = above ? c <= 0 : c < 0;
-        low = behind ? mid + 1 : low;
-        high = behind ? high : mid;
+    if (n->height > 0 &&
+        !kv_mem_word_range(n->in->more, &low, &high, kv_mem_hint(key, n->prefix_len + 8U))) {
+        return low;
     }
-    return low;
+    return kv_mem_key_bound(n, low, high, key, above);
 }
 
 size_t kv_mem_slot(const struct kv_mem_node *n, struct kv_slice key)
@@ -284,7 +323,7 @@ struct kv_mem_entry *kv_mem_find(struct kv_mem_node *root, struct kv_slice key)
 {
     struct kv_mem_node *n = root;
     while (n->height > 0) {
-        n = n->child[kv_mem_slot(n, key)];
+        n = n->in->child[kv_mem_slot(n, key)];
     }
     size_t i = kv_mem_slot(n, key);
     return kv_mem_slot_is(n, i, key) ? n->entry[i] : NULL;
@@ -297,8 +336,9 @@ static void kv_mem_slot_named(struct kv_mem_node *n, size_t i, const struct kv_m
 {
     if (e == NULL) {
         n->hint[i] = 0;
+        n->in->more[i] = 0;
     } else if (n->count > kv_mem_first_slot(n) + 1 && kv_mem_has_prefix(n, kv_mem_key(e))) {
-        n->hint[i] = kv_mem_hint(kv_mem_key(e), n->prefix_len);
+        kv_mem_slot_hint(n, i, kv_mem_key(e));
     } else {
         kv_mem_hints(n);
     }
@@ -313,8 +353,9 @@ void kv_mem_slot_insert(struct kv_mem_node *n, size_t i, struct kv_mem_entry *e,
     memmove(&n->hint[i + 1], &n->hint[i], behind * sizeof n->hint[0]);
     n->entry[i] = e;
     if (n->height > 0) {
-        memmove(&n->child[i + 1], &n->child[i], behind * sizeof(struct kv_mem_node *));
-        n->child[i] = child;
+        memmove(&n->in->child[i + 1], &n->in->child[i], behind * sizeof(struct kv_mem_node *));
+        memmove(&n->in->more[i + 1], &n->in->more[i], behind * sizeof n->in->more[0]);
+        n->in->child[i] = child;
     }
     n->count++;
     kv_mem_slot_named(n, i, e);
@@ -327,7 +368,8 @@ static void kv_mem_slot_remove(struct kv_mem_node *n, size_t i)
     memmove(&n->entry[i], &n->entry[i + 1], behind * sizeof n->entry[0]);
     memmove(&n->hint[i], &n->hint[i + 1], behind * sizeof n->hint[0]);
     if (n->height > 0) {
-        memmove(&n->child[i], &n->child[i + 1], behind * sizeof(struct kv_mem_node *));
+        memmove(&n->in->child[i], &n->in->child[i + 1], behind * sizeof(struct kv_mem_node *));
+        memmove(&n->in->more[i], &n->in->more[i + 1], behind * sizeof n->in->more[0]);
     }
     n->count--;
 }
@@ -345,10 +387,10 @@ static void kv_mem_spread(struct kv_mem_node *left, struct kv_mem_node *right, s
     memcpy(left->entry, entry, keep * sizeof(struct kv_mem_entry *));
     memcpy(right->entry, entry + keep, (total - keep) * sizeof(struct kv_mem_entry *));
     if (left->height > 0) {
-        memcpy(child, left->child, l * sizeof(struct kv_mem_node *));
-        memcpy(child + l, right->child, r * sizeof(struct kv_mem_node *));
-        memcpy(left->child, child, keep * sizeof(struct kv_mem_node *));
-        memcpy(right->child, child + keep, (total - keep) * sizeof(struct kv_mem_node *));
+        memcpy(child, left->in->child, l * sizeof(struct kv_mem_node *));
+        memcpy(child + l, right->in->child, r * sizeof(struct kv_mem_node *));
+        memcpy(left->in->child, child, keep * sizeof(struct kv_mem_node *));
+        memcpy(right->in->child, child + keep, (total - keep) * sizeof(struct kv_mem_node *));
     }
     left->count = (uint16_t)keep;
     right->count = (uint16_t)(total - keep);
@@ -375,7 +417,7 @@ static struct kv_mem_entry *kv_mem_separator(const struct kv_mem_node *n, size_t
 /* Splits the full child i of n, both owned; n has room. */
 static int kv_mem_split(struct kv_mem_pool *pool, struct kv_mem_node *n, size_t i)
 {
-    struct kv_mem_node *left = n->child[i];
+    struct kv_mem_node *left = n->in->child[i];
     size_t keep = left->count / 2U;
     struct kv_mem_node *right = kv_mem_node_new(pool, left->height);
     if (right == NULL) {
@@ -414,12 +456,12 @@ static int kv_mem_descend_to_put(struct kv_mem_tree *t, struct kv_slice key,
     struct kv_mem_node *n = t->root;
     while (rc == 0 && n->height > 0) {
         size_t i = kv_mem_slot(n, key);
-        rc = kv_mem_own(t->pool, &n->child[i]);
-        if (rc == 0 && n->child[i]->count == KV_MEM_FANOUT) {
+        rc = kv_mem_own(t->pool, &n->in->child[i]);
+        if (rc == 0 && n->in->child[i]->count == KV_MEM_FANOUT) {
             rc = kv_mem_split(t->pool, n, i);
             i = kv_mem_slot(n, key);
         }
-        n = rc == 0 ? n->child[i] : n;
+        n = rc == 0 ? n->in->child[i] : n;
     }
     *ret = n;
     return rc;
@@ -465,7 +507,7 @@ struct kv_mem_entry *kv_mem_tree_own_entry(const struct kv_mem_tree *t, struct k
 {
     const struct kv_mem_node *n = t->root;
     while (n->ref == 1 && n->height > 0) {
-        n = n->child[kv_mem_slot(n, key)];
+        n = n->in->child[kv_mem_slot(n, key)];
     }
     size_t i = n->ref == 1 ? kv_mem_slot(n, key) : 0;
     bool own = n->ref == 1 && kv_mem_slot_is(n, i, key) && n->entry[i]->ref == 1;
@@ -475,12 +517,12 @@ struct kv_mem_entry *kv_mem_tree_own_entry(const struct kv_mem_tree *t, struct k
 /* Children l and l + 1 of n become one, or share their slots evenly. n is owned. */
 static int kv_mem_refill(struct kv_mem_pool *pool, struct kv_mem_node *n, size_t l)
 {
-    int rc = kv_mem_own(pool, &n->child[l]);
-    rc = rc == 0 ? kv_mem_own(pool, &n->child[l + 1]) : rc;
+    int rc = kv_mem_own(pool, &n->in->child[l]);
+    rc = rc == 0 ? kv_mem_own(pool, &n->in->child[l + 1]) : rc;
     if (rc < 0) {
         return rc;
     }
-    struct kv_mem_node *left = n->child[l], *right = n->child[l + 1];
+    struct kv_mem_node *left = n->in->child[l], *right = n->in->child[l + 1];
     size_t total = (size_t)left->count + right->count;
     struct kv_mem_entry *down = n->entry[l + 1];
     bool merge = total <= KV_MEM_MERGE_MAX;
@@ -514,17 +556,17 @@ static int kv_mem_fill_child(struct kv_mem_pool *pool, struct kv_mem_node *n, st
                              size_t *at)
 {
     int rc = 0;
-    if (n->child[*at]->count <= KV_MEM_FILL_MIN && n->count > 1) {
+    if (n->in->child[*at]->count <= KV_MEM_FILL_MIN && n->count > 1) {
         rc = kv_mem_refill(pool, n, *at > 0 ? *at - 1 : 0);
         *at = kv_mem_slot(n, key);
     }
-    return rc < 0 ? rc : kv_mem_own(pool, &n->child[*at]);
+    return rc < 0 ? rc : kv_mem_own(pool, &n->in->child[*at]);
 }
 
 static void kv_mem_shrink_root(struct kv_mem_tree *t)
 {
     while (t->root->height > 0 && t->root->count == 1) {
-        struct kv_mem_node *child = t->root->child[0];
+        struct kv_mem_node *child = t->root->in->child[0];
         child->ref++;
         kv_mem_node_unref(t->pool, t->root);
         t->root = child;
@@ -545,7 +587,7 @@ int kv_mem_tree_delete(struct kv_mem_tree *t, struct kv_slice key, struct kv_mem
     while (rc == 0 && n->height > 0) {
         size_t i = kv_mem_slot(n, key);
         rc = kv_mem_fill_child(t->pool, n, key, &i);
-        n = rc == 0 ? n->child[i] : n;
+        n = rc == 0 ? n->in->child[i] : n;
     }
     if (rc < 0) {
         return rc;

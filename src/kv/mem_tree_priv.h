@@ -6,8 +6,8 @@
  * on the way down, so that no change ever climbs back. Nothing here recurses.
  *
  * Searching in a node touches the node only: it knows what all its keys begin with, and the eight
- * bytes of each that follow, as a big-endian number. Keys themselves are read where those are
- * equal.
+ * bytes of each that follow, as a big-endian number. An inner node knows eight more: its keys have
+ * less in common and would be equal often. Keys themselves are read where all those are equal.
  */
 #pragma once
 
@@ -36,7 +36,10 @@ struct kv_mem_node {
     struct kv_mem_node *dying;                 /* list of kv_mem_node_unref(), and of spare ones */
     uint64_t hint[KV_MEM_FANOUT];              /* what follows the prefix, padded with zeros */
     struct kv_mem_entry *entry[KV_MEM_FANOUT]; /* leaf: records; inner: least key of the child */
-    struct kv_mem_node *child[];               /* inner: KV_MEM_FANOUT of them */
+    struct kv_mem_inner {
+        uint64_t more[KV_MEM_FANOUT]; /* what follows the hint */
+        struct kv_mem_node *child[KV_MEM_FANOUT];
+    } in[]; /* one of an inner node */
 };
 
 /* Where nodes come from. The spare ones are for undoing: that must not fail. */
