@@ -375,19 +375,20 @@ static int kv_mem_iter(struct kv_snapshot *s, const struct kv_iter_options *opt,
  * what it touches, and the tree takes its root or drops it.
  */
 #define KV_MEM_UNDO_MAX 64u
-#define KV_MEM_RANGE_MAX 16u /* records that range deletes of a small batch may hit */
-#define KV_MEM_IN_PLACE 64u  /* bytes of a value that upserts change where it is */
+#define KV_MEM_RANGE_MAX 16u     /* records that range deletes of a small batch may hit */
+#define KV_MEM_SAVED_BYTES 8192u /* of values that a small batch changes where they are */
 
 struct kv_mem_undo {
     struct kv_mem_entry *now, *old; /* references; NULL: absent then */
     struct kv_mem_entry *in_place;  /* in the tree, changed; else NULL */
-    uint8_t saved[KV_MEM_IN_PLACE]; /* its value as it was */
+    const uint8_t *saved;           /* its value as it was */
 };
 struct kv_mem_change {
     struct kv_mem_tree *tree;
     struct kv_mem_undo undo[KV_MEM_UNDO_MAX + KV_MEM_RANGE_MAX];
-    size_t count, in_ranges;
+    size_t count, in_ranges, saved_len;
     bool noted; /* else nothing can be undone */
+    uint8_t saved[KV_MEM_SAVED_BYTES];
 };
 
 static void kv_mem_change_note(struct kv_mem_change *c, struct kv_mem_entry *now,
@@ -400,38 +401,45 @@ static void kv_mem_change_note(struct kv_mem_change *c, struct kv_mem_entry *now
     u->in_place = NULL;
 }
 
-/* Counters and statistics, mostly: nothing is allocated and nothing is looked for twice. */
-static bool kv_mem_upsert_in_place(struct kv_mem_change *c, const struct kv_batch_item *item)
+/* May the value be changed where it is? Then that, after a note of what it was, allocates nothing
+ * and looks for nothing twice: counters, statistics, records that keep their length. */
+static bool kv_mem_in_place(struct kv_mem_change *c, struct kv_mem_entry *e)
 {
-    struct kv_mem_entry *e = kv_mem_tree_own_entry(c->tree, item->key);
-    if (e == NULL || e->value_len < item->value_len || e->value_len > KV_MEM_IN_PLACE) {
-        return false;
-    }
-    uint8_t *value = e->bytes + e->key_len;
     if (c->noted) {
+        if (e->value_len > sizeof c->saved - c->saved_len) {
+            return false;
+        }
+        uint8_t *saved = c->saved + c->saved_len;
         kv_mem_change_note(c, NULL, NULL);
-        struct kv_mem_undo *u = &c->undo[c->count - 1];
-        u->in_place = e;
-        memcpy(u->saved, value, e->value_len);
+        c->undo[c->count - 1].in_place = e;
+        c->undo[c->count - 1].saved = saved;
+        memcpy(saved, kv_mem_value(e).at, e->value_len);
+        c->saved_len += e->value_len;
     }
-    kv_fields_apply(value, e->value_len, item->field, item->field_count);
     return true;
 }
 
-static int kv_mem_change_put(struct kv_mem_change *c, struct kv_mem_entry *e)
+static bool kv_mem_upsert_in_place(struct kv_mem_change *c, const struct kv_batch_item *item)
+{
+    struct kv_mem_entry *e = kv_mem_tree_own_entry(c->tree, item->key);
+    bool fits = e != NULL && e->value_len >= item->value_len && kv_mem_in_place(c, e);
+    if (fits) {
+        kv_fields_apply(e->bytes + e->key_len, e->value_len, item->field, item->field_count);
+    }
+    return fits;
+}
+
+static void kv_mem_change_put_at(struct kv_mem_change *c, const struct kv_mem_place *at,
+                                 struct kv_mem_entry *e)
 {
     struct kv_mem_entry *old = NULL;
     if (!c->noted) {
-        return kv_mem_tree_put(c->tree, e, NULL);
+        kv_mem_place_put(c->tree, at, e, NULL);
+        return;
     }
     e->ref++;
-    int rc = kv_mem_tree_put(c->tree, e, &old);
-    if (rc < 0) {
-        kv_mem_entry_unref(c->tree->pool->budget, e);
-    } else {
-        kv_mem_change_note(c, e, old);
-    }
-    return rc;
+    kv_mem_place_put(c->tree, at, e, &old);
+    kv_mem_change_note(c, e, old);
 }
 
 static int kv_mem_change_delete(struct kv_mem_change *c, struct kv_slice key)
@@ -462,11 +470,15 @@ static int kv_mem_change_delete_range(struct kv_mem_change *c, struct kv_slice l
 static int kv_mem_upsert(struct kv_mem_change *c, const struct kv_batch_item *item)
 {
     struct kv_mem_tree *t = c->tree;
+    struct kv_mem_place at;
     if (kv_mem_upsert_in_place(c, item)) {
         return 0;
     }
-    struct kv_mem_entry *old = kv_mem_find(t->root, item->key);
-    size_t old_len = old == NULL ? 0 : old->value_len;
+    int rc = kv_mem_tree_place(t, item->key, &at);
+    if (rc < 0) {
+        return rc;
+    }
+    size_t old_len = at.entry == NULL ? 0 : at.entry->value_len;
     size_t len = (size_t)base_max(old_len, item->value_len);
     struct kv_mem_entry *e = kv_mem_entry_new(t->pool->budget, item->key, kv_slice_of(NULL, len));
     if (e == NULL) {
@@ -475,19 +487,39 @@ static int kv_mem_upsert(struct kv_mem_change *c, const struct kv_batch_item *it
     uint8_t *value = e->bytes + e->key_len;
     memset(value + old_len, 0, len - old_len);
     if (old_len > 0) {
-        memcpy(value, kv_mem_value(old).at, old_len);
+        memcpy(value, kv_mem_value(at.entry).at, old_len);
     }
     kv_fields_apply(value, len, item->field, item->field_count);
-    return kv_mem_change_put(c, e);
+    kv_mem_change_put_at(c, &at, e);
+    return 0;
+}
+
+static int kv_mem_put(struct kv_mem_change *c, const struct kv_batch_item *item)
+{
+    struct kv_mem_place at;
+    int rc = kv_mem_tree_place(c->tree, item->key, &at);
+    if (rc < 0) {
+        return rc;
+    }
+    size_t len = item->value.len;
+    bool own = len > 0 && at.entry != NULL && at.entry->ref == 1 && at.entry->value_len == len;
+    if (own && kv_mem_in_place(c, at.entry)) {
+        memcpy(at.entry->bytes + at.entry->key_len, item->value.at, len);
+        return 0;
+    }
+    struct kv_mem_entry *e = kv_mem_entry_new(c->tree->pool->budget, item->key, item->value);
+    if (e == NULL) {
+        return -ENOMEM;
+    }
+    kv_mem_change_put_at(c, &at, e);
+    return 0;
 }
 
 static int kv_mem_apply(struct kv_mem_change *c, const struct kv_batch_item *item)
 {
     switch (item->op) {
-    case KV_PUT: {
-        struct kv_mem_entry *e = kv_mem_entry_new(c->tree->pool->budget, item->key, item->value);
-        return e == NULL ? -ENOMEM : kv_mem_change_put(c, e);
-    }
+    case KV_PUT:
+        return kv_mem_put(c, item);
     case KV_DELETE:
         return kv_mem_change_delete(c, item->key);
     case KV_DELETE_RANGE:
@@ -538,7 +570,7 @@ static int kv_mem_commit_small(struct kv_mem *m, const struct kv_batch *b)
 {
     struct kv_mem_change c; /* its list is not touched beyond `count` */
     c.tree = &m->tree;
-    c.count = c.in_ranges = 0;
+    c.count = c.in_ranges = c.saved_len = 0;
     c.noted = true;
     size_t nodes = (b->count + KV_MEM_RANGE_MAX) * (m->tree.root->height + 3U);
     int rc = kv_mem_pool_reserve(&m->pool, nodes);
@@ -562,7 +594,7 @@ static int kv_mem_commit_large(struct kv_mem *m, const struct kv_batch *b)
     struct kv_mem_tree work = m->tree;
     struct kv_mem_change c;
     c.tree = &work;
-    c.count = c.in_ranges = 0;
+    c.count = c.in_ranges = c.saved_len = 0;
     c.noted = false;
     work.root->ref++; /* m->tree keeps the old state until all has succeeded */
     int rc = kv_mem_apply_all(&c, b);

@@ -479,27 +479,44 @@ static void kv_mem_tree_left(struct kv_mem_tree *t, struct kv_mem_entry *e,
     }
 }
 
-int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e, struct kv_mem_entry **ret_old)
+int kv_mem_tree_place(struct kv_mem_tree *t, struct kv_slice key, struct kv_mem_place *ret)
 {
     struct kv_mem_node *n;
-    int rc = kv_mem_descend_to_put(t, kv_mem_key(e), &n);
+    int rc = kv_mem_descend_to_put(t, key, &n);
     if (rc < 0) {
-        kv_mem_entry_unref(t->pool->budget, e);
         return rc;
     }
+    ret->leaf = n;
+    ret->slot = kv_mem_slot(n, key);
+    ret->entry = kv_mem_slot_is(n, ret->slot, key) ? n->entry[ret->slot] : NULL;
+    return 0;
+}
+
+void kv_mem_place_put(struct kv_mem_tree *t, const struct kv_mem_place *at, struct kv_mem_entry *e,
+                      struct kv_mem_entry **ret_old)
+{
     if (ret_old != NULL) {
         *ret_old = NULL;
     }
     t->bytes += e->key_len + e->value_len;
-    size_t i = kv_mem_slot(n, kv_mem_key(e));
-    if (kv_mem_slot_is(n, i, kv_mem_key(e))) {
-        struct kv_mem_entry *old = n->entry[i];
-        n->entry[i] = e;
-        kv_mem_tree_left(t, old, ret_old);
-        return 0;
+    if (at->entry != NULL) {
+        at->leaf->entry[at->slot] = e;
+        kv_mem_tree_left(t, at->entry, ret_old);
+        return;
     }
-    kv_mem_slot_insert(n, i, e, NULL);
+    kv_mem_slot_insert(at->leaf, at->slot, e, NULL);
     t->key_count++;
+}
+
+int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e, struct kv_mem_entry **ret_old)
+{
+    struct kv_mem_place at;
+    int rc = kv_mem_tree_place(t, kv_mem_key(e), &at);
+    if (rc < 0) {
+        kv_mem_entry_unref(t->pool->budget, e);
+        return rc;
+    }
+    kv_mem_place_put(t, &at, e, ret_old);
     return 0;
 }
 

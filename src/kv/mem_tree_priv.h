@@ -82,8 +82,20 @@ void kv_mem_node_unref(struct kv_mem_pool *pool, struct kv_mem_node *n); /* NULL
 NODISCARD int kv_mem_pool_reserve(struct kv_mem_pool *pool, size_t count);
 void kv_mem_pool_fini(struct kv_mem_pool *pool);
 
-/* Takes over one reference of `e`, also on failure. 0, -ENOMEM. *ret_old (may be NULL): what had
- * its key before, with a reference, or NULL. */
+/* Where a key is or would be: found once, for a look at what is there and for a change. */
+struct kv_mem_place {
+    struct kv_mem_node *leaf; /* may be changed, has room */
+    size_t slot;
+    struct kv_mem_entry *entry; /* what is there; NULL: nothing */
+};
+/* Nothing is there in another way than before. Good until the tree changes. 0, -ENOMEM. */
+NODISCARD int kv_mem_tree_place(struct kv_mem_tree *t, struct kv_slice key,
+                                struct kv_mem_place *ret);
+/* Takes over one reference of `e`, which has the key of the place. *ret_old (may be NULL): what had
+ * it before, with a reference, or NULL. */
+void kv_mem_place_put(struct kv_mem_tree *t, const struct kv_mem_place *at, struct kv_mem_entry *e,
+                      struct kv_mem_entry **ret_old);
+/* Both. Takes over the reference also on failure. 0, -ENOMEM. */
 NODISCARD int kv_mem_tree_put(struct kv_mem_tree *t, struct kv_mem_entry *e,
                               struct kv_mem_entry **ret_old);
 /* *ret_old (may be NULL): the same. */
