@@ -127,7 +127,7 @@ static int namespace_read_caller(struct namespace_plan *p)
 static int namespace_known_caller(struct namespace_plan *p)
 {
     const struct namespace_known *k;
-    int rc = namespace_known_get(p->table, &p->view, p->op.session, p->op.cred, &k);
+    int rc = namespace_known_get(&p->memory->callers, &p->view, p->op.session, p->op.cred, &k);
     if (rc == 0) {
         p->slots = k->slots;
         p->cred = k->who;
@@ -138,7 +138,7 @@ static int namespace_known_caller(struct namespace_plan *p)
 /* Session, slot and rights of whoever asks. 1: answered from the slot. */
 static int namespace_plan_caller(struct namespace_plan *p)
 {
-    int caller = p->table != NULL ? namespace_known_caller(p) : namespace_read_caller(p);
+    int caller = p->memory != NULL ? namespace_known_caller(p) : namespace_read_caller(p);
     if (caller < 0 && caller != -EPERM) {
         return caller;
     }
@@ -182,8 +182,8 @@ int namespace_plan_dispatch(struct namespace_plan *p)
     if (namespace_is_mutation(kind)) {
         return namespace_plan_mutation(p);
     }
-    if (p->table != NULL) {
-        namespace_known_clear(p->table); /* sessions may begin and end */
+    if (p->memory != NULL) {
+        namespace_memory_clear(p->memory); /* sessions may begin and end */
     }
     return kind >= NAMESPACE_FORMAT_ROOT ? namespace_dispatch_leader(p)
                                          : namespace_dispatch_session(p);
@@ -247,7 +247,8 @@ static int namespace_plan_settle(struct namespace_plan *p, const struct namespac
         reply->result = (struct namespace_result){.opcode = p->command->kind, .rc = rc};
     }
     bool kept = rc == 0 || !(err_is(rc, EAGAIN) || err_is(rc, EPROTO));
-    rc = p->runs && kept ? namespace_slot_store(p, &p->op, p->crc) : 0;
+    p->stored = p->runs && kept;
+    rc = p->stored ? namespace_slot_store(p, &p->op, p->crc) : 0;
     reply->result.touched = (struct namespace_touched_list){0}; /* see `change` */
     return rc;
 }

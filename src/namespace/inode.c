@@ -56,7 +56,7 @@ static int namespace_make_class(struct namespace_plan *p, const struct namespace
     struct proto_storage_class class;
     bool wants = n->type == PROTO_INODE_FILE || r->class_id != 0;
     n->class_id = r->class_id != 0 ? r->class_id : parent->class_id;
-    int rc = wants ? namespace_view_class(&p->view, n->class_id, &class) : 0;
+    int rc = wants ? namespace_plan_class(p, n->class_id, &class) : 0;
     if (rc == -ENOENT) {
         return r->class_id != 0 ? -EINVAL : 0; /* no class yet: inline files only */
     }
@@ -74,7 +74,7 @@ static int namespace_make_data(struct namespace_plan *p, const struct proto_crea
     if ((r->flags & PROTO_CREATE_HAS_DATA) == 0 || r->data.len == 0) {
         return 0;
     }
-    int rc = namespace_view_class(&p->view, n->class_id, &class);
+    int rc = namespace_plan_class(p, n->class_id, &class);
     if (rc < 0 && rc != -ENOENT) {
         return rc;
     }
@@ -151,7 +151,7 @@ int namespace_give_data_id(struct namespace_plan *p, struct namespace_held *h)
     if (n->type != PROTO_INODE_FILE || n->data_id != 0) {
         return 0;
     }
-    int rc = namespace_view_class(&p->view, n->class_id, &class);
+    int rc = namespace_plan_class(p, n->class_id, &class);
     if (rc < 0) {
         return rc == -ENOENT ? 0 : rc;
     }

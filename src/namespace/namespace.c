@@ -10,7 +10,7 @@ struct namespace
     struct mem_arena arena; /* of one command */
     struct kv_batch batch;
     struct namespace_state state; /* as it is stored; format 0: not known */
-    struct namespace_known_table known;
+    struct namespace_memory memory;
 };
 
 int namespace_new(const struct namespace_options *opt, struct namespace **ret)
@@ -33,7 +33,7 @@ struct namespace *namespace_free(struct namespace *ns)
     if (ns != NULL) {
         mem_arena_fini(&ns->arena);
         kv_batch_fini(&ns->batch);
-        namespace_known_clear(&ns->known);
+        namespace_memory_clear(&ns->memory);
         mem_free(ns);
     }
     return NULL;
@@ -77,6 +77,23 @@ static int namespace_plan_entry(const struct namespace *ns, struct namespace_pla
     return rc;
 }
 
+/* What the command has changed of what is remembered. */
+static void namespace_remember(struct namespace_memory *m, const struct namespace_plan *p)
+{
+    if (p->stored) {
+        namespace_memory_put_slot(m, p->op.session, p->op.slot, p->op.sequence);
+    }
+    for (size_t i = 0; i < p->held_count; i++) {
+        const struct namespace_held *h = &p->held[i];
+        if (h->removed || h->inode.parent != h->parent_before) {
+            namespace_memory_drop_dir(m, h->ino);
+        }
+    }
+    if (p->flags_changed) {
+        namespace_memory_drop_dirs(m);
+    }
+}
+
 int namespace_apply(struct namespace *ns, const struct namespace_entry *e, struct kv_need *need,
                     struct namespace_reply *reply)
 {
@@ -93,7 +110,7 @@ int namespace_apply(struct namespace *ns, const struct namespace_entry *e, struc
         .view = {.snapshot = snapshot, .need = need, .arena = &ns->arena},
         .batch = &ns->batch,
         .reply = reply,
-        .table = &ns->known,
+        .memory = &ns->memory,
     };
     rc = namespace_plan_entry(ns, &p, e, &skip);
     /* Nothing is read any more: an engine need not keep what the commit replaces. */
@@ -105,6 +122,7 @@ int namespace_apply(struct namespace *ns, const struct namespace_entry *e, struc
     rc = kv_commit(ns->kv, &ns->batch, index);
     if (rc == 0 && !skip) {
         ns->state = p.state;
+        namespace_remember(&ns->memory, &p);
     }
     return rc;
 }

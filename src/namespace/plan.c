@@ -49,6 +49,14 @@ int namespace_plan_delete_prefix(struct namespace_plan *p, const struct namespac
     return kv_batch_delete_range(p->batch, namespace_key_slice(prefix), namespace_key_slice(&end));
 }
 
+/* The state is at hand: it need not be read for its default. */
+int namespace_plan_class(const struct namespace_plan *p, uint32_t class_id,
+                         struct proto_storage_class *ret)
+{
+    uint32_t id = class_id == 0 ? p->state.default_class : class_id;
+    return id == 0 ? -ENOENT : namespace_view_class(&p->view, id, ret);
+}
+
 static struct namespace_held *namespace_plan_find(struct namespace_plan *p, uint64_t ino)
 {
     for (size_t i = 0; i < p->held_count; i++) {

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "base/crc32c.h"
-#include "namespace/known.h"
+#include "namespace/memory_priv.h"
 #include "namespace/namespace.h"
 #include "namespace/query.h"
 
@@ -33,8 +33,8 @@ struct namespace_plan {
     struct namespace_reply *reply;
     struct namespace_state state;
     int64_t now_ns;
-    struct namespace_known_table *table; /* of callers; NULL: none is kept */
-    struct namespace_cred cred;          /* of a client's mutation, as the next two */
+    struct namespace_memory *memory; /* NULL: nothing is kept */
+    struct namespace_cred cred;      /* of a client's mutation, as the next two */
     uint64_t session_id;
     uint32_t slots; /* of the session */
     struct namespace_held held[NAMESPACE_PLAN_INODES];
@@ -42,7 +42,9 @@ struct namespace_plan {
     struct proto_op op; /* of a client's mutation, as the next two */
     uint32_t crc;
     uint64_t want_size; /* of a writer: what quotas are asked about; 0: nothing */
-    bool runs;          /* it is the next of its slot: its result is stored */
+    bool runs;          /* it is the next of its slot: its result is stored, */
+    bool stored;        /* unless it may run later */
+    bool flags_changed; /* of the statistics of a directory */
 };
 
 /* apply.c */
@@ -80,6 +82,9 @@ int namespace_plan_folds(struct namespace_plan *p);
 /* Counts wopens and orphans of a session; the other fails with -ENFILE when it has too many. */
 void namespace_plan_oblige(struct namespace_plan *p, uint64_t session, int delta);
 int namespace_plan_check_obligations(struct namespace_plan *p);
+/* A storage class; 0: that of new files. -ENOENT. */
+int namespace_plan_class(const struct namespace_plan *p, uint32_t class_id,
+                         struct proto_storage_class *ret);
 
 /* inode.c */
 int namespace_make_inode(struct namespace_plan *p, struct namespace_held *parent,

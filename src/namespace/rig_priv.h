@@ -1,7 +1,8 @@
 /*
  * namespace/rig_priv.h -- for tests (which include testing/testing.h before it): a cluster of two
- * replicas that get the same log. The second one's records are often "not in memory". Every reply
- * is compared, and every digest when asked.
+ * replicas that get the same log. The second one's records are often "not in memory", and every
+ * third command finds it as after a restart: with nothing that it remembers. Every reply is
+ * compared, and every digest when asked.
  */
 #pragma once
 
@@ -15,6 +16,7 @@
 #define RIG_REPLICAS 2u
 #define RIG_BODY_BYTES (1u << 20)
 #define RIG_NEED_PERMILLE 300u
+#define RIG_RESTART_EACH 3u
 
 struct rig_replica {
     struct kv *kv;
@@ -69,6 +71,13 @@ static inline void rig_open_replica(struct rig_replica *m, uint32_t need_permill
     CHECK_OK(namespace_new(&ns, &m->ns));
 }
 
+static inline void rig_restart_replica(struct rig_replica *m)
+{
+    struct namespace_options ns = {.kv = m->kv};
+    m->ns = namespace_free(m->ns);
+    CHECK_OK(namespace_new(&ns, &m->ns));
+}
+
 static inline int rig_apply_one(struct rig_replica *m, const struct namespace_entry *e)
 {
     int rc = namespace_apply(m->ns, e, &m->need, &m->reply);
@@ -103,6 +112,9 @@ static inline void rig_same_replies(const struct namespace_reply *a,
 static inline int rig_apply_bytes(struct rig *r, const void *bytes, size_t len)
 {
     struct namespace_entry e = {.index = ++r->index, .last = true, .bytes = bytes, .len = len};
+    if (e.index % RIG_RESTART_EACH == 0) {
+        rig_restart_replica(&r->replica[1]);
+    }
     for (size_t i = 0; i < RIG_REPLICAS; i++) {
         CHECK_OK(rig_apply_one(&r->replica[i], &e));
         CHECK_EQ(kv_applied_index(r->replica[i].kv), e.index);

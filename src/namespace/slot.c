@@ -67,6 +67,10 @@ int namespace_slot_check(struct namespace_plan *p, const struct proto_op *op, ui
     if (op->slot >= p->slots || op->crc != crc) {
         return -ERR_bad_sequence;
     }
+    if (p->memory != NULL &&
+        namespace_memory_is_newest(p->memory, op->session, op->slot, op->sequence - 1)) {
+        return 0;
+    }
     int rc = namespace_slot_get(p, op->session, op->slot, &s);
     if (rc < 0) {
         return rc;
@@ -84,15 +88,17 @@ int namespace_slot_store(struct namespace_plan *p, const struct proto_op *op, ui
     struct namespace_touched touched[NAMESPACE_CHANGES_MAX];
     struct namespace_reply *reply = p->reply;
     struct namespace_slot s = {.sequence = op->sequence, .crc = crc, .result = reply->result};
-    size_t len = 0;
+    uint8_t bytes[NAMESPACE_RESULT_MAX];
+    struct wire_writer w = wire_writer_over(bytes, sizeof bytes);
     for (size_t i = 0; i < reply->change_count; i++) {
         touched[i] = (struct namespace_touched){.ino = reply->change[i].ino,
                                                 .version_before = reply->change[i].version_before};
     }
     s.result.touched.at = touched;
     s.result.touched.count = reply->change_count;
-    CHECK(proto_encoded_bytes(&namespace_slot_type, &s, &len) == 0 && len <= NAMESPACE_RESULT_MAX);
-    return NAMESPACE_PUT(p, &key, namespace_slot, &s);
+    int rc = PROTO_ENCODE(namespace_slot, &s, &w);
+    CHECK(rc == 0); /* it is never longer */
+    return kv_batch_put(p->batch, namespace_key_slice(&key), kv_slice_of(w.at, w.len));
 }
 
 /* A burnt sequence has no opcode: nothing that comes later is taken for it. */

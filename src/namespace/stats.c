@@ -30,7 +30,7 @@ struct namespace_delta {
 };
 struct namespace_node { /* a directory on a way up */
     uint64_t ino;
-    struct namespace_dir_stats stats; /* as they were */
+    struct namespace_dir_stats stats; /* as they were; without quota: parent and flags only */
 };
 struct namespace_way { /* from where something changed up to the root */
     struct namespace_delta delta;
@@ -67,6 +67,7 @@ int namespace_stats_put_new(struct namespace_plan *p, uint64_t ino, uint64_t par
 int namespace_stats_add_flags(struct namespace_plan *p, uint64_t ino, uint64_t difference)
 {
     struct kv_field add = {NAMESPACE_AT_FLAGS, KV_FIELD_ADD, difference};
+    p->flags_changed = true;
     return namespace_stats_upsert(p, ino, &add, 1);
 }
 
@@ -252,6 +253,22 @@ static uint64_t namespace_ways_parent(const struct namespace_plan *p,
     return n->stats.parent;
 }
 
+/* Of one without quota only the way up is wanted, which is mostly known. */
+static int namespace_way_step(const struct namespace_plan *p, uint64_t ino,
+                              struct namespace_node *ret)
+{
+    ret->ino = ino;
+    ret->stats = (struct namespace_dir_stats){0};
+    if (p->memory != NULL && namespace_memory_parent(p->memory, ino, &ret->stats.parent)) {
+        return 0;
+    }
+    int rc = namespace_stats_get(p, ino, &ret->stats);
+    if (rc == 0 && ret->stats.flags == 0 && p->memory != NULL) {
+        namespace_memory_put_dir(p->memory, ino, ret->stats.parent);
+    }
+    return rc;
+}
+
 static int namespace_way_push(struct namespace_plan *p, struct namespace_way *way, uint64_t ino)
 {
     if (way->count == way->capacity) {
@@ -266,9 +283,7 @@ static int namespace_way_push(struct namespace_plan *p, struct namespace_way *wa
         way->node = node;
         way->capacity = capacity;
     }
-    struct namespace_node *n = &way->node[way->count];
-    n->ino = ino;
-    int rc = namespace_stats_get(p, ino, &n->stats);
+    int rc = namespace_way_step(p, ino, &way->node[way->count]);
     way->count += rc == 0 ? 1 : 0;
     return rc;
 }

@@ -156,7 +156,7 @@ static int namespace_commit_inline(struct namespace_plan *p, struct namespace_he
     if (shares && !append && r->data_version != h->inode.data_version) {
         return -EAGAIN; /* another one wrote: read again and merge */
     }
-    int rc = namespace_view_class(&p->view, h->inode.class_id, &class);
+    int rc = namespace_plan_class(p, h->inode.class_id, &class);
     rc = rc == -ENOENT ? 0 : rc;
     rc = rc == 0 && append ? namespace_view_get_bytes(&p->view, &key, &old) : rc;
     if (rc < 0) {

@@ -346,6 +346,9 @@ TEST(the_writer_of_an_unlinked_file_leaves_nothing_behind)
     uint32_t tgen = trims.at[0].tgen;
     two_switch(&r, &t.a, &t.b);
     CHECK_RC(RIG_OP(&r, wopen, .ino = f), ERR_busy);
+    r.op.sequence++; /* what was told to come again has not taken its place in the slot */
+    CHECK_RC(RIG_OP(&r, release, .ino = f), ERR_bad_sequence);
+    r.op.sequence--;
     CHECK_OK(RIG_DO(&r, NAMESPACE_TRIM_DONE, namespace_trim_done, .ino = f, .tgen = tgen));
     CHECK_OK(RIG_OP(&r, wopen, .ino = f));
     CHECK_EQ(r.reply.attr.tgen, tgen);
