@@ -97,6 +97,9 @@ static bool epoll_wait_ops(struct loop *l, uint64_t wait_ns)
         CHECK(n >= 0 || errno == EINTR);
         b->next = 0;
         b->count = n > 0 ? n : 0;
+        /* Messages that come from now on, also from what is called here, are seen without a wake.
+         */
+        (void)atomic_exchange_explicit(&l->sleep, LOOP_AWAKE, memory_order_acq_rel);
     }
     l->tick_ns = loop_system_now_ns(l);
     bool any = b->next < b->count;

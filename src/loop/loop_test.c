@@ -247,6 +247,44 @@ TEST(fd_edges_and_hangup)
     close(pair[0]);
 }
 
+struct poster {
+    struct loop *loop;
+    struct loop_fd watch;
+    struct loop_message message;
+    unsigned runs;
+};
+
+static void poster_ran(struct loop_message *m)
+{
+    container_of(m, struct poster, message)->runs++;
+}
+
+static void poster_ready(struct loop_fd *w, unsigned events)
+{
+    struct poster *p = container_of(w, struct poster, watch);
+    (void)events;
+    p->message.run = poster_ran;
+    CHECK_OK(loop_post(p->loop, &p->message));
+}
+
+/* The loop is awake already: a wake-up would cost two system calls and an empty round. */
+TEST(what_a_descriptor_posts_wakes_nobody)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    int ends[2];
+    CHECK_OK(pipe2(ends, O_NONBLOCK | O_CLOEXEC));
+    struct poster p = {.loop = l, .watch = {.fd = ends[0], .ready = poster_ready}};
+    CHECK_OK(loop_fd_add(l, &p.watch));
+    CHECK_EQ(write(ends[1], "x", 1), 1);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(p.runs, 1);
+    struct pollfd pending = {.fd = loop_poll_fd(l), .events = POLLIN};
+    CHECK_EQ(poll(&pending, 1, 0), 0);
+    loop_fd_remove(l, &p.watch);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 TEST(fd_removed_by_an_earlier_callback_and_number_reused)
 {
     CLEANUP(loop_freep) struct loop *l = open_loop(0);
