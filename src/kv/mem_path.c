@@ -2,6 +2,8 @@
 
 /* Moving over a tree without parent pointers: the path from the root is the position. */
 
+#define KV_MEM_AHEAD 6u /* records that a walk fetches before it comes to them */
+
 static void kv_mem_path_push(struct kv_mem_path *p, struct kv_mem_node *n, size_t slot)
 {
     CHECK(p->depth < KV_MEM_DEPTH_MAX);
@@ -65,7 +67,12 @@ struct kv_mem_entry *kv_mem_path_entry(const struct kv_mem_path *p)
 
 void kv_mem_path_next(struct kv_mem_path *p)
 {
-    CHECK(p->slot[p->depth - 1] < p->node[p->depth - 1]->count);
+    const struct kv_mem_node *leaf = p->node[p->depth - 1];
+    size_t ahead = p->slot[p->depth - 1] + KV_MEM_AHEAD;
+    CHECK(p->slot[p->depth - 1] < leaf->count);
+    if (ahead < leaf->count) {
+        __builtin_prefetch(leaf->entry[ahead]);
+    }
     p->slot[p->depth - 1]++;
     kv_mem_path_settle(p);
 }
