@@ -13,6 +13,7 @@
  */
 #include "append.h"
 #include "faults.h"
+#include "keep.h"
 #include "load.h"
 #include "names.h"
 #include "replay.h"
@@ -40,6 +41,7 @@ struct run {
     struct load load[WORLD_LOADS];
     struct share share;
     struct append append;
+    struct keep keep;
 };
 
 static bool is_healthy(void *context)
@@ -57,9 +59,11 @@ static bool loads_ended(void *context)
     if (all && !r->share.stopping) {
         share_stop(&r->share);
         append_stop(&r->append);
+        keep_stop(&r->keep);
     }
     bool shared = share_step(&r->share), appended = append_step(&r->append);
-    return shared && appended && all;
+    bool kept = keep_step(&r->keep);
+    return shared && appended && kept && all;
 }
 
 static void start_all(struct run *r)
@@ -126,6 +130,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
     }
     share_init(&r->share, w);
     append_init(&r->append, w);
+    keep_init(&r->keep, w);
     start_all(r);
     if (!world_failed(w)) {
         faults_begin(&r->faults);
@@ -134,6 +139,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
         }
         share_begin(&r->share);
         append_begin(&r->append);
+        keep_begin(&r->keep);
         world_run(w, loads_ended, r, RUN_LIMIT_NS, "random work");
     }
     if (!world_failed(w)) {
@@ -154,8 +160,11 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
     if (verbose) {
         printf("%u records appended, %u acknowledged, %u failed\n", r->append.count,
                r->append.acked, r->append.failed);
+        printf("%u files kept open, %u reads of them, %u without their name\n", r->keep.made,
+               r->keep.reads, r->keep.nameless);
     }
-    ret->actions += r->share.count + r->append.count;
+    ret->actions += r->share.count + r->append.count + r->keep.reads;
+    keep_fini(&r->keep);
     append_fini(&r->append);
     share_fini(&r->share);
     world_fini(w);
