@@ -27,6 +27,7 @@ struct client_slot {
 };
 
 enum client_session_state { SESSION_NONE, SESSION_OPENING, SESSION_CREDENTIAL, SESSION_READY };
+#define CLIENT_CLOSED_MAX 1024u /* beyond: the server finds out when it asks for them */
 struct client_session {
     enum client_session_state state;
     uint64_t id; /* 0: none */
@@ -40,6 +41,10 @@ struct client_session {
     struct peer_call call; /* of opening and renewing */
     struct loop_timer timer;
     bool reclaiming;
+    struct proto_claim *claims; /* owned: open files, while they are claimed */
+    size_t claim_count, claimed;
+    uint64_t closed[CLIENT_CLOSED_MAX]; /* were open for reading: told with the next renewal */
+    size_t closed_count, closed_sent;
     union {
         struct proto_session_open_request open;
         struct proto_session_resume_request resume;
@@ -123,6 +128,11 @@ extern const struct peer_user_ops client_meta_user_ops;
 void client_session_init(struct opendfs *fs);
 void client_session_fini(struct opendfs *fs);
 /* The server says that there is no such session (any more). */
+bool client_inode_is_open(struct opendfs *fs, uint64_t ino); /* or is about to be */
+/* Was open for reading, and is not any more. */
+void client_session_closed(struct opendfs *fs, uint64_t ino);
+/* All open files as claims: mem_free(); NULL: no memory. Their attributes count as old. */
+struct proto_claim *client_inodes_claim(struct opendfs *fs, size_t *ret_count);
 void client_session_expired(struct opendfs *fs, uint64_t number);
 void client_session_close(struct opendfs *fs);
 /* slots.c */

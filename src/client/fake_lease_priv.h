@@ -16,6 +16,17 @@ static inline void fake_credential(struct peer_user *u, struct peer_request *r)
     }
     peer_request_answer(r, &m, NULL);
 }
+static inline void fake_lookup_asked(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_lookup_request *q = r->body;
+    const struct fake_inode *n = fake_lookup(fake_of(u), q->parent, q->name);
+    struct proto_lookup_reply m = {0};
+    if (n != NULL) {
+        m.attr = n->attr;
+        m.layout = n->layout;
+    }
+    peer_request_answer(r, &m, NULL);
+}
 static inline void fake_readlink(struct peer_user *u, struct peer_request *r)
 {
     const struct proto_readlink_request *q = r->body;
@@ -80,6 +91,9 @@ struct fake_ask {
     struct peer_call call;
     struct proto_recall_request recall;
     struct proto_query_request query;
+    struct proto_inval_request inval;
+    struct proto_inval_item item;
+    struct proto_inval_ack ack;
     struct fake_node *meta;
     uint64_t ino;
     struct proto_query_reply answer;
@@ -89,6 +103,11 @@ static inline void fake_ask_done(struct peer_call *call, const struct peer_reply
 {
     struct fake_ask *a = container_of(call, struct fake_ask, call);
     CHECK(r->rc == 0);
+    if (call->opcode == PROTO_OP_inval) {
+        const struct proto_inval_reply *m = r->body;
+        CHECK(m->acks.count == 1);
+        a->ack = m->acks.at[0];
+    }
     a->answer =
         call->opcode == PROTO_OP_query ? *(const struct proto_query_reply *)r->body : a->answer;
     a->done++;
@@ -108,5 +127,15 @@ static inline void fake_ask_query(void *ctx)
     a->query = (struct proto_query_request){.ino = a->ino};
     a->call =
         (struct peer_call){.done = fake_ask_done, .request = &a->query, .opcode = PROTO_OP_query};
+    peer_link_call(a->meta->newest, &a->call);
+}
+static inline void fake_ask_inval(void *ctx)
+{
+    struct fake_ask *a = ctx;
+    a->item.kind = PROTO_INVAL_ATTR;
+    a->item.ino = a->ino;
+    a->inval = (struct proto_inval_request){.items = {.at = &a->item, .count = 1}};
+    a->call =
+        (struct peer_call){.done = fake_ask_done, .request = &a->inval, .opcode = PROTO_OP_inval};
     peer_link_call(a->meta->newest, &a->call);
 }

@@ -60,6 +60,7 @@ static inline void fake_renew(struct peer_user *u, struct peer_request *r)
     const struct proto_renew_request *q = r->body;
     struct proto_renew_reply m = {.trailer = fake_trailer};
     m.trailer.renewed = !fake_of(u)->lapsed;
+    fake_of(u)->closed += (unsigned)q->closed.count;
     if (fake_session(fake_of(u), q->session) == NULL) {
         peer_request_fail(r, -ERR_session_expired, NULL);
         return;
@@ -68,8 +69,10 @@ static inline void fake_renew(struct peer_user *u, struct peer_request *r)
 }
 static inline void fake_reclaim(struct peer_user *u, struct peer_request *r)
 {
+    const struct proto_reclaim_request *q = r->body;
     const struct proto_reclaim_reply m = {.trailer = fake_trailer};
     fake_of(u)->lapsed = false;
+    fake_of(u)->claims += (unsigned)q->claims.count;
     peer_request_answer(r, &m, NULL);
 }
 
@@ -180,15 +183,4 @@ static inline void fake_walk(struct peer_user *u, struct peer_request *r)
     struct fake_inode *last = m.rc == 0 ? fake_find(c, at) : NULL;
     peer_request_answer(r, &m, NULL);
     fake_replace(c, last);
-}
-static inline void fake_lookup_asked(struct peer_user *u, struct peer_request *r)
-{
-    const struct proto_lookup_request *q = r->body;
-    const struct fake_inode *n = fake_lookup(fake_of(u), q->parent, q->name);
-    struct proto_lookup_reply m = {0};
-    if (n != NULL) {
-        m.attr = n->attr;
-        m.layout = n->layout;
-    }
-    peer_request_answer(r, &m, NULL);
 }

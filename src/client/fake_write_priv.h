@@ -45,6 +45,7 @@ static inline int fake_commit(struct fake_cluster *c, const struct proto_commit_
         n->attr.size = base_max(n->attr.size, q->size);
     }
     n->attr.allocated = q->allocated;
+    c->commit_flags = q->flags;
     n->attr.mtime_ns = (q->flags & PROTO_COMMIT_TIMES) ? q->mtime_ns : n->attr.mtime_ns;
     fake_touch(c, n);
     n->cap_epoch = (q->flags & PROTO_COMMIT_RELEASE) ? 0 : n->cap_epoch;

@@ -47,7 +47,7 @@ void client_inode_freshen(struct opendfs *fs, struct proto_attr *a)
     const struct client_inode *i = client_inode_find(fs, a->ino);
     if (i != NULL && i->mode == PROTO_OPEN_W && i->dead == 0) {
         a->size = i->size;
-        a->mtime_ns = i->dirty ? i->mtime_ns : a->mtime_ns;
+        a->mtime_ns = i->dirty && !i->told ? i->mtime_ns : a->mtime_ns;
     }
 }
 
@@ -55,6 +55,7 @@ static void wake_run(struct loop_task *t)
 {
     struct client_inode *i = container_of(t, struct client_inode, wake);
     i->refs++;
+    client_push_step(i);
     client_share_step(i);
     client_io_step_all(i);
     client_inode_put(i);
@@ -81,6 +82,7 @@ int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret
         list_init(&i->refreshed);
         list_init(&i->syncing);
         list_init(&i->starving_node);
+        list_init(&i->asked);
         if (dict_insert(&fs->inodes, dict_hash_u64(&fs->inodes, ino), &i->node) < 0) {
             mem_free(i);
             return -ENOMEM;
@@ -101,13 +103,38 @@ static void inode_free(struct client_inode *i)
     mem_free(i);
 }
 
+static void release_done(struct client_call *c, const struct peer_reply *r)
+{
+    struct client_inode *i = container_of(c, struct client_inode, release_call);
+    (void)r; /* if it did not arrive, the file goes with the session */
+    client_inode_put(i);
+}
+
+/* It was kept for an `open` that came to nothing. */
+static bool inode_releases(struct client_inode *i)
+{
+    if (!i->kept || i->fs->freeing || i->fs->stopping || i->dead < 0) {
+        return false;
+    }
+    i->kept = false;
+    i->refs = 1;
+    i->release_request = (struct proto_release_request){.ino = i->ino};
+    i->release_call.done = release_done;
+    client_mutate(i->fs, &i->release_call, PROTO_OP_release, &i->release_request);
+    return true;
+}
+
 /* Requests in the background keep it: they hold references. */
 void client_inode_put(struct client_inode *i)
 {
     CHECK(i->refs > 0);
-    if (--i->refs == 0) {
+    if (--i->refs == 0 && !inode_releases(i)) {
+        if (i->granted) {
+            client_session_closed(i->fs, i->ino);
+        }
         CHECK(list_empty(&i->updates) && list_empty(&i->fetches) && i->syncs == 0);
         CHECK(!i->renewing && !i->refreshing && !i->share_asking && list_empty(&i->waiting));
+        CHECK(list_empty(&i->asked));
         dict_remove(&i->fs->inodes, &i->node);
         inode_free(i);
     }
@@ -139,6 +166,7 @@ static void inode_lost(struct client_inode *i)
         return;
     }
     i->dead = -ERR_session_expired;
+    i->kept = false;
     i->wait_shared = false; /* there is nothing left to wait for */
     if (i->dirty || !list_empty(&i->updates)) {
         client_inode_fail(i, -ERR_lost);
@@ -155,6 +183,28 @@ void client_inodes_lost_session(struct opendfs *fs)
     while ((n = dict_iter_next(&it)) != NULL) {
         inode_lost(container_of(n, struct client_inode, node));
     }
+}
+
+struct proto_claim *client_inodes_claim(struct opendfs *fs, size_t *ret_count)
+{
+    struct dict_iter it;
+    struct dict_node *n;
+    size_t count = 0;
+    struct proto_claim *claims = mem_calloc(fs->inodes.count + 1, sizeof *claims);
+    dict_iter_init(&it, &fs->inodes);
+    while (claims != NULL && (n = dict_iter_next(&it)) != NULL) {
+        struct client_inode *i = container_of(n, struct client_inode, node);
+        bool writes = i->mode == PROTO_OPEN_W || i->mode == PROTO_OPEN_S;
+        claims[count++] = (struct proto_claim){
+            .kind = PROTO_OBJECT_INO,
+            .ino = i->ino,
+            .version = i->attr.version,
+            .open = (uint8_t)(PROTO_RIGHT_READ | (writes ? PROTO_RIGHT_WRITE : 0U))};
+        i->granted = true;
+        i->outdated = true;
+    }
+    *ret_count = count;
+    return claims;
 }
 
 /* --- capabilities -------------------------------------------------------------------------------
@@ -236,6 +286,7 @@ static void refresh_start(struct client_inode *i)
 {
     list_splice_back(&i->refreshed, &i->stale);
     i->refreshing = true;
+    i->outdated = false;
     i->refs++;
     i->refresh_request = (struct proto_getattr_request){.ino = i->ino};
     i->refresh.done = refresh_done;
@@ -250,6 +301,13 @@ static void refresh_done(struct client_call *c, const struct peer_reply *r)
     if (r->rc == 0) {
         const struct proto_getattr_reply *m = r->body;
         uint32_t tgen = (uint32_t)base_max(m->attr.tgen, i->attr.tgen);
+        bool small = i->in_line && i->mode == PROTO_OPEN_NONE && i->attr.version != m->attr.version;
+        if (i->mode == PROTO_OPEN_NONE) {
+            client_inode_take(i, &m->attr, &m->layout);
+        }
+        if (small && i->in_line) {
+            client_share_reread(i);
+        }
         if (i->mode == PROTO_OPEN_S && i->dead == 0) { /* others change it, too */
             bool own = i->dirty || i->meta_busy;
             i->attr = m->attr;

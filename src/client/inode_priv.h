@@ -52,6 +52,13 @@ struct client_inode {
     bool spilled; /* contents that are stable in the metadata have gone to chunks, not stable there
                    */
     bool unlinked, meta_busy, releasing, recalled;
+    bool granted; /* the server was asked to open it for reading: it is told when it is closed */
+    bool kept; /* the server was told to keep it, should it lose its name: `release` at the end */
+    bool outdated;     /* what is known of it may be old: asked before the next look */
+    bool told;         /* times of all writes until now were handed over: those on record count */
+    struct list asked; /* client_asked.node: questions that wait for the mutation under way */
+    struct client_call release_call;
+    struct proto_release_request release_request;
     /* Reads and writes wait until the other writer has flushed, or it is our turn (share.c). */
     bool wait_shared, share_wanted, share_asking;
     struct loop_timer share_timer; /* when to ask again at the latest */
@@ -123,6 +130,8 @@ void client_inode_refresh(struct client_inode *i, struct client_held *h);
 /* The write authority has to go back, and did not: the metadata server had no room for that, say.
  * Tried again until it has, or a writer has opened the file again and closes it. */
 void client_inode_owe(struct client_inode *i);
+/* What a question about it waits for is over: push.c. */
+void client_push_step(struct client_inode *i);
 /* Soon to expire: gets new ones in the background. */
 void client_inode_check_cap(struct client_inode *i, const struct client_cap *c);
 /* Waits for memory of the write pool, then wakes. */
@@ -138,6 +147,8 @@ void client_inode_take_mode(struct client_inode *i, const struct proto_wopen_rep
 /* Must what reads or writes wait? Then it is woken. */
 bool client_share_waits(struct client_inode *i);
 void client_share_step(struct client_inode *i);
+/* Small contents that another one has changed are fetched; reads wait. */
+void client_share_reread(struct client_inode *i);
 void client_share_returned(struct client_inode *i); /* W went back, the file stays open */
 void client_share_pushed(struct opendfs *fs, uint64_t ino);
 

@@ -98,6 +98,7 @@ static void inode_written(struct client_inode *i, uint64_t end)
     i->size = base_max(i->size, end);
     i->mtime_ns = (int64_t)loop_wall_ns(i->fs->loop);
     i->dirty = true;
+    i->told = false;
 }
 
 /* Into the small contents, if they stay small. 1: done, 0: not possible. */
@@ -337,11 +338,14 @@ static void io_fresh(struct client_held *h)
     client_inode_wake(io->inode);
 }
 
-/* In mode S the size is what the server says: asked for once by each that looks. */
+/* In mode S the size is what the server says: asked for once by each that looks. Who only reads
+ * asks when it was told that something has changed. */
 static bool io_is_fresh(struct client_io *io)
 {
     struct client_inode *i = io->inode;
-    if (io->fresh == IO_STALE && (i->mode != PROTO_OPEN_S || i->dead < 0)) {
+    bool changed = i->mode == PROTO_OPEN_NONE && (i->outdated || i->refreshing);
+    bool shared = i->mode == PROTO_OPEN_S && i->dead == 0;
+    if (io->fresh == IO_STALE && !changed && !shared) {
         return true;
     }
     if (io->fresh == IO_STALE) {

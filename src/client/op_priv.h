@@ -172,7 +172,6 @@ void client_setattr_fill(struct proto_setattr_request *r, uint64_t ino,
 void client_inode_freshen(struct opendfs *fs, struct proto_attr *a);
 /* This file was unlinked while it is open here. */
 void client_inode_unlinked(struct opendfs *fs, uint64_t ino);
-bool client_inode_is_open(struct opendfs *fs, uint64_t ino);
 
 /* open.c */
 /* The fields of `values` that `mask` names, for a new inode. */

@@ -222,6 +222,10 @@ static void open_write(struct client_task *t)
 static void open_done(struct client_task *t, const struct peer_reply *r)
 {
     struct client_inode *i = t->inode;
+    if (r->rc == -EACCES && t->created_ino != 0) {
+        open_handle(t); /* who makes a file opens it, whatever its mode */
+        return;
+    }
     if (r->rc < 0) {
         open_refused(t, r->rc);
         return;
@@ -266,6 +270,7 @@ static void open_ask(struct client_task *t)
     unsigned flags = open_flags(t);
     bool reads = (flags & OPENDFS_READ) != 0, writes = (flags & OPENDFS_WRITE) != 0;
     uint8_t access = (uint8_t)((reads ? PROTO_RIGHT_READ : 0) | (writes ? PROTO_RIGHT_WRITE : 0));
+    t->inode->granted = t->inode->granted || reads;
     t->request.open = (struct proto_open_request){.ino = t->inode->ino,
                                                   .access = access,
                                                   .want = reads ? PROTO_WANT_DATA : 0,
@@ -320,6 +325,10 @@ static void open_created(struct client_task *t, const struct proto_create_reply 
     rc = client_inode_set_small(i, NULL, 0);
     if (rc < 0) {
         open_failed(t, rc);
+        return;
+    }
+    if ((open_flags(t) & OPENDFS_WRITE) == 0) {
+        open_ask(t); /* so that the server knows who has it open */
         return;
     }
     open_handle(t);

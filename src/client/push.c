@@ -2,8 +2,9 @@
 #include "client/update_priv.h"
 
 /*
- * What the leader asks and says. This client caches no names and attributes, so invalidations are
- * acknowledged at once; files that are open are named, so that their inodes live on.
+ * What the leader asks and says. This client caches no names, and attributes only of open files:
+ * those it asks for again before the next look. Files that are open are named, so that their inodes
+ * live on; times of writes that were not committed are handed over.
  */
 
 static void push_seen(struct opendfs *fs, uint64_t push_seq)
@@ -11,22 +12,55 @@ static void push_seen(struct opendfs *fs, uint64_t push_seq)
     fs->session.push_seq = base_max(fs->session.push_seq, push_seq);
 }
 
+/* A question about a file of which a mutation is under way: what that says comes first. Lives in
+ * the request's own memory. */
+struct client_asked {
+    struct list node;
+    struct peer_request *request;
+};
+
+static struct client_inode *item_inode(struct opendfs *fs, const struct proto_inval_item *item)
+{
+    return client_inode_find(fs, item->kind == PROTO_INVAL_NAME ? item->child : item->ino);
+}
+
 static void ack_item(struct opendfs *fs, const struct proto_inval_item *item,
                      struct proto_inval_ack *ack)
 {
-    uint64_t ino = item->kind == PROTO_INVAL_NAME ? item->child : item->ino;
-    const struct client_inode *i = client_inode_find(fs, ino);
+    struct client_inode *i = item_inode(fs, item);
     if (i == NULL) {
         return;
     }
     ack->bits = PROTO_ACK_OPEN | PROTO_ACK_KEEP;
-    if (item->kind == PROTO_INVAL_ATTR && i->mode == PROTO_OPEN_W) {
-        ack->bits |= PROTO_ACK_HAS_TIMES;
-        ack->size = i->size;
+    i->kept = i->kept || (item->bits & PROTO_INVAL_UNLINK) != 0;
+    i->outdated = true;
+    bool writes = i->mode == PROTO_OPEN_W || i->mode == PROTO_OPEN_S;
+    if ((item->bits & PROTO_INVAL_TIMES) != 0 && writes && !i->told) {
+        ack->bits |= i->dirty ? PROTO_ACK_HAS_TIMES : 0;
         ack->mtime_ns = i->mtime_ns;
         ack->ctime_ns = i->mtime_ns;
         ack->atime_ns = i->attr.atime_ns;
+        i->told = true; /* the leader logs them with what it asks for */
     }
+}
+
+/* A commit that is on its way has the times of before. */
+static bool asked_waits(struct opendfs *fs, struct peer_request *r)
+{
+    const struct proto_inval_request *m = r->body;
+    for (size_t k = 0; k < m->items.count; k++) {
+        struct client_inode *i = item_inode(fs, &m->items.at[k]);
+        bool times = (m->items.at[k].bits & PROTO_INVAL_TIMES) != 0;
+        if (i != NULL && times && i->meta_busy && i->dead == 0) {
+            struct client_asked *a = mem_arena_alloc(&r->arena, sizeof *a);
+            if (a != NULL) {
+                a->request = r;
+                list_push_back(&i->asked, &a->node);
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 static void inval_asked(struct peer_user *u, struct peer_request *r)
@@ -34,6 +68,9 @@ static void inval_asked(struct peer_user *u, struct peer_request *r)
     struct opendfs *fs = container_of(u, struct opendfs, meta_user);
     const struct proto_inval_request *m = r->body;
     struct proto_inval_reply reply = {.lease_epoch = fs->session.lease_epoch};
+    if (asked_waits(fs, r)) {
+        return;
+    }
     reply.acks.at = mem_arena_alloc(&r->arena, (m->items.count + 1) * sizeof *reply.acks.at);
     if (reply.acks.at == NULL) {
         peer_request_fail(r, -ENOMEM, NULL);
@@ -48,11 +85,26 @@ static void inval_asked(struct peer_user *u, struct peer_request *r)
     peer_request_answer(r, &reply, NULL);
 }
 
+void client_push_step(struct client_inode *i)
+{
+    struct list due, *node;
+    if (i->meta_busy && i->dead == 0 && !i->fs->freeing) {
+        return;
+    }
+    list_init(&due);
+    list_splice_back(&due, &i->asked);
+    while ((node = list_pop_front(&due)) != NULL) {
+        inval_asked(&i->fs->meta_user, LIST_ENTRY(node, struct client_asked, node)->request);
+    }
+}
+
 static void recall_asked(struct peer_user *u, struct peer_request *r)
 {
     struct opendfs *fs = container_of(u, struct opendfs, meta_user);
     const struct proto_recall_request *m = r->body;
-    const struct proto_recall_reply reply = {.lease_epoch = fs->session.lease_epoch};
+    const struct client_inode *i = client_inode_find(fs, m->ino);
+    const struct proto_recall_reply reply = {.lease_epoch = fs->session.lease_epoch,
+                                             .left = i == NULL ? 0 : client_update_left(i)};
     push_seen(fs, m->push_seq);
     if (m->kind == PROTO_OBJECT_INO) {
         client_inode_recall(fs, m->ino);
@@ -71,6 +123,7 @@ static void query_asked(struct peer_user *u, struct peer_request *r)
         reply.size = i->size;
         reply.mtime_ns = i->mtime_ns;
         reply.ctime_ns = i->mtime_ns;
+        reply.told = i->told;
         reply.allocated = i->attr.allocated;
     }
     push_seen(fs, m->push_seq);

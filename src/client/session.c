@@ -7,8 +7,8 @@
 
 /*
  * The session: opened on the first link to a leader, resumed on each later one; then the credential
- * is registered (once per session) and the gate opens. This client holds no caching grants, so
- * there is nothing to reclaim; a lease that has run out is taken up again with an empty claim (L4).
+ * is registered (once per session) and the gate opens. A leader that does not know what this
+ * client has open, and one that has seen its lease run out (L4), gets claims of its open files.
  * A session that the servers have ended is replaced by a new one; what was under way in it is of
  * unknown outcome.
  */
@@ -141,10 +141,18 @@ static void session_open(struct opendfs *fs)
     session_call(fs, PROTO_OP_session_open, &s->request.open, PEER_CALL_EARLY, open_done);
 }
 
+static void session_claim(struct opendfs *fs);
+
 static void reclaim_done(struct peer_call *c, const struct peer_reply *r)
 {
     struct opendfs *fs = container_of(c, struct opendfs, session.call);
     fs->session.reclaiming = false;
+    if (r->rc == 0 && !fs->session.request.reclaim.last) {
+        session_claim(fs);
+        return;
+    }
+    mem_free(fs->session.claims);
+    fs->session.claims = NULL;
     if (r->rc < 0) {
         if (r->rc == -ERR_session_expired) {
             client_session_expired(fs, fs->session.number);
@@ -154,20 +162,43 @@ static void reclaim_done(struct peer_call *c, const struct peer_reply *r)
     }
     const struct proto_reclaim_reply *m = r->body;
     session_take_trailer(fs, &m->trailer);
-    if (fs->session.state != SESSION_READY) {
-        session_ready(fs);
-    } else {
+    if (fs->session.state == SESSION_READY) {
         session_schedule(fs);
+    } else if (fs->session.cred == 0) {
+        session_credential(fs);
+    } else {
+        session_ready(fs);
     }
 }
 
+#define CLAIMS_PAGE 4096u
+
+static void session_claim(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    size_t n = (size_t)base_min(s->claim_count - s->claimed, CLAIMS_PAGE);
+    s->reclaiming = true;
+    s->request.reclaim = (struct proto_reclaim_request){
+        .session = s->id,
+        .verifier = s->verifier,
+        .claims = {.at = n == 0 ? NULL : s->claims + s->claimed, .count = n},
+        .last = s->claimed + n == s->claim_count};
+    s->claimed += n;
+    session_call(fs, PROTO_OP_reclaim, &s->request.reclaim, PEER_CALL_EARLY, reclaim_done);
+}
+
+/* Everything that is open, also for writing: a name may have gone meanwhile. */
 static void session_reclaim(struct opendfs *fs)
 {
     struct client_session *s = &fs->session;
-    s->reclaiming = true;
-    s->request.reclaim =
-        (struct proto_reclaim_request){.session = s->id, .verifier = s->verifier, .last = true};
-    session_call(fs, PROTO_OP_reclaim, &s->request.reclaim, PEER_CALL_EARLY, reclaim_done);
+    mem_free(s->claims);
+    s->claim_count = s->claimed = 0;
+    s->claims = client_inodes_claim(fs, &s->claim_count);
+    if (s->claims == NULL) {
+        session_again(fs, -ENOMEM);
+        return;
+    }
+    session_claim(fs);
 }
 
 static void resume_done(struct peer_call *c, const struct peer_reply *r)
@@ -226,16 +257,39 @@ static void renew_done(struct peer_call *c, const struct peer_reply *r)
         return;
     }
     if (r->rc < 0) {
+        fs->session.closed_sent = 0;
         session_schedule(fs);
         return;
     }
     const struct proto_renew_reply *m = r->body;
-    fs->session.renewed_ns = loop_now_ns(fs->loop);
+    struct client_session *s = &fs->session;
+    s->renewed_ns = loop_now_ns(fs->loop);
+    s->closed_count -= s->closed_sent;
+    memmove(s->closed, s->closed + s->closed_sent, s->closed_count * sizeof *s->closed);
+    s->closed_sent = 0;
     if (!m->trailer.renewed && !fs->session.reclaiming) {
         session_reclaim(fs);
         return;
     }
     session_schedule(fs);
+}
+
+/* What is open again meanwhile is not among what was closed. */
+static void session_renew(struct opendfs *fs)
+{
+    struct client_session *s = &fs->session;
+    size_t n = 0;
+    for (size_t i = 0; i < s->closed_count; i++) {
+        if (!client_inode_is_open(fs, s->closed[i])) {
+            s->closed[n++] = s->closed[i];
+        }
+    }
+    s->closed_count = s->closed_sent = n;
+    s->request.renew = (struct proto_renew_request){.session = s->id,
+                                                    .lease_epoch = s->lease_epoch,
+                                                    .push_seq = s->push_seq,
+                                                    .closed = {.at = s->closed, .count = n}};
+    session_call(fs, PROTO_OP_renew, &s->request.renew, 0, renew_done);
 }
 
 static void session_timer(struct loop_timer *t)
@@ -251,13 +305,23 @@ static void session_timer(struct loop_timer *t)
         return;
     }
     uint64_t quiet_ns = loop_now_ns(fs->loop) - s->renewed_ns;
-    if (quiet_ns < s->lease_ms * CLIENT_NS_PER_MS / 4) {
+    if (quiet_ns < s->lease_ms * CLIENT_NS_PER_MS / 4 && s->closed_count == 0) {
         session_schedule(fs);
         return;
     }
-    s->request.renew = (struct proto_renew_request){
-        .session = s->id, .lease_epoch = s->lease_epoch, .push_seq = s->push_seq};
-    session_call(fs, PROTO_OP_renew, &s->request.renew, 0, renew_done);
+    session_renew(fs);
+}
+
+void client_session_closed(struct opendfs *fs, uint64_t ino)
+{
+    struct client_session *s = &fs->session;
+    if (s->closed_count < CLIENT_CLOSED_MAX && s->id != 0) {
+        s->closed[s->closed_count++] = ino;
+    }
+    if (s->closed_count == CLIENT_CLOSED_MAX && s->state == SESSION_READY && !fs->stopping &&
+        !peer_call_active(&s->call)) {
+        session_renew(fs);
+    }
 }
 
 static void meta_up(struct peer_user *u, struct peer_link *l)
@@ -290,6 +354,7 @@ void client_session_expired(struct opendfs *fs, uint64_t number)
     log_warn(fs->env.log, "session has expired", LOG_U64("session", s->id));
     s->id = 0;
     s->cred = 0;
+    s->closed_count = s->closed_sent = 0;
     s->number++;
     if (s->state == SESSION_READY) {
         s->state = SESSION_NONE;
@@ -311,6 +376,8 @@ void client_session_init(struct opendfs *fs)
 void client_session_fini(struct opendfs *fs)
 {
     loop_timer_cancel(fs->loop, &fs->session.timer);
+    mem_free(fs->session.claims);
+    fs->session.claims = NULL;
 }
 
 static void close_done(struct peer_call *c, const struct peer_reply *r)

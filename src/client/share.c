@@ -137,6 +137,20 @@ static bool share_contents(struct client_inode *i)
     return true;
 }
 
+void client_share_reread(struct client_inode *i)
+{
+    if (i->meta_busy || i->share_asking || i->fs->freeing) {
+        i->outdated = true; /* the next look comes to it */
+        return;
+    }
+    i->share_asking = true;
+    i->meta_busy = true;
+    i->refs++;
+    if (!share_contents(i)) {
+        share_asked_all(i);
+    }
+}
+
 static void share_asked(struct client_call *c, const struct peer_reply *r)
 {
     struct client_inode *i = container_of(c, struct client_inode, share_call);

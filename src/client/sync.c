@@ -90,6 +90,7 @@ static void commit_fold_times(struct client_io *io)
     if (io->kind == IO_CLOSE && (io->mask & OPENDFS_SET_MTIME) != 0) {
         io->inode->mtime_ns = io->values->mtime_ns;
         io->inode->dirty = true;
+        io->inode->told = false;
         io->mask &= ~(uint32_t)OPENDFS_SET_MTIME;
     }
 }
@@ -115,7 +116,9 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
                                        .ctime_ns = (int64_t)loop_wall_ns(i->fs->loop),
                                        .data_version = i->data_version,
                                        .flags = (last ? PROTO_COMMIT_RELEASE : 0) |
-                                                (i->dirty ? PROTO_COMMIT_TIMES : 0),
+                                                (i->told    ? PROTO_COMMIT_TOLD
+                                                 : i->dirty ? PROTO_COMMIT_TIMES
+                                                            : 0),
                                        .allocated = client_io_allocated(i)};
     if (i->in_line && i->dirty) {
         m->flags |= i->mode == PROTO_OPEN_W ? PROTO_COMMIT_HAS_DATA : 0;
@@ -181,7 +184,8 @@ static bool return_step(struct client_io *io)
         .mtime_ns = i->mtime_ns,
         .ctime_ns = i->mtime_ns,
         .atime_ns = i->attr.atime_ns,
-        .torn = i->torn < 0};
+        .torn = i->torn < 0,
+        .told = i->told};
     client_io_mutate(io, PROTO_OP_lease_return, PHASE_END, returned);
     return false;
 }
@@ -278,14 +282,14 @@ static bool release_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     bool last = i->handles.next == &io->file->node && io->file->node.next == &i->handles;
-    if (!i->unlinked || !last) {
+    if (!(i->unlinked || i->kept) || !last) {
         io->phase = PHASE_END;
         return true;
     }
     if (client_io_call_busy(io)) {
         return false;
     }
-    i->unlinked = false;
+    i->unlinked = i->kept = false;
     io->request.release = (struct proto_release_request){.ino = i->ino};
     client_io_mutate(io, PROTO_OP_release, PHASE_END, release_done);
     return false;

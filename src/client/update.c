@@ -73,6 +73,17 @@ static struct client_update *update_new(struct client_inode *i, uint32_t index, 
     return u;
 }
 
+uint64_t client_update_left(const struct client_inode *i)
+{
+    uint64_t left = 0;
+    LIST_FOR_EACH(at, &i->updates)
+    {
+        const struct client_update *u = LIST_ENTRY(at, struct client_update, node);
+        left += u->to - u->from;
+    }
+    return left;
+}
+
 static int update_make_cells(struct client_update *u, uint32_t bytes)
 {
     uint32_t cells = (bytes + PROTO_CELL_BYTES - 1) / PROTO_CELL_BYTES;

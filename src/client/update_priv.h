@@ -54,6 +54,8 @@ struct client_update {
     struct client_held held;
     unsigned cap_tries, cut_tries;
 };
+/* Bytes that were written here and are not stored yet. */
+uint64_t client_update_left(const struct client_inode *i);
 /* Takes bytes at a file offset: how many (at most to the end of the chunk), 0: wait for memory or
  * room, or an error. */
 NODISCARD int64_t client_update_write(struct client_inode *i, uint64_t offset, const uint8_t *bytes,

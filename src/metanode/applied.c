@@ -110,9 +110,35 @@ static void applied_trim(struct metanode *m, const struct namespace_command *c)
     }
 }
 
+/* Those who read are told that it has changed; those who write, that it has lost its last name. */
+static void applied_to_file(struct metanode *m, const struct namespace_command *c,
+                            const struct namespace_reply *reply)
+{
+    uint64_t ino = c->kind == PROTO_OP_rename ? reply->result.victim : reply->result.ino;
+    switch (c->kind) {
+    case PROTO_OP_commit:
+    case PROTO_OP_lease_return:
+    case PROTO_OP_append_done:
+    case PROTO_OP_setattr:
+        metanode_grants_changed(m, ino, reply->session);
+        break;
+    case PROTO_OP_unlink:
+    case PROTO_OP_rename:
+        if (ino != 0 && metanode_writer_elsewhere(m, ino, reply->session)) {
+            metanode_orphans_tell(m, ino, reply->session);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
 void metanode_applied(struct metanode *m, const struct namespace_command *c,
                       const struct namespace_reply *reply)
 {
+    if (reply->rc == 0 && !reply->replayed) {
+        applied_to_file(m, c, reply);
+    }
     if (reply->rc == 0 && !reply->replayed) {
         switch (c->kind) {
         case NAMESPACE_TARGET_PUT:

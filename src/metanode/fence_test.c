@@ -36,7 +36,7 @@ static void command_in(void *ctx)
     if (c->seal) {
         CHECK_OK(proto_op_seal(c->kind, bytes, w.len));
     }
-    CHECK_OK(metanode_command(c->rig->m, c->kind, proto_bytes_of(bytes, w.len), &p));
+    CHECK_OK(metanode_command(c->rig->m, c->kind, proto_bytes_of(bytes, w.len), NULL, &p));
     c->waiter.done = command_done;
     metanode_submit(p, &c->waiter);
 }

@@ -61,6 +61,8 @@ static int load_keep_session(struct metanode *m, uint64_t id, const struct names
         s->flags = r->flags;
         m->writers.unheard += s->unheard ? 0 : 1;
         s->unheard = true;
+        m->grants.unclaimed += s->unclaimed ? 0 : 1;
+        s->unclaimed = true;
     }
     return rc;
 }

@@ -44,7 +44,7 @@ uint64_t metanode_memory_look(struct metanode *m)
     peer_server_memory(m->server, &p);
     consensus_info(m->consensus, &info);
     uint64_t records = x->state.used_bytes;
-    uint64_t sessions = m->sessions.by_id.count * MEMORY_SESSION_BYTES;
+    uint64_t sessions = m->sessions.by_id.count * MEMORY_SESSION_BYTES + metanode_grants_bytes(m);
     stats_gauge_set(&x->kv, (int64_t)records);
     stats_gauge_set(&x->log, (int64_t)info.log_bytes);
     stats_gauge_set(&x->sessions, (int64_t)sessions);

@@ -16,10 +16,12 @@
 #include "metanode/append_priv.h"
 #include "metanode/ask_priv.h"
 #include "metanode/data_priv.h"
+#include "metanode/grant_priv.h"
 #include "metanode/health_priv.h"
 #include "metanode/metanode.h"
 #include "metanode/parts_priv.h"
 #include "metanode/read.h"
+#include "metanode/share_priv.h"
 #include "namespace/namespace.h"
 #include "peer/server.h"
 
@@ -108,6 +110,7 @@ struct metanode {
     struct metanode_sessions sessions;
     struct metanode_memory memory;
     struct metanode_turns turns;
+    struct metanode_grants grants;
     struct metanode_shares shares;
     struct metanode_appends appends;
     struct metanode_writers writers;
@@ -156,8 +159,10 @@ void metanode_apply_init(struct metanode *m);
 void metanode_apply_fini(struct metanode *m);
 
 /* propose.c */
-/* Encodes a command. -ENOMEM, -EMSGSIZE. Then metanode_submit() or mem_free(). */
+/* Encodes a command; `said`: what others said for it (keeps, folds, victim, readers), or NULL.
+ * -ENOMEM, -EMSGSIZE. Then metanode_submit() or mem_free(). */
 NODISCARD int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
+                               const struct namespace_command *said,
                                struct metanode_proposal **ret);
 void metanode_submit(struct metanode_proposal *p, struct metanode_waiter *w);
 /* A command of our own; `w` is not called when this fails. */

@@ -6,25 +6,12 @@
  * At most one mutation of a slot is under way. The same one again attaches to it and gets the same
  * answer; what was answered before is answered from the slot's record by the state machine.
  */
-#include "metanode/metanode_priv.h"
+#include "metanode/mutate_priv.h"
 
-struct metanode_mutation {
-    struct metanode_waiter waiter;
-    struct metanode_read check;
-    struct metanode *m;
-    struct metanode_proposal *proposal; /* until it is submitted */
-    struct namespace_reply reply;       /* of the check */
-    uint64_t session, sequence, began_ns;
-    uint32_t slot, crc;
-    uint16_t opcode;
-    struct list requests; /* of struct mutation_request: the first, and those attached */
-};
-
-/* Lives in the request's own memory. */
-struct mutation_request {
-    struct list node;
-    struct peer_request *request;
-};
+const struct peer_request *metanode_mutation_request(const struct metanode_mutation *u)
+{
+    return LIST_ENTRY(u->requests.next, struct mutation_request, node)->request;
+}
 
 /* Only here is it known whose end was applied before this: nobody may write while one of them still
  * can (L6). The answer is in the slot; the same question gets it when they are shut out. */
@@ -47,10 +34,11 @@ static void mutation_press(struct metanode_mutation *u, const struct namespace_r
     }
 }
 
-static void mutation_end(struct metanode_mutation *u, int rc, const struct namespace_reply *reply)
+void metanode_mutation_end(struct metanode_mutation *u, int rc, const struct namespace_reply *reply)
 {
     struct metanode *m = u->m;
     struct metanode_session *s = metanode_session_find(m, u->session);
+    metanode_consult_fini(u);
     metanode_turn_end(m, s);
     if (s != NULL && s->slot != NULL && u->slot < s->slots && s->slot[u->slot].busy == u) {
         s->slot[u->slot].busy = NULL;
@@ -81,10 +69,14 @@ static void mutation_end(struct metanode_mutation *u, int rc, const struct names
 static void mutation_applied(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
 {
     struct metanode_mutation *u = container_of(w, struct metanode_mutation, waiter);
-    mutation_end(u, rc, reply);
+    if (metanode_consult_applied(u, rc, reply)) {
+        metanode_mutation_check(u);
+        return;
+    }
+    metanode_mutation_end(u, rc, reply);
 }
 
-static void mutation_submit(struct metanode_mutation *u)
+void metanode_mutation_submit(struct metanode_mutation *u)
 {
     struct metanode_proposal *p = u->proposal;
     u->proposal = NULL;
@@ -95,7 +87,8 @@ static void mutation_submit(struct metanode_mutation *u)
 static int mutation_check(struct metanode_read *r, const struct namespace_view *v)
 {
     struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
-    return namespace_check(v, u->proposal->bytes, u->proposal->len, u->m->scratch, &u->reply);
+    int rc = namespace_check(v, u->proposal->bytes, u->proposal->len, u->m->scratch, &u->reply);
+    return rc == 0 && u->consult != NULL ? metanode_consult_read(u, v) : rc;
 }
 
 /* Is this verdict one that the state machine would not keep in the slot? Then it is final here. */
@@ -109,19 +102,35 @@ static void mutation_checked(struct metanode_read *r, int rc)
 {
     struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
     if (rc < 0) { /* of this machine: the slot knows nothing of it */
-        mutation_end(u, err_is(rc, EAGAIN) ? rc : -ERR_busy, NULL);
+        metanode_mutation_end(u, err_is(rc, EAGAIN) ? rc : -ERR_busy, NULL);
         return;
     }
     if (u->reply.replayed || (u->reply.rc < 0 && mutation_is_early(u->reply.rc))) {
         stats_count(&u->m->replays, u->reply.replayed ? 1 : 0);
-        mutation_end(u, 0, &u->reply);
+        metanode_mutation_end(u, 0, &u->reply);
         return;
     }
-    if (metanode_memory_allows(u->m, u->opcode)) {
-        mutation_submit(u);
+    if (!metanode_memory_allows(u->m, u->opcode)) {
+        metanode_mutation_end(u, -ERR_busy, NULL);
+    } else if (u->consult != NULL) {
+        metanode_consult(u);
     } else {
-        mutation_end(u, -ERR_busy, NULL);
+        metanode_mutation_submit(u);
     }
+}
+
+void metanode_mutation_check(struct metanode_mutation *u)
+{
+    if (u->proposal == NULL) { /* not the first time */
+        const struct peer_request *r = metanode_mutation_request(u);
+        struct proto_bytes body = proto_bytes_of(r->wire->body, r->wire->body_len);
+        if (metanode_command(u->m, u->opcode, body, NULL, &u->proposal) < 0) {
+            metanode_mutation_end(u, -ERR_busy, NULL);
+            return;
+        }
+    }
+    u->check = (struct metanode_read){.run = mutation_check, .done = mutation_checked};
+    metanode_read(u->m, &u->check);
 }
 
 static bool mutation_attach(struct metanode_mutation *u, struct peer_request *r)
@@ -154,10 +163,11 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
     u->began_ns = loop_tick_ns(m->env->loop);
     list_init(&u->requests);
     struct proto_bytes body = proto_bytes_of(r->wire->body, r->wire->body_len);
-    int rc = metanode_command(m, r->message->opcode, body, &u->proposal);
+    int rc = metanode_command(m, r->message->opcode, body, NULL, &u->proposal);
     if (rc == 0 && !mutation_attach(u, r)) {
         rc = -ENOMEM;
     }
+    rc = rc < 0 ? rc : metanode_consult_init(u);
     if (rc < 0) {
         mem_free(u->proposal);
         mem_free(u);
@@ -165,11 +175,10 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
     }
     s->slot[op->slot].busy = u;
     metanode_turn_begin(m, s);
-    if (m->kv->resident && metanode_memory_allows(m, u->opcode)) {
-        mutation_submit(u); /* apply says the same, and waits for nothing */
+    if (m->kv->resident && u->consult == NULL && metanode_memory_allows(m, u->opcode)) {
+        metanode_mutation_submit(u); /* apply says the same, and waits for nothing */
     } else { /* was it done before? Then there is an answer, whatever else is short */
-        u->check = (struct metanode_read){.run = mutation_check, .done = mutation_checked};
-        metanode_read(m, &u->check);
+        metanode_mutation_check(u);
     }
     return 0;
 }

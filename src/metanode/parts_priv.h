@@ -87,6 +87,10 @@ struct metanode_session {
     uint64_t push_seq;
     bool lapsed, expiring;
     bool unheard; /* of before this leader, and what it writes is not known here yet (ask.c) */
+    bool unclaimed,
+        grants_lost; /* grant.c: of before this leader; some of its grants are missing */
+    unsigned maybes; /* files kept for it because it could not be asked */
+    struct list grants;
     struct peer_link *link;              /* control link, NULL: none */
     struct metanode_slot *slot;          /* `slots` of them; NULL before the first mutation */
     struct namespace_known_table *known; /* its credentials; NULL before the first read */
@@ -125,7 +129,10 @@ void metanode_session_close(struct peer_user *u, struct peer_request *r);
 void metanode_credential(struct peer_user *u, struct peer_request *r);
 void metanode_slot_cancel(struct peer_user *u, struct peer_request *r);
 void metanode_renew(struct peer_user *u, struct peer_request *r);
-void metanode_reclaim(struct peer_user *u, struct peer_request *r);
+void metanode_reclaim(struct peer_user *u, struct peer_request *r); /* reclaim.c */
+/* This link is the session's control link from now on, with a new epoch; older ones end. */
+void metanode_session_bind(struct metanode *m, struct metanode_session *s, struct peer_request *r,
+                           uint64_t generation);
 void metanode_inval_done(struct peer_user *u, struct peer_request *r);
 
 /* ---- memory.c: one budget for everything that grows with the load ---- */
@@ -172,18 +179,3 @@ void metanode_turn_begin(struct metanode *m, struct metanode_session *s);
 void metanode_turn_end(struct metanode *m, struct metanode_session *s);
 /* The session ends: what waits is refused. */
 void metanode_turn_drop(struct metanode *m, struct metanode_session *s);
-
-/* ---- share.c: write authority on its way from W to S (coherence.md 6.3) ---- */
-struct metanode_shares {
-    struct dict by_ino;
-    struct list all;
-    struct loop_timer timer;
-    size_t count;
-};
-void metanode_shares_init(struct metanode *m);
-void metanode_shares_fini(struct metanode *m);
-/* A writer of this file is told to wait for `shared_now`: it will get that push. */
-void metanode_share_wait(struct metanode *m, uint64_t ino, uint64_t session);
-/* Something was applied that others may have waited for: a writer's last word on a file, or the
- * trim of one; or (ino 0) the end of a session. */
-void metanode_share_moved(struct metanode *m, uint64_t ino, uint64_t session);

@@ -65,13 +65,14 @@ static void proposal_done(struct consensus_proposal *base, int rc, uint64_t inde
 }
 
 int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
-                     struct metanode_proposal **ret)
+                     const struct namespace_command *said, struct metanode_proposal **ret)
 {
-    struct namespace_command c = {.version = NAMESPACE_COMMAND_VERSION,
-                                  .kind = kind,
-                                  .time_ns = (int64_t)loop_wall_ns(m->env->loop),
-                                  .random = loop_random(m->env->loop),
-                                  .body = body};
+    struct namespace_command c = said != NULL ? *said : (struct namespace_command){0};
+    c.version = NAMESPACE_COMMAND_VERSION;
+    c.kind = kind;
+    c.time_ns = (int64_t)loop_wall_ns(m->env->loop);
+    c.random = loop_random(m->env->loop);
+    c.body = body;
     size_t len = 0;
     int rc = proto_encoded_bytes(&namespace_command_type, &c, &len);
     if (rc < 0) {
@@ -115,7 +116,7 @@ int metanode_propose(struct metanode *m, uint16_t kind, const struct proto_type 
     struct wire_writer writer = wire_writer_over(bytes, len);
     rc = proto_encode(type, body, &writer);
     struct metanode_proposal *p;
-    rc = rc < 0 ? rc : metanode_command(m, kind, proto_bytes_of(bytes, writer.len), &p);
+    rc = rc < 0 ? rc : metanode_command(m, kind, proto_bytes_of(bytes, writer.len), NULL, &p);
     if (rc == 0) {
         metanode_submit(p, w);
     }

@@ -6,6 +6,7 @@
 #include "metanode/metanode_priv.h"
 
 #define METANODE_MAP_ROWS 2048u
+#define METANODE_OPEN_WAIT_NS (60000 * METANODE_NS_PER_MS)
 
 union query_reply {
     struct proto_trailer trailer; /* the first field of all but cluster_map */
@@ -32,10 +33,22 @@ struct query {
     uint64_t session; /* 0: none */
     uint8_t mac[CLUSTER_MAC_BYTES];
     bool asked; /* those who write the file; not again */
+    /* open: */
+    bool known;          /* that it has the file open, or is about to: metanode_grant_open() */
+    bool held;           /* another session writes alone, or has not flushed */
+    uint64_t give_up_ns; /* when that has lasted too long; 0: it does not wait */
+    struct metanode_latch_wait latch;
+    struct metanode_share_reader reader;
     struct proto_grant remote;
     struct metanode_ask ask;
     union query_reply reply;
 };
+
+static uint64_t query_ino(const struct query *q)
+{
+    const struct proto_open_request *r = q->request->body;
+    return r->ino;
+}
 
 static int query_renew(struct query *q, const struct namespace_view *v)
 {
@@ -59,8 +72,13 @@ static int query_open(struct query *q, const struct namespace_view *v)
 {
     const struct proto_open_request *r = q->request->body;
     struct proto_open_reply *reply = &q->reply.open;
+    struct namespace_sharing sharing = {0};
     int rc = namespace_open(v, r, reply);
-    if (rc < 0 || reply->layout.data_id == 0) {
+    bool others = rc == 0 && reply->mode == PROTO_OPEN_S && (r->access & PROTO_RIGHT_READ) != 0;
+    rc = others ? namespace_sharing(v, r->ino, &sharing) : rc;
+    q->held = (sharing.holder != 0 && sharing.holder != q->session) ||
+              (sharing.alone != 0 && sharing.alone != q->session);
+    if (rc < 0 || q->held || reply->layout.data_id == 0) {
         return rc;
     }
     /* Authority to write comes from `wopen` only. */
@@ -200,6 +218,34 @@ static struct proto_attr *query_written_elsewhere(struct query *q)
 
 static void query_asked(struct metanode_ask *a, int rc);
 
+static void query_refuse(struct query *q, int rc, const char *text)
+{
+    if (q->known) {
+        metanode_grant_opened(q->m, q->session, query_ino(q), false);
+    }
+    metanode_refuse(q->m, q->session == 0 ? NULL : metanode_session_find(q->m, q->session),
+                    q->request, rc, text);
+}
+
+static void query_let_read(struct metanode_share_reader *r)
+{
+    struct query *q = container_of(r, struct query, reader);
+    metanode_read(q->m, &q->read);
+}
+
+/* True: whoever writes alone is asked to let others see it, and the read comes again (6.1). */
+static bool query_waits(struct query *q)
+{
+    struct metanode *m = q->m;
+    uint64_t now = metanode_now(m);
+    if (q->give_up_ns == 0) {
+        q->give_up_ns = now + METANODE_OPEN_WAIT_NS + 3 * metanode_lease_ns(m);
+    }
+    q->reader.go = query_let_read;
+    return m->phase == METANODE_SERVING && m->stop == NULL && now < q->give_up_ns &&
+           metanode_share_read(m, query_ino(q), &q->reader);
+}
+
 static void query_done(struct metanode_read *read, int rc)
 {
     struct query *q = container_of(read, struct query, read);
@@ -209,7 +255,13 @@ static void query_done(struct metanode_read *read, int rc)
         rc = -ERR_not_leader;
     }
     if (rc < 0) {
-        metanode_refuse(m, s, q->request, rc, NULL);
+        query_refuse(q, rc, NULL);
+        return;
+    }
+    if (q->held) {
+        if (!query_waits(q)) {
+            query_refuse(q, -ERR_busy, "another client writes it and has not flushed");
+        }
         return;
     }
     struct proto_attr *written = s == NULL ? NULL : query_written_elsewhere(q);
@@ -229,6 +281,9 @@ static void query_done(struct metanode_read *read, int rc)
                                          .flags = PROTO_GRANT_REMOTE_WRITER};
         q->reply.trailer.grants = (struct proto_grant_list){.at = &q->remote, .count = 1};
     }
+    if (q->known) {
+        metanode_grant_opened(m, q->session, query_ino(q), s != NULL);
+    }
     peer_request_answer(q->request, &q->reply, NULL);
 }
 
@@ -240,6 +295,35 @@ static void query_asked(struct metanode_ask *a, int rc)
     } else {
         query_done(&q->read, rc);
     }
+}
+
+static void query_begin(struct query *q);
+
+static void query_unlatched(struct metanode_latch_wait *w)
+{
+    struct query *q = container_of(w, struct query, latch);
+    if (q->m->phase != METANODE_SERVING) {
+        query_refuse(q, -ERR_unavailable, NULL);
+    } else {
+        query_begin(q);
+    }
+}
+
+/* Who opens a file to read it is known before it is read (L1). */
+static void query_begin(struct query *q)
+{
+    const struct proto_open_request *r = q->request->body;
+    struct metanode_session *s = q->session == 0 ? NULL : metanode_session_find(q->m, q->session);
+    bool opens =
+        q->request->message->opcode == PROTO_OP_open && (r->access & PROTO_RIGHT_READ) != 0;
+    if (opens && s != NULL) {
+        q->latch.go = query_unlatched;
+        if (metanode_grant_open(q->m, s, r->ino, &q->latch) == 0) {
+            return;
+        }
+        q->known = true;
+    }
+    metanode_read(q->m, &q->read);
 }
 
 void metanode_query(struct peer_user *u, struct peer_request *r)
@@ -265,5 +349,5 @@ void metanode_query(struct peer_user *u, struct peer_request *r)
     }
     *q = (struct query){
         .m = m, .request = r, .session = session, .read = {.run = query_run, .done = query_done}};
-    metanode_read(m, &q->read);
+    query_begin(q);
 }

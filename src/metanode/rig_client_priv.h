@@ -65,7 +65,43 @@ static inline void rig_query(struct peer_user *u, struct peer_request *q)
     c->queries++;
     peer_request_answer(q, &answer, NULL);
 }
+static inline void rig_inval_answer(struct rig_client *c, struct peer_request *q)
+{
+    struct proto_inval_ack ack = {.bits = c->acks, .mtime_ns = c->mtime_ns};
+    const struct proto_inval_reply answer = {.acks = {.at = &ack, .count = 1}};
+    peer_request_answer(q, &answer, NULL);
+}
+static inline void rig_inval(struct peer_user *u, struct peer_request *q)
+{
+    struct rig_client *c = container_of(u, struct rig_client, user);
+    const struct proto_inval_request *body = q->body;
+    CHECK(body->items.count == 1);
+    c->invals++;
+    c->inval_bits = body->items.at[0].bits;
+    if (c->mute) {
+        CHECK(c->muted == NULL);
+        c->muted = q;
+        return;
+    }
+    rig_inval_answer(c, q);
+}
+static inline void rig_unmute_in(void *ctx)
+{
+    struct rig_client *c = ctx;
+    struct peer_request *q = c->muted;
+    c->mute = false;
+    c->muted = NULL;
+    if (q != NULL) {
+        rig_inval_answer(c, q);
+    }
+}
+/* What it was asked while it was mute it answers now. */
+static inline void rig_unmute(struct rig_client *c)
+{
+    loop_sim_enter(c->env.loop, rig_unmute_in, c);
+}
 static const struct peer_handler rig_client_handlers[] = {
+    {.opcode = PROTO_OP_inval, .request = rig_inval},
     {.opcode = PROTO_OP_query, .request = rig_query},
     {.opcode = PROTO_OP_map_changed, .push = rig_map_changed},
     {.opcode = PROTO_OP_shared_now, .push = rig_shared_now},

@@ -48,6 +48,11 @@ struct rig_client {
     unsigned queries;
     uint64_t written; /* what it says of the size of any file */
     uint64_t recalled_ino;
+    unsigned invals;           /* heard */
+    uint32_t inval_bits, acks; /* of the newest; what it answers to all */
+    bool mute;                 /* or it does not answer at all */
+    struct peer_request *muted;
+    int64_t mtime_ns; /* that it hands over */
 };
 
 struct rig_target {

@@ -188,6 +188,7 @@ static void server_statistics(struct metanode *m)
     stats_add_histogram(m->stats, "checkpoint_ns", &m->checkpoints.time_ns);
     metanode_memory_statistics(m);
     metanode_turns_statistics(m);
+    metanode_grants_statistics(m);
     metanode_gauges_init(m);
 }
 
@@ -207,6 +208,7 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
     metanode_apply_init(m);
     metanode_memory_init(m);
     metanode_turns_init(m);
+    metanode_grants_init(m);
     metanode_shares_init(m);
     metanode_appends_init(m);
     metanode_writers_init(m);
@@ -304,6 +306,7 @@ void metanode_stop(struct metanode *m, struct metanode_stop *s, uint64_t limit_m
     m->stop = s;
     log_info(m->env->log, "metadata server stops");
     metanode_cleanup_stop(m);
+    metanode_grants_stop(m);
     peer_server_stop(m->server, limit_ms, server_stopped);
 }
 
@@ -315,6 +318,7 @@ struct metanode *metanode_free(struct metanode *m)
     m->phase = METANODE_ENDED;
     m->server = peer_server_free(m->server); /* `down` of each link still finds all parts */
     m->consensus = consensus_free(m->consensus);
+    metanode_grants_fini(m);
     for (unsigned i = 0; (m->reads > 0 || m->apply.fetching) && i < SERVER_POLLS; i++) {
         (void)kv_poll(m->kv); /* who waits for a fetch gets it, then sees the phase */
     }

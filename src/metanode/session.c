@@ -86,6 +86,7 @@ int metanode_session_add(struct metanode *m, uint64_t id, struct metanode_sessio
         }
         s->id = id;
         list_init(&s->turn);
+        list_init(&s->grants);
         list_init(&s->waiting);
         s->renewed_ns = metanode_now(m);
         int rc = dict_insert(d, dict_hash_u64(d, id), &s->node);
@@ -106,6 +107,7 @@ void metanode_session_remove(struct metanode *m, uint64_t id)
         dict_remove(&m->sessions.by_id, &s->node);
         list_remove(&s->all);
         metanode_writers_heard(m, s);
+        metanode_grants_drop(m, s);
         metanode_turn_drop(m, s);
         session_dropped(&s->node, m);
     }

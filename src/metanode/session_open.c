@@ -14,9 +14,8 @@ static uint64_t session_new_epoch(struct metanode *m)
     return ++m->epochs;
 }
 
-/* This link is the session's control link from now on; older ones end. */
-static void session_bind(struct metanode *m, struct metanode_session *s, struct peer_request *r,
-                         uint64_t generation)
+void metanode_session_bind(struct metanode *m, struct metanode_session *s, struct peer_request *r,
+                           uint64_t generation)
 {
     s->generation = generation;
     s->lapsed = false;
@@ -42,7 +41,7 @@ static void session_answer_open(struct session_command *c, const struct namespac
     s->verifier = q->verifier;
     s->flags = q->flags;
     uint64_t generation = c->request->link == NULL ? 0 : c->request->link->generation;
-    session_bind(m, s, c->request, base_max(generation, s->generation));
+    metanode_session_bind(m, s, c->request, base_max(generation, s->generation));
     struct proto_session_open_reply answer = {.trailer = metanode_trailer(m, s),
                                               .session = s->id,
                                               .slots = s->slots,
@@ -122,9 +121,10 @@ static void session_propose(struct metanode *m, struct metanode_session *s, stru
 {
     struct metanode_proposal *p;
     struct session_command *c = mem_arena_alloc(&r->arena, sizeof *c); /* goes with the request */
-    int rc = c == NULL ? -ENOMEM
-                       : metanode_command(m, r->message->opcode,
-                                          proto_bytes_of(r->wire->body, r->wire->body_len), &p);
+    int rc = c == NULL
+                 ? -ENOMEM
+                 : metanode_command(m, r->message->opcode,
+                                    proto_bytes_of(r->wire->body, r->wire->body_len), NULL, &p);
     if (rc < 0) {
         metanode_refuse(m, s, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
         return;
@@ -202,31 +202,13 @@ void metanode_session_resume(struct peer_user *u, struct peer_request *r)
                         s->expiring ? NULL : "a newer connection has come");
         return;
     }
-    /* No caching grants exist, so there is nothing to claim: the new epoch begins at once. */
-    session_bind(m, s, r, q->generation);
+    /* What another leader knew to be open here has to be claimed; nothing is cached that another
+     * epoch would forbid, so a new one begins at once. */
+    bool must_reclaim = s->unclaimed || s->grants_lost || s->lapsed;
+    metanode_session_bind(m, s, r, q->generation);
     metanode_writers_resumed(m, s->id);
-    struct proto_session_resume_reply answer = {.trailer = metanode_trailer(m, s),
-                                                .slots = s->slots};
-    peer_request_answer(r, &answer, NULL);
-}
-
-void metanode_reclaim(struct peer_user *u, struct peer_request *r)
-{
-    struct metanode *m = metanode_of(u);
-    const struct proto_reclaim_request *q = r->body;
-    struct metanode_session *s =
-        metanode_admit(m, r) ? metanode_session_of(m, r, q->session) : NULL;
-    if (s == NULL) {
-        return;
-    }
-    if (s->verifier != q->verifier) {
-        metanode_refuse(m, NULL, r, -EPERM, "the session is another client's");
-        return;
-    }
-    if (q->last) { /* nothing that is claimed was granted by this server */
-        session_bind(m, s, r, s->generation);
-    }
-    struct proto_reclaim_reply answer = {.trailer = metanode_trailer(m, s)};
+    struct proto_session_resume_reply answer = {
+        .trailer = metanode_trailer(m, s), .must_reclaim = must_reclaim, .slots = s->slots};
     peer_request_answer(r, &answer, NULL);
 }
 
@@ -237,12 +219,15 @@ void metanode_renew(struct peer_user *u, struct peer_request *r)
     struct metanode_session *s =
         metanode_admit(m, r) ? metanode_session_of(m, r, q->session) : NULL;
     if (s != NULL) {
+        for (size_t i = 0; i < q->closed.count && s->link == r->link; i++) {
+            metanode_grant_return(m, s->id, q->closed.at[i]);
+        }
         struct proto_renew_reply answer = {.trailer = metanode_trailer(m, s)};
         peer_request_answer(r, &answer, NULL);
     }
 }
 
-/* Nothing is ever invalidated yet, so nothing can be late. */
+/* No push of this leader lets an answer be deferred, so nothing can be late. */
 void metanode_inval_done(struct peer_user *u, struct peer_request *r)
 {
     struct metanode *m = metanode_of(u);

@@ -2,6 +2,8 @@
  * metanode/share.c -- a file on its way from one writer to several (coherence.md 6.3): the holder
  * of W is asked to give it back, the newcomers are told S and wait for `shared_now`.
  *
+ * Who opens it to read waits, too, until nobody holds anything back (6.1).
+ *
  * What they wait for is in the state, so that it survives this leader: the holder's record says
  * that it has not flushed until it has returned W, closed the file or ended; if it has ended, a
  * trim that waits for its fence is there until both are done (L6). Here is only who waits: clients
@@ -13,7 +15,8 @@
 
 #define METANODE_SHARES_MAX 4096u
 #define METANODE_SHARE_WAITERS 64u
-#define METANODE_SHARE_NS (30000 * METANODE_NS_PER_MS)
+#define METANODE_SHARE_READERS 1024u
+#define METANODE_SHARE_NS (30000 * METANODE_NS_PER_MS) /* without progress of the flush */
 #define METANODE_SHARE_TICK_NS (200 * METANODE_NS_PER_MS)
 #define METANODE_SHARE_ASK_NS (3000 * METANODE_NS_PER_MS)  /* asked again, answered or not */
 #define METANODE_SHARE_LOOK_NS (2000 * METANODE_NS_PER_MS) /* looks again, told of it or not */
@@ -27,6 +30,9 @@ struct share {
     uint64_t holder_ns, looked_ns, ask_again_ns; /* holder_ns: since when it is the holder */
     uint64_t waiter[METANODE_SHARE_WAITERS];
     size_t waiter_count;
+    struct list readers; /* struct metanode_share_reader: `open` that waits */
+    size_t reader_count;
+    uint64_t left; /* bytes that the holder had to flush when it was asked last */
     bool reading, stale, calling, over; /* stale: the state may have changed since the look began */
     struct metanode_read read;
     struct peer_call call;
@@ -46,6 +52,17 @@ static void share_free(struct share *x)
     }
 }
 
+/* They look for themselves how it is now. */
+static void share_let_read(struct share *x)
+{
+    struct list *node;
+    while ((node = list_pop_front(&x->readers)) != NULL) {
+        struct metanode_share_reader *r = LIST_ENTRY(node, struct metanode_share_reader, node);
+        r->go(r);
+    }
+    x->reader_count = 0;
+}
+
 /* Out of the tables; its memory goes when nothing refers to it. */
 static void share_end(struct share *x)
 {
@@ -54,6 +71,7 @@ static void share_end(struct share *x)
         dict_remove(&x->m->shares.by_ino, &x->node);
         list_remove(&x->all);
         x->m->shares.count--;
+        share_let_read(x);
     }
     share_free(x);
 }
@@ -79,10 +97,14 @@ static void share_tell(struct share *x)
 static void share_recalled(struct peer_call *c, const struct peer_reply *r)
 {
     struct share *x = container_of(c, struct share, call);
+    const struct proto_recall_reply *reply = r->rc == 0 ? r->body : NULL;
     x->calling = false;
     if (!r->answered) {
         x->ask_again_ns = 0; /* on its next connection */
+    } else if (reply != NULL && reply->left < x->left) {
+        x->holder_ns = metanode_now(x->m); /* it gets on */
     }
+    x->left = reply != NULL ? reply->left : x->left;
     share_free(x);
 }
 
@@ -107,16 +129,25 @@ static void share_ask(struct share *x, struct metanode_session *s)
     peer_link_call(s->link, &x->call);
 }
 
+/* Whoever has what the others wait for: who has not flushed or, where somebody wants to read, who
+ * writes alone. 0: nobody. */
+static uint64_t share_holder(const struct share *x, const struct namespace_sharing *state)
+{
+    bool reads = !list_empty(&x->readers);
+    return state->holder != 0 ? state->holder : reads ? state->alone : 0;
+}
+
 /* The holder is asked, or ended. */
 static void share_press(struct share *x)
 {
     struct metanode *m = x->m;
-    struct metanode_session *s = metanode_session_find(m, x->state.holder);
+    uint64_t holder = share_holder(x, &x->state);
+    struct metanode_session *s = metanode_session_find(m, holder);
     if (s == NULL) {
         return; /* it has ended meanwhile: that makes the share look again */
     }
     if (metanode_session_is_lapsed(m, s) || metanode_now(m) > x->holder_ns + METANODE_SHARE_NS) {
-        metanode_session_expire(m, x->state.holder);
+        metanode_session_expire(m, holder);
     } else {
         share_ask(x, s);
     }
@@ -125,15 +156,18 @@ static void share_press(struct share *x)
 static int share_read(struct metanode_read *r, const struct namespace_view *v)
 {
     struct share *x = container_of(r, struct share, read);
-    uint64_t holder = x->state.holder;
-    int rc = namespace_sharing(v, x->ino, &x->state);
+    struct namespace_sharing state;
+    int rc = namespace_sharing(v, x->ino, &state);
     if (rc < 0) {
-        x->state.holder = holder; /* of before: nothing was learned */
-    } else if (x->state.holder != holder) {
+        return rc; /* nothing was learned */
+    }
+    if (share_holder(x, &state) != share_holder(x, &x->state)) {
         x->holder_ns = metanode_now(x->m);
         x->ask_again_ns = 0;
+        x->left = UINT64_MAX;
     }
-    return rc;
+    x->state = state;
+    return 0;
 }
 
 static void share_look(struct share *x);
@@ -150,7 +184,7 @@ static void share_looked(struct metanode_read *r, int rc)
         x->looked_ns = 0; /* with the next tick */
     } else if (x->stale) {
         share_look(x);
-    } else if (x->state.holder != 0) {
+    } else if (share_holder(x, &x->state) != 0) {
         share_press(x);
     } else if (!x->state.trimming) {
         share_tell(x);
@@ -173,15 +207,19 @@ static void share_look(struct share *x)
 static void shares_tick(struct loop_timer *t)
 {
     struct metanode *m = container_of(t, struct metanode, shares.timer);
+    bool ends = m->stop != NULL || m->phase != METANODE_SERVING;
     LIST_FOR_EACH_SAFE(node, &m->shares.all)
     {
         struct share *x = LIST_ENTRY(node, struct share, all);
+        if (ends) {
+            share_let_read(x); /* and is refused */
+        }
         if (x->reading) {
             continue;
         }
         if (x->looked_ns == 0 || metanode_now(m) > x->looked_ns + METANODE_SHARE_LOOK_NS) {
             share_look(x);
-        } else if (x->state.holder != 0) {
+        } else if (share_holder(x, &x->state) != 0) {
             share_press(x);
         }
     }
@@ -206,6 +244,8 @@ static struct share *share_new(struct metanode *m, uint64_t ino)
     }
     x->m = m;
     x->ino = ino;
+    x->left = UINT64_MAX;
+    list_init(&x->readers);
     if (dict_insert(d, dict_hash_u64(d, ino), &x->node) < 0) {
         mem_free(x);
         return NULL;
@@ -238,6 +278,20 @@ void metanode_share_wait(struct metanode *m, uint64_t ino, uint64_t session)
     loop_timer_in(m->env->loop, &m->shares.timer, 0); /* its answer goes out first */
 }
 
+bool metanode_share_read(struct metanode *m, uint64_t ino, struct metanode_share_reader *r)
+{
+    struct share *x = share_find(m, ino);
+    x = x == NULL ? share_new(m, ino) : x;
+    if (x == NULL || x->reader_count >= METANODE_SHARE_READERS || m->stop != NULL) {
+        return false;
+    }
+    list_push_back(&x->readers, &r->node);
+    x->reader_count++;
+    x->stale = true;
+    loop_timer_in(m->env->loop, &m->shares.timer, 0);
+    return true;
+}
+
 void metanode_share_moved(struct metanode *m, uint64_t ino, uint64_t session)
 {
     if (ino != 0) {
@@ -250,7 +304,7 @@ void metanode_share_moved(struct metanode *m, uint64_t ino, uint64_t session)
     LIST_FOR_EACH_SAFE(node, &m->shares.all)
     {
         struct share *x = LIST_ENTRY(node, struct share, all);
-        if (x->reading || x->state.holder == session) {
+        if (x->reading || share_holder(x, &x->state) == session) {
             share_look(x);
         }
     }

@@ -147,6 +147,7 @@ static int namespace_plan_caller(struct namespace_plan *p)
         return rc;
     }
     p->runs = true;
+    p->reply->session = p->op.session;
     p->reply->result.opcode = p->command->kind;
     p->reply->result.version = p->state.version;
     bool nobody = p->op.cred == 0 && !namespace_is_own(p);
@@ -231,22 +232,42 @@ int namespace_plan_state(const struct namespace_plan *p, struct namespace_state 
     return rc;
 }
 
-/* Nothing of the operation remains but its number, its time and, in its slot, what it said. */
+/* What a writer handed over is written nowhere else any more. */
+static int namespace_plan_folds_only(struct namespace_plan *p)
+{
+    p->held_count = 0;
+    int rc = namespace_plan_folds(p);
+    rc = rc < 0 ? rc : namespace_stats_apply(p);
+    rc = rc < 0 ? rc : namespace_plan_flush(p);
+    p->reply->change_count = 0;
+    return rc;
+}
+
+/* Nothing of the operation remains but its number, its time, what others said for it and, in its
+ * slot, what it said. */
 static int namespace_plan_settle(struct namespace_plan *p, const struct namespace_state *before,
                                  int rc)
 {
     struct namespace_reply *reply = p->reply;
+    bool kept = rc == 0 || !(err_is(rc, EAGAIN) || err_is(rc, EPROTO));
+    int folded = 0;
     if (rc < 0) {
         uint64_t version = p->state.version;
         kv_batch_clear(p->batch);
         p->state = *before;
         p->state.version = version;
         p->state.time_ns = p->now_ns;
-        *reply = (struct namespace_reply){
-            .rc = rc, .kind = reply->kind, .holder = reply->holder, .refusal = reply->refusal};
+        *reply = (struct namespace_reply){.rc = rc,
+                                          .kind = reply->kind,
+                                          .holder = reply->holder,
+                                          .moved = reply->moved,
+                                          .refusal = reply->refusal};
         reply->result = (struct namespace_result){.opcode = p->command->kind, .rc = rc};
+        folded = p->runs && p->command->folds.count > 0 ? namespace_plan_folds_only(p) : 0;
     }
-    bool kept = rc == 0 || !(err_is(rc, EAGAIN) || err_is(rc, EPROTO));
+    if (folded < 0) {
+        return folded;
+    }
     p->stored = p->runs && kept;
     rc = p->stored ? namespace_slot_store(p, &p->op, p->crc) : 0;
     reply->result.touched = (struct namespace_touched_list){0}; /* see `change` */

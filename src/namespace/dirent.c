@@ -141,6 +141,10 @@ int namespace_drop_name(struct namespace_plan *p, struct namespace_held *h, uint
         h->inode.nlink = 0;
         return namespace_remove_inode(p, h);
     }
+    if (p->command->victim != 0 && p->command->victim != h->ino) {
+        p->reply->moved = true; /* who has this one open was not asked */
+        return -ERR_busy;
+    }
     CHECK(h->inode.nlink > 0);
     h->inode.nlink--;
     int rc = namespace_link_record(p, h, parent, name, false);

@@ -72,7 +72,7 @@ struct namespace_reply {
     struct proto_change change[NAMESPACE_CHANGES_MAX];
     uint64_t change_parent[NAMESPACE_CHANGES_MAX]; /* before; exact for what is not LINKED */
     size_t change_count;
-    uint64_t session; /* SESSION_OPEN: new or found */
+    uint64_t session; /* SESSION_OPEN: new or found; of a client's mutation: whose */
     uint32_t slots;
     uint32_t id; /* CREDENTIAL: cred; TARGET_PUT: target; TABLE_PUT: class */
     uint64_t map_epoch;
@@ -82,6 +82,7 @@ struct namespace_reply {
     uint64_t trim_ino;        /* new trim record; 0: none */
     uint64_t fenced_session;  /* new fence; 0: none */
     uint64_t holder;          /* append_turn, setattr were busy: with this session, or 0 */
+    bool moved;               /* busy: the name stands for another file than `victim` */
     int64_t trash_expiry_ns;  /* of a file that has gone to the trash; 0: none */
 };
 

@@ -180,12 +180,12 @@ int namespace_plan_folds(struct namespace_plan *p)
         }
         namespace_plan_touch(p, h);
         struct namespace_inode *n = &h->inode;
+        n->data_version = f->size > n->size ? p->state.version : n->data_version;
         namespace_set_size(p, h, base_max(n->size, f->size));
         namespace_quota_accept(h);
         n->mtime_ns = f->mtime_ns > n->mtime_ns ? f->mtime_ns : n->mtime_ns;
         n->ctime_ns = f->ctime_ns > n->ctime_ns ? f->ctime_ns : n->ctime_ns;
         n->atime_ns = f->atime_ns > n->atime_ns ? f->atime_ns : n->atime_ns;
-        n->data_version = p->state.version;
     }
     return 0;
 }

@@ -135,6 +135,7 @@ NODISCARD int namespace_session_orphans(const struct namespace_view *v, uint64_t
 /* What those who were told to wait for `shared_now` wait for. */
 struct namespace_sharing {
     uint64_t holder; /* session that wrote alone and has not said its last word; 0: none */
+    uint64_t alone;  /* session that writes alone now; 0: none */
     bool trimming;   /* what was left behind its end is being cut */
     uint64_t size, data_version;
 };

@@ -146,16 +146,18 @@ int namespace_view_trimming(const struct namespace_view *v, uint64_t ino)
     return NAMESPACE_GET(v, &key, namespace_trim, &t);
 }
 
-static int namespace_unflushed(const struct namespace_view *v, uint64_t ino, uint64_t *ret_holder)
+static int namespace_unflushed(const struct namespace_view *v, uint64_t ino,
+                               struct namespace_sharing *ret)
 {
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
     struct namespace_scan scan;
     int rc = namespace_scan_init(&scan, v, &prefix, NULL);
-    while (rc == 0 && *ret_holder == 0 && (rc = namespace_scan_next(&scan)) == 1) {
+    while (rc == 0 && ret->holder == 0 && (rc = namespace_scan_next(&scan)) == 1) {
         struct namespace_wopen w;
         uint64_t session = namespace_key_read_u64(scan.it->key, 9);
         rc = namespace_scan_value(&scan, &namespace_wopen_type, &w);
-        *ret_holder = rc == 0 && w.unflushed ? session : 0;
+        ret->holder = rc == 0 && w.unflushed ? session : 0;
+        ret->alone = rc == 0 && w.mode == PROTO_OPEN_W ? session : ret->alone;
     }
     namespace_scan_fini(&scan);
     return rc;
@@ -168,7 +170,7 @@ int namespace_sharing(const struct namespace_view *v, uint64_t ino, struct names
     int rc = namespace_view_inode(v, ino, &n);
     int trims = namespace_view_trimming(v, ino);
     rc = namespace_view_both(rc, trims < 0 ? trims : 0);
-    rc = namespace_view_both(rc, namespace_unflushed(v, ino, &ret->holder));
+    rc = namespace_view_both(rc, namespace_unflushed(v, ino, ret));
     if (rc < 0) {
         return rc;
     }

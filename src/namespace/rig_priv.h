@@ -38,6 +38,8 @@ struct rig {
     struct proto_op op; /* of the next mutation; its sequence rises by itself */
     struct namespace_keep_list keeps;
     struct namespace_fold_list folds;
+    uint64_t victim;
+    bool readers;
     struct namespace_reply reply; /* of the newest command */
 };
 
@@ -140,6 +142,8 @@ static inline void rig_encode(struct rig *r, uint16_t kind, const struct proto_t
                                   .random = r->random,
                                   .keeps = r->keeps,
                                   .folds = r->folds,
+                                  .victim = r->victim,
+                                  .readers = r->readers,
                                   .body = proto_bytes_of(r->body, w.len)};
     w = wire_writer_over(r->command, RIG_BODY_BYTES);
     CHECK_OK(PROTO_ENCODE(namespace_command, &c, &w));

@@ -101,7 +101,9 @@ int namespace_wopen_grant(struct namespace_plan *p, struct namespace_held *h, bo
     }
     bool in_line = (h->inode.flags & PROTO_INODE_INLINE) != 0;
     /* Torn: one that shared it is dead, and its fence may still be on its way. */
-    bool alone = others == 0 && fenced == 0 && (in_line || !w.torn);
+    bool wrote = own == 1 && w.mode == PROTO_OPEN_W; /* readers had it recalled, or came before */
+    bool readers = p->command->readers && !wrote;
+    bool alone = others == 0 && fenced == 0 && (in_line || !w.torn) && !readers;
     if (!alone && try_only) {
         return -EAGAIN;
     }
@@ -214,7 +216,7 @@ static void namespace_commit_times(const struct namespace_plan *p, struct namesp
     if ((r->flags & PROTO_COMMIT_TIMES) != 0) {
         n->mtime_ns = r->mtime_ns;
         n->ctime_ns = r->ctime_ns > n->ctime_ns ? r->ctime_ns : n->ctime_ns;
-    } else if (written) {
+    } else if (written && (r->flags & PROTO_COMMIT_TOLD) == 0) {
         n->mtime_ns = p->now_ns;
         n->ctime_ns = p->now_ns;
     }
@@ -282,7 +284,7 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
 {
     struct namespace_held *h;
     struct namespace_wopen w;
-    uint32_t known = (PROTO_COMMIT_TORN << 1) - 1;
+    uint32_t known = (PROTO_COMMIT_TOLD << 1) - 1;
     if ((r->flags & ~known) != 0 || r->size > INT64_MAX) {
         return -EINVAL;
     }
@@ -354,8 +356,8 @@ int namespace_lease_return(struct namespace_plan *p, const struct proto_lease_re
     struct proto_commit_request c = {.size = r->size,
                                      .mtime_ns = r->mtime_ns,
                                      .ctime_ns = r->ctime_ns,
-                                     .flags = PROTO_COMMIT_TIMES};
-    bool written = r->size > h->inode.size || r->mtime_ns != h->inode.mtime_ns;
+                                     .flags = r->told ? PROTO_COMMIT_TOLD : PROTO_COMMIT_TIMES};
+    bool written = r->size > h->inode.size || (!r->told && r->mtime_ns != h->inode.mtime_ns);
     rc = namespace_commit_chunks(p, h, &c);
     rc = rc == 0 && written ? namespace_kill_priv(p, h) : rc;
     if (rc < 0) {

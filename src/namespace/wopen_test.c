@@ -623,3 +623,61 @@ TEST(capabilities_follow_the_records)
     CHECK_RC(RIG_VIEW(&r, namespace_capability(&r.view, &caller, &want, &c)), ERR_session_expired);
     rig_close(&r);
 }
+
+/* What a writer has handed over is known to nobody else any more. */
+TEST(folds_count_even_if_the_operation_fails)
+{
+    struct rig r;
+    struct proto_getattr_reply reply;
+    rig_open(&r);
+    uint64_t f = new_file(&r, "f", 0);
+    struct namespace_fold fold = {.ino = f, .mtime_ns = r.time_ns + 10000};
+    r.folds = (struct namespace_fold_list){.at = &fold, .count = 1};
+    r.op.cred = rig_cred(&r, r.op.session, 1000, 1000, 0);
+    CHECK_RC(RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_MTIME, .mtime_ns = 7), EPERM);
+    r.folds.count = 0;
+    CHECK_EQ(r.reply.change_count, 0);
+    CHECK_OK(RIG_QUERY(&r, getattr, &reply, .ino = f));
+    CHECK_EQ(reply.attr.mtime_ns, fold.mtime_ns);
+    CHECK_EQ(reply.attr.size, 0);
+    rig_close(&r);
+}
+
+/* Who has another file open was not asked. */
+TEST(only_the_victim_that_was_asked_about_is_removed)
+{
+    struct rig r;
+    rig_open(&r);
+    uint64_t f = new_file(&r, "f", 0), g = new_file(&r, "g", 0);
+    r.victim = g;
+    CHECK_RC(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f")), ERR_busy);
+    CHECK_TRUE(r.reply.moved);
+    CHECK_RC(RIG_OP(&r, rename, .parent = 1, .name = rig_text("g"), .new_parent = 1,
+                    .new_name = rig_text("f")),
+             ERR_busy);
+    CHECK_TRUE(r.reply.moved);
+    CHECK_OK(RIG_OP(&r, rename, .parent = 1, .name = rig_text("g"), .new_parent = 1,
+                    .new_name = rig_text("h"))); /* nothing is removed */
+    r.victim = f;
+    CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text("f")));
+    rig_close(&r);
+}
+
+TEST(a_writer_beside_readers_shares)
+{
+    struct rig r;
+    rig_open(&r);
+    rig_make_class(&r, 1);
+    uint64_t f = new_file(&r, "f", 0);
+    r.readers = true;
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_S);
+    CHECK_TRUE(r.reply.result.shared_now);
+    r.readers = false;
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    r.readers = true; /* one that holds back what it has written must not be told otherwise */
+    CHECK_OK(RIG_OP(&r, wopen, .ino = f));
+    CHECK_EQ(r.reply.result.mode, PROTO_OPEN_W);
+    rig_close(&r);
+}

@@ -88,6 +88,7 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_COMMIT_APPEND 4u /* data goes to the end of the inline contents */
 #define PROTO_COMMIT_TIMES 8u  /* mtime and ctime count; else the server's clock */
 #define PROTO_COMMIT_TORN 16u  /* what is in chunks does not count: the contents stay inline */
+#define PROTO_COMMIT_TOLD 32u  /* times were handed over in an ack: those on record stay */
 
 #define PROTO_SESSION_STATEFUL 1u
 #define PROTO_SESSION_SUPERVISED 2u
@@ -97,6 +98,7 @@ enum proto_inval_kind { PROTO_INVAL_NAME = 1, PROTO_INVAL_ATTR = 2 };
 #define PROTO_INVAL_UNLINK 1u
 #define PROTO_INVAL_MOVE 2u
 #define PROTO_INVAL_WOPEN 4u
+#define PROTO_INVAL_TIMES 8u /* who writes hands over the times of what was not committed */
 #define PROTO_ACK_OPEN 1u
 #define PROTO_ACK_KEEP 2u
 #define PROTO_ACK_DEFER 4u
