@@ -62,8 +62,12 @@ static uint64_t storm_file(struct rig *r, struct rand *rand, uint64_t ino, uint6
     return rc == 0 ? kind : STORM_KINDS;
 }
 
+/* What was not kept in its slot might run when it is bent, and nobody here would know. */
 static void storm_bend(struct rig *r, struct rand *rand)
 {
+    if (r->reply.rc < 0 && (err_is(r->reply.rc, EAGAIN) || err_is(r->reply.rc, EPROTO))) {
+        return;
+    }
     size_t flips = 1 + (size_t)rand_below(rand, 4);
     for (size_t i = 0; i < flips && r->command_len > 4; i++) {
         size_t at = 4 + (size_t)rand_below(rand, r->command_len - 4); /* its version stays */
