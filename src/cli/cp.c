@@ -124,7 +124,7 @@ static void begin_item(struct tree_dir *d, char *source, const char *name,
 {
     struct cp *p = container_of(d->tree, struct cp, tree);
     struct cp_item *i = mem_zalloc(sizeof *i);
-    if (!cli_into_init(i == NULL ? NULL : &i->base, d, source, name)) {
+    if (!cli_into_init(i == NULL ? NULL : &i->base, d, source, name) || i == NULL) {
         mem_free(i);
         return;
     }

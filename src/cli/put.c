@@ -116,7 +116,7 @@ static int look_at(struct put_item *i)
 static void begin_item(struct tree_dir *d, char *local, const char *name)
 {
     struct put_item *i = mem_zalloc(sizeof *i);
-    if (!cli_into_init(i == NULL ? NULL : &i->base, d, local, name)) {
+    if (!cli_into_init(i == NULL ? NULL : &i->base, d, local, name) || i == NULL) {
         mem_free(i);
         return;
     }

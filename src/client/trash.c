@@ -159,7 +159,7 @@ static void trash_purge_run(struct opendfs_op *op)
         return;
     }
     t->request.trash_purge = (struct proto_trash_purge_request){
-        .inos = {.at = (uint64_t *)(uintptr_t)o->in, .count = o->len}};
+        .inos = {.at = (uint64_t *)o->in, .count = o->len}};
     client_task_mutate(t, PROTO_OP_trash_purge, trash_purged);
 }
 
