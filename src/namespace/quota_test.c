@@ -334,32 +334,45 @@ TEST(space_is_that_of_the_quota)
     rig_close(&r);
 }
 
+static int random_change(struct rig *r, struct rand *rand, const uint64_t dir[6])
+{
+    char name[2][8];
+    uint64_t a = dir[rand_below(rand, 6)], b = dir[rand_below(rand, 6)];
+    (void)snprintf(name[0], sizeof name[0], "%u", (unsigned)rand_below(rand, 5));
+    (void)snprintf(name[1], sizeof name[1], "%u", (unsigned)rand_below(rand, 5));
+    switch (rand_below(rand, 6)) {
+    case 0:
+    case 1:
+        return create(r, a, name[0], PROTO_INODE_FILE, rand_below(rand, 900));
+    case 2:
+        return RIG_OP(r, rename, .parent = a, .name = rig_text(name[0]), .new_parent = b,
+                      .new_name = rig_text(name[1]));
+    case 3:
+        return set_size(r, 2 + rand_below(rand, 200), rand_below(rand, 2000));
+    case 4:
+        return move(r, a, rand_chance(rand, 1, 2) ? "d4" : "d5", b);
+    default:
+        return RIG_OP(r, unlink, .parent = a, .name = rig_text(name[0]));
+    }
+}
+
 /* At random: a quota is never exceeded by what could be refused. */
 TEST(random_changes_never_go_beyond)
 {
     struct rig r;
     struct rand rand;
     uint64_t dir[6] = {1}, done = 0, refused = 0;
-    char name[2][8];
+    char name[8];
     rig_open(&r);
     rand_seed(&rand, testing_seed());
     for (size_t i = 1; i < ARRAY_COUNT(dir); i++) {
-        (void)snprintf(name[0], sizeof name[0], "d%zu", i);
-        dir[i] = make_dir(&r, dir[i / 2], name[0]);
+        (void)snprintf(name, sizeof name, "d%zu", i);
+        dir[i] = make_dir(&r, dir[i / 2], name);
     }
     limit_bytes(&r, dir[1], 0, 3000);
     limit_files(&r, dir[2], 0, 6);
     for (unsigned i = 0; i < 1500; i++) {
-        uint64_t a = dir[rand_below(&rand, 6)], b = dir[rand_below(&rand, 6)];
-        (void)snprintf(name[0], sizeof name[0], "%u", (unsigned)rand_below(&rand, 5));
-        (void)snprintf(name[1], sizeof name[1], "%u", (unsigned)rand_below(&rand, 5));
-        uint64_t dice = rand_below(&rand, 6);
-        int rc = dice < 2    ? create(&r, a, name[0], PROTO_INODE_FILE, rand_below(&rand, 900))
-                 : dice == 2 ? RIG_OP(&r, rename, .parent = a, .name = rig_text(name[0]),
-                                      .new_parent = b, .new_name = rig_text(name[1]))
-                 : dice == 3 ? set_size(&r, 2 + rand_below(&rand, 200), rand_below(&rand, 2000))
-                 : dice == 4 ? move(&r, a, rand_chance(&rand, 1, 2) ? "d4" : "d5", b)
-                             : RIG_OP(&r, unlink, .parent = a, .name = rig_text(name[0]));
+        int rc = random_change(&r, &rand, dir);
         done += rc == 0 ? 1 : 0;
         refused += rc == -EDQUOT ? 1 : 0;
         struct proto_dir_stats_reply bytes = stats_of(&r, dir[1]), files = stats_of(&r, dir[2]);

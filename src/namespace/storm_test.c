@@ -121,10 +121,28 @@ static void storm_finish(struct rig *r)
 /* A retention comes and goes; the leader needs the space, or time has passed. */
 static void storm_trash(struct rig *r, struct rand *rand)
 {
-    CHECK_OK(RIG_OP(r, setattr, .ino = PROTO_ROOT_INO, .mask = PROTO_SET_RETENTION,
-                    .retention_s = rand_chance(rand, 3, 4) ? 3600 : 0));
+    CHECK_OK(RIG_DO(r, NAMESPACE_CONFIG_PUT, namespace_config_put,
+                    .name = rig_text(NAMESPACE_CONFIG_RETENTION),
+                    .value = rig_text(rand_chance(rand, 3, 4) ? "1h" : "")));
     CHECK_OK(RIG_DO(r, NAMESPACE_TRASH_PURGE, namespace_trash_expire, .max = 2,
                     .early = rand_chance(rand, 1, 2)));
+}
+
+/* What servers do on their own, and hands that bend records. */
+static void storm_others(struct rig *r, struct rand *rand)
+{
+    if (rand_chance(rand, 1, 5)) {
+        storm_finish(r);
+    }
+    if (rand_chance(rand, 1, 20)) {
+        storm_trash(r, rand);
+    }
+    if (rand_chance(rand, 1, 4)) {
+        storm_bend(r, rand);
+    }
+    uint64_t id = 1 + rand_below(rand, 30);
+    (void)RIG_DO(r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done,
+                 .chain = 1 + (uint32_t)rand_below(rand, 4), .data_ids = {.at = &id, .count = 1});
 }
 
 TEST(all_records_agree_after_a_storm)
@@ -159,20 +177,7 @@ TEST(all_records_agree_after_a_storm)
             rights += storm_rights(&t, &rand, 2 + rand_below(&rand, 40)) ? 1 : 0;
             ops[s] = r->op;
         }
-        if (rand_chance(&rand, 1, 5)) {
-            storm_finish(r);
-        }
-        if (rand_chance(&rand, 1, 20)) {
-            storm_trash(r, &rand);
-            ops[s] = r->op;
-        }
-        if (rand_chance(&rand, 1, 4)) {
-            storm_bend(r, &rand);
-        }
-        uint64_t id = 1 + rand_below(&rand, 30);
-        (void)RIG_DO(r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done,
-                     .chain = 1 + (uint32_t)rand_below(&rand, 4),
-                     .data_ids = {.at = &id, .count = 1});
+        storm_others(r, &rand);
         if (i % 300 == 299) {
             fsck(r);
         }
