@@ -349,7 +349,7 @@ void kv_mem_slot_insert(struct kv_mem_node *n, size_t i, struct kv_mem_entry *e,
 {
     CHECK(n->count < KV_MEM_FANOUT);
     size_t behind = n->count - i;
-    memmove(&n->entry[i + 1], &n->entry[i], behind * sizeof n->entry[0]);
+    memmove(&n->entry[i + 1], &n->entry[i], behind * sizeof(struct kv_mem_entry *));
     memmove(&n->hint[i + 1], &n->hint[i], behind * sizeof n->hint[0]);
     n->entry[i] = e;
     if (n->height > 0) {
@@ -365,7 +365,7 @@ void kv_mem_slot_insert(struct kv_mem_node *n, size_t i, struct kv_mem_entry *e,
 static void kv_mem_slot_remove(struct kv_mem_node *n, size_t i)
 {
     size_t behind = n->count - i - 1U;
-    memmove(&n->entry[i], &n->entry[i + 1], behind * sizeof n->entry[0]);
+    memmove(&n->entry[i], &n->entry[i + 1], behind * sizeof(struct kv_mem_entry *));
     memmove(&n->hint[i], &n->hint[i + 1], behind * sizeof n->hint[0]);
     if (n->height > 0) {
         memmove(&n->in->child[i], &n->in->child[i + 1], behind * sizeof(struct kv_mem_node *));
