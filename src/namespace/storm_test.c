@@ -178,6 +178,7 @@ TEST(all_records_agree_after_a_storm)
             ops[s] = r->op;
         }
         storm_others(r, &rand);
+        ops[s] = r->op;
         if (i % 300 == 299) {
             fsck(r);
         }
