@@ -1,0 +1,39 @@
+/*
+ * tree/filter.h -- a blocked Bloom filter over fingerprints of keys: says of an absent key mostly,
+ * and of a present one never, that it is absent.
+ *
+ * All bits of a key lie in one block of 64 bytes, so a question costs one cache line; at 10 bits
+ * per key about 1 % of absent keys pass. Serialised form and form in memory are the same; it begins
+ * at a multiple of 64 where speed matters. Pure; a view owns nothing.
+ */
+#pragma once
+
+#include "tree/tree_format.h"
+
+#define TREE_FILTER_BLOCK_BYTES 64u
+#define TREE_FILTER_HEADER_BYTES 64u
+#define TREE_FILTER_BITS_MAX 32u /* per key */
+
+enum tree_filter_kind { TREE_FILTER_NONE = 0, TREE_FILTER_BLOOM = 1 };
+
+struct tree_filter {
+    const uint8_t *blocks;
+    uint64_t keys; /* it was made for */
+    uint32_t block_count;
+    uint8_t probes;
+};
+
+/* Bytes of a filter for so many keys (1 or more): within TREE_RAW_MAX, with fewer bits if need be.
+ */
+size_t tree_filter_bytes(uint64_t keys, unsigned bits_per_key);
+/* Writes a filter of tree_filter_bytes(); `fingerprint` has `keys` of them, repeated ones are fine.
+ */
+size_t tree_filter_build(const uint64_t *fingerprint, uint64_t keys, unsigned bits_per_key,
+                         uint64_t seed, uint8_t *out);
+
+/* Checks all of it. Class ERR_corrupt. */
+NODISCARD int tree_filter_open(const uint8_t *bytes, size_t len, uint64_t seed,
+                               struct tree_filter *ret);
+/* The view of bytes that tree_filter_open() has accepted. */
+struct tree_filter tree_filter_view(const uint8_t *bytes);
+bool tree_filter_may_contain(const struct tree_filter *f, uint64_t fingerprint);
