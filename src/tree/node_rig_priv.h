@@ -133,7 +133,7 @@ static inline void rig_internal(struct rig_node *r, enum tree_codec_id id)
     static const struct kv_slice pivot[] = {{"d", 1}, {"m", 1}}, cut[] = {{"h", 1}};
     static const uint64_t child[] = {11, 12, 13};
     const uint64_t print[] = {1, 2, 3};
-    const struct tree_range range = {.low = rig_text("b"), .high = rig_text("f"), .msn = 120};
+    const struct tree_ranges_item range = {.low = rig_text("b"), .high = rig_text("f"), .msn = 120};
     uint8_t raw[64];
     rig_begin(r, 1, id);
     r->header.extent_count = 1;

@@ -23,19 +23,20 @@ static const uint8_t *ranges_entry(const struct tree_ranges *r, uint32_t i)
     return r->entries + TREE_RANGES_ENTRY_BYTES * (size_t)i;
 }
 
-struct tree_range tree_ranges_get(const struct tree_ranges *r, uint32_t i)
+struct tree_ranges_item tree_ranges_get(const struct tree_ranges *r, uint32_t i)
 {
     CHECK(i < r->count);
     const uint8_t *at = ranges_entry(r, i);
     const uint8_t *low = r->keys + wire_load_u32(at + 8);
     size_t low_len = wire_load_u16(at + 12);
-    return (struct tree_range){.low = kv_slice_of(low, low_len),
-                               .high = kv_slice_of(low + low_len, wire_load_u16(at + 14)),
-                               .msn = wire_load_u64(at)};
+    return (struct tree_ranges_item){.low = kv_slice_of(low, low_len),
+                                     .high = kv_slice_of(low + low_len, wire_load_u16(at + 14)),
+                                     .msn = wire_load_u64(at)};
 }
 
 /* Ranges do not overlap, but for older copies of the one before. */
-static bool range_may_follow(const struct tree_range *before, const struct tree_range *range)
+static bool range_may_follow(const struct tree_ranges_item *before,
+                             const struct tree_ranges_item *range)
 {
     if (kv_slice_compare(before->high, range->low) <= 0) {
         return true;
@@ -44,7 +45,7 @@ static bool range_may_follow(const struct tree_range *before, const struct tree_
            kv_slice_compare(before->high, range->high) == 0 && before->msn > range->msn;
 }
 
-static bool range_sound(const struct tree_range *r)
+static bool range_sound(const struct tree_ranges_item *r)
 {
     return r->msn != 0 && kv_slice_compare(r->low, r->high) < 0;
 }
@@ -78,9 +79,9 @@ int tree_ranges_open(const uint8_t *bytes, size_t len, struct tree_ranges *ret)
     }
     struct tree_ranges r = tree_ranges_view(bytes);
     int rc = ranges_check_lengths(&r, keys_len);
-    struct tree_range before = {0};
+    struct tree_ranges_item before = {0};
     for (uint32_t i = 0; i < r.count && rc == 0; i++) {
-        struct tree_range range = tree_ranges_get(&r, i);
+        struct tree_ranges_item range = tree_ranges_get(&r, i);
         bool good = range_sound(&range) && (i == 0 || range_may_follow(&before, &range));
         rc = good ? 0 : -ERR_bad_value;
         before = range;
@@ -108,7 +109,7 @@ uint32_t tree_ranges_lower(const struct tree_ranges *r, struct kv_slice key)
 uint64_t tree_ranges_cover(const struct tree_ranges *r, struct kv_slice key, uint64_t msn_max)
 {
     for (uint32_t i = tree_ranges_lower(r, key); i < r->count; i++) {
-        struct tree_range range = tree_ranges_get(r, i);
+        struct tree_ranges_item range = tree_ranges_get(r, i);
         if (kv_slice_compare(range.low, key) > 0) {
             return 0;
         }
@@ -119,7 +120,7 @@ uint64_t tree_ranges_cover(const struct tree_ranges *r, struct kv_slice key, uin
     return 0;
 }
 
-size_t tree_ranges_bytes(const struct tree_range *range, size_t count)
+size_t tree_ranges_bytes(const struct tree_ranges_item *range, size_t count)
 {
     size_t len = TREE_RANGES_HEADER_BYTES + count * TREE_RANGES_ENTRY_BYTES;
     for (size_t i = 0; i < count; i++) {
@@ -128,7 +129,7 @@ size_t tree_ranges_bytes(const struct tree_range *range, size_t count)
     return len;
 }
 
-size_t tree_ranges_encode(const struct tree_range *range, size_t count, uint8_t *out)
+size_t tree_ranges_encode(const struct tree_ranges_item *range, size_t count, uint8_t *out)
 {
     size_t len = tree_ranges_bytes(range, count);
     CHECK(count > 0 && len <= TREE_RAW_MAX);
@@ -140,7 +141,7 @@ size_t tree_ranges_encode(const struct tree_range *range, size_t count, uint8_t 
     wire_write_u32(&w, 0);
     uint32_t at = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct tree_range *r = &range[i];
+        const struct tree_ranges_item *r = &range[i];
         CHECK(r->low.len <= TREE_KEY_MAX && r->high.len <= TREE_KEY_MAX && range_sound(r));
         CHECK(i == 0 || range_may_follow(&range[i - 1], r));
         wire_write_u64(&w, r->msn);

@@ -12,7 +12,7 @@
 #define TREE_RANGES_HEADER_BYTES 16u
 #define TREE_RANGES_ENTRY_BYTES 16u
 
-struct tree_range {
+struct tree_ranges_item {
     struct kv_slice low, high; /* low <= key < high; low may be empty: from the first key */
     uint64_t msn;              /* of the delete; not 0 */
 };
@@ -27,7 +27,7 @@ NODISCARD int tree_ranges_open(const uint8_t *bytes, size_t len, struct tree_ran
 /* The view of bytes that tree_ranges_open() has accepted. */
 struct tree_ranges tree_ranges_view(const uint8_t *bytes);
 /* Range i < count, lent as long as the bytes. */
-struct tree_range tree_ranges_get(const struct tree_ranges *r, uint32_t i);
+struct tree_ranges_item tree_ranges_get(const struct tree_ranges *r, uint32_t i);
 
 /* The first range whose end lies beyond `key`: the only one (with its older copies) that can hold
  * it, or else the next one behind it. `count` when there is none. */
@@ -36,6 +36,6 @@ uint32_t tree_ranges_lower(const struct tree_ranges *r, struct kv_slice key);
 uint64_t tree_ranges_cover(const struct tree_ranges *r, struct kv_slice key, uint64_t msn_max);
 
 /* What tree_ranges_encode() will write. */
-size_t tree_ranges_bytes(const struct tree_range *range, size_t count);
+size_t tree_ranges_bytes(const struct tree_ranges_item *range, size_t count);
 /* Writes ranges in order (CHECKed, as are the limits), 1 or more, of at most TREE_RAW_MAX bytes. */
-size_t tree_ranges_encode(const struct tree_range *range, size_t count, uint8_t *out);
+size_t tree_ranges_encode(const struct tree_ranges_item *range, size_t count, uint8_t *out);

@@ -12,7 +12,7 @@ static void fuzz(const uint8_t *data, size_t size)
     if (tree_ranges_open(data, size, &r) < 0) {
         return;
     }
-    struct tree_range *range = mem_calloc(r.count, sizeof *range);
+    struct tree_ranges_item *range = mem_calloc(r.count, sizeof *range);
     uint8_t *out = mem_alloc(size);
     CHECK(range != NULL && out != NULL);
     for (uint32_t i = 0; i < r.count; i++) {

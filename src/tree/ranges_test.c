@@ -15,7 +15,7 @@
 /* Bounds "00", "01", ..., so that keys between them and equal to them are easily made. */
 struct list {
     char bound[BOUNDS][3];
-    struct tree_range range[RANGES_MAX];
+    struct tree_ranges_item range[RANGES_MAX];
     size_t count;
 };
 
@@ -38,7 +38,7 @@ static void list_random(struct list *l, struct rand *r)
         uint64_t msn = rand_range(r, 1, 1000);
         high = high < BOUNDS ? high : BOUNDS - 1;
         for (unsigned copies = 0; copies < 3 && l->count < RANGES_MAX && msn > 0; copies++) {
-            l->range[l->count++] = (struct tree_range){
+            l->range[l->count++] = (struct tree_ranges_item){
                 .low = text(l->bound[low]), .high = text(l->bound[high]), .msn = msn};
             msn = rand_chance(r, 1, 2) ? 0 : rand_below(r, msn);
         }
@@ -50,7 +50,7 @@ static uint64_t cover_slowly(const struct list *l, struct kv_slice key, uint64_t
 {
     uint64_t best = 0;
     for (size_t i = 0; i < l->count; i++) {
-        const struct tree_range *r = &l->range[i];
+        const struct tree_ranges_item *r = &l->range[i];
         bool holds = kv_slice_compare(r->low, key) <= 0 && kv_slice_compare(key, r->high) < 0;
         if (holds && r->msn <= msn_max && r->msn > best) {
             best = r->msn;
@@ -81,7 +81,7 @@ TEST(ranges_come_back_and_cover_what_they_hold)
         CHECK_OK(tree_ranges_open(bytes, len, &r));
         CHECK_EQ(r.count, l.count);
         for (uint32_t i = 0; i < r.count; i++) {
-            struct tree_range got = tree_ranges_get(&r, i);
+            struct tree_ranges_item got = tree_ranges_get(&r, i);
             CHECK_EQ(kv_slice_compare(got.low, l.range[i].low), 0);
             CHECK_EQ(kv_slice_compare(got.high, l.range[i].high), 0);
             CHECK_EQ(got.msn, l.range[i].msn);
@@ -133,7 +133,7 @@ TEST(every_flipped_bit_is_refused_or_makes_a_sound_list)
         CHECK_TRUE(rc == 0 || err_is(rc, ERR_corrupt));
         refused += rc < 0 ? 1 : 0;
         for (uint32_t i = 0; rc == 0 && i < r.count; i++) {
-            struct tree_range range = tree_ranges_get(&r, i);
+            struct tree_ranges_item range = tree_ranges_get(&r, i);
             CHECK_TRUE(kv_slice_compare(range.low, range.high) < 0);
             CHECK_TRUE(tree_ranges_cover(&r, range.low, range.msn) == range.msn);
         }
@@ -145,7 +145,7 @@ TEST(every_flipped_bit_is_refused_or_makes_a_sound_list)
 
 static size_t two_ranges(uint8_t *out)
 {
-    const struct tree_range two[] = {
+    const struct tree_ranges_item two[] = {
         {.low = text("b"), .high = text("cc"), .msn = 7},
         {.low = text("d"), .high = text("e"), .msn = 258},
     };
@@ -197,7 +197,7 @@ TEST(copies_of_a_range_must_be_older)
 {
     uint8_t bytes[64];
     struct tree_ranges r;
-    struct tree_range two[] = {
+    struct tree_ranges_item two[] = {
         {.low = text("b"), .high = text("c"), .msn = 9},
         {.low = text("b"), .high = text("c"), .msn = 7},
     };
