@@ -6,7 +6,7 @@
 #include "tree/node.h"
 
 #include "testing/replay.h"
-#include "tree/node_rig_priv.h"
+#include "tree/node_open_rig_priv.h"
 #include "wire/wire.h"
 
 #define FUZZ_MAX (64u << 10)
@@ -86,7 +86,7 @@ static void read_node(uint8_t *bytes, size_t size, struct tree_codec *c)
     }
     check_again(&n, bytes);
     size_t own = base_min(n.total_len, size);
-    int rc = rig_open_parts(&n, c, kv_slice_of(bytes, own), kv_slice_of(bytes + own, size - own));
+    int rc = open_rig(&n, c, kv_slice_of(bytes, own), kv_slice_of(bytes + own, size - own));
     CHECK(rc == 0 || err_is(rc, ERR_corrupt));
     tree_node_fini(&n);
 }

@@ -1,7 +1,4 @@
-/*
- * tree/node_rig_priv.h -- for tests and fuzz targets: whole nodes as bytes, and a reader that opens
- * everything there is in one.
- */
+/* tree/node_rig_priv.h -- for tests: whole nodes as bytes. */
 #pragma once
 
 #include "base/mem.h"
@@ -163,58 +160,4 @@ static inline void rig_internal(struct rig_node *r, enum tree_codec_id id)
 static inline void rig_fini(struct rig_node *r)
 {
     tree_codec_fini(&r->codec);
-}
-
-static inline int rig_open_part(const struct tree_node_header *n, const struct tree_partition *p,
-                                const uint8_t *raw)
-{
-    struct tree_block b;
-    struct tree_ranges ranges;
-    struct tree_filter filter;
-    int rc = 0;
-    switch (p->kind) {
-    case TREE_PARTITION_LEAF:
-    case TREE_PARTITION_RUN:
-        rc = tree_block_open(raw, p->raw_len,
-                             p->kind == TREE_PARTITION_LEAF ? TREE_BLOCK_LEAF : TREE_BLOCK_MESSAGE,
-                             &b);
-        return rc < 0 || b.count == p->entries ? rc : -ERR_bad_value;
-    case TREE_PARTITION_RANGES:
-        rc = tree_ranges_open(raw, p->raw_len, &ranges);
-        return rc < 0 || ranges.count == p->entries ? rc : -ERR_bad_value;
-    default:
-        return tree_filter_open(raw, p->raw_len, tree_node_seed(n), &filter);
-    }
-}
-
-/* Opens pivots, filter and every partition of a decoded header. Extents that end before `own_len`
- * and `older_len` are errors. */
-static inline int rig_open_parts(const struct tree_node_header *n, struct tree_codec *c,
-                                 struct kv_slice own, struct kv_slice older)
-{
-    struct tree_pivots pivots;
-    struct tree_filter filter;
-    const uint8_t *at = own.at, *old = older.at;
-    uint8_t *raw = mem_alloc(TREE_RAW_MAX);
-    CHECK(raw != NULL);
-    int rc = own.len < n->total_len ? -ERR_short_msg : 0;
-    if (rc == 0) {
-        rc = tree_node_unpack_pivots(n, at + n->pivots.offset, c, raw);
-    }
-    if (rc == 0) {
-        rc = tree_pivots_open(raw, n->pivots.raw_len, n, &pivots);
-    }
-    if (rc == 0 && n->filter.kind != TREE_FILTER_NONE) {
-        rc = tree_filter_open(at + n->filter.offset, n->filter.len, tree_node_seed(n), &filter);
-    }
-    for (uint32_t i = 0; i < n->partition_count && rc == 0; i++) {
-        const struct tree_partition *p = &n->partition[i];
-        struct kv_slice from = p->extent == 0 ? own : older;
-        bool inside = p->offset <= from.len && p->packed_len <= from.len - p->offset;
-        rc = inside ? tree_node_unpack(n, i, (p->extent == 0 ? at : old) + p->offset, c, raw)
-                    : -ERR_short_msg;
-        rc = rc < 0 ? rc : rig_open_part(n, p, raw);
-    }
-    mem_free(raw);
-    return rc;
 }

@@ -6,6 +6,7 @@
 
 #include "base/rand.h"
 #include "testing/testing.h"
+#include "tree/node_open_rig_priv.h"
 #include "tree/node_rig_priv.h"
 #include "wire/wire.h"
 
@@ -40,8 +41,8 @@ static int read_all(struct rig_node *r, const struct tree_node_expect *x)
     struct tree_node_header n;
     int rc = tree_node_decode(r->bytes, sizeof r->bytes, x, &n);
     if (rc == 0) {
-        rc = rig_open_parts(&n, &r->codec, kv_slice_of(r->bytes, sizeof r->bytes),
-                            kv_slice_of(r->older, sizeof r->older));
+        rc = open_rig(&n, &r->codec, kv_slice_of(r->bytes, sizeof r->bytes),
+                      kv_slice_of(r->older, sizeof r->older));
         tree_node_fini(&n);
     }
     return rc;

@@ -104,19 +104,19 @@ static void read_blocks(const struct input *in, const struct tree_segment *s, st
 {
     struct order last = {0};
     struct tree_block b;
-    uint8_t *raw = mem_alloc(TREE_RAW_MAX);
     int rc = 0;
-    CHECK(raw != NULL);
     for (uint32_t i = 0; i < s->block_count && rc == 0; i++) {
+        uint8_t *raw = mem_alloc(tree_segment_part(s, i).raw_len);
+        CHECK(raw != NULL);
         const struct tree_segment_block_in block = {
             .i = i, .packed = in->bytes + tree_segment_part(s, i).offset, .raw = raw};
         rc = tree_segment_open_block(s, &block, c, &b);
         if (rc == 0) {
             check_order(&b, &last);
         }
+        mem_free(raw);
     }
     CHECK(rc < 0 || last.count == s->entries);
-    mem_free(raw);
 }
 
 static void read_segment(const struct input *in, struct tree_codec *c)

@@ -353,6 +353,7 @@ TEST_TORTURE(writing_without_memory_leaves_nothing)
     struct stream s;
     const struct plan plan = {.messages = 30, .block_bytes = 500, .ranges = true};
     int rc = stream_write(&s, &plan);
+    CHECK_TRUE(rc == 0 || (rc == -ENOMEM && testing_torturing()));
     stream_free(&s);
     TRY(rc);
 }
