@@ -414,6 +414,36 @@ TEST(blocks_that_lie_about_themselves_are_refused)
     CHECK_RC(tree_block_open(bytes, len, TREE_BLOCK_MESSAGE, &b), ERR_bad_value);
 }
 
+/* At every length of a varint, with the base at one end. */
+TEST(message_numbers_of_every_size_come_back)
+{
+    static const uint64_t deltas[] = {
+        1, 0x7f, 0x80, 0x3fff, 0x4000, 0x7fffffffffffffff, 0x8000000000000000, UINT64_MAX};
+    for (size_t i = 0; i < ARRAY_COUNT(deltas); i++) {
+        struct tree_block_builder builder;
+        struct tree_block b;
+        struct tree_block_entry e = {.key = kv_slice_of("k", 1), .msn = UINT64_MAX, .type = 1};
+        uint8_t bytes[128];
+        tree_block_builder_init(&builder, TREE_BLOCK_MESSAGE);
+        CHECK_OK(tree_block_builder_add(&builder, &e));
+        e.msn -= deltas[i];
+        CHECK_OK(tree_block_builder_add(&builder, &e));
+        size_t len = tree_block_builder_finish(&builder, bytes);
+        tree_block_builder_fini(&builder);
+        CHECK_OK(tree_block_open(bytes, len, TREE_BLOCK_MESSAGE, &b));
+        tree_block_get(&b, 0, &e);
+        CHECK_TRUE(e.msn == UINT64_MAX && e.body.len == 0);
+        tree_block_get(&b, 1, &e);
+        CHECK_TRUE(e.msn == UINT64_MAX - deltas[i] && e.body.len == 0);
+        CHECK_TRUE(b.base_msn == e.msn);
+        if (deltas[i] == UINT64_MAX) { /* ten bytes; the last holds one bit */
+            CHECK_EQ(bytes[len - 3], 1);
+            bytes[len - 3] = 2;
+            CHECK_RC(tree_block_open(bytes, len, TREE_BLOCK_MESSAGE, &b), ERR_bad_value);
+        }
+    }
+}
+
 /* Keys that are equal or descend are refused, whether their heads say it or not. */
 TEST(blocks_out_of_order_are_refused)
 {

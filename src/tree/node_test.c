@@ -126,7 +126,22 @@ static void header_random(struct tree_node_header *n, struct rand *r)
             p->packed_len = (uint32_t)rand_range(r, 2, p->raw_len + 1);
             p->entries = (uint32_t)rand_range(r, 1, 100);
             p->sum = rand_u64(r);
+            if (n->level > 0 && rand_chance(r, 1, 3)) {
+                n->partition[n->partition_count] = *p;
+                n->partition[n->partition_count++].flags = TREE_PARTITION_MORE;
+            }
         }
+    }
+}
+
+/* Cuts are numbered through. */
+static void check_cuts(const struct tree_node_header *n)
+{
+    uint32_t cuts = 0;
+    for (uint32_t i = 0; i < n->partition_count; i++) {
+        bool more = n->partition[i].flags == TREE_PARTITION_MORE;
+        CHECK_EQ(n->partition[i].cut, more ? cuts : 0);
+        cuts += more ? 1 : 0;
     }
 }
 
@@ -137,7 +152,7 @@ TEST(random_headers_come_back)
     uint8_t *bytes = mem_alloc(TREE_NODE_HEADER_MAX);
     CHECK_TRUE(bytes != NULL);
     for (unsigned i = 0; i < 200; i++) {
-        struct tree_partition partition[128];
+        struct tree_partition partition[256];
         struct tree_extent extent[8];
         struct tree_node_header n = {.partition = partition, .extent = extent}, got;
         header_random(&n, &rand);
@@ -146,9 +161,24 @@ TEST(random_headers_come_back)
         x.sum = tree_node_encode(&n, bytes);
         CHECK_OK(tree_node_decode(bytes, n.header_len, &x, &got));
         check_same_header(&n, &got);
+        check_cuts(&got);
         tree_node_fini(&got);
     }
     mem_free(bytes);
+}
+
+/* A leaf that lost its last record. */
+TEST(an_empty_leaf_comes_back)
+{
+    uint8_t bytes[TREE_NODE_FIXED_BYTES + 8];
+    struct tree_node_header n = {.block = TREE_BLOCK_LIMIT - 1, .pivots.packed_len = 25}, got;
+    n.pivots.raw_len = 24;
+    CHECK_OK(tree_node_layout(&n));
+    struct tree_node_expect x = {.file_id = n.file_id, .block = n.block};
+    x.sum = tree_node_encode(&n, bytes);
+    CHECK_OK(tree_node_decode(bytes, sizeof bytes, &x, &got));
+    check_same_header(&n, &got);
+    tree_node_fini(&got);
 }
 
 TEST(every_flipped_bit_is_noticed_or_in_the_padding)
@@ -316,12 +346,13 @@ TEST(the_bytes_are_the_golden_ones)
 
 /* ---- nonsense behind good checksums ---- */
 
-static const struct {
+struct edit {
     size_t at;
     uint32_t to; /* of so many bytes */
     size_t width;
     int code;
-} edits[] = {
+};
+static const struct edit edits[] = {
     {0, 0, 1, ERR_bad_magic},
     {0, 0x46, 1, ERR_bad_magic}, /* a leaf's magic */
     {4, 2, 1, ERR_bad_version},
@@ -365,8 +396,9 @@ static const struct {
     {168, 0, 4, ERR_bad_length},
     {168, TREE_RAW_MAX + 1, 4, ERR_bad_length},
     {172, 0, 4, ERR_bad_value},
-    {184 + 8, 4090, 4, ERR_bad_length}, /* the second, beyond the end of the older extent */
-    {312, 1, 1, ERR_bad_value},         /* the older extent is nowhere in particular */
+    {184 + 8, 4090, 4, ERR_bad_length},  /* the second, beyond the end of the older extent */
+    {152 + 96 + 2, 0, 1, ERR_bad_value}, /* twice the same run */
+    {312, 1, 1, ERR_bad_value},          /* the older extent is nowhere in particular */
     {312, 0, 4, ERR_bad_value},
     {320, 4, 1, ERR_bad_value}, /* younger than the header */
     {328, 0, 4, ERR_bad_length},
@@ -375,32 +407,51 @@ static const struct {
     {332, 1, 1, ERR_bad_value},
 };
 
+static const struct edit leaf_edits[] = {
+    {152 + 64 + 4, 3, 1, ERR_bad_value}, /* the third basement is the fourth */
+    {152 + 1, 1, 1, ERR_bad_value},      /* a run of a leaf */
+    {152, 2, 1, ERR_bad_value},
+    {72, 4, 1, ERR_bad_value},   /* a slot without a basement */
+    {104, 1, 1, ERR_bad_length}, /* no filter, but a place of one, or a length */
+    {108, 1, 1, ERR_bad_length},
+    {76, 1, 1, ERR_bad_length}, /* an extent that the header has no room for */
+};
+
+static void check_edit(const struct rig_node *r, const struct edit *e)
+{
+    uint8_t *bytes = mem_dup(r->bytes, r->header.total_len);
+    uint32_t len = r->header.header_len;
+    struct tree_node_header n;
+    struct tree_node_expect x = expect_of(r);
+    CHECK_TRUE(bytes != NULL);
+    for (size_t b = 0; b < e->width; b++) {
+        bytes[e->at + b] = (uint8_t)(e->to >> 8 * b);
+    }
+    x.block = wire_load_u64(bytes + 32);
+    x.sum = tree_sum(tree_seed(x.file_id, x.block, x.birth), bytes, len - 8);
+    wire_store_u64(bytes + len - 8, x.sum);
+    int rc = tree_node_decode(bytes, r->header.total_len, &x, &n);
+    if (rc != -e->code) {
+        (void)fprintf(stderr, "byte %zu to %u: %s\n", e->at, e->to, err_name(rc));
+    }
+    CHECK_RC(rc, e->code);
+    if (rc == 0) {
+        tree_node_fini(&n);
+    }
+    mem_free(bytes);
+}
+
 TEST(headers_that_lie_about_themselves_are_refused)
 {
     struct rig_node *r = rig_of(1, TREE_CODEC_NONE);
-    uint32_t len = r->header.header_len;
-    CHECK_EQ(len, 344);
+    CHECK_EQ(r->header.header_len, 344);
     for (size_t i = 0; i < ARRAY_COUNT(edits); i++) {
-        uint8_t *bytes = mem_dup(r->bytes, r->header.total_len);
-        struct tree_node_header n;
-        struct tree_node_expect x = expect_of(r);
-        CHECK_TRUE(bytes != NULL);
-        for (size_t b = 0; b < edits[i].width; b++) {
-            bytes[edits[i].at + b] = (uint8_t)(edits[i].to >> 8 * b);
-        }
-        x.block = wire_load_u64(bytes + 32);
-        x.sum = tree_sum(tree_seed(x.file_id, x.block, x.birth), bytes, len - 8);
-        wire_store_u64(bytes + len - 8, x.sum);
-        int rc = tree_node_decode(bytes, r->header.total_len, &x, &n);
-        int code = edits[i].code;
-        if (rc != -code) {
-            (void)fprintf(stderr, "edit %zu: %s\n", i, err_name(rc));
-        }
-        CHECK_RC(rc, code);
-        if (rc == 0) {
-            tree_node_fini(&n);
-        }
-        mem_free(bytes);
+        check_edit(r, &edits[i]);
+    }
+    rig_free(r);
+    r = rig_of(0, TREE_CODEC_NONE);
+    for (size_t i = 0; i < ARRAY_COUNT(leaf_edits); i++) {
+        check_edit(r, &leaf_edits[i]);
     }
     rig_free(r);
 }

@@ -193,6 +193,23 @@ TEST(ranges_that_lie_about_themselves_are_refused)
     }
 }
 
+TEST(ranges_have_keys_of_the_largest_size)
+{
+    uint8_t low[TREE_KEY_MAX], high[TREE_KEY_MAX], bytes[4096];
+    struct tree_ranges r;
+    memset(low, 'a', sizeof low);
+    memset(high, 'b', sizeof high);
+    const struct tree_ranges_item one = {.low = kv_slice_of(low, sizeof low),
+                                         .high = kv_slice_of(high, sizeof high),
+                                         .msn = UINT64_MAX};
+    size_t len = tree_ranges_encode(&one, 1, bytes);
+    CHECK_OK(tree_ranges_open(bytes, len, &r));
+    CHECK_TRUE(tree_ranges_cover(&r, one.low, UINT64_MAX) == UINT64_MAX);
+    wire_store_u32(bytes + 8, 2 * TREE_KEY_MAX + 1);
+    wire_store_u16(bytes + TREE_RANGES_HEADER_BYTES + 14, TREE_KEY_MAX + 1);
+    CHECK_RC(tree_ranges_open(bytes, len + 1, &r), ERR_bad_length);
+}
+
 TEST(copies_of_a_range_must_be_older)
 {
     uint8_t bytes[64];
