@@ -13,7 +13,7 @@
 #define FILTER_MAGIC 0x46425442u /* "BTBF" */
 #define FILTER_VERSION 1u
 #define FILTER_SUM_OFFSET 56u
-#define FILTER_BLOCK_BITS (8 * TREE_FILTER_BLOCK_BYTES)
+#define FILTER_BLOCK_BITS (UINT64_C(8) * TREE_FILTER_BLOCK_BYTES)
 #define FILTER_BLOCKS_MAX ((TREE_RAW_MAX - TREE_FILTER_HEADER_BYTES) / TREE_FILTER_BLOCK_BYTES)
 #define FILTER_PROBES_MAX 12u
 #define FILTER_STEP 0x9e3779b9u /* odd, bits well mixed: 2^32 / the golden ratio */
@@ -21,7 +21,7 @@
 static uint32_t filter_blocks(uint64_t keys, unsigned bits_per_key)
 {
     CHECK(keys > 0 && bits_per_key > 0 && bits_per_key <= TREE_FILTER_BITS_MAX);
-    uint64_t most = FILTER_BLOCKS_MAX * (uint64_t)FILTER_BLOCK_BITS / bits_per_key;
+    uint64_t most = FILTER_BLOCKS_MAX * FILTER_BLOCK_BITS / bits_per_key;
     if (keys > most) {
         return FILTER_BLOCKS_MAX;
     }
@@ -31,7 +31,7 @@ static uint32_t filter_blocks(uint64_t keys, unsigned bits_per_key)
 /* 0.69 times the bits per key; fewer where blocks fill unevenly. */
 static uint8_t filter_probes(uint64_t keys, uint32_t blocks)
 {
-    uint64_t tenths = (uint64_t)blocks * FILTER_BLOCK_BITS * 10 / keys; /* bits per key */
+    uint64_t tenths = blocks * FILTER_BLOCK_BITS * 10 / keys; /* bits per key */
     uint64_t probes = (tenths * 62 / 100 + 5) / 10;
     return (uint8_t)(probes < 1 ? 1 : base_min(probes, FILTER_PROBES_MAX));
 }

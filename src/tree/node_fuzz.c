@@ -44,7 +44,8 @@ static void fix_sums(uint8_t *bytes, size_t size, const struct tree_node_probe *
 {
     struct kv_slice part;
     uint32_t count = wire_load_u16(bytes + 74);
-    const uint8_t *extents = bytes + TREE_NODE_FIXED_BYTES + count * TREE_NODE_PARTITION_BYTES;
+    const uint8_t *extents =
+        bytes + TREE_NODE_FIXED_BYTES + (size_t)count * TREE_NODE_PARTITION_BYTES;
     if (inside(bytes, 80, 0, own_len, &part)) {
         fix_sum(bytes + 96, p, p->birth, part);
     }
@@ -53,8 +54,11 @@ static void fix_sums(uint8_t *bytes, size_t size, const struct tree_node_probe *
         unsigned extent = bytes[at + 3];
         uint64_t start = extent == 0 ? 0 : own_len, end = extent == 0 ? own_len : size;
         if (extent <= bytes[76] && inside(bytes, at + 8, start, end, &part)) {
-            const uint8_t *birth = extents + (extent - 1u) * TREE_NODE_EXTENT_BYTES + 8;
-            fix_sum(bytes + at + 24, p, extent == 0 ? p->birth : wire_load_u64(birth), part);
+            uint64_t birth = p->birth;
+            if (extent > 0) {
+                birth = wire_load_u64(extents + (extent - (size_t)1) * TREE_NODE_EXTENT_BYTES + 8);
+            }
+            fix_sum(bytes + at + 24, p, birth, part);
         }
     }
     fix_sum(bytes + p->header_len - 8, p, p->birth, kv_slice_of(bytes, p->header_len - 8));

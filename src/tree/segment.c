@@ -395,7 +395,7 @@ static bool segment_block_fits(const struct tree_segment *s, uint32_t i, const s
 int tree_segment_open_block(const struct tree_segment *s, const struct tree_segment_block_in *in,
                             struct tree_codec *c, struct tree_block *ret)
 {
-    struct tree_block b;
+    struct tree_block b = {0};
     struct tree_segment_part p = tree_segment_part(s, in->i);
     int rc = segment_unpack(s, &p, in->packed, c, in->raw);
     if (rc == 0) {

@@ -395,6 +395,7 @@ TEST(trailers_that_lie_about_themselves_are_refused)
         struct stream s;
         uint32_t count = 0;
         CHECK_OK(stream_write(&s, &small));
+        CHECK_TRUE(s.bytes != NULL);
         uint8_t *at = s.bytes + s.len - TREE_SEGMENT_TRAILER_BYTES + edits[i].at;
         *at = *at == edits[i].to ? (uint8_t)(edits[i].to + 1) : edits[i].to;
         fix_trailer(&s);
@@ -415,6 +416,7 @@ static int read_edited_index(size_t at, uint8_t to)
     uint32_t count = 0;
     CHECK_OK(stream_write(&s, &small));
     CHECK_OK(reader_open(&r, &s));
+    CHECK_TRUE(s.bytes != NULL);
     const struct tree_segment_part *index = &r.segment.index;
     uint8_t *packed = s.bytes + index->offset, *body = packed + index->packed_len - 32;
     body[at] = body[at] == to ? (uint8_t)(to + 1) : to;
