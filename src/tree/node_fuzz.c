@@ -90,7 +90,9 @@ static void read_node(uint8_t *bytes, size_t size, struct tree_codec *c)
     }
     check_again(&n, bytes);
     size_t own = base_min(n.total_len, size);
-    int rc = open_rig(&n, c, kv_slice_of(bytes, own), kv_slice_of(bytes + own, size - own));
+    const struct open_rig_bytes parts = {.own = kv_slice_of(bytes, own),
+                                         .older = kv_slice_of(bytes + own, size - own)};
+    int rc = open_rig(&n, c, parts);
     CHECK(rc == 0 || err_is(rc, ERR_corrupt));
     tree_node_fini(&n);
 }

@@ -41,8 +41,9 @@ static int read_all(struct rig_node *r, const struct tree_node_expect *x)
     struct tree_node_header n;
     int rc = tree_node_decode(r->bytes, sizeof r->bytes, x, &n);
     if (rc == 0) {
-        rc = open_rig(&n, &r->codec, kv_slice_of(r->bytes, sizeof r->bytes),
-                      kv_slice_of(r->older, sizeof r->older));
+        const struct open_rig_bytes bytes = {.own = kv_slice_of(r->bytes, sizeof r->bytes),
+                                             .older = kv_slice_of(r->older, sizeof r->older)};
+        rc = open_rig(&n, &r->codec, bytes);
         tree_node_fini(&n);
     }
     return rc;

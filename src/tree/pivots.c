@@ -296,3 +296,71 @@ uint32_t tree_pivots_find_run(const struct tree_pivots *p, const struct tree_nod
     }
     return i;
 }
+
+/* ---- what lies in the slots ---- */
+
+/* Between which keys partition i lies, with the cuts around it. */
+static void pivots_part_bounds(const struct tree_pivots *p, const struct tree_node_header *n,
+                               uint32_t i, struct tree_pivots_bounds *ret)
+{
+    const struct tree_partition *part = &n->partition[i];
+    if (part->slot == TREE_SLOT_ALL) {
+        ret->low = p->low;
+        ret->high = p->high;
+        return;
+    }
+    tree_pivots_bounds(p, part->slot, ret);
+    if (part->flags == TREE_PARTITION_MORE) {
+        ret->low = tree_pivots_cut(p, part->cut);
+    }
+    if (i + 1 < n->partition_count && part[1].flags == TREE_PARTITION_MORE) {
+        ret->high = tree_pivots_cut(p, part[1].cut);
+    }
+}
+
+int tree_pivots_open_block(const struct tree_pivots *p, const struct tree_node_header *n,
+                           uint32_t i, const uint8_t *raw, struct tree_block *ret)
+{
+    CHECK(i < n->partition_count && n->partition[i].kind <= TREE_PARTITION_RUN);
+    const struct tree_partition *part = &n->partition[i];
+    bool leaf = part->kind == TREE_PARTITION_LEAF;
+    struct tree_pivots_bounds bounds;
+    struct tree_block b = {0};
+    uint8_t key[TREE_KEY_MAX];
+    int rc = tree_block_open(raw, part->raw_len, leaf ? TREE_BLOCK_LEAF : TREE_BLOCK_MESSAGE, &b);
+    if (rc < 0) {
+        return rc;
+    }
+    pivots_part_bounds(p, n, i, &bounds);
+    size_t len = tree_block_key(&b, 0, key);
+    bool inside = kv_slice_compare(bounds.low, kv_slice_of(key, len)) <= 0;
+    len = tree_block_key(&b, b.count - 1, key);
+    inside = inside && pivots_below_high(kv_slice_of(key, len), bounds.high);
+    if (!inside || b.count != part->entries) {
+        return -ERR_bad_value;
+    }
+    *ret = b;
+    return 0;
+}
+
+int tree_pivots_open_ranges(const struct tree_pivots *p, const struct tree_node_header *n,
+                            uint32_t i, const uint8_t *raw, struct tree_ranges *ret)
+{
+    CHECK(i < n->partition_count && n->partition[i].kind == TREE_PARTITION_RANGES);
+    const struct tree_partition *part = &n->partition[i];
+    struct tree_pivots_bounds bounds;
+    struct tree_ranges r = {0};
+    int rc = tree_ranges_open(raw, part->raw_len, &r);
+    if (rc < 0) {
+        return rc;
+    }
+    pivots_part_bounds(p, n, i, &bounds);
+    struct kv_slice low = tree_ranges_get(&r, 0).low, high = tree_ranges_get(&r, r.count - 1).high;
+    bool inside = kv_slice_compare(bounds.low, low) <= 0 &&
+                  (bounds.high.len == 0 || kv_slice_compare(high, bounds.high) <= 0);
+    if (!inside || r.count != part->entries) {
+        return -ERR_bad_value;
+    }
+    *ret = r;
+    return 0;
+}

@@ -11,6 +11,7 @@
 
 #include "tree/block.h"
 #include "tree/node.h"
+#include "tree/ranges.h"
 
 #define TREE_PIVOTS_HEADER_BYTES 24u
 
@@ -56,6 +57,16 @@ struct tree_pivots_bounds {
     uint8_t low_key[TREE_KEY_MAX], high_key[TREE_KEY_MAX];
 };
 void tree_pivots_bounds(const struct tree_pivots *p, uint16_t slot, struct tree_pivots_bounds *ret);
+
+/*
+ * Opens the unpacked bytes of partition i, a basement or a run: a sound block with as many entries
+ * as the header says, all of whose keys belong where it is. Class ERR_corrupt.
+ */
+NODISCARD int tree_pivots_open_block(const struct tree_pivots *p, const struct tree_node_header *n,
+                                     uint32_t i, const uint8_t *raw, struct tree_block *ret);
+/* The same of deleted ranges, which lie between the fences, or in their slot. */
+NODISCARD int tree_pivots_open_ranges(const struct tree_pivots *p, const struct tree_node_header *n,
+                                      uint32_t i, const uint8_t *raw, struct tree_ranges *ret);
 
 /* The partition with the messages of `run` for a key of `slot`; partition_count: there is none. */
 uint32_t tree_pivots_find_run(const struct tree_pivots *p, const struct tree_node_header *n,

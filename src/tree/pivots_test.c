@@ -275,6 +275,75 @@ TEST(pivots_that_lie_about_themselves_are_refused)
     CHECK_RC(tree_pivots_open(bytes, len, &x.header, &p), ERR_bad_value);
 }
 
+/* A block of one or two keys as partition i, of the second child "m" .. "p" .. "z". */
+static int open_block(const struct example *x, const struct tree_pivots *p, uint32_t i,
+                      const char *keys)
+{
+    struct tree_block_builder builder;
+    struct tree_block b;
+    uint8_t raw[128];
+    struct tree_node_header n = x->header;
+    tree_block_builder_init(&builder, TREE_BLOCK_MESSAGE);
+    for (; *keys != 0; keys++) {
+        struct tree_block_entry e = {.key = kv_slice_of(keys, 1), .type = 1, .msn = 5};
+        CHECK_OK(tree_block_builder_add(&builder, &e));
+    }
+    n.partition[i].raw_len = (uint32_t)tree_block_builder_finish(&builder, raw);
+    n.partition[i].entries = builder.count;
+    int rc = tree_pivots_open_block(p, &n, i, raw, &b);
+    n.partition[i].entries++;
+    CHECK_ERR(tree_pivots_open_block(p, &n, i, raw, &b), ERR_corrupt);
+    raw[0] = TREE_BLOCK_LEAF;
+    CHECK_ERR(tree_pivots_open_block(p, &n, i, raw, &b), ERR_corrupt);
+    tree_block_builder_fini(&builder);
+    return rc;
+}
+
+static int open_range(const struct example *x, const struct tree_pivots *p, const char *low,
+                      const char *high)
+{
+    const struct tree_ranges_item item = {
+        .low = kv_slice_of(low, 1), .high = kv_slice_of(high, 1), .msn = 1};
+    struct tree_ranges ranges;
+    uint8_t raw[64];
+    struct tree_node_header n = x->header;
+    n.partition_count = 3;
+    n.partition[2] =
+        (struct tree_partition){.kind = TREE_PARTITION_RANGES, .slot = TREE_SLOT_ALL, .entries = 1};
+    n.partition[2].raw_len = (uint32_t)tree_ranges_encode(&item, 1, raw);
+    int rc = tree_pivots_open_ranges(p, &n, 2, raw, &ranges);
+    n.partition[2].entries++;
+    CHECK_ERR(tree_pivots_open_ranges(p, &n, 2, raw, &ranges), ERR_corrupt);
+    return rc;
+}
+
+TEST(what_lies_outside_its_slot_is_refused)
+{
+    struct example x;
+    struct tree_pivots p;
+    uint8_t bytes[128];
+    size_t len = 0;
+    two_children(&x);
+    CHECK_OK(tree_pivots_encode(&x.source, bytes, &len));
+    CHECK_OK(tree_pivots_open(bytes, len, &x.header, &p));
+    CHECK_OK(open_block(&x, &p, 0, "mo")); /* up to the cut */
+    CHECK_RC(open_block(&x, &p, 0, "lo"), ERR_bad_value);
+    CHECK_RC(open_block(&x, &p, 0, "mp"), ERR_bad_value);
+    x.partition[1].cut = 0;
+    CHECK_OK(open_block(&x, &p, 1, "py"));
+    CHECK_RC(open_block(&x, &p, 1, "oy"), ERR_bad_value);
+    CHECK_RC(open_block(&x, &p, 1, "pz"), ERR_bad_value);
+    CHECK_OK(open_range(&x, &p, "a", "z"));
+    CHECK_RC(open_range(&x, &p, "A", "z"), ERR_bad_value);
+    CHECK_RC(open_range(&x, &p, "a", "{"), ERR_bad_value);
+    x.partition[0].slot = 0;
+    x.partition[1].slot = 0;
+    x.partition[1].flags = 0;
+    CHECK_OK(open_block(&x, &p, 0, "al"));
+    CHECK_RC(open_block(&x, &p, 0, "am"), ERR_bad_value);
+    CHECK_RC(open_block(&x, &p, 0, "Al"), ERR_bad_value);
+}
+
 TEST_TORTURE(encoding_without_memory_leaves_nothing)
 {
     struct example x;
