@@ -39,6 +39,7 @@ struct stream {
     size_t len, capacity;
     uint64_t sum;
     struct tree_segment_expect expect;
+    struct tree_codec codec; /* of writer and readers */
 };
 
 struct plan {
@@ -104,16 +105,15 @@ static int stream_end(struct stream *s, struct tree_segment_writer *w, bool with
 
 static int stream_write(struct stream *s, const struct plan *plan)
 {
-    struct tree_codec packer;
     struct tree_segment_writer w;
     const struct tree_codec_options options = {0};
     *s = (struct stream){.expect.id = {.file_id = file_id, .checkpoint = 9, .number = 2}};
-    int rc = tree_codec_init(&packer, &options);
+    int rc = tree_codec_init(&s->codec, &options);
     if (rc < 0) {
         return rc;
     }
     tree_segment_writer_init(&w, &(struct tree_segment_options){.id = s->expect.id,
-                                                                .packer = &packer,
+                                                                .packer = &s->codec,
                                                                 .codec = plan->codec,
                                                                 .block_bytes = plan->block_bytes});
     uint8_t *room = stream_room(s, TREE_SEGMENT_HEADER_BYTES);
@@ -127,7 +127,6 @@ static int stream_write(struct stream *s, const struct plan *plan)
         rc = stream_end(s, &w, plan->ranges);
     }
     tree_segment_writer_fini(&w);
-    tree_codec_fini(&packer);
     return rc;
 }
 
@@ -135,12 +134,12 @@ static void stream_free(struct stream *s)
 {
     mem_free(s->bytes);
     s->bytes = NULL;
+    tree_codec_fini(&s->codec);
 }
 
 /* An opened segment. */
 struct reader {
     struct tree_segment segment;
-    struct tree_codec codec;
     struct tree_ranges ranges;
     uint8_t *index, *block, *range; /* owned */
 };
@@ -150,11 +149,10 @@ static void reader_close(struct reader *r)
     mem_free(r->index);
     mem_free(r->block);
     mem_free(r->range);
-    tree_codec_fini(&r->codec);
 }
 
 /* Everything but the blocks. */
-static int reader_open(struct reader *r, const struct stream *s)
+static int reader_open(struct reader *r, struct stream *s)
 {
     struct tree_segment *g = &r->segment;
     *r = (struct reader){0};
@@ -167,33 +165,35 @@ static int reader_open(struct reader *r, const struct stream *s)
     if (rc < 0) {
         return rc;
     }
-    CHECK_OK(tree_codec_init(&r->codec, NULL));
     r->index = mem_alloc(g->index.raw_len + 1u);
     r->range = mem_alloc(g->ranges.raw_len + 1u);
-    r->block = mem_alloc(TREE_RAW_MAX);
-    CHECK_TRUE(r->index != NULL && r->block != NULL && r->range != NULL);
+    CHECK_TRUE(r->index != NULL && r->range != NULL);
     if (g->block_count > 0) {
-        rc = tree_segment_open_index(g, s->bytes + g->index.offset, &r->codec, r->index);
+        rc = tree_segment_open_index(g, s->bytes + g->index.offset, &s->codec, r->index);
     }
     if (rc == 0 && g->ranges.raw_len > 0) {
-        rc = tree_segment_open_ranges(g, s->bytes + g->ranges.offset, &r->codec, r->range,
+        rc = tree_segment_open_ranges(g, s->bytes + g->ranges.offset, &s->codec, r->range,
                                       &r->ranges);
     }
     return rc;
 }
 
-static int reader_block(struct reader *r, const struct stream *s, uint32_t i, struct tree_block *b)
+/* The block is there until the next one is. */
+static int reader_block(struct reader *r, struct stream *s, uint32_t i, struct tree_block *b)
 {
+    mem_free(r->block);
+    r->block = mem_alloc(tree_segment_part(&r->segment, i).raw_len);
+    CHECK_TRUE(r->block != NULL);
     const struct tree_segment_block_in in = {
         .i = i,
         .packed = s->bytes + tree_segment_part(&r->segment, i).offset,
         .raw = r->block,
     };
-    return tree_segment_open_block(&r->segment, &in, &r->codec, b);
+    return tree_segment_open_block(&r->segment, &in, &s->codec, b);
 }
 
 /* Reads all; the number of messages, each compared. */
-static int read_all(const struct stream *s, uint32_t *ret_count)
+static int read_all(struct stream *s, uint32_t *ret_count)
 {
     struct reader r;
     uint32_t count = 0;
@@ -306,7 +306,7 @@ TEST(every_truncation_is_noticed)
         CHECK_TRUE(cut.bytes != NULL);
         cut.len = len;
         CHECK_ERR(read_all(&cut, &count), ERR_corrupt);
-        stream_free(&cut);
+        mem_free(cut.bytes); /* the rest is that of the whole one */
     }
     s.expect.len++;
     CHECK_RC(read_all(&s, &count), ERR_bad_length);
@@ -341,9 +341,10 @@ TEST(blocks_belong_to_their_place)
     struct tree_block b;
     CHECK_OK(stream_write(&s, &plans[3]));
     CHECK_OK(reader_open(&r, &s));
+    CHECK_OK(reader_block(&r, &s, 6, &b));
     struct tree_segment_part p = tree_segment_part(&r.segment, 5);
     const struct tree_segment_block_in in = {.i = 6, .packed = s.bytes + p.offset, .raw = r.block};
-    CHECK_ERR(tree_segment_open_block(&r.segment, &in, &r.codec, &b), ERR_corrupt);
+    CHECK_ERR(tree_segment_open_block(&r.segment, &in, &s.codec, &b), ERR_corrupt);
     reader_close(&r);
     stream_free(&s);
 }
