@@ -119,6 +119,31 @@ TEST(codec_refuses_what_is_cut_off_or_of_another_length)
     tree_codec_fini(&c);
 }
 
+TEST(codec_knows_what_it_holds)
+{
+    struct tree_codec small, large;
+    CHECK_OK(tree_codec_init(&small, NULL));
+    CHECK_OK(tree_codec_init(&large, &both));
+    size_t unpack = tree_codec_memory(&small);
+    CHECK_TRUE(unpack > 64u << 10 && unpack < 1u << 20);
+    CHECK_TRUE(tree_codec_memory(&large) > 2 * unpack);
+    tree_codec_fini(&small);
+    tree_codec_fini(&large);
+    CHECK_EQ(tree_codec_memory(&small), 0);
+    CHECK_EQ(tree_codec_memory(&large), 0);
+}
+
+/* What does not shrink has one form only. */
+TEST(codec_refuses_what_was_packed_without_need)
+{
+    static const uint8_t packed[] = {TREE_CODEC_LZ4, 0x50, 'a', 'b', 'c', 'd', 'e'};
+    struct tree_codec c;
+    uint8_t raw[8];
+    CHECK_OK(tree_codec_init(&c, NULL));
+    CHECK_RC(tree_codec_unpack(&c, packed, sizeof packed, raw, 5), ERR_bad_length);
+    tree_codec_fini(&c);
+}
+
 TEST(codec_refuses_codecs_it_does_not_know)
 {
     struct tree_codec c;
