@@ -19,9 +19,10 @@ static size_t node_header_len(uint32_t partitions, uint32_t extents)
            (size_t)extents * TREE_NODE_EXTENT_BYTES + NODE_SUM_BYTES;
 }
 
-uint64_t tree_node_seed(const struct tree_node_header *n)
+uint64_t tree_node_seed(const struct tree_node_header *n, uint8_t extent)
 {
-    return tree_seed(n->file_id, n->block, n->birth);
+    CHECK(extent <= n->extent_count);
+    return tree_seed(n->file_id, n->block, extent == 0 ? n->birth : n->extent[extent - 1].birth);
 }
 
 uint64_t tree_node_sum(const struct tree_node_header *n, uint64_t birth, const uint8_t *packed,
@@ -248,7 +249,7 @@ uint64_t tree_node_encode(const struct tree_node_header *n, uint8_t *out)
         wire_write_u32(&w, n->extent[i].len);
         wire_write_u32(&w, 0);
     }
-    uint64_t sum = tree_sum(tree_node_seed(n), out, w.len);
+    uint64_t sum = tree_sum(tree_node_seed(n, 0), out, w.len);
     wire_write_u64(&w, sum);
     CHECK(!w.bad && w.len == n->header_len);
     return sum;
@@ -415,8 +416,7 @@ int tree_node_unpack(const struct tree_node_header *n, uint32_t i, const uint8_t
 {
     CHECK(i < n->partition_count);
     const struct tree_partition *p = &n->partition[i];
-    uint64_t birth = p->extent == 0 ? n->birth : n->extent[p->extent - 1].birth;
-    if (tree_node_sum(n, birth, packed, p->packed_len) != p->sum) {
+    if (tree_sum(tree_node_seed(n, p->extent), packed, p->packed_len) != p->sum) {
         return -ERR_bad_crc;
     }
     return tree_codec_unpack(c, packed, p->packed_len, raw, p->raw_len);

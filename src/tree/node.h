@@ -107,8 +107,9 @@ NODISCARD int tree_node_probe(const uint8_t *bytes, size_t len, struct tree_node
 /* The checksum of packed bytes that are written into an extent born at `birth`. */
 uint64_t tree_node_sum(const struct tree_node_header *n, uint64_t birth, const uint8_t *packed,
                        size_t len);
-/* The seed of a filter that lies beside the header. */
-uint64_t tree_node_seed(const struct tree_node_header *n);
+/* The seed of what lies in an extent, 0 being the header's own: of filters, which have a checksum
+ * inside as well. */
+uint64_t tree_node_seed(const struct tree_node_header *n, uint8_t extent);
 
 /* Checks packed_len bytes of partition i and unpacks them to raw_len bytes. What they hold is then
  * opened as what they are (block.h, ranges.h, filter.h). */

@@ -20,7 +20,7 @@ static inline int open_rig_raw(const struct tree_node_header *n, uint32_t i,
     case TREE_PARTITION_RANGES:
         return tree_pivots_open_ranges(pivots, n, i, raw, &ranges);
     default:
-        return tree_filter_open(raw, p->raw_len, tree_node_seed(n), &filter);
+        return tree_filter_open(raw, p->raw_len, tree_node_seed(n, p->extent), &filter);
     }
 }
 
@@ -71,7 +71,7 @@ static inline int open_rig(const struct tree_node_header *n, struct tree_codec *
     int rc = tree_node_unpack_pivots(n, at + n->pivots.offset, c, raw);
     rc = rc < 0 ? rc : tree_pivots_open(raw, n->pivots.raw_len, n, &pivots);
     if (rc == 0 && n->filter.kind != TREE_FILTER_NONE) {
-        rc = tree_filter_open(at + n->filter.offset, n->filter.len, tree_node_seed(n), &filter);
+        rc = tree_filter_open(at + n->filter.offset, n->filter.len, tree_node_seed(n, 0), &filter);
     }
     rc = rc < 0 ? rc : open_rig_parts(n, c, &pivots, bytes);
     mem_free(raw);

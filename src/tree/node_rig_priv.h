@@ -118,7 +118,7 @@ static inline void rig_leaf(struct rig_node *r, enum tree_codec_id id)
     rig_block(r, TREE_PARTITION_LEAF, 0, "abc");
     rig_block(r, TREE_PARTITION_LEAF, 1, "defghijkl");
     rig_block(r, TREE_PARTITION_LEAF, 2, "m");
-    size_t len = tree_filter_build(print, 3, 10, tree_node_seed(&r->header), filter);
+    size_t len = tree_filter_build(print, 3, 10, tree_node_seed(&r->header, 0), filter);
     rig_part(r, TREE_PARTITION_FILTER, TREE_SLOT_ALL, filter, len);
     rig_end(r, &(struct tree_pivots_source){.high = rig_text("n"), .pivot = pivot, .slots = 3});
 }
@@ -148,7 +148,7 @@ static inline void rig_internal(struct rig_node *r, enum tree_codec_id id)
     rig_part(r, TREE_PARTITION_RANGES, TREE_SLOT_ALL, raw, len);
     r->header.filter.kind = TREE_FILTER_BLOOM;
     r->header.filter.len =
-        (uint32_t)tree_filter_build(print, 3, 10, tree_node_seed(&r->header), r->filter);
+        (uint32_t)tree_filter_build(print, 3, 10, tree_node_seed(&r->header, 0), r->filter);
     rig_end(r, &(struct tree_pivots_source){.low = rig_text("a"),
                                             .pivot = pivot,
                                             .child = child,

@@ -263,6 +263,24 @@ TEST(partitions_belong_to_their_node_and_birth)
     rig_free(r);
 }
 
+/* A filter that was written with an older header is read with that one's birth. */
+TEST(filters_of_older_extents_keep_their_seed)
+{
+    struct rig_node *r = rig_of(1, TREE_CODEC_NONE);
+    const uint64_t print[] = {1, 2, 3};
+    uint8_t filter[128], raw[128];
+    struct tree_filter f;
+    size_t len = tree_filter_build(print, 3, 10, tree_node_seed(&r->header, 1), filter);
+    uint32_t i = r->header.partition_count;
+    struct tree_partition *p = rig_part(r, TREE_PARTITION_FILTER, TREE_SLOT_ALL, filter, len);
+    p->extent = 1;
+    p->sum = tree_node_sum(&r->header, r->extent[0].birth, r->packed[i], p->packed_len);
+    CHECK_OK(tree_node_unpack(&r->header, i, r->packed[i], &r->codec, raw));
+    CHECK_OK(tree_filter_open(raw, len, tree_node_seed(&r->header, p->extent), &f));
+    CHECK_RC(tree_filter_open(raw, len, tree_node_seed(&r->header, 0), &f), ERR_bad_crc);
+    rig_free(r);
+}
+
 TEST(a_header_says_itself_who_it_is)
 {
     struct rig_node *r = rig_of(1, TREE_CODEC_LZ4);
