@@ -279,6 +279,10 @@ void tree_btt_put(struct tree_btt *t, uint64_t block, const struct tree_btt_entr
     struct btt_page *p = page_own(t, page_no);
     tree_btt_entry_encode(e, page_entry(p, block));
     t->dirty[page_no / 64] |= UINT64_C(1) << page_no % 64;
+    if (t != t->live) { /* what will be on disk differs from the live one's, changed or not */
+        CHECK(page_no / CHUNK_PAGES < t->live->chunk_count);
+        t->live->dirty[page_no / 64] |= UINT64_C(1) << page_no % 64;
+    }
     t->next_block = base_max(t->next_block, block + 1);
 }
 
