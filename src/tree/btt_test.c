@@ -112,7 +112,7 @@ TEST(btt_page_refuses_entries_that_cannot_be)
     };
     for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
         uint8_t page[TREE_BTT_PAGE_BYTES] = {0};
-        tree_btt_entry_encode(&wrong[i], page + 16 + 126 * TREE_BTT_ENTRY_BYTES);
+        tree_btt_entry_encode(&wrong[i], page + 16 + (size_t)126 * TREE_BTT_ENTRY_BYTES);
         uint64_t sum = tree_btt_page_seal(page, id, 0);
         CHECK_RC(tree_btt_page_check(page, id, 0, sum), ERR_bad_value);
     }

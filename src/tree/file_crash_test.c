@@ -28,7 +28,7 @@
 #define PIECES_MAX 3u
 #define STATES 256u
 #define JOBS 5u
-#define UNIT 4096u
+#define UNIT UINT64_C(4096)
 #define READS ((SLOTS * EXTENTS_MAX) + PIECES_MAX)
 
 struct slot { /* a block; what it consists of, the newest first */
@@ -496,8 +496,8 @@ static void probe_start(struct world *w, uint64_t block, struct tree_space_exten
 
 static void verify_slot(struct world *w, const struct slot *s)
 {
-    struct tree_file_place place;
-    struct tree_space_extent older[EXTENTS_MAX];
+    struct tree_file_place place = {.older_count = 0};
+    struct tree_space_extent older[EXTENTS_MAX] = {0};
     int rc = s->block == 0 ? -ENOENT : tree_file_find(w->file, s->block, &place);
     if (s->count == 0) {
         CHECK_RC(rc, ENOENT);
@@ -936,7 +936,7 @@ static void memory_run(struct world *w, uint64_t seed, uint64_t nth, uint64_t co
     fault_disarm(fault, NULL);
     CHECK_TRUE(w->failures == 0 || w->last_failure == -ENOMEM);
     check_recovery(w, false);
-    fault = fault_free(fault);
+    (void)fault_free(fault);
     testing_machine_fini(&w->machine);
 }
 
@@ -975,6 +975,6 @@ TEST(file_opens_or_is_out_of_memory)
     adopt(w);
     verify(w);
     check_recovery(w, false);
-    fault = fault_free(fault);
+    (void)fault_free(fault);
     testing_machine_fini(&w->machine);
 }

@@ -8,6 +8,7 @@
 #include "tree/file_priv.h"
 
 #include "base/mem.h"
+#include "wire/wire.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 #define PUNCH_BYTES (UINT64_C(1) << 20)
 #define GROW_BYTES (UINT64_C(64) << 20)
-#define VOID_MAGIC "VOIDTREE"
+#define VOID_MAGIC UINT64_C(0x4545525444494f56) /* "VOIDTREE" */
 #define NEW_SUFFIX ".new"
 #define FIRST_INDEX (TREE_SUPER_SECOND + TREE_SUPER_BYTES) /* of a new file */
 
@@ -399,7 +400,7 @@ static int super_void(struct tree_file *f, unsigned place, uint8_t *block, struc
     if (rc < 0) {
         memset(block, 0, TREE_SUPER_BYTES);
     }
-    memcpy(block, VOID_MAGIC, strlen(VOID_MAGIC));
+    wire_store_u64(block, VOID_MAGIC);
     rc = file_write_now(f, offset, block, TREE_SUPER_BYTES);
     return rc < 0 ? err_set(e, rc, "superblock at offset %" PRIu64 " cannot be made void", offset)
                   : 0;
@@ -644,7 +645,7 @@ int tree_file_create(const struct tree_file_options *opt, const struct tree_supe
     }
     char *slash = strrchr(directory, '/');
     if (slash == NULL) {
-        strcpy(directory, "."); /* a path has at least one character */
+        memcpy(directory, ".", 2); /* a path has at least one character */
     } else {
         slash[slash == directory ? 1 : 0] = '\0';
     }

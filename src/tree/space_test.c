@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define UNITS_MAX (3u * TREE_SPACE_REGION_UNITS)
+#define UNITS_MAX (UINT64_C(3) * TREE_SPACE_REGION_UNITS)
 #define LIVE_MAX 600u
 #define DEAD_MAX 4000u
 

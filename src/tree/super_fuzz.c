@@ -32,7 +32,7 @@ static void fuzz_decode(const uint8_t in[TREE_SUPER_BYTES], struct tree_super_pa
 
 static void fuzz_repair(uint8_t *bytes)
 {
-    memcpy(bytes, "BTREE\0v1", 8);
+    wire_store_u64(bytes, UINT64_C(0x3176004545525442)); /* "BTREE", 0, "v1" */
     wire_store_u32(bytes + 8, 1);
     wire_store_u32(bytes + 12, 1);
     uint64_t seed = XXH3_64bits(bytes + 16, TREE_SUPER_ID_BYTES);
