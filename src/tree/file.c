@@ -1,7 +1,8 @@
 /* tree/file.c -- blocks of a tree file: numbers, writes, reads; see file.h. */
-#include "tree/file_priv.h"
+#include "tree/file.h"
 
 #include "base/mem.h"
+#include "tree/file_priv.h"
 
 #include <inttypes.h>
 #include <stdio.h>
