@@ -26,12 +26,14 @@ static int file_now(const struct tree_file *f, struct disk_req *req)
     return rc < 0 ? (int)rc : 0;
 }
 
-/* Exactly `len` bytes; -ERR_short_msg: the file ends before. */
+/* Exactly `len` bytes; -ERR_short_msg: the file ends before. An error that passes must not cost a
+ * checkpoint: once more. */
 static int file_read_now(const struct tree_file *f, uint64_t offset, void *buf, size_t len)
 {
     struct disk_req req = {
         .op = DISK_READ, .file = f->file, .offset = offset, .buf = buf, .len = len};
     int64_t got = disk_now(f->env.disk, &req);
+    got = got == -EIO ? disk_now(f->env.disk, &req) : got;
     return got < 0 ? (int)got : (uint64_t)got < len ? -ERR_short_msg : 0;
 }
 
