@@ -19,7 +19,7 @@ struct tree_upsert {
 
 int tree_room_reserve(struct tree_room *r, size_t len)
 {
-    CHECK(len <= KV_VALUE_MAX);
+    CHECK(len <= KV_VALUE_MAX + 1);
     return mem_grow(&r->at, &r->capacity, len, 1);
 }
 
@@ -191,6 +191,18 @@ static int apply_upsert(struct kv_slice body, struct kv_slice old, struct tree_r
     kv_fields_apply(room->at, len, u.field, u.count);
     *ret = kv_slice_of(room->at, len);
     return 0;
+}
+
+size_t tree_message_room(const struct tree_message *newer, const struct tree_message *older)
+{
+    if (newer->type != TREE_UPSERT || older->type == TREE_NOTE) {
+        return 0;
+    }
+    if (older->type == TREE_UPSERT) {
+        return TREE_UPSERT_MAX;
+    }
+    size_t old_len = older->type == TREE_PUT ? older->body.len : 0;
+    return (size_t)base_max(old_len, upsert_value_len(newer->body));
 }
 
 static int combine_upserts(const struct tree_message *newer, const struct tree_message *older,

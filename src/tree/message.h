@@ -51,10 +51,13 @@ NODISCARD int tree_message_check(unsigned type, struct kv_slice body, struct err
 size_t tree_upsert_encode(uint32_t value_len, const struct kv_field *fields, size_t count,
                           uint8_t *out);
 
+/* How much room combining these two takes at most. */
+size_t tree_message_room(const struct tree_message *newer, const struct tree_message *older);
+
 /*
  * The one message that does what `older` and then `newer` do, with the newer msn. Neither is a
- * RANGE_DELETE. 1 and *ret, whose body lies in an argument's or in `room`, which neither argument
- * may lie in; 0: two upserts that do not fold, both must be kept; -ENOMEM.
+ * RANGE_DELETE. 1 and *ret, whose body lies in an argument's or in `room`, where an
+ * older PUT may lie at the beginning; 0: two upserts that do not fold, both must be kept; -ENOMEM.
  */
 NODISCARD int tree_message_combine(const struct tree_message *newer,
                                    const struct tree_message *older, struct tree_room *room,

@@ -1,0 +1,578 @@
+/*
+ * Reads of a small engine of memtables, runs and a base, against a sorted table with a copy for
+ * each snapshot: random histories, and all short ones.
+ */
+#include "tree/merge.h"
+
+#include <string.h>
+
+#include "testing/testing.h"
+#include "tree/memtable.h"
+#include "tree/rig_run_priv.h"
+#include "tree/rig_shell_priv.h"
+
+#define KEYS 60u
+#define VALUE_SIZE 24u
+#define LAYERS_MAX 8u
+#define HELD 4u
+
+/* ---- the model ---- */
+
+struct model_value {
+    bool present;
+    uint8_t len;
+    uint8_t bytes[VALUE_SIZE];
+};
+struct model {
+    struct model_value value[KEYS];
+};
+
+/* Lengths differ, and some keys are the beginning of others. */
+static struct kv_slice key_of(uint32_t k, uint8_t buf[8])
+{
+    buf[0] = (uint8_t)(k >> 4);
+    buf[1] = (uint8_t)(k >> 2 & 3);
+    buf[2] = (uint8_t)(k & 3);
+    size_t len = (k & 3) == 0 ? (k >> 2 & 3) == 0 ? 1 : 2 : 3;
+    return kv_slice_of(buf, len);
+}
+
+static uint32_t key_back(struct kv_slice key)
+{
+    const uint8_t *b = key.at;
+    return (uint32_t)b[0] << 4 | (key.len > 1 ? (uint32_t)b[1] << 2 : 0) | (key.len > 2 ? b[2] : 0);
+}
+
+static int model_put(struct model *m, struct kv_batch *b, struct rand *r, uint32_t k)
+{
+    uint8_t buf[8];
+    struct model_value *v = &m->value[k];
+    v->present = true;
+    v->len = (uint8_t)rand_below(r, VALUE_SIZE + 1);
+    rand_bytes(r, v->bytes, v->len);
+    return kv_batch_put(b, key_of(k, buf), kv_slice_of(v->bytes, v->len));
+}
+
+static int model_delete(struct model *m, struct kv_batch *b, uint32_t k)
+{
+    uint8_t buf[8];
+    m->value[k].present = false;
+    return kv_batch_delete(b, key_of(k, buf));
+}
+
+/* Some of them do not fold: overlapping fields, and two operations on one. */
+static int model_upsert(struct model *m, struct kv_batch *b, struct rand *r, uint32_t k)
+{
+    uint8_t buf[8];
+    struct model_value *v = &m->value[k];
+    struct kv_field f[KV_FIELDS_MAX];
+    size_t count = rand_chance(r, 1, 6) ? KV_FIELDS_MAX : (size_t)rand_range(r, 1, 3);
+    for (size_t i = 0; i < count; i++) {
+        f[i] = (struct kv_field){.offset = (uint16_t)(rand_below(r, 5) * 2),
+                                 .op = rand_chance(r, 1, 2) ? KV_FIELD_ADD : KV_FIELD_MAX,
+                                 .operand = rand_u64(r)};
+    }
+    size_t old = v->present ? v->len : 0;
+    memset(v->bytes + old, 0, VALUE_SIZE - old);
+    v->present = true;
+    v->len = (uint8_t)base_max(old, 16);
+    kv_fields_apply(v->bytes, v->len, f, count);
+    return kv_batch_upsert(b, key_of(k, buf), 16, f, count);
+}
+
+static int model_delete_range(struct model *m, struct kv_batch *b, uint32_t low, uint32_t high)
+{
+    uint8_t lb[8], hb[8];
+    for (uint32_t i = low; i < high; i++) {
+        m->value[i].present = false;
+    }
+    return kv_batch_delete_range(b, key_of(low, lb), key_of(high, hb));
+}
+
+static int model_step(struct model *m, struct kv_batch *b, struct rand *r, unsigned deletes)
+{
+    uint32_t k = (uint32_t)rand_below(r, KEYS);
+    uint64_t dice = rand_below(r, 100);
+    if (dice < deletes) {
+        return model_delete(m, b, k);
+    }
+    if (dice < deletes + 4) {
+        uint64_t end = rand_chance(r, 1, 8) ? KEYS - 1 : k + rand_below(r, 12);
+        return model_delete_range(m, b, k, (uint32_t)base_min(KEYS - 1, end));
+    }
+    return dice < 65 ? model_put(m, b, r, k) : model_upsert(m, b, r, k);
+}
+
+/* ---- the engine ---- */
+
+/* Newest first: memtables, runs; a reader keeps its own references. */
+struct layer {
+    struct tree_memtable *memtable; /* or */
+    struct rig_run *run;
+};
+struct state {
+    struct layer layer[LAYERS_MAX];
+    size_t count;
+};
+
+struct engine {
+    struct tree_snapshots *snapshots;
+    struct mem_budget budget;
+    struct state state;
+    struct model model;
+    uint64_t msn; /* the last given */
+    struct kv_batch batch;
+    struct rand rand;
+    struct tree_fold fold;
+    uint32_t need_permille;
+    bool short_lived;
+};
+
+static struct layer layer_ref(struct layer l)
+{
+    if (l.memtable != NULL) {
+        tree_memtable_ref(l.memtable);
+    } else {
+        l.run->refs++;
+    }
+    return l;
+}
+
+static void layer_unref(struct layer l)
+{
+    if (l.memtable != NULL) {
+        tree_memtable_unref(l.memtable);
+    } else {
+        rig_run_unref(l.run);
+    }
+}
+
+static struct state state_ref(const struct state *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        layer_ref(s->layer[i]);
+    }
+    return *s;
+}
+
+static void state_unref(struct state *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        layer_unref(s->layer[i]);
+    }
+    s->count = 0;
+}
+
+static int engine_add_memtable(struct engine *e)
+{
+    struct tree_memtable_options opt = {.budget = &e->budget,
+                                        .base_msn = e->msn,
+                                        .seed = rand_u64(&e->rand),
+                                        .limit_bytes = 16384,
+                                        .block_bytes = 4096};
+    struct tree_memtable *m = NULL;
+    int rc = tree_memtable_new(&opt, &m);
+    if (rc == 0) {
+        memmove(&e->state.layer[1], &e->state.layer[0], e->state.count * sizeof(struct layer));
+        e->state.layer[0] = (struct layer){.memtable = m};
+        e->state.count++;
+    }
+    return rc;
+}
+
+static int engine_open(struct engine *e, uint64_t seed, uint64_t kept_bytes)
+{
+    *e = (struct engine){0};
+    struct tree_snapshots_options opt = {.count_max = 8, .budget_bytes = kept_bytes};
+    rand_seed(&e->rand, seed);
+    mem_budget_init(&e->budget, NULL, 16U << 20);
+    int rc = tree_snapshots_new(&opt, &e->snapshots);
+    return rc < 0 ? rc : engine_add_memtable(e);
+}
+
+static void engine_close(struct engine *e)
+{
+    state_unref(&e->state);
+    tree_fold_fini(&e->fold);
+    kv_batch_fini(&e->batch);
+    tree_snapshots_free(e->snapshots);
+    e->snapshots = NULL;
+    CHECK_EQ(e->budget.used_bytes, 0);
+}
+
+static int engine_commit(struct engine *e)
+{
+    struct tree_superseded superseded;
+    int rc = tree_memtable_apply(e->state.layer[0].memtable, &e->batch, e->msn + 1,
+                                 tree_snapshots_look(e->snapshots), &superseded);
+    if (rc == 0) {
+        e->msn += e->batch.count;
+        tree_snapshots_publish(e->snapshots, e->msn, &superseded);
+    }
+    kv_batch_clear(&e->batch);
+    return rc;
+}
+
+/* Writes a frozen memtable out, perhaps without what its own range deletes cover. */
+static void engine_flush(struct engine *e, size_t at, bool clean)
+{
+    struct tree_memtable *m = e->state.layer[at].memtable;
+    struct rig_run *run = rig_run_new();
+    struct tree_memtable_cursor c;
+    struct tree_range range;
+    struct kv_slice from = {0};
+    tree_memtable_cursor_init(&c, m, UINT64_MAX);
+    for (int rc = c.base.ops->seek(&c.base, from); rc == 1; rc = c.base.ops->next(&c.base)) {
+        CHECK_OK(c.base.ops->covering(&c.base, c.base.key, &range));
+        do {
+            if (!clean || c.base.message.msn > range.msn) {
+                rig_run_add(run, c.base.key, &c.base.message);
+            }
+        } while (c.base.ops->older(&c.base) == 1);
+    }
+    while (tree_memtable_range(m, UINT64_MAX, from, &range)) {
+        CHECK_TRUE(kv_slice_compare(range.low, range.high) < 0);
+        CHECK_TRUE(kv_slice_compare(from, range.low) <= 0);
+        rig_run_add_range(run, &range);
+        from = range.high;
+    }
+    layer_unref(e->state.layer[at]);
+    e->state.layer[at] = (struct layer){.run = run};
+}
+
+struct reader {
+    union {
+        struct tree_memtable_cursor cursor;
+        struct rig_run_source run;
+    } source[LAYERS_MAX];
+    struct rig_shell shell[LAYERS_MAX];
+    struct tree_source *list[LAYERS_MAX];
+    size_t count;
+};
+
+static void reader_open(struct engine *e, struct reader *r, const struct state *s, uint64_t limit)
+{
+    r->count = s->count;
+    for (size_t i = 0; i < s->count; i++) {
+        struct tree_source *inner;
+        if (s->layer[i].memtable != NULL) {
+            tree_memtable_cursor_init(&r->source[i].cursor, s->layer[i].memtable, limit);
+            inner = &r->source[i].cursor.base;
+        } else {
+            rig_run_source_init(&r->source[i].run, s->layer[i].run);
+            inner = &r->source[i].run.base;
+        }
+        rig_shell_init(&r->shell[i], inner, &e->rand, e->need_permille, e->short_lived);
+        r->list[i] = &r->shell[i].base;
+    }
+}
+
+static void reader_close(struct reader *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        rig_shell_fini(&r->shell[i]);
+    }
+    r->count = 0;
+}
+
+#define NEEDING(call)                     \
+    (__extension__({                      \
+        int needing_rc = (call);          \
+        while (needing_rc == -ERR_need) { \
+            needing_rc = (call);          \
+        }                                 \
+        needing_rc;                       \
+    }))
+
+/* The two oldest layers become the base: values only. */
+static void engine_compact(struct engine *e)
+{
+    size_t at = e->state.count - 2;
+    struct state two = {.layer = {e->state.layer[at], e->state.layer[at + 1]}, .count = 2};
+    struct rig_run *base = rig_run_new();
+    struct reader r;
+    struct tree_merge *merge;
+    reader_open(e, &r, &two, UINT64_MAX);
+    CHECK_OK(tree_merge_new(&(struct tree_merge_options){.sources = r.list, .count = 2}, &merge));
+    int rc = NEEDING(tree_merge_seek(merge, kv_slice_of(NULL, 0)));
+    for (; rc == 1; rc = NEEDING(tree_merge_next(merge))) {
+        struct tree_message put = {.type = TREE_PUT, .body = tree_merge_value(merge)};
+        rig_run_add(base, tree_merge_key(merge), &put);
+    }
+    CHECK_OK(rc);
+    tree_merge_free(merge);
+    reader_close(&r);
+    layer_unref(two.layer[0]);
+    layer_unref(two.layer[1]);
+    e->state.layer[at] = (struct layer){.run = base};
+    e->state.count--;
+}
+
+/* What goes on in the background. */
+static void engine_maintain(struct engine *e)
+{
+    uint64_t dice = rand_below(&e->rand, 10);
+    if (dice < 3 || tree_memtable_state(e->state.layer[0].memtable).full) {
+        tree_memtable_freeze(e->state.layer[0].memtable);
+        CHECK_OK(engine_add_memtable(e));
+    }
+    for (size_t i = 1; i < e->state.count; i++) {
+        if (e->state.layer[i].memtable != NULL && rand_chance(&e->rand, 1, 4)) {
+            engine_flush(e, i, rand_chance(&e->rand, 1, 2));
+        }
+    }
+    if (e->state.count >= LAYERS_MAX - 1 || (e->state.count >= 3 && dice == 9)) {
+        engine_compact(e);
+    }
+}
+
+/* ---- comparing ---- */
+
+struct held {
+    bool on;
+    struct tree_snapshot snapshot;
+    struct state state;
+    struct model model;
+};
+
+static void held_take(struct engine *e, struct held *h)
+{
+    CHECK_OK(tree_snapshots_take(e->snapshots, &h->snapshot));
+    CHECK_EQ(h->snapshot.limit, e->msn);
+    h->state = state_ref(&e->state);
+    h->model = e->model;
+    h->on = true;
+}
+
+static void held_release(struct engine *e, struct held *h)
+{
+    if (h->on) {
+        state_unref(&h->state);
+        tree_snapshots_release(e->snapshots, &h->snapshot);
+        h->on = false;
+    }
+}
+
+static void check_value(const struct model_value *v, struct kv_slice got)
+{
+    CHECK_EQ(got.len, v->len);
+    CHECK_BYTES(got.at, v->bytes, v->len);
+}
+
+/* The short way into a memtable says what a cursor says. */
+static void check_found(const struct tree_memtable *m, struct kv_slice key, uint64_t limit)
+{
+    struct tree_memtable_found found;
+    struct tree_memtable_cursor c;
+    struct tree_range range;
+    tree_memtable_get(m, key, limit, &found);
+    tree_memtable_cursor_init(&c, m, limit);
+    int rc = c.base.ops->find(&c.base, key);
+    CHECK_EQ(rc, found.message.msn > 0 ? 1 : 0);
+    CHECK_OK(c.base.ops->covering(&c.base, key, &range));
+    CHECK_EQ(found.range_msn, range.msn > found.message.msn ? range.msn : 0);
+    if (rc == 1) {
+        CHECK_EQ(found.message.msn, c.base.message.msn);
+        CHECK_EQ(found.message.type, c.base.message.type);
+        CHECK_EQ(kv_slice_compare(found.message.body, c.base.message.body), 0);
+        CHECK_EQ(found.more, c.base.ops->older(&c.base) == 1);
+    }
+}
+
+static void check_get(struct engine *e, const struct held *h, uint32_t k)
+{
+    uint8_t buf[8];
+    struct reader r;
+    struct kv_slice got, key = key_of(k, buf);
+    reader_open(e, &r, &h->state, h->snapshot.limit);
+    int rc = NEEDING(tree_merge_get(r.list, r.count, key, &e->fold, &got));
+    CHECK_EQ(rc, h->model.value[k].present ? 1 : 0);
+    if (rc == 1) {
+        check_value(&h->model.value[k], got);
+    }
+    reader_close(&r);
+    for (size_t i = 0; i < h->state.count; i++) {
+        if (h->state.layer[i].memtable != NULL) {
+            check_found(h->state.layer[i].memtable, key, h->snapshot.limit);
+        }
+    }
+}
+
+/* A merge over the keys low .. high - 1 and where it stands. */
+struct walk {
+    struct tree_merge *merge;
+    const struct model *model;
+    uint32_t low, high, at;
+    bool on;
+};
+
+static bool model_after(const struct walk *w, uint32_t from, uint32_t *ret)
+{
+    for (*ret = (uint32_t)base_max(from, w->low); *ret < w->high; (*ret)++) {
+        if (w->model->value[*ret].present) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool model_before(const struct walk *w, uint32_t below, uint32_t *ret)
+{
+    for (*ret = (uint32_t)base_min(below, w->high); *ret > w->low; (*ret)--) {
+        if (w->model->value[*ret - 1].present) {
+            (*ret)--;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_stands(const struct walk *w)
+{
+    if (w->on) {
+        CHECK_EQ(key_back(tree_merge_key(w->merge)), w->at);
+        check_value(&w->model->value[w->at], tree_merge_value(w->merge));
+    }
+}
+
+enum { TO_SEEK, TO_SEEK_BACK, TO_NEXT, TO_PREV };
+
+static int walk_call(struct walk *w, unsigned what, uint32_t to, bool whole)
+{
+    uint8_t kb[8];
+    struct kv_slice key = whole ? kv_slice_of(NULL, 0) : key_of(to, kb);
+    return what == TO_SEEK        ? tree_merge_seek(w->merge, key)
+           : what == TO_SEEK_BACK ? tree_merge_seek_back(w->merge, key)
+           : what == TO_NEXT      ? tree_merge_next(w->merge)
+                                  : tree_merge_prev(w->merge);
+}
+
+/* After a failure it stands where it stood, and any call may follow. */
+static void check_walk_step(struct engine *e, struct walk *w)
+{
+    uint32_t to = (uint32_t)rand_below(&e->rand, KEYS);
+    unsigned what = (unsigned)rand_below(&e->rand, w->on ? 12 : 2);
+    bool whole = rand_chance(&e->rand, 1, 8), found = false;
+    what = what < 2 ? what : what < 8 ? TO_NEXT : TO_PREV;
+    int rc = walk_call(w, what, to, whole);
+    while (rc == -ERR_need) {
+        check_stands(w);
+        if (rand_chance(&e->rand, 1, 8)) {
+            return;
+        }
+        rc = walk_call(w, what, to, whole);
+    }
+    switch (what) {
+    case TO_SEEK:
+        found = model_after(w, whole ? 0 : to, &w->at);
+        break;
+    case TO_SEEK_BACK:
+        found = model_before(w, whole ? KEYS : to + 1, &w->at);
+        break;
+    case TO_NEXT:
+        found = model_after(w, w->at + 1, &w->at);
+        break;
+    default:
+        found = model_before(w, w->at, &w->at);
+        break;
+    }
+    CHECK_EQ(rc, found ? 1 : 0);
+    w->on = rc == 1;
+    check_stands(w);
+}
+
+static void check_walk(struct engine *e, const struct held *h, unsigned steps)
+{
+    uint8_t lb[8], ub[8];
+    struct reader r;
+    struct walk w = {.model = &h->model, .high = KEYS};
+    reader_open(e, &r, &h->state, h->snapshot.limit);
+    struct tree_merge_options opt = {.sources = r.list, .count = r.count, .snapshot = &h->snapshot};
+    if (rand_chance(&e->rand, 1, 2)) {
+        w.low = (uint32_t)rand_below(&e->rand, KEYS);
+        w.high = w.low + (uint32_t)rand_below(&e->rand, KEYS - w.low);
+        opt.lower = key_of(w.low, lb);
+        opt.upper = key_of(w.high, ub);
+    }
+    CHECK_OK(tree_merge_new(&opt, &w.merge));
+    for (unsigned n = 0; n < steps; n++) {
+        check_walk_step(e, &w);
+    }
+    tree_merge_free(w.merge);
+    reader_close(&r);
+}
+
+/* One that was given up says so, whatever it found. */
+static void check_cancelled(struct engine *e, const struct held *h)
+{
+    struct reader r;
+    struct tree_merge *merge;
+    reader_open(e, &r, &h->state, h->snapshot.limit);
+    struct tree_merge_options opt = {.sources = r.list, .count = r.count, .snapshot = &h->snapshot};
+    CHECK_OK(tree_merge_new(&opt, &merge));
+    CHECK_RC(tree_merge_seek(merge, kv_slice_of(NULL, 0)), ECANCELED);
+    CHECK_RC(tree_merge_seek_back(merge, kv_slice_of(NULL, 0)), ECANCELED);
+    tree_merge_free(merge);
+    reader_close(&r);
+}
+
+static void check_held(struct engine *e, const struct held *h)
+{
+    if (tree_snapshot_check(&h->snapshot) < 0) {
+        check_cancelled(e, h);
+        return;
+    }
+    for (unsigned n = 0; n < 10; n++) {
+        check_get(e, h, (uint32_t)rand_below(&e->rand, KEYS));
+    }
+    check_walk(e, h, 30);
+}
+
+static unsigned verify_history(uint64_t seed, unsigned number, uint64_t kept_bytes)
+{
+    struct engine e;
+    struct held held[HELD] = {0};
+    unsigned deletes = 5 + number % 3 * 20, cancelled = 0;
+    CHECK_OK(engine_open(&e, seed, kept_bytes));
+    e.need_permille = number % 4 * 100;
+    e.short_lived = number % 2 == 1;
+    for (unsigned round = 0; round < 60; round++) {
+        for (uint64_t n = rand_range(&e.rand, 1, 30); n > 0; n--) {
+            CHECK_OK(model_step(&e.model, &e.batch, &e.rand, deletes));
+        }
+        CHECK_OK(engine_commit(&e));
+        engine_maintain(&e);
+        struct held *h = &held[rand_below(&e.rand, HELD)];
+        if (h->on && tree_snapshot_check(&h->snapshot) < 0) {
+            cancelled++;
+        }
+        held_release(&e, h);
+        held_take(&e, h);
+        h = &held[rand_below(&e.rand, HELD)]; /* perhaps an old one: still what it was */
+        if (h->on) {
+            check_held(&e, h);
+        }
+    }
+    for (size_t i = 0; i < HELD; i++) {
+        held_release(&e, &held[i]);
+    }
+    CHECK_EQ(tree_snapshots_state(e.snapshots).kept_bytes, 0);
+    engine_close(&e);
+    return cancelled;
+}
+
+TEST(reads_agree_with_the_model)
+{
+    for (unsigned i = 0; i < 60; i++) {
+        CHECK_EQ(verify_history(testing_seed() + i, i, UINT64_MAX), 0);
+    }
+}
+
+TEST(snapshots_that_keep_too_much_say_so_and_others_stay_right)
+{
+    unsigned cancelled = 0;
+    for (unsigned i = 0; i < 30; i++) {
+        cancelled += verify_history(testing_seed() + i, i, 1500);
+    }
+    CHECK_TRUE(cancelled > 30);
+}

@@ -1,0 +1,152 @@
+/*
+ * tree/rig_shell_priv.h -- for tests: a shell around any source that says -ERR_need at random calls
+ * and lends bytes for no longer than it must.
+ */
+#pragma once
+
+#include "base/rand.h"
+#include "tree/rig_run_priv.h"
+
+#define RIG_LENT_MAX 64u
+
+struct rig_shell {
+    struct tree_source base;
+    struct tree_source *inner;
+    struct rand *rand;
+    uint32_t need_permille;
+    bool short_lived;                   /* what it lends is freed as early as it may be */
+    struct kv_slice lent[RIG_LENT_MAX]; /* key, then messages */
+    size_t lent_count;
+    struct kv_slice low, high;
+};
+
+static inline struct rig_shell *rig_shell_of(struct tree_source *s)
+{
+    return container_of(s, struct rig_shell, base);
+}
+
+static inline void rig_shell_forget(struct rig_shell *s)
+{
+    while (s->lent_count > 0) {
+        rig_drop(s->lent[--s->lent_count]);
+    }
+}
+
+static inline struct kv_slice rig_shell_lend(struct rig_shell *s, struct kv_slice bytes)
+{
+    if (!s->short_lived) {
+        return bytes;
+    }
+    CHECK(s->lent_count < RIG_LENT_MAX);
+    s->lent[s->lent_count] = rig_dup(bytes);
+    return s->lent[s->lent_count++];
+}
+
+static inline int rig_shell_moved(struct rig_shell *s, int rc)
+{
+    rig_shell_forget(s);
+    if (rc == 1) {
+        s->base.key = rig_shell_lend(s, s->inner->key);
+        s->base.message = s->inner->message;
+        s->base.message.body = rig_shell_lend(s, s->inner->message.body);
+    }
+    return rc;
+}
+
+static inline bool rig_shell_needs(struct rig_shell *s)
+{
+    return rand_chance(s->rand, s->need_permille, 1000);
+}
+
+static inline int rig_shell_seek(struct tree_source *base, struct kv_slice key)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    return rig_shell_needs(s) ? -ERR_need : rig_shell_moved(s, s->inner->ops->seek(s->inner, key));
+}
+
+static inline int rig_shell_seek_back(struct tree_source *base, struct kv_slice key)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    return rig_shell_needs(s) ? -ERR_need
+                              : rig_shell_moved(s, s->inner->ops->seek_back(s->inner, key));
+}
+
+static inline int rig_shell_next(struct tree_source *base)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    return rig_shell_needs(s) ? -ERR_need : rig_shell_moved(s, s->inner->ops->next(s->inner));
+}
+
+static inline int rig_shell_prev(struct tree_source *base)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    return rig_shell_needs(s) ? -ERR_need : rig_shell_moved(s, s->inner->ops->prev(s->inner));
+}
+
+static inline int rig_shell_find(struct tree_source *base, struct kv_slice key)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    return rig_shell_needs(s) ? -ERR_need : rig_shell_moved(s, s->inner->ops->find(s->inner, key));
+}
+
+static inline int rig_shell_older(struct tree_source *base)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    if (rig_shell_needs(s)) {
+        return -ERR_need;
+    }
+    int rc = s->inner->ops->older(s->inner);
+    if (rc == 1) {
+        s->base.message = s->inner->message;
+        s->base.message.body = rig_shell_lend(s, s->inner->message.body);
+    }
+    return rc;
+}
+
+static inline int rig_shell_covering(struct tree_source *base, struct kv_slice key,
+                                     struct tree_range *ret)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    if (rig_shell_needs(s)) {
+        return -ERR_need;
+    }
+    int rc = s->inner->ops->covering(s->inner, key, ret);
+    if (s->short_lived) {
+        rig_drop(s->low);
+        rig_drop(s->high);
+        s->low = rig_dup(ret->low);
+        s->high = rig_dup(ret->high);
+        ret->low = s->low;
+        ret->high = s->high;
+    }
+    return rc;
+}
+
+static const struct tree_source_ops rig_shell_ops = {
+    .seek = rig_shell_seek,
+    .seek_back = rig_shell_seek_back,
+    .next = rig_shell_next,
+    .prev = rig_shell_prev,
+    .find = rig_shell_find,
+    .older = rig_shell_older,
+    .covering = rig_shell_covering,
+};
+
+static inline void rig_shell_init(struct rig_shell *s, struct tree_source *inner, struct rand *rand,
+                                  uint32_t need_permille, bool short_lived)
+{
+    *s = (struct rig_shell){.base.ops = &rig_shell_ops,
+                            .inner = inner,
+                            .rand = rand,
+                            .need_permille = need_permille,
+                            .short_lived = short_lived};
+    s->base.stable = inner->stable && !short_lived;
+    s->base.has_ranges = inner->has_ranges;
+}
+
+static inline void rig_shell_fini(struct rig_shell *s)
+{
+    rig_shell_forget(s);
+    rig_drop(s->low);
+    rig_drop(s->high);
+}

@@ -1,0 +1,226 @@
+#include "tree/snapshots.h"
+
+#include "base/lock.h"
+#include "base/mem.h"
+
+/*
+ * Limits ascend in the order of taking, for what is published only grows; so lists stay sorted by
+ * appending. The writer works on a copy of the limits: between two looks snapshots can only go, or
+ * come at what is published, which the writer keeps anyway.
+ */
+
+struct tree_snapshots {
+    struct lock lock;
+    struct list live;      /* struct tree_snapshot.node, limits ascend */
+    struct list cancelled; /* the same */
+    size_t live_count, cancelled_count, count_max;
+    uint64_t published;
+    uint64_t kept_bytes, budget_bytes;
+    bool changed; /* since the last look */
+
+    /* the writer's */
+    struct tree_snapshots_view view;
+    uint64_t limits[]; /* count_max: live ones from the front, cancelled ones from the end */
+};
+
+static struct tree_snapshot *snapshot_of(struct list *node)
+{
+    return LIST_ENTRY(node, struct tree_snapshot, node);
+}
+
+int tree_snapshots_new(const struct tree_snapshots_options *opt, struct tree_snapshots **ret)
+{
+    struct tree_snapshots *s = mem_zalloc(sizeof *s + opt->count_max * sizeof s->limits[0]);
+    if (s == NULL) {
+        return -ENOMEM;
+    }
+    lock_init(&s->lock, LOCK_RANK_leaf);
+    list_init(&s->live);
+    list_init(&s->cancelled);
+    s->count_max = opt->count_max;
+    s->budget_bytes = opt->budget_bytes;
+    s->published = opt->published;
+    s->changed = true;
+    *ret = s;
+    return 0;
+}
+
+struct tree_snapshots *tree_snapshots_free(struct tree_snapshots *s)
+{
+    if (s != NULL) {
+        CHECK(list_empty(&s->live));
+        CHECK(list_empty(&s->cancelled));
+        lock_fini(&s->lock);
+        mem_free(s);
+    }
+    return NULL;
+}
+
+int tree_snapshots_take(struct tree_snapshots *s, struct tree_snapshot *at)
+{
+    int rc = -ERR_busy;
+    lock_take(&s->lock);
+    if (s->live_count + s->cancelled_count < s->count_max) {
+        at->limit = s->published;
+        at->kept_bytes = 0;
+        atomic_init(&at->cancelled, false);
+        list_push_back(&s->live, &at->node);
+        s->live_count++;
+        s->changed = true;
+        rc = 0;
+    }
+    lock_release(&s->lock);
+    return rc;
+}
+
+/* What was kept for it is kept for the next older one now, or for nobody. */
+static void snapshots_pass_on(struct tree_snapshots *s, struct tree_snapshot *at)
+{
+    if (at->node.prev != &s->live) {
+        snapshot_of(at->node.prev)->kept_bytes += at->kept_bytes;
+    } else {
+        CHECK(s->kept_bytes >= at->kept_bytes);
+        s->kept_bytes -= at->kept_bytes;
+    }
+    at->kept_bytes = 0;
+}
+
+void tree_snapshots_release(struct tree_snapshots *s, struct tree_snapshot *at)
+{
+    lock_take(&s->lock);
+    if (atomic_load_explicit(&at->cancelled, memory_order_relaxed)) {
+        s->cancelled_count--;
+    } else {
+        snapshots_pass_on(s, at);
+        s->live_count--;
+    }
+    list_remove(&at->node);
+    s->changed = true;
+    lock_release(&s->lock);
+}
+
+static void snapshots_copy_limits(struct tree_snapshots *s)
+{
+    struct tree_snapshots_view *v = &s->view;
+    uint64_t *cancelled = s->limits + s->count_max - s->cancelled_count;
+    v->count = 0;
+    v->limit = s->limits;
+    v->cancelled = cancelled;
+    v->cancelled_count = s->cancelled_count;
+    LIST_FOR_EACH(node, &s->live)
+    {
+        uint64_t limit = snapshot_of(node)->limit;
+        if (v->count == 0 || s->limits[v->count - 1] != limit) {
+            s->limits[v->count++] = limit;
+        }
+    }
+    LIST_FOR_EACH(node, &s->cancelled)
+    {
+        *cancelled++ = snapshot_of(node)->limit;
+    }
+}
+
+const struct tree_snapshots_view *tree_snapshots_look(struct tree_snapshots *s)
+{
+    lock_take(&s->lock);
+    if (s->changed) {
+        snapshots_copy_limits(s);
+        s->changed = false;
+    }
+    s->view.published = s->published;
+    lock_release(&s->lock);
+    return &s->view;
+}
+
+/* Index of the first that is >= low. */
+static size_t limits_from(const uint64_t *limit, size_t count, uint64_t low)
+{
+    size_t first = 0, end = count;
+    while (first < end) {
+        size_t mid = (first + end) / 2;
+        if (limit[mid] < low) {
+            first = mid + 1;
+        } else {
+            end = mid;
+        }
+    }
+    return first;
+}
+
+bool tree_snapshots_between(const struct tree_snapshots_view *v, uint64_t low, uint64_t high)
+{
+    size_t i = limits_from(v->limit, v->count, low);
+    return i < v->count && v->limit[i] < high;
+}
+
+bool tree_snapshots_youngest(const struct tree_snapshots_view *v, uint64_t *ret)
+{
+    if (v->count == 0) {
+        return false;
+    }
+    *ret = v->limit[v->count - 1];
+    return true;
+}
+
+uint64_t tree_snapshots_oldest_reader(const struct tree_snapshots_view *v, uint64_t base)
+{
+    uint64_t ret = v->published;
+    size_t i = limits_from(v->limit, v->count, base + 1);
+    ret = i < v->count ? base_min(ret, v->limit[i]) : ret;
+    i = limits_from(v->cancelled, v->cancelled_count, base + 1);
+    return i < v->cancelled_count ? base_min(ret, v->cancelled[i]) : ret;
+}
+
+static void snapshots_charge(struct tree_snapshots *s, const struct tree_superseded *superseded)
+{
+    if (list_empty(&s->live)) {
+        return;
+    }
+    struct tree_snapshot *youngest = snapshot_of(s->live.prev);
+    /* One at what was published until now sees everything that the batch superseded. */
+    uint64_t kept = youngest->limit == s->published ? superseded->bytes : superseded->kept;
+    youngest->kept_bytes += kept;
+    s->kept_bytes += kept;
+}
+
+static void snapshots_give_up_oldest(struct tree_snapshots *s)
+{
+    struct tree_snapshot *oldest = snapshot_of(s->live.next);
+    snapshots_pass_on(s, oldest);
+    list_remove(&oldest->node);
+    list_push_back(&s->cancelled, &oldest->node);
+    s->live_count--;
+    s->cancelled_count++;
+    s->changed = true;
+    /* Before anything that it sees goes: a reader that misses something sees this, too. */
+    atomic_store_explicit(&oldest->cancelled, true, memory_order_release);
+}
+
+unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,
+                                const struct tree_superseded *superseded)
+{
+    unsigned given_up = 0;
+    lock_take(&s->lock);
+    CHECK(msn >= s->published);
+    snapshots_charge(s, superseded);
+    while (s->kept_bytes > s->budget_bytes && !list_empty(&s->live)) {
+        snapshots_give_up_oldest(s);
+        given_up++;
+    }
+    s->published = msn;
+    lock_release(&s->lock);
+    return given_up;
+}
+
+struct tree_snapshots_state tree_snapshots_state(struct tree_snapshots *s)
+{
+    lock_take(&s->lock);
+    struct tree_snapshots_state ret = {
+        .published = s->published,
+        .kept_bytes = s->kept_bytes,
+        .live_count = s->live_count,
+        .cancelled_count = s->cancelled_count,
+    };
+    lock_release(&s->lock);
+    return ret;
+}
