@@ -1,6 +1,8 @@
-#include "tree/memtable_priv.h"
+#include "tree/memtable.h"
 
 #include <string.h>
+
+#include "tree/memtable_priv.h"
 
 /*
  * A key's versions hang in a chain, newest first; a reader takes the first at or below its limit.

@@ -528,23 +528,39 @@ static void check_held(struct engine *e, const struct held *h)
     check_walk(e, h, 30);
 }
 
-static unsigned verify_history(uint64_t seed, unsigned number, uint64_t kept_bytes)
+/* A batch; perhaps with too little memory, and then nothing has changed. */
+static bool commit_random(struct engine *e, unsigned deletes, bool tight)
+{
+    struct model before = e->model;
+    for (uint64_t n = rand_range(&e->rand, 1, 30); n > 0; n--) {
+        CHECK_OK(model_step(&e->model, &e->batch, &e->rand, deletes));
+    }
+    uint64_t room = tight && rand_chance(&e->rand, 1, 2) ? 0 : 16U << 20;
+    e->budget.limit_bytes = e->budget.used_bytes + room;
+    int rc = engine_commit(e);
+    e->budget.limit_bytes = UINT64_MAX;
+    if (rc == -ENOMEM && room == 0) {
+        e->model = before;
+        return false;
+    }
+    CHECK_OK(rc);
+    return true;
+}
+
+static unsigned verify_history(uint64_t seed, unsigned number, uint64_t kept_bytes, bool tight)
 {
     struct engine e;
     struct held held[HELD] = {0};
-    unsigned deletes = 5 + number % 3 * 20, cancelled = 0;
+    unsigned deletes = 5 + number % 3 * 20, counted = 0;
     CHECK_OK(engine_open(&e, seed, kept_bytes));
     e.need_permille = number % 4 * 100;
     e.short_lived = number % 2 == 1;
     for (unsigned round = 0; round < 60; round++) {
-        for (uint64_t n = rand_range(&e.rand, 1, 30); n > 0; n--) {
-            CHECK_OK(model_step(&e.model, &e.batch, &e.rand, deletes));
-        }
-        CHECK_OK(engine_commit(&e));
+        counted += commit_random(&e, deletes, tight) ? 0 : 1;
         engine_maintain(&e);
         struct held *h = &held[rand_below(&e.rand, HELD)];
         if (h->on && tree_snapshot_check(&h->snapshot) < 0) {
-            cancelled++;
+            counted++;
         }
         held_release(&e, h);
         held_take(&e, h);
@@ -558,13 +574,13 @@ static unsigned verify_history(uint64_t seed, unsigned number, uint64_t kept_byt
     }
     CHECK_EQ(tree_snapshots_state(e.snapshots).kept_bytes, 0);
     engine_close(&e);
-    return cancelled;
+    return counted;
 }
 
 TEST(reads_agree_with_the_model)
 {
     for (unsigned i = 0; i < 60; i++) {
-        CHECK_EQ(verify_history(testing_seed() + i, i, UINT64_MAX), 0);
+        CHECK_EQ(verify_history(testing_seed() + i, i, UINT64_MAX, false), 0);
     }
 }
 
@@ -572,7 +588,130 @@ TEST(snapshots_that_keep_too_much_say_so_and_others_stay_right)
 {
     unsigned cancelled = 0;
     for (unsigned i = 0; i < 30; i++) {
-        cancelled += verify_history(testing_seed() + i, i, 1500);
+        cancelled += verify_history(testing_seed() + i, i, 1500, false);
     }
     CHECK_TRUE(cancelled > 30);
+}
+
+TEST(a_batch_that_fails_changes_nothing)
+{
+    unsigned failed = 0;
+    for (unsigned i = 0; i < 30; i++) {
+        failed += verify_history(testing_seed() + i, i, UINT64_MAX, true);
+    }
+    CHECK_TRUE(failed > 100);
+}
+
+/* ---- all short histories of three keys ---- */
+
+#define SMALL_KEYS 3u
+#define SMALL_OPS 13u
+#define SMALL_DEPTH 5u
+#define SMALL_SLICES                                                            \
+    16u /* seeds 0 .. 15 are all histories of SMALL_DEPTH; any seed all shorter \
+         */
+
+struct small {
+    struct engine engine;
+    struct held held[SMALL_DEPTH];
+    size_t held_count;
+    bool
+        every; /* a snapshot after each operation; operation 12 releases the newest, or takes one */
+};
+
+static void small_apply(struct small *s, unsigned op)
+{
+    struct engine *e = &s->engine;
+    uint32_t k = op % SMALL_KEYS;
+    if (op < 3) {
+        CHECK_OK(model_put(&e->model, &e->batch, &e->rand, k));
+    } else if (op < 6) {
+        CHECK_OK(model_delete(&e->model, &e->batch, k));
+    } else if (op < 9) {
+        CHECK_OK(model_upsert(&e->model, &e->batch, &e->rand, k));
+    } else if (op < 11) {
+        CHECK_OK(model_delete_range(&e->model, &e->batch, op - 9, op - 7));
+    } else if (op == 11) {
+        tree_memtable_freeze(e->state.layer[0].memtable);
+        CHECK_OK(engine_add_memtable(e));
+    } else if (s->held_count > 0) {
+        held_release(e, &s->held[--s->held_count]);
+    } else if (!s->every) {
+        held_take(e, &s->held[s->held_count++]);
+    }
+    CHECK_OK(engine_commit(e));
+    if (s->every) {
+        held_take(e, &s->held[s->held_count++]);
+    }
+}
+
+/* Every key, and all of them in both directions. */
+static void small_check(struct engine *e, const struct held *h)
+{
+    struct reader r;
+    struct walk w = {.model = &h->model, .high = KEYS};
+    for (uint32_t k = 0; k < SMALL_KEYS; k++) {
+        check_get(e, h, k);
+    }
+    reader_open(e, &r, &h->state, h->snapshot.limit);
+    struct tree_merge_options opt = {.sources = r.list, .count = r.count};
+    CHECK_OK(tree_merge_new(&opt, &w.merge));
+    w.on = tree_merge_seek(w.merge, kv_slice_of(NULL, 0)) == 1;
+    CHECK_EQ(w.on, model_after(&w, 0, &w.at));
+    while (w.on) {
+        check_stands(&w);
+        w.on = tree_merge_next(w.merge) == 1;
+        CHECK_EQ(w.on, model_after(&w, w.at + 1, &w.at));
+    }
+    w.on = tree_merge_seek_back(w.merge, kv_slice_of(NULL, 0)) == 1;
+    CHECK_EQ(w.on, model_before(&w, KEYS, &w.at));
+    while (w.on) {
+        check_stands(&w);
+        w.on = tree_merge_prev(w.merge) == 1;
+        CHECK_EQ(w.on, model_before(&w, w.at, &w.at));
+    }
+    tree_merge_free(w.merge);
+    reader_close(&r);
+}
+
+static void verify_small(uint64_t number, unsigned depth, bool every)
+{
+    struct small s = {.every = every};
+    struct held now = {0};
+    CHECK_OK(engine_open(&s.engine, number, UINT64_MAX));
+    for (uint64_t n = number, i = 0; i < depth; i++, n /= SMALL_OPS) {
+        small_apply(&s, (unsigned)(n % SMALL_OPS));
+    }
+    held_take(&s.engine, &now);
+    small_check(&s.engine, &now);
+    held_release(&s.engine, &now);
+    while (s.held_count > 0) {
+        small_check(&s.engine, &s.held[--s.held_count]);
+        held_release(&s.engine, &s.held[s.held_count]);
+    }
+    engine_close(&s.engine);
+}
+
+static uint64_t small_count(unsigned depth)
+{
+    uint64_t count = 1;
+    for (unsigned i = 0; i < depth; i++) {
+        count *= SMALL_OPS;
+    }
+    return count;
+}
+
+TEST(all_short_histories_read_right)
+{
+    unsigned checked = 0;
+    for (unsigned depth = 1; depth < SMALL_DEPTH; depth++) {
+        for (uint64_t n = 0; n < small_count(depth); n++, checked++) {
+            verify_small(n, depth, n % 2 == depth % 2);
+        }
+    }
+    for (uint64_t n = testing_seed() % SMALL_SLICES; n < small_count(SMALL_DEPTH);
+         n += SMALL_SLICES, checked++) {
+        verify_small(n, SMALL_DEPTH, n / SMALL_SLICES % 4 != 0);
+    }
+    CHECK_TRUE(checked > 50000);
 }
