@@ -7,6 +7,10 @@
  * than the budget, the oldest snapshot is given up: its reads say -ECANCELED, its versions may go.
  * What it may be reading at this moment stays in place until it is released, all the same.
  *
+ * A reader takes its snapshot and its references on memtables, runs and the rest at one moment:
+ * under the lock under which these are exchanged. Else it could find a run in place of the memtable
+ * of which it needs older versions.
+ *
  * Threads: take, check and release on any thread, publish and look on the writer's only. Short
  * critical sections, no waiting.
  */
