@@ -53,13 +53,6 @@ int tree_memtable_new(const struct tree_memtable_options *opt, struct tree_memta
     m->limit_bytes = opt->limit_bytes == 0 ? TREE_MEMTABLE_BYTES : opt->limit_bytes;
     m->block_bytes = opt->block_bytes;
     m->bytes = sizeof *m;
-    rand_seed(&m->rand, opt->seed);
-    int rc = tree_memtable_table_init(m, &m->keys);
-    rc = rc < 0 ? rc : tree_memtable_table_init(m, &m->ranges);
-    if (rc < 0) {
-        memtable_free(m);
-        return rc;
-    }
     *ret = m;
     return 0;
 }
@@ -127,8 +120,8 @@ void tree_memtable_get(const struct tree_memtable *m, struct kv_slice key, uint6
     if (memtable_nothing_at(m, limit)) {
         return;
     }
-    struct tree_memtable_entry *e = tree_memtable_seek(&m->keys, key), *at = NULL;
-    if (e != NULL && kv_slice_compare(memtable_entry_key(e), key) == 0) {
+    struct tree_memtable_entry *e = tree_memtable_find(&m->keys, key), *at = NULL;
+    if (e != NULL) {
         struct tree_memtable_version *v = memtable_visible(e, limit);
         if (v != NULL) {
             ret->message = version_message(v);
@@ -148,7 +141,7 @@ static struct kv_slice boundary_key(const struct tree_memtable_entry *e)
 
 static struct tree_memtable_entry *entry_after(const struct tree_memtable_entry *e)
 {
-    return atomic_load_explicit(&e->next[0], memory_order_acquire);
+    return atomic_load_explicit(&e->next, memory_order_acquire);
 }
 
 bool tree_memtable_range(const struct tree_memtable *m, uint64_t limit, struct kv_slice from,
@@ -159,7 +152,7 @@ bool tree_memtable_range(const struct tree_memtable *m, uint64_t limit, struct k
     }
     struct tree_memtable_entry *e =
         from.len == 0 ? NULL : tree_memtable_seek_back(&m->ranges, from);
-    e = e == NULL ? entry_after(m->ranges.head) : e;
+    e = e == NULL ? tree_memtable_seek(&m->ranges, kv_slice_of(NULL, 0)) : e;
     for (; e != NULL; e = entry_after(e)) {
         struct tree_memtable_version *v = memtable_visible(e, limit);
         if (v != NULL) {
@@ -219,8 +212,7 @@ static int cursor_seek_back(struct tree_source *s, struct kv_slice key)
     if (memtable_nothing_at(c->memtable, c->limit)) {
         return cursor_land(c, NULL, false);
     }
-    return cursor_land(c, key.len == 0 ? tree_memtable_last(t) : tree_memtable_seek_back(t, key),
-                       false);
+    return cursor_land(c, tree_memtable_seek_back(t, key), false);
 }
 
 static int cursor_next(struct tree_source *s)
@@ -242,10 +234,9 @@ static int cursor_find(struct tree_source *s, struct kv_slice key)
     struct tree_memtable_cursor *c = cursor_of(s);
     struct tree_memtable_entry *e = NULL;
     if (!memtable_nothing_at(c->memtable, c->limit)) {
-        e = tree_memtable_seek(&c->memtable->keys, key);
+        e = tree_memtable_find(&c->memtable->keys, key);
     }
-    bool found = e != NULL && kv_slice_compare(memtable_entry_key(e), key) == 0 &&
-                 memtable_visible(e, c->limit) != NULL;
+    bool found = e != NULL && memtable_visible(e, c->limit) != NULL;
     return cursor_land(c, found ? e : NULL, true);
 }
 
@@ -270,7 +261,9 @@ static int cursor_covering(struct tree_source *s, struct kv_slice key, struct tr
     }
     ret->msn = range_msn_at(c->memtable, key, c->limit, &at);
     ret->low = boundary_key(at);
-    ret->high = boundary_key(entry_after(at == NULL ? c->memtable->ranges.head : at));
+    at = at == NULL ? tree_memtable_seek(&c->memtable->ranges, kv_slice_of(NULL, 0))
+                    : entry_after(at);
+    ret->high = boundary_key(at);
     return 0;
 }
 
@@ -531,7 +524,8 @@ static struct tree_memtable_entry *boundary_at(struct tree_memtable *m, struct k
     if (e != NULL) {
         return e;
     }
-    return tree_memtable_insert(m, &m->ranges, key, entry_head(m->ranges.finger[0]));
+    e = m->ranges.before;
+    return tree_memtable_insert(m, &m->ranges, key, e == NULL ? NULL : entry_head(e));
 }
 
 static int boundary_cover(struct memtable_apply *a, struct tree_memtable_entry *e, uint64_t msn)

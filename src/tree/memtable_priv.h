@@ -1,20 +1,24 @@
 /*
  * tree/memtable_priv.h -- the parts of a memtable: its memory, versions, and the sorted tables.
  *
- * A table is a skip list: one writer inserts, nothing is ever removed. Whoever reads while an entry
- * is linked in sees it or not; either is right, for the entry has no version that a reader of that
- * moment may see. There are two: the keys; and the boundaries of deleted ranges, where an entry
- * tells what covers the keys from its own to the next one's.
+ * A table is a list of entries in the order of their keys, and a B+-tree that leads into it. One
+ * writer inserts, nothing is ever removed. Whoever reads while an entry is linked in sees it or
+ * not; either is right, for it has no version that a reader of that moment may see. The list is the
+ * truth; memtable_table.c says when what the tree tells can be trusted without looking there.
+ *
+ * There are two tables: the keys; and the boundaries of deleted ranges, where an entry tells what
+ * covers the keys from its own to the next one's.
  */
 #pragma once
 
 #include "base/mem.h"
-#include "base/rand.h"
 #include "tree/memtable.h"
 
 #include <stdatomic.h>
 
-#define MEMTABLE_HEIGHT_MAX 12u
+#define MEMTABLE_FANOUT 64u
+#define MEMTABLE_DEPTH_MAX 12u
+#define MEMTABLE_PREFIX_WORDS 5u
 #define MEMTABLE_RETIRED_MAX 256u
 
 /* Sizes of versions: steps of 16 bytes to 512, then four to each doubling. */
@@ -33,19 +37,35 @@ struct tree_memtable_version {
 };
 
 struct tree_memtable_entry {
-    uint64_t hint; /* the first bytes of the key, padded with zeros, big-endian */
     _Atomic(struct tree_memtable_version *) head;
     _Atomic(struct tree_memtable_entry *) prev; /* NULL: it is the first */
+    _Atomic(struct tree_memtable_entry *) next; /* NULL: it is the last */
     uint16_t key_len;
-    uint8_t height;
-    _Atomic(struct tree_memtable_entry *) next[]; /* height; then the key */
+    uint8_t key[];
+};
+
+/* Slots ascend. All keys that belong into a node begin with its prefix; a hint is the eight bytes
+ * that follow, padded with zeros, as big-endian numbers are. */
+struct memtable_node {
+    _Atomic uint32_t sequence; /* of a leaf: odd while it changes */
+    _Atomic uint16_t count;
+    uint8_t height;                                 /* 0: leaf */
+    _Atomic uint8_t skip;                           /* length of the prefix */
+    _Atomic uint64_t prefix[MEMTABLE_PREFIX_WORDS]; /* big-endian */
+    _Atomic uint64_t hint[MEMTABLE_FANOUT];
+    _Atomic(struct tree_memtable_entry *) entry[MEMTABLE_FANOUT]; /* inner: first of the child;
+                                                                     slot 0 has none */
+    _Atomic(struct memtable_node *) child[]; /* inner: MEMTABLE_FANOUT of them */
 };
 
 struct memtable_table {
-    struct tree_memtable_entry *head; /* without a key, as high as can be */
-    _Atomic uint32_t height;
-    /* The writer's: where the last search ended. finger[i] is the last on level i before it. */
-    struct tree_memtable_entry *finger[MEMTABLE_HEIGHT_MAX];
+    _Atomic(struct tree_memtable_entry *) first;
+    _Atomic(struct memtable_node *) root; /* NULL: it is empty */
+
+    /* The writer's: where tree_memtable_place() ended. */
+    struct memtable_node *leaf;
+    unsigned at;                        /* first slot of the leaf with a key >= that one */
+    struct tree_memtable_entry *before; /* the entry before that key, or NULL */
 };
 
 struct memtable_block {
@@ -71,7 +91,6 @@ struct tree_memtable {
     uint8_t *at; /* of the block that is being filled */
     size_t left;
     uint64_t bytes;
-    struct rand rand;
     bool frozen;
     uint64_t key_count, range_count, min_msn, max_msn;
     struct tree_memtable_version *spare[MEMTABLE_CLASSES]; /* by `rest` */
@@ -81,7 +100,7 @@ struct tree_memtable {
 
 static inline struct kv_slice memtable_entry_key(const struct tree_memtable_entry *e)
 {
-    return kv_slice_of((const uint8_t *)&e->next[e->height], e->key_len);
+    return kv_slice_of(e->key, e->key_len);
 }
 
 static inline struct tree_memtable_version *memtable_visible(const struct tree_memtable_entry *e,
@@ -94,17 +113,19 @@ static inline struct tree_memtable_version *memtable_visible(const struct tree_m
     return v;
 }
 
-/* memtable_table.c */
+/* memtable_memory.c */
 void *tree_memtable_take(struct tree_memtable *m, size_t size); /* 8-aligned; NULL: -ENOMEM */
 struct tree_memtable_version *tree_memtable_version_new(struct tree_memtable *m, size_t len);
 size_t tree_memtable_version_size(const struct tree_memtable_version *v);
 /* Nobody can be reading it. */
 void tree_memtable_version_put(struct tree_memtable *m, struct tree_memtable_version *v);
-NODISCARD int tree_memtable_table_init(struct tree_memtable *m, struct memtable_table *t);
-/* The first with a key >= `key`, or NULL. */
+
+/* memtable_table.c */
+/* The first with a key >= `key`, or NULL. An empty key is the first. */
 struct tree_memtable_entry *tree_memtable_seek(const struct memtable_table *t, struct kv_slice key);
-struct tree_memtable_entry *tree_memtable_last(const struct memtable_table *t);
-/* The last with a key <= `key`, or NULL. */
+/* The one with this key, or NULL. */
+struct tree_memtable_entry *tree_memtable_find(const struct memtable_table *t, struct kv_slice key);
+/* The last with a key <= `key`, or NULL. An empty key is the last. */
 struct tree_memtable_entry *tree_memtable_seek_back(const struct memtable_table *t,
                                                     struct kv_slice key);
 /* The writer's: the entry of this very key or NULL; and a new one there, right after that. */

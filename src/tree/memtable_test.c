@@ -86,7 +86,7 @@ static unsigned chain_length(struct fixture *f, const char *key)
 {
     unsigned n = 0;
     struct tree_memtable_entry *e =
-        tree_memtable_seek(&f->memtable->keys, kv_slice_of(key, strlen(key)));
+        tree_memtable_find(&f->memtable->keys, kv_slice_of(key, strlen(key)));
     for (struct tree_memtable_version *v = e->head; v != NULL; v = v->older) {
         n++;
     }
