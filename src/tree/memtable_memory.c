@@ -64,7 +64,7 @@ static unsigned class_of(size_t size)
 static size_t class_size(unsigned c)
 {
     if (c <= 32) {
-        return c * 16U;
+        return (size_t)c * 16U;
     }
     unsigned top = 9 + (c - 33) / 4;
     return ((size_t)1 << top) + (((size_t)(c - 33) % 4 + 1) << (top - 2));

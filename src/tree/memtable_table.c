@@ -14,7 +14,7 @@
  * goes there. So an inner slot names its child by that entry.
  */
 
-#define PREFIX_MAX (8u * MEMTABLE_PREFIX_WORDS)
+#define PREFIX_MAX ((size_t)8 * MEMTABLE_PREFIX_WORDS)
 #define CACHE_LINE 64u
 
 /* ---- words of keys ---- */

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 
 /*
- * The sources stand in a heap, by key and then by age. A call goes through steps: place all sources
+ * The sources stand in a heap, by key. A call goes through steps: place all sources
  * (or step those that stand on the present key), look at the least key, fold what all sources say
  * about it, and if nothing remains of it pass over it. Each step can be gone on with: what a failed
  * call has done so far stays, and the same call continues. Any other call places all sources again,
@@ -254,9 +254,6 @@ struct kv_slice tree_merge_value(const struct tree_merge *m)
 static bool heap_before(const struct tree_merge *m, size_t a, size_t b)
 {
     int order = kv_slice_compare(m->slot[a].source->key, m->slot[b].source->key);
-    if (order == 0) {
-        return a < b;
-    }
     return m->backwards ? order > 0 : order < 0;
 }
 

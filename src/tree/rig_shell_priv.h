@@ -25,8 +25,17 @@ static inline struct rig_shell *rig_shell_of(struct tree_source *s)
     return container_of(s, struct rig_shell, base);
 }
 
+static inline void rig_shell_forget_range(struct rig_shell *s)
+{
+    rig_drop(s->low);
+    rig_drop(s->high);
+    s->low = kv_slice_of(NULL, 0);
+    s->high = kv_slice_of(NULL, 0);
+}
+
 static inline void rig_shell_forget(struct rig_shell *s)
 {
+    rig_shell_forget_range(s);
     while (s->lent_count > 0) {
         rig_drop(s->lent[--s->lent_count]);
     }
@@ -112,8 +121,7 @@ static inline int rig_shell_covering(struct tree_source *base, struct kv_slice k
     }
     int rc = s->inner->ops->covering(s->inner, key, ret);
     if (s->short_lived) {
-        rig_drop(s->low);
-        rig_drop(s->high);
+        rig_shell_forget_range(s);
         s->low = rig_dup(ret->low);
         s->high = rig_dup(ret->high);
         ret->low = s->low;
@@ -147,6 +155,4 @@ static inline void rig_shell_init(struct rig_shell *s, struct tree_source *inner
 static inline void rig_shell_fini(struct rig_shell *s)
 {
     rig_shell_forget(s);
-    rig_drop(s->low);
-    rig_drop(s->high);
 }
