@@ -28,7 +28,6 @@ struct tree_memtable;
 struct tree_memtable_options {
     struct mem_budget *budget; /* may be NULL */
     uint64_t base_msn;         /* all it will hold is newer */
-    uint64_t seed;             /* of its shape */
     size_t limit_bytes;        /* from when on it says it is full; 0: TREE_MEMTABLE_BYTES */
     size_t block_bytes;        /* taken at a time; 0: chosen; smaller for tests */
 };

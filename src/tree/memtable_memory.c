@@ -54,20 +54,20 @@ void *tree_memtable_take(struct tree_memtable *m, size_t size)
 static unsigned class_of(size_t size)
 {
     if (size <= 512) {
-        return (unsigned)((size + 15) / 16);
+        return (unsigned)((size + 7) / 8);
     }
     unsigned top = 63U - (unsigned)__builtin_clzll(size - 1); /* 9: 513 .. 1024 */
     unsigned quarter = (unsigned)((size - 1) >> (top - 2) & 3U);
-    return 33 + (top - 9) * 4 + quarter;
+    return 65 + (top - 9) * 4 + quarter;
 }
 
 static size_t class_size(unsigned c)
 {
-    if (c <= 32) {
-        return (size_t)c * 16U;
+    if (c <= 64) {
+        return (size_t)c * 8U;
     }
-    unsigned top = 9 + (c - 33) / 4;
-    return ((size_t)1 << top) + (((size_t)(c - 33) % 4 + 1) << (top - 2));
+    unsigned top = 9 + (c - 65) / 4;
+    return ((size_t)1 << top) + (((size_t)(c - 65) % 4 + 1) << (top - 2));
 }
 
 struct tree_memtable_version *tree_memtable_version_new(struct tree_memtable *m, size_t len)

@@ -21,8 +21,8 @@
 #define MEMTABLE_PREFIX_WORDS 5u
 #define MEMTABLE_RETIRED_MAX 256u
 
-/* Sizes of versions: steps of 16 bytes to 512, then four to each doubling. */
-#define MEMTABLE_CLASSES 80u
+/* Sizes of versions: steps of 8 bytes to 512, then four to each doubling. */
+#define MEMTABLE_CLASSES 112u
 
 /* A message. All but `older` and `msn` are read by those only who may see it. */
 struct tree_memtable_version {

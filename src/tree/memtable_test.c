@@ -20,8 +20,7 @@ static int fixture_open(struct fixture *f, uint64_t kept_bytes)
     *f = (struct fixture){.msn = 5};
     mem_budget_init(&f->budget, NULL, 64U << 20);
     struct tree_snapshots_options s = {.count_max = 16, .budget_bytes = kept_bytes, .published = 5};
-    struct tree_memtable_options m = {
-        .budget = &f->budget, .base_msn = 5, .seed = testing_seed(), .block_bytes = 4096};
+    struct tree_memtable_options m = {.budget = &f->budget, .base_msn = 5, .block_bytes = 4096};
     int rc = tree_snapshots_new(&s, &f->snapshots);
     return rc < 0 ? rc : tree_memtable_new(&m, &f->memtable);
 }

@@ -103,8 +103,7 @@ static void world_move(struct world *w)
 /* A new memtable in front; what is behind a full one is not needed any more. */
 static void world_freeze(struct world *w)
 {
-    struct tree_memtable_options opt = {
-        .base_msn = w->msn, .seed = rand_u64(&w->rand), .block_bytes = 4096};
+    struct tree_memtable_options opt = {.base_msn = w->msn, .block_bytes = 4096};
     struct tree_memtable *m = NULL;
     CHECK_OK(tree_memtable_new(&opt, &m));
     if (w->state.count > 0) {

@@ -29,7 +29,8 @@ void tree_fold_fini(struct tree_fold *f);
 /*
  * The value of a key: goes down until the first PUT, DELETE or range delete, and applies the
  * upserts that it met. 1 and the value, which lies in `f` or is lent by a source; 0: absent.
- * -ENOMEM, -E2BIG (more upserts than TREE_PENDING_MAX), and what sources say.
+ * -ENOMEM, -E2BIG (more upserts than TREE_PENDING_MAX), class EIO, and what sources say.
+ * Ask tree_snapshot_check() afterwards.
  */
 NODISCARD int tree_merge_get(struct tree_source *const *sources, size_t count, struct kv_slice key,
                              struct tree_fold *f, struct kv_slice *ret);

@@ -165,11 +165,8 @@ static void state_unref(struct state *s)
 
 static int engine_add_memtable(struct engine *e)
 {
-    struct tree_memtable_options opt = {.budget = &e->budget,
-                                        .base_msn = e->msn,
-                                        .seed = rand_u64(&e->rand),
-                                        .limit_bytes = 16384,
-                                        .block_bytes = 4096};
+    struct tree_memtable_options opt = {
+        .budget = &e->budget, .base_msn = e->msn, .limit_bytes = 16384, .block_bytes = 4096};
     struct tree_memtable *m = NULL;
     int rc = tree_memtable_new(&opt, &m);
     if (rc == 0) {
@@ -229,6 +226,10 @@ static void engine_flush(struct engine *e, size_t at, bool clean)
                 rig_run_add(run, c.base.key, &c.base.message);
             }
         } while (c.base.ops->older(&c.base) == 1);
+        if (rand_chance(&e->rand, 1, 4)) { /* without effect, perhaps alone */
+            struct tree_message note = {.type = TREE_NOTE, .msn = c.base.message.msn};
+            rig_run_add(run, c.base.key, &note);
+        }
     }
     while (tree_memtable_range(m, UINT64_MAX, from, &range)) {
         CHECK_TRUE(kv_slice_compare(range.low, range.high) < 0);
@@ -437,7 +438,7 @@ static void check_stands(const struct walk *w)
 
 enum { TO_SEEK, TO_SEEK_BACK, TO_NEXT, TO_PREV };
 
-static int walk_call(struct walk *w, unsigned what, uint32_t to, bool whole)
+static int walk_move(struct walk *w, unsigned what, uint32_t to, bool whole)
 {
     uint8_t kb[8];
     struct kv_slice key = whole ? kv_slice_of(NULL, 0) : key_of(to, kb);
@@ -447,6 +448,17 @@ static int walk_call(struct walk *w, unsigned what, uint32_t to, bool whole)
                                   : tree_merge_prev(w->merge);
 }
 
+/* Memory may be missing; but not to the shell, which is of the test. */
+static int walk_call(struct engine *e, struct walk *w, unsigned what, uint32_t to, bool whole)
+{
+    bool fails = !e->short_lived && rand_chance(&e->rand, 1, 4);
+    mem_fail_at(fails ? 1 : 0);
+    int rc = walk_move(w, what, to, whole);
+    mem_fail_at(0);
+    CHECK_TRUE(fails || rc != -ENOMEM);
+    return rc;
+}
+
 /* After a failure it stands where it stood, and any call may follow. */
 static void check_walk_step(struct engine *e, struct walk *w)
 {
@@ -454,13 +466,13 @@ static void check_walk_step(struct engine *e, struct walk *w)
     unsigned what = (unsigned)rand_below(&e->rand, w->on ? 12 : 2);
     bool whole = rand_chance(&e->rand, 1, 8), found = false;
     what = what < 2 ? what : what < 8 ? TO_NEXT : TO_PREV;
-    int rc = walk_call(w, what, to, whole);
-    while (rc == -ERR_need) {
+    int rc = walk_call(e, w, what, to, whole);
+    while (rc == -ERR_need || rc == -ENOMEM) {
         check_stands(w);
         if (rand_chance(&e->rand, 1, 8)) {
             return;
         }
-        rc = walk_call(w, what, to, whole);
+        rc = walk_call(e, w, what, to, whole);
     }
     switch (what) {
     case TO_SEEK:
