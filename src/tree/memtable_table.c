@@ -449,42 +449,57 @@ static int table_make_room(struct tree_memtable *m, struct memtable_table *t, st
     return rc;
 }
 
-/* Keys often come in order, or the same again: is it beside the last one? */
+/* Keys often come in order: is it right behind the last one? */
 static bool place_again(const struct memtable_table *t, struct kv_slice key)
 {
-    if (t->leaf == NULL || t->at == 0) {
-        return false;
-    }
-    const struct tree_memtable_entry *last = node_entry(t->leaf, t->at - 1);
+    const struct memtable_node *n = t->leaf;
+    const struct tree_memtable_entry *last = node_entry(n, t->at - 1), *next;
     if (entry_compare(last, key) >= 0) {
         return false;
     }
-    const struct tree_memtable_entry *next = entry_next(last);
-    return next == NULL || entry_compare(next, key) >= 0;
+    if (t->at == node_count(n)) {
+        next = entry_next(last);
+        return next == NULL || entry_compare(next, key) > 0;
+    }
+    uint64_t hint = key_word(key, node_skip(n)), next_hint = node_hint(n, t->at);
+    if (hint == next_hint) {
+        return entry_compare(node_entry(n, t->at), key) >= 0;
+    }
+    return hint < next_hint && node_has_prefix(n, key);
+}
+
+/* Leaf and slot of a key. */
+static void place_find(struct memtable_table *t, struct kv_slice key)
+{
+    bool known = t->leaf != NULL && t->at > 0;
+    if (known && entry_is(node_entry(t->leaf, t->at - 1), key)) {
+        t->at--; /* the same once more */
+    } else if (!known || !place_again(t, key)) {
+        t->leaf = table_leaf(t, key);
+        t->at = t->leaf == NULL ? 0 : (unsigned)node_bound(t->leaf, 0, key, false);
+    }
 }
 
 struct tree_memtable_entry *tree_memtable_place(struct memtable_table *t, struct kv_slice key)
 {
-    bool again = t->leaf != NULL && t->at > 0 && entry_is(node_entry(t->leaf, t->at - 1), key);
-    if (again) {
-        t->at--;
-    } else if (!place_again(t, key)) {
-        t->leaf = table_leaf(t, key);
-        t->at = t->leaf == NULL ? 0 : (unsigned)node_bound(t->leaf, 0, key, false);
-    }
+    place_find(t, key);
+    t->before = NULL;
     if (t->leaf == NULL) {
-        t->before = NULL;
         return NULL;
     }
-    struct tree_memtable_entry *next;
+    struct tree_memtable_entry *next = NULL;
+    if (t->at < node_count(t->leaf)) {
+        next = node_entry(t->leaf, t->at);
+        __builtin_prefetch(next); /* both will be linked with a new one, after some other work */
+    }
     if (t->at > 0) {
         t->before = node_entry(t->leaf, t->at - 1);
-        next = entry_next(t->before);
-    } else {
-        next = node_entry(t->leaf, 0);
-        t->before = entry_prev(next);
+        __builtin_prefetch(t->before);
     }
-    return entry_is(next, key) ? next : NULL;
+    /* Beyond the last slot nothing is found: it would be the first of the next leaf. */
+    bool same = next != NULL && node_hint(t->leaf, t->at) == key_word(key, node_skip(t->leaf)) &&
+                entry_is(next, key);
+    return same ? next : NULL;
 }
 
 static struct tree_memtable_entry *entry_new(struct tree_memtable *m, struct kv_slice key,
