@@ -234,7 +234,7 @@ static void *read_all_the_time(void *arg)
     struct tree_fold fold = {0};
     struct rand rand;
     rand_seed(&rand, r->seed);
-    while (!w->over && r->wrong == NULL) {
+    while (r->wrong == NULL && (!w->over || r->read == 0)) { /* once, however late it began */
         struct view v;
         int rc = 0;
         if (!view_open(w, &v)) { /* others hold all there may be: given up, and not noticed yet */
