@@ -506,7 +506,7 @@ static void write_refuse(struct tree_file *f, struct tree_file_write *w, int rc)
     loop_defer(f->env.loop, &f->task);
 }
 
-static void write_has_room(struct tree_room *r, int rc)
+static void write_has_room(struct tree_file_room *r, int rc)
 {
     struct tree_file_write *w = container_of(r, struct tree_file_write, room);
     if (rc < 0) {
@@ -534,7 +534,8 @@ void tree_file_write(struct tree_file *f, struct tree_file_write *w)
     w->link = 0;
     w->reserved_blocks = 0;
     w->reserved_extents = 0;
-    w->room = (struct tree_room){.count = (uint32_t)(w->len / FILE_UNIT), .ready = write_has_room};
+    w->room =
+        (struct tree_file_room){.count = (uint32_t)(w->len / FILE_UNIT), .ready = write_has_room};
     list_init(&w->node);
     int rc = f->failure.code;
     if (rc == 0 && w->block != 0) {

@@ -90,9 +90,9 @@ uint64_t tree_file_block_limit(const struct tree_file *f);
 uint64_t tree_file_number(const struct tree_file *f);
 
 /* Somebody who waits for an extent; the file's. */
-struct tree_room {
+struct tree_file_room {
     uint32_t count;
-    void (*ready)(struct tree_room *r, int rc); /* rc 0: `extent` is theirs */
+    void (*ready)(struct tree_file_room *r, int rc); /* rc 0: `extent` is theirs */
     struct tree_space_extent extent;
     struct list node;
 };
@@ -118,8 +118,8 @@ struct tree_file_write {
     struct tree_space_extent extent; /* out */
     /* the file's */
     struct tree_file *file;
-    struct list node;      /* of those under way, or of the refused */
-    struct tree_room room; /* while it waits for an extent */
+    struct list node;           /* of those under way, or of the refused */
+    struct tree_file_room room; /* while it waits for an extent */
     struct disk_req req;
     uint64_t link; /* number for the extent it had */
     size_t reserved_blocks, reserved_extents;

@@ -156,7 +156,7 @@ static int commit_submit(struct tree_file *f, enum disk_op op, void *buf, uint64
     return 1;
 }
 
-static void commit_has_room(struct tree_room *r, int rc)
+static void commit_has_room(struct tree_file_room *r, int rc)
 {
     struct file_committer *m = container_of(r, struct file_committer, room);
     struct tree_file *f = container_of(m, struct tree_file, commit);
@@ -173,7 +173,7 @@ static bool commit_room(struct tree_file *f, uint32_t count, bool some)
 {
     struct file_committer *m = &f->commit;
     if (!m->have_room) {
-        m->room = (struct tree_room){.count = count, .ready = commit_has_room};
+        m->room = (struct tree_file_room){.count = count, .ready = commit_has_room};
         bool first = list_empty(&f->shape.waiting);
         m->have_room =
             (some && first && tree_space_take_some(f->space, count, &m->room.extent) == 0) ||

@@ -48,7 +48,7 @@ struct file_committer {
     enum file_commit_step step;
     struct tree_file_commit *c;
     struct disk_req req;
-    struct tree_room room;
+    struct tree_file_room room;
     bool have_room;
     uint8_t *pages; /* FILE_BATCH_PAGES of them; also for the superblock */
     uint8_t *blob;  /* index or list that is being written */
@@ -105,7 +105,7 @@ bool tree_file_frozen_writes(const struct tree_file *f); /* some are under way *
 
 /* file_room.c */
 /* True: r->extent. False: ready() comes later. */
-bool tree_file_room_take(struct tree_file *f, struct tree_room *r);
+bool tree_file_room_take(struct tree_file *f, struct tree_file_room *r);
 void tree_file_room_run(struct tree_file *f); /* after space was given back */
 void tree_file_room_settle(
     struct tree_file *f); /* shrink and punch, when there is nothing better */

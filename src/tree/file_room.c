@@ -13,7 +13,7 @@ static void shape_grow(struct tree_file *f, bool least);
 static void room_answer(struct tree_file *f, int rc)
 {
     struct list *node = list_pop_front(&f->shape.waiting);
-    struct tree_room *r = LIST_ENTRY(node, struct tree_room, node);
+    struct tree_file_room *r = LIST_ENTRY(node, struct tree_file_room, node);
     r->ready(r, rc);
 }
 
@@ -35,7 +35,7 @@ void tree_file_room_run(struct tree_file *f)
         return;
     }
     while (!list_empty(&f->shape.waiting)) {
-        struct tree_room *r = LIST_ENTRY(f->shape.waiting.next, struct tree_room, node);
+        struct tree_file_room *r = LIST_ENTRY(f->shape.waiting.next, struct tree_file_room, node);
         if (tree_space_take(f->space, r->count, &r->extent) < 0) {
             if (f->shape.step == SHAPE_IDLE) {
                 shape_grow(f, false);
@@ -46,7 +46,7 @@ void tree_file_room_run(struct tree_file *f)
     }
 }
 
-bool tree_file_room_take(struct tree_file *f, struct tree_room *r)
+bool tree_file_room_take(struct tree_file *f, struct tree_file_room *r)
 {
     if (list_empty(&f->shape.waiting) && tree_space_take(f->space, r->count, &r->extent) == 0) {
         return true;
@@ -97,7 +97,7 @@ static void grow_done(struct disk_req *req, int64_t rc)
 static void shape_grow(struct tree_file *f, bool least)
 {
     struct file_shaper *s = &f->shape;
-    const struct tree_room *r = LIST_ENTRY(s->waiting.next, struct tree_room, node);
+    const struct tree_file_room *r = LIST_ENTRY(s->waiting.next, struct tree_file_room, node);
     uint64_t size = tree_space_size(f->space);
     s->target = tree_space_grow_target(f->space, r->count, least);
     s->step = least ? SHAPE_GROW_LEAST : SHAPE_GROW;
