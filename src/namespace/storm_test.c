@@ -121,9 +121,8 @@ static void storm_finish(struct rig *r)
 /* A retention comes and goes; the leader needs the space, or time has passed. */
 static void storm_trash(struct rig *r, struct rand *rand)
 {
-    CHECK_OK(RIG_DO(r, NAMESPACE_CONFIG_PUT, namespace_config_put,
-                    .name = rig_text(NAMESPACE_CONFIG_RETENTION),
-                    .value = rig_text(rand_chance(rand, 3, 4) ? "1h" : "")));
+    CHECK_OK(RIG_OP(r, setattr, .ino = PROTO_ROOT_INO, .mask = PROTO_SET_RETENTION,
+                    .retention_s = rand_chance(rand, 3, 4) ? 3600 : 0));
     CHECK_OK(RIG_DO(r, NAMESPACE_TRASH_PURGE, namespace_trash_expire, .max = 2,
                     .early = rand_chance(rand, 1, 2)));
 }
