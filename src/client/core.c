@@ -125,6 +125,7 @@ struct opendfs *client_free(struct opendfs *fs)
     loop_undefer(fs->loop, &fs->stop_task);
     client_session_fini(fs);
     client_map_stop(fs);
+    client_push_fini(fs);
     fs->meta = peer_free(fs->meta);
     client_calls_fini(fs);
     client_open_fini(fs);

@@ -46,6 +46,7 @@ TEST(a_reader_keeps_what_loses_its_name_and_lets_it_go_at_the_end)
     CHECK_OK(DO(&w, close, f, NULL, 0));
     CHECK_EQ(releases(&w), 0);
     CHECK_OK(DO(&w, close, g, NULL, 0));
+    world_run(&w, SECOND);
     CHECK_EQ(releases(&w), 1);
     world_close(&w);
 }

@@ -106,6 +106,7 @@ static void inode_free(struct client_inode *i)
 static void release_done(struct client_call *c, const struct peer_reply *r)
 {
     struct client_inode *i = container_of(c, struct client_inode, release_call);
+    i->letting_go = false;
     (void)r; /* if it did not arrive, the file goes with the session */
     client_inode_put(i);
 }
@@ -117,6 +118,7 @@ static bool inode_releases(struct client_inode *i)
         return false;
     }
     i->kept = false;
+    i->letting_go = true;
     i->refs = 1;
     i->release_request = (struct proto_release_request){.ino = i->ino};
     i->release_call.done = release_done;
@@ -175,12 +177,14 @@ static void inode_lost(struct client_inode *i)
     client_inode_wake(i);
 }
 
+/* Files without a name went with it. */
 void client_inodes_lost_session(struct opendfs *fs)
 {
     struct dict_iter it;
     struct dict_node *n;
     dict_iter_init(&it, &fs->inodes);
     while ((n = dict_iter_next(&it)) != NULL) {
+        container_of(n, struct client_inode, node)->kept = false;
         inode_lost(container_of(n, struct client_inode, node));
     }
 }
@@ -201,10 +205,20 @@ struct proto_claim *client_inodes_claim(struct opendfs *fs, size_t *ret_count)
             .version = i->attr.version,
             .open = (uint8_t)(PROTO_RIGHT_READ | (writes ? PROTO_RIGHT_WRITE : 0U))};
         i->granted = true;
-        i->outdated = true;
     }
+    client_inodes_outdate(fs);
     *ret_count = count;
     return claims;
+}
+
+void client_inodes_outdate(struct opendfs *fs)
+{
+    struct dict_iter it;
+    struct dict_node *n;
+    dict_iter_init(&it, &fs->inodes);
+    while ((n = dict_iter_next(&it)) != NULL) {
+        container_of(n, struct client_inode, node)->outdated = true;
+    }
 }
 
 /* --- capabilities -------------------------------------------------------------------------------

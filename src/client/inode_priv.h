@@ -54,7 +54,12 @@ struct client_inode {
     bool unlinked, meta_busy, releasing, recalled;
     bool granted; /* the server was asked to open it for reading: it is told when it is closed */
     bool kept; /* the server was told to keep it, should it lose its name: `release` at the end */
-    bool outdated;     /* what is known of it may be old: asked before the next look */
+    bool outdated;   /* what is known of it may be old: asked before the next look */
+    bool rereading;  /* small contents that another one has changed: looks wait */
+    bool letting_go; /* its `release` is under way: who opens it now looks its name up again */
+    bool committing; /* a commit or the return of W is under way */
+    struct client_call reread_call;
+    struct proto_read_inline_request reread_request;
     bool told;         /* times of all writes until now were handed over: those on record count */
     struct list asked; /* client_asked.node: questions that wait for the mutation under way */
     struct client_call release_call;

@@ -344,6 +344,9 @@ static bool io_is_fresh(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     bool changed = i->mode == PROTO_OPEN_NONE && (i->outdated || i->refreshing);
+    if (i->rereading && i->mode == PROTO_OPEN_NONE) {
+        return false; /* its end wakes us */
+    }
     bool shared = i->mode == PROTO_OPEN_S && i->dead == 0;
     if (io->fresh == IO_STALE && !changed && !shared) {
         return true;

@@ -443,6 +443,7 @@ TEST(an_unlinked_file_lives_until_its_last_close)
     CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, CHUNK), CHUNK);
     CHECK_EQ(w.cluster->executed[PROTO_OP_release % 1024], 0);
     CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_run(&w, SECOND);
     CHECK_EQ(w.cluster->executed[PROTO_OP_release % 1024], 1);
     world_close(&w);
 }

@@ -15,13 +15,29 @@ static void attr_out(struct client_task *t, const struct proto_attr *a)
 /* --- stat ---------------------------------------------------------------------------------------
  */
 
+static void stat_walked(struct client_task *t, int rc);
+
+/* The name may have gone, or stand for another file, since it was looked up. */
 static void stat_asked(struct client_task *t, const struct peer_reply *r)
 {
+    bool gone = r->rc == -ENOENT || r->rc == -ESTALE;
+    struct proto_attr a = {0};
+    if (r->rc == 0) {
+        a = ((const struct proto_getattr_reply *)r->body)->attr;
+        gone = a.nlink != t->walk.attr.nlink;
+    }
+    if (gone && ++t->rounds <= CLIENT_LINKS_MAX) {
+        client_walk_fini(&t->walk);
+        t->walk.path = client_op_of(t->op)->path;
+        t->walk.at = t->op->at;
+        t->walk.follow = client_op_of(t->op)->follow;
+        client_walk_start(t, stat_walked);
+        return;
+    }
     if (r->rc < 0) {
         client_task_fail(t, r);
         return;
     }
-    struct proto_attr a = ((const struct proto_getattr_reply *)r->body)->attr;
     client_inode_freshen(t->fs, &a);
     attr_out(t, &a);
     client_task_finish(t, 0);

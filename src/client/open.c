@@ -278,6 +278,14 @@ static void open_ask(struct client_task *t)
     client_task_query(t, PROTO_OP_open, open_done);
 }
 
+static void open_walk_again(struct loop_timer *timer)
+{
+    struct client_task *t = container_of(timer, struct client_task, again);
+    list_remove(&t->again_node);
+    open_drop(t->fs, open_let_go(t));
+    open_walk(t);
+}
+
 /* t->walk.attr is the file. */
 static void open_existing(struct client_task *t)
 {
@@ -287,6 +295,12 @@ static void open_existing(struct client_task *t)
     rc = rc == 0 ? client_inode_get(t->fs, a->ino, &t->inode) : rc;
     if (rc < 0) {
         open_failed(t, rc);
+        return;
+    }
+    if (t->inode->letting_go) { /* without a name, or about to lose it: not a second time */
+        t->again.fire = open_walk_again;
+        list_push_back(&t->fs->resting, &t->again_node);
+        loop_timer_in(t->fs->loop, &t->again, RELEASING_MS * CLIENT_NS_PER_MS);
         return;
     }
     if ((flags & OPENDFS_READ) == 0 && t->inode->writers == 0) {

@@ -51,7 +51,7 @@ static bool asked_waits(struct opendfs *fs, struct peer_request *r)
     for (size_t k = 0; k < m->items.count; k++) {
         struct client_inode *i = item_inode(fs, &m->items.at[k]);
         bool times = (m->items.at[k].bits & PROTO_INVAL_TIMES) != 0;
-        if (i != NULL && times && i->meta_busy && i->dead == 0) {
+        if (i != NULL && times && i->committing && i->dead == 0) {
             struct client_asked *a = mem_arena_alloc(&r->arena, sizeof *a);
             if (a != NULL) {
                 a->request = r;
@@ -88,13 +88,28 @@ static void inval_asked(struct peer_user *u, struct peer_request *r)
 void client_push_step(struct client_inode *i)
 {
     struct list due, *node;
-    if (i->meta_busy && i->dead == 0 && !i->fs->freeing) {
+    if (i->committing && i->dead == 0) {
         return;
     }
     list_init(&due);
     list_splice_back(&due, &i->asked);
     while ((node = list_pop_front(&due)) != NULL) {
         inval_asked(&i->fs->meta_user, LIST_ENTRY(node, struct client_asked, node)->request);
+    }
+}
+
+void client_push_fini(struct opendfs *fs)
+{
+    struct dict_iter it;
+    struct dict_node *n;
+    struct list *node;
+    dict_iter_init(&it, &fs->inodes);
+    while ((n = dict_iter_next(&it)) != NULL) {
+        struct client_inode *i = container_of(n, struct client_inode, node);
+        while ((node = list_pop_front(&i->asked)) != NULL) {
+            peer_request_fail(LIST_ENTRY(node, struct client_asked, node)->request, -ERR_busy,
+                              NULL);
+        }
     }
 }
 

@@ -105,6 +105,8 @@ static void session_credential(struct opendfs *fs)
     session_call(fs, PROTO_OP_credential, &s->request.credential, PEER_CALL_EARLY, credential_done);
 }
 
+static void session_reclaim(struct opendfs *fs);
+
 static void open_done(struct peer_call *c, const struct peer_reply *r)
 {
     struct opendfs *fs = container_of(c, struct opendfs, session.call);
@@ -123,7 +125,12 @@ static void open_done(struct peer_call *c, const struct peer_reply *r)
     client_slots_reset(fs);
     peer_set_session(fs->meta, s->id, CLIENT_GENERATION, false);
     client_map_new_session(fs);
-    session_credential(fs);
+    client_inodes_outdate(fs);
+    if (fs->inodes.count > 0) { /* of the session before: their handles read on */
+        session_reclaim(fs);
+    } else {
+        session_credential(fs);
+    }
 }
 
 static void session_open(struct opendfs *fs)
@@ -216,6 +223,7 @@ static void resume_done(struct peer_call *c, const struct peer_reply *r)
     }
     const struct proto_session_resume_reply *m = r->body;
     session_take_trailer(fs, &m->trailer);
+    client_inodes_outdate(fs); /* what was said meanwhile is lost */
     if (m->must_reclaim) {
         session_reclaim(fs);
     } else if (s->cred == 0) {
@@ -289,7 +297,8 @@ static void session_renew(struct opendfs *fs)
                                                     .lease_epoch = s->lease_epoch,
                                                     .push_seq = s->push_seq,
                                                     .closed = {.at = s->closed, .count = n}};
-    session_call(fs, PROTO_OP_renew, &s->request.renew, 0, renew_done);
+    /* The same list must not come again later, when some of it is open again. */
+    session_call(fs, PROTO_OP_renew, &s->request.renew, PEER_CALL_RAW, renew_done);
 }
 
 static void session_timer(struct loop_timer *t)

@@ -137,18 +137,38 @@ static bool share_contents(struct client_inode *i)
     return true;
 }
 
+static void reread_done(struct client_call *c, const struct peer_reply *r)
+{
+    struct client_inode *i = container_of(c, struct client_inode, reread_call);
+    const struct proto_read_inline_reply *m = r->body;
+    int rc = r->rc;
+    i->rereading = false;
+    if (i->mode == PROTO_OPEN_NONE && rc == 0 && m->has_data) {
+        rc = client_inode_set_small(i, m->data.at, m->data.len);
+    } else if (i->mode == PROTO_OPEN_NONE && rc == 0) {
+        i->layout = m->layout;
+        i->attr.flags &= ~PROTO_INODE_INLINE;
+        i->in_line = false;
+    }
+    if (rc < 0 && i->mode == PROTO_OPEN_NONE) { /* as it was read before, until the next look */
+        i->size = i->small_len;
+        i->outdated = true;
+    }
+    client_inode_wake(i);
+    client_inode_put(i);
+}
+
 void client_share_reread(struct client_inode *i)
 {
-    if (i->meta_busy || i->share_asking || i->fs->freeing) {
+    if (i->rereading || i->fs->freeing) {
         i->outdated = true; /* the next look comes to it */
         return;
     }
-    i->share_asking = true;
-    i->meta_busy = true;
+    i->rereading = true;
     i->refs++;
-    if (!share_contents(i)) {
-        share_asked_all(i);
-    }
+    i->reread_request = (struct proto_read_inline_request){.ino = i->ino};
+    i->reread_call.done = reread_done;
+    client_query(i->fs, &i->reread_call, PROTO_OP_read_inline, &i->reread_request);
 }
 
 static void share_asked(struct client_call *c, const struct peer_reply *r)

@@ -53,7 +53,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
 {
     struct client_io *io = container_of(c, struct client_io, call);
     struct client_inode *i = io->inode;
-    i->releasing = false;
+    i->releasing = i->committing = false;
     if (r->rc == 0) {
         const struct proto_commit_reply *m = r->body;
         attr_take(i, &m->attr);
@@ -133,6 +133,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     i->dirty = false;
     i->chunked = false;
     i->releasing = last;
+    i->committing = true;
     client_io_mutate(io, PROTO_OP_commit, after, commit_done);
     return false;
 }
@@ -144,7 +145,7 @@ static void returned(struct client_call *c, const struct peer_reply *r)
 {
     struct client_io *io = container_of(c, struct client_io, call);
     struct client_inode *i = io->inode;
-    i->recalled = false;
+    i->recalled = i->committing = false;
     if (r->rc == 0) {
         i->mode = i->writers > 0 ? PROTO_OPEN_S : PROTO_OPEN_NONE;
         i->dirty = false;
@@ -175,6 +176,7 @@ static bool return_step(struct client_io *io)
         return false;
     }
     io->keep = i->ino;
+    i->committing = true;
     io->request.lease_return = (struct proto_lease_return_request){
         .keep = {.at = &io->keep, .count = i->writers > 0 ? 1 : 0},
         .has_final = true,
@@ -272,27 +274,14 @@ static bool cut_step(struct client_io *io)
     return true;
 }
 
-static void release_done(struct client_call *c, const struct peer_reply *r)
-{
-    client_io_called(container_of(c, struct client_io, call), r);
-}
-
-/* Last close of a file without a name. */
+/* Last close of a file without a name: it goes when nothing refers to it any more. */
 static bool release_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
-    bool last = i->handles.next == &io->file->node && io->file->node.next == &i->handles;
-    if (!(i->unlinked || i->kept) || !last) {
-        io->phase = PHASE_END;
-        return true;
-    }
-    if (client_io_call_busy(io)) {
-        return false;
-    }
-    i->unlinked = i->kept = false;
-    io->request.release = (struct proto_release_request){.ino = i->ino};
-    client_io_mutate(io, PROTO_OP_release, PHASE_END, release_done);
-    return false;
+    i->kept = i->kept || i->unlinked;
+    i->unlinked = false;
+    io->phase = PHASE_END;
+    return true;
 }
 
 /* --- phases -------------------------------------------------------------------------------------

@@ -158,8 +158,8 @@ static void trash_purge_run(struct opendfs_op *op)
         client_task_finish(t, -EINVAL);
         return;
     }
-    t->request.trash_purge = (struct proto_trash_purge_request){
-        .inos = {.at = (uint64_t *)o->in, .count = o->len}};
+    t->request.trash_purge =
+        (struct proto_trash_purge_request){.inos = {.at = (uint64_t *)o->in, .count = o->len}};
     client_task_mutate(t, PROTO_OP_trash_purge, trash_purged);
 }
 

@@ -122,8 +122,13 @@ static void applied_to_file(struct metanode *m, const struct namespace_command *
     case PROTO_OP_setattr:
         metanode_grants_changed(m, ino, reply->session);
         break;
+    case PROTO_OP_link:
+        metanode_grants_changed(m, ino, reply->session);
+        break;
     case PROTO_OP_unlink:
     case PROTO_OP_rename:
+        metanode_grants_changed(m, reply->result.ino, reply->session);
+        metanode_grants_changed(m, reply->result.victim, reply->session);
         if (ino != 0 && metanode_writer_elsewhere(m, ino, reply->session)) {
             metanode_orphans_tell(m, ino, reply->session);
         }

@@ -167,7 +167,6 @@ static void ask_fold(struct metanode_ask *a, const struct proto_query_reply *q)
         a->attr->mtime_ns = q->told ? a->attr->mtime_ns : q->mtime_ns;
     } else {
         bool newer = !q->told && q->mtime_ns > a->attr->mtime_ns;
-        a->attr->size = base_max(a->attr->size, q->size);
         a->attr->mtime_ns = newer ? q->mtime_ns : a->attr->mtime_ns;
     }
     a->attr->ctime_ns = q->ctime_ns > a->attr->ctime_ns ? q->ctime_ns : a->attr->ctime_ns;

@@ -92,8 +92,8 @@ static void consult_propose(struct metanode_mutation *u)
     if (c->asked) {
         said.keeps = (struct namespace_keep_list){.at = x->keep, .count = x->keep_count};
         said.folds = (struct namespace_fold_list){.at = &fold, .count = x->has_times ? 1 : 0};
-        said.readers = x->is_open && !consult_removes(u->opcode);
     }
+    said.readers = c->readers;
     mem_free(u->proposal);
     u->proposal = NULL;
     int rc = metanode_command(u->m, u->opcode, proto_bytes_of(r->wire->body, r->wire->body_len),
@@ -109,6 +109,7 @@ static void consult_asked(struct metanode_inval *x, int rc)
 {
     struct mutation_consult *c = container_of(x, struct mutation_consult, inval);
     c->asked = rc == 0;
+    c->readers = c->asked && x->is_open && consult_writes(c->mutation);
     if (rc < 0) {
         metanode_mutation_end(c->mutation, rc, NULL);
     } else {
@@ -131,13 +132,25 @@ static void consult_ask(struct metanode_mutation *u, const uint64_t *session, si
     }
 }
 
+/* What the client has not said to be open may have been opened since: then it is asked, too. */
+static uint64_t consult_but(const struct metanode_mutation *u)
+{
+    const void *body = metanode_mutation_request(u)->body;
+    const struct proto_unlink_request *r = body;
+    const struct proto_rename_request *n = body;
+    bool removes = consult_removes(u->opcode);
+    bool knows = u->opcode == PROTO_OP_unlink ? r->is_open : removes && n->victim_open;
+    bool asks = removes && !knows && metanode_grant_has(u->m, u->session, u->consult->ino);
+    return asks ? 0 : u->session;
+}
+
 static void consult_holders(struct metanode_mutation *u)
 {
     struct mutation_consult *c = u->consult;
     CLEANUP(mem_freep) uint64_t *session = NULL;
     size_t count = 0;
-    bool maybe = consult_removes(u->opcode), asks = u->opcode != PROTO_OP_release;
-    if (asks && metanode_grant_holders(u->m, c->ino, u->session, maybe, &session, &count) < 0) {
+    bool asks = u->opcode != PROTO_OP_release;
+    if (asks && metanode_grant_holders(u->m, c->ino, consult_but(u), &session, &count) < 0) {
         metanode_mutation_end(u, -ERR_busy, NULL);
         return;
     }
@@ -169,9 +182,10 @@ void metanode_consult(struct metanode_mutation *u)
 {
     struct mutation_consult *c = u->consult;
     c->ino = consult_object(u);
-    c->victim = consult_removes(u->opcode) ? c->ino : 0;
+    c->victim = consult_removes(u->opcode) || u->opcode == PROTO_OP_create ? c->ino : 0;
     c->asked = false;
-    if (c->ino == NOBODY) {
+    c->readers = consult_writes(u) && u->reply.result.mode == PROTO_OPEN_S; /* as it is anyway */
+    if (c->ino == NOBODY || c->readers) {
         consult_propose(u);
         return;
     }
@@ -223,6 +237,9 @@ bool metanode_consult_applied(struct metanode_mutation *u, int rc,
     bool moved = reply->rc == -ERR_busy && reply->moved && ++c->tries < CONSULT_TRIES;
     if (reply->rc == 0) {
         consult_confirm(u);
+    }
+    if (c->readers && reply->rc == 0 && reply->result.mode == PROTO_OPEN_W) {
+        metanode_share_press(u->m, c->ino); /* small contents: it moves them, then it shares */
     }
     consult_unlatch(u);
     return moved && u->m->phase == METANODE_SERVING;

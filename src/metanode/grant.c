@@ -119,7 +119,7 @@ static struct grant *grant_get(struct metanode *m, struct metanode_session *s, u
             object_put(m, o);
         }
         m->grants.losers += s->grants_lost ? 0 : 1;
-        s->grants_lost = true;
+        s->grants_lost = s->claims_lost = true;
         return NULL;
     }
     g->object = o;
@@ -191,12 +191,16 @@ int metanode_grant_open(struct metanode *m, struct metanode_session *s, uint64_t
                         struct metanode_latch_wait *w)
 {
     struct grant_object *o = object_find(m, ino);
-    if (o != NULL && o->latched && m->stop == NULL) {
+    bool latched = o != NULL && o->latched;
+    if (m->stop != NULL && (latched || m->grants.blind > 0)) {
+        return -ERR_shutting_down;
+    }
+    if (latched) {
         list_push_back(&o->parked, &w->node);
         return 0;
     }
     struct grant *g = grant_get(m, s, ino);
-    if (m->grants.blind > 0 && m->stop == NULL) {
+    if (m->grants.blind > 0) {
         list_push_back(&m->grants.blinded, &w->node); /* from now on removals ask */
         return 0;
     }
@@ -214,6 +218,7 @@ void metanode_grant_opened(struct metanode *m, uint64_t session, uint64_t ino, b
     }
     g->opening--;
     g->is_open = g->is_open || is_open;
+    g->claimed = g->is_open; /* later than the list of claims that may be on its way */
     if (!g->is_open && g->opening == 0) {
         grant_free(m, g);
     }
@@ -256,8 +261,9 @@ void metanode_grants_claimed(struct metanode *m, struct metanode_session *s)
         }
     }
     m->grants.unclaimed -= s->unclaimed ? 1 : 0;
-    m->grants.losers -= s->grants_lost ? 1 : 0;
-    s->unclaimed = s->grants_lost = false;
+    m->grants.losers -= s->grants_lost && !s->claims_lost ? 1 : 0;
+    s->grants_lost = s->claims_lost;
+    s->unclaimed = s->claims_lost = false;
 }
 
 void metanode_grants_drop(struct metanode *m, struct metanode_session *s)
@@ -265,22 +271,23 @@ void metanode_grants_drop(struct metanode *m, struct metanode_session *s)
     while (!list_empty(&s->grants)) {
         grant_free(m, LIST_ENTRY(s->grants.next, struct grant, of_session));
     }
+    s->claims_lost = false;
     metanode_grants_claimed(m, s);
 }
 
 /* ---- Who is asked ---- */
 
 /* Has it anything open that is not known here? */
-static bool session_is_vague(const struct metanode_session *s, bool maybe)
+static bool session_is_vague(const struct metanode_session *s)
 {
-    return s->grants_lost || (maybe && s->unclaimed);
+    return s->grants_lost || s->unclaimed;
 }
 
-int metanode_grant_holders(struct metanode *m, uint64_t ino, uint64_t but, bool maybe,
-                           uint64_t **ret, size_t *ret_count)
+int metanode_grant_holders(struct metanode *m, uint64_t ino, uint64_t but, uint64_t **ret,
+                           size_t *ret_count)
 {
     struct grant_object *o = object_find(m, ino);
-    bool vague = m->grants.losers > 0 || (maybe && m->grants.unclaimed > 0);
+    bool vague = m->grants.losers > 0 || m->grants.unclaimed > 0;
     size_t n = 0, room = vague ? m->sessions.by_id.count : 0;
     if (o != NULL) {
         LIST_FOR_EACH(node, &o->holders)
@@ -297,7 +304,7 @@ int metanode_grant_holders(struct metanode *m, uint64_t ino, uint64_t but, bool 
         {
             const struct grant *g = LIST_ENTRY(node, struct grant, of_object);
             const struct metanode_session *s = metanode_session_find(m, g->key.session);
-            if (g->key.session != but && s != NULL && !session_is_vague(s, maybe)) {
+            if (g->key.session != but && s != NULL && !session_is_vague(s)) {
                 ids[n++] = g->key.session;
             }
         }
@@ -308,7 +315,7 @@ int metanode_grant_holders(struct metanode *m, uint64_t ino, uint64_t but, bool 
         if (!vague) {
             break;
         }
-        if (s->id != but && session_is_vague(s, maybe)) {
+        if (s->id != but && session_is_vague(s)) {
             ids[n++] = s->id;
         }
     }

@@ -16,8 +16,9 @@ struct metanode_session;
 struct namespace_command;
 struct namespace_keep;
 
-#define METANODE_GRANTS_MAX (256u << 10) /* of all sessions; beyond: its session is asked always \
-                                          */
+#define METANODE_GRANTS_MAX                                                               \
+    (256u << 10)                  /* of all sessions; beyond: its session is asked always \
+                                   */
 #define METANODE_MAYBES_MAX 4096u /* nameless files kept for a session that could not be asked */
 
 /*
@@ -58,7 +59,8 @@ bool metanode_is_latched(struct metanode *m, uint64_t ino);
 
 /*
  * A file is about to be opened for reading: 1: it is known now, before it is read (L1), and
- * metanode_grant_opened() must follow; 0: `w` goes on later, when a change is through.
+ * metanode_grant_opened() must follow; 0: `w` goes on later, when a change is through;
+ * -ERR_shutting_down.
  */
 NODISCARD int metanode_grant_open(struct metanode *m, struct metanode_session *s, uint64_t ino,
                                   struct metanode_latch_wait *w);
@@ -78,8 +80,8 @@ static inline bool metanode_grants_none(const struct metanode_grants *g)
 /* A removal that asks nobody begins, has ended. */
 void metanode_grants_blind(struct metanode *m, int delta);
 /* Sessions that have, or may have, the file open, all but one: ids into `ret` (mem_free). */
-NODISCARD int metanode_grant_holders(struct metanode *m, uint64_t ino, uint64_t but, bool maybe,
-                                     uint64_t **ret, size_t *ret_count);
+NODISCARD int metanode_grant_holders(struct metanode *m, uint64_t ino, uint64_t but, uint64_t **ret,
+                                     size_t *ret_count);
 /* What is read of it has changed: holders are told, and nobody waits for that. */
 void metanode_grants_changed(struct metanode *m, uint64_t ino, uint64_t but);
 /* Ends without a name: who holds it, or writes it, will let it go by `release`. */

@@ -103,9 +103,8 @@ TEST(an_unlinked_file_lives_while_another_client_reads_it)
     grants_new(&x, testing_seed(), "data");
     CHECK_OK(grants_open(x.b, x.ino));
     CHECK_OK(grants_unlink(x.a, "f"));
-    CHECK_EQ(x.b->invals, 1);
-    CHECK_EQ(x.b->inval_bits, PROTO_INVAL_UNLINK);
-    CHECK_TRUE(x.a->invals == 0 && x.c->invals == 0);
+    CHECK_EQ(x.b->unlinks, 1);
+    CHECK_TRUE(x.a->unlinks == 0 && x.c->unlinks == 0);
     CHECK_OK(grants_read(x.b, x.ino));
     CHECK_OK(grants_release(x.b, x.ino));
     CHECK_RC(grants_read(x.b, x.ino), ENOENT);
@@ -119,7 +118,7 @@ TEST(a_replaced_file_lives_while_another_client_reads_it)
     (void)grants_make(x.a, "g", "other");
     CHECK_OK(grants_open(x.b, x.ino));
     CHECK_OK(grants_rename(x.a, "g", "f"));
-    CHECK_EQ(x.b->invals, 1);
+    CHECK_EQ(x.b->unlinks, 1);
     CHECK_OK(grants_read(x.b, x.ino));
     CHECK_TRUE(rig_lookup(x.c, "f").ino != x.ino);
     CHECK_OK(grants_release(x.b, x.ino));
@@ -137,12 +136,12 @@ TEST(who_has_closed_a_file_keeps_nothing)
     CHECK_OK(grants_open(x.b, second));
     x.b->acks = 0;
     CHECK_OK(grants_unlink(x.a, "f"));
-    CHECK_EQ(x.b->invals, 1);
+    CHECK_EQ(x.b->unlinks, 1);
     CHECK_RC(grants_read(x.b, x.ino), ENOENT);
     struct proto_renew_request q = {.session = x.b->session, .closed = {.at = &second, .count = 1}};
     CHECK_OK(rig_call(x.b, PROTO_OP_renew, &q));
     CHECK_OK(grants_unlink(x.a, "g"));
-    CHECK_EQ(x.b->invals, 1);
+    CHECK_EQ(x.b->unlinks, 1);
     CHECK_RC(grants_read(x.b, second), ENOENT);
     rig_over(&x.rig);
 }
@@ -169,6 +168,34 @@ TEST(L1_an_open_waits_while_others_are_asked)
     rig_over(&x.rig);
 }
 
+/* It goes when those have closed it who had it open. */
+TEST(nobody_else_opens_a_file_without_a_name)
+{
+    struct grants x;
+    grants_new(&x, testing_seed(), "data");
+    CHECK_OK(grants_open(x.b, x.ino));
+    CHECK_OK(grants_unlink(x.a, "f"));
+    CHECK_RC(grants_open(x.c, x.ino), ESTALE);
+    CHECK_OK(grants_open(x.b, x.ino)); /* once more */
+    CHECK_OK(grants_release(x.b, x.ino));
+    CHECK_RC(grants_open(x.b, x.ino), ENOENT);
+    rig_over(&x.rig);
+}
+
+/* Its client did not know yet that it was opened when it began to remove it. */
+TEST(who_removes_a_file_is_asked_about_what_it_has_opened_meanwhile)
+{
+    struct grants x;
+    grants_new(&x, testing_seed(), "data");
+    CHECK_OK(grants_open(x.a, x.ino));
+    CHECK_OK(grants_unlink(x.a, "f"));
+    CHECK_EQ(x.a->unlinks, 1);
+    CHECK_OK(grants_read(x.a, x.ino));
+    CHECK_OK(grants_release(x.a, x.ino));
+    CHECK_RC(grants_read(x.a, x.ino), ENOENT);
+    rig_over(&x.rig);
+}
+
 /* It says that it keeps the file, and closes it before the name is gone. */
 TEST(a_release_does_not_overtake_the_removal)
 {
@@ -181,7 +208,7 @@ TEST(a_release_does_not_overtake_the_removal)
     struct proto_release_request q = {.op = rig_op(x.b, 1), .ino = x.ino};
     rig_begin(x.a, PROTO_OP_unlink, &u);
     rig_run(&x.rig, RIG_SECOND / 4);
-    CHECK_TRUE(x.b->invals == 1 && x.c->muted != NULL);
+    CHECK_TRUE(x.b->unlinks == 1 && x.c->muted != NULL);
     rig_begin(x.b, PROTO_OP_release, &q);
     rig_run(&x.rig, RIG_SECOND / 4);
     CHECK_TRUE(!x.b->done);
@@ -208,7 +235,7 @@ TEST(a_name_that_moves_is_asked_about_again)
     CHECK_OK(grants_open(x.c, other));
     rig_unmute(x.b);
     CHECK_OK(rig_end(x.a));
-    CHECK_EQ(x.c->invals, 1);
+    CHECK_EQ(x.c->unlinks, 1);
     CHECK_OK(grants_read(x.c, other)); /* nameless, and kept */
     CHECK_EQ(rig_lookup(x.b, "f").ino, 0);
     CHECK_EQ(rig_lookup(x.b, "h").ino, x.ino);
@@ -257,10 +284,10 @@ static int lapsed(bool still_open)
     loop_sim_pause(x.b->env.loop, false);
     x.b->acks = still_open ? PROTO_ACK_OPEN | PROTO_ACK_KEEP : 0;
     rig_run(&x.rig, RIG_SECOND);
-    unsigned before = x.b->invals;
+    unsigned before = x.b->unlinks;
     CHECK_OK(grants_claim(x.b, still_open ? x.ino : 0));
     rig_run(&x.rig, RIG_SECOND);
-    CHECK_EQ(x.b->invals, before + (still_open ? 1 : 0)); /* so that it lets go at the end */
+    CHECK_EQ(x.b->unlinks, before + (still_open ? 1 : 0)); /* so that it lets go at the end */
     int read = grants_read(x.b, x.ino);
     CHECK_OK(grants_release(x.b, x.ino));
     CHECK_RC(grants_read(x.b, x.ino), ENOENT);
@@ -286,14 +313,14 @@ TEST(after_a_restart_readers_are_asked_before_they_have_claimed)
     CHECK_OK(grants_open(x.b, second));
     grants_restart(&x);
     CHECK_OK(grants_unlink(x.a, "f"));
-    CHECK_EQ(x.b->invals, 1);
+    CHECK_EQ(x.b->unlinks, 1);
     CHECK_OK(grants_read(x.b, x.ino));
     CHECK_OK(grants_claim(x.b, second));
     CHECK_OK(grants_claim(x.c, 0));
-    unsigned c_before = x.c->invals;
+    unsigned c_before = x.c->unlinks;
     CHECK_OK(grants_unlink(x.a, "g"));
     CHECK_OK(grants_read(x.b, second));
-    CHECK_EQ(x.c->invals, c_before); /* it has said that it has nothing */
+    CHECK_EQ(x.c->unlinks, c_before); /* it has said that it has nothing */
     CHECK_OK(grants_release(x.b, x.ino));
     CHECK_OK(grants_release(x.b, second));
     CHECK_RC(grants_read(x.b, second), ENOENT);
@@ -316,10 +343,14 @@ TEST(what_does_not_fit_into_memory_is_asked_about_all_the_same)
     CHECK_EQ(x.rig.m->grants.count, METANODE_GRANTS_MAX);
     CHECK_OK(grants_open(x.b, x.ino));
     CHECK_OK(grants_unlink(x.a, "f"));
-    CHECK_EQ(x.b->invals, 1);
+    CHECK_EQ(x.b->unlinks, 1);
     CHECK_OK(grants_read(x.b, x.ino));
-    CHECK_OK(grants_claim(x.b, x.ino)); /* all is known again */
+    CHECK_OK(grants_claim(x.b, x.ino)); /* there is no room for it either */
+    CHECK_EQ(x.rig.m->grants.losers, 1);
+    CHECK_OK(grants_claim(x.b, 0)); /* of all that it claimed before it has nothing any more */
+    CHECK_OK(grants_claim(x.b, x.ino));
     CHECK_EQ(x.rig.m->grants.losers, 0);
+    CHECK_EQ(x.rig.m->grants.count, 1);
     rig_over(&x.rig);
 }
 
@@ -471,5 +502,38 @@ TEST(a_writer_that_has_closed_a_nameless_file_loses_it)
     rig_unmute(x.a);
     rig_run(&x.rig, RIG_SECOND);
     CHECK_RC(grants_read(x.a, x.ino), ENOENT);
+    rig_over(&x.rig);
+}
+
+/* Small contents cannot be shared, but a writer beside a reader must not hold them back, either: it
+ * is asked at once to move them. */
+TEST(who_writes_small_contents_beside_a_reader_is_recalled)
+{
+    struct grants x;
+    uint8_t mode;
+    grants_new(&x, testing_seed(), "data");
+    CHECK_OK(grants_open(x.b, x.ino));
+    CHECK_OK(wopen(x.c, x.ino, &mode));
+    CHECK_EQ(mode, PROTO_OPEN_W);
+    rig_run(&x.rig, RIG_SECOND / 2);
+    CHECK_TRUE(x.c->recalls > 0 && x.c->recalled_ino == x.ino);
+    rig_over(&x.rig);
+}
+
+/* It lapsed, another one began to write alone, and it comes back with the file still open. */
+TEST(a_reader_that_comes_back_has_the_writer_recalled)
+{
+    struct grants x;
+    uint8_t mode;
+    grants_new(&x, testing_seed(), "");
+    grants_restart(&x); /* nothing is known of B */
+    CHECK_OK(grants_claim(x.c, 0));
+    x.b->acks = 0;
+    CHECK_OK(wopen(x.c, x.ino, &mode));
+    CHECK_EQ(mode, PROTO_OPEN_W);
+    CHECK_EQ(x.c->recalls, 0);
+    CHECK_OK(grants_claim(x.b, x.ino));
+    rig_run(&x.rig, RIG_SECOND / 2);
+    CHECK_TRUE(x.c->recalls > 0);
     rig_over(&x.rig);
 }

@@ -133,6 +133,7 @@ static void inval_silent(struct inval_ask *a, struct metanode_session *s)
     a->maybe = (a->x->bits & PROTO_INVAL_UNLINK) != 0 &&
                (known || ((stateful || fresh) && s->maybes < METANODE_MAYBES_MAX));
     s->maybes += a->maybe ? 1 : 0;
+    a->x->is_open = a->x->is_open || known;
     inval_answered_one(a);
 }
 
@@ -140,8 +141,10 @@ static void inval_step(struct inval_ask *a)
 {
     struct metanode *m = a->x->m;
     struct metanode_session *s = metanode_session_find(m, a->session);
-    if (m->phase != METANODE_SERVING || m->stop != NULL || s == NULL || s->expiring) {
-        inval_answered_one(a); /* it ends: so does what it had open */
+    if (m->phase != METANODE_SERVING || m->stop != NULL || s == NULL) {
+        inval_answered_one(a); /* it has ended: so has what it had open */
+    } else if (s->expiring) {  /* it may be that this fails */
+        loop_timer_in(m->env->loop, &a->again, INVAL_AGAIN_NS);
     } else if (metanode_session_is_lapsed(m, s)) {
         inval_silent(a, s);
     } else if (s->link == NULL && s->unclaimed && (s->flags & PROTO_SESSION_STATEFUL) == 0) {

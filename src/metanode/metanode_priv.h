@@ -26,7 +26,6 @@
 #include "peer/server.h"
 
 struct disk_file;
-
 #define METANODE_NS_PER_MS UINT64_C(1000000)
 #define METANODE_ARENA_BYTES (8u << 20) /* of one read */
 #define METANODE_MEMORY_BYTES (UINT64_C(4) << 30)
@@ -195,7 +194,7 @@ void metanode_refuse(struct metanode *m, struct metanode_session *s, struct peer
                      const char *text);
 /* Refuses while this server cannot speak for the cluster; true: go on. */
 bool metanode_admit(struct metanode *m, struct peer_request *r);
-/* Adds expiry and MAC (CLUSTER_MAC_BYTES at `mac`); c->data_id 0 stays empty. */
 /* Dates capabilities and fences: the wall clock, but without its jumps. */
 uint64_t metanode_wall_ms(const struct metanode *m);
+/* Adds expiry and MAC (CLUSTER_MAC_BYTES at `mac`); c->data_id 0 stays empty. */
 void metanode_sign(struct metanode *m, struct proto_capability *c, uint8_t *mac);

@@ -18,7 +18,8 @@ struct mutation_consult {
     uint64_t writer[METANODE_CONSULT_WRITERS]; /* of `ino`, as the check found them */
     size_t writer_count;
     unsigned tries;
-    bool asked; /* the inval has its results */
+    bool asked;   /* the inval has its results */
+    bool readers; /* who becomes a writer shares */
 };
 
 struct metanode_mutation {

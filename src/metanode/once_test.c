@@ -309,6 +309,7 @@ static void run(struct once *o, enum once_fault fault, unsigned nth, const char 
     rig_client_ready(&o->rig, 0);
     rig_client_ready(&o->rig, 1);
     o->c = &o->rig.client[0];
+    o->c->acks = PROTO_ACK_OPEN | PROTO_ACK_KEEP; /* whatever it is asked about */
     script(o);
     text_init(&o->text, o->bytes, TEXT_BYTES);
     struct rig_audit a = {.m = o->rig.m, .text = &o->text};

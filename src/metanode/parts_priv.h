@@ -88,8 +88,9 @@ struct metanode_session {
     bool lapsed, expiring;
     bool unheard; /* of before this leader, and what it writes is not known here yet (ask.c) */
     bool unclaimed,
-        grants_lost; /* grant.c: of before this leader; some of its grants are missing */
-    unsigned maybes; /* files kept for it because it could not be asked */
+        grants_lost;  /* grant.c: of before this leader; some of its grants are missing */
+    bool claims_lost; /* for some of what it claims there was no room */
+    unsigned maybes;  /* files kept for it because it could not be asked */
     struct list grants;
     struct peer_link *link;              /* control link, NULL: none */
     struct metanode_slot *slot;          /* `slots` of them; NULL before the first mutation */

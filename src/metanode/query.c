@@ -318,7 +318,11 @@ static void query_begin(struct query *q)
         q->request->message->opcode == PROTO_OP_open && (r->access & PROTO_RIGHT_READ) != 0;
     if (opens && s != NULL) {
         q->latch.go = query_unlatched;
-        if (metanode_grant_open(q->m, s, r->ino, &q->latch) == 0) {
+        int rc = metanode_grant_open(q->m, s, r->ino, &q->latch);
+        if (rc < 0) {
+            query_refuse(q, rc, NULL);
+        }
+        if (rc <= 0) {
             return;
         }
         q->known = true;

@@ -27,13 +27,15 @@ static int confirm_run(struct metanode_read *r, const struct namespace_view *v)
 static size_t confirm_page(struct confirm *c)
 {
     const struct namespace_orphans *page = &c->page;
+    const struct metanode_session *s = metanode_session_find(c->m, c->session);
+    bool sure = s != NULL && !s->unclaimed && !s->grants_lost; /* that it has nothing else open */
     size_t n = 0;
     for (size_t i = 0; i < page->count; i++) {
         bool has = metanode_grant_has(c->m, c->session, page->ids[i]);
-        if (has) {
-            metanode_grants_tell_unlinked(c->m, c->session, page->ids[i]);
-        } else if (page->at[i].maybe) {
+        if (page->at[i].maybe && sure && !has) {
             c->drop[n++] = page->ids[i];
+        } else { /* it says if it does not have it */
+            metanode_grants_tell_unlinked(c->m, c->session, page->ids[i]);
         }
     }
     c->more = page->more && page->count > 0;
@@ -168,6 +170,9 @@ void metanode_reclaim(struct peer_user *u, struct peer_request *r)
         const struct proto_claim *c = &q->claims.at[i];
         if (c->kind == PROTO_OBJECT_INO && c->open != 0) {
             metanode_grant_claim(m, s, c->ino);
+            if (metanode_writer_elsewhere(m, c->ino, s->id)) {
+                metanode_share_press(m, c->ino); /* one that began while nobody could ask */
+            }
         }
     }
     if (q->last) {

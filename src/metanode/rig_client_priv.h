@@ -78,8 +78,8 @@ static inline void rig_inval(struct peer_user *u, struct peer_request *q)
     CHECK(body->items.count == 1);
     c->invals++;
     c->inval_bits = body->items.at[0].bits;
-    if (c->mute) {
-        CHECK(c->muted == NULL);
+    c->unlinks += (c->inval_bits & PROTO_INVAL_UNLINK) != 0 ? 1 : 0;
+    if (c->mute && c->muted == NULL) { /* asked about something else it answers */
         c->muted = q;
         return;
     }

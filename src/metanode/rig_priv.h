@@ -48,7 +48,7 @@ struct rig_client {
     unsigned queries;
     uint64_t written; /* what it says of the size of any file */
     uint64_t recalled_ino;
-    unsigned invals;           /* heard */
+    unsigned invals, unlinks;  /* heard; of them, about a last name */
     uint32_t inval_bits, acks; /* of the newest; what it answers to all */
     bool mute;                 /* or it does not answer at all */
     struct peer_request *muted;

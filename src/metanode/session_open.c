@@ -207,6 +207,7 @@ void metanode_session_resume(struct peer_user *u, struct peer_request *r)
     bool must_reclaim = s->unclaimed || s->grants_lost || s->lapsed;
     metanode_session_bind(m, s, r, q->generation);
     metanode_writers_resumed(m, s->id);
+    metanode_orphans_confirm(m, s); /* what it was told on the old connection may be lost */
     struct proto_session_resume_reply answer = {
         .trailer = metanode_trailer(m, s), .must_reclaim = must_reclaim, .slots = s->slots};
     peer_request_answer(r, &answer, NULL);

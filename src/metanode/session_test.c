@@ -20,6 +20,7 @@ static void holds_new(struct holds *x)
     const struct proto_create_reply *made = x->a->reply;
     x->ino = made->attr.ino;
     x->epoch = made->cap_epoch;
+    x->a->acks = x->b->acks = PROTO_ACK_OPEN | PROTO_ACK_KEEP;
 }
 
 static bool both_resumed(void *ctx)

@@ -32,6 +32,7 @@ struct share {
     size_t waiter_count;
     struct list readers; /* struct metanode_share_reader: `open` that waits */
     size_t reader_count;
+    bool pressed;  /* there are readers, though none waits */
     uint64_t left; /* bytes that the holder had to flush when it was asked last */
     bool reading, stale, calling, over; /* stale: the state may have changed since the look began */
     struct metanode_read read;
@@ -133,7 +134,7 @@ static void share_ask(struct share *x, struct metanode_session *s)
  * writes alone. 0: nobody. */
 static uint64_t share_holder(const struct share *x, const struct namespace_sharing *state)
 {
-    bool reads = !list_empty(&x->readers);
+    bool reads = x->pressed || !list_empty(&x->readers);
     return state->holder != 0 ? state->holder : reads ? state->alone : 0;
 }
 
@@ -290,6 +291,17 @@ bool metanode_share_read(struct metanode *m, uint64_t ino, struct metanode_share
     x->stale = true;
     loop_timer_in(m->env->loop, &m->shares.timer, 0);
     return true;
+}
+
+void metanode_share_press(struct metanode *m, uint64_t ino)
+{
+    struct share *x = share_find(m, ino);
+    x = x == NULL ? share_new(m, ino) : x;
+    if (x != NULL) { /* else the next `open` sees to it */
+        x->pressed = true;
+        x->stale = true;
+        loop_timer_in(m->env->loop, &m->shares.timer, 0);
+    }
 }
 
 void metanode_share_moved(struct metanode *m, uint64_t ino, uint64_t session)

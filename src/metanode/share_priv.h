@@ -23,6 +23,9 @@ struct metanode_share_reader {
     struct list node;
 };
 bool metanode_share_read(struct metanode *m, uint64_t ino, struct metanode_share_reader *r);
+/* Somebody has it open to read: who writes alone is asked to share, though nobody waits for that.
+ */
+void metanode_share_press(struct metanode *m, uint64_t ino);
 /* Something was applied that others may have waited for: a writer's last word on a file, or the
  * trim of one; or (ino 0) the end of a session. */
 void metanode_share_moved(struct metanode *m, uint64_t ino, uint64_t session);

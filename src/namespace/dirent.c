@@ -191,6 +191,10 @@ static int namespace_create_found(struct namespace_plan *p, const struct proto_c
     if ((r->flags & PROTO_CREATE_WOPEN) == 0) {
         return 0;
     }
+    if (p->command->victim != 0 && p->command->victim != d->ino) {
+        p->reply->moved = true; /* who has this one open was not asked */
+        return -ERR_busy;
+    }
     rc = namespace_plan_may_open(p, h, (r->flags & PROTO_CREATE_APPEND) != 0);
     return rc < 0 ? rc : namespace_wopen_grant(p, h, false);
 }

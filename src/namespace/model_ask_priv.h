@@ -16,6 +16,7 @@ static inline void ask_open(struct model *m, unsigned kind)
     (void)fails(m, write && is_dir(n), -EISDIR);
     (void)check_rights(m, n, ((access & PROTO_RIGHT_READ) != 0 ? 4U : 0) | (write ? 2U : 0));
     (void)fails(m, write && !append && (n->flags & PROTO_INODE_APPEND) != 0, -EPERM);
+    (void)fails(m, n->nlink == 0 && !n->kept[m->session], -ESTALE);
     (void)settle(
         m, kind,
         RIG_QUERY(&m->rig, open, &reply, .ino = n->ino, .access = access, .append = append));

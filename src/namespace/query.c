@@ -220,6 +220,16 @@ static int namespace_check_open(const struct namespace_view *v, const struct nam
     return rc == 0 && (access & PROTO_RIGHT_WRITE) != 0 ? namespace_check_append(n, q->append) : rc;
 }
 
+/* It goes when those have closed it who had it open: nobody else gets hold of it. */
+static int namespace_check_nameless(const struct namespace_view *v,
+                                    const struct proto_open_request *q)
+{
+    struct namespace_key key = namespace_key_u64s(NAMESPACE_ORPHAN, q->ino, q->caller.session);
+    struct namespace_orphan o;
+    int rc = NAMESPACE_GET(v, &key, namespace_orphan, &o);
+    return rc < 0 ? rc : rc == 0 ? -ESTALE : 0;
+}
+
 int namespace_open(const struct namespace_view *v, const struct proto_open_request *q,
                    struct proto_open_reply *ret)
 {
@@ -228,6 +238,7 @@ int namespace_open(const struct namespace_view *v, const struct proto_open_reque
     *ret = (struct proto_open_reply){0};
     int rc = namespace_query_inode(v, &q->caller, q->ino, &cred, &n);
     rc = rc < 0 ? rc : namespace_check_open(v, &cred, q, &n);
+    rc = rc == 0 && n.nlink == 0 ? namespace_check_nameless(v, q) : rc;
     rc = rc < 0 ? rc : namespace_open_mode(v, q->ino, q->caller.session, &ret->mode);
     if (rc < 0) {
         return rc;

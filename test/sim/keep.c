@@ -39,7 +39,7 @@ static void start_inside(void *context)
     struct keep_actor *a = context;
     struct keep *s = a->s;
     struct opendfs *fs = s->w->node[a->node].process->fs;
-    unsigned make = OPENDFS_WRITE | OPENDFS_CREATE | OPENDFS_EXCLUSIVE;
+    unsigned make = OPENDFS_WRITE | OPENDFS_CREATE | OPENDFS_EXCLUSIVE | OPENDFS_SYNC;
     a->op = (struct opendfs_op){.done = op_done};
     a->arrived = false;
     switch (a->step) {
@@ -103,7 +103,7 @@ static void owner_next(struct keep_actor *a)
         start(a, KEEP_UNLINKING);
     } else {
         a->step = KEEP_REST;
-        rest(a, 400 * WORLD_MS);
+        rest(a, WORLD_S);
     }
 }
 
@@ -132,7 +132,7 @@ static void owner_arrived(struct keep_actor *a, bool good)
         a->s->named = a->made;
     }
     if (a->step == KEEP_REST) {
-        rest(a, 400 * WORLD_MS);
+        rest(a, WORLD_S);
     } else {
         owner_next(a);
     }
@@ -241,6 +241,15 @@ static void woken(struct loop_sim_event *ev)
     }
 }
 
+static void say(const struct keep_actor *a)
+{
+    if (a->s->w->verbose) {
+        printf("%12.6f client%u   keep step %u file %u -> %lld\n",
+               (double)world_now_ns(a->s->w) / 1e9, a->index + 1, (unsigned)a->step, a->made,
+               (long long)a->op.result);
+    }
+}
+
 static bool is_killed(const struct keep_actor *a)
 {
     const struct world_node *n = &a->s->w->node[a->node];
@@ -256,6 +265,7 @@ bool keep_step(struct keep *s)
         struct keep_actor *a = &s->actor[i];
         if (a->arrived && !a->ended) {
             bool good = a->op.result >= 0;
+            say(a);
             a->arrived = false;
             if (i == OWNER) {
                 owner_arrived(a, good);

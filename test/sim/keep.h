@@ -8,8 +8,8 @@
 
 #include "world.h"
 
-#define KEEP_MADE 400u /* files that the owner makes */
-#define KEEP_FILE_MAX (300u << 10)
+#define KEEP_MADE 200u /* files that the owner makes */
+#define KEEP_FILE_MAX (150u << 10)
 #define KEEP_PIECE_MAX (64u << 10)
 
 enum keep_step {
