@@ -119,7 +119,7 @@ static void check_coverage(const struct model *m, step_function *what)
         done += kinds[i] == what ? m->done[i] : 0;
         failed += kinds[i] == what ? m->failed[i] : 0;
     }
-    CHECK_TRUE(done > 5);
+    CHECK_TRUE(done > (what == step_restore ? 0 : 5)); /* restoring needs luck */
     CHECK_TRUE(failed > 5 || what == step_release || what == step_purge);
 }
 
