@@ -130,7 +130,7 @@ static inline int fake_rename(struct fake_cluster *c, const struct proto_rename_
     return 0;
 }
 
-#define FAKE_NOW_NS 1234567890123456789ll /* by the clock of the server */
+#define FAKE_NOW_NS INT64_C(1234567890123456789) /* by the clock of the server */
 
 static inline int fake_setattr(struct fake_cluster *c, const struct proto_setattr_request *q,
                                struct proto_setattr_reply *m)

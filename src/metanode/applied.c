@@ -120,8 +120,6 @@ static void applied_to_file(struct metanode *m, const struct namespace_command *
     case PROTO_OP_lease_return:
     case PROTO_OP_append_done:
     case PROTO_OP_setattr:
-        metanode_grants_changed(m, ino, reply->session);
-        break;
     case PROTO_OP_link:
         metanode_grants_changed(m, ino, reply->session);
         break;

@@ -137,19 +137,22 @@ static void inval_silent(struct inval_ask *a, struct metanode_session *s)
     inval_answered_one(a);
 }
 
+/* Lapsed; or of before this leader and not waited for (section 9). */
+static bool inval_is_silent(struct metanode *m, struct metanode_session *s)
+{
+    bool plain = (s->flags & PROTO_SESSION_STATEFUL) == 0;
+    return metanode_session_is_lapsed(m, s) || (s->link == NULL && s->unclaimed && plain);
+}
+
 static void inval_step(struct inval_ask *a)
 {
     struct metanode *m = a->x->m;
     struct metanode_session *s = metanode_session_find(m, a->session);
     if (m->phase != METANODE_SERVING || m->stop != NULL || s == NULL) {
         inval_answered_one(a); /* it has ended: so has what it had open */
-    } else if (s->expiring) {  /* it may be that this fails */
-        loop_timer_in(m->env->loop, &a->again, INVAL_AGAIN_NS);
-    } else if (metanode_session_is_lapsed(m, s)) {
+    } else if (!s->expiring && inval_is_silent(m, s)) {
         inval_silent(a, s);
-    } else if (s->link == NULL && s->unclaimed && (s->flags & PROTO_SESSION_STATEFUL) == 0) {
-        inval_silent(a, s); /* of before this leader: not waited for (section 9) */
-    } else if (s->link == NULL) {
+    } else if (s->expiring || s->link == NULL) { /* to end it may fail */
         loop_timer_in(m->env->loop, &a->again, INVAL_AGAIN_NS);
     } else {
         inval_ask(a, s);

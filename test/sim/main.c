@@ -245,7 +245,7 @@ static enum verdict check_seed(const char *program, uint64_t seed, bool verbose)
 struct options {
     uint64_t first, count, jobs;
     const char *history;
-    bool verbose;
+    bool verbose, one;
 };
 
 /* One process per seed, `jobs` at a time: a crash is that seed's failure and nobody else's. */
@@ -293,39 +293,47 @@ static int usage(void)
     return 2;
 }
 
+/* One option, and its number if it has one. How many arguments it took; 0: nonsense. */
+static int parse_option(struct options *o, char **arg, int left)
+{
+    uint64_t v = 0;
+    if (strcmp(arg[0], "--verbose") == 0) {
+        o->verbose = true;
+        return 1;
+    }
+    if (left > 1 && strcmp(arg[0], "--history") == 0) {
+        o->history = arg[1];
+        return 2;
+    }
+    if (left == 1 || text_to_u64(arg[1], &v) < 0) {
+        return 0;
+    }
+    o->one = o->one || strcmp(arg[0], "--seed") == 0;
+    if (strcmp(arg[0], "--seeds") == 0) {
+        o->count = v;
+    } else if (strcmp(arg[0], "--first") == 0 || strcmp(arg[0], "--seed") == 0) {
+        o->first = v;
+    } else if (strcmp(arg[0], "--jobs") == 0 && v > 0) {
+        o->jobs = v;
+    } else {
+        return 0;
+    }
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {.first = 1, .jobs = 2};
-    bool one = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--verbose") == 0) {
-            o.verbose = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--history") == 0 && i + 1 < argc) {
-            o.history = argv[++i];
-            continue;
-        }
-        uint64_t v;
-        if (i + 1 == argc || text_to_u64(argv[i + 1], &v) < 0) {
+    for (int i = 1, took; i < argc; i += took) {
+        took = parse_option(&o, argv + i, argc - i);
+        if (took == 0) {
             return usage();
         }
-        one = one || strcmp(argv[i], "--seed") == 0;
-        if (strcmp(argv[i], "--seeds") == 0) {
-            o.count = v;
-        } else if (strcmp(argv[i], "--first") == 0 || strcmp(argv[i], "--seed") == 0) {
-            o.first = v;
-        } else if (strcmp(argv[i], "--jobs") == 0 && v > 0) {
-            o.jobs = v;
-        } else {
-            return usage();
-        }
-        i++;
     }
     if (o.history != NULL) {
-        return !one ? usage() : write_history(o.history, o.first, o.verbose) ? 0 : 1;
+        return !o.one ? usage() : write_history(o.history, o.first, o.verbose) ? 0 : 1;
     }
-    if (one) {
+    if (o.one) {
         return check_seed(argv[0], o.first, o.verbose) == PASSED ? 0 : 1;
     }
     return o.count == 0 ? usage() : run_many(argv[0], &o);
