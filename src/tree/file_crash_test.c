@@ -17,6 +17,7 @@
 #include "testing/machine.h"
 #include "testing/testing.h"
 #include "tree/file.h"
+#include "tree/rig_tap_priv.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -64,8 +65,7 @@ struct probe {
 
 /* Counts what changes the disk, and stops the world at one of them. */
 struct tap {
-    struct disk base;
-    struct disk *below;
+    struct rig_tap tap;
     uint64_t count;
 };
 
@@ -98,55 +98,18 @@ struct world {
 
 /* ---- the tap ---- */
 
-static struct tap *tap_of(struct disk *d)
-{
-    return container_of(d, struct tap, base);
-}
-
 static bool tap_counts(const struct disk_req *req)
 {
     return req->op == DISK_WRITE || req->op == DISK_SYNC || req->op == DISK_ALLOCATE ||
            req->op == DISK_PUNCH || req->op == DISK_TRUNCATE;
 }
 
-static void tap_submit(struct disk *d, struct disk_req *req)
+static struct disk_req *tap_seen(struct rig_tap *tap, struct disk_req *req, bool now)
 {
-    tap_of(d)->count += tap_counts(req) ? 1 : 0;
-    disk_submit(tap_of(d)->below, req);
+    (void)now;
+    container_of(tap, struct tap, tap)->count += tap_counts(req) ? 1 : 0;
+    return req;
 }
-
-static int64_t tap_now(struct disk *d, struct disk_req *req)
-{
-    tap_of(d)->count += tap_counts(req) ? 1 : 0;
-    return disk_now(tap_of(d)->below, req);
-}
-
-static bool tap_resident(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len)
-{
-    return disk_resident(tap_of(d)->below, f, offset, len);
-}
-
-static int64_t tap_try_read(struct disk *d, struct disk_req *req)
-{
-    return disk_try_read(tap_of(d)->below, req);
-}
-
-static size_t tap_in_flight(const struct disk *d)
-{
-    return disk_in_flight(((const struct tap *)(const void *)d)->below); /* base is first */
-}
-
-static struct disk *tap_free(struct disk *d)
-{
-    return disk_free(tap_of(d)->below);
-}
-
-static const struct disk_ops tap_ops = {.submit = tap_submit,
-                                        .now = tap_now,
-                                        .resident = tap_resident,
-                                        .try_read = tap_try_read,
-                                        .in_flight = tap_in_flight,
-                                        .free = tap_free};
 
 /* ---- contents ---- */
 
@@ -432,10 +395,9 @@ static void open_in(void *ctx)
 static void start(struct world *w)
 {
     testing_machine_start(&w->machine, "tree", &w->env);
-    w->tap = (struct tap){.base = {.ops = &tap_ops, .loop = w->env.loop},
-                          .below = w->env.disk,
-                          .count = w->tap.count};
-    w->env.disk = &w->tap.base;
+    w->tap.tap = (struct rig_tap){
+        .base = {.ops = &rig_tap_ops, .loop = w->env.loop}, .below = w->env.disk, .seen = tap_seen};
+    w->env.disk = &w->tap.tap.base;
     w->file = NULL;
     w->frozen = 0;
     w->committing = false;

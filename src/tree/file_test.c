@@ -9,6 +9,7 @@
 #include "loop/sim.h"
 #include "testing/machine.h"
 #include "testing/testing.h"
+#include "tree/rig_tap_priv.h"
 
 #include <string.h>
 #include <xxhash.h>
@@ -19,8 +20,7 @@
 
 /* Stands before the disk: one request is carried out, and said to have failed. */
 struct tap {
-    struct disk base;
-    struct disk *below;
+    struct rig_tap tap;
     uint64_t lie_nth; /* write from now; 0: none */
     int lie_rc;
     struct disk_req lie, *about;
@@ -44,11 +44,6 @@ struct rig {
     struct tree_file_info info;
 };
 
-static struct tap *tap_of(struct disk *d)
-{
-    return container_of(d, struct tap, base);
-}
-
 static void tap_lied(struct disk_req *req, int64_t rc)
 {
     struct tap *t = container_of(req, struct tap, lie);
@@ -56,49 +51,17 @@ static void tap_lied(struct disk_req *req, int64_t rc)
     t->about->done(t->about, t->lie_rc);
 }
 
-static void tap_submit(struct disk *d, struct disk_req *req)
+static struct disk_req *tap_seen(struct rig_tap *tap, struct disk_req *req, bool now)
 {
-    struct tap *t = tap_of(d);
-    if (req->op == DISK_WRITE && t->lie_nth > 0 && --t->lie_nth == 0) {
-        t->about = req;
-        t->lie = *req;
-        t->lie.done = tap_lied;
-        req = &t->lie;
+    struct tap *t = container_of(tap, struct tap, tap);
+    if (now || req->op != DISK_WRITE || t->lie_nth == 0 || --t->lie_nth > 0) {
+        return req;
     }
-    disk_submit(t->below, req);
+    t->about = req;
+    t->lie = *req;
+    t->lie.done = tap_lied;
+    return &t->lie;
 }
-
-static int64_t tap_now(struct disk *d, struct disk_req *req)
-{
-    return disk_now(tap_of(d)->below, req);
-}
-
-static bool tap_resident(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len)
-{
-    return disk_resident(tap_of(d)->below, f, offset, len);
-}
-
-static int64_t tap_try_read(struct disk *d, struct disk_req *req)
-{
-    return disk_try_read(tap_of(d)->below, req);
-}
-
-static size_t tap_in_flight(const struct disk *d)
-{
-    return disk_in_flight(((const struct tap *)(const void *)d)->below); /* base is first */
-}
-
-static struct disk *tap_free(struct disk *d)
-{
-    return disk_free(tap_of(d)->below);
-}
-
-static const struct disk_ops tap_ops = {.submit = tap_submit,
-                                        .now = tap_now,
-                                        .resident = tap_resident,
-                                        .try_read = tap_try_read,
-                                        .in_flight = tap_in_flight,
-                                        .free = tap_free};
 
 /* ---- a process with a file ---- */
 
@@ -121,8 +84,9 @@ static void open_in(void *ctx)
 static void start(struct rig *r)
 {
     testing_machine_start(&r->machine, "tree", &r->env);
-    r->tap = (struct tap){.base = {.ops = &tap_ops, .loop = r->env.loop}, .below = r->env.disk};
-    r->env.disk = &r->tap.base;
+    r->tap.tap = (struct rig_tap){
+        .base = {.ops = &rig_tap_ops, .loop = r->env.loop}, .below = r->env.disk, .seen = tap_seen};
+    r->env.disk = &r->tap.tap.base;
     r->opt.env = &r->env;
     r->opt.path = PATH;
     r->file = NULL;
