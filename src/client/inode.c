@@ -38,7 +38,7 @@ void client_inode_unlinked(struct opendfs *fs, uint64_t ino)
 {
     struct client_inode *i = client_inode_find(fs, ino);
     if (i != NULL) {
-        i->unlinked = true;
+        i->kept = true;
     }
 }
 
@@ -111,7 +111,7 @@ static void release_done(struct client_call *c, const struct peer_reply *r)
     client_inode_put(i);
 }
 
-/* It was kept for an `open` that came to nothing. */
+/* Nothing refers to it any more, an `open` under way neither: if it has no name, it goes. */
 static bool inode_releases(struct client_inode *i)
 {
     if (!i->kept || i->fs->freeing || i->fs->stopping || i->dead < 0) {

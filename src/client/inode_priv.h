@@ -51,9 +51,10 @@ struct client_inode {
                  and nothing of this tenure is committed: all its syncs and closes fail */
     bool spilled; /* contents that are stable in the metadata have gone to chunks, not stable there
                    */
-    bool unlinked, meta_busy, releasing, recalled;
+    bool meta_busy, releasing, recalled;
     bool granted; /* the server was asked to open it for reading: it is told when it is closed */
-    bool kept; /* the server was told to keep it, should it lose its name: `release` at the end */
+    bool kept; /* the server keeps it for us though it has no name, or may lose it: `release` at the
+                  end */
     bool outdated;   /* what is known of it may be old: asked before the next look */
     bool rereading;  /* small contents that another one has changed: looks wait */
     bool letting_go; /* its `release` is under way: who opens it now looks its name up again */

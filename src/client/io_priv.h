@@ -29,7 +29,7 @@ enum client_io_phase {
     PHASE_TURN_END, /* an append to a shared file: the turn goes back, with the new size */
     PHASE_ATTR,     /* truncate, close: setattr */
     PHASE_CUT,      /* truncate: chunks behind the new end */
-    PHASE_RELEASE,
+    PHASE_RETURN,
     PHASE_CALL, /* a call of the metadata service is under way; then `after` */
     PHASE_END,
 };

@@ -233,7 +233,7 @@ static bool close_attr_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     if (io->mask == 0) {
-        io->phase = PHASE_RELEASE;
+        io->phase = PHASE_END;
         return true;
     }
     if (client_io_call_busy(io)) {
@@ -241,7 +241,7 @@ static bool close_attr_step(struct client_io *io)
     }
     client_setattr_fill(&io->request.setattr, i->ino, io->values,
                         io->mask & ~(uint32_t)OPENDFS_SET_SIZE);
-    client_io_mutate(io, PROTO_OP_setattr, PHASE_RELEASE, attr_done);
+    client_io_mutate(io, PROTO_OP_setattr, PHASE_END, attr_done);
     return false;
 }
 
@@ -270,16 +270,6 @@ static bool cut_step(struct client_io *io)
     if (!client_update_all_done(i, i->next_number)) {
         return false;
     }
-    io->phase = PHASE_END;
-    return true;
-}
-
-/* Last close of a file without a name: it goes when nothing refers to it any more. */
-static bool release_step(struct client_io *io)
-{
-    struct client_inode *i = io->inode;
-    i->kept = i->kept || i->unlinked;
-    i->unlinked = false;
     io->phase = PHASE_END;
     return true;
 }
@@ -342,9 +332,9 @@ static bool io_commit(struct client_io *io)
     case IO_RECALL:
         /* Contents travel by commit only, and that they are in chunks now. */
         if (i->dirty && (i->in_line || i->chunked)) {
-            return commit_step(io, PHASE_RELEASE);
+            return commit_step(io, PHASE_RETURN);
         }
-        io->phase = PHASE_RELEASE;
+        io->phase = PHASE_RETURN;
         return true;
     case IO_WRITE_LENT:
         if (i->mode == PROTO_OPEN_W && !io->stable) {
@@ -399,8 +389,8 @@ static bool phase_step(struct client_io *io)
         return io->kind == IO_TRUNCATE ? truncate_attr_step(io) : close_attr_step(io);
     case PHASE_CUT:
         return cut_step(io);
-    case PHASE_RELEASE:
-        return io->kind == IO_RECALL ? return_step(io) : release_step(io);
+    case PHASE_RETURN:
+        return return_step(io);
     case PHASE_BEGIN:
     case PHASE_CALL:
     case PHASE_END:

@@ -88,7 +88,8 @@ static void consult_propose(struct metanode_mutation *u)
     const struct peer_request *r = metanode_mutation_request(u);
     struct namespace_fold fold = {
         .ino = c->ino, .mtime_ns = x->mtime_ns, .ctime_ns = x->ctime_ns, .atime_ns = x->atime_ns};
-    struct namespace_command said = {.victim = c->victim};
+    bool by_name = consult_removes(u->opcode) || u->opcode == PROTO_OP_create;
+    struct namespace_command said = {.victim = by_name ? c->ino : 0};
     if (c->asked) {
         said.keeps = (struct namespace_keep_list){.at = x->keep, .count = x->keep_count};
         said.folds = (struct namespace_fold_list){.at = &fold, .count = x->has_times ? 1 : 0};
@@ -120,8 +121,7 @@ static void consult_asked(struct metanode_inval *x, int rc)
 static void consult_ask(struct metanode_mutation *u, const uint64_t *session, size_t count)
 {
     struct mutation_consult *c = u->consult;
-    c->inval =
-        (struct metanode_inval){.done = consult_asked, .ino = c->ino, .kind = PROTO_INVAL_ATTR};
+    c->inval = (struct metanode_inval){.done = consult_asked, .ino = c->ino};
     c->inval.bits = consult_removes(u->opcode) ? PROTO_INVAL_UNLINK
                     : consult_writes(u)        ? PROTO_INVAL_WOPEN
                                                : PROTO_INVAL_TIMES;
@@ -182,7 +182,6 @@ void metanode_consult(struct metanode_mutation *u)
 {
     struct mutation_consult *c = u->consult;
     c->ino = consult_object(u);
-    c->victim = consult_removes(u->opcode) || u->opcode == PROTO_OP_create ? c->ino : 0;
     c->asked = false;
     c->readers = consult_writes(u) && u->reply.result.mode == PROTO_OPEN_S; /* as it is anyway */
     if (c->ino == NOBODY || c->readers) {

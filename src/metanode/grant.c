@@ -329,42 +329,41 @@ int metanode_grant_holders(struct metanode *m, uint64_t ino, uint64_t but, uint6
 /* A push that is lost is no harm beyond its time: the holder learns it with the next one, or when
  * it opens the file again. */
 struct grant_tell {
-    struct peer_call call;
-    struct proto_inval_request request;
-    struct proto_inval_item item;
+    struct metanode_inval_call push;
     struct metanode *m;
     uint64_t session;
 };
 
-static void grant_tell(struct metanode *m, struct grant *g, uint64_t session,
-                       const struct proto_inval_item *item);
+static void grant_tell(struct metanode *m, struct grant *g, uint64_t session, uint64_t ino,
+                       uint32_t bits);
 
 static void grant_told(struct peer_call *c, const struct peer_reply *r)
 {
-    struct grant_tell *t = container_of(c, struct grant_tell, call);
+    struct grant_tell *t = container_of(c, struct grant_tell, push.call);
     struct metanode *m = t->m;
-    const struct proto_inval_reply *reply = r->rc == 0 ? r->body : NULL;
-    bool closed =
-        reply != NULL && reply->acks.count == 1 && (reply->acks.at[0].bits & PROTO_ACK_OPEN) == 0;
+    uint64_t ino = t->push.item.ino;
+    uint32_t bits = t->push.item.bits;
+    const struct proto_inval_ack *ack = metanode_inval_ack(r);
+    bool closed = ack != NULL && (ack->bits & PROTO_ACK_OPEN) == 0;
     bool ends = m->phase == METANODE_ENDED;
-    struct grant *g = ends ? NULL : grant_find(m, t->session, t->item.ino);
+    struct grant *g = ends ? NULL : grant_find(m, t->session, ino);
     bool again = g != NULL && g->tell_again;
     if (g != NULL) {
         g->telling = g->tell_again = false;
         if (closed && g->opening == 0) {
             grant_free(m, g);
         } else if (again) {
-            grant_tell(m, g, t->session, &t->item);
+            grant_tell(m, g, t->session, ino, bits);
         }
     }
-    if (closed && !ends && (t->item.bits & PROTO_INVAL_UNLINK) != 0) {
-        metanode_orphan_let_go(m, t->session, t->item.ino); /* closed before it was told */
+    if (closed && !ends && (bits & PROTO_INVAL_UNLINK) != 0) {
+        metanode_orphan_let_go(m, t->session, ino); /* closed before it was told */
     }
     mem_free(t);
 }
 
-static void grant_tell(struct metanode *m, struct grant *g, uint64_t session,
-                       const struct proto_inval_item *item)
+static void grant_tell(struct metanode *m, struct grant *g, uint64_t session, uint64_t ino,
+                       uint32_t bits)
 {
     struct metanode_session *s = metanode_session_find(m, session);
     struct grant_tell *t = s == NULL || s->link == NULL ? NULL : mem_zalloc(sizeof *t);
@@ -373,24 +372,16 @@ static void grant_tell(struct metanode *m, struct grant *g, uint64_t session,
     }
     t->m = m;
     t->session = session;
-    t->item = *item;
-    t->request = (struct proto_inval_request){.push_seq = ++s->push_seq,
-                                              .lease_epoch = s->lease_epoch,
-                                              .items = {.at = &t->item, .count = 1}};
-    t->call = (struct peer_call){.done = grant_told,
-                                 .request = &t->request,
-                                 .opcode = PROTO_OP_inval,
-                                 .timeout_ms = (uint32_t)m->opt.lease_ms};
+    t->push.call.done = grant_told;
     if (g != NULL) {
         g->telling = true;
     }
-    peer_link_call(s->link, &t->call);
+    metanode_inval_send(m, s, &t->push, ino, bits);
 }
 
 void metanode_grants_changed(struct metanode *m, uint64_t ino, uint64_t but)
 {
     struct grant_object *o = object_find(m, ino);
-    const struct proto_inval_item item = {.kind = PROTO_INVAL_ATTR, .ino = ino};
     if (o == NULL) {
         return;
     }
@@ -400,16 +391,14 @@ void metanode_grants_changed(struct metanode *m, uint64_t ino, uint64_t but)
         if (g->telling) {
             g->tell_again = true;
         } else if (g->key.session != but) {
-            grant_tell(m, g, g->key.session, &item);
+            grant_tell(m, g, g->key.session, ino, 0);
         }
     }
 }
 
 void metanode_grants_tell_unlinked(struct metanode *m, uint64_t session, uint64_t ino)
 {
-    const struct proto_inval_item item = {
-        .kind = PROTO_INVAL_ATTR, .ino = ino, .bits = PROTO_INVAL_UNLINK};
-    grant_tell(m, NULL, session, &item);
+    grant_tell(m, NULL, session, ino, PROTO_INVAL_UNLINK);
 }
 
 /* ---- Begin and end ---- */

@@ -13,12 +13,10 @@
 
 struct metanode;
 struct metanode_session;
-struct namespace_command;
 struct namespace_keep;
 
-#define METANODE_GRANTS_MAX                                                               \
-    (256u << 10)                  /* of all sessions; beyond: its session is asked always \
-                                   */
+/* Of all sessions; one of which there is no room for more is asked about every file. */
+#define METANODE_GRANTS_MAX (256u << 10)
 #define METANODE_MAYBES_MAX 4096u /* nameless files kept for a session that could not be asked */
 
 /*
@@ -87,11 +85,31 @@ void metanode_grants_changed(struct metanode *m, uint64_t ino, uint64_t but);
 /* Ends without a name: who holds it, or writes it, will let it go by `release`. */
 void metanode_grants_tell_unlinked(struct metanode *m, uint64_t session, uint64_t ino);
 
+/* reclaim.c: nameless files that were kept for a session that could not be asked: it is told of
+ * those that it has open, the others go. */
+void metanode_orphans_confirm(struct metanode *m, struct metanode_session *s);
+/* This session does not have that nameless file open any more. */
+void metanode_orphan_let_go(struct metanode *m, uint64_t session, uint64_t ino);
+/* The last name of this file is gone: all others for whom it is kept are told. */
+void metanode_orphans_tell(struct metanode *m, uint64_t ino, uint64_t but);
+
+/* inval.c: one push `inval` about one file to one session. Caller-owned; `done` of the call once.
+ */
+struct metanode_inval_call {
+    struct peer_call call;
+    struct proto_inval_request request;
+    struct proto_inval_item item;
+};
+/* The session has a link. `bits`: PROTO_INVAL_... */
+void metanode_inval_send(struct metanode *m, struct metanode_session *s,
+                         struct metanode_inval_call *c, uint64_t ino, uint32_t bits);
+/* What was answered; NULL: nothing that can be understood. */
+const struct proto_inval_ack *metanode_inval_ack(const struct peer_reply *r);
+
 /* One question about one file to all who have it open (coherence.md 6.0, steps 3 and 4). */
 struct metanode_inval {
     void (*done)(struct metanode_inval *x, int rc); /* once, not from inside; 0 or class EAGAIN */
     uint64_t ino;
-    uint8_t kind; /* PROTO_INVAL_... */
     uint32_t bits;
     /* out, valid in `done` and until metanode_inval_fini() */
     struct namespace_keep *keep; /* ascending by session */
@@ -107,17 +125,9 @@ struct metanode_inval {
     struct loop_task end;
     bool ended;
 };
-/* The server is being freed: none has an answer. */
-void metanode_invals_fini(struct metanode *m);
-/* reclaim.c: nameless files that were kept for a session that could not be asked: it is told of
- * those that it has open, the others go. */
-void metanode_orphans_confirm(struct metanode *m, struct metanode_session *s);
-/* This session does not have that nameless file open any more. */
-void metanode_orphan_let_go(struct metanode *m, uint64_t session, uint64_t ino);
-/* The last name of this file is gone: all others for whom it is kept are told. */
-void metanode_orphans_tell(struct metanode *m, uint64_t ino, uint64_t but);
-
 /* Asks these sessions; the array is copied. -ENOMEM: nothing was asked. */
 NODISCARD int metanode_inval_start(struct metanode *m, struct metanode_inval *x,
                                    const uint64_t *session, size_t count);
 void metanode_inval_fini(struct metanode_inval *x);
+/* The server is being freed: none has an answer. */
+void metanode_invals_fini(struct metanode *m);

@@ -13,14 +13,32 @@
 struct inval_ask {
     struct metanode_inval *x;
     uint64_t session;
-    struct peer_call call;
-    struct proto_inval_request request;
-    struct proto_inval_item item;
+    struct metanode_inval_call push;
     struct loop_timer again;
     bool ended, keeps, maybe;
 };
 
 static void inval_step(struct inval_ask *a);
+
+void metanode_inval_send(struct metanode *m, struct metanode_session *s,
+                         struct metanode_inval_call *c, uint64_t ino, uint32_t bits)
+{
+    c->item = (struct proto_inval_item){.kind = PROTO_INVAL_ATTR, .ino = ino, .bits = bits};
+    c->request = (struct proto_inval_request){.push_seq = ++s->push_seq,
+                                              .lease_epoch = s->lease_epoch,
+                                              .items = {.at = &c->item, .count = 1}};
+    c->call = (struct peer_call){.done = c->call.done,
+                                 .request = &c->request,
+                                 .opcode = PROTO_OP_inval,
+                                 .timeout_ms = (uint32_t)m->opt.lease_ms};
+    peer_link_call(s->link, &c->call);
+}
+
+const struct proto_inval_ack *metanode_inval_ack(const struct peer_reply *r)
+{
+    const struct proto_inval_reply *reply = r->rc == 0 ? r->body : NULL;
+    return reply != NULL && reply->acks.count == 1 ? &reply->acks.at[0] : NULL;
+}
 
 static int keep_compare(const void *a, const void *b)
 {
@@ -85,19 +103,17 @@ static void inval_times(struct metanode_inval *x, const struct proto_inval_ack *
 
 static void inval_replied(struct peer_call *c, const struct peer_reply *r)
 {
-    struct inval_ask *a = container_of(c, struct inval_ask, call);
+    struct inval_ask *a = container_of(c, struct inval_ask, push.call);
     struct metanode_inval *x = a->x;
-    const struct proto_inval_reply *reply = r->rc == 0 ? r->body : NULL;
+    const struct proto_inval_ack *ack = metanode_inval_ack(r);
     if (!r->answered) { /* on its next connection, if its lease lasts */
         loop_timer_in(x->m->env->loop, &a->again, INVAL_AGAIN_NS);
         return;
     }
-    uint32_t bits = PROTO_ACK_OPEN | PROTO_ACK_KEEP; /* who cannot say keeps it */
-    if (reply != NULL && reply->acks.count == 1) {
-        bits = reply->acks.at[0].bits;
-        if ((bits & PROTO_ACK_HAS_TIMES) != 0) {
-            inval_times(x, &reply->acks.at[0]);
-        }
+    /* Who cannot say keeps it. */
+    uint32_t bits = ack == NULL ? PROTO_ACK_OPEN | PROTO_ACK_KEEP : ack->bits;
+    if (ack != NULL && (bits & PROTO_ACK_HAS_TIMES) != 0) {
+        inval_times(x, ack);
     }
     a->keeps = (x->bits & PROTO_INVAL_UNLINK) != 0 && (bits & PROTO_ACK_KEEP) != 0;
     x->is_open = x->is_open || (bits & PROTO_ACK_OPEN) != 0;
@@ -105,21 +121,6 @@ static void inval_replied(struct peer_call *c, const struct peer_reply *r)
         metanode_grant_return(x->m, a->session, x->ino);
     }
     inval_answered_one(a);
-}
-
-static void inval_ask(struct inval_ask *a, struct metanode_session *s)
-{
-    struct metanode_inval *x = a->x;
-    a->item = (struct proto_inval_item){.kind = x->kind, .ino = x->ino, .bits = x->bits};
-    a->request = (struct proto_inval_request){.push_seq = ++s->push_seq,
-                                              .lease_epoch = s->lease_epoch,
-                                              .items = {.at = &a->item, .count = 1}};
-    a->call = (struct peer_call){.done = inval_replied,
-                                 .request = &a->request,
-                                 .opcode = PROTO_OP_inval,
-                                 .timeout_ms = (uint32_t)x->m->opt.lease_ms};
-    stats_count(&x->m->grants.asked, 1);
-    peer_link_call(s->link, &a->call);
 }
 
 /* Nobody can ask it, and it may come back: a nameless file is kept for it, if that is known to be
@@ -155,7 +156,9 @@ static void inval_step(struct inval_ask *a)
     } else if (s->expiring || s->link == NULL) { /* to end it may fail */
         loop_timer_in(m->env->loop, &a->again, INVAL_AGAIN_NS);
     } else {
-        inval_ask(a, s);
+        stats_count(&m->grants.asked, 1);
+        a->push.call.done = inval_replied;
+        metanode_inval_send(m, s, &a->push, a->x->ino, a->x->bits);
     }
 }
 

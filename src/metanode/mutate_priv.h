@@ -13,8 +13,7 @@ struct mutation_consult {
     struct metanode_mutation *mutation;
     struct metanode_latch_wait wait;
     struct metanode_inval inval;
-    uint64_t ino, latched; /* latched: 0 if not */
-    uint64_t victim;
+    uint64_t ino, latched;                     /* latched: 0 if not */
     uint64_t writer[METANODE_CONSULT_WRITERS]; /* of `ino`, as the check found them */
     size_t writer_count;
     unsigned tries;
