@@ -48,7 +48,8 @@ static inline void rig_recall(struct peer_user *u, struct peer_request *q)
 {
     struct rig_client *c = container_of(u, struct rig_client, user);
     const struct proto_recall_request *body = q->body;
-    struct proto_recall_reply answer = {0};
+    struct proto_recall_reply answer = {.left = c->left};
+    c->left -= base_min(c->left, c->flushes);
     c->recalls++;
     c->recalled_ino = body->ino;
     if (c->recall_rc < 0) {

@@ -46,11 +46,11 @@ struct rig_client {
     unsigned maps, recalls, shared; /* pushes and questions heard */
     int recall_rc;                  /* what it answers */
     unsigned queries;
-    uint64_t written; /* what it says of the size of any file */
-    uint64_t recalled_ino;
-    unsigned invals, unlinks;  /* heard; of them, about a last name */
-    uint32_t inval_bits, acks; /* of the newest; what it answers to all */
-    bool mute;                 /* or it does not answer at all */
+    uint64_t written;                     /* what it says of the size of any file */
+    uint64_t recalled_ino, left, flushes; /* what it has to flush; how much of it between recalls */
+    unsigned invals, unlinks;             /* heard; of them, about a last name */
+    uint32_t inval_bits, acks;            /* of the newest; what it answers to all */
+    bool mute;                            /* or it does not answer at all */
     struct peer_request *muted;
     int64_t mtime_ns; /* that it hands over */
 };

@@ -273,3 +273,24 @@ TEST(a_waiter_that_has_gone_is_no_harm)
     CHECK_TRUE(file_open(&f, f.c));
     file_free(&f);
 }
+
+/* The limit counts from the newest progress of its flush. */
+TEST(a_holder_that_flushes_is_given_the_time_for_it)
+{
+    struct share_file f;
+    file_new(&f, 2);
+    f.a->left = 1u << 30;
+    f.a->flushes = 1u << 20;
+    CHECK_TRUE(!file_open(&f, f.b));
+    file_wait(&f, 2 * LIMIT_SECONDS, true);
+    CHECK_TRUE(metanode_session_find(f.rig.m, f.a->session) != NULL);
+    CHECK_EQ(f.b->shared, 0);
+    f.a->flushes = 0; /* it is stuck */
+    for (unsigned i = 0; i < LIMIT_SECONDS + 8; i++) {
+        file_wait(&f, 1, false);
+        (void)file_renew(f.a);
+    }
+    CHECK_TRUE(metanode_session_find(f.rig.m, f.a->session) == NULL);
+    CHECK_EQ(f.b->shared, 1);
+    file_free(&f);
+}
