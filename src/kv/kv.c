@@ -1,53 +1,11 @@
 #include "kv/kv.h"
 
-#include "base/mem.h"
-
 /* Arguments are checked here once, so that engines may trust them. */
 
 static void kv_check_key(struct kv_slice key)
 {
     CHECK(key.len > 0);
     CHECK(key.len <= KV_KEY_MAX);
-}
-
-struct kv_need_item *kv_need_find(const struct kv_need *n, uint64_t id0, uint64_t id1)
-{
-    for (size_t i = n->count; i > 0; i--) { /* newest first: what was just missed is asked again */
-        struct kv_need_item *item = &n->item[i - 1];
-        if (item->id[0] == id0 && item->id[1] == id1) {
-            return item;
-        }
-    }
-    return NULL;
-}
-
-int kv_need_add(struct kv_need *n, struct kv *kv, uint64_t id0, uint64_t id1)
-{
-    CHECK(n->kv == NULL || n->kv == kv);
-    if (kv_need_find(n, id0, id1) != NULL) {
-        return 0;
-    }
-    if (n->count >= KV_NEED_MAX) {
-        return -ENOBUFS;
-    }
-    if (mem_grow(&n->item, &n->capacity, n->count + 1, sizeof *n->item) < 0) {
-        return -ENOMEM;
-    }
-    n->kv = kv;
-    n->item[n->count++] = (struct kv_need_item){.id = {id0, id1}};
-    n->missing++;
-    return 0;
-}
-
-void kv_need_release(struct kv_need *n)
-{
-    for (size_t i = 0; i < n->count; i++) {
-        if (n->item[i].pin != NULL) {
-            n->kv->ops->unpin(n->kv, &n->item[i]);
-        }
-    }
-    mem_free(n->item);
-    *n = (struct kv_need){0};
 }
 
 int kv_snapshot_new(struct kv *kv, struct kv_snapshot **ret)
@@ -156,9 +114,34 @@ struct kv_checkpoints kv_checkpoints(struct kv *kv)
     return ret;
 }
 
+void kv_room(struct kv *kv, struct kv_room *r)
+{
+    CHECK(r->done != NULL);
+    kv->ops->room(kv, r);
+}
+
+int kv_failed(struct kv *kv, struct err *e)
+{
+    return kv->ops->failed(kv, e);
+}
+
+struct kv_statistics kv_statistics(struct kv *kv)
+{
+    struct kv_statistics ret = {0};
+    kv->ops->statistics(kv, &ret);
+    CHECK(ret.engine != NULL);
+    return ret;
+}
+
 unsigned kv_poll(struct kv *kv)
 {
     return kv->ops->poll(kv);
+}
+
+void kv_stop(struct kv *kv, struct kv_stop *s)
+{
+    CHECK(s->done != NULL);
+    kv->ops->stop(kv, s);
 }
 
 struct kv *kv_free(struct kv *kv)

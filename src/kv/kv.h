@@ -19,9 +19,10 @@
 #include "base/base.h"
 #include "base/err.h"
 #include "kv/batch.h"
+#include "kv/iter.h"
+#include "kv/need.h"
 
 struct kv_ops;
-struct kv_iter_ops;
 
 struct kv {
     const struct kv_ops *ops;
@@ -33,29 +34,6 @@ struct kv_snapshot {
     struct kv *kv;
     uint64_t index; /* the applied index at its birth */
 };
-
-/*
- * What one operation needs and has: the missing items that kv_fetch() will bring, and pins of what
- * it brought. Owner: the caller, who passes the same list to every read of the operation and
- * releases it at its end. Bounded: a read that finds the list full says -ENOBUFS, and the caller
- * works in smaller steps. All zero is an empty list.
- */
-#define KV_NEED_MAX 16384u
-struct kv_need_item {
-    uint64_t id[2]; /* the engine's name for the piece */
-    void *pin;      /* the engine's; not NULL when present */
-};
-struct kv_need {
-    struct kv *kv; /* set by the first read that adds to it */
-    struct kv_need_item *item;
-    size_t count, capacity;
-    size_t missing; /* items not fetched yet */
-};
-/* Unpins all and frees its memory; usable again as empty. Not while a fetch is under way. */
-void kv_need_release(struct kv_need *n);
-/* For engines: adds a missing item, unless it is listed. 0, -ENOMEM, -ENOBUFS. */
-NODISCARD int kv_need_add(struct kv_need *n, struct kv *kv, uint64_t id0, uint64_t id1);
-struct kv_need_item *kv_need_find(const struct kv_need *n, uint64_t id0, uint64_t id1);
 
 /* Brings in what a need list misses. The caller owns the request and the list until `done`. */
 struct kv_fetch {
@@ -87,32 +65,36 @@ struct kv_owner {
     void (*wake)(struct kv_owner *o);
 };
 
+/* Who was told -ERR_busy by kv_commit() waits for room. `done` (also when the engine has failed or
+ * is stopped) means: try again. */
+struct kv_room {
+    void (*done)(struct kv_room *r);
+    struct kv_room *next; /* the engine's, while it waits */
+};
+
+struct kv_stop {
+    void (*done)(struct kv_stop *s);
+};
+
 struct kv_estimate {
     uint64_t key_count, bytes;
 };
 
-/* A walk over a snapshot in key order, both ways, within [lower, upper). */
-struct kv_iter_options {
-    struct kv_slice lower; /* inclusive; empty: from the first key */
-    struct kv_slice upper; /* exclusive; empty: to the last key */
-    struct kv_need *need;  /* must outlive the iterator */
-};
-struct kv_iter {
-    const struct kv_iter_ops *ops;
-    struct kv_slice key, value; /* of the record it stands on, lent until it moves or is freed */
-};
-struct kv_iter_ops { /* see the calls of the same name */
-    int (*seek)(struct kv_iter *it, struct kv_slice key);
-    int (*seek_back)(struct kv_iter *it, struct kv_slice key);
-    int (*next)(struct kv_iter *it);
-    int (*prev)(struct kv_iter *it);
-    void (*free)(struct kv_iter *it);
+/* For people and for those who share out memory. */
+struct kv_statistics {
+    const char *engine;   /* its name; for ever */
+    uint64_t cache_used;  /* memory that it has now; */
+    uint64_t cache_limit; /* what it may have; 0: there is none, everything is kept in memory */
+    uint64_t dirty_bytes; /* changed since the newest checkpoint, about */
+    uint64_t file_bytes;  /* on the disk */
+    uint64_t busy;        /* commits that were told -ERR_busy */
 };
 
 /* About checkpoints. */
 struct kv_checkpoints {
     uint64_t durable_index; /* of the newest; 0: there is none */
     uint64_t next_bytes;    /* what one would write now, about */
+    bool whole;             /* it writes all there is, not what has changed since the one before */
 };
 
 struct kv_ops { /* see the calls of the same name; arguments are checked before */
@@ -130,7 +112,11 @@ struct kv_ops { /* see the calls of the same name; arguments are checked before 
     void (*checkpoint)(struct kv *kv, struct kv_checkpoint *c);
     void (*checkpoint_cancel)(struct kv *kv);
     void (*checkpoints)(struct kv *kv, struct kv_checkpoints *ret);
+    void (*room)(struct kv *kv, struct kv_room *r);
+    int (*failed)(struct kv *kv, struct err *e);
+    void (*statistics)(struct kv *kv, struct kv_statistics *ret);
     unsigned (*poll)(struct kv *kv);
+    void (*stop)(struct kv *kv, struct kv_stop *s);
     void (*free)(struct kv *kv);
 };
 
@@ -146,24 +132,6 @@ DEFINE_FREEP(kv_snapshot)
 NODISCARD int kv_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need,
                      struct kv_slice *ret);
 
-/* 0, -ENOMEM. Bounds are copied. A new iterator stands nowhere: seek first. Free it before the
- * snapshot. */
-NODISCARD int kv_iter_new(struct kv_snapshot *s, const struct kv_iter_options *opt,
-                          struct kv_iter **ret);
-struct kv_iter *kv_iter_free(struct kv_iter *it);
-DEFINE_FREEP(kv_iter)
-
-/*
- * 1: it stands on a record; 0: beyond the end (next) or the beginning (prev), where it stands
- * nowhere. On any error, -ERR_need among them, it has not moved: the same call may be repeated
- * after the fetch. seek: the first key >= `key`; seek_back: the last key <= `key`; both clamp to
- * the bounds, an empty key means the first and the last. next and prev need a record to stand on.
- */
-NODISCARD int kv_iter_seek(struct kv_iter *it, struct kv_slice key);
-NODISCARD int kv_iter_seek_back(struct kv_iter *it, struct kv_slice key);
-NODISCARD int kv_iter_next(struct kv_iter *it);
-NODISCARD int kv_iter_prev(struct kv_iter *it);
-
 /* How much lies in [low, high); a guess from the shape of the tree, exact for nothing but emptiness
  * of the whole. An empty `high` means the end. */
 struct kv_estimate kv_estimate(struct kv_snapshot *s, struct kv_slice low, struct kv_slice high);
@@ -174,9 +142,11 @@ void kv_fetch(struct kv *kv, struct kv_fetch *f);
 /*
  * Applies the whole batch or nothing; snapshots taken later see all of it. `index` is at least the
  * applied index; equal means that the entry of that index goes on. 0, -ENOMEM, -ERR_busy
- * (back-pressure: again after the next completion), class EIO, or the batch's own failure.
+ * (back-pressure: see kv_room()), class EIO (kv_failed() says more), or the batch's own failure.
  */
 NODISCARD int kv_commit(struct kv *kv, const struct kv_batch *b, uint64_t index);
+/* Any number may wait; where there is room already `done` comes soon. */
+void kv_room(struct kv *kv, struct kv_room *r);
 
 /* The index of the newest commit; after opening an engine on disk, of the checkpoint it found. */
 uint64_t kv_applied_index(struct kv *kv);
@@ -189,6 +159,19 @@ struct kv_checkpoints kv_checkpoints(struct kv *kv);
 /* Calls back what is complete; returns how many. Writer thread, after kv_owner.wake(). */
 unsigned kv_poll(struct kv *kv);
 
-/* No snapshot, pin, fetch or checkpoint may be left: CHECKed. NULL is fine. */
+/* 0; or why the engine writes no more, for good (class EIO, -ENOSPC): commits and checkpoints say
+ * so, too, reads go on. `e` tells the cause. */
+int kv_failed(struct kv *kv, struct err *e);
+struct kv_statistics kv_statistics(struct kv *kv);
+
+/*
+ * Ends the engine's work in the background. Once, and no commit, fetch, checkpoint or wait for room
+ * begins any more. What is under way ends before `done`: fetches with 0 or -ECANCELED, a checkpoint
+ * as after kv_checkpoint_cancel(), waits for room. Snapshots and pins may stay until kv_free().
+ */
+void kv_stop(struct kv *kv, struct kv_stop *s);
+
+/* After kv_stop(), or when nothing was ever begun (an engine begins nothing by itself). No
+ * snapshot, pin or anything that has a `done` may be left: CHECKed. NULL is fine. */
 struct kv *kv_free(struct kv *kv);
 DEFINE_FREEP(kv)

@@ -5,11 +5,13 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "kv/image.h"
+#include "kv/mem_loan_priv.h"
 #include "kv/mem_store_priv.h"
 #include "kv/mem_tree_priv.h"
 
 /* Kinds of pieces that may be "missing", second word of their names. */
 enum { KV_MEM_ID_KEY = 1, KV_MEM_ID_END = 2 };
+#define KV_MEM_FULL_POLLS 3u
 
 struct kv_mem {
     struct kv base;
@@ -17,11 +19,19 @@ struct kv_mem {
     struct kv_mem_tree tree;
     struct kv_owner *owner;
     struct rand rand;
-    uint32_t need_permille, fetch_polls_max;
+    uint32_t need_permille, fetch_polls_max, busy_permille;
+    bool strict;
     uint64_t index;
     struct kv_fetch *fetches, **fetches_end;
     struct kv_mem_store *store; /* NULL: without a directory */
     struct kv_checkpoint *checkpoints, **checkpoints_end;
+    struct kv_checkpoint image, *saving; /* what the store writes, for whom; NULL: nothing */
+    struct kv_room *rooms, **rooms_end;
+    unsigned full; /* polls until there is room */
+    int failed;
+    struct kv_stop *stop; /* called; NULL again when it is done */
+    bool begun, stopped;
+    uint64_t busy, dirty_bytes, saving_bytes;
     size_t snapshots, pins, under_way;
 };
 
@@ -29,12 +39,15 @@ struct kv_mem_snapshot {
     struct kv_snapshot base;
     struct kv_mem_node *root;
     uint64_t key_count, bytes;
+    struct list loans;
 };
 
 struct kv_mem_iter {
     struct kv_iter base;
     struct kv_mem_snapshot *snapshot;
     struct kv_need *need;
+    uint32_t ahead;
+    uint8_t *copy; /* strict: of the record it stands on */
     struct kv_mem_path path;
     struct kv_slice lower, upper; /* in `bounds` */
     uint8_t bounds[];
@@ -80,6 +93,11 @@ static int kv_mem_touch(struct kv_mem *m, struct kv_need *need, struct kv_slice 
     return rc < 0 ? rc : -ERR_need;
 }
 
+static bool kv_mem_ends(const struct kv_mem *m)
+{
+    return m->stop != NULL || m->stopped;
+}
+
 static void kv_mem_wake(struct kv_mem *m)
 {
     if (m->owner != NULL) {
@@ -90,6 +108,8 @@ static void kv_mem_wake(struct kv_mem *m)
 static void kv_mem_fetch(struct kv *kv, struct kv_fetch *f)
 {
     struct kv_mem *m = kv_mem_of(kv);
+    CHECK(!kv_mem_ends(m));
+    m->begun = true;
     f->next = NULL;
     f->engine[0] = rand_below(&m->rand, (uint64_t)m->fetch_polls_max + 1);
     *m->fetches_end = f;
@@ -144,10 +164,44 @@ static unsigned kv_mem_poll_checkpoints(struct kv_mem *m)
         struct kv_checkpoint *c = list;
         list = c->next;
         m->under_way--;
-        c->done(c, done == 0 && m->store == NULL ? 0 : -EALREADY);
+        bool first = done == 0 && m->store == NULL;
+        m->dirty_bytes = first && m->failed == 0 ? 0 : m->dirty_bytes;
+        c->done(c, m->failed < 0 ? m->failed : first ? 0 : -EALREADY);
         done++;
     }
     return done;
+}
+
+static unsigned kv_mem_poll_rooms(struct kv_mem *m)
+{
+    struct kv_room *list = m->rooms;
+    unsigned done = 0;
+    m->full -= m->full > 0 ? 1 : 0;
+    if (m->full > 0) {
+        return 0;
+    }
+    m->rooms = NULL;
+    m->rooms_end = &m->rooms;
+    while (list != NULL) {
+        struct kv_room *r = list;
+        list = r->next;
+        m->under_way--;
+        r->done(r);
+        done++;
+    }
+    return done;
+}
+
+static unsigned kv_mem_poll_stop(struct kv_mem *m)
+{
+    struct kv_stop *s = m->stop;
+    if (s == NULL || m->under_way > 0 || m->saving != NULL) {
+        return 0;
+    }
+    m->stop = NULL;
+    m->stopped = true;
+    s->done(s); /* may free it */
+    return 1;
 }
 
 static unsigned kv_mem_poll(struct kv *kv)
@@ -155,19 +209,82 @@ static unsigned kv_mem_poll(struct kv *kv)
     struct kv_mem *m = kv_mem_of(kv);
     unsigned done = kv_mem_poll_fetches(m);
     done += kv_mem_poll_checkpoints(m);
-    if (m->fetches != NULL || m->checkpoints != NULL) {
+    done += kv_mem_poll_rooms(m);
+    if (m->under_way > 0 || m->full > 0) {
         kv_mem_wake(m);
     }
-    return done;
+    return done + kv_mem_poll_stop(m);
+}
+
+static void kv_mem_room(struct kv *kv, struct kv_room *r)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    CHECK(!kv_mem_ends(m));
+    m->begun = true;
+    r->next = NULL;
+    *m->rooms_end = r;
+    m->rooms_end = &r->next;
+    m->under_way++;
+    kv_mem_wake(m);
+}
+
+static void kv_mem_stop(struct kv *kv, struct kv_stop *s)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    CHECK(!kv_mem_ends(m));
+    m->stop = s;
+    m->full = 0;
+    for (struct kv_fetch *f = m->fetches; f != NULL; f = f->next) {
+        f->engine[0] = 0;
+    }
+    if (m->store != NULL) {
+        kv_mem_store_cancel(m->store);
+    }
+    kv_mem_wake(m);
+}
+
+static int kv_mem_failed(struct kv *kv, struct err *e)
+{
+    const struct kv_mem *m = kv_mem_of(kv);
+    return m->failed < 0 ? err_set(e, m->failed, "the engine was told to fail") : 0;
+}
+
+static void kv_mem_statistics(struct kv *kv, struct kv_statistics *ret)
+{
+    const struct kv_mem *m = kv_mem_of(kv);
+    const struct mem_budget *b = m->pool.budget;
+    uint64_t records = m->tree.bytes + KV_IMAGE_RECORD_BYTES * m->tree.key_count;
+    *ret = (struct kv_statistics){.engine = "memory",
+                                  .cache_used = b == NULL ? records : b->used_bytes,
+                                  .dirty_bytes = m->dirty_bytes,
+                                  .busy = m->busy};
+    ret->file_bytes = m->store == NULL ? 0 : kv_mem_store_bytes(m->store);
+}
+
+static void kv_mem_saved(struct kv_checkpoint *image, int rc)
+{
+    struct kv_mem *m = container_of(image, struct kv_mem, image);
+    struct kv_checkpoint *c = m->saving;
+    m->dirty_bytes -= rc == 0 ? m->saving_bytes : 0;
+    m->saving = NULL;
+    if (m->stop != NULL) {
+        kv_mem_wake(m);
+    }
+    c->done(c, rc);
 }
 
 static void kv_mem_checkpoint(struct kv *kv, struct kv_checkpoint *c)
 {
     struct kv_mem *m = kv_mem_of(kv);
+    CHECK(!kv_mem_ends(m));
+    m->begun = true;
     c->next = NULL;
     c->index = m->index;
-    if (m->store != NULL && !kv_mem_store_busy(m->store)) {
-        kv_mem_store_checkpoint(m->store, &m->tree, c);
+    if (m->store != NULL && m->saving == NULL && m->failed == 0) {
+        m->saving = c;
+        m->saving_bytes = m->dirty_bytes;
+        m->image = (struct kv_checkpoint){.done = kv_mem_saved, .index = c->index, .term = c->term};
+        kv_mem_store_checkpoint(m->store, &m->tree, &m->image);
         return;
     }
     *m->checkpoints_end = c;
@@ -190,13 +307,18 @@ static void kv_mem_checkpoints(struct kv *kv, struct kv_checkpoints *ret)
     ret->durable_index = m->store == NULL ? 0 : kv_mem_store_durable(m->store);
     ret->next_bytes =
         m->store == NULL ? 0 : m->tree.bytes + KV_IMAGE_RECORD_BYTES * m->tree.key_count;
+    ret->whole = true;
 }
 
 static void kv_mem_unpin(struct kv *kv, struct kv_need_item *item)
 {
     struct kv_mem *m = kv_mem_of(kv);
-    CHECK(item->pin == m);
     CHECK(m->pins > 0);
+    if (item->id[1] == KV_MEM_ID_LOAN) {
+        kv_mem_loan_free(item->pin);
+    } else {
+        CHECK(item->pin == m);
+    }
     item->pin = NULL;
     m->pins--;
 }
@@ -215,6 +337,7 @@ static int kv_mem_snapshot(struct kv *kv, struct kv_snapshot **ret)
     s->root->ref++;
     s->key_count = m->tree.key_count;
     s->bytes = m->tree.bytes;
+    list_init(&s->loans);
     m->snapshots++;
     *ret = &s->base;
     return 0;
@@ -226,6 +349,7 @@ static void kv_mem_snapshot_free(struct kv_snapshot *base)
     struct kv_mem *m = kv_mem_of(base->kv);
     CHECK(m->snapshots > 0);
     m->snapshots--;
+    kv_mem_loans_end(&s->loans);
     kv_mem_node_unref(&m->pool, s->root);
     mem_free(s);
 }
@@ -242,8 +366,14 @@ static int kv_mem_get(struct kv_snapshot *base, struct kv_slice key, struct kv_n
     if (e == NULL) {
         return 0;
     }
-    *ret = kv_mem_value(e);
-    return 1;
+    struct kv_mem *m = kv_mem_of(base->kv);
+    if (!m->strict) {
+        *ret = kv_mem_value(e);
+        return 1;
+    }
+    rc = kv_mem_loan(&s->loans, base->kv, kv_mem_value(e), need, ret);
+    m->pins += rc == 0 ? 1 : 0;
+    return rc < 0 ? rc : 1;
 }
 
 static void kv_mem_estimate(struct kv_snapshot *base, struct kv_slice low, struct kv_slice high,
@@ -264,6 +394,50 @@ static struct kv_mem_iter *kv_mem_iter_of(struct kv_iter *it)
     return container_of(it, struct kv_mem_iter, base);
 }
 
+/* Lists what is missing of the next records, too. */
+static int kv_mem_iter_look_ahead(const struct kv_mem_iter *it, const struct kv_mem_path *from)
+{
+    struct kv_mem *m = kv_mem_of(it->snapshot->base.kv);
+    struct kv_mem_path p = *from;
+    int rc = -ERR_need;
+    for (uint32_t i = 0; i < it->ahead && (rc == 0 || rc == -ERR_need); i++) {
+        struct kv_mem_entry *e = kv_mem_path_entry(&p);
+        bool above =
+            e == NULL || (it->upper.len > 0 && kv_slice_compare(kv_mem_key(e), it->upper) >= 0);
+        if (above) {
+            rc = kv_mem_touch(m, it->need, it->lower, KV_MEM_ID_END);
+            break;
+        }
+        rc = kv_mem_touch(m, it->need, kv_mem_key(e), KV_MEM_ID_KEY);
+        kv_mem_path_next(&p);
+    }
+    return rc == 0 ? -ERR_need : rc;
+}
+
+/* strict: the record is a copy, and that of before is gone. */
+static int kv_mem_iter_lend(struct kv_mem_iter *it, struct kv_slice *key, struct kv_slice *value)
+{
+    uint8_t *copy = NULL;
+    if (!kv_mem_of(it->snapshot->base.kv)->strict) {
+        return 0;
+    }
+    if (key->at != NULL) {
+        copy = mem_alloc(key->len + value->len + 1);
+        if (copy == NULL) {
+            return -ENOMEM;
+        }
+        memcpy(copy, key->at, key->len);
+        if (value->len > 0) {
+            memcpy(copy + key->len, value->at, value->len);
+        }
+        *key = kv_slice_of(copy, key->len);
+        *value = kv_slice_of(copy + key->len, value->len);
+    }
+    kv_mem_loan_spoil(it->copy, it->base.key.len + it->base.value.len);
+    it->copy = copy;
+    return 0;
+}
+
 /* Makes `p` the position, unless what lies there is missing. p NULL: nowhere. */
 static int kv_mem_iter_land(struct kv_mem_iter *it, const struct kv_mem_path *p)
 {
@@ -276,18 +450,22 @@ static int kv_mem_iter_land(struct kv_mem_iter *it, const struct kv_mem_path *p)
     struct kv_mem *m = kv_mem_of(it->snapshot->base.kv);
     int rc = e != NULL ? kv_mem_touch(m, it->need, kv_mem_key(e), KV_MEM_ID_KEY)
                        : kv_mem_touch(m, it->need, it->lower, KV_MEM_ID_END);
+    if (rc == -ERR_need && e != NULL) {
+        rc = kv_mem_iter_look_ahead(it, p);
+    }
+    struct kv_slice none = kv_slice_of(NULL, 0);
+    struct kv_slice key = e == NULL ? none : kv_mem_key(e);
+    struct kv_slice value = e == NULL ? none : kv_mem_value(e);
+    rc = rc < 0 ? rc : kv_mem_iter_lend(it, &key, &value);
     if (rc < 0) {
         return rc;
     }
-    if (e == NULL) {
-        it->base.key = kv_slice_of(NULL, 0);
-        it->base.value = kv_slice_of(NULL, 0);
-        return 0;
+    if (e != NULL) {
+        it->path = *p;
     }
-    it->path = *p;
-    it->base.key = kv_mem_key(e);
-    it->base.value = kv_mem_value(e);
-    return 1;
+    it->base.key = key;
+    it->base.value = value;
+    return e == NULL ? 0 : 1;
 }
 
 static int kv_mem_iter_seek(struct kv_iter *base, struct kv_slice key)
@@ -334,7 +512,9 @@ static int kv_mem_iter_prev(struct kv_iter *base)
 
 static void kv_mem_iter_free(struct kv_iter *base)
 {
-    mem_free(kv_mem_iter_of(base));
+    struct kv_mem_iter *it = kv_mem_iter_of(base);
+    kv_mem_loan_spoil(it->copy, base->key.len + base->value.len);
+    mem_free(it);
 }
 
 static const struct kv_iter_ops kv_mem_iter_ops = {
@@ -355,6 +535,8 @@ static int kv_mem_iter(struct kv_snapshot *s, const struct kv_iter_options *opt,
     it->base = (struct kv_iter){.ops = &kv_mem_iter_ops};
     it->snapshot = kv_mem_snapshot_of(s);
     it->need = opt->need;
+    it->ahead = opt->ahead;
+    it->copy = NULL;
     it->lower = kv_slice_of(it->bounds, opt->lower.len);
     it->upper = kv_slice_of(it->bounds + opt->lower.len, opt->upper.len);
     if (opt->lower.len > 0) {
@@ -605,15 +787,31 @@ static int kv_mem_commit_large(struct kv_mem *m, const struct kv_batch *b)
     return rc;
 }
 
+static bool kv_mem_is_full(struct kv_mem *m)
+{
+    if (m->full == 0 && m->busy_permille > 0 && rand_chance(&m->rand, m->busy_permille, 1000)) {
+        m->full = 1 + (unsigned)rand_below(&m->rand, KV_MEM_FULL_POLLS);
+        kv_mem_wake(m);
+    }
+    m->busy += m->full > 0 ? 1 : 0;
+    return m->full > 0;
+}
+
 static int kv_mem_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
 {
     struct kv_mem *m = kv_mem_of(kv);
+    CHECK(!kv_mem_ends(m));
+    m->begun = true;
+    if (m->failed < 0 || kv_mem_is_full(m)) {
+        return m->failed < 0 ? m->failed : -ERR_busy;
+    }
     int rc = b->count <= KV_MEM_UNDO_MAX ? kv_mem_commit_small(m, b) : -ENOBUFS;
     if (rc == -ENOBUFS) {
         rc = kv_mem_commit_large(m, b);
     }
     if (rc == 0) {
         m->index = index;
+        m->dirty_bytes += b->len;
     }
     return rc;
 }
@@ -628,7 +826,8 @@ static void kv_mem_free(struct kv *kv)
     struct kv_mem *m = kv_mem_of(kv);
     CHECK(m->snapshots == 0);
     CHECK(m->pins == 0);
-    CHECK(m->under_way == 0);
+    CHECK(m->under_way == 0 && m->saving == NULL && m->stop == NULL);
+    CHECK(m->stopped || !m->begun);
     m->store = kv_mem_store_free(m->store);
     kv_mem_node_unref(&m->pool, m->tree.root);
     kv_mem_pool_fini(&m->pool);
@@ -648,13 +847,17 @@ static const struct kv_ops kv_mem_ops = {
     .checkpoint = kv_mem_checkpoint,
     .checkpoint_cancel = kv_mem_checkpoint_cancel,
     .checkpoints = kv_mem_checkpoints,
+    .room = kv_mem_room,
+    .failed = kv_mem_failed,
+    .statistics = kv_mem_statistics,
     .poll = kv_mem_poll,
+    .stop = kv_mem_stop,
     .free = kv_mem_free,
 };
 
 static struct kv_mem *kv_mem_make(const struct kv_mem_options *opt)
 {
-    CHECK(opt->need_permille <= 1000);
+    CHECK(opt->need_permille <= 1000 && opt->busy_permille < 1000);
     struct kv_mem *m = mem_zalloc(sizeof *m);
     if (m == NULL) {
         return NULL;
@@ -666,8 +869,11 @@ static struct kv_mem *kv_mem_make(const struct kv_mem_options *opt)
     m->owner = opt->owner;
     m->need_permille = opt->need_permille;
     m->fetch_polls_max = opt->fetch_polls_max;
+    m->busy_permille = opt->busy_permille;
+    m->strict = opt->strict;
     m->fetches_end = &m->fetches;
     m->checkpoints_end = &m->checkpoints;
+    m->rooms_end = &m->rooms;
     rand_seed(&m->rand, opt->seed);
     return m;
 }
@@ -704,6 +910,36 @@ int kv_mem_open(const struct kv_mem_open_options *opt, struct kv **ret, struct e
     m->index = so.found_index;
     *ret = &m->base;
     return 0;
+}
+
+void kv_mem_fail(struct kv *kv, int rc)
+{
+    CHECK(rc < 0);
+    kv_mem_of(kv)->failed = rc;
+}
+
+struct kv_mem_end {
+    struct kv_stop stop;
+    bool done;
+};
+
+static void kv_mem_ended(struct kv_stop *s)
+{
+    container_of(s, struct kv_mem_end, stop)->done = true;
+}
+
+struct kv *kv_mem_end(struct kv *kv)
+{
+    struct kv_mem_end end = {.stop.done = kv_mem_ended};
+    if (kv == NULL) {
+        return NULL;
+    }
+    CHECK(kv_mem_of(kv)->saving == NULL); /* its end comes from the loop */
+    kv_stop(kv, &end.stop);
+    while (!end.done) {
+        (void)kv_poll(kv);
+    }
+    return kv_free(kv);
 }
 
 void kv_mem_verify(struct kv *kv)

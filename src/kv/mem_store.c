@@ -44,6 +44,7 @@ struct kv_mem_store {
     struct loop_executor *executor;
     bool have, have_former;
     uint64_t durable, former; /* indexes of the newest stable image and of the one before */
+    uint64_t durable_bytes;
 
     /* the one under way */
     enum store_step step;
@@ -130,6 +131,7 @@ static void store_is_durable(struct kv_mem_store *s)
         s->have_former = true;
     }
     s->durable = s->checkpoint->index;
+    s->durable_bytes = s->written;
     s->have = true;
 }
 
@@ -347,6 +349,11 @@ uint64_t kv_mem_store_durable(const struct kv_mem_store *s)
     return s->have ? s->durable : 0;
 }
 
+uint64_t kv_mem_store_bytes(const struct kv_mem_store *s)
+{
+    return s->have ? s->durable_bytes : 0;
+}
+
 /* ---- opening ---- */
 
 /* What a life before did not finish takes room only. */
@@ -377,6 +384,8 @@ static int store_load(struct kv_mem_store *s, uint64_t index, struct kv_mem_tree
                    ? err_set(e, -ERR_bad_value, "image '%s' is of index %" PRIu64, path, info.index)
                    : err_set(e, -ERR_wrong_cluster, "image '%s' is of another cluster", path);
     }
+    struct disk_req look = {.op = DISK_STAT, .path = path};
+    s->durable_bytes = disk_now(s->env->disk, &look) < 0 ? 0 : look.stat.size_bytes;
     *tree = loaded;
     s->durable = index;
     s->have = true;

@@ -35,3 +35,5 @@ void kv_mem_store_checkpoint(struct kv_mem_store *s, const struct kv_mem_tree *t
 void kv_mem_store_cancel(struct kv_mem_store *s);
 /* Of the newest stable image; 0: none. */
 uint64_t kv_mem_store_durable(const struct kv_mem_store *s);
+/* Its size; 0: none. */
+uint64_t kv_mem_store_bytes(const struct kv_mem_store *s);

@@ -34,6 +34,10 @@ struct world {
     struct kv *kv;
     struct kv_checkpoint checkpoint;
     struct loop_timer timer;
+    struct kv_owner owner;
+    struct loop_task task;
+    struct kv_stop stop;
+    bool stopped;
     uint64_t index;  /* committed */
     uint64_t stable; /* the newest checkpoint that succeeded */
     uint64_t before; /* the one before it */
@@ -126,13 +130,26 @@ static void begin_checkpoint(void *ctx)
     CHECK_EQ(w->checkpoint.index, w->index);
 }
 
+static void woken(struct kv_owner *o)
+{
+    struct world *w = container_of(o, struct world, owner);
+    loop_defer(w->env.loop, &w->task);
+}
+static void poll_kv(struct loop_task *t)
+{
+    (void)kv_poll(container_of(t, struct world, task)->kv);
+}
+
 static void open_in(void *ctx)
 {
     struct world *w = ctx;
     mem_budget_init(&w->budget, NULL, 64u << 20);
     w->env.budget = &w->budget;
     CHECK_OK(disk_make_directories(w->env.disk, DIRECTORY));
-    struct kv_mem_open_options opt = {.mem = {.budget = &w->budget, .seed = 1},
+    w->owner.wake = woken;
+    w->task.run = poll_kv;
+    w->stopped = false;
+    struct kv_mem_open_options opt = {.mem = {.budget = &w->budget, .owner = &w->owner, .seed = 1},
                                       .env = &w->env,
                                       .directory = DIRECTORY,
                                       .owner = owner,
@@ -173,7 +190,8 @@ static void check_in(void *ctx)
 static void free_in(void *ctx)
 {
     struct world *w = ctx;
-    w->kv = kv_free(w->kv);
+    w->kv = kv_mem_end(w->kv);
+    loop_undefer(w->env.loop, &w->task);
     CHECK_EQ(w->budget.used_bytes, 0);
 }
 
@@ -313,6 +331,51 @@ TEST(one_at_a_time_and_cancelled_on_demand)
     CHECK_OK(w.rc);
     CHECK_EQ(count_files(&w), 1);
     kv_checkpoint_cancel(w.kv); /* nothing is under way */
+    world_close(&w);
+}
+
+static void stop_done(struct kv_stop *s)
+{
+    container_of(s, struct world, stop)->stopped = true;
+}
+static void stop_in(void *ctx)
+{
+    struct world *w = ctx;
+    w->stop.done = stop_done;
+    kv_stop(w->kv, &w->stop);
+}
+static bool is_stopped(void *ctx)
+{
+    return ((struct world *)ctx)->stopped;
+}
+static void free_stopped_in(void *ctx)
+{
+    struct world *w = ctx;
+    w->kv = kv_free(w->kv);
+    loop_undefer(w->env.loop, &w->task);
+    CHECK_EQ(w->budget.used_bytes, 0);
+}
+
+TEST(its_end_waits_for_the_checkpoint_that_it_cancels)
+{
+    struct world w;
+    world_new(&w, testing_seed());
+    world_open(&w);
+    loop_sim_enter(w.machine.loop, commits_in, &w);
+    world_checkpoint(&w);
+    CHECK_TRUE(kv_statistics(w.kv).file_bytes > 0 && kv_statistics(w.kv).dirty_bytes == 0);
+    uint64_t bytes = kv_statistics(w.kv).file_bytes;
+    loop_sim_enter(w.machine.loop, commits_in, &w);
+    CHECK_TRUE(kv_statistics(w.kv).dirty_bytes > 0);
+    loop_sim_enter(w.machine.loop, begin_checkpoint, &w);
+    loop_sim_enter(w.machine.loop, stop_in, &w);
+    CHECK_TRUE(testing_machine_until(&w.machine, is_stopped, &w, 60000));
+    CHECK_TRUE(!w.under_way);
+    CHECK_RC(w.rc, ECANCELED);
+    loop_sim_enter(w.machine.loop, free_stopped_in, &w);
+    world_open(&w);
+    CHECK_EQ(w.index, 500);
+    CHECK_EQ(kv_statistics(w.kv).file_bytes, bytes);
     world_close(&w);
 }
 

@@ -38,7 +38,8 @@ static int fixture_open(struct fixture *f, uint32_t need_permille)
                                  .owner = &f->owner,
                                  .seed = testing_seed(),
                                  .need_permille = need_permille,
-                                 .fetch_polls_max = 3};
+                                 .fetch_polls_max = 3,
+                                 .strict = need_permille > 0};
     return kv_mem_new(&opt, &f->kv);
 }
 
@@ -46,7 +47,7 @@ static void fixture_close(struct fixture *f)
 {
     if (f->kv != NULL) {
         kv_need_release(&f->need);
-        f->kv = kv_free(f->kv);
+        f->kv = kv_mem_end(f->kv);
         CHECK_EQ(f->budget.used_bytes, 0);
     }
 }
@@ -247,7 +248,7 @@ static int check_walk(struct fixture *f, struct kv_snapshot *s, const struct mod
 {
     uint8_t lb[8], ub[8];
     struct walk w = {.f = f, .model = m, .high = KEYS};
-    struct kv_iter_options opt = {.need = &f->need};
+    struct kv_iter_options opt = {.need = &f->need, .ahead = (uint32_t)rand_below(r, 10)};
     if (rand_chance(r, 1, 2)) {
         w.low = (uint32_t)rand_below(r, KEYS);
         w.high = w.low + (uint32_t)rand_below(r, KEYS - w.low);

@@ -123,10 +123,10 @@ TEST(a_checkpoint_and_the_writer_do_not_meet)
         }
         CHECK_TRUE(c.done);
     }
-    kv_free(w.kv);
+    kv_mem_end(w.kv);
     world_open(&w);
     world_compare(&w);
-    kv_free(w.kv);
+    kv_mem_end(w.kv);
     kv_batch_fini(&w.batch);
     disk_free(w.env.disk);
     stats_free(w.env.stats);

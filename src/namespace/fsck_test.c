@@ -61,7 +61,7 @@ static void plant(struct rig *r, const struct namespace_key *key, const void *va
         CHECK_OK(value == NULL
                      ? kv_batch_delete(&b, namespace_key_slice(key))
                      : kv_batch_put(&b, namespace_key_slice(key), kv_slice_of(value, len)));
-        CHECK_OK(kv_commit(r->replica[i].kv, &b, r->index));
+        CHECK_OK(rig_commit(&r->replica[i], &b, r->index));
         kv_batch_fini(&b);
     }
 }

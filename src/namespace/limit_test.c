@@ -23,7 +23,7 @@ static void plant(struct rig *r, const struct namespace_key *key, const struct p
     CHECK_OK(kv_batch_put(&b, namespace_key_slice(key), kv_slice_of(bytes, w.len)));
     for (size_t i = 0; i < RIG_REPLICAS; i++) {
         struct rig_replica *m = &r->replica[i];
-        CHECK_OK(kv_commit(m->kv, &b, kv_applied_index(m->kv)));
+        CHECK_OK(rig_commit(m, &b, kv_applied_index(m->kv)));
         m->ns = namespace_free(m->ns);
         CHECK_OK(namespace_new(&(struct namespace_options){.kv = m->kv}, &m->ns));
     }

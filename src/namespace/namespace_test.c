@@ -481,7 +481,7 @@ static void set_nlink(struct rig *r, uint64_t ino, uint32_t nlink)
     CHECK_OK(PROTO_ENCODE(namespace_inode, &n, &w));
     CHECK_OK(kv_batch_put(&batch, namespace_key_slice(&key), kv_slice_of(bytes, w.len)));
     for (size_t i = 0; i < RIG_REPLICAS; i++) {
-        CHECK_OK(kv_commit(r->replica[i].kv, &batch, r->index));
+        CHECK_OK(rig_commit(&r->replica[i], &batch, r->index));
     }
     kv_batch_fini(&batch);
 }
@@ -535,7 +535,7 @@ TEST(time_never_goes_back)
 /* Nothing of a command remains when memory runs out in the middle of it. */
 TEST_TORTURE(out_of_memory_changes_nothing)
 {
-    CLEANUP(kv_freep) struct kv *kv = NULL;
+    CLEANUP(kv_mem_endp) struct kv *kv = NULL;
     CLEANUP(namespace_freep) struct namespace *ns = NULL;
     struct kv_mem_options opt = {.seed = 1};
     struct kv_need need = {0};

@@ -85,7 +85,7 @@ static void fuzz_command(const uint8_t *data, size_t size)
     CHECK(rc == 0 || rc == -ERR_bad_version || rc == -ENOMEM);
     kv_need_release(&need);
     (void)namespace_free(ns);
-    (void)kv_free(kv);
+    (void)kv_mem_end(kv);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -138,7 +138,7 @@ static inline void rig_close(struct rig *r)
     rig_view_end(r);
     for (size_t i = 0; i < RIG_REPLICAS; i++) {
         r->replica[i].ns = namespace_free(r->replica[i].ns);
-        r->replica[i].kv = kv_free(r->replica[i].kv);
+        r->replica[i].kv = kv_mem_end(r->replica[i].kv);
     }
     mem_arena_fini(&r->arena);
     mem_free(r->body);

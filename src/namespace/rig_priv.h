@@ -1,15 +1,14 @@
 /*
  * namespace/rig_priv.h -- for tests (which include testing/testing.h before it): a cluster of two
- * replicas that get the same log. The second one's records are often "not in memory", and every
- * third command finds it as after a restart: with nothing that it remembers. Every reply is
- * compared, and every digest when asked.
+ * replicas that get the same log. The second one's records are often "not in memory", what it lends
+ * is gone when it should be, its commits may find no room, and every third command finds it as
+ * after a restart: with nothing that it remembers. Every reply is compared, and every digest when
+ * asked.
  */
 #pragma once
 
-#include "base/mem.h"
-#include "kv/mem.h"
-#include "namespace/namespace.h"
 #include "namespace/query.h"
+#include "namespace/rig_replica_priv.h"
 
 #include <string.h>
 
@@ -17,13 +16,6 @@
 #define RIG_BODY_BYTES (1u << 20)
 #define RIG_NEED_PERMILLE 300u
 #define RIG_RESTART_EACH 3u
-
-struct rig_replica {
-    struct kv *kv;
-    struct namespace *ns;
-    struct kv_need need;
-    struct namespace_reply reply;
-};
 
 struct rig {
     struct rig_replica replica[RIG_REPLICAS];
@@ -42,54 +34,6 @@ struct rig {
     bool readers;
     struct namespace_reply reply; /* of the newest command */
 };
-
-struct rig_fetch {
-    struct kv_fetch base;
-    bool done;
-};
-
-static inline void rig_fetch_done(struct kv_fetch *f, int rc)
-{
-    CHECK_OK(rc);
-    container_of(f, struct rig_fetch, base)->done = true;
-}
-
-static inline void rig_fetch(struct rig_replica *m)
-{
-    struct rig_fetch f = {.base = {.need = &m->need, .done = rig_fetch_done}};
-    CHECK_TRUE(m->need.missing > 0);
-    kv_fetch(m->kv, &f.base);
-    while (!f.done) {
-        (void)kv_poll(m->kv);
-    }
-}
-
-static inline void rig_open_replica(struct rig_replica *m, uint32_t need_permille)
-{
-    struct kv_mem_options opt = {
-        .seed = testing_seed(), .need_permille = need_permille, .fetch_polls_max = 1};
-    CHECK_OK(kv_mem_new(&opt, &m->kv));
-    struct namespace_options ns = {.kv = m->kv};
-    CHECK_OK(namespace_new(&ns, &m->ns));
-}
-
-static inline void rig_restart_replica(struct rig_replica *m)
-{
-    struct namespace_options ns = {.kv = m->kv};
-    m->ns = namespace_free(m->ns);
-    CHECK_OK(namespace_new(&ns, &m->ns));
-}
-
-static inline int rig_apply_one(struct rig_replica *m, const struct namespace_entry *e)
-{
-    int rc = namespace_apply(m->ns, e, &m->need, &m->reply);
-    while (rc == -ERR_need) {
-        rig_fetch(m);
-        rc = namespace_apply(m->ns, e, &m->need, &m->reply);
-    }
-    kv_need_release(&m->need);
-    return rc;
-}
 
 static inline void rig_same_replies(const struct namespace_reply *a,
                                     const struct namespace_reply *b)

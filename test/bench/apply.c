@@ -246,7 +246,7 @@ int bench_apply(unsigned rounds)
     mem_arena_init(&x.arena, APPLY_ARENA_BYTES);
     int rc = apply_run(&x, rounds);
     namespace_free(x.ns);
-    kv_free(x.kv);
+    kv_mem_end(x.kv);
     mem_arena_fini(&x.arena);
     if (rc < 0) {
         fprintf(stderr, "bench apply: %s\n", err_text(rc));
