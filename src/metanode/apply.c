@@ -8,7 +8,7 @@
  */
 
 #define METANODE_APPLY_BURST 128u
-#define METANODE_APPLY_RETRY_NS (10 * METANODE_NS_PER_MS)
+#define METANODE_APPLY_RETRY_NS (10 * METANODE_NS_PER_MS) /* while memory is short */
 
 static struct metanode *apply_owner(struct consensus_fsm *f)
 {
@@ -20,11 +20,50 @@ static void apply_fetched(struct kv_fetch *f, int rc)
     struct metanode_apply *a = container_of(f, struct metanode_apply, fetch);
     struct metanode *m = container_of(a, struct metanode, apply);
     a->fetching = false;
-    if (rc < 0 && rc != -ENOMEM) {
+    if (rc == -ENOMEM) {
+        loop_timer_in(m->env->loop, &a->retry, METANODE_APPLY_RETRY_NS);
+        return;
+    }
+    if (rc < 0 && rc != -ECANCELED) {
         metanode_fail(m, rc, "cannot read the metadata");
         return;
     }
     loop_defer(m->env->loop, &a->task);
+}
+
+static void apply_has_room(struct kv_room *r)
+{
+    struct metanode_apply *a = container_of(r, struct metanode_apply, room);
+    struct metanode *m = container_of(a, struct metanode, apply);
+    a->waiting = false;
+    loop_defer(m->env->loop, &a->task);
+}
+
+/* The operation has changed nothing and comes again. 0, or why it cannot. */
+static int apply_again(struct metanode *m, struct metanode_apply *a, int rc)
+{
+    switch (-rc) {
+    case ERR_need:
+        a->fetching = true;
+        a->fetch = (struct kv_fetch){.need = &a->need, .done = apply_fetched};
+        kv_fetch(m->kv, &a->fetch);
+        return 0; /* with what it has */
+    case ERR_busy:
+        a->waiting = true;
+        a->room = (struct kv_room){.done = apply_has_room};
+        kv_room(m->kv, &a->room);
+        return 0;   /* the same */
+    case ECANCELED: /* its snapshot was given up */
+        loop_defer(m->env->loop, &a->task);
+        break;
+    case ENOMEM:
+        loop_timer_in(m->env->loop, &a->retry, METANODE_APPLY_RETRY_NS);
+        break;
+    default:
+        break;
+    }
+    kv_need_release(&a->need);
+    return rc == -ECANCELED || rc == -ENOMEM ? 0 : rc;
 }
 
 static void apply_tell(struct metanode *m, struct metanode_apply *a)
@@ -61,25 +100,19 @@ static int apply_operation(struct metanode *m, struct metanode_apply *a)
         a->part++;
         return 1;
     }
-    if (rc == -ERR_need) {
-        a->fetching = true;
-        a->fetch = (struct kv_fetch){.need = &a->need, .done = apply_fetched};
-        kv_fetch(m->kv, &a->fetch);
-        return 0;
-    }
-    kv_need_release(&a->need);
-    if (rc == -ENOMEM || rc == -ERR_busy || rc == -ECANCELED) {
-        loop_timer_in(m->env->loop, &a->retry, METANODE_APPLY_RETRY_NS);
-        return 0;
-    }
-    return rc;
+    return apply_again(m, a, rc);
+}
+
+static bool apply_waits(const struct metanode_apply *a)
+{
+    return a->fetching || a->waiting;
 }
 
 static void apply_run(struct loop_task *task)
 {
     struct metanode_apply *a = container_of(task, struct metanode_apply, task);
     struct metanode *m = container_of(a, struct metanode, apply);
-    for (unsigned i = 0; i < METANODE_APPLY_BURST && a->entry != NULL && !a->fetching; i++) {
+    for (unsigned i = 0; i < METANODE_APPLY_BURST && a->entry != NULL && !apply_waits(a); i++) {
         if (m->phase == METANODE_ENDED) {
             return;
         }
@@ -96,7 +129,9 @@ static void apply_run(struct loop_task *task)
             return;
         }
         if (rc < 0) {
-            metanode_fail(m, rc, "cannot apply the log");
+            if (!metanode_engine_failed(m)) {
+                metanode_fail(m, rc, "cannot apply the log");
+            }
             return;
         }
     }

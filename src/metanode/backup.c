@@ -17,6 +17,9 @@
 #define BACKUP_LIMIT_NS (UINT64_C(3600) * 1000 * METANODE_NS_PER_MS)
 #define BACKUP_TICK_NS (UINT64_C(1000) * METANODE_NS_PER_MS)
 
+#define BACKUP_AHEAD 1000u /* records of a piece, about */
+#define BACKUP_GONE "this backup is not kept any more: begin again"
+
 struct metanode_backup {
     struct metanode *m;
     uint64_t id, begun_ns, asked_ns;
@@ -92,7 +95,7 @@ static struct metanode_backup *backup_find(struct metanode *m, uint64_t id)
 /* Stands on the first record that is in no piece. 1, 0: there is none. */
 static int backup_seek(struct metanode_backup *b)
 {
-    struct kv_iter_options opt = {.need = &b->need};
+    struct kv_iter_options opt = {.need = &b->need, .ahead = BACKUP_AHEAD};
     struct kv_slice last = kv_slice_of(b->last_key, b->last_len);
     int rc = b->it != NULL ? 0 : kv_iter_new(b->snapshot, &opt, &b->it);
     if (rc < 0) {
@@ -147,7 +150,7 @@ static void backup_fail(struct metanode_backup *b, int rc)
 {
     struct peer_request *r = b->request;
     b->request = NULL;
-    metanode_refuse(b->m, NULL, r, rc, NULL);
+    metanode_refuse(b->m, NULL, r, rc, rc == -ESTALE ? BACKUP_GONE : NULL);
     if (rc != -ENOMEM && rc != -ERR_busy) {
         backup_free(b);
     }
@@ -163,7 +166,7 @@ static void backup_fetched(struct kv_fetch *f, int rc)
         rc = -ERR_shutting_down;
     }
     if (rc < 0) {
-        backup_fail(b, rc);
+        backup_fail(b, rc == -ECANCELED ? -ERR_shutting_down : rc);
         return;
     }
     backup_make(b);
@@ -182,7 +185,7 @@ static void backup_make(struct metanode_backup *b)
     b->it = kv_iter_free(b->it);
     kv_need_release(&b->need);
     if (rc < 0) {
-        backup_fail(b, rc == -ENOBUFS ? -ENOMEM : rc);
+        backup_fail(b, rc == -ENOBUFS ? -ENOMEM : rc == -ECANCELED ? -ESTALE : rc);
         return;
     }
     backup_piece(b);
@@ -254,7 +257,7 @@ void metanode_backup_read(struct peer_user *u, struct peer_request *r)
     }
     struct metanode_backup *b = backup_find(m, q->id);
     if (b == NULL) {
-        metanode_refuse(m, NULL, r, -ESTALE, "this backup is not kept any more: begin again");
+        metanode_refuse(m, NULL, r, -ESTALE, BACKUP_GONE);
         return;
     }
     bool again = b->next > 0 && q->offset == b->offset;

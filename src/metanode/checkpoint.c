@@ -60,6 +60,7 @@ static void checkpoint_failed(struct metanode *m, int rc)
                   LOG_TEXT("directory", m->opt.directory), LOG_RC(rc));
     }
     loop_timer_at(m->env->loop, &c->timer, c->retry_ns);
+    (void)metanode_engine_failed(m);
 }
 
 static void checkpoint_succeeded(struct metanode *m)

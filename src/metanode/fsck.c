@@ -150,7 +150,7 @@ static void check_fetched(struct kv_fetch *f, int rc)
     struct metanode_check *x = container_of(f, struct metanode_check, fetch);
     x->m->reads--;
     if (rc < 0) {
-        check_answer(x, rc);
+        check_answer(x, rc == -ENOMEM || rc == -ECANCELED ? -ERR_busy : rc);
     } else {
         check_go(x);
     }

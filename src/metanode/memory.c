@@ -43,7 +43,9 @@ uint64_t metanode_memory_look(struct metanode *m)
     struct consensus_info info;
     peer_server_memory(m->server, &p);
     consensus_info(m->consensus, &info);
-    uint64_t records = x->state.used_bytes;
+    struct kv_statistics engine = kv_statistics(m->kv);
+    uint64_t records =
+        base_max(engine.cache_used, engine.cache_limit); /* a cache fills up anyway */
     uint64_t sessions = m->sessions.by_id.count * MEMORY_SESSION_BYTES + metanode_grants_bytes(m);
     stats_gauge_set(&x->kv, (int64_t)records);
     stats_gauge_set(&x->log, (int64_t)info.log_bytes);

@@ -40,6 +40,9 @@ struct metanode_user_ops {
     void (*ended)(struct metanode_user *u, int rc, const char *reason);
 };
 
+/* What keeps the records. The one that is used by default: engine.c. */
+enum metanode_engine_kind { METANODE_ENGINE_DEFAULT, METANODE_ENGINE_MEMORY };
+
 struct metanode_options {
     const struct env *env;
     struct metanode_user *user; /* may be NULL */
@@ -67,16 +70,20 @@ struct metanode_options {
     uint64_t checkpoint_bytes;              /* of log, at least, from one to the next; 0: 24 MiB */
     uint64_t checkpoint_interval_ms; /* one after that time, too, if it is worth it; 0: 300,000 */
     uint64_t memory_bytes;           /* for all that grows with the load; 0: 4 GiB */
-    size_t max_connections;          /* 0: 16,384 */
-    size_t mutations_max;            /* under way at a time; 0: 4,096 */
-    /* Tests: how often a read says that it needs what is not in memory. */
-    uint32_t need_permille;
+    enum metanode_engine_kind engine;
+    uint64_t cache_bytes;   /* part of it, for an engine on disk; 0: the engine's choice */
+    size_t max_connections; /* 0: 16,384 */
+    size_t mutations_max;   /* under way at a time; 0: 4,096 */
+    /* Tests (kv/mem.h): how often a read says that it needs what is not in memory, a commit finds
+     * no room; what is lent is gone in time. */
+    uint32_t need_permille, busy_permille;
+    bool strict;
 };
 
 /*
- * -ERR_wrong_cluster; -ERR_in_use: another process has the directory; -ENOENT; -EEXIST: to be
- * created, but it holds something else; -ERR_corrupt class; -EADDRINUSE and others of listening.
- * `e` names the path or address and the cause.
+ * -ERR_wrong_cluster; -ERR_config: the records are of another engine; -ERR_in_use: another process
+ * has the directory; -ENOENT; -EEXIST: to be created, but it holds something else; -ERR_corrupt
+ * class; -EADDRINUSE and others of listening. `e` names the path or address and the cause.
  */
 NODISCARD int metanode_start(const struct metanode_options *opt, struct metanode **ret,
                              struct err *e);

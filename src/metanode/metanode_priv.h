@@ -12,10 +12,11 @@
 #include "cluster/capability.h"
 #include "cluster/placement.h"
 #include "consensus/consensus.h"
-#include "kv/mem.h"
 #include "metanode/append_priv.h"
+#include "metanode/apply_priv.h"
 #include "metanode/ask_priv.h"
 #include "metanode/data_priv.h"
+#include "metanode/engine_priv.h"
 #include "metanode/grant_priv.h"
 #include "metanode/health_priv.h"
 #include "metanode/metanode.h"
@@ -58,22 +59,6 @@ struct metanode_proposal {
     uint8_t bytes[]; /* namespace_command, encoded */
 };
 
-/* Where the log is being applied. */
-struct metanode_apply {
-    struct consensus_entry *entry; /* NULL: none */
-    size_t entry_bytes;
-    struct consensus_operation op;
-    bool have_op;
-    uint32_t part;
-    struct kv_need need;
-    struct kv_fetch fetch;
-    bool fetching;
-    struct loop_task task;
-    struct loop_timer retry;
-    struct mem_arena arena; /* of commands that are decoded for metanode_applied() */
-    struct namespace_reply reply;
-};
-
 struct metanode {
     const struct env *env;
     struct metanode_options opt; /* defaults filled in; its pointers are ours */
@@ -88,9 +73,10 @@ struct metanode {
     struct disk_file *lock;
     struct consensus_fsm fsm;
     struct consensus *consensus;
-    struct kv_owner kv_owner;
-    struct loop_task kv_task;
-    struct kv *kv;
+    struct metanode_engine engine;
+    struct kv *kv; /* the engine's */
+    struct kv_stop kv_stop;
+    struct loop_timer engine_look;
     struct kv_batch *scratch; /* of namespace_check() */
     struct namespace *ns;
     struct peer_user peer_user;
@@ -103,6 +89,8 @@ struct metanode {
     uint64_t wall_base_ns; /* wall clock at its start less the uptime then */
     uint64_t map_epoch;
     struct metanode_stop *stop;
+    uint64_t stop_limit_ms;
+    bool links_stopped, log_stopped;
     struct consensus_stop consensus_stop;
     struct metanode_apply apply;
     struct metanode_load load;
@@ -130,6 +118,8 @@ struct metanode {
 
 /* server.c */
 void metanode_fail(struct metanode *m, int rc, const char *reason);
+/* True: the engine writes no more, and that has ended this server, too. */
+bool metanode_engine_failed(struct metanode *m);
 static inline uint64_t metanode_now(const struct metanode *m)
 {
     return loop_now_ns(m->env->loop);
@@ -151,11 +141,6 @@ bool metanode_leads(struct metanode *m);
 int metanode_identity_open(struct metanode *m, bool *ret_bootstrap, struct err *e);
 int metanode_identity_made(struct metanode *m, struct err *e);
 struct disk_file *metanode_lock_free(struct disk *d, struct disk_file *f);
-
-/* apply.c */
-extern const struct consensus_fsm_ops metanode_fsm_ops;
-void metanode_apply_init(struct metanode *m);
-void metanode_apply_fini(struct metanode *m);
 
 /* propose.c */
 /* Encodes a command; `said`: what others said for it (keeps, folds, victim, readers), or NULL.

@@ -4,7 +4,8 @@
 
 /* How a change gets into the log, and how a read of the state is repeated until it has all. */
 
-#define METANODE_READ_ROUNDS 10000u
+#define METANODE_READ_ROUNDS 10000u /* each brings something more, and keeps it */
+#define METANODE_READ_SNAPSHOTS 4u  /* that are given up under one read */
 
 /*
  * What was not taken, or is not known, must not look like an answer: the slot of a client would not
@@ -139,17 +140,33 @@ static void read_end(struct metanode_read *r, int rc)
 
 static void read_fetched(struct kv_fetch *f, int rc);
 
+static int read_run(struct metanode_read *r)
+{
+    struct namespace_view v = {.need = &r->need, .arena = &r->arena};
+    int rc = r->snapshot == NULL ? kv_snapshot_new(r->m->kv, &r->snapshot) : 0;
+    v.snapshot = r->snapshot;
+    mem_arena_reset(&r->arena);
+    return rc < 0 ? rc : r->run(r, &v);
+}
+
+/* A long read on a busy engine: the state it looked at is not kept any more. */
+static bool read_begins_anew(struct metanode_read *r)
+{
+    bool anew = ++r->given_up < METANODE_READ_SNAPSHOTS && r->m->phase != METANODE_ENDED;
+    if (anew) {
+        kv_need_release(&r->need);
+        r->snapshot = kv_snapshot_free(r->snapshot);
+    }
+    return anew;
+}
+
 /* True: it is over with *ret_rc; false: a fetch is under way. */
 static bool read_step(struct metanode_read *r, int *ret_rc)
 {
-    struct namespace_view v = {.need = &r->need, .arena = &r->arena};
-    int rc = 0;
-    if (r->snapshot == NULL) {
-        rc = kv_snapshot_new(r->m->kv, &r->snapshot);
+    int rc = read_run(r);
+    while (rc == -ECANCELED && read_begins_anew(r)) {
+        rc = read_run(r);
     }
-    v.snapshot = r->snapshot;
-    mem_arena_reset(&r->arena);
-    rc = rc < 0 ? rc : r->run(r, &v);
     if (rc == -ERR_need && ++r->rounds < METANODE_READ_ROUNDS && r->m->phase != METANODE_ENDED) {
         r->fetch = (struct kv_fetch){.need = &r->need, .done = read_fetched};
         kv_fetch(r->m->kv, &r->fetch);
@@ -162,6 +179,7 @@ static bool read_step(struct metanode_read *r, int *ret_rc)
 static void read_fetched(struct kv_fetch *f, int rc)
 {
     struct metanode_read *r = container_of(f, struct metanode_read, fetch);
+    rc = rc == -ENOMEM || rc == -ECANCELED ? -ERR_busy : rc; /* for what was to be brought in */
     if (rc < 0 || read_step(r, &rc)) {
         read_end(r, rc);
     }
@@ -173,7 +191,7 @@ void metanode_read(struct metanode *m, struct metanode_read *r)
     r->m = m;
     r->snapshot = NULL;
     r->need = (struct kv_need){0};
-    r->rounds = 0;
+    r->rounds = r->given_up = 0;
     mem_arena_init(&r->arena, METANODE_ARENA_BYTES);
     m->reads++;
     if (read_step(r, &rc)) {

@@ -20,7 +20,7 @@ struct metanode_read {
     struct kv_need need;
     struct kv_fetch fetch;
     struct mem_arena arena;
-    unsigned rounds;
+    unsigned rounds, given_up;
 };
 
 void metanode_read(struct metanode *m, struct metanode_read *r);

@@ -104,6 +104,7 @@ struct rig {
     struct err err;
     int rc, ended_rc;
     unsigned serving, ended;
+    char reason[320]; /* of its end */
     bool stopped;
     struct net_address address;
     struct rig_client client[RIG_CLIENTS];
@@ -146,7 +147,9 @@ static inline void rig_new(struct rig *r, uint64_t seed)
                                        .create = true,
                                        .lease_ms = 2000,
                                        .dark_wait_ms = 8000,
-                                       .need_permille = 200};
+                                       .need_permille = 200,
+                                       .busy_permille = 50,
+                                       .strict = true};
     for (unsigned i = 0; i < RIG_CLIENTS; i++) {
         r->client[i].rig = r;
     }

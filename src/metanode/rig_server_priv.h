@@ -15,7 +15,7 @@ static inline void rig_serving(struct metanode_user *u)
 static inline void rig_ended(struct metanode_user *u, int rc, const char *reason)
 {
     struct rig *r = container_of(u, struct rig, user);
-    (void)reason;
+    (void)snprintf(r->reason, sizeof r->reason, "%s", reason);
     r->ended++;
     r->ended_rc = rc;
 }

@@ -3,33 +3,22 @@
  *
  * Start: directory, state, log, listener; then the engine applies the log (REPLAYING), leads, the
  * leader's memory is filled (LOADING, load.c), and requests are answered (SERVING). End: requests
- * in progress are answered, the log is closed, everything is freed.
+ * in progress are answered, the log is closed, the engine's work ends, everything is freed.
  */
 #include "metanode/metanode_priv.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
-#include "disk/disk.h"
 
 #define METANODE_LEASE_MS 10000u
 #define METANODE_KEEP_MS (UINT64_C(24) * 3600 * 1000)
-#define SERVER_POLLS 100000u
-#define METANODE_RESERVE_BYTES (UINT64_C(48) << 20) /* of the disk, for the log */
+#define METANODE_RESERVE_BYTES (UINT64_C(48) << 20)          /* of the disk, for the log */
+#define SERVER_LOOK_NS (UINT64_C(1000) * METANODE_NS_PER_MS) /* at the engine */
 #define SERVER_SEND_BYTES                                                                   \
     (4u << 20)                 /* answers that a client has not taken; then it is not heard \
                                 */
 #define SERVER_STALL_MS 30000u /* it has taken none for so long: it is let go */
-
-static void server_wake(struct kv_owner *o)
-{
-    struct metanode *m = container_of(o, struct metanode, kv_owner);
-    loop_defer(m->env->loop, &m->kv_task);
-}
-
-static void server_poll(struct loop_task *t)
-{
-    struct metanode *m = container_of(t, struct metanode, kv_task);
-    (void)kv_poll(m->kv);
-}
 
 static void server_up(struct peer_user *u, struct peer_link *l)
 {
@@ -86,35 +75,25 @@ static int server_options(struct metanode *m, const struct metanode_options *opt
     return m->directory == NULL || m->name == NULL || m->cluster_name == NULL ? -ENOMEM : 0;
 }
 
-static int server_open_state(struct metanode *m, struct err *e)
-{
-    CLEANUP(mem_freep) char *directory = mem_printf("%s/state", m->opt.directory);
-    struct kv_mem_open_options open = {.mem = {.budget = &m->memory.state,
-                                               .owner = &m->kv_owner,
-                                               .seed = loop_random(m->env->loop),
-                                               .need_permille = m->opt.need_permille,
-                                               .fetch_polls_max = m->opt.need_permille > 0 ? 2 : 0},
-                                       .env = m->env,
-                                       .directory = directory,
-                                       .owner = m->opt.cluster_id.bytes,
-                                       .reserve_bytes = METANODE_RESERVE_BYTES};
-    int rc = directory == NULL ? -ENOMEM : disk_make_directories(m->env->disk, directory);
-    if (rc < 0) {
-        return err_set(e, rc, "make '%s/state'", m->opt.directory);
-    }
-    return kv_mem_open(&open, &m->kv, e);
-}
-
 static int server_state(struct metanode *m, struct err *e)
 {
-    m->kv_owner.wake = server_wake;
-    m->kv_task.run = server_poll;
+    struct metanode_engine_options o = {.env = m->env,
+                                        .directory = m->opt.directory,
+                                        .kind = m->opt.engine,
+                                        .cache_bytes = m->opt.cache_bytes,
+                                        .owner = m->opt.cluster_id.bytes,
+                                        .budget = &m->memory.state,
+                                        .reserve_bytes = METANODE_RESERVE_BYTES,
+                                        .need_permille = m->opt.need_permille,
+                                        .busy_permille = m->opt.busy_permille,
+                                        .strict = m->opt.strict};
     m->scratch = mem_zalloc(sizeof *m->scratch);
     if (m->scratch == NULL) {
         return -ENOMEM;
     }
     kv_batch_init(m->scratch);
-    int rc = server_open_state(m, e);
+    int rc = metanode_engine_open(&m->engine, &o, e);
+    m->kv = m->engine.kv;
     struct namespace_options ns = {.kv = m->kv};
     return rc < 0 ? rc : namespace_new(&ns, &m->ns);
 }
@@ -192,6 +171,28 @@ static void server_statistics(struct metanode *m)
     metanode_gauges_init(m);
 }
 
+bool metanode_engine_failed(struct metanode *m)
+{
+    struct err e = {0};
+    char reason[320];
+    int rc = kv_failed(m->kv, &e);
+    if (rc < 0) {
+        (void)snprintf(reason, sizeof reason, "the engine '%s' writes no more: %s",
+                       kv_statistics(m->kv).engine, err_message(&e, rc));
+        metanode_fail(m, rc, reason);
+    }
+    return rc < 0;
+}
+
+/* It may fail when nobody asks it for anything. */
+static void server_look(struct loop_timer *t)
+{
+    struct metanode *m = container_of(t, struct metanode, engine_look);
+    if (!metanode_engine_failed(m)) {
+        loop_timer_in(m->env->loop, t, SERVER_LOOK_NS);
+    }
+}
+
 int metanode_start(const struct metanode_options *opt, struct metanode **ret, struct err *e)
 {
     bool bootstrap = false;
@@ -230,8 +231,10 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
         return err_prefix(e, rc, "metadata server");
     }
     log_info(m->env->log, "metadata server starts", LOG_TEXT("directory", m->opt.directory),
-             LOG_TEXT("address", m->address.text));
+             LOG_TEXT("engine", kv_statistics(m->kv).engine), LOG_TEXT("address", m->address.text));
     metanode_space_start(m);
+    m->engine_look.fire = server_look;
+    loop_timer_in(m->env->loop, &m->engine_look, SERVER_LOOK_NS);
     *ret = m;
     return 0;
 }
@@ -271,10 +274,27 @@ void metanode_address(const struct metanode *m, struct net_address *ret)
     *ret = m->address;
 }
 
-static void server_ended(struct loop_task *t)
+static void server_ended(struct kv_stop *s)
+{
+    struct metanode *m = container_of(s, struct metanode, kv_stop);
+    m->stop->done(m->stop, m->stop_rc);
+}
+
+/* Who waits for a fetch gets it, then sees the phase. */
+static void server_measured(struct loop_task *t)
 {
     struct metanode *m = container_of(t, struct metanode, space_stopped);
-    m->stop->done(m->stop, m->stop_rc);
+    loop_timer_cancel(m->env->loop, &m->engine_look);
+    m->kv_stop.done = server_ended;
+    kv_stop(m->kv, &m->kv_stop);
+}
+
+static void server_stop_links(struct metanode *m);
+
+static void server_quiet(struct metanode *m)
+{
+    m->space_stopped.run = server_measured;
+    metanode_space_stop(m, &m->space_stopped);
 }
 
 static void server_closed(struct consensus_stop *s, int rc)
@@ -282,8 +302,12 @@ static void server_closed(struct consensus_stop *s, int rc)
     struct metanode *m = container_of(s, struct metanode, consensus_stop);
     m->phase = METANODE_ENDED;
     m->stop_rc = rc;
-    m->space_stopped.run = server_ended;
-    metanode_space_stop(m, &m->space_stopped);
+    m->log_stopped = true;
+    if (m->links_stopped) {
+        server_quiet(m);
+    } else {
+        server_stop_links(m);
+    }
 }
 
 static void server_saved(struct loop_task *t)
@@ -293,21 +317,43 @@ static void server_saved(struct loop_task *t)
     consensus_stop(m->consensus, &m->consensus_stop);
 }
 
-static void server_stopped(struct peer_user *u)
+static void server_stop_log(struct metanode *m)
 {
-    struct metanode *m = metanode_of(u);
     m->checkpoints_stopped.run = server_saved;
     metanode_checkpoints_stop(m, &m->checkpoints_stopped);
 }
 
+static void server_stopped(struct peer_user *u)
+{
+    struct metanode *m = metanode_of(u);
+    m->links_stopped = true;
+    if (m->log_stopped) {
+        server_quiet(m);
+    } else {
+        server_stop_log(m);
+    }
+}
+
+static void server_stop_links(struct metanode *m)
+{
+    peer_server_stop(m->server, m->stop_limit_ms, server_stopped);
+}
+
+/* Requests that wait for the log are answered by it, or, when it is not applied any more, by its
+ * end. */
 void metanode_stop(struct metanode *m, struct metanode_stop *s, uint64_t limit_ms)
 {
     CHECK(m->stop == NULL);
     m->stop = s;
+    m->stop_limit_ms = limit_ms;
     log_info(m->env->log, "metadata server stops");
     metanode_cleanup_stop(m);
     metanode_grants_stop(m);
-    peer_server_stop(m->server, limit_ms, server_stopped);
+    if (m->phase == METANODE_ENDED) {
+        server_stop_log(m);
+    } else {
+        server_stop_links(m);
+    }
 }
 
 struct metanode *metanode_free(struct metanode *m)
@@ -319,10 +365,7 @@ struct metanode *metanode_free(struct metanode *m)
     m->server = peer_server_free(m->server); /* `down` of each link still finds all parts */
     m->consensus = consensus_free(m->consensus);
     metanode_grants_fini(m);
-    for (unsigned i = 0; (m->reads > 0 || m->apply.fetching) && i < SERVER_POLLS; i++) {
-        (void)kv_poll(m->kv); /* who waits for a fetch gets it, then sees the phase */
-    }
-    CHECK(m->reads == 0 && !m->apply.fetching);
+    CHECK(m->reads == 0 && !m->apply.fetching && !m->apply.waiting);
     metanode_load_fini(m);
     metanode_cleanup_fini(m);
     metanode_tables_fini(m);
@@ -337,9 +380,9 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_backups_fini(m);
     metanode_checkpoints_fini(m);
     metanode_space_fini(m);
-    loop_undefer(m->env->loop, &m->kv_task);
+    loop_timer_cancel(m->env->loop, &m->engine_look);
     m->ns = namespace_free(m->ns);
-    m->kv = kv_free(m->kv);
+    metanode_engine_close(&m->engine);
     if (m->scratch != NULL) {
         kv_batch_fini(m->scratch);
         mem_free(m->scratch);

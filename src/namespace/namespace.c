@@ -102,8 +102,8 @@ int namespace_apply(struct namespace *ns, const struct namespace_entry *e, struc
     bool skip = false;
     CHECK(e->index > 0);
     int rc = kv_snapshot_new(ns->kv, &snapshot);
-    if (rc < 0) {
-        return rc;
+    if (rc < 0) { /* busy means here that there is room for a commit soon */
+        return rc == -ERR_busy ? -ENOMEM : rc;
     }
     mem_arena_reset(&ns->arena);
     struct namespace_plan p = {

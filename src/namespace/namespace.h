@@ -88,10 +88,11 @@ struct namespace_reply {
 
 /*
  * 0: done, see reply->rc; -EALREADY there: it was skipped. -ERR_need: nothing has changed; fetch
- * `need` and call again. Any other error is of this machine, not of the command (-ENOMEM,
- * -ERR_busy, -ENOBUFS, -ECANCELED: a snapshot was given up, class EIO): nothing has changed; the
- * same entry must be applied before any later one. `need` is the caller's to release, when it has
- * read the reply. Every CHECK is on the caller's order of entries.
+ * `need` and call again. Any other error is of this machine, not of the command (-ENOMEM, also of
+ * the engine's snapshots; -ERR_busy: kv_room(), -ENOBUFS, -ECANCELED: a snapshot was given up,
+ * class EIO): nothing has changed; the same entry must be applied before any later one. `need` is
+ * the caller's to release, when it has read the reply. Every CHECK is on the caller's order of
+ * entries.
  */
 NODISCARD int namespace_apply(struct namespace *ns, const struct namespace_entry *e,
                               struct kv_need *need, struct namespace_reply *reply);

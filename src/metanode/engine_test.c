@@ -1,0 +1,164 @@
+/*
+ * metanode/engine_test.c -- the server on an engine that has no room at times, ends in its own time
+ * and fails; and whose records a directory holds.
+ */
+#include "metanode/engine_priv.h"
+
+#include "kv/mem.h"
+#include "metanode/metanode_priv.h"
+#include "metanode/rig_image_priv.h"
+#include "metanode/rig_session_priv.h"
+#include "testing/testing.h"
+
+static void create_files(struct rig *r, unsigned from, unsigned count)
+{
+    for (unsigned i = from; i < from + count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "file%04u", i);
+        struct proto_create_request q = rig_file(&r->client[0], name, "some content");
+        r->client[0].flags = PEER_CALL_AGAIN;
+        CHECK_OK(rig_call(&r->client[0], PROTO_OP_create, &q));
+    }
+}
+
+static void check_files(struct rig *r, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "file%04u", i);
+        CHECK_TRUE(rig_lookup(&r->client[0], name).ino != 0);
+    }
+}
+
+/* Nothing sleeps: who waits for room goes on when there is some. */
+TEST(without_room_it_waits_until_there_is_some)
+{
+    struct rig r;
+    uint64_t took[2];
+    for (unsigned k = 0; k < 2; k++) {
+        rig_new(&r, testing_seed());
+        r.opt.busy_permille = k == 0 ? 0 : 500;
+        rig_serve(&r);
+        rig_client_ready(&r, 0);
+        uint64_t from = loop_sim_now_ns(r.sim);
+        create_files(&r, 0, 200);
+        took[k] = loop_sim_now_ns(r.sim) - from;
+        CHECK_TRUE((kv_statistics(r.m->kv).busy > 100) == (k == 1));
+        check_files(&r, 200);
+        rig_over(&r);
+    }
+    CHECK_TRUE(took[1] < took[0] + took[0] / 10);
+}
+
+static void fail_in(void *ctx)
+{
+    kv_mem_fail(((struct rig *)ctx)->m->kv, -EIO);
+}
+static bool has_ended(void *ctx)
+{
+    return ((struct rig *)ctx)->ended > 0;
+}
+
+static void check_ended(struct rig *r)
+{
+    CHECK_TRUE(rig_until(r, has_ended, r));
+    CHECK_EQ(r->ended, 1);
+    CHECK_RC(r->ended_rc, EIO);
+    CHECK_TRUE(strstr(r->reason, "engine 'memory'") != NULL);
+    CHECK_TRUE(strstr(r->reason, "told to fail") != NULL);
+}
+
+TEST(an_engine_that_fails_ends_the_server_and_says_why)
+{
+    for (unsigned idle = 0; idle < 2; idle++) {
+        struct rig r;
+        struct proto_create_request q;
+        rig_ready(&r, 1, testing_seed());
+        create_files(&r, 0, 5);
+        loop_sim_enter(r.loop, fail_in, &r);
+        if (idle == 0) {
+            q = rig_file(&r.client[0], "more", "content");
+            r.client[0].flags = PEER_CALL_AGAIN;
+            rig_begin(&r.client[0], PROTO_OP_create, &q);
+        }
+        uint64_t from = loop_sim_now_ns(r.sim);
+        check_ended(&r);
+        CHECK_TRUE(loop_sim_now_ns(r.sim) - from < 2 * RIG_SECOND);
+        rig_stop(&r); /* in good order, all the same */
+        rig_serve(&r);
+        if (idle == 0) {
+            CHECK_OK(rig_end(&r.client[0]));
+            CHECK_TRUE(rig_lookup(&r.client[0], "more").ino != 0);
+        }
+        check_files(&r, 5);
+        rig_over(&r);
+    }
+}
+
+static void store_in(struct rig *r, const char *path, const char *text)
+{
+    struct env env;
+    rig_process(r, "hand", 1, &env);
+    CHECK_OK(disk_sim_open(r->disk, env.loop, &env.disk));
+    if (text != NULL) {
+        CHECK_OK(disk_store(env.disk, path, text, strlen(text)));
+    } else {
+        struct disk_req remove = {.op = DISK_REMOVE, .path = path};
+        CHECK_OK((int)disk_now(env.disk, &remove));
+    }
+    loop_sim_kill(env.loop);
+}
+
+TEST(records_of_another_engine_are_left_alone)
+{
+    struct rig r;
+    rig_ready(&r, 1, testing_seed());
+    create_files(&r, 0, 5);
+    rig_kill(&r);
+    store_in(&r, "/meta/engine", "other\n");
+    CHECK_RC(rig_start(&r), ERR_config);
+    CHECK_TRUE(strstr(r.err.text, "'/meta'") != NULL);
+    CHECK_TRUE(strstr(r.err.text, "'other'") != NULL);
+    CHECK_TRUE(strstr(r.err.text, "'memory'") != NULL);
+    rig_kill(&r);
+    static const char *const damaged[] = {
+        "",           "\n",
+        "memory",     "two words\n",
+        "m\0emory\n", "a-name-that-is-longer-than-any-there-is\n"};
+    for (size_t i = 0; i < ARRAY_COUNT(damaged); i++) {
+        store_in(&r, "/meta/engine", damaged[i]);
+        CHECK_RC(rig_start(&r), ERR_bad_value);
+        CHECK_TRUE(strstr(r.err.text, "/meta/engine") != NULL);
+        rig_kill(&r);
+    }
+    store_in(&r, "/meta/engine", "memory\n");
+    rig_serve(&r);
+    check_files(&r, 5);
+    rig_over(&r);
+}
+
+/* One that was made before the name was recorded, with images or only a log. */
+TEST(a_directory_that_names_no_engine_gets_a_name)
+{
+    for (unsigned images = 0; images < 2; images++) {
+        struct rig r;
+        struct rig_images look;
+        rig_ready(&r, 1, testing_seed());
+        create_files(&r, 0, 5);
+        if (images == 1) {
+            rig_stop(&r);
+            r.m = NULL;
+        } else {
+            rig_kill(&r);
+        }
+        rig_images_look(&r, &look);
+        CHECK_EQ(look.count, images);
+        store_in(&r, "/meta/engine", NULL);
+        rig_serve(&r);
+        check_files(&r, 5);
+        rig_kill(&r);
+        store_in(&r, "/meta/engine", NULL); /* fails unless it is there */
+        rig_serve(&r);
+        rig_over(&r);
+    }
+}
