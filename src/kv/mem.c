@@ -898,7 +898,6 @@ int kv_mem_open(const struct kv_mem_open_options *opt, struct kv **ret, struct e
     struct kv_mem_store_options so = {.env = opt->env,
                                       .directory = opt->directory,
                                       .owner = opt->owner,
-                                      .image = opt->image,
                                       .reserve_bytes = opt->reserve_bytes,
                                       .block_bytes = opt->image_block_bytes};
     struct kv_mem *m = kv_mem_make(&opt->mem);

@@ -32,7 +32,6 @@ struct kv_mem_open_options {
     const struct env *env;  /* loop, disk, log */
     const char *directory;  /* exists; copied */
     const uint8_t *owner;   /* 16 bytes, kept with images: another's is refused */
-    const char *image;      /* instead of what the directory holds; NULL: none */
     uint64_t reserve_bytes; /* of the disk, left to others: else a checkpoint fails with -ENOSPC */
     size_t image_block_bytes; /* 0: chosen; smaller for tests */
 };

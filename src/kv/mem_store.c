@@ -460,21 +460,18 @@ int kv_mem_store_open(struct kv_mem_store_options *opt, struct kv_mem_tree *tree
 {
     struct kv_mem_store *s = mem_zalloc(sizeof *s);
     struct disk_req list = {.op = DISK_LIST, .path = opt->directory};
-    struct kv_image_info info = {0};
     int rc = s == NULL ? -ENOMEM : store_init(s, opt);
     rc = rc < 0 ? rc : store_remove_unfinished(s, e);
-    if (rc == 0 && opt->image != NULL) {
-        rc = kv_mem_load(s->env->disk, opt->image, tree, &info, e);
-    } else if (rc == 0) {
+    if (rc == 0) {
         rc = (int)disk_now(s->env->disk, &list);
         rc = rc < 0 ? err_set(e, rc, "list '%s'", opt->directory)
                     : store_load_newest(s, list.names, tree, e);
         mem_free(list.names);
-        if (rc == 0 && s->have) {
-            rc = store_sync_names(s, e);
-            if (rc < 0) {
-                kv_mem_node_unref(tree->pool, tree->root);
-            }
+    }
+    if (rc == 0 && s->have) {
+        rc = store_sync_names(s, e);
+        if (rc < 0) {
+            kv_mem_node_unref(tree->pool, tree->root);
         }
     }
     if (rc == 0 && tree->root == NULL) {
@@ -485,7 +482,7 @@ int kv_mem_store_open(struct kv_mem_store_options *opt, struct kv_mem_tree *tree
         kv_mem_store_free(s);
         return rc;
     }
-    opt->found_index = opt->image != NULL ? info.index : s->durable;
+    opt->found_index = s->durable;
     *ret = s;
     return 0;
 }

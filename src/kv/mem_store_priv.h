@@ -18,7 +18,6 @@ struct kv_mem_store_options {
     const struct env *env; /* loop, disk, log */
     const char *directory; /* exists; copied */
     const uint8_t *owner;  /* 16 bytes */
-    const char *image;     /* NULL: the newest of the directory */
     uint64_t reserve_bytes;
     uint64_t found_index; /* out: of what was loaded; 0: nothing */
     size_t block_bytes;   /* of images; 0: KV_IMAGE_BLOCK_BYTES */

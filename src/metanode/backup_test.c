@@ -188,8 +188,12 @@ TEST(only_administrators_get_a_backup)
 static int restore(struct rig *r, const struct env *tool, const char *to,
                    struct metanode_restored *d)
 {
-    struct metanode_restore opt = {
-        .env = tool, .backup = BACKUP, .directory = to, .cluster_id = &r->cluster};
+    struct metanode_restore opt = {.env = tool,
+                                   .backup = BACKUP,
+                                   .directory = to,
+                                   .cluster_id = &r->cluster,
+                                   .need_permille = 300,
+                                   .busy_permille = 300};
     r->err = (struct err){0};
     return metanode_restore(&opt, d, &r->err);
 }
@@ -245,6 +249,46 @@ TEST(a_server_that_begins_with_a_backup_has_what_was_there_and_fools_nobody)
     rig_kill(&r);
     rig_serve(&r); /* its log goes on behind the state */
     CHECK_TRUE(rig_lookup(&r.client[0], "more9").ino != 0);
+    mem_free(x.bytes);
+    rig_over(&r);
+}
+
+#define LARGE_FILES 400u /* of 4 KiB: more than goes into one batch */
+
+TEST(a_backup_that_is_larger_than_a_batch_is_restored_whole)
+{
+    struct rig r;
+    struct reader x;
+    struct env tool;
+    struct metanode_restored done;
+    char content[4000], name[32];
+    ready(&r);
+    for (unsigned i = 0; i < LARGE_FILES; i++) {
+        memset(content, 'a' + (int)(i % 26), sizeof content - 1);
+        content[sizeof content - 1] = 0;
+        snprintf(name, sizeof name, "large%u", i);
+        struct proto_create_request q = rig_file(&r.client[0], name, content);
+        r.client[0].flags = PEER_CALL_AGAIN;
+        CHECK_OK(rig_call(&r.client[0], PROTO_OP_create, &q));
+    }
+    CHECK_OK(reader_open(&x, &r.client[ADMIN]));
+    reader_all(&x);
+    rig_kill(&r);
+    store(&r, &tool, &x);
+    CHECK_OK(restore(&r, &tool, "/restored", &done));
+    CHECK_TRUE(done.records > 2 * LARGE_FILES);
+    loop_sim_kill(tool.loop);
+    r.opt.directory = "/restored";
+    r.opt.create = false;
+    rig_serve(&r);
+    rig_open(&r.client[0]);
+    for (unsigned i = 0; i < LARGE_FILES; i++) {
+        snprintf(name, sizeof name, "large%u", i);
+        CHECK_EQ(rig_lookup(&r.client[0], name).size, sizeof content - 1);
+        const struct proto_lookup_reply *reply = r.client[0].reply;
+        CHECK_EQ(reply->data.len, sizeof content - 1);
+        CHECK_EQ(reply->data.at[7], 'a' + (int)(i % 26));
+    }
     mem_free(x.bytes);
     rig_over(&r);
 }
