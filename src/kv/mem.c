@@ -21,6 +21,7 @@ struct kv_mem {
     struct rand rand;
     uint32_t need_permille, fetch_polls_max, busy_permille;
     bool strict;
+    uint64_t cache_bytes; /* pretended */
     uint64_t index;
     struct kv_fetch *fetches, **fetches_end;
     struct kv_mem_store *store; /* NULL: without a directory */
@@ -256,6 +257,7 @@ static void kv_mem_statistics(struct kv *kv, struct kv_statistics *ret)
     uint64_t records = m->tree.bytes + KV_IMAGE_RECORD_BYTES * m->tree.key_count;
     *ret = (struct kv_statistics){.engine = "memory",
                                   .cache_used = b == NULL ? records : b->used_bytes,
+                                  .cache_limit = m->cache_bytes,
                                   .dirty_bytes = m->dirty_bytes,
                                   .busy = m->busy};
     ret->file_bytes = m->store == NULL ? 0 : kv_mem_store_bytes(m->store);
@@ -305,9 +307,9 @@ static void kv_mem_checkpoints(struct kv *kv, struct kv_checkpoints *ret)
 {
     const struct kv_mem *m = kv_mem_of(kv);
     ret->durable_index = m->store == NULL ? 0 : kv_mem_store_durable(m->store);
-    ret->next_bytes =
-        m->store == NULL ? 0 : m->tree.bytes + KV_IMAGE_RECORD_BYTES * m->tree.key_count;
-    ret->whole = true;
+    uint64_t all = m->tree.bytes + KV_IMAGE_RECORD_BYTES * m->tree.key_count;
+    ret->whole = m->cache_bytes == 0;
+    ret->next_bytes = m->store == NULL ? 0 : ret->whole ? all : m->dirty_bytes;
 }
 
 static void kv_mem_unpin(struct kv *kv, struct kv_need_item *item)
@@ -871,6 +873,7 @@ static struct kv_mem *kv_mem_make(const struct kv_mem_options *opt)
     m->fetch_polls_max = opt->fetch_polls_max;
     m->busy_permille = opt->busy_permille;
     m->strict = opt->strict;
+    m->cache_bytes = opt->cache_bytes;
     m->fetches_end = &m->fetches;
     m->checkpoints_end = &m->checkpoints;
     m->rooms_end = &m->rooms;

@@ -22,6 +22,8 @@ struct kv_mem_options {
     uint32_t need_permille;    /* how often a read of an unpinned record says -ERR_need; 0: never */
     uint32_t fetch_polls_max;  /* a fetch ends in poll 1 + (0 .. this) after its submission */
     uint32_t busy_permille; /* how often a commit finds no room; then none does for 1 to 3 polls */
+    uint64_t cache_bytes;   /* it says that it has such a cache, and that a checkpoint writes only
+                             * what   has changed; 0: how it is */
     bool strict;            /* what is lent is a copy, which is gone when it is not lent any more */
 };
 

@@ -11,15 +11,20 @@
 #include "base/log.h"
 
 /*
- * The rule. A checkpoint of the memory engine writes everything, so it waits for so much log that
- * the disk is not written more than CHECKPOINT_SHARE times as often as by the log alone.
+ * The rule, by what the engine says of its checkpoints. One is due after so much log, or after a
+ * time, so that a restart has little to do again.
+ *
+ * Where each writes everything, it waits for so much log that the disk is not written more than
+ * CHECKPOINT_SHARE times as often as by the log alone, and after a time there must be a share that
+ * makes it worth while. Where it writes what has changed, its cost is that of the changes, whenever
+ * it is made; and then it is due, too, when the changes take much of the cache.
  */
 #define CHECKPOINT_LOG_BYTES (UINT64_C(24) << 20)
+#define CHECKPOINT_INTERVAL_MS (UINT64_C(60) * 1000)
+#define CHECKPOINT_CACHE 4u /* the part of the cache that the changes may take */
+#define CHECKPOINT_WHOLE_INTERVAL_MS (UINT64_C(300) * 1000)
 #define CHECKPOINT_SHARE 8u
-#define CHECKPOINT_WORTH                                                     \
-    64u /* after the interval and at a stop a smaller share of log is enough \
-         */
-#define CHECKPOINT_INTERVAL_MS (UINT64_C(300) * 1000)
+#define CHECKPOINT_WORTH 64u /* after the interval and at a stop a smaller share is enough */
 #define CHECKPOINT_LIMIT_BYTES (UINT64_C(96) << 20) /* of the log, or so many times the rule: */
 #define CHECKPOINT_LIMIT_TIMES 4u
 #define CHECKPOINT_RETRY_MS UINT64_C(30000) /* after a failure */
@@ -27,17 +32,36 @@
     UINT64_C(20000) /* one that is not done by then does not hold up an end */
 #define CHECKPOINT_VERSION 1u
 
+/* Of log. */
 static uint64_t checkpoint_due_bytes(struct metanode *m)
 {
-    uint64_t image = kv_checkpoints(m->kv).next_bytes;
-    return base_max(m->opt.checkpoint_bytes, image / CHECKPOINT_SHARE);
+    struct kv_checkpoints c = kv_checkpoints(m->kv);
+    uint64_t share = c.whole ? c.next_bytes / CHECKPOINT_SHARE : 0;
+    return base_max(m->opt.checkpoint_bytes, share);
+}
+
+/* Too much of the cache is what no disk has. */
+static bool checkpoint_is_large(struct metanode *m)
+{
+    struct kv_checkpoints c = kv_checkpoints(m->kv);
+    uint64_t limit = c.whole ? 0 : kv_statistics(m->kv).cache_limit;
+    return limit > 0 && c.next_bytes >= limit / CHECKPOINT_CACHE;
 }
 
 /* Less than a replay would notice is not worth writing everything. */
 static bool checkpoint_is_worth(struct metanode *m)
 {
     uint64_t since = m->checkpoints.since_bytes;
-    return since > 0 && since >= kv_checkpoints(m->kv).next_bytes / CHECKPOINT_WORTH;
+    struct kv_checkpoints c = kv_checkpoints(m->kv);
+    return since > 0 && (!c.whole || since >= c.next_bytes / CHECKPOINT_WORTH);
+}
+
+static uint64_t checkpoint_interval_ns(struct metanode *m)
+{
+    bool whole = kv_checkpoints(m->kv).whole;
+    uint64_t ms = whole ? CHECKPOINT_WHOLE_INTERVAL_MS : CHECKPOINT_INTERVAL_MS;
+    ms = m->opt.checkpoint_interval_ms > 0 ? m->opt.checkpoint_interval_ms : ms;
+    return ms * METANODE_NS_PER_MS;
 }
 
 static void checkpoint_limit(struct metanode *m)
@@ -76,7 +100,7 @@ static void checkpoint_succeeded(struct metanode *m)
     log_debug(m->env->log, "checkpoint", LOG_U64("index", c->base.index),
               LOG_U64("ms", (now - c->begun_ns) / METANODE_NS_PER_MS));
     checkpoint_limit(m);
-    loop_timer_in(m->env->loop, &c->timer, m->opt.checkpoint_interval_ms * METANODE_NS_PER_MS);
+    loop_timer_in(m->env->loop, &c->timer, checkpoint_interval_ns(m));
 }
 
 static void checkpoint_done(struct kv_checkpoint *base, int rc)
@@ -139,7 +163,9 @@ static void checkpoint_want(struct metanode *m)
 void metanode_checkpoint_applied(struct metanode *m, size_t bytes)
 {
     m->checkpoints.since_bytes += bytes;
-    if (m->phase == METANODE_SERVING && m->checkpoints.since_bytes >= checkpoint_due_bytes(m)) {
+    uint64_t since = m->checkpoints.since_bytes;
+    bool due = since >= checkpoint_due_bytes(m) || (since > 0 && checkpoint_is_large(m));
+    if (m->phase == METANODE_SERVING && due) {
         checkpoint_want(m);
     }
 }
@@ -153,15 +179,14 @@ static void checkpoint_timer(struct loop_timer *t)
     if (m->phase == METANODE_SERVING && checkpoint_is_worth(m)) {
         checkpoint_want(m);
     }
-    loop_timer_in(m->env->loop, t, m->opt.checkpoint_interval_ms * METANODE_NS_PER_MS);
+    loop_timer_in(m->env->loop, t, checkpoint_interval_ns(m));
 }
 
 void metanode_checkpoints_start(struct metanode *m)
 {
     checkpoint_limit(m);
     metanode_checkpoint_applied(m, 0); /* the log that was replayed may be long */
-    loop_timer_in(m->env->loop, &m->checkpoints.timer,
-                  m->opt.checkpoint_interval_ms * METANODE_NS_PER_MS);
+    loop_timer_in(m->env->loop, &m->checkpoints.timer, checkpoint_interval_ns(m));
 }
 
 /* ---- the end ---- */
@@ -204,9 +229,6 @@ void metanode_checkpoints_init(struct metanode *m)
     m->checkpoints.late.fire = checkpoint_stop_late;
     if (m->opt.checkpoint_bytes == 0) {
         m->opt.checkpoint_bytes = CHECKPOINT_LOG_BYTES;
-    }
-    if (m->opt.checkpoint_interval_ms == 0) {
-        m->opt.checkpoint_interval_ms = CHECKPOINT_INTERVAL_MS;
     }
 }
 

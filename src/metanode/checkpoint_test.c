@@ -120,6 +120,87 @@ TEST(the_interval_makes_a_checkpoint_when_there_were_changes)
     rig_over(&r);
 }
 
+/* Where a checkpoint writes only what has changed, how much there is does not matter. */
+TEST(how_much_there_is_counts_only_where_all_of_it_is_written)
+{
+    uint64_t made[2];
+    for (unsigned part = 0; part < 2; part++) {
+        struct rig r;
+        rig_new(&r, testing_seed());
+        r.opt.checkpoint_bytes = 2000;
+        r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
+        rig_serve(&r);
+        rig_client_ready(&r, 0);
+        create_files(&r, 0, 5 * FILES);
+        made[part] = r.m->checkpoints.count.value;
+        create_files(&r, 5 * FILES, FILES);
+        made[part] = r.m->checkpoints.count.value - made[part];
+        rig_over(&r);
+    }
+    CHECK_TRUE(made[0] > 0 && made[1] > 2 * made[0]);
+}
+
+TEST(a_little_is_saved_at_the_end_only_where_that_costs_little)
+{
+    for (unsigned part = 0; part < 2; part++) {
+        struct rig r;
+        rig_new(&r, testing_seed());
+        r.opt.checkpoint_bytes = 30000;
+        r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
+        rig_serve(&r);
+        rig_client_ready(&r, 0);
+        create_files(&r, 0, 5 * FILES);
+        uint64_t made = r.m->checkpoints.count.value;
+        for (unsigned i = 0; r.m->checkpoints.count.value == made; i++) {
+            create_files(&r, 5 * FILES + i, 1);
+        }
+        uint64_t durable = kv_checkpoints(r.m->kv).durable_index;
+        rig_stop(&r);
+        r.m = NULL;
+        rig_serve(&r);
+        CHECK_EQ(kv_checkpoints(r.m->kv).durable_index > durable, part == 1);
+        check_files(&r, 5 * FILES);
+        rig_over(&r);
+    }
+}
+
+TEST(changes_that_take_much_of_the_cache_are_saved)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    r.opt.checkpoint_bytes = 1u << 30;
+    r.opt.pretended_cache_bytes = 100000;
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    unsigned n = 0;
+    while (kv_statistics(r.m->kv).dirty_bytes < 24000) {
+        CHECK_EQ(r.m->checkpoints.count.value, 0);
+        create_files(&r, n++, 1);
+    }
+    create_files(&r, n, 5);
+    CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
+    CHECK_EQ(r.m->checkpoints.count.value, 1);
+    CHECK_TRUE(kv_statistics(r.m->kv).dirty_bytes < 10000);
+    rig_over(&r);
+}
+
+TEST(the_interval_is_shorter_where_changes_are_written)
+{
+    for (unsigned part = 0; part < 2; part++) {
+        struct rig r;
+        rig_new(&r, testing_seed());
+        r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
+        rig_serve(&r);
+        rig_client_ready(&r, 0);
+        create_files(&r, 0, 3);
+        rig_keep_alive(&r, &r.client[0], 65);
+        CHECK_EQ(r.m->checkpoints.count.value, part);
+        rig_keep_alive(&r, &r.client[0], 240);
+        CHECK_TRUE(r.m->checkpoints.count.value > 0);
+        rig_over(&r);
+    }
+}
+
 TEST(the_checkpoint_before_serves_when_the_newest_is_damaged)
 {
     struct rig r;

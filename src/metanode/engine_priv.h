@@ -28,7 +28,8 @@ struct metanode_engine_options {
     struct mem_budget *budget; /* of an engine that keeps everything in memory; it outlives it */
     uint64_t reserve_bytes;    /* of the disk, left to others */
     uint32_t need_permille, busy_permille; /* tests: kv/mem.h; */
-    bool strict;                           /* the same */
+    bool strict;                           /* the same, */
+    uint64_t pretended_cache_bytes;        /* and this */
 };
 /*
  * Start-up only: blocks. -ERR_config: the records are another engine's, `e` names both. Errors of

@@ -68,16 +68,18 @@ struct metanode_options {
     uint32_t inline_bytes;                  /* 0: 4,096 */
     uint32_t root_uid, root_gid, root_mode; /* of the root directory; mode 0: 0755 */
     uint64_t checkpoint_bytes;              /* of log, at least, from one to the next; 0: 24 MiB */
-    uint64_t checkpoint_interval_ms; /* one after that time, too, if it is worth it; 0: 300,000 */
+    uint64_t checkpoint_interval_ms; /* one after that time, too, if it is worth it; 0: 60,000, or
+                                      * 300,000 where each writes everything */
     uint64_t memory_bytes;           /* for all that grows with the load; 0: 4 GiB */
     enum metanode_engine_kind engine;
     uint64_t cache_bytes;   /* part of it, for an engine on disk; 0: the engine's choice */
     size_t max_connections; /* 0: 16,384 */
     size_t mutations_max;   /* under way at a time; 0: 4,096 */
     /* Tests (kv/mem.h): how often a read says that it needs what is not in memory, a commit finds
-     * no room; what is lent is gone in time. */
+     * no room; what is lent is gone in time; a cache that is not there. */
     uint32_t need_permille, busy_permille;
     bool strict;
+    uint64_t pretended_cache_bytes;
 };
 
 /*

@@ -86,7 +86,8 @@ static int server_state(struct metanode *m, struct err *e)
                                         .reserve_bytes = METANODE_RESERVE_BYTES,
                                         .need_permille = m->opt.need_permille,
                                         .busy_permille = m->opt.busy_permille,
-                                        .strict = m->opt.strict};
+                                        .strict = m->opt.strict,
+                                        .pretended_cache_bytes = m->opt.pretended_cache_bytes};
     m->scratch = mem_zalloc(sizeof *m->scratch);
     if (m->scratch == NULL) {
         return -ENOMEM;
