@@ -316,8 +316,8 @@ static void kv_mem_unpin(struct kv *kv, struct kv_need_item *item)
 {
     struct kv_mem *m = kv_mem_of(kv);
     CHECK(m->pins > 0);
-    if (item->id[1] == KV_MEM_ID_LOAN) {
-        kv_mem_loan_free(item->pin);
+    if (item->id[1] == KV_MEM_ID_LOANS) {
+        kv_mem_loans_return(item->pin);
     } else {
         CHECK(item->pin == m);
     }
@@ -373,9 +373,16 @@ static int kv_mem_get(struct kv_snapshot *base, struct kv_slice key, struct kv_n
         *ret = kv_mem_value(e);
         return 1;
     }
-    rc = kv_mem_loan(&s->loans, base->kv, kv_mem_value(e), need, ret);
-    m->pins += rc == 0 ? 1 : 0;
-    return rc < 0 ? rc : 1;
+    struct list *book;
+    struct kv_slice value = kv_mem_value(e);
+    rc = kv_mem_loan_book(base->kv, need, &book);
+    m->pins += rc == 1 ? 1 : 0;
+    rc = rc < 0 ? rc : kv_mem_loan(&s->loans, book, &value);
+    if (rc < 0) {
+        return rc;
+    }
+    *ret = value;
+    return 1;
 }
 
 static void kv_mem_estimate(struct kv_snapshot *base, struct kv_slice low, struct kv_slice high,

@@ -157,7 +157,11 @@ static int namespace_plan_caller(struct namespace_plan *p)
 static int namespace_plan_mutation(struct namespace_plan *p)
 {
     int rc = namespace_decode_op(p);
+    int wants = rc < 0 ? 0 : namespace_plan_wants(p);
     rc = rc < 0 ? rc : namespace_plan_caller(p);
+    if (wants < 0) {
+        return wants;
+    }
     if (rc != 0) {
         return rc < 0 ? rc : namespace_quota_room(p);
     }

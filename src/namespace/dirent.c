@@ -87,13 +87,14 @@ static int namespace_keep_readers(struct namespace_plan *p, uint64_t ino, uint64
                                   size_t *ret_count)
 {
     uint64_t last = 0;
+    int needs = 0;
     for (size_t i = 0; i < p->command->keeps.count; i++) {
         const struct namespace_keep *k = &p->command->keeps.at[i];
         if ((k->ino != 0 && k->ino != ino) || k->session == last || k->session == but) {
             continue;
         }
         if (k->session < last) {
-            return -EINVAL;
+            return namespace_view_both(-EINVAL, needs);
         }
         last = k->session;
         int rc = namespace_has_wopen(p, ino, k->session);
@@ -101,11 +102,12 @@ static int namespace_keep_readers(struct namespace_plan *p, uint64_t ino, uint64
             rc = namespace_orphan_add(p, ino, k->session, k->maybe);
             *ret_count += rc == 1 ? 1 : 0;
         }
+        rc = namespace_plan_go_on(&needs, rc);
         if (rc < 0) {
-            return rc;
+            return namespace_view_both(rc, needs);
         }
     }
-    return 0;
+    return needs;
 }
 
 /* Others cannot be refused: what they have open is bounded by what they could open. */

@@ -203,6 +203,23 @@ static void fsck_tell(const struct fsck_check *c, struct namespace_fsck *f,
     }
 }
 
+/* What the next records lack is listed, too, so that one fetch brings it; what is found is not
+ * told.
+ */
+static int fsck_look_ahead(struct fsck_check *c, struct kv_iter *it, size_t max,
+                           const struct namespace_fsck *f)
+{
+    int rc = max > 0 ? kv_iter_next(it) : 0;
+    for (size_t i = 0; rc == 1 && i < max; i++) {
+        c->next = *f;
+        c->key = it->key;
+        c->value = it->value;
+        rc = fsck_one(c, &c->key);
+        rc = rc == 0 || rc == -ERR_need ? kv_iter_next(it) : rc;
+    }
+    return rc == -ENOMEM || rc == -ENOBUFS ? rc : -ERR_need;
+}
+
 static int fsck_walk(struct fsck_check *c, struct kv_iter *it, size_t max, struct namespace_fsck *f,
                      struct namespace_fsck_sink *sink)
 {
@@ -225,16 +242,18 @@ static int fsck_walk(struct fsck_check *c, struct kv_iter *it, size_t max, struc
             fsck_tell(c, f, sink);
             done++;
             rc = end ? 0 : kv_iter_next(it);
+        } else if (rc == -ERR_need && !end) {
+            rc = fsck_look_ahead(c, it, max - done - 1, f);
         }
     }
-    return rc == -ERR_need && done > 0 ? 0 : rc < 0 ? rc : 0;
+    return rc < 0 ? rc : 0;
 }
 
 int namespace_fsck_step(const struct namespace_view *v, size_t max, struct namespace_fsck *f,
                         struct namespace_fsck_sink *sink)
 {
     CLEANUP(kv_iter_freep) struct kv_iter *it = NULL;
-    struct kv_iter_options opt = {.need = v->need};
+    struct kv_iter_options opt = {.need = v->need, .ahead = (uint32_t)max + 1};
     struct fsck_check c = {.v = v};
     int rc = namespace_view_state(v, &c.state);
     if (rc < 0) {

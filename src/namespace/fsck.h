@@ -46,8 +46,9 @@ struct namespace_fsck_sink {
     void (*found)(struct namespace_fsck_sink *s, const struct namespace_finding *f);
 };
 
-/* Looks at up to `max` records. -ERR_need: nothing was looked at: fetch and call again; with 0 the
- * caller releases the need list and resets the arena before the next step. -ENOMEM, -ENOBUFS,
+/* Looks at up to `max` records. -ERR_need: the next one lacks something, and those behind it list
+ * theirs: fetch and call again; with 0 the caller releases the need list. The arena is reset before
+ * each call. -ENOMEM, -ENOBUFS,
  * -ECANCELED (the snapshot was given up: start again with zero on a new one), class EIO. */
 NODISCARD int namespace_fsck_step(const struct namespace_view *v, size_t max,
                                   struct namespace_fsck *f, struct namespace_fsck_sink *sink);

@@ -149,7 +149,8 @@ int namespace_digest_step(const struct namespace_view *v, size_t max_records,
                           struct namespace_digest *d)
 {
     CLEANUP(kv_iter_freep) struct kv_iter *it = NULL;
-    struct kv_iter_options opt = {.need = v->need};
+    struct kv_iter_options opt = {.need = v->need,
+                                  .ahead = (uint32_t)base_min(max_records + 1, UINT32_MAX)};
     struct namespace_digest next = *d;
     int rc = kv_iter_new(v->snapshot, &opt, &it);
     rc = rc < 0 ? rc : kv_iter_seek(it, namespace_key_slice(&d->after));

@@ -139,14 +139,14 @@ int namespace_release(struct namespace_plan *p, const struct proto_release_reque
 
 int namespace_orphans_of_session(struct namespace_plan *p, const struct namespace_orphan_drop *r)
 {
-    int rc = 0;
+    int rc = 0, needs = 0;
     uint64_t last = 0;
     for (size_t i = 0; i < r->inos.count && rc == 0; i++) {
         if (r->inos.at[i] <= last) {
-            return -EINVAL; /* ascending, so that none is dropped twice */
+            return namespace_view_both(-EINVAL, needs); /* ascending: none is dropped twice */
         }
         last = r->inos.at[i];
-        rc = namespace_orphan_let_go(p, last, r->session);
+        rc = namespace_plan_go_on(&needs, namespace_orphan_let_go(p, last, r->session));
     }
-    return rc;
+    return namespace_view_both(rc, needs);
 }

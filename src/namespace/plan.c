@@ -165,18 +165,19 @@ int namespace_plan_flush(struct namespace_plan *p)
 
 int namespace_plan_folds(struct namespace_plan *p)
 {
+    int needs = 0;
     for (size_t i = 0; i < p->command->folds.count; i++) {
         const struct namespace_fold *f = &p->command->folds.at[i];
         struct namespace_held *h;
         if (namespace_plan_find(p, f->ino) == NULL && p->held_count >= NAMESPACE_PLAN_INODES - 4) {
             continue; /* no operation changes so many files */
         }
-        int rc = namespace_plan_inode(p, f->ino, &h);
-        if (rc == -ENOENT || (rc == 0 && h->inode.type != PROTO_INODE_FILE)) {
+        int rc = namespace_plan_go_on(&needs, namespace_plan_inode(p, f->ino, &h));
+        if (needs < 0 || rc == -ENOENT || (rc == 0 && h->inode.type != PROTO_INODE_FILE)) {
             continue;
         }
         if (rc < 0) {
-            return rc;
+            return namespace_view_both(rc, needs);
         }
         namespace_plan_touch(p, h);
         struct namespace_inode *n = &h->inode;
@@ -187,7 +188,7 @@ int namespace_plan_folds(struct namespace_plan *p)
         n->ctime_ns = f->ctime_ns > n->ctime_ns ? f->ctime_ns : n->ctime_ns;
         n->atime_ns = f->atime_ns > n->atime_ns ? f->atime_ns : n->atime_ns;
     }
-    return 0;
+    return needs;
 }
 
 void namespace_plan_oblige(struct namespace_plan *p, uint64_t session, int delta)

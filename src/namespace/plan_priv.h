@@ -56,6 +56,18 @@ int namespace_plan_state(const struct namespace_plan *p, struct namespace_state 
 int namespace_plan_run(struct namespace_plan *p, const struct namespace_state *before,
                        const void *bytes, size_t len);
 
+/* want.c: what a mutation names itself, asked for together before it runs. 0, -ERR_need, -ENOMEM,
+ * -ENOBUFS. */
+int namespace_plan_wants(struct namespace_plan *p);
+
+/* Of several reads that do not depend on each other: 0 for -ERR_need, which is noted, else `rc`.
+ * What the plan does afterwards counts for nothing but its further needs. */
+static inline int namespace_plan_go_on(int *needs, int rc)
+{
+    *needs = rc == -ERR_need ? rc : *needs;
+    return rc == -ERR_need ? 0 : rc;
+}
+
 /* plan.c */
 int namespace_plan_put(struct namespace_plan *p, const struct namespace_key *key,
                        const struct proto_type *type, const void *record);

@@ -63,7 +63,7 @@ static int namespace_list_fill(const struct namespace_view *v, const struct name
 {
     struct namespace_scan scan;
     l->id_offset = prefix->len;
-    int rc = namespace_scan_init(&scan, v, prefix, from);
+    int rc = namespace_scan_init_long(&scan, v, prefix, from, l->max + 1);
     while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
         l->more = l->count >= l->max;
         if (l->more) {

@@ -114,8 +114,10 @@ static int namespace_page_fill(const struct namespace_view *v, struct namespace_
         namespace_key_add_bytes(&from, proto_bytes_of("", 1)); /* the next possible name */
     }
     struct namespace_key all = namespace_key(NAMESPACE_INODE);
-    int rc = namespace_scan_init(&scan, v, &prefix, &from);
-    rc = rc < 0 ? rc : namespace_scan_init(&pg->inodes, v, &all, NULL);
+    size_t fit = pg->max_bytes / (NAMESPACE_ENTRY_BYTES + NAMESPACE_ATTR_BYTES) + 1;
+    size_t ahead = base_min(fit, pg->max_entries) + 1; /* the one that does not fit is looked at */
+    int rc = namespace_scan_init_long(&scan, v, &prefix, &from, ahead);
+    rc = rc < 0 ? rc : namespace_scan_init_long(&pg->inodes, v, &all, NULL, 0);
     while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
         if (namespace_page_full(pg, scan.it->key.len - prefix.len)) {
             break;

@@ -77,7 +77,8 @@ int namespace_dir_sum_step(const struct namespace_view *v, uint64_t ino, size_t 
     }
     next.stats.parent = dir.parent;
     rc = rc < 0 ? rc
-                : namespace_scan_init(&scan, v, &prefix, sum->after.len > 0 ? &sum->after : NULL);
+                : namespace_scan_init_long(&scan, v, &prefix,
+                                           sum->after.len > 0 ? &sum->after : NULL, max + 1);
     if (rc < 0) {
         return rc;
     }

@@ -178,7 +178,7 @@ static int namespace_trash_fill(const struct namespace_view *v, struct namespace
     namespace_key_add_u32(&from, pg->q->after_owner);
     namespace_key_add_u64(&from, pg->q->after_ino + 1);
     bool start = pg->q->after_ino == 0 || pg->q->after_ino == UINT64_MAX || other;
-    int rc = namespace_scan_init(&scan, v, &prefix, start ? NULL : &from);
+    int rc = namespace_scan_init_long(&scan, v, &prefix, start ? NULL : &from, pg->max + 1);
     for (unsigned i = 0; rc == 0 && (rc = namespace_scan_next(&scan)) == 1; i++) {
         rc = i < NAMESPACE_TRASH_LOOKS ? namespace_trash_add(v, pg, &scan) : 0;
         needs = needs || rc == -ERR_need;

@@ -14,6 +14,7 @@ struct rig_replica {
     struct namespace *ns;
     struct kv_need need;
     struct namespace_reply reply;
+    unsigned fetches;
 };
 
 struct rig_fetch {
@@ -31,6 +32,7 @@ static inline void rig_fetch(struct rig_replica *m)
 {
     struct rig_fetch f = {.base = {.need = &m->need, .done = rig_fetch_done}};
     CHECK_TRUE(m->need.missing > 0);
+    m->fetches++;
     kv_fetch(m->kv, &f.base);
     while (!f.done) {
         (void)kv_poll(m->kv);
@@ -89,8 +91,7 @@ static inline int rig_apply_one(struct rig_replica *m, const struct namespace_en
 {
     int rc = namespace_apply(m->ns, e, &m->need, &m->reply);
     while (rc == -ERR_need || rc == -ERR_busy) {
-        if (rc == -ERR_busy) {
-            kv_need_release(&m->need);
+        if (rc == -ERR_busy) { /* what it has it keeps */
             rig_room(m);
         } else {
             rig_fetch(m);

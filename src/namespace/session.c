@@ -60,13 +60,17 @@ static int namespace_end_wopens(struct namespace_plan *p, uint64_t session)
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_SESSION_WOPEN, session);
     struct namespace_scan scan;
     bool fence = false;
-    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    int needs = 0;
+    int rc =
+        namespace_scan_init_long(&scan, &p->view, &prefix, NULL, NAMESPACE_OBLIGATIONS_MAX + 1);
     while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
         p->state.cap_epoch += fence ? 0 : 1;
         fence = true;
         rc = namespace_end_wopen(p, session, namespace_key_read_u64(scan.it->key, 9));
+        rc = namespace_plan_go_on(&needs, rc);
     }
     namespace_scan_fini(&scan);
+    rc = namespace_view_both(rc, needs);
     if (rc < 0 || !fence) {
         return rc;
     }
@@ -80,12 +84,15 @@ static int namespace_end_orphans(struct namespace_plan *p, uint64_t session)
 {
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_SESSION_ORPHAN, session);
     struct namespace_scan scan;
-    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    int needs = 0;
+    int rc =
+        namespace_scan_init_long(&scan, &p->view, &prefix, NULL, NAMESPACE_OBLIGATIONS_MAX + 1);
     while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
         rc = namespace_orphan_drop(p, namespace_key_read_u64(scan.it->key, 9), session);
+        rc = namespace_plan_go_on(&needs, rc);
     }
     namespace_scan_fini(&scan);
-    return rc;
+    return namespace_view_both(rc, needs);
 }
 
 static int namespace_session_end(struct namespace_plan *p, uint64_t session,
@@ -99,7 +106,8 @@ static int namespace_session_end(struct namespace_plan *p, uint64_t session,
     namespace_key_add_bytes(&client, proto_bytes_of(s->client.bytes, sizeof s->client.bytes));
     int found = NAMESPACE_GET(&p->view, &client, namespace_id, &newest);
     int rc = namespace_end_wopens(p, session);
-    rc = namespace_view_both(rc < 0 ? rc : namespace_end_orphans(p, session), found);
+    int orphans = rc < 0 && rc != -ERR_need ? rc : namespace_end_orphans(p, session);
+    rc = namespace_view_both(namespace_view_both(rc, orphans), found);
     if (rc == 0 && found == 1 && newest.id == session) {
         rc = namespace_plan_delete(p, &client);
     }

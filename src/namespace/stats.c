@@ -222,7 +222,7 @@ static int namespace_ways_dir(struct namespace_plan *p, struct namespace_ways *w
 
 static int namespace_ways_collect(struct namespace_plan *p, struct namespace_ways *w)
 {
-    int rc = 0;
+    int rc = 0, needs = 0;
     for (size_t i = 0; i < p->held_count && rc == 0; i++) {
         const struct namespace_held *h = &p->held[i];
         if (!h->touched && !h->removed) {
@@ -230,12 +230,12 @@ static int namespace_ways_collect(struct namespace_plan *p, struct namespace_way
             continue;
         }
         if (namespace_inode_is_dir(&h->inode)) {
-            rc = namespace_ways_dir(p, w, h);
+            rc = namespace_plan_go_on(&needs, namespace_ways_dir(p, w, h));
         } else {
             namespace_ways_file(w, h);
         }
     }
-    return rc;
+    return namespace_view_both(rc, needs);
 }
 
 /* ---- the ways up ---- */
@@ -369,10 +369,12 @@ int namespace_stats_apply(struct namespace_plan *p)
     w.count = 0;
     w.moves = false;
     int rc = namespace_ways_collect(p, &w);
+    int needs = 0;
     for (size_t i = 0; i < w.count && rc == 0; i++) {
-        rc = namespace_way_walk(p, &w, &w.at[i]);
+        rc = namespace_plan_go_on(&needs, namespace_way_walk(p, &w, &w.at[i]));
         deepest = base_max(deepest, w.at[i].count);
     }
+    rc = namespace_view_both(rc, needs);
     for (size_t level = 0; level < deepest && rc == 0; level++) {
         for (size_t i = 0; i < w.count && rc == 0; i++) {
             rc = namespace_ways_change(p, &w, i, level);

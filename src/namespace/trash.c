@@ -159,19 +159,21 @@ static int namespace_trash_remove(struct namespace_plan *p, uint64_t ino)
 int namespace_trash_purge(struct namespace_plan *p, const struct proto_trash_purge_request *r)
 {
     uint64_t last = 0;
+    int needs = 0;
     for (size_t i = 0; i < r->inos.count; i++) {
         struct namespace_inode n;
         if (r->inos.at[i] <= last) {
-            return -EINVAL; /* ascending, so that none is there twice */
+            return namespace_view_both(-EINVAL, needs); /* ascending: none is there twice */
         }
         last = r->inos.at[i];
         int rc = namespace_trash_find(p, last, &n);
         rc = rc == 0 ? namespace_trash_remove(p, last) : rc == -ENOENT ? 0 : rc;
+        rc = namespace_plan_go_on(&needs, rc);
         if (rc < 0) {
-            return rc;
+            return namespace_view_both(rc, needs);
         }
     }
-    return 0;
+    return needs;
 }
 
 int namespace_trash_expire(struct namespace_plan *p, const struct namespace_trash_expire *r)
@@ -181,14 +183,16 @@ int namespace_trash_expire(struct namespace_plan *p, const struct namespace_tras
     if (r->max == 0 || r->max > NAMESPACE_TRASH_BATCH) {
         return -EINVAL;
     }
-    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    int needs = 0;
+    int rc = namespace_scan_init_long(&scan, &p->view, &prefix, NULL, (size_t)r->max + 1);
     for (uint32_t i = 0; rc == 0 && i < r->max && (rc = namespace_scan_next(&scan)) == 1; i++) {
         if (!r->early && namespace_key_read_u64(scan.it->key, 1) > (uint64_t)p->now_ns) {
             rc = 0;
             break;
         }
         rc = namespace_trash_remove(p, namespace_key_read_u64(scan.it->key, 9));
+        rc = namespace_plan_go_on(&needs, rc);
     }
     namespace_scan_fini(&scan);
-    return rc;
+    return namespace_view_both(rc, needs);
 }

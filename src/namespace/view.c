@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+#define NAMESPACE_SCAN_AHEAD 16u /* most scans find few records: who else writes a file */
+#define NAMESPACE_AHEAD_MAX 4096u
+
 int namespace_view_get_bytes(const struct namespace_view *v, const struct namespace_key *key,
                              struct kv_slice *ret)
 {
@@ -25,9 +28,18 @@ int namespace_view_get(const struct namespace_view *v, const struct namespace_ke
 int namespace_scan_init(struct namespace_scan *s, const struct namespace_view *v,
                         const struct namespace_key *prefix, const struct namespace_key *from)
 {
+    return namespace_scan_init_long(s, v, prefix, from, NAMESPACE_SCAN_AHEAD);
+}
+
+int namespace_scan_init_long(struct namespace_scan *s, const struct namespace_view *v,
+                             const struct namespace_key *prefix, const struct namespace_key *from,
+                             size_t ahead)
+{
     struct namespace_key end = namespace_key_end(prefix);
-    struct kv_iter_options opt = {
-        .lower = namespace_key_slice(prefix), .upper = namespace_key_slice(&end), .need = v->need};
+    struct kv_iter_options opt = {.lower = namespace_key_slice(prefix),
+                                  .upper = namespace_key_slice(&end),
+                                  .need = v->need,
+                                  .ahead = (uint32_t)base_min(ahead, NAMESPACE_AHEAD_MAX)};
     *s = (struct namespace_scan){.view = v};
     s->from = from != NULL ? *from : *prefix;
     return kv_iter_new(v->snapshot, &opt, &s->it);

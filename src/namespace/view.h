@@ -37,6 +37,10 @@ struct namespace_scan {
 NODISCARD int namespace_scan_init(struct namespace_scan *s, const struct namespace_view *v,
                                   const struct namespace_key *prefix,
                                   const struct namespace_key *from);
+/* For who will read about so many: what is missing of them is fetched together. */
+NODISCARD int namespace_scan_init_long(struct namespace_scan *s, const struct namespace_view *v,
+                                       const struct namespace_key *prefix,
+                                       const struct namespace_key *from, size_t ahead);
 void namespace_scan_fini(struct namespace_scan *s);
 /* 1: s->it stands on the next record; 0: no more. */
 NODISCARD int namespace_scan_next(struct namespace_scan *s);
