@@ -65,14 +65,15 @@ static int namespace_keep_writers(struct namespace_plan *p, uint64_t ino, size_t
 {
     struct namespace_key prefix = namespace_key_u64(NAMESPACE_WOPEN, ino);
     struct namespace_scan scan;
+    int needs = 0;
     int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
     while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
         rc = namespace_orphan_add(p, ino, namespace_key_read_u64(scan.it->key, 9), false);
         *ret_count += rc == 1 ? 1 : 0;
-        rc = rc < 0 ? rc : 0;
+        rc = rc < 0 ? namespace_plan_go_on(&needs, rc) : 0;
     }
     namespace_scan_fini(&scan);
-    return rc;
+    return namespace_view_both(rc, needs);
 }
 
 static int namespace_has_wopen(struct namespace_plan *p, uint64_t ino, uint64_t session)

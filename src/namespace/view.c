@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define NAMESPACE_SCAN_AHEAD 16u /* most scans find few records: who else writes a file */
+#define NAMESPACE_SCAN_AHEAD 256u /* most scans find few records: who else writes a file */
 #define NAMESPACE_AHEAD_MAX 4096u
 
 int namespace_view_get_bytes(const struct namespace_view *v, const struct namespace_key *key,
