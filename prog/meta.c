@@ -74,6 +74,12 @@ static size_t room_for_connections(struct host *h)
     return room;
 }
 
+enum metanode_engine_kind server_meta_engine(const struct cluster_settings_meta *m)
+{
+    CHECK(m->engine == CLUSTER_META_MEMORY);
+    return METANODE_ENGINE_MEMORY;
+}
+
 static int start(struct meta_process *p, const char *name, struct err *e)
 {
     struct host *h = &p->host;
@@ -119,6 +125,8 @@ static int start(struct meta_process *p, const char *name, struct err *e)
                                  .root_gid = owner.gid,
                                  .lease_ms = s->lease_ms,
                                  .memory_bytes = m->memory_bytes,
+                                 .engine = server_meta_engine(m),
+                                 .cache_bytes = m->cache_bytes,
                                  .max_connections = room_for_connections(h),
                                  .copies = s->copies};
     return metanode_start(&o, &p->node, e);

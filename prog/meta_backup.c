@@ -253,6 +253,18 @@ int server_meta_verify(struct cli *c)
     return 0;
 }
 
+/* The server that the directory is for, if it is named there already; else the first. */
+static const struct cluster_settings_meta *server_of(const struct cluster_settings *s,
+                                                     const char *directory)
+{
+    for (size_t i = 0; i < s->meta_count; i++) {
+        if (strcmp(s->metas[i].directory, directory) == 0) {
+            return &s->metas[i];
+        }
+    }
+    return &s->metas[0];
+}
+
 int server_meta_restore(struct cli *c)
 {
     struct host h = {0};
@@ -261,8 +273,13 @@ int server_meta_restore(struct cli *c)
     const char *path = cli_argument(c, 0), *directory = cli_argument(c, 1);
     int rc = host_init(&h, server_config(c), &e);
     if (rc == 0) {
-        struct metanode_restore opt = {
-            .env = &h.env, .backup = path, .directory = directory, .cluster_id = &h.settings->id};
+        const struct cluster_settings_meta *m = server_of(h.settings, directory);
+        struct metanode_restore opt = {.env = &h.env,
+                                       .backup = path,
+                                       .directory = directory,
+                                       .cluster_id = &h.settings->id,
+                                       .engine = server_meta_engine(m),
+                                       .cache_bytes = m->cache_bytes};
         rc = metanode_restore(&opt, &done, &e);
     }
     host_fini(&h);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "cli/cli.h"
+#include "cluster/settings.h"
+#include "metanode/metanode.h"
 
 int server_meta(struct cli *c);        /* opendfs meta */
 int server_meta_backup(struct cli *c); /* opendfs meta backup, and so on */
@@ -12,5 +14,8 @@ int server_worker(struct cli *c); /* started by the master */
 
 /* --config, or the file in the working directory. */
 const char *server_config(const struct cli *c);
+
+/* What the configuration calls it. */
+enum metanode_engine_kind server_meta_engine(const struct cluster_settings_meta *m);
 
 #define SERVER_STOP_MS 10000u

@@ -94,6 +94,22 @@ static void print_problem(const struct cJSON *p, bool colour)
            cli_json_text(p, "help"));
 }
 
+/* NULL: a server of before does not say. */
+static void print_engine(const struct cJSON *e)
+{
+    char used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE], file[TEXT_UNIT_SIZE];
+    uint64_t limit_bytes = e == NULL ? 0 : cli_json_number(e, "cache_limit");
+    if (e != NULL) {
+        printf(", engine %s", cli_json_text(e, "name"));
+    }
+    if (limit_bytes > 0) {
+        printf(" with %s on the disk, %s of %s cache",
+               text_from_bytes(cli_json_number(e, "file"), file),
+               text_from_bytes(cli_json_number(e, "cache"), used),
+               text_from_bytes(limit_bytes, limit));
+    }
+}
+
 static void print_server(const struct cJSON *m)
 {
     char log[TEXT_UNIT_SIZE], used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE], since[TEXT_UNIT_SIZE];
@@ -105,6 +121,7 @@ static void print_server(const struct cJSON *m)
         printf(", %s of %s memory", text_from_bytes(cli_json_number(m, "memory"), used),
                text_from_bytes(limit_bytes, limit));
     }
+    print_engine(cJSON_GetObjectItemCaseSensitive(m, "engine"));
     if (cli_json_number(m, "disk_total") > 0) {
         char room[TEXT_UNIT_SIZE], total[TEXT_UNIT_SIZE], images[TEXT_UNIT_SIZE];
         printf(", checkpoints %s, disk %s of %s free",

@@ -6,7 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#define META_CACHE_BYTES (UINT64_C(256) << 20)
+
 static const char *const engines[] = {"file", "ram", NULL};
+static const char *const meta_engines[] = {"memory", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
 
 static const struct config_key keys[] = {
@@ -64,6 +67,20 @@ static const struct config_key keys[] = {
      .default_text = "4G",
      .min = UINT64_C(64) << 20,
      .help = "what it may use for records, log, sessions and requests; then new work waits"},
+    {.section = "meta",
+     .name = "engine",
+     .type = CONFIG_ENUM,
+     .many = true,
+     .default_text = "memory",
+     .choices = meta_engines,
+     .help = "what keeps the records. memory: all of them in memory, with checkpoints on the disk"},
+    {.section = "meta",
+     .name = "cache",
+     .type = CONFIG_BYTES,
+     .many = true,
+     .default_text = "0",
+     .help = "of `memory`, what an engine on a disk has; 0: a quarter, at most 256M. The engine "
+             "`memory` does not look at it"},
     {.section = "node",
      .name = "host",
      .type = CONFIG_TEXT,
@@ -214,10 +231,19 @@ static int add_metas(struct cluster_settings *s, const char *path, struct err *e
             .name = mem_strdup(section),
             .address = mem_strdup(config_text(s->config, section, "address")),
             .directory = beside(path, config_text(s->config, section, "directory")),
-            .memory_bytes = config_u64(s->config, section, "memory")};
+            .memory_bytes = config_u64(s->config, section, "memory"),
+            .engine = (enum cluster_meta_engine)config_u64(s->config, section, "engine"),
+            .cache_bytes = config_u64(s->config, section, "cache")};
+        if (m->cache_bytes == 0) {
+            m->cache_bytes = base_min(m->memory_bytes / 4, META_CACHE_BYTES);
+        }
         if (m->name == NULL || m->address == NULL || m->directory == NULL) {
             s->meta_count++;
             return -ENOMEM;
+        }
+        if (m->cache_bytes > m->memory_bytes / 2) {
+            s->meta_count++;
+            return config_error(s->config, section, "cache", e, "more than half of `memory`");
         }
     }
     return 0;

@@ -24,11 +24,14 @@
 #define CLUSTER_LOCAL_FILE "cluster.ini"
 #define CLUSTER_SETTINGS_MAX (256u << 10) /* bytes of the file */
 
+enum cluster_meta_engine { CLUSTER_META_MEMORY };
 struct cluster_settings_meta {
     char *name;      /* "meta.0" */
     char *address;   /* "host:port" */
     char *directory; /* absolute, or relative to the working directory like the file itself */
     uint64_t memory_bytes;
+    enum cluster_meta_engine engine;
+    uint64_t cache_bytes; /* at most half of the memory */
 };
 struct cluster_settings_node {
     char *name; /* "node.a" */

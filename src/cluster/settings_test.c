@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "testing/testing.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define ID "0b54e0f2-7c0e-4cfa-a1b5-5d9b0f1f6a11"
@@ -26,6 +27,8 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->lease_ms, 10000);
     CHECK_EQ(s->meta_count, 1);
     CHECK_TEXT(s->metas[0].directory, "/srv/dfs/meta.0");
+    CHECK_EQ(s->metas[0].engine, CLUSTER_META_MEMORY);
+    CHECK_EQ(s->metas[0].cache_bytes, UINT64_C(256) << 20);
     CHECK_EQ(s->node_count, 2);
     CHECK_TEXT(s->nodes[0].host, "a");
     CHECK_TEXT(s->nodes[1].host, "h2");
@@ -44,6 +47,26 @@ TEST(settings_of_a_small_cluster)
     CHECK_TRUE(strstr(e.text, "meta.0") != NULL);
 }
 
+TEST(the_cache_of_the_metadata_is_a_part_of_its_memory)
+{
+    static const struct {
+        const char *text;
+        uint64_t mib;
+    } good[] = {{"memory = 64M\n", 16},
+                {"memory = 1G\n", 256},
+                {"memory = 100G\n", 256},
+                {"memory = 1G\ncache = 512M\n", 512},
+                {"engine = memory\ncache = 100M\n", 100}};
+    for (size_t i = 0; i < ARRAY_COUNT(good); i++) {
+        CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
+        struct err e = {0};
+        char text[400];
+        snprintf(text, sizeof text, "%s%s", HEAD, good[i].text);
+        CHECK_OK(parse(text, &s, &e));
+        CHECK_EQ(s->metas[0].cache_bytes, good[i].mib << 20);
+    }
+}
+
 TEST(settings_say_what_is_wrong_and_where)
 {
     static const struct {
@@ -58,6 +81,8 @@ TEST(settings_say_what_is_wrong_and_where)
               "[target.1]\nnode = a\naddress = x:0\ndirectory = d\n",
          "target.0"},
         {HEAD "[node.a]\ncopies = 3\n", "cluster.ini:7"},
+        {HEAD "memory = 1G\ncache = 513M\n", "cluster.ini:7"},
+        {HEAD "engine = ram\n", "engine"},
         {"[cluster]\nid = " ID "\nlease = 10\n", "cluster.ini:3"},
         {"[cluster]\nid = " ID "\ncopies = 6\n", "cluster.ini:3"},
     };

@@ -162,3 +162,42 @@ TEST(a_directory_that_names_no_engine_gets_a_name)
         rig_over(&r);
     }
 }
+
+static bool status_says(struct rig_client *c, uint8_t format, const char *words)
+{
+    struct proto_status_request q = {.format = format};
+    c->flags = PEER_CALL_AGAIN;
+    CHECK_OK(rig_call(c, PROTO_OP_status, &q));
+    const struct proto_status_reply *reply = c->reply;
+    return memmem(reply->body.at, reply->body.len, words, strlen(words)) != NULL;
+}
+
+TEST(the_status_tells_of_the_engine)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    r.opt.pretended_cache_bytes = 64u << 20;
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    CHECK_TRUE(status_says(&r.client[0], PROTO_FORMAT_JSON, "\"engine\":{\"name\":\"memory\","));
+    CHECK_TRUE(status_says(&r.client[0], PROTO_FORMAT_JSON, "\"cache_limit\":67108864,"));
+    CHECK_TRUE(status_says(&r.client[0], PROTO_FORMAT_JSON, "\"failed\":false}"));
+    CHECK_TRUE(status_says(&r.client[0], PROTO_FORMAT_TEXT, "records: engine memory, "));
+    CHECK_TRUE(status_says(&r.client[0], PROTO_FORMAT_TEXT, " of 64 MiB in memory, "));
+    rig_over(&r);
+}
+
+/* A cache fills up: all of it counts from the start. */
+TEST(a_cache_is_memory_that_is_used)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    r.opt.memory_bytes = 64u << 20;
+    r.opt.pretended_cache_bytes = 32u << 20;
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    CHECK_TRUE(metanode_memory_look(r.m) > 32u << 20);
+    CHECK_TRUE(!metanode_memory_is_short(r.m));
+    create_files(&r, 0, 3);
+    rig_over(&r);
+}

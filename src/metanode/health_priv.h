@@ -62,31 +62,36 @@ void metanode_problems(struct metanode *m, const struct metanode_counts *n,
 const char *metanode_health(struct metanode *m, const struct metanode_counts *n);
 
 /* metrics.c: gauges that are set when somebody looks. */
-#define METANODE_GAUGES(X)   \
-    X(inodes)                \
-    X(file_bytes)            \
-    X(garbage)               \
-    X(sessions)              \
-    X(fences)                \
-    X(targets)               \
-    X(targets_up)            \
-    X(targets_full)          \
-    X(chains)                \
-    X(chains_full)           \
-    X(chains_degraded)       \
-    X(chains_syncing)        \
-    X(chains_dark)           \
-    X(damaged_chunks)        \
-    X(space_total_bytes)     \
-    X(space_free_bytes)      \
-    X(log_bytes)             \
-    X(log_waiting)           \
-    X(log_entries_in_flight) \
-    X(log_full)              \
-    X(disk_total_bytes)      \
-    X(disk_free_bytes)       \
-    X(disk_log_bytes)        \
-    X(disk_images_bytes)
+#define METANODE_GAUGES(X)      \
+    X(inodes)                   \
+    X(file_bytes)               \
+    X(garbage)                  \
+    X(sessions)                 \
+    X(fences)                   \
+    X(targets)                  \
+    X(targets_up)               \
+    X(targets_full)             \
+    X(chains)                   \
+    X(chains_full)              \
+    X(chains_degraded)          \
+    X(chains_syncing)           \
+    X(chains_dark)              \
+    X(damaged_chunks)           \
+    X(space_total_bytes)        \
+    X(space_free_bytes)         \
+    X(log_bytes)                \
+    X(log_waiting)              \
+    X(log_entries_in_flight)    \
+    X(log_full)                 \
+    X(disk_total_bytes)         \
+    X(disk_free_bytes)          \
+    X(disk_log_bytes)           \
+    X(disk_images_bytes)        \
+    X(engine_cache_bytes)       \
+    X(engine_cache_limit_bytes) \
+    X(engine_unsaved_bytes)     \
+    X(engine_file_bytes)        \
+    X(engine_busy)
 struct metanode_gauges {
 #define METANODE_GAUGE_FIELD(name) struct stats_gauge name;
     METANODE_GAUGES(METANODE_GAUGE_FIELD)

@@ -38,6 +38,17 @@ static void set_state(struct metanode_gauges *g, const struct namespace_state *s
     set(&g->garbage, s->garbage);
 }
 
+static void set_engine(struct metanode *m)
+{
+    struct metanode_gauges *g = &m->gauges;
+    struct kv_statistics k = kv_statistics(m->kv);
+    set(&g->engine_cache_bytes, k.cache_used);
+    set(&g->engine_cache_limit_bytes, k.cache_limit);
+    set(&g->engine_unsaved_bytes, k.dirty_bytes);
+    set(&g->engine_file_bytes, k.file_bytes);
+    set(&g->engine_busy, k.busy);
+}
+
 static void set_counts(struct metanode *m)
 {
     struct metanode_gauges *g = &m->gauges;
@@ -74,6 +85,7 @@ static void measured(struct metanode_read *r, int rc)
         set_state(&m->gauges, &x->state);
     }
     set_counts(m);
+    set_engine(m);
     char labels[LABELS_SIZE], uuid[UUID_TEXT_SIZE];
     struct text t;
     uuid_to_text(&m->opt.cluster_id, uuid);

@@ -140,6 +140,20 @@ static void status_problem(struct metanode_problem_visitor *v, const struct meta
     x->some = true;
 }
 
+static void status_json_engine(struct metanode *m, struct text *out)
+{
+    struct kv_statistics k = kv_statistics(m->kv);
+    struct err e = {0};
+    text_add(out, "\"engine\":{\"name\":");
+    status_json_text(out, k.engine);
+    text_add(out,
+             ",\"cache\":%llu,\"cache_limit\":%llu,\"unsaved\":%llu,\"file\":%llu,"
+             "\"busy\":%llu,\"failed\":%s}",
+             (unsigned long long)k.cache_used, (unsigned long long)k.cache_limit,
+             (unsigned long long)k.dirty_bytes, (unsigned long long)k.file_bytes,
+             (unsigned long long)k.busy, kv_failed(m->kv, &e) < 0 ? "true" : "false");
+}
+
 /* The metadata servers: this one, while there are no others. */
 static void status_json_metadata(struct status *s)
 {
@@ -168,6 +182,8 @@ static void status_json_metadata(struct status *s)
                  (unsigned long long)d->part_bytes[METANODE_SPACE_LOG],
                  (unsigned long long)d->part_bytes[METANODE_SPACE_STATE]);
     }
+    text_add(out, ",");
+    status_json_engine(m, out);
     text_add(out, "}],");
 }
 
@@ -217,6 +233,18 @@ static void status_disk(const struct metanode_disk_space *d, struct text *out)
     }
 }
 
+static void status_engine(struct metanode *m, struct text *out)
+{
+    struct kv_statistics k = kv_statistics(m->kv);
+    char used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE], dirty[TEXT_UNIT_SIZE], file[TEXT_UNIT_SIZE];
+    text_add(out, "records: engine %s, %s", k.engine, text_from_bytes(k.cache_used, used));
+    if (k.cache_limit > 0) {
+        text_add(out, " of %s", text_from_bytes(k.cache_limit, limit));
+    }
+    text_add(out, " in memory, %s not saved yet, %s on the disk\n",
+             text_from_bytes(k.dirty_bytes, dirty), text_from_bytes(k.file_bytes, file));
+}
+
 static void status_text(struct status *s)
 {
     struct metanode *m = s->m;
@@ -231,6 +259,7 @@ static void status_text(struct status *s)
     text_add(out, "%zu connections; memory: %s of %s used\n", peer_server_link_count(m->server),
              text_from_bytes(metanode_memory_look(m), room),
              text_from_bytes(m->opt.memory_bytes, total));
+    status_engine(m, out);
     status_disk(&s->n.disk, out);
     LIST_FOR_EACH(node, &m->targets.all)
     {
