@@ -51,7 +51,11 @@ static const struct cli_command servers[] = {
      .details =
          "DIR must be empty or not there. Stop the metadata server before, and wait a minute: "
          "what clients may\nstill write ends by then. Clients of that time are told that their "
-         "sessions are over. Files that were\nremoved or changed since may lack contents.",
+         "sessions are over. Files that were\nremoved or changed since may lack contents. DIR is "
+         "for "
+         "the engine of the [meta.N] that has it as\ndirectory, or of the first: that is how "
+         "records "
+         "move from one engine to another.",
      .options = config_options,
      .min_arguments = 2,
      .max_arguments = 2,

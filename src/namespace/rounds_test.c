@@ -59,7 +59,7 @@ static uint64_t make_deep(struct rig *r, uint64_t top, unsigned depth)
 }
 
 /* So many at most: what it lacks at first, and then what that points to. */
-#define WITHIN(r, most, call) CHECK_TRUE(ROUNDS((r), call) <= (most))
+#define CHECK_ROUNDS(r, most, call) CHECK_TRUE(ROUNDS((r), call) <= (most))
 
 TEST(looking_at_names)
 {
@@ -74,14 +74,14 @@ TEST(looking_at_names)
     make_many(&r, d, 10);
     (void)make_deep(&r, 1, DEPTH);
     struct proto_bytes name = rig_text("name00007");
-    WITHIN(&r, 3, RIG_QUERY(&r, lookup, &found, .parent = d, .name = name));
-    WITHIN(&r, 1, RIG_QUERY(&r, getattr, &attr, .ino = found.attr.ino));
-    WITHIN(&r, 2, RIG_QUERY(&r, dir_stats, &stats, .ino = d));
+    CHECK_ROUNDS(&r, 3, RIG_QUERY(&r, lookup, &found, .parent = d, .name = name));
+    CHECK_ROUNDS(&r, 1, RIG_QUERY(&r, getattr, &attr, .ino = found.attr.ino));
+    CHECK_ROUNDS(&r, 2, RIG_QUERY(&r, dir_stats, &stats, .ino = d));
     for (unsigned i = 0; i < DEPTH; i++) {
         names[i].name = rig_text("down");
     }
-    WITHIN(&r, 2 * DEPTH + 1,
-           RIG_QUERY(&r, walk, &walk, .ino = 1, .names = {.at = names, .count = DEPTH}));
+    CHECK_ROUNDS(&r, 2 * DEPTH + 1,
+                 RIG_QUERY(&r, walk, &walk, .ino = 1, .names = {.at = names, .count = DEPTH}));
     CHECK_EQ(walk.steps.count, DEPTH);
     rig_close(&r);
 }
@@ -93,17 +93,17 @@ TEST(a_page_of_a_directory_with_and_without_attributes)
     world_open(&r);
     uint64_t d = make(&r, 1, "d", PROTO_INODE_DIRECTORY, 0);
     make_many(&r, d, MANY);
-    WITHIN(&r, 2, RIG_QUERY(&r, readdir, &page, .ino = d));
+    CHECK_ROUNDS(&r, 2, RIG_QUERY(&r, readdir, &page, .ino = d));
     CHECK_EQ(page.entries.count, MANY);
-    WITHIN(&r, 3, RIG_QUERY(&r, readdir, &page, .ino = d, .want_attr = true));
+    CHECK_ROUNDS(&r, 3, RIG_QUERY(&r, readdir, &page, .ino = d, .want_attr = true));
     CHECK_EQ(page.entries.count, MANY);
     CHECK_TRUE(page.entries.at[MANY - 1].has_attr && page.eof);
-    WITHIN(&r, 3,
-           RIG_QUERY(&r, readdir, &page, .ino = d, .want_attr = true, .max_entries = MANY / 2));
+    CHECK_ROUNDS(
+        &r, 3, RIG_QUERY(&r, readdir, &page, .ino = d, .want_attr = true, .max_entries = MANY / 2));
     CHECK_EQ(page.entries.count, MANY / 2);
-    WITHIN(&r, 3,
-           RIG_QUERY(&r, readdir, &page, .ino = d, .want_attr = true,
-                     .after = rig_text("name00499"), .max_entries = MANY));
+    CHECK_ROUNDS(&r, 3,
+                 RIG_QUERY(&r, readdir, &page, .ino = d, .want_attr = true,
+                           .after = rig_text("name00499"), .max_entries = MANY));
     CHECK_EQ(page.entries.count, MANY - MANY / 2);
     rig_close(&r);
 }
@@ -117,24 +117,24 @@ TEST(changes_of_names)
     uint64_t e = make(&r, 1, "e", PROTO_INODE_DIRECTORY, 0);
     make_many(&r, d, 10);
     struct proto_bytes one = rig_text("one"), two = rig_text("two"), moved = rig_text("moved");
-    WITHIN(&r, 5, RIG_OP(&r, create, .parent = d, .name = one, .type = PROTO_INODE_FILE));
-    WITHIN(&r, 5, RIG_OP(&r, link, .ino = r.reply.result.ino, .parent = e, .name = two));
-    WITHIN(&r, 7, RIG_OP(&r, unlink, .parent = d, .name = one));
-    WITHIN(&r, 6,
-           RIG_OP(&r, rename, .parent = d, .name = rig_text("name00001"), .new_parent = e,
-                  .new_name = moved));
-    WITHIN(&r, 6,
-           RIG_OP(&r, rename, .parent = d, .name = rig_text("name00002"), .new_parent = e,
-                  .new_name = moved));
-    WITHIN(&r, 6,
-           RIG_OP(&r, rename, .parent = 1, .name = rig_text("d"), .new_parent = e,
-                  .new_name = rig_text("d")));
-    WITHIN(&r, 7, RIG_OP(&r, unlink, .parent = d, .name = rig_text("name00003")));
+    CHECK_ROUNDS(&r, 5, RIG_OP(&r, create, .parent = d, .name = one, .type = PROTO_INODE_FILE));
+    CHECK_ROUNDS(&r, 5, RIG_OP(&r, link, .ino = r.reply.result.ino, .parent = e, .name = two));
+    CHECK_ROUNDS(&r, 7, RIG_OP(&r, unlink, .parent = d, .name = one));
+    CHECK_ROUNDS(&r, 6,
+                 RIG_OP(&r, rename, .parent = d, .name = rig_text("name00001"), .new_parent = e,
+                        .new_name = moved));
+    CHECK_ROUNDS(&r, 6,
+                 RIG_OP(&r, rename, .parent = d, .name = rig_text("name00002"), .new_parent = e,
+                        .new_name = moved));
+    CHECK_ROUNDS(&r, 6,
+                 RIG_OP(&r, rename, .parent = 1, .name = rig_text("d"), .new_parent = e,
+                        .new_name = rig_text("d")));
+    CHECK_ROUNDS(&r, 7, RIG_OP(&r, unlink, .parent = d, .name = rig_text("name00003")));
     (void)make(&r, e, "empty", PROTO_INODE_DIRECTORY, 0);
-    WITHIN(&r, 6, RIG_OP(&r, rmdir, .parent = e, .name = rig_text("empty")));
+    CHECK_ROUNDS(&r, 6, RIG_OP(&r, rmdir, .parent = e, .name = rig_text("empty")));
     uint64_t deep = make_deep(&r, 1, DEPTH);
-    WITHIN(&r, 4 + DEPTH,
-           RIG_OP(&r, create, .parent = deep, .name = one, .type = PROTO_INODE_FILE));
+    CHECK_ROUNDS(&r, 4 + DEPTH,
+                 RIG_OP(&r, create, .parent = deep, .name = one, .type = PROTO_INODE_FILE));
     rig_close(&r);
 }
 
@@ -143,20 +143,20 @@ TEST(changes_of_files)
     struct rig r;
     world_open(&r);
     uint64_t d = make(&r, 1, "d", PROTO_INODE_DIRECTORY, 0);
-    WITHIN(&r, 8,
-           RIG_OP(&r, create, .parent = d, .name = rig_text("f"), .type = PROTO_INODE_FILE,
-                  .flags = PROTO_CREATE_WOPEN));
+    CHECK_ROUNDS(&r, 8,
+                 RIG_OP(&r, create, .parent = d, .name = rig_text("f"), .type = PROTO_INODE_FILE,
+                        .flags = PROTO_CREATE_WOPEN));
     uint64_t f = r.reply.result.ino;
-    WITHIN(&r, 6,
-           RIG_OP(&r, commit, .ino = f, .cap_epoch = r.reply.result.cap_epoch, .size = 10000,
-                  .flags = PROTO_COMMIT_RELEASE));
-    WITHIN(&r, 6, RIG_OP(&r, wopen, .ino = f));
-    WITHIN(&r, 7,
-           RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 5,
-                  .cap_epoch = r.reply.result.cap_epoch));
-    WITHIN(&r, 7, RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_MODE, .mode = 0600));
-    WITHIN(&r, 7,
-           RIG_OP(&r, setxattr, .ino = f, .name = rig_text("user.x"), .value = rig_text("y")));
+    CHECK_ROUNDS(&r, 6,
+                 RIG_OP(&r, commit, .ino = f, .cap_epoch = r.reply.result.cap_epoch, .size = 10000,
+                        .flags = PROTO_COMMIT_RELEASE));
+    CHECK_ROUNDS(&r, 6, RIG_OP(&r, wopen, .ino = f));
+    CHECK_ROUNDS(&r, 7,
+                 RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_SIZE, .size = 5,
+                        .cap_epoch = r.reply.result.cap_epoch));
+    CHECK_ROUNDS(&r, 7, RIG_OP(&r, setattr, .ino = f, .mask = PROTO_SET_MODE, .mode = 0600));
+    CHECK_ROUNDS(
+        &r, 7, RIG_OP(&r, setxattr, .ino = f, .name = rig_text("user.x"), .value = rig_text("y")));
     rig_close(&r);
 }
 
@@ -171,7 +171,8 @@ TEST(a_change_that_is_only_looked_at)
     struct proto_create_request q = {
         .op = r.op, .parent = d, .name = rig_text("f"), .type = PROTO_INODE_FILE};
     rig_encode(&r, PROTO_OP_create, &proto_create_request_type, &q, true);
-    WITHIN(&r, 4, RIG_VIEW(&r, namespace_check(&r.view, r.command, r.command_len, &batch, &reply)));
+    CHECK_ROUNDS(&r, 4,
+                 RIG_VIEW(&r, namespace_check(&r.view, r.command, r.command_len, &batch, &reply)));
     CHECK_OK(reply.rc);
     kv_batch_fini(&batch);
     rig_close(&r);
@@ -188,16 +189,17 @@ TEST(the_trash_is_listed_and_purged_together)
     for (unsigned i = 0; i < MANY / 5; i++) {
         char name[32];
         snprintf(name, sizeof name, "name%05u", i);
-        WITHIN(&r, 7, RIG_OP(&r, unlink, .parent = d, .name = rig_text(name)));
+        CHECK_ROUNDS(&r, 7, RIG_OP(&r, unlink, .parent = d, .name = rig_text(name)));
     }
-    WITHIN(&r, 3, RIG_QUERY(&r, trash_list, &list, .owner = PROTO_TRASH_ANYBODY));
+    CHECK_ROUNDS(&r, 3, RIG_QUERY(&r, trash_list, &list, .owner = PROTO_TRASH_ANYBODY));
     CHECK_EQ(list.entries.count, MANY / 5);
     for (unsigned i = 0; i < MANY / 10; i++) {
         inos[i] = list.entries.at[i].attr.ino;
     }
-    WITHIN(&r, 8, RIG_OP(&r, trash_purge, .inos = {.at = inos, .count = MANY / 10}));
+    CHECK_ROUNDS(&r, 8, RIG_OP(&r, trash_purge, .inos = {.at = inos, .count = MANY / 10}));
     r.time_ns += INT64_C(5000000000);
-    WITHIN(&r, 5, RIG_DO(&r, NAMESPACE_TRASH_PURGE, namespace_trash_expire, .max = MANY / 10));
+    CHECK_ROUNDS(&r, 5,
+                 RIG_DO(&r, NAMESPACE_TRASH_PURGE, namespace_trash_expire, .max = MANY / 10));
     CHECK_OK(RIG_QUERY(&r, trash_list, &list, .owner = PROTO_TRASH_ANYBODY));
     CHECK_EQ(list.entries.count, 0);
     rig_close(&r);
@@ -221,13 +223,15 @@ TEST(a_session_ends_with_all_that_it_had_together)
             CHECK_OK(RIG_OP(&r, unlink, .parent = d, .name = rig_text(name), .is_open = true));
         }
     }
-    WITHIN(&r, 2, RIG_VIEW(&r, namespace_session_wopens(&r.view, b.session, 0, MANY, &wopens)));
+    CHECK_ROUNDS(&r, 2,
+                 RIG_VIEW(&r, namespace_session_wopens(&r.view, b.session, 0, MANY, &wopens)));
     CHECK_EQ(wopens.count, MANY / 5);
-    WITHIN(&r, 2, RIG_VIEW(&r, namespace_session_orphans(&r.view, b.session, 0, MANY, &orphans)));
+    CHECK_ROUNDS(&r, 2,
+                 RIG_VIEW(&r, namespace_session_orphans(&r.view, b.session, 0, MANY, &orphans)));
     CHECK_EQ(orphans.count, MANY / 10);
     r.op = a;
-    WITHIN(&r, 7, RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = b.session));
-    WITHIN(&r, 1, RIG_VIEW(&r, namespace_garbages(&r.view, 0, MANY, &garbage)));
+    CHECK_ROUNDS(&r, 7, RIG_DO(&r, NAMESPACE_EXPIRE, namespace_expire, .session = b.session));
+    CHECK_ROUNDS(&r, 1, RIG_VIEW(&r, namespace_garbages(&r.view, 0, MANY, &garbage)));
     CHECK_EQ(garbage.count, MANY / 10);
     rig_close(&r);
 }
