@@ -314,7 +314,7 @@ static void run(struct once *o, enum once_fault fault, unsigned nth, const char 
     text_init(&o->text, o->bytes, TEXT_BYTES);
     struct rig_audit a = {.m = o->rig.m, .text = &o->text};
     CHECK_TRUE(rig_until(&o->rig, rig_is_serving, &o->rig));
-    loop_sim_enter(o->rig.loop, rig_audit_in, &a);
+    rig_audit(o->rig.sim, o->rig.loop, &a);
     CHECK_TRUE(!o->text.cut && o->text.len > 1000);
     if (expected != NULL) {
         CHECK_TEXT(o->bytes, expected);

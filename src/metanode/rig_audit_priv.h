@@ -1,10 +1,11 @@
 /*
- * metanode/rig_audit_priv.h -- for tests only (also of test/sim): what a server has applied, as a
- * number and as text. Inside the server's process (loop_sim_enter).
+ * metanode/rig_audit_priv.h -- for tests only: what a server has applied, as a number and as text.
+ * Goes on inside the server's process, and waits outside for what is to be fetched.
  */
 #pragma once
 
 #include "base/text.h"
+#include "loop/sim.h"
 #include "metanode/metanode_priv.h"
 #include "proto/table.h"
 
@@ -13,31 +14,16 @@
 struct rig_audit {
     const struct metanode *m;
     uint64_t index, digest;
-    bool all;          /* nothing of the log is left to be applied */
     struct text *text; /* may be NULL: all records, without what depends on time and chance */
+    /* private */
+    struct kv_snapshot *snapshot;
+    struct kv_need need;
+    struct kv_fetch fetch;
+    struct kv_iter *it;
+    struct mem_arena arena;
+    struct namespace_digest sum;
+    bool fetching, done;
 };
-
-struct rig_audit_fetch {
-    struct kv_fetch base;
-    int rc;
-    bool done;
-};
-static inline void rig_audit_fetched(struct kv_fetch *f, int rc)
-{
-    struct rig_audit_fetch *a = container_of(f, struct rig_audit_fetch, base);
-    a->rc = rc;
-    a->done = true;
-}
-/* Brings in what is missing, by polling: the engine in memory needs no loop for it. */
-static inline void rig_audit_fetch(const struct metanode *m, struct kv_need *need)
-{
-    struct rig_audit_fetch f = {.base = {.need = need, .done = rig_audit_fetched}};
-    kv_fetch(m->kv, &f.base);
-    while (!f.done) {
-        (void)kv_poll(m->kv);
-    }
-    CHECK(f.rc == 0);
-}
 
 static inline const struct proto_type *rig_audit_type(uint8_t range)
 {
@@ -98,8 +84,7 @@ static inline void rig_audit_filter(const char *from, struct text *out)
     }
 }
 
-static inline void rig_audit_record(const struct rig_audit *a, struct kv_slice key,
-                                    struct kv_slice value, struct mem_arena *arena)
+static inline void rig_audit_record(struct rig_audit *a, struct kv_slice key, struct kv_slice value)
 {
     const uint8_t *bytes = key.at;
     char line[4096];
@@ -110,9 +95,9 @@ static inline void rig_audit_record(const struct rig_audit *a, struct kv_slice k
         text_add(a->text, "%02x", bytes[i]);
     }
     text_add(a->text, " (%zu) ", type == NULL ? value.len : 0);
-    mem_arena_reset(arena);
-    void *record = type == NULL ? NULL : mem_arena_alloc(arena, type->size + 1);
-    if (record != NULL && proto_decode(type, value.at, value.len, arena, record) == 0) {
+    mem_arena_reset(&a->arena);
+    void *record = type == NULL ? NULL : mem_arena_alloc(&a->arena, type->size + 1);
+    if (record != NULL && proto_decode(type, value.at, value.len, &a->arena, record) == 0) {
         text_init(&t, line, sizeof line);
         proto_to_text(type, record, &t);
         rig_audit_filter(line, a->text);
@@ -120,57 +105,81 @@ static inline void rig_audit_record(const struct rig_audit *a, struct kv_slice k
     text_add(a->text, "\n");
 }
 
-static inline void rig_audit_records(struct rig_audit *a, struct kv_snapshot *s,
-                                     struct kv_need *need)
+static inline void rig_audit_fetched(struct kv_fetch *f, int rc)
 {
-    struct mem_arena arena;
-    struct kv_iter_options opt = {.need = need};
-    struct kv_iter *it = NULL;
-    mem_arena_init(&arena, 1u << 20);
-    CHECK(kv_iter_new(s, &opt, &it) == 0);
-    bool begun = false;
-    int rc = kv_iter_seek(it, kv_slice_of("", 0));
-    while (rc != 0) {
-        if (rc == -ERR_need) { /* it has not moved: the same again */
-            rig_audit_fetch(a->m, need);
-        } else {
-            CHECK(rc == 1);
-            rig_audit_record(a, it->key, it->value, &arena);
-            begun = true;
-        }
-        rc = begun ? kv_iter_next(it) : kv_iter_seek(it, kv_slice_of("", 0));
+    CHECK(rc == 0);
+    container_of(f, struct rig_audit, fetch)->fetching = false;
+}
+
+/* 0; -ERR_need: what it lacks is on its way. */
+static inline int rig_audit_lacks(struct rig_audit *a, int rc)
+{
+    if (rc == -ERR_need) {
+        a->fetching = true;
+        a->fetch = (struct kv_fetch){.need = &a->need, .done = rig_audit_fetched};
+        kv_fetch(a->m->kv, &a->fetch);
+        return rc;
     }
-    kv_iter_free(it);
-    mem_arena_fini(&arena);
+    CHECK(rc >= 0);
+    return 0;
+}
+
+static inline int rig_audit_sum(struct rig_audit *a)
+{
+    struct namespace_view v = {.snapshot = a->snapshot, .need = &a->need, .arena = &a->arena};
+    int rc = 0;
+    while (rc == 0 && !a->sum.done) {
+        rc = rig_audit_lacks(a, namespace_digest_step(&v, 100, &a->sum));
+        if (rc == 0) {
+            kv_need_release(&a->need);
+        }
+    }
+    return rc;
+}
+
+static inline int rig_audit_records(struct rig_audit *a)
+{
+    struct kv_iter_options opt = {.need = &a->need};
+    int rc = a->it != NULL ? 0 : kv_iter_new(a->snapshot, &opt, &a->it);
+    CHECK(rc == 0);
+    do { /* on an error it has not moved: the same again */
+        rc = a->it->key.at == NULL ? kv_iter_seek(a->it, kv_slice_of("", 0)) : kv_iter_next(a->it);
+        if (rc == 1) {
+            rig_audit_record(a, a->it->key, a->it->value);
+        }
+    } while (rc == 1);
+    return rig_audit_lacks(a, rc);
 }
 
 static inline void rig_audit_in(void *context)
 {
     struct rig_audit *a = context;
-    CLEANUP(kv_snapshot_freep) struct kv_snapshot *s = NULL;
-    struct kv_need need = {0};
-    struct mem_arena arena;
-    struct namespace_digest d = {0};
-    struct consensus_info info;
-    CHECK(kv_snapshot_new(a->m->kv, &s) == 0);
-    mem_arena_init(&arena, 1u << 20);
-    struct namespace_view v = {.snapshot = s, .need = &need, .arena = &arena};
-    while (!d.done) {
-        int rc = namespace_digest_step(&v, 100, &d);
-        if (rc == -ERR_need) {
-            rig_audit_fetch(a->m, &need);
-            continue;
-        }
-        CHECK(rc == 0);
-        kv_need_release(&need);
+    if (a->snapshot == NULL) {
+        CHECK(kv_snapshot_new(a->m->kv, &a->snapshot) == 0);
+        mem_arena_init(&a->arena, 1u << 20);
     }
-    if (a->text != NULL) {
-        rig_audit_records(a, s, &need);
-        kv_need_release(&need);
+    if (rig_audit_sum(a) < 0 || (a->text != NULL && rig_audit_records(a) < 0)) {
+        return;
     }
-    consensus_info(a->m->consensus, &info);
-    a->digest = d.value;
-    a->index = s->index;
-    a->all = info.last_index == s->index;
-    mem_arena_fini(&arena);
+    a->digest = a->sum.value;
+    a->index = a->snapshot->index;
+    a->it = kv_iter_free(a->it);
+    kv_need_release(&a->need);
+    a->snapshot = kv_snapshot_free(a->snapshot);
+    mem_arena_fini(&a->arena);
+    a->done = true;
+}
+
+static inline bool rig_audit_goes_on(void *context)
+{
+    return !((struct rig_audit *)context)->fetching;
+}
+
+static inline void rig_audit(struct loop_sim *sim, struct loop *loop, struct rig_audit *a)
+{
+    while (!a->done) {
+        loop_sim_enter(loop, rig_audit_in, a);
+        uint64_t limit_ns = loop_sim_now_ns(sim) + UINT64_C(60000000000);
+        CHECK(a->done || loop_sim_run(sim, rig_audit_goes_on, a, limit_ns));
+    }
 }

@@ -128,18 +128,16 @@ static inline bool rig_has_replayed(void *ctx)
 static inline bool rig_has_applied_all(void *ctx)
 {
     const struct rig *r = ctx;
-    struct rig_audit a = {.m = r->m};
-    if (metanode_is_serving(r->m)) {
-        loop_sim_enter(r->loop, rig_audit_in, &a);
-    }
-    return a.all;
+    struct consensus_info info;
+    consensus_info(r->m->consensus, &info);
+    return metanode_is_serving(r->m) && info.last_index == metanode_applied_index(r->m);
 }
 /* The server is killed in a quiet moment; the next one goes on. True: both had the same. */
 static inline bool rig_replays(struct rig *r)
 {
     CHECK(rig_until(r, rig_has_applied_all, r));
     struct rig_audit before = {.m = r->m};
-    loop_sim_enter(r->loop, rig_audit_in, &before);
+    rig_audit(r->sim, r->loop, &before);
     rig_kill(r);
     uint32_t need_permille = r->opt.need_permille;
     r->opt.need_permille = need_permille > 0 ? need_permille / 2 : 100;
@@ -147,7 +145,7 @@ static inline bool rig_replays(struct rig *r)
     struct rig_replay replay = {.rig = r, .index = before.index};
     CHECK(rig_until(r, rig_has_replayed, &replay) && r->ended == 0);
     struct rig_audit after = {.m = r->m};
-    loop_sim_enter(r->loop, rig_audit_in, &after);
+    rig_audit(r->sim, r->loop, &after);
     CHECK(rig_until(r, rig_is_serving, r) && r->ended == 0);
     r->opt.need_permille = need_permille;
     return before.index == after.index && before.digest == after.digest;
