@@ -28,7 +28,8 @@ struct kv_mem {
     struct kv_checkpoint *checkpoints, **checkpoints_end;
     struct kv_checkpoint image, *saving; /* what the store writes, for whom; NULL: nothing */
     struct kv_room *rooms, **rooms_end;
-    unsigned full; /* polls until there is room */
+    unsigned full; /* polls until there is room; */
+    bool held;     /* these do not count */
     int failed;
     struct kv_stop *stop; /* called; NULL again when it is done */
     bool begun, stopped;
@@ -177,7 +178,7 @@ static unsigned kv_mem_poll_rooms(struct kv_mem *m)
 {
     struct kv_room *list = m->rooms;
     unsigned done = 0;
-    m->full -= m->full > 0 ? 1 : 0;
+    m->full -= m->full > 0 && !m->held ? 1 : 0;
     if (m->full > 0) {
         return 0;
     }
@@ -211,7 +212,7 @@ static unsigned kv_mem_poll(struct kv *kv)
     unsigned done = kv_mem_poll_fetches(m);
     done += kv_mem_poll_checkpoints(m);
     done += kv_mem_poll_rooms(m);
-    if (m->under_way > 0 || m->full > 0) {
+    if (m->fetches != NULL || m->checkpoints != NULL || (m->full > 0 && !m->held)) {
         kv_mem_wake(m);
     }
     return done + kv_mem_poll_stop(m);
@@ -235,6 +236,7 @@ static void kv_mem_stop(struct kv *kv, struct kv_stop *s)
     CHECK(!kv_mem_ends(m));
     m->stop = s;
     m->full = 0;
+    m->held = false;
     for (struct kv_fetch *f = m->fetches; f != NULL; f = f->next) {
         f->engine[0] = 0;
     }
@@ -919,6 +921,14 @@ int kv_mem_open(const struct kv_mem_open_options *opt, struct kv **ret, struct e
     m->index = so.found_index;
     *ret = &m->base;
     return 0;
+}
+
+void kv_mem_set_full(struct kv *kv, bool full)
+{
+    struct kv_mem *m = kv_mem_of(kv);
+    m->held = full;
+    m->full = 1;
+    kv_mem_wake(m);
 }
 
 void kv_mem_fail(struct kv *kv, int rc)

@@ -46,6 +46,8 @@ NODISCARD int kv_mem_open(const struct kv_mem_open_options *opt, struct kv **ret
 
 /* For tests: writes no more, as after a failure of a disk. */
 void kv_mem_fail(struct kv *kv, int rc);
+/* For tests: no commit finds room until it is told otherwise. */
+void kv_mem_set_full(struct kv *kv, bool full);
 /* For tests: stops it by polling, and frees it. NULL is fine. */
 struct kv *kv_mem_end(struct kv *kv);
 static inline void kv_mem_endp(struct kv **at)

@@ -192,6 +192,27 @@ TEST(who_finds_no_room_is_told_when_there_is_some)
     world_close(&w);
 }
 
+TEST(without_room_for_long_its_end_tells_who_waits)
+{
+    struct world w;
+    world_open(&w, &(struct kv_mem_options){.strict = true});
+    kv_mem_set_full(w.kv, true);
+    kv_room(w.kv, &w.room);
+    for (unsigned polls = 0; polls < 10; polls++) {
+        CHECK_RC(put(&w, 1, 1), ERR_busy);
+        (void)kv_poll(w.kv);
+    }
+    CHECK_EQ(w.rooms, 0);
+    kv_mem_set_full(w.kv, false);
+    (void)kv_poll(w.kv);
+    CHECK_EQ(w.rooms, 1);
+    CHECK_OK(put(&w, 1, 1));
+    kv_mem_set_full(w.kv, true);
+    kv_room(w.kv, &w.room);
+    world_close(&w);
+    CHECK_EQ(w.rooms, 2);
+}
+
 TEST(its_end_ends_what_is_under_way)
 {
     char key[16];

@@ -50,6 +50,7 @@ static int apply_again(struct metanode *m, struct metanode_apply *a, int rc)
         return 0; /* with what it has */
     case ERR_busy:
         a->waiting = true;
+        a->waiting_ns = a->waiting_ns == 0 ? metanode_now(m) : a->waiting_ns;
         a->room = (struct kv_room){.done = apply_has_room};
         kv_room(m->kv, &a->room);
         return 0;   /* the same */
@@ -94,6 +95,7 @@ static int apply_operation(struct metanode *m, struct metanode_apply *a)
                                 .len = a->op.len};
     int rc = namespace_apply(m->ns, &e, &a->need, &a->reply);
     if (rc == 0) {
+        a->waiting_ns = 0;
         apply_tell(m, a);
         kv_need_release(&a->need);
         a->have_op = false;

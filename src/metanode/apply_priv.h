@@ -21,7 +21,8 @@ struct metanode_apply {
     struct kv_need need;
     struct kv_fetch fetch;
     bool fetching;
-    bool waiting; /* for room in the engine */
+    bool waiting;        /* for room in the engine, */
+    uint64_t waiting_ns; /* since then */
     struct kv_room room;
     struct loop_task task;
     struct loop_timer retry;

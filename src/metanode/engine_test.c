@@ -95,6 +95,57 @@ TEST(an_engine_that_fails_ends_the_server_and_says_why)
     }
 }
 
+static void fill_in(void *ctx)
+{
+    kv_mem_set_full(((struct rig *)ctx)->m->kv, true);
+}
+static void drain_in(void *ctx)
+{
+    kv_mem_set_full(((struct rig *)ctx)->m->kv, false);
+}
+
+static bool status_says(struct rig_client *c, uint8_t format, const char *words)
+{
+    struct proto_status_request q = {.format = format};
+    c->flags = PEER_CALL_AGAIN;
+    CHECK_OK(rig_call(c, PROTO_OP_status, &q));
+    const struct proto_status_reply *reply = c->reply;
+    return memmem(reply->body.at, reply->body.len, words, strlen(words)) != NULL;
+}
+
+/* Changes wait, reads do not, the status says so; an end in good order does not wait for ever. */
+TEST(an_engine_without_room_for_long_is_told_of_and_holds_up_no_end)
+{
+    static const char says[] = "has had no room for changes for ";
+    for (unsigned ends = 0; ends < 2; ends++) {
+        struct rig r;
+        rig_ready(&r, 2, testing_seed());
+        create_files(&r, 0, 3);
+        loop_sim_enter(r.loop, fill_in, &r);
+        struct proto_create_request q = rig_file(&r.client[0], "more", "content");
+        r.client[0].flags = PEER_CALL_AGAIN;
+        rig_begin(&r.client[0], PROTO_OP_create, &q);
+        rig_run(&r, 3 * RIG_SECOND);
+        CHECK_TRUE(!status_says(&r.client[1], PROTO_FORMAT_TEXT, says));
+        rig_run(&r, 4 * RIG_SECOND);
+        CHECK_TRUE(status_says(&r.client[1], PROTO_FORMAT_TEXT, says));
+        CHECK_TRUE(rig_lookup(&r.client[1], "file0001").ino != 0);
+        CHECK_TRUE(!r.client[0].done);
+        if (ends == 1) {
+            uint64_t from = loop_sim_now_ns(r.sim);
+            rig_stop(&r);
+            CHECK_TRUE(loop_sim_now_ns(r.sim) - from < 10 * RIG_SECOND);
+            rig_serve(&r);
+        } else {
+            loop_sim_enter(r.loop, drain_in, &r);
+        }
+        CHECK_OK(rig_end(&r.client[0]));
+        CHECK_TRUE(rig_lookup(&r.client[0], "more").ino != 0);
+        CHECK_TRUE(!status_says(&r.client[1], PROTO_FORMAT_TEXT, says));
+        rig_over(&r);
+    }
+}
+
 static void store_in(struct rig *r, const char *path, const char *text)
 {
     struct env env;
@@ -161,15 +212,6 @@ TEST(a_directory_that_names_no_engine_gets_a_name)
         rig_serve(&r);
         rig_over(&r);
     }
-}
-
-static bool status_says(struct rig_client *c, uint8_t format, const char *words)
-{
-    struct proto_status_request q = {.format = format};
-    c->flags = PEER_CALL_AGAIN;
-    CHECK_OK(rig_call(c, PROTO_OP_status, &q));
-    const struct proto_status_reply *reply = c->reply;
-    return memmem(reply->body.at, reply->body.len, words, strlen(words)) != NULL;
 }
 
 TEST(the_status_tells_of_the_engine)

@@ -7,6 +7,7 @@
 #define WHAT_SIZE 700u
 #define LITTLE_BYTES (UINT64_C(1) << 30)
 #define LITTLE_SHARE 10u /* a tenth */
+#define ENGINE_WAIT_NS (UINT64_C(5) * 1000 * METANODE_NS_PER_MS)
 #define FENCES_COUNTED_NS \
     (UINT64_C(5) * 1000000000) /* a new leader has looked how many there are */
 
@@ -170,6 +171,20 @@ static void tell_log(struct health *h)
     }
 }
 
+/* Short waits are how an engine slows down who is faster than its disk. */
+static void tell_engine(struct health *h)
+{
+    struct metanode *m = h->m;
+    uint64_t since = m->apply.waiting_ns;
+    if (since != 0 && metanode_now(m) - since > ENGINE_WAIT_NS) {
+        tell(
+            h, HEALTH_WARNING, "Changes wait, and what they would change cannot be changed.",
+            "Make room on the disk of the metadata directory, or see whether it is slow or broken.",
+            "the engine of the metadata has had no room for changes for %llu s",
+            (unsigned long long)((metanode_now(m) - since) / (1000 * METANODE_NS_PER_MS)));
+    }
+}
+
 static void tell_targets(struct health *h)
 {
     char names[NAMES_SIZE];
@@ -240,6 +255,7 @@ void metanode_problems(struct metanode *m, const struct metanode_counts *n,
     tell_dark(&h);
     tell_starting(&h);
     tell_log(&h);
+    tell_engine(&h);
     tell_targets(&h);
     tell_copies(&h);
     tell_others(&h);

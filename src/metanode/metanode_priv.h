@@ -90,7 +90,8 @@ struct metanode {
     uint64_t map_epoch;
     struct metanode_stop *stop;
     uint64_t stop_limit_ms;
-    bool links_stopped, log_stopped;
+    struct loop_timer stop_late;
+    bool links_stopping, links_stopped, log_stopping, log_stopped;
     struct consensus_stop consensus_stop;
     struct metanode_apply apply;
     struct metanode_load load;

@@ -285,6 +285,7 @@ static void server_ended(struct kv_stop *s)
 static void server_measured(struct loop_task *t)
 {
     struct metanode *m = container_of(t, struct metanode, space_stopped);
+    loop_timer_cancel(m->env->loop, &m->stop_late);
     loop_timer_cancel(m->env->loop, &m->engine_look);
     m->kv_stop.done = server_ended;
     kv_stop(m->kv, &m->kv_stop);
@@ -306,7 +307,7 @@ static void server_closed(struct consensus_stop *s, int rc)
     m->log_stopped = true;
     if (m->links_stopped) {
         server_quiet(m);
-    } else {
+    } else if (!m->links_stopping) {
         server_stop_links(m);
     }
 }
@@ -320,6 +321,10 @@ static void server_saved(struct loop_task *t)
 
 static void server_stop_log(struct metanode *m)
 {
+    if (m->log_stopping) {
+        return;
+    }
+    m->log_stopping = true;
     m->checkpoints_stopped.run = server_saved;
     metanode_checkpoints_stop(m, &m->checkpoints_stopped);
 }
@@ -337,11 +342,17 @@ static void server_stopped(struct peer_user *u)
 
 static void server_stop_links(struct metanode *m)
 {
+    m->links_stopping = true;
     peer_server_stop(m->server, m->stop_limit_ms, server_stopped);
 }
 
+static void server_stop_late(struct loop_timer *t)
+{
+    server_stop_log(container_of(t, struct metanode, stop_late));
+}
+
 /* Requests that wait for the log are answered by it, or, when it is not applied any more, by its
- * end. */
+ * end; that is known, or seen when they take too long. */
 void metanode_stop(struct metanode *m, struct metanode_stop *s, uint64_t limit_ms)
 {
     CHECK(m->stop == NULL);
@@ -352,9 +363,11 @@ void metanode_stop(struct metanode *m, struct metanode_stop *s, uint64_t limit_m
     metanode_grants_stop(m);
     if (m->phase == METANODE_ENDED) {
         server_stop_log(m);
-    } else {
-        server_stop_links(m);
+        return;
     }
+    m->stop_late.fire = server_stop_late;
+    loop_timer_in(m->env->loop, &m->stop_late, limit_ms * METANODE_NS_PER_MS);
+    server_stop_links(m);
 }
 
 struct metanode *metanode_free(struct metanode *m)
@@ -381,6 +394,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_backups_fini(m);
     metanode_checkpoints_fini(m);
     metanode_space_fini(m);
+    loop_timer_cancel(m->env->loop, &m->stop_late);
     loop_timer_cancel(m->env->loop, &m->engine_look);
     m->ns = namespace_free(m->ns);
     metanode_engine_close(&m->engine);
