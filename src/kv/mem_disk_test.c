@@ -188,7 +188,7 @@ TEST(who_finds_no_room_is_told_when_there_is_some)
         CHECK_EQ(kv_applied_index(w.kv), i + 1);
     }
     CHECK_TRUE(refused > RECORDS / 10 && refused < RECORDS);
-    CHECK_TRUE(kv_statistics(w.kv).busy >= 2 * refused);
+    CHECK_TRUE(kv_statistics(w.kv).busy >= (uint64_t)2 * refused);
     world_close(&w);
 }
 
@@ -283,7 +283,7 @@ TEST(it_knows_what_the_next_checkpoint_is_for)
     put_all(&w);
     struct kv_statistics before = kv_statistics(w.kv);
     CHECK_TRUE(strcmp(before.engine, "memory") == 0);
-    CHECK_TRUE(before.dirty_bytes >= RECORDS * 18U && before.cache_used > 0);
+    CHECK_TRUE(before.dirty_bytes >= (uint64_t)RECORDS * 18 && before.cache_used > 0);
     CHECK_EQ(before.cache_limit, 0);
     CHECK_TRUE(kv_checkpoints(w.kv).whole);
     kv_checkpoint(w.kv, &c.base);

@@ -192,6 +192,7 @@ static int restore(struct rig *r, const struct env *tool, const char *to,
                                    .backup = BACKUP,
                                    .directory = to,
                                    .cluster_id = &r->cluster,
+                                   .engine = r->opt.engine,
                                    .need_permille = 300,
                                    .busy_permille = 300};
     r->err = (struct err){0};

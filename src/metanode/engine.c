@@ -61,7 +61,7 @@ static int engine_claim(const struct metanode_engine_options *o, const char *sta
     const struct env *env = o->env;
     CLEANUP(mem_freep) char *path = mem_printf("%s/engine", o->directory);
     CLEANUP(mem_freep) void *bytes = NULL;
-    struct engine_name found;
+    struct engine_name found = {0};
     char line[ENGINE_NAME_MAX + 2];
     size_t len = 0;
     if (path == NULL) {
