@@ -9,7 +9,7 @@
 #include <pthread.h>
 
 #define LOCK_RANKS(X) \
-    X(simulation) X(executor) X(disk_pool) X(loop) X(client) X(stats) X(log) X(leaf)
+    X(simulation) X(executor) X(disk_pool) X(loop) X(client) X(tree) X(stats) X(log) X(leaf)
 #define LOCK_RANK_ENUM(name) LOCK_RANK_##name,
 enum lock_rank { LOCK_RANK_none, LOCK_RANKS(LOCK_RANK_ENUM) LOCK_RANK_count };
 
