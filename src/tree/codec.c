@@ -27,10 +27,16 @@ static int codec_init_unpack(struct tree_codec *c)
 
 static int codec_init_pack(struct tree_codec *c)
 {
+    c->lz4 = mem_alloc((size_t)LZ4_sizeofState());
+    if (c->lz4 == NULL) {
+        return -ENOMEM;
+    }
+    if (c->options.lz4_only) {
+        return 0;
+    }
     size_t size = ZSTD_estimateCCtxSize(c->options.zstd_level);
     c->zstd_pack = mem_aligned(CODEC_ALIGN, base_align_up(size, CODEC_ALIGN));
-    c->lz4 = mem_alloc((size_t)LZ4_sizeofState());
-    if (c->zstd_pack == NULL || c->lz4 == NULL) {
+    if (c->zstd_pack == NULL) {
         return -ENOMEM;
     }
     c->packer = ZSTD_initStaticCCtx(c->zstd_pack, size);
@@ -66,10 +72,9 @@ void tree_codec_fini(struct tree_codec *c)
 
 size_t tree_codec_memory(const struct tree_codec *c)
 {
-    size_t unpack = c->zstd_unpack == NULL ? 0 : ZSTD_estimateDCtxSize();
-    return c->zstd_pack == NULL
-               ? unpack
-               : unpack + (size_t)LZ4_sizeofState() + ZSTD_estimateCCtxSize(c->options.zstd_level);
+    return (c->zstd_unpack == NULL ? 0 : ZSTD_estimateDCtxSize()) +
+           (c->lz4 == NULL ? 0 : (size_t)LZ4_sizeofState()) +
+           (c->zstd_pack == NULL ? 0 : ZSTD_estimateCCtxSize(c->options.zstd_level));
 }
 
 /* 0: it would not become smaller. */
@@ -82,6 +87,7 @@ static size_t codec_squeeze(struct tree_codec *c, enum tree_codec_id id, const u
         return len > 0 ? (size_t)len : 0;
     }
     if (id == TREE_CODEC_ZSTD) {
+        CHECK(c->packer != NULL);
         size_t len =
             ZSTD_compressCCtx(c->packer, out, raw_len - 1, raw, raw_len, c->options.zstd_level);
         return ZSTD_isError(len) ? 0 : len;

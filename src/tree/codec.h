@@ -14,6 +14,7 @@ enum tree_codec_id { TREE_CODEC_NONE = 0, TREE_CODEC_LZ4 = 1, TREE_CODEC_ZSTD = 
 struct tree_codec_options {
     int lz4_acceleration; /* 1: best ratio; larger: faster; 0 means 1 */
     int zstd_level;       /* 1 .. TREE_CODEC_ZSTD_LEVEL_MAX; 0 means 1 */
+    bool lz4_only;        /* packs with LZ4, in a tenth of the memory */
 };
 #define TREE_CODEC_ZSTD_LEVEL_MAX 9
 

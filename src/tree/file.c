@@ -459,7 +459,7 @@ static void write_install(struct tree_file *f, struct tree_file_write *w)
     if (w->link != 0) {
         tree_btt_release(f->table, w->link);
     }
-    struct tree_space_life life = {.birth = w->birth, .death = w->birth};
+    struct tree_space_life life = {.birth = w->birth, .death = w->birth, .version = w->gone};
     if (frozen) {
         life.death = f->frozen_number + 1;
     }

@@ -29,6 +29,7 @@ struct tree_file_options {
     const struct env *env;
     const char *path; /* lent for the call */
     bool read_only;
+    bool older;           /* the newest checkpoint is of no use to the caller: the one before */
     bool buffered;        /* no direct I/O */
     uint64_t grow_bytes;  /* 0: 64 MiB */
     uint64_t punch_bytes; /* free ranges from here on are given to the file system; 0: 1 MiB */
@@ -44,10 +45,11 @@ struct tree_file_found {
     struct tree_super super; /* of the checkpoint that is used */
     struct tree_btt_piece *piece;
     size_t piece_count;
-    uint8_t *drops;  /* super.drops.len bytes */
-    uint64_t older;  /* the other retained checkpoint; 0: there is none */
-    bool fell_back;  /* the newest was damaged, this is the older one: say it loudly */
-    struct err note; /* what was wrong, also if it does not matter (a torn superblock) */
+    uint8_t *drops;       /* super.drops.len bytes */
+    uint64_t older;       /* the other retained checkpoint; 0: there is none */
+    uint64_t older_index; /* what it has applied */
+    bool fell_back;       /* the newest was damaged, this is the older one: say it loudly */
+    struct err note;      /* what was wrong, also if it does not matter (a torn superblock) */
 };
 void tree_file_found_fini(struct tree_file_found *found);
 /* -ENOENT, -ERR_corrupt class, -ERR_bad_version, -EIO, -ENOMEM; `e` says what and where. Blocks. */
@@ -109,6 +111,7 @@ struct tree_file_write {
                  int rc); /* -ENOSPC, -EIO, -ENOMEM, -ERR_failed_before */
     uint64_t block, birth;
     uint64_t version; /* of the tree: snapshots before it need what is replaced */
+    uint64_t gone;    /* the live tree does without this since that version; 0: it has it */
     void *buf;        /* lent, 4 KiB-aligned */
     size_t len;       /* in units of 4 KiB; at most 64 MiB */
     uint32_t header_len;
@@ -147,6 +150,9 @@ struct tree_file_read {
     struct disk_req req;
 };
 void tree_file_read(struct tree_file *f, struct tree_file_read *r);
+/* Start-up only, blocks. Exactly `len` bytes; all in units of 4 KiB. -EIO; -ERR_short_msg: the file
+ * ends before. */
+NODISCARD int tree_file_read_now(const struct tree_file *f, uint64_t offset, void *buf, size_t len);
 
 /* ---- checkpoints ---- */
 

@@ -26,9 +26,8 @@ static int file_now(const struct tree_file *f, struct disk_req *req)
     return rc < 0 ? (int)rc : 0;
 }
 
-/* Exactly `len` bytes; -ERR_short_msg: the file ends before. An error that passes must not cost a
- * checkpoint: once more. */
-static int file_read_now(const struct tree_file *f, uint64_t offset, void *buf, size_t len)
+/* An error that passes must not cost a checkpoint: once more. */
+int tree_file_read_now(const struct tree_file *f, uint64_t offset, void *buf, size_t len)
 {
     struct disk_req req = {
         .op = DISK_READ, .file = f->file, .offset = offset, .buf = buf, .len = len};
@@ -128,7 +127,7 @@ static int load_blob(struct file_loader *l, const struct tree_super_blob *b, con
     if (bytes == NULL) {
         return -ENOMEM;
     }
-    int rc = file_read_now(l->f, b->offset, bytes, (size_t)size);
+    int rc = tree_file_read_now(l->f, b->offset, bytes, (size_t)size);
     if (rc < 0) {
         mem_free(bytes);
         return load_wrong(l, rc, what, 0, b->offset);
@@ -170,7 +169,7 @@ static int load_page(struct file_loader *l, size_t i, const uint8_t **ret)
             n++;
         }
         l->page_count = 0;
-        int rc = file_read_now(l->f, p[i].offset, l->pages, n * FILE_UNIT);
+        int rc = tree_file_read_now(l->f, p[i].offset, l->pages, n * FILE_UNIT);
         if (rc < 0) {
             return load_wrong(l, rc, "translation table, page", i, p[i].offset);
         }
@@ -385,7 +384,7 @@ static void supers_read(struct tree_file *f, uint8_t *block, struct tree_super_p
 {
     for (unsigned i = 0; i < TREE_SUPER_PLACES; i++) {
         uint64_t offset = i * (uint64_t)TREE_SUPER_SECOND;
-        int rc = file_read_now(f, offset, block, TREE_SUPER_BYTES);
+        int rc = tree_file_read_now(f, offset, block, TREE_SUPER_BYTES);
         if (rc < 0) {
             err_set(&pair->err[i], rc, "superblock at offset %" PRIu64, offset);
         }
@@ -398,7 +397,7 @@ static void supers_read(struct tree_file *f, uint8_t *block, struct tree_super_p
 static int super_void(struct tree_file *f, unsigned place, uint8_t *block, struct err *e)
 {
     uint64_t offset = place * (uint64_t)TREE_SUPER_SECOND;
-    int rc = file_read_now(f, offset, block, TREE_SUPER_BYTES);
+    int rc = tree_file_read_now(f, offset, block, TREE_SUPER_BYTES);
     if (rc < 0) {
         memset(block, 0, TREE_SUPER_BYTES);
     }
@@ -435,7 +434,9 @@ static int opening_load(struct file_opening *o)
     struct tree_super_choice *c = &o->choice;
     struct err *note = &o->found->note;
     struct file_loader l = opening_loader(o, c->newest, note);
-    int rc = load_newest(&l, o->found);
+    int rc = o->opt->older ? err_set(note, -ERR_corrupt, "checkpoint %" PRIu64 " is not wanted",
+                                     l.super->checkpoint)
+                           : load_newest(&l, o->found);
     if (rc < 0 && (c->older < 0 || !err_is(rc, EIO))) {
         return err_set(o->err, rc, "%s", err_message(note, rc));
     }
@@ -517,6 +518,9 @@ static int opening_run(struct file_opening *o, uint8_t *block)
         opening_number(o);
         tree_file_retain(f);
         o->found->older = f->older;
+        if (f->older != 0) {
+            o->found->older_index = o->pair.super[o->choice.older].applied_index;
+        }
     }
     return rc;
 }

@@ -693,6 +693,36 @@ TEST(file_opened_for_reading_changes_nothing)
     CHECK_RC(commit(r), EROFS);
 }
 
+/* What the newest one names is sound, but its owner does not like what it found there. From then on
+ * it is gone. */
+TEST(file_is_opened_at_the_older_checkpoint)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new(1, &small);
+    uint64_t a = block_put(r, 7, 1);
+    r->commit.super.applied_index = 70;
+    CHECK_OK(commit(r)); /* 2 */
+    CHECK_OK(put(r, (struct put){.block = a, .id = 8, .units = 1}));
+    r->commit.super.applied_index = 80;
+    CHECK_OK(commit(r)); /* 3 */
+    reopen(r, true);
+    CHECK_TRUE(r->rc == 0 && r->found.super.checkpoint == 3 && r->found.older_index == 70);
+    r->opt.older = true;
+    reopen(r, false);
+    CHECK_OK(r->rc);
+    CHECK_TRUE(r->found.fell_back && r->found.super.checkpoint == 2 && r->found.older == 0);
+    CHECK_EQ(r->found.super.applied_index, 70);
+    CHECK_TEXT(r->found.note.text, "checkpoint 3 is not wanted: data failed verification");
+    check_extent(r, where(r, a), 7);
+    CHECK_EQ(tree_file_number(r->file), 5);
+    reopen(r, false); /* there is only one now */
+    CHECK_RC(r->rc, ERR_corrupt);
+    r->opt.older = false;
+    reopen(r, true);
+    CHECK_TRUE(r->rc == 0 && r->found.super.checkpoint == 2 && !r->found.fell_back);
+    CHECK_EQ(r->found.older_index, 0);
+    check_extent(r, where(r, a), 7);
+}
+
 /* One bit of each third byte of everything that an open looks at. */
 TEST(file_sees_flipped_bits)
 {

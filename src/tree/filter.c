@@ -53,30 +53,69 @@ static uint64_t filter_sum(uint64_t seed, const uint8_t *bytes, size_t len)
     return tree_sum(head, bytes + TREE_FILTER_HEADER_BYTES, len - TREE_FILTER_HEADER_BYTES);
 }
 
-size_t tree_filter_build(const uint64_t *fingerprint, uint64_t keys, unsigned bits_per_key,
-                         uint64_t seed, uint8_t *out)
+/* True: a bit of it was not set before. */
+static bool filter_set(uint8_t *out, uint32_t blocks, uint8_t probes, uint64_t fingerprint)
+{
+    uint8_t *block = out + TREE_FILTER_HEADER_BYTES + filter_block(fingerprint, blocks);
+    uint32_t hash = (uint32_t)fingerprint;
+    uint32_t missing = 0;
+    for (unsigned p = 0; p < probes; p++) {
+        uint32_t bit = hash >> 23; /* 9 bits: one of 512 */
+        uint8_t mask = (uint8_t)(1u << bit % 8);
+        missing |= ~block[bit / 8] & mask;
+        block[bit / 8] |= mask;
+        hash *= FILTER_STEP;
+    }
+    return missing != 0;
+}
+
+size_t tree_filter_begin(uint64_t keys, unsigned bits_per_key, uint8_t *out)
 {
     uint32_t blocks = filter_blocks(keys, bits_per_key);
-    uint8_t probes = filter_probes(keys, blocks);
     size_t len = tree_filter_bytes(keys, bits_per_key);
     memset(out, 0, len);
-    for (uint64_t i = 0; i < keys; i++) {
-        uint8_t *block = out + TREE_FILTER_HEADER_BYTES + filter_block(fingerprint[i], blocks);
-        uint32_t hash = (uint32_t)fingerprint[i];
-        for (unsigned p = 0; p < probes; p++) {
-            uint32_t bit = hash >> 23; /* 9 bits: one of 512 */
-            block[bit / 8] |= (uint8_t)(1u << bit % 8);
-            hash *= FILTER_STEP;
-        }
-    }
     wire_store_u32(out, FILTER_MAGIC);
     wire_store_u16(out + 4, FILTER_VERSION);
     out[6] = TREE_FILTER_BLOOM;
-    out[7] = probes;
+    out[7] = filter_probes(keys, blocks);
     wire_store_u32(out + 8, blocks);
-    wire_store_u64(out + 16, keys);
-    wire_store_u64(out + FILTER_SUM_OFFSET, filter_sum(seed, out, len));
     return len;
+}
+
+void tree_filter_add(uint8_t *bytes, const uint64_t *fingerprint, size_t count)
+{
+    uint32_t blocks = wire_load_u32(bytes + 8);
+    uint8_t probes = bytes[7];
+    uint64_t keys = wire_load_u64(bytes + 16);
+    for (size_t i = 0; i < count; i++) {
+        keys += filter_set(bytes, blocks, probes, fingerprint[i]) ? 1 : 0;
+    }
+    wire_store_u64(bytes + 16, keys);
+}
+
+uint64_t tree_filter_capacity(size_t len, unsigned bits_per_key)
+{
+    CHECK(bits_per_key > 0 && len >= TREE_FILTER_HEADER_BYTES);
+    return (len - TREE_FILTER_HEADER_BYTES) * 8 / bits_per_key;
+}
+
+size_t tree_filter_build(const uint64_t *fingerprint, uint64_t keys, unsigned bits_per_key,
+                         uint64_t seed, uint8_t *out)
+{
+    size_t len = tree_filter_begin(keys, bits_per_key, out);
+    uint32_t blocks = wire_load_u32(out + 8);
+    for (uint64_t i = 0; i < keys; i++) {
+        (void)filter_set(out, blocks, out[7], fingerprint[i]);
+    }
+    wire_store_u64(out + 16, keys);
+    tree_filter_seal(out, len, seed);
+    return len;
+}
+
+void tree_filter_seal(uint8_t *bytes, size_t len, uint64_t seed)
+{
+    CHECK(len >= TREE_FILTER_HEADER_BYTES);
+    wire_store_u64(bytes + FILTER_SUM_OFFSET, filter_sum(seed, bytes, len));
 }
 
 struct tree_filter tree_filter_view(const uint8_t *bytes)

@@ -31,6 +31,17 @@ size_t tree_filter_bytes(uint64_t keys, unsigned bits_per_key);
 size_t tree_filter_build(const uint64_t *fingerprint, uint64_t keys, unsigned bits_per_key,
                          uint64_t seed, uint8_t *out);
 
+/* One that grows: an empty one made for so many keys, and what is added to it. `keys` counts those
+ * that were new to it; there must be one before it is sealed. Bytes it was made with: of
+ * tree_filter_bytes(). */
+size_t tree_filter_begin(uint64_t keys, unsigned bits_per_key, uint8_t *out);
+void tree_filter_add(uint8_t *bytes, const uint64_t *fingerprint, size_t count);
+/* How many keys one of `len` bytes was made for, about. */
+uint64_t tree_filter_capacity(size_t len, unsigned bits_per_key);
+
+/* It goes to another place, or to disk for the first time: the checksum that belongs there. */
+void tree_filter_seal(uint8_t *bytes, size_t len, uint64_t seed);
+
 /* Checks all of it. Class ERR_corrupt. */
 NODISCARD int tree_filter_open(const uint8_t *bytes, size_t len, uint64_t seed,
                                struct tree_filter *ret);

@@ -69,6 +69,20 @@ TEST(filters_of_very_many_keys_stay_within_a_partition)
     CHECK_EQ(tree_filter_bytes(1, 1), TREE_FILTER_HEADER_BYTES + TREE_FILTER_BLOCK_BYTES);
 }
 
+TEST(a_filter_that_moves_is_sealed_anew)
+{
+    size_t len = 0;
+    struct tree_filter f;
+    uint8_t *bytes = filter_of(50, 10, &len);
+    tree_filter_seal(bytes, len, SEED + 1);
+    CHECK_RC(tree_filter_open(bytes, len, SEED, &f), ERR_bad_crc);
+    CHECK_OK(tree_filter_open(bytes, len, SEED + 1, &f));
+    CHECK_EQ(f.keys, 50);
+    tree_filter_seal(bytes, len, SEED);
+    CHECK_OK(tree_filter_open(bytes, len, SEED, &f));
+    mem_free(bytes);
+}
+
 TEST(every_flipped_bit_and_every_truncation_is_noticed)
 {
     size_t len = 0;
@@ -118,6 +132,34 @@ TEST(nonsense_behind_a_good_checksum_is_refused)
         CHECK_RC(tree_filter_open(bytes, len, SEED, &f), edits[i].code);
         bytes[edits[i].at] = kept;
     }
+    mem_free(bytes);
+}
+
+/* A filter that grows says the same as one that was made at once, and counts what it did not have.
+ */
+TEST(a_filter_may_grow)
+{
+    size_t len = tree_filter_bytes(1000, 10);
+    uint8_t *bytes = mem_alloc(len);
+    CHECK_TRUE(bytes != NULL);
+    CHECK_EQ(tree_filter_begin(1000, 10, bytes), len);
+    CHECK_TRUE(tree_filter_capacity(len, 10) >= 1000 && tree_filter_capacity(len, 10) < 1052);
+    for (uint64_t i = 0; i < 800; i++) {
+        uint64_t fp = fingerprint_of(i);
+        tree_filter_add(bytes, &fp, 1);
+        tree_filter_add(bytes, &fp, 1);
+    }
+    struct tree_filter f;
+    unsigned passed = 0;
+    tree_filter_seal(bytes, len, SEED);
+    CHECK_OK(tree_filter_open(bytes, len, SEED, &f));
+    CHECK_TRUE(f.keys <= 800 && f.keys > 780);
+    for (uint64_t i = 0; i < 10000; i++) {
+        bool may = tree_filter_may_contain(&f, fingerprint_of(i));
+        CHECK_TRUE(may || i >= 800);
+        passed += may && i >= 800 ? 1 : 0;
+    }
+    CHECK_TRUE(passed < 150);
     mem_free(bytes);
 }
 

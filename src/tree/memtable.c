@@ -4,6 +4,9 @@
 
 #include "tree/memtable_priv.h"
 
+#define CURSOR_LINE_BYTES 64u
+#define CURSOR_AHEAD_BYTES 192u
+
 /*
  * A key's versions hang in a chain, newest first; a reader takes the first at or below its limit.
  * While a batch is applied, what is published stays readable: the new version is put in front of
@@ -215,11 +218,24 @@ static int cursor_seek_back(struct tree_source *s, struct kv_slice key)
     return cursor_land(c, tree_memtable_seek_back(t, key), false);
 }
 
+/* Who goes on will want what is behind the entry: an entry, and mostly its version beside it. */
+static void cursor_fetch_ahead(const struct tree_memtable_entry *e)
+{
+    const uint8_t *next = (const uint8_t *)atomic_load_explicit(&e->next, memory_order_relaxed);
+    for (size_t at = 0; next != NULL && at < CURSOR_AHEAD_BYTES; at += CURSOR_LINE_BYTES) {
+        __builtin_prefetch(next + at);
+    }
+}
+
 static int cursor_next(struct tree_source *s)
 {
     struct tree_memtable_cursor *c = cursor_of(s);
     CHECK(c->entry != NULL);
-    return cursor_land(c, entry_after(c->entry), true);
+    int rc = cursor_land(c, entry_after(c->entry), true);
+    if (rc == 1) {
+        cursor_fetch_ahead(c->entry);
+    }
+    return rc;
 }
 
 static int cursor_prev(struct tree_source *s)
@@ -267,6 +283,12 @@ static int cursor_covering(struct tree_source *s, struct kv_slice key, struct tr
     return 0;
 }
 
+static int cursor_range(struct tree_source *s, struct kv_slice from, struct tree_range *ret)
+{
+    struct tree_memtable_cursor *c = cursor_of(s);
+    return tree_memtable_range(c->memtable, c->limit, from, ret) ? 1 : 0;
+}
+
 static const struct tree_source_ops cursor_ops = {
     .seek = cursor_seek,
     .seek_back = cursor_seek_back,
@@ -275,6 +297,7 @@ static const struct tree_source_ops cursor_ops = {
     .find = cursor_find,
     .older = cursor_older,
     .covering = cursor_covering,
+    .range = cursor_range,
 };
 
 void tree_memtable_cursor_init(struct tree_memtable_cursor *c, const struct tree_memtable *m,

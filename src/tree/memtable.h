@@ -45,6 +45,17 @@ struct tree_memtable *tree_memtable_unref(struct tree_memtable *m); /* any threa
 NODISCARD int tree_memtable_apply(struct tree_memtable *m, const struct kv_batch *b, uint64_t msn,
                                   const struct tree_snapshots_view *v, struct tree_superseded *ret);
 
+/*
+ * Start-up: puts back what was kept of a memtable, into a new one that nobody else sees yet. Keys
+ * ascend, of one key messages come newest first, their bodies passed tree_message_check(); and
+ * ranges, which ascend without overlap and end somewhere. What is read at a limit that covers all
+ * of it is what was kept. Batches may follow. -ERR_bad_value: out of order, no message of a key, or
+ * not newer than base_msn; -ENOMEM. After either it is of no use.
+ */
+NODISCARD int tree_memtable_load(struct tree_memtable *m, struct kv_slice key,
+                                 const struct tree_message *message);
+NODISCARD int tree_memtable_load_range(struct tree_memtable *m, const struct tree_range *range);
+
 /* No batch comes any more. */
 void tree_memtable_freeze(struct tree_memtable *m);
 

@@ -93,6 +93,7 @@ struct tree_memtable {
     uint64_t bytes;
     bool frozen;
     uint64_t key_count, range_count, min_msn, max_msn;
+    struct tree_memtable_version *loaded;                  /* the last one that was put back */
     struct tree_memtable_version *spare[MEMTABLE_CLASSES]; /* by `rest` */
     struct memtable_retired retired[MEMTABLE_RETIRED_MAX];
     size_t retired_first, retired_count;

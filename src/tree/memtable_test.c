@@ -226,8 +226,14 @@ TEST(who_reads_below_the_base_finds_nothing)
     CHECK_EQ(c.base.ops->seek(&c.base, kv_slice_of(NULL, 0)), 0);
     CHECK_EQ(c.base.ops->seek_back(&c.base, kv_slice_of(NULL, 0)), 0);
     CHECK_EQ(c.base.ops->find(&c.base, kv_slice_of("b", 1)), 0);
+    CHECK_EQ(c.base.ops->range(&c.base, kv_slice_of(NULL, 0), &range), 0);
     tree_memtable_cursor_init(&c, f.memtable, 6);
     CHECK_TRUE(c.base.has_ranges);
+    CHECK_EQ(c.base.ops->range(&c.base, kv_slice_of("b", 1), &range), 1);
+    CHECK_EQ(range.msn, 6);
+    CHECK_EQ(kv_slice_compare(range.low, kv_slice_of("a", 1)), 0);
+    CHECK_EQ(kv_slice_compare(range.high, kv_slice_of("c", 1)), 0);
+    CHECK_EQ(c.base.ops->range(&c.base, kv_slice_of("c", 1), &range), 0);
 }
 
 /* Many small ranges: a read finds the one it needs, in time that does not grow with their number.
@@ -235,7 +241,8 @@ TEST(who_reads_below_the_base_finds_nothing)
 TEST(ranges_are_pieces)
 {
     CLEANUP(fixture_freep) struct fixture f;
-    struct tree_range range;
+    struct tree_range range, same;
+    struct tree_memtable_cursor c;
     struct kv_slice from = {0};
     CHECK_OK(fixture_open(&f, UINT64_MAX));
     kv_batch_clear(&f.batch);
@@ -245,12 +252,17 @@ TEST(ranges_are_pieces)
     }
     CHECK_OK(fixture_commit(&f));
     size_t count = 0;
+    tree_memtable_cursor_init(&c, f.memtable, f.msn);
     for (; tree_memtable_range(f.memtable, f.msn, from, &range); from = range.high, count++) {
+        CHECK_EQ(c.base.ops->range(&c.base, from, &same), 1);
+        CHECK_TRUE(same.msn == range.msn && same.low.at == range.low.at);
+        CHECK_TRUE(same.high.at == range.high.at);
         CHECK_EQ(range.msn, 6 + count);
         CHECK_EQ(range.low.len, 3);
         CHECK_EQ(range.high.len, 4);
     }
     CHECK_EQ(count, 2000);
+    CHECK_EQ(c.base.ops->range(&c.base, from, &same), 0);
     kv_batch_clear(&f.batch); /* one over all of them, and one that holds nothing */
     CHECK_OK(kv_batch_delete_range(&f.batch, kv_slice_of("\x01", 1), kv_slice_of("\x02", 1)));
     CHECK_OK(kv_batch_delete_range(&f.batch, kv_slice_of("z", 1), kv_slice_of("a", 1)));

@@ -152,6 +152,7 @@ static struct kv_slice fold_value(const struct tree_source *s, int outcome)
     return kv_slice_of(at != NULL ? at : "", s->message.body.len);
 }
 
+/* What a source says about a key, as an outcome. */
 static int get_from(struct tree_source *s, struct kv_slice key, struct tree_fold *f)
 {
     struct tree_range range = {0};
@@ -167,23 +168,43 @@ static int get_from(struct tree_source *s, struct kv_slice key, struct tree_fold
     return fold_source(f, s, range.msn, &taken);
 }
 
+void tree_fold_begin(struct tree_fold *f)
+{
+    f->count = 0;
+    f->base = kv_slice_of(NULL, 0);
+    f->decided = false;
+}
+
+int tree_fold_ask(struct tree_fold *f, struct tree_source *s, struct kv_slice key)
+{
+    size_t count = f->count;
+    CHECK(!f->decided);
+    int outcome = get_from(s, key, f);
+    if (outcome < 0) {
+        f->count = count; /* what it said so far it will say again */
+        return outcome;
+    }
+    if (outcome != FOLD_MORE) {
+        f->base = fold_value(s, outcome);
+        f->decided = true;
+    }
+    return f->decided ? 1 : 0;
+}
+
+int tree_fold_end(struct tree_fold *f, struct kv_slice *ret)
+{
+    return fold_apply(f, f->base, ret);
+}
+
 int tree_merge_get(struct tree_source *const *sources, size_t count, struct kv_slice key,
                    struct tree_fold *f, struct kv_slice *ret)
 {
-    int outcome = FOLD_MORE;
-    size_t i = 0;
-    f->count = 0;
-    for (; i < count && outcome == FOLD_MORE; i++) {
-        outcome = get_from(sources[i], key, f);
+    int rc = 0;
+    tree_fold_begin(f);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = tree_fold_ask(f, sources[i], key);
     }
-    if (outcome < 0) {
-        return outcome;
-    }
-    struct kv_slice value = kv_slice_of(NULL, 0);
-    if (outcome == FOLD_VALUE) {
-        value = fold_value(sources[i - 1], outcome);
-    }
-    return fold_apply(f, value, ret);
+    return rc < 0 ? rc : tree_fold_end(f, ret);
 }
 
 /* ---- making ---- */

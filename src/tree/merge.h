@@ -23,8 +23,21 @@ struct tree_fold {
     struct kv_slice *pending; /* owned: upserts on the way down, newest first */
     size_t count, capacity;
     struct tree_room room; /* the value that they make */
+    struct kv_slice base;  /* the PUT below them, lent by its source; its address NULL: none */
+    bool decided;          /* what is behind does not matter */
 };
 void tree_fold_fini(struct tree_fold *f);
+
+/*
+ * The value of a key, source by source from the newest on, for who does not have all of them at
+ * once. ask: 1: it is decided; 0: go on with the next source; an error of the source or of this
+ * (see below): nothing has changed, and it may be repeated, or all of it begun again. end: when it
+ * is decided or no source is left; 1 and the value, 0: absent, -ENOMEM: may be repeated. What
+ * sources have lent must stay until then.
+ */
+void tree_fold_begin(struct tree_fold *f);
+NODISCARD int tree_fold_ask(struct tree_fold *f, struct tree_source *s, struct kv_slice key);
+NODISCARD int tree_fold_end(struct tree_fold *f, struct kv_slice *ret);
 
 /*
  * The value of a key: goes down until the first PUT, DELETE or range delete, and applies the

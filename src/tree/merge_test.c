@@ -231,7 +231,7 @@ static void engine_flush(struct engine *e, size_t at, bool clean)
             rig_run_add(run, c.base.key, &note);
         }
     }
-    while (tree_memtable_range(m, UINT64_MAX, from, &range)) {
+    while (c.base.ops->range(&c.base, from, &range) == 1) {
         CHECK_TRUE(kv_slice_compare(range.low, range.high) < 0);
         CHECK_TRUE(kv_slice_compare(from, range.low) <= 0);
         rig_run_add_range(run, &range);
@@ -380,6 +380,35 @@ static void check_found(const struct tree_memtable *m, struct kv_slice key, uint
     }
 }
 
+/* One source after the other; a call that failed is repeated, or all of it. */
+static int fold_stepwise(struct engine *e, struct reader *r, struct kv_slice key,
+                         struct kv_slice *ret)
+{
+    int rc = 0;
+    tree_fold_begin(&e->fold);
+    for (size_t i = 0; i < r->count && rc == 0;) {
+        mem_fail_at(!e->short_lived && rand_chance(&e->rand, 1, 4) ? 1 : 0);
+        rc = tree_fold_ask(&e->fold, r->list[i], key);
+        mem_fail_at(0);
+        bool failed = rc == -ERR_need || rc == -ENOMEM;
+        if (failed && rand_chance(&e->rand, 1, 8)) {
+            tree_fold_begin(&e->fold);
+            i = 0;
+        } else if (!failed) {
+            i++;
+        }
+        rc = failed ? 0 : rc;
+    }
+    CHECK_TRUE(rc == 0 || rc == 1);
+    CHECK_EQ(e->fold.decided, rc == 1);
+    bool fails = rand_chance(&e->rand, 1, 4);
+    mem_fail_at(fails ? 1 : 0);
+    rc = tree_fold_end(&e->fold, ret);
+    mem_fail_at(0);
+    CHECK_TRUE(fails || rc != -ENOMEM);
+    return rc == -ENOMEM ? tree_fold_end(&e->fold, ret) : rc;
+}
+
 static void check_get(struct engine *e, const struct held *h, uint32_t k)
 {
     uint8_t buf[8];
@@ -388,6 +417,12 @@ static void check_get(struct engine *e, const struct held *h, uint32_t k)
     reader_open(e, &r, &h->state, h->snapshot.limit);
     int rc = NEEDING(tree_merge_get(r.list, r.count, key, &e->fold, &got));
     CHECK_EQ(rc, h->model.value[k].present ? 1 : 0);
+    if (rc == 1) {
+        check_value(&h->model.value[k], got);
+    }
+    if (rand_chance(&e->rand, 1, 4)) {
+        CHECK_EQ(fold_stepwise(e, &r, key, &got), rc);
+    }
     if (rc == 1) {
         check_value(&h->model.value[k], got);
     }

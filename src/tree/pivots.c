@@ -8,6 +8,7 @@
  */
 #include "tree/pivots.h"
 
+#include "tree/message.h"
 #include "wire/wire.h"
 
 #define PIVOTS_VERSION 1u
@@ -318,6 +319,19 @@ static void pivots_part_bounds(const struct tree_pivots *p, const struct tree_no
     }
 }
 
+/* Bodies that whoever folds messages may trust. Deleted ranges have a list of their own. */
+static int pivots_check_messages(const struct tree_block *b)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < b->count && rc == 0; i++) {
+        struct tree_block_entry e;
+        tree_block_get(b, i, &e);
+        rc =
+            e.type == TREE_RANGE_DELETE ? -ERR_bad_value : tree_message_check(e.type, e.body, NULL);
+    }
+    return rc;
+}
+
 int tree_pivots_open_block(const struct tree_pivots *p, const struct tree_node_header *n,
                            uint32_t i, const uint8_t *raw, struct tree_block *ret)
 {
@@ -339,8 +353,11 @@ int tree_pivots_open_block(const struct tree_pivots *p, const struct tree_node_h
     if (!inside || b.count != part->entries) {
         return -ERR_bad_value;
     }
-    *ret = b;
-    return 0;
+    rc = leaf ? 0 : pivots_check_messages(&b);
+    if (rc == 0) {
+        *ret = b;
+    }
+    return rc;
 }
 
 int tree_pivots_open_ranges(const struct tree_pivots *p, const struct tree_node_header *n,

@@ -60,7 +60,8 @@ void tree_pivots_bounds(const struct tree_pivots *p, uint16_t slot, struct tree_
 
 /*
  * Opens the unpacked bytes of partition i, a basement or a run: a sound block with as many entries
- * as the header says, all of whose keys belong where it is. Class ERR_corrupt.
+ * as the header says, all of whose keys belong where it is, and all of whose messages are ones of a
+ * key (tree_message_check()). Class ERR_corrupt.
  */
 NODISCARD int tree_pivots_open_block(const struct tree_pivots *p, const struct tree_node_header *n,
                                      uint32_t i, const uint8_t *raw, struct tree_block *ret);

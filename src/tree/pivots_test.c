@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "testing/testing.h"
+#include "tree/message.h"
 #include "wire/wire.h"
 
 #include <stdio.h>
@@ -297,6 +298,45 @@ static int open_block(const struct example *x, const struct tree_pivots *p, uint
     CHECK_ERR(tree_pivots_open_block(p, &n, i, raw, &b), ERR_corrupt);
     tree_block_builder_fini(&builder);
     return rc;
+}
+
+/* One message of "m" as partition 0, a run. */
+static int open_message(const struct example *x, const struct tree_pivots *p, uint8_t type,
+                        struct kv_slice body)
+{
+    struct tree_block_builder builder;
+    struct tree_block b;
+    struct tree_block_entry e = {.key = kv_slice_of("m", 1), .body = body, .type = type, .msn = 5};
+    uint8_t raw[256];
+    struct tree_node_header n = x->header;
+    tree_block_builder_init(&builder, TREE_BLOCK_MESSAGE);
+    CHECK_OK(tree_block_builder_add(&builder, &e));
+    n.partition[0].raw_len = (uint32_t)tree_block_builder_finish(&builder, raw);
+    n.partition[0].entries = 1;
+    tree_block_builder_fini(&builder);
+    return tree_pivots_open_block(p, &n, 0, raw, &b);
+}
+
+/* Whoever folds them trusts their bodies. */
+TEST(messages_that_are_none_are_refused)
+{
+    struct example x;
+    struct tree_pivots p;
+    const struct kv_field field = {.offset = 8, .op = KV_FIELD_ADD, .operand = 1};
+    uint8_t bytes[128], body[TREE_UPSERT_MAX];
+    size_t len = 0, upsert = tree_upsert_encode(16, &field, 1, body);
+    two_children(&x);
+    CHECK_OK(tree_pivots_encode(&x.source, bytes, &len));
+    CHECK_OK(tree_pivots_open(bytes, len, &x.header, &p));
+    CHECK_OK(open_message(&x, &p, TREE_PUT, kv_slice_of("value", 5)));
+    CHECK_OK(open_message(&x, &p, TREE_DELETE, kv_slice_of("", 0)));
+    CHECK_OK(open_message(&x, &p, TREE_NOTE, kv_slice_of("note", 4)));
+    CHECK_OK(open_message(&x, &p, TREE_UPSERT, kv_slice_of(body, upsert)));
+    CHECK_RC(open_message(&x, &p, TREE_DELETE, kv_slice_of("value", 5)), ERR_bad_length);
+    CHECK_RC(open_message(&x, &p, TREE_UPSERT, kv_slice_of(body, upsert - 1)), ERR_bad_length);
+    CHECK_RC(open_message(&x, &p, TREE_RANGE_DELETE, kv_slice_of("z", 1)), ERR_bad_value);
+    body[5]++; /* the field ends behind the value */
+    CHECK_RC(open_message(&x, &p, TREE_UPSERT, kv_slice_of(body, upsert)), ERR_bad_value);
 }
 
 static int open_range(const struct example *x, const struct tree_pivots *p, const char *low,

@@ -4,80 +4,7 @@
  */
 #pragma once
 
-#include "tree/source.h"
-
-#include <string.h>
-
-#include "base/mem.h"
-
-struct rig_record {
-    struct kv_slice key;
-    struct tree_message message;
-};
-struct rig_run {
-    unsigned refs;
-    struct rig_record *record;
-    size_t count, capacity;
-    struct tree_range *range;
-    size_t range_count, range_capacity;
-};
-
-static inline struct kv_slice rig_dup(struct kv_slice from)
-{
-    uint8_t *p = mem_alloc(from.len + 1);
-    CHECK(p != NULL);
-    if (from.len > 0) {
-        memcpy(p, from.at, from.len);
-    }
-    return kv_slice_of(p, from.len);
-}
-
-static inline void rig_drop(struct kv_slice s)
-{
-    mem_free((void *)s.at);
-}
-
-static inline struct rig_run *rig_run_new(void)
-{
-    struct rig_run *r = mem_zalloc(sizeof *r);
-    CHECK(r != NULL);
-    r->refs = 1;
-    return r;
-}
-
-static inline struct rig_run *rig_run_unref(struct rig_run *r)
-{
-    if (--r->refs == 0) {
-        for (size_t i = 0; i < r->count; i++) {
-            rig_drop(r->record[i].key);
-            rig_drop(r->record[i].message.body);
-        }
-        for (size_t i = 0; i < r->range_count; i++) {
-            rig_drop(r->range[i].low);
-            rig_drop(r->range[i].high);
-        }
-        mem_free(r->record);
-        mem_free(r->range);
-        mem_free(r);
-    }
-    return NULL;
-}
-
-static inline void rig_run_add(struct rig_run *r, struct kv_slice key, const struct tree_message *m)
-{
-    CHECK(mem_grow(&r->record, &r->capacity, r->count + 1, sizeof r->record[0]) == 0);
-    struct rig_record *e = &r->record[r->count++];
-    e->key = rig_dup(key);
-    e->message = *m;
-    e->message.body = rig_dup(m->body);
-}
-
-static inline void rig_run_add_range(struct rig_run *r, const struct tree_range *range)
-{
-    CHECK(mem_grow(&r->range, &r->range_capacity, r->range_count + 1, sizeof r->range[0]) == 0);
-    r->range[r->range_count++] = (struct tree_range){
-        .msn = range->msn, .low = rig_dup(range->low), .high = rig_dup(range->high)};
-}
+#include "tree/rig_records_priv.h"
 
 struct rig_run_source {
     struct tree_source base;
@@ -182,6 +109,20 @@ static inline int rig_run_covering(struct tree_source *base, struct kv_slice key
     return 0;
 }
 
+static inline int rig_run_range(struct tree_source *base, struct kv_slice from,
+                                struct tree_range *ret)
+{
+    struct rig_run_source *s = container_of(base, struct rig_run_source, base);
+    for (size_t i = 0; i < s->run->range_count; i++) {
+        const struct tree_range *r = &s->run->range[i];
+        if (from.len == 0 || kv_slice_compare(r->high, from) > 0) {
+            *ret = *r;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static const struct tree_source_ops rig_run_ops = {
     .seek = rig_run_seek,
     .seek_back = rig_run_seek_back,
@@ -190,6 +131,7 @@ static const struct tree_source_ops rig_run_ops = {
     .find = rig_run_find,
     .older = rig_run_older,
     .covering = rig_run_covering,
+    .range = rig_run_range,
 };
 
 static inline void rig_run_source_init(struct rig_run_source *s, const struct rig_run *run)

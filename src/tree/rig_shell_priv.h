@@ -112,6 +112,17 @@ static inline int rig_shell_older(struct tree_source *base)
     return rc;
 }
 
+static inline void rig_shell_lend_range(struct rig_shell *s, struct tree_range *range)
+{
+    if (s->short_lived) {
+        rig_shell_forget_range(s);
+        s->low = rig_dup(range->low);
+        s->high = rig_dup(range->high);
+        range->low = s->low;
+        range->high = s->high;
+    }
+}
+
 static inline int rig_shell_covering(struct tree_source *base, struct kv_slice key,
                                      struct tree_range *ret)
 {
@@ -120,12 +131,22 @@ static inline int rig_shell_covering(struct tree_source *base, struct kv_slice k
         return -ERR_need;
     }
     int rc = s->inner->ops->covering(s->inner, key, ret);
-    if (s->short_lived) {
-        rig_shell_forget_range(s);
-        s->low = rig_dup(ret->low);
-        s->high = rig_dup(ret->high);
-        ret->low = s->low;
-        ret->high = s->high;
+    if (rc == 0) {
+        rig_shell_lend_range(s, ret);
+    }
+    return rc;
+}
+
+static inline int rig_shell_range(struct tree_source *base, struct kv_slice from,
+                                  struct tree_range *ret)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    if (rig_shell_needs(s)) {
+        return -ERR_need;
+    }
+    int rc = s->inner->ops->range(s->inner, from, ret); /* `from` may be what was lent before */
+    if (rc == 1) {
+        rig_shell_lend_range(s, ret);
     }
     return rc;
 }
@@ -138,6 +159,7 @@ static const struct tree_source_ops rig_shell_ops = {
     .find = rig_shell_find,
     .older = rig_shell_older,
     .covering = rig_shell_covering,
+    .range = rig_shell_range,
 };
 
 static inline void rig_shell_init(struct rig_shell *s, struct tree_source *inner, struct rand *rand,

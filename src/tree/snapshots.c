@@ -212,6 +212,17 @@ unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,
     return given_up;
 }
 
+bool tree_snapshots_give_up(struct tree_snapshots *s)
+{
+    lock_take(&s->lock);
+    bool any = s->kept_bytes > 0 && !list_empty(&s->live);
+    if (any) {
+        snapshots_give_up_oldest(s);
+    }
+    lock_release(&s->lock);
+    return any;
+}
+
 struct tree_snapshots_state tree_snapshots_state(struct tree_snapshots *s)
 {
     lock_take(&s->lock);

@@ -87,6 +87,9 @@ struct tree_superseded {
 unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,
                                 const struct tree_superseded *superseded);
 
+/* Gives up the oldest one, if anything is kept for it: memory is short. */
+bool tree_snapshots_give_up(struct tree_snapshots *s);
+
 struct tree_snapshots_state {
     uint64_t published;
     uint64_t kept_bytes;

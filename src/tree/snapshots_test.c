@@ -128,3 +128,22 @@ TEST_TORTURE(a_list_survives_a_failed_allocation)
     TRY(tree_snapshots_new(&(struct tree_snapshots_options){.count_max = 1}, &s));
     CHECK_EQ(tree_snapshots_state(s).live_count, 0);
 }
+
+TEST(the_oldest_is_given_up_when_memory_is_short)
+{
+    struct tree_snapshots *s = snapshots(3, 100);
+    struct tree_snapshot a, b;
+    CHECK_TRUE(!tree_snapshots_give_up(s));
+    CHECK_OK(tree_snapshots_take(s, &a));
+    CHECK_TRUE(!tree_snapshots_give_up(s)); /* nothing is kept for it */
+    publish(s, 20, 40, 40);
+    CHECK_OK(tree_snapshots_take(s, &b));
+    CHECK_TRUE(tree_snapshots_give_up(s));
+    CHECK_RC(tree_snapshot_check(&a), ECANCELED);
+    CHECK_OK(tree_snapshot_check(&b));
+    CHECK_EQ(tree_snapshots_state(s).kept_bytes, 0);
+    CHECK_TRUE(!tree_snapshots_give_up(s));
+    tree_snapshots_release(s, &a);
+    tree_snapshots_release(s, &b);
+    tree_snapshots_free(s);
+}

@@ -38,6 +38,10 @@ struct tree_source_ops {
     /* 0: *ret is what covers `key`, wherever the source stands, which does not move. The slices are
      * lent until the next call, or for ever if the source is stable. */
     int (*covering)(struct tree_source *s, struct kv_slice key, struct tree_range *ret);
+    /* For those who move all of it: 1: *ret is the first deleted range that ends behind `from`
+     * (empty: the first of all), lent likewise; neighbours may have the same msn; 0: there is none.
+     * May be NULL where `has_ranges` is false. */
+    int (*range)(struct tree_source *s, struct kv_slice from, struct tree_range *ret);
 };
 
 struct tree_source {
