@@ -1,0 +1,358 @@
+/*
+ * tree/part.c -- see part.h.
+ *
+ * Pinning is one compare-and-swap on `state`: it cannot succeed once eviction has put
+ * TREE_PART_ABSENT there, and eviction cannot succeed while it counts a pin.
+ *
+ * The last reference may go on any thread, while the loop looks for what to evict: so the clock has
+ * a lock of its own. Who holds it finds in the clock nothing but parts that still exist. A part
+ * that dies takes itself out before it is freed.
+ */
+#include "tree/part.h"
+
+#include "base/lock.h"
+#include "base/mem.h"
+
+#define HIT_SHARDS 64u  /* a power of two */
+#define CLOCK_SCAN 256u /* parts looked at while the lock is held */
+#define CLOCK_BATCH 64u /* and let go */
+#define LINE_BYTES 64u  /* of the processor's cache */
+
+/* Counted without locked instructions: a few are lost when threads meet in one. */
+struct hit_shard {
+    _Alignas(LINE_BYTES) _Atomic uint64_t count;
+};
+
+struct tree_cache {
+    struct hit_shard hit[HIT_SHARDS];
+    struct mem_budget budget;
+    _Atomic uint64_t clean_bytes, dirty_bytes;
+    struct lock lock; /* of the next two, of tree_part.cached, and of the bytes of parts in it */
+    struct list clock;
+    size_t clock_count;
+    /* the loop's */
+    uint64_t fills, evictions;
+    uint64_t (*evict_heads)(void *arg, uint64_t want);
+    void *evict_arg;
+};
+
+/* ---- numbers ---- */
+
+static void count_add(_Atomic uint64_t *at, uint64_t v)
+{
+    (void)atomic_fetch_add_explicit(at, v, memory_order_relaxed);
+}
+
+static void count_sub(_Atomic uint64_t *at, uint64_t v)
+{
+    uint64_t before = atomic_fetch_sub_explicit(at, v, memory_order_relaxed);
+    CHECK(before >= v);
+}
+
+static void count_hit(const struct tree_part *p)
+{
+    struct hit_shard *s = &p->cache->hit[((uintptr_t)p / LINE_BYTES) % HIT_SHARDS];
+    uint64_t v = atomic_load_explicit(&s->count, memory_order_relaxed);
+    atomic_store_explicit(&s->count, v + 1, memory_order_relaxed);
+}
+
+/* ---- the clock ---- */
+
+static void clock_add(struct tree_part *p)
+{
+    struct tree_cache *c = p->cache;
+    lock_take(&c->lock);
+    if (!p->cached) {
+        p->cached = true;
+        list_push_back(&c->clock, &p->node);
+        c->clock_count++;
+    }
+    lock_release(&c->lock);
+}
+
+/* With the lock. */
+static void clock_remove(struct tree_part *p)
+{
+    CHECK(p->cached && p->cache->clock_count > 0);
+    p->cached = false;
+    list_remove(&p->node);
+    p->cache->clock_count--;
+}
+
+/* Its bytes are nobody's but the caller's from now on, if they may go. With the lock. */
+static bool clock_lets_go(struct tree_part *p)
+{
+    if (atomic_load_explicit(&p->state, memory_order_relaxed) != 0) {
+        return false;
+    }
+    if (atomic_load_explicit(&p->used, memory_order_relaxed)) {
+        atomic_store_explicit(&p->used, false, memory_order_relaxed);
+        return false;
+    }
+    uint32_t unpinned = 0;
+    return atomic_compare_exchange_strong_explicit(&p->state, &unpinned, TREE_PART_ABSENT,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+struct clock_haul {
+    uint8_t *bytes[CLOCK_BATCH];
+    size_t count, scanned;
+    uint64_t size;
+};
+
+static void clock_turn(struct tree_cache *c, uint64_t want, size_t scan_max, struct clock_haul *h)
+{
+    *h = (struct clock_haul){0};
+    lock_take(&c->lock);
+    while (h->scanned < scan_max && h->count < CLOCK_BATCH && h->size < want &&
+           !list_empty(&c->clock)) {
+        struct tree_part *p = LIST_ENTRY(c->clock.next, struct tree_part, node);
+        h->scanned++;
+        if (clock_lets_go(p)) {
+            clock_remove(p);
+            h->bytes[h->count++] = p->bytes;
+            h->size += p->raw_len;
+            p->bytes = NULL;
+        } else {
+            list_remove(&p->node);
+            list_push_back(&c->clock, &p->node);
+        }
+    }
+    lock_release(&c->lock);
+}
+
+/* At least `want` bytes, if so many may go: once around takes the second chances away, once more
+ * finds all that was not used meanwhile. */
+static uint64_t evict_parts(struct tree_cache *c, uint64_t want)
+{
+    struct clock_haul h;
+    uint64_t freed = 0;
+    lock_take(&c->lock);
+    size_t left = 2 * c->clock_count;
+    lock_release(&c->lock);
+    while (left > 0 && freed < want) {
+        clock_turn(c, want - freed, base_min(left, CLOCK_SCAN), &h);
+        for (size_t i = 0; i < h.count; i++) {
+            mem_free(h.bytes[i]);
+        }
+        c->evictions += h.count;
+        count_sub(&c->clean_bytes, h.size);
+        mem_budget_give(&c->budget, h.size);
+        freed += h.size;
+        left = h.scanned == 0 ? 0 : left - h.scanned;
+    }
+    return freed;
+}
+
+/* False: nothing may go. */
+static bool cache_evict(struct tree_cache *c, uint64_t want)
+{
+    return evict_parts(c, want) > 0 ||
+           (c->evict_heads != NULL && c->evict_heads(c->evict_arg, want) > 0);
+}
+
+/* ---- parts ---- */
+
+int tree_part_new(const struct tree_part_options *opt, struct tree_part **ret)
+{
+    CHECK(((uintptr_t)opt->bytes & (TREE_PART_ALIGN - 1)) == 0);
+    CHECK(opt->bytes != NULL || (opt->place != NULL && opt->place->birth != 0));
+    struct tree_part *p = mem_zalloc(sizeof *p);
+    if (p == NULL) {
+        return -ENOMEM;
+    }
+    atomic_init(&p->refs, 1);
+    atomic_init(&p->state, opt->bytes == NULL ? TREE_PART_ABSENT : 0);
+    p->kind = opt->kind;
+    p->raw_len = opt->raw_len;
+    p->entries = opt->entries;
+    p->bytes = opt->bytes;
+    p->cache = opt->cache;
+    list_init(&p->node);
+    if (opt->place != NULL) {
+        p->place = *opt->place;
+    }
+    tree_cache_force(p->cache, sizeof *p);
+    if (p->bytes != NULL && tree_part_is_dirty(p)) {
+        count_add(&p->cache->dirty_bytes, p->raw_len);
+    } else if (p->bytes != NULL) {
+        count_add(&p->cache->clean_bytes, p->raw_len);
+        clock_add(p);
+    }
+    *ret = p;
+    return 0;
+}
+
+struct tree_part *tree_part_ref(struct tree_part *p)
+{
+    uint32_t before = atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
+    CHECK(before > 0);
+    return p;
+}
+
+static void part_die(struct tree_part *p)
+{
+    struct tree_cache *c = p->cache;
+    CHECK((atomic_load_explicit(&p->state, memory_order_relaxed) & ~TREE_PART_ABSENT) == 0);
+    lock_take(&c->lock);
+    if (p->cached) {
+        clock_remove(p);
+    }
+    lock_release(&c->lock);
+    if (p->bytes != NULL) {
+        count_sub(tree_part_is_dirty(p) ? &c->dirty_bytes : &c->clean_bytes, p->raw_len);
+        mem_free(p->bytes);
+        mem_budget_give(&c->budget, p->raw_len);
+    }
+    mem_free(p);
+    mem_budget_give(&c->budget, sizeof *p);
+}
+
+struct tree_part *tree_part_unref(struct tree_part *p)
+{
+    if (p != NULL) {
+        uint32_t before = atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel);
+        CHECK(before > 0);
+        if (before == 1) {
+            part_die(p);
+        }
+    }
+    return NULL;
+}
+
+bool tree_part_pin(struct tree_part *p)
+{
+    uint32_t was = atomic_load_explicit(&p->state, memory_order_relaxed);
+    do {
+        if ((was & TREE_PART_ABSENT) != 0) {
+            return false;
+        }
+        CHECK(was < TREE_PART_ABSENT - 1);
+    } while (!atomic_compare_exchange_weak_explicit(&p->state, &was, was + 1, memory_order_acquire,
+                                                    memory_order_relaxed));
+    (void)tree_part_ref(p);
+    if (!atomic_load_explicit(&p->used, memory_order_relaxed)) { /* else the line stays shared */
+        atomic_store_explicit(&p->used, true, memory_order_relaxed);
+    }
+    count_hit(p);
+    return true;
+}
+
+void tree_part_unpin(struct tree_part *p)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&p->state, 1, memory_order_release);
+    CHECK((before & TREE_PART_ABSENT) == 0 && before > 0);
+    (void)tree_part_unref(p);
+}
+
+bool tree_part_fill(struct tree_part *p, uint8_t *bytes)
+{
+    CHECK(bytes != NULL && ((uintptr_t)bytes & (TREE_PART_ALIGN - 1)) == 0);
+    if ((atomic_load_explicit(&p->state, memory_order_relaxed) & TREE_PART_ABSENT) == 0) {
+        return false;
+    }
+    CHECK(p->bytes == NULL && !tree_part_is_dirty(p));
+    p->bytes = bytes;
+    atomic_store_explicit(&p->used, false, memory_order_relaxed);
+    count_add(&p->cache->clean_bytes, p->raw_len);
+    p->cache->fills++;
+    atomic_store_explicit(&p->state, 0, memory_order_release);
+    clock_add(p);
+    return true;
+}
+
+void tree_part_written(struct tree_part *p, const struct tree_part_place *place)
+{
+    CHECK(place->birth != 0);
+    bool was_dirty = tree_part_is_dirty(p);
+    p->place = *place;
+    if (was_dirty) {
+        CHECK(p->bytes != NULL);
+        count_sub(&p->cache->dirty_bytes, p->raw_len);
+        count_add(&p->cache->clean_bytes, p->raw_len);
+        clock_add(p);
+    }
+}
+
+/* ---- the cache ---- */
+
+int tree_cache_new(const struct tree_cache_options *opt, struct tree_cache **ret)
+{
+    struct tree_cache *c = mem_aligned(LINE_BYTES, sizeof *c);
+    if (c == NULL) {
+        return -ENOMEM;
+    }
+    *c = (struct tree_cache){0};
+    mem_budget_init(&c->budget, opt->parent, opt->limit_bytes);
+    lock_init(&c->lock, LOCK_RANK_leaf);
+    list_init(&c->clock);
+    *ret = c;
+    return 0;
+}
+
+struct tree_cache *tree_cache_free(struct tree_cache *c)
+{
+    if (c != NULL) {
+        CHECK(list_empty(&c->clock) && c->clock_count == 0);
+        CHECK(atomic_load_explicit(&c->budget.used_bytes, memory_order_relaxed) == 0);
+        lock_fini(&c->lock);
+        mem_free(c);
+    }
+    return NULL;
+}
+
+bool tree_cache_charge(struct tree_cache *c, uint64_t bytes)
+{
+    bool taken = mem_budget_take(&c->budget, bytes);
+    while (!taken && bytes <= c->budget.limit_bytes && cache_evict(c, bytes)) {
+        taken = mem_budget_take(&c->budget, bytes);
+    }
+    return taken;
+}
+
+void tree_cache_force(struct tree_cache *c, uint64_t bytes)
+{
+    for (struct mem_budget *b = &c->budget; b != NULL; b = b->parent) {
+        count_add(&b->used_bytes, bytes);
+    }
+}
+
+void tree_cache_give(struct tree_cache *c, uint64_t bytes)
+{
+    mem_budget_give(&c->budget, bytes);
+}
+
+uint64_t tree_cache_shrink(struct tree_cache *c, uint64_t bytes)
+{
+    uint64_t used = atomic_load_explicit(&c->budget.used_bytes, memory_order_relaxed);
+    while (used > bytes && cache_evict(c, used - bytes)) {
+        used = atomic_load_explicit(&c->budget.used_bytes, memory_order_relaxed);
+    }
+    return used;
+}
+
+struct mem_budget *tree_cache_budget(struct tree_cache *c)
+{
+    return &c->budget;
+}
+
+void tree_cache_set_heads(struct tree_cache *c, uint64_t (*evict)(void *arg, uint64_t want),
+                          void *arg)
+{
+    c->evict_heads = evict;
+    c->evict_arg = arg;
+}
+
+void tree_cache_info(struct tree_cache *c, struct tree_cache_info *ret)
+{
+    *ret = (struct tree_cache_info){
+        .limit = c->budget.limit_bytes,
+        .used = atomic_load_explicit(&c->budget.used_bytes, memory_order_relaxed),
+        .clean = atomic_load_explicit(&c->clean_bytes, memory_order_relaxed),
+        .dirty = atomic_load_explicit(&c->dirty_bytes, memory_order_relaxed),
+        .fills = c->fills,
+        .evictions = c->evictions};
+    for (size_t i = 0; i < HIT_SHARDS; i++) {
+        ret->hits += atomic_load_explicit(&c->hit[i].count, memory_order_relaxed);
+    }
+}
