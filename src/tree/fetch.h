@@ -1,0 +1,64 @@
+/*
+ * tree/fetch.h -- reads heads and parts that are not in memory: what a need list names, and what
+ * other work of the tree lacks.
+ *
+ * What several want is read once; what lies side by side is read at once. Bounded: so many reads at
+ * a time, and memory is charged before (who finds none waits until some is given back). Packed
+ * bytes are checked and unpacked by the executor.
+ *
+ * Thread: the loop's. `done` comes once for each fetch, never from inside the call.
+ */
+#pragma once
+
+#include "tree/flush.h"
+#include "tree/need.h"
+#include "tree/nodes.h"
+
+struct loop_executor;
+struct tree_fetcher;
+
+/* Time that each kind of work took, in ns, and how often: for statistics. */
+struct tree_times {
+    _Atomic uint64_t count[6], ns[6], bytes[6]; /* by enum tree_time */
+};
+enum tree_time {
+    TREE_TIME_SERIALISE, /* making parts and headers */
+    TREE_TIME_COMPRESS,
+    TREE_TIME_WRITE,
+    TREE_TIME_READ,
+    TREE_TIME_DECOMPRESS,
+    TREE_TIME_DESERIALISE, /* checking and opening */
+};
+
+/* Any thread. */
+static inline void tree_time_add(struct tree_times *t, enum tree_time what, uint64_t ns,
+                                 uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&t->count[what], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->ns[what], ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->bytes[what], bytes, memory_order_relaxed);
+}
+
+struct tree_fetcher_options {
+    const struct env *env;
+    struct tree_file *file;
+    struct tree_nodes *nodes;
+    struct tree_cache *cache;
+    struct loop_executor *executor;
+    struct tree_times *times;
+    const uint8_t *file_id;
+    unsigned reads_max;      /* 0: 32 */
+    void (*idle)(void *arg); /* the last fetch was told; may be NULL */
+    void *idle_arg;
+};
+NODISCARD int tree_fetcher_new(const struct tree_fetcher_options *opt, struct tree_fetcher **ret);
+/* Nothing may be under way: tree_fetcher_busy(). NULL is fine. */
+struct tree_fetcher *tree_fetcher_free(struct tree_fetcher *x);
+bool tree_fetcher_busy(const struct tree_fetcher *x);
+/* As kv_fetch(). Names that fit nothing any more are passed over. A part whose head is not there
+ * gets its head only: its turn comes when it is asked for again. */
+void tree_fetcher_fetch(struct tree_fetcher *x, struct kv_fetch *f);
+/* Memory was given back, or time has passed: those who wait for some may try again. */
+void tree_fetcher_retry(struct tree_fetcher *x);
+/* The text of the last failure of class EIO: block, place, reason. */
+const struct err *tree_fetcher_error(const struct tree_fetcher *x);
