@@ -1,0 +1,68 @@
+/*
+ * tree/tree.h -- the engine of kv/kv.h that keeps its records in a file, with as much of them in
+ * memory as a budget allows: a fractal tree. How it works: README.md; the file: doc/format/tree.md.
+ *
+ * Threads: the loop of env is the writer's. Snapshots, reads and iterators may be used on any
+ * thread; kv_fetch() and everything else on the loop's only. Completions come from the loop;
+ * kv_poll() has nothing to do.
+ *
+ * kv_commit() says -ERR_busy when too much waits to be moved into the tree; before that it is
+ * slowed in proportion (-ERR_busy for a part of the commits). A failed sync, or damage met by work
+ * in the background, is final: kv_commit() and kv_checkpoint() say so from then on, reads go on.
+ */
+#pragma once
+
+#include "kv/kv.h"
+#include "tree/file.h"
+#include "tree/flush.h"
+
+struct loop_executor;
+
+struct tree_options {
+    const struct env *env;
+    const char *path;               /* of the file; copied */
+    const uint8_t *owner;           /* 16 bytes, kept in the file: another's is refused */
+    struct loop_executor *executor; /* NULL: one of its own */
+    struct tree_shape shape;        /* leaf_raw 0: TREE_SHAPE_DEFAULT; file_id is not looked at */
+    uint64_t
+        cache_bytes; /* everything: memtables, nodes, buffers for input and output; 0: 256 MiB */
+    size_t memtable_bytes;   /* 0: 32 MiB; at most an eighth of the cache */
+    uint64_t snapshot_bytes; /* for snapshots only; 0: a tenth of the cache, two memtables */
+    size_t snapshots_max;    /* 0: 4,096 */
+    uint64_t pace_ns;        /* a checkpoint takes about so long to write; 0: as fast as it can */
+    unsigned writes_max;     /* nodes packed and written at a time; 0: 4 */
+    bool buffered;           /* no direct I/O */
+    bool read_only;
+};
+
+/* A new, empty file; applied index 0. -EEXIST, -ENOSPC, -EIO ... Blocks. */
+NODISCARD int tree_create(const struct tree_options *opt, struct err *e);
+
+struct tree_found {
+    uint64_t index, term; /* of the checkpoint that is used */
+    uint64_t older;       /* index of the other one; 0: none */
+    bool fell_back;       /* the newest was damaged: the log behind the older one is needed */
+    struct err note;
+};
+/* Blocks, start-up only. -ENOENT, class ERR_corrupt, -ERR_bad_version, -ERR_wrong_cluster (owner),
+ * -EIO, -ENOMEM. */
+NODISCARD int tree_open(const struct tree_options *opt, struct kv **ret, struct tree_found *found,
+                        struct err *e);
+
+struct tree_statistics {
+    uint64_t cache_limit, cache_used, clean_bytes, dirty_bytes, memtable_bytes, retired_bytes;
+    uint64_t nodes, height, file_bytes, file_free_bytes;
+    uint64_t hits, fills, evictions;
+    uint64_t flushes, splits, merges, drops, flushed_bytes, written_bytes, checkpoints;
+    uint64_t busy;                                     /* commits refused */
+    uint64_t time_ns[6], time_count[6], time_bytes[6]; /* enum tree_time */
+};
+void tree_statistics(struct kv *kv, struct tree_statistics *ret);
+
+/* Waits until everything that is buffered in memtables is in nodes and nothing is overfull: for
+ * tests and benchmarks. */
+struct tree_settle {
+    void (*done)(struct tree_settle *s, int rc);
+    struct list node;
+};
+void tree_settle(struct kv *kv, struct tree_settle *s);
