@@ -22,6 +22,34 @@ static const struct cli_option data_options[] = {
 static const struct cli_option worker_options[] = {
     CONFIG, {"target", 't', "NAME", "which [target.N]"}, END};
 
+#define OLDER                                                                    \
+    {                                                                            \
+        "older", 0, NULL, "the older of the two checkpoints that the file holds" \
+    }
+static const struct cli_option tree_verify_options[] = {
+    {"level", 'l', "1|2|3|4",
+     "how much: tables, nodes, partitions, order between levels (default)"},
+    OLDER,
+    {"notes", 0, NULL, "also what is as it may be"},
+    END};
+static const struct cli_option tree_dump_options[] = {
+    {"block", 'b', "N", "one node: header, slots, partitions"},
+    {"segments", 0, NULL, "the memtable segments with their blocks"},
+    {"keys", 'k', NULL, "records and messages: of the node, the segments, or everything"},
+    {"values", 0, NULL, "with their values"},
+    {"from", 0, "KEY", "only keys from here on; \\xNN is a byte"},
+    {"to", 0, "KEY", "only keys before this one"},
+    OLDER,
+    END};
+static const struct cli_option tree_stats_options[] = {OLDER, END};
+static const struct cli_option tree_rebuild_options[] = {
+    {"out", 'o', "FILE", "the new file; must not be there"},
+    OLDER,
+    {"index", 0, "N", "applied index, when no superblock says it"},
+    {"term", 0, "N", "and the term"},
+    {"owner", 0, "ID", "id of the cluster, when no superblock says it"},
+    END};
+
 static const struct cli_command servers[] = {
     {.name = "meta",
      .arguments = "",
@@ -60,6 +88,51 @@ static const struct cli_command servers[] = {
      .min_arguments = 2,
      .max_arguments = 2,
      .run = server_meta_restore},
+    {.name = "tree verify",
+     .arguments = "FILE",
+     .summary = "check a file of the tree engine",
+     .details =
+         "For a file that no server has open. Changes nothing. Each finding says what is wrong "
+         "and where, which keys\nand about how many records are affected, and what to do. The "
+         "exit status is 1 when there are any.\nLevel 1 reads superblocks and tables, 2 also "
+         "the header of every node, 3 every byte, 4 also compares\nmessages of a key with those "
+         "below.",
+     .options = tree_verify_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_tree_verify},
+    {.name = "tree dump",
+     .arguments = "FILE",
+     .summary = "show what is in a file of the tree engine",
+     .details = "Without options superblocks, the table of blocks and memtable segments. What is "
+                "damaged becomes a line\n`damage`, and the exit status is 1.",
+     .options = tree_dump_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_tree_dump},
+    {.name = "tree stats",
+     .arguments = "FILE",
+     .summary = "sizes in a file of the tree engine: levels, free space, memtables",
+     .details = "Reads headers only.",
+     .options = tree_stats_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_tree_stats},
+    {.name = "tree rebuild",
+     .arguments = "FILE",
+     .summary = "save what can be saved of a damaged file of the tree engine",
+     .details =
+         "For a file that no server has open, which is only read. All of it is scanned for nodes; "
+         "what is sound goes to\nthe new file, and each line says what is lost: which keys, and "
+         "about how many records. The new file is\nverified before it gets its name. The exit "
+         "status is 1 when something is lost.\nWithout any superblock nobody knows up to where "
+         "the file has the log (applied index), and whose it is; no server\nopens a new file "
+         "without its owner. Give --index and --owner only if you know them: a server that is "
+         "told a wrong\nindex misses changes, or makes them twice.",
+     .options = tree_rebuild_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_tree_rebuild},
     {.name = "data",
      .arguments = "",
      .summary = "run a data node in the foreground",

@@ -49,6 +49,7 @@ int cli_main(const struct cli_options *opt, int argc, char **argv);
 const char *cli_value(const struct cli *c, const char *option); /* NULL: not given */
 const char *cli_argument(const struct cli *c, size_t i);        /* NULL: there are fewer */
 bool cli_flag(const struct cli *c, const char *option);
+bool cli_json(const struct cli *c); /* --json: each line of standard output is an object */
 /* "opendfs put: /x: No space left on device" to standard error, above a progress bar if there is
  * one. Returns CLI_EXIT_FAILED, or CLI_EXIT_USAGE for cli_usage() (which adds where help is). */
 int cli_fail(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -345,3 +345,8 @@ bool cli_flag(const struct cli *c, const char *option)
 {
     return cli_value(c, option) != NULL;
 }
+
+bool cli_json(const struct cli *c)
+{
+    return c->json;
+}

@@ -220,6 +220,19 @@ same 'tree' "$(LC_ALL=C "$opendfs" tree /t/f)" '/t/f
 0 directories, 2 files'
 fails 'tree of nothing' 1 'No such file' "$opendfs" tree /none
 fails 'tree with no depth' 2 "'x'" "$opendfs" tree -L x /t
+# The same word with a second one: files of the tree engine.
+head -c 200000 /dev/urandom >"$work/no-tree"
+fails 'tree verify of nothing' 1 'No such file' "$opendfs" tree verify "$work/none"
+fails 'tree verify of no tree' 1 'damaged: checkpoint 0' "$opendfs" tree verify "$work/no-tree"
+fails 'tree verify, as objects' 1 '{"what":"finding","severity":"damage"' "$opendfs" tree verify --json "$work/no-tree"
+fails 'tree verify has four levels' 2 '--level is 1 to 4' "$opendfs" tree verify --level 5 "$work/no-tree"
+fails 'tree dump of no tree' 1 'no valid superblock' "$opendfs" tree dump "$work/no-tree"
+fails 'tree dump from no key' 2 'two digits' "$opendfs" tree dump --from '\xg0' "$work/no-tree"
+fails 'tree stats of no tree' 1 'no valid superblock' "$opendfs" tree stats "$work/no-tree"
+fails 'tree rebuild to nowhere' 2 '--out' "$opendfs" tree rebuild "$work/no-tree"
+fails 'tree rebuild of no tree' 1 'no superblock and no node' "$opendfs" tree rebuild --out "$work/tree-new" "$work/no-tree"
+same 'and nothing is made' "$(ls "$work"/tree-new* 2>/dev/null)" ''
+fails 'tree rebuild for nobody' 2 'no id of a cluster' "$opendfs" tree rebuild --out "$work/tree-new" --owner x "$work/no-tree"
 check 'a directory of many pages' sh -c "cd '$work' && mkdir many && cd many && seq -w 5000 | xargs touch && exec '$opendfs' put -q . /many"
 same 'all of them are found' "$("$opendfs" find /many -type f | wc -l)" 5000
 same 'in their order' "$("$opendfs" find /many -type f | sort -c && echo sorted)" sorted
