@@ -1,0 +1,566 @@
+/*
+ * tree/tree_maintain_test.c -- what is moved down in the background, on a simulated disk: that it
+ * gets there, that space and numbers of blocks come back, and what happens when memory or space run
+ * out, or a checkpoint comes at a bad moment.
+ */
+#include "tree/rig_calls_priv.h"
+
+#include "base/fault.h"
+#include "tree/check.h"
+
+/* ---- records behind those of the model: more of them, and larger ---- */
+
+struct fill {
+    struct rig *r;
+    uint32_t first, count;
+    size_t len;
+};
+
+static struct kv_slice fill_key(uint32_t i, char buf[16])
+{
+    return kv_slice_of(buf, (size_t)snprintf(buf, 16, "~%06u", i));
+}
+
+static void fill_value(uint32_t i, size_t len, uint8_t *out)
+{
+    struct rand r;
+    rand_seed(&r, i + 1);
+    rand_bytes(&r, out, len);
+}
+
+static int commit_batch(struct rig *r)
+{
+    r->model.index++;
+    run(r, commit_in);
+    for (unsigned rounds = 0; r->rc == -ERR_busy && rounds < 20000; rounds++) {
+        testing_machine_steps(&r->tree.machine, 5);
+        run(r, commit_in);
+    }
+    return r->rc;
+}
+
+static void fill(struct fill f)
+{
+    uint8_t value[4096];
+    char key[16];
+    CHECK(f.len <= sizeof value);
+    for (uint32_t i = f.first; i < f.first + f.count;) {
+        kv_batch_clear(&f.r->batch);
+        for (unsigned n = 0; n < 10 && i < f.first + f.count; n++, i++) {
+            fill_value(i, f.len, value);
+            CHECK_OK(kv_batch_put(&f.r->batch, fill_key(i, key), kv_slice_of(value, f.len)));
+        }
+        CHECK_OK(commit_batch(f.r));
+    }
+}
+
+/* Until commits have waited for long; how many there are. */
+static uint32_t fill_until_busy(struct rig *r, uint32_t first)
+{
+    uint8_t value[1000];
+    char key[16];
+    for (uint32_t count = 0; count < 20000; count++) {
+        kv_batch_clear(&r->batch);
+        fill_value(first + count, 1000, value);
+        CHECK_OK(kv_batch_put(&r->batch, fill_key(first + count, key), kv_slice_of(value, 1000)));
+        r->model.index++;
+        run(r, commit_in);
+        for (unsigned i = 0; i < 300 && r->rc == -ERR_busy; i++) {
+            testing_machine_steps(&r->tree.machine, 20);
+            run(r, commit_in);
+        }
+        if (r->rc < 0) {
+            CHECK_RC(r->rc, ERR_busy);
+            r->model.index--;
+            return count;
+        }
+    }
+    CHECK_TRUE(false);
+    return 0;
+}
+
+static void fill_delete(struct fill f)
+{
+    char low[16], high[16];
+    kv_batch_clear(&f.r->batch);
+    CHECK_OK(kv_batch_delete_range(&f.r->batch, fill_key(f.first, low),
+                                   fill_key(f.first + f.count, high)));
+    CHECK_OK(commit_batch(f.r));
+}
+
+static void fill_get_in(void *ctx)
+{
+    const struct fill *f = ctx;
+    struct rig *r = f->r;
+    char key[16];
+    r->rc = kv_get(r->snapshot, fill_key(f->first, key), &r->tree.need, &r->value);
+}
+
+static void fill_check(struct fill f, bool present)
+{
+    uint8_t value[4096];
+    struct rig *r = f.r;
+    run(r, snapshot_in);
+    CHECK_OK(r->rc);
+    for (uint32_t end = f.first + f.count; f.first < end; f.first++) {
+        loop_sim_enter(r->tree.machine.loop, fill_get_in, &f);
+        for (unsigned rounds = 0; r->rc == -ERR_need && rounds < 1000; rounds++) {
+            CHECK_OK(rig_tree_fetch(&r->tree));
+            loop_sim_enter(r->tree.machine.loop, fill_get_in, &f);
+        }
+        CHECK_EQ(r->rc, present);
+        if (present) {
+            fill_value(f.first, f.len, value);
+            CHECK_EQ(r->value.len, f.len);
+            CHECK_BYTES(r->value.at, value, f.len);
+        }
+        rig_tree_release(&r->tree);
+    }
+    run(r, snapshot_free_in);
+}
+
+/* So much memory is somebody's from now on. */
+static void force_in(void *ctx)
+{
+    struct rig *r = ctx;
+    struct tree *t = tree_of(r->tree.kv);
+    tree_cache_force(t->cache, r->forced);
+    tree_maintain_kick(t);
+}
+
+static void give_in(void *ctx)
+{
+    struct rig *r = ctx;
+    tree_cache_give(tree_of(r->tree.kv)->cache, r->forced);
+}
+
+static void tighten(struct rig *r, unsigned percent)
+{
+    r->forced = r->tree.opt.cache_bytes / 100 * percent;
+    run(r, force_in);
+}
+
+static void evict_in(void *ctx)
+{
+    (void)tree_cache_shrink(tree_of(((struct rig *)ctx)->tree.kv)->cache, 0);
+}
+
+/* ---- what must be so whenever nothing is to be done ---- */
+
+static void check_found(void *arg, const struct tree_finding *f)
+{
+    const struct rig *r = arg;
+    fprintf(stderr, "seed %llu, %s, block %llu: %s\n", (unsigned long long)r->tree.seed, f->code,
+            (unsigned long long)f->block, f->text);
+}
+
+static void check_file_in(void *ctx)
+{
+    struct rig *r = ctx;
+    for (unsigned older = 0; older < 2; older++) {
+        struct tree_check_result result = {0};
+        struct tree_check_options opt = {.disk = r->tree.env.disk,
+                                         .path = RIG_PATH,
+                                         .level = TREE_CHECK_LEVEL_MAX,
+                                         .older = older == 1,
+                                         .found = check_found,
+                                         .arg = r};
+        CHECK_OK(tree_check(&opt, &result, NULL));
+        CHECK_EQ(result.warnings + result.damages, 0);
+    }
+}
+
+/* Space that is named by a checkpoint or waits: what an open counts must be what is counted now;
+ * and both checkpoints are sound, without a block that nothing leads to. */
+static void check_space(struct rig *r)
+{
+    CHECK_OK(settle(r));
+    CHECK_OK(checkpoint(r));
+    CHECK_OK(checkpoint(r));
+    testing_machine_steps(&r->tree.machine, 1000); /* holes are being punched */
+    look(r);
+    uint64_t units = r->space.space.used + r->space.space.deferred, nodes = r->counts.nodes;
+    rig_stop(r);
+    run(r, check_file_in);
+    reopen_as(r, false);
+    look(r);
+    CHECK_EQ(r->space.space.used + r->space.space.deferred, units);
+    CHECK_EQ(r->counts.nodes, nodes);
+}
+
+TEST(memtables_get_into_nodes)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(1);
+    commits(r, 300);
+    CHECK_OK(settle(r));
+    look(r);
+    CHECK_TRUE(r->counts.height >= 2 && r->counts.nodes > 8);
+    CHECK_EQ(tree_of(r->tree.kv)->state->count, 1);
+    check_all(r);
+    CHECK_OK(settle(r)); /* of nothing */
+    CHECK_OK(checkpoint(r));
+    reopen(r, true);
+    CHECK_EQ(r->tree.found.index, 300);
+    check_all(r);
+}
+
+TEST(tree_in_the_middle_of_a_drain_is_found_again)
+{
+    unsigned draining = 0;
+    for (unsigned i = 0; i < 14; i++) {
+        CLEANUP(rig_freep) struct rig *r = rig_new_nodes(i);
+        commits(r, 120 + i);
+        run(r, settle_in); /* it is under way */
+        for (unsigned n = 0; tree_of(r->tree.kv)->state->drained_len == 0 && n < 3000; n++) {
+            testing_machine_steps(&r->tree.machine, 1);
+        }
+        testing_machine_steps(&r->tree.machine, i);
+        CHECK_OK(checkpoint(r));
+        reopen(r, true);
+        CHECK_EQ(r->tree.found.index, 120 + i);
+        draining += tree_of(r->tree.kv)->state->drained_len > 0;
+        check_all(r);
+        CHECK_OK(settle(r));
+        check_all(r);
+        check_space(r);
+    }
+    CHECK_TRUE(draining > 0);
+}
+
+TEST(no_space_and_no_block_is_lost)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(3);
+    for (unsigned i = 0; i < 12; i++) {
+        commits(r, 40);
+        run(r, checkpoint_in);
+        commits(r, 15);
+        if (i % 3 == 2) {
+            testing_machine_steps(&r->tree.machine, i);
+            run(r, cancel_in);
+        }
+        int rc = wait_checkpoint(r);
+        CHECK_TRUE(rc == 0 || rc == -ECANCELED);
+        if (i % 4 == 3) {
+            check_space(r);
+            check_all(r);
+        }
+    }
+}
+
+TEST(subtrees_that_are_deleted_are_freed)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(4);
+    struct fill all = {.r = r, .count = 1500, .len = 100};
+    fill(all);
+    CHECK_OK(settle(r));
+    look(r);
+    uint64_t nodes = r->counts.nodes;
+    CHECK_TRUE(nodes > 40 && r->counts.height >= 4);
+    run(r, snapshot_in); /* it needs them, as memory */
+    fill_delete(all);
+    CHECK_OK(settle(r));
+    look(r);
+    CHECK_TRUE(r->counts.drops > 0 && r->counts.nodes < nodes);
+    run(r, snapshot_free_in);
+    fill_check(all, false);
+    check_space(r);
+    fill(all);
+    CHECK_OK(settle(r));
+    fill_check(all, true);
+    check_space(r);
+}
+
+static size_t drop_count(struct rig *r)
+{
+    uint64_t *drops = NULL;
+    size_t count = 0;
+    CHECK_OK(tree_maintain_drops(tree_of(r->tree.kv), &drops, &count));
+    mem_free(drops);
+    return count;
+}
+
+/* Wherever the process dies, the next one goes on with what is to be freed. */
+TEST(freeing_goes_on_after_a_restart)
+{
+    unsigned dropping = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        CLEANUP(rig_freep) struct rig *r = rig_new_nodes(5);
+        struct fill all = {.r = r, .count = 1500, .len = 100};
+        fill(all);
+        CHECK_OK(settle(r));
+        CHECK_OK(checkpoint(r));
+        reopen_as(r, true); /* nothing is in memory, so that it takes its time */
+        look(r);
+        uint64_t nodes = r->counts.nodes, index = kv_applied_index(r->tree.kv);
+        r->model.index = index;
+        fill_delete(all);
+        run(r, settle_in);
+        for (unsigned steps = 0; drop_count(r) == 0 && steps < 3000; steps++) {
+            testing_machine_steps(&r->tree.machine, 1);
+        }
+        testing_machine_steps(&r->tree.machine, i);
+        CHECK_OK(checkpoint(r));
+        reopen_as(r, true);
+        CHECK_EQ(r->tree.found.index, index + 1);
+        dropping += drop_count(r) > 0;
+        fill_check(all, false);
+        CHECK_OK(settle(r));
+        CHECK_EQ(drop_count(r), 0);
+        look(r);
+        CHECK_TRUE(r->counts.nodes < nodes);
+        check_space(r);
+    }
+    CHECK_TRUE(dropping > 0);
+}
+
+/* Nothing but memory makes it write, and what is dirty stays a part of it. */
+TEST(dirty_nodes_are_written_between_checkpoints)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(6);
+    struct fill all = {.r = r, .count = 3000, .len = 1000};
+    uint64_t most = 0;
+    for (all.first = 0; all.first < 3000; all.first += 100) {
+        fill((struct fill){.r = r, .first = all.first, .count = 100, .len = all.len});
+        look(r);
+        most = base_max(most, r->counts.dirty_bytes);
+    }
+    all.first = 0;
+    CHECK_OK(settle(r));
+    testing_machine_steps(&r->tree.machine, 3000);
+    look(r);
+    CHECK_EQ(r->counts.checkpoints, 0);
+    CHECK_TRUE(r->counts.written_bytes > 1u << 20);
+    CHECK_TRUE(r->counts.dirty_bytes <= r->tree.opt.cache_bytes / 4);
+    CHECK_TRUE(most <= r->tree.opt.cache_bytes / 2);
+    fill_check(all, true);
+    check_space(r);
+    fill_check(all, true);
+}
+
+/* When there is no room for one more memtable, commits wait for it with the checkpoint. */
+TEST(checkpoint_waits_for_room)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(7);
+    do { /* the world stands still */
+        rig_model_step(&r->model, r->tree.seed, &r->batch);
+        run(r, commit_in);
+    } while (r->rc == 0 && tree_of(r->tree.kv)->state->count < TREE_MEMTABLES_MAX);
+    CHECK_TRUE(r->rc == 0 || r->rc == -ERR_busy);
+    while (r->rc == 0 &&
+           tree_memtable_state(tree_of(r->tree.kv)->state->tables[0]->memtable).max_msn == 0) {
+        rig_model_step(&r->model, r->tree.seed, &r->batch);
+        run(r, commit_in);
+    }
+    uint64_t index = kv_applied_index(r->tree.kv);
+    run(r, checkpoint_in);
+    if (tree_checkpoint_holds(tree_of(r->tree.kv))) {
+        run(r, commit_in);
+        CHECK_RC(r->rc, ERR_busy);
+    }
+    CHECK_OK(wait_checkpoint(r));
+    CHECK_EQ(r->checkpoint.index, index);
+    reopen(r, true);
+    CHECK_EQ(r->tree.found.index, index);
+    check_all(r);
+}
+
+TEST(checkpoint_takes_its_time)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(8);
+    r->tree.opt.pace_ns = UINT64_C(20000000000);
+    CHECK_OK(rig_tree_reopen(&r->tree, false));
+    commits(r, 300);
+    CHECK_OK(settle(r));
+    uint64_t begin = loop_now_ns(r->tree.env.loop);
+    CHECK_OK(checkpoint(r));
+    uint64_t took = loop_now_ns(r->tree.env.loop) - begin;
+    CHECK_TRUE(took > r->tree.opt.pace_ns / 2 && took < r->tree.opt.pace_ns * 5 / 4);
+    commits(r, 300);
+    CHECK_OK(settle(r));
+    run(r, checkpoint_in);
+    testing_machine_steps(&r->tree.machine, 40);
+    CHECK_TRUE(!r->done);
+    begin = loop_now_ns(r->tree.env.loop);
+    run(r, cancel_in);
+    CHECK_RC(wait_checkpoint(r), ECANCELED);
+    CHECK_TRUE(loop_now_ns(r->tree.env.loop) - begin < r->tree.opt.pace_ns / 20);
+    commits(r, 300);
+    reopen(r, true);
+    CHECK_EQ(r->tree.found.index, 300);
+    check_all(r);
+}
+
+/* It does not keep memory dirty for as long as it may take. */
+TEST(checkpoint_hurries_when_memory_is_short)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(12);
+    r->tree.opt.pace_ns = UINT64_C(1000000000000);
+    CHECK_OK(rig_tree_reopen(&r->tree, false));
+    fill((struct fill){.r = r, .count = 300, .len = 1000});
+    CHECK_OK(settle(r));
+    uint64_t begin = loop_now_ns(r->tree.env.loop);
+    run(r, checkpoint_in);
+    fill((struct fill){.r = r, .first = 300, .count = 2000, .len = 1000});
+    CHECK_OK(wait_checkpoint(r));
+    CHECK_TRUE(loop_now_ns(r->tree.env.loop) - begin < r->tree.opt.pace_ns / 4);
+    fill_check((struct fill){.r = r, .count = 2300, .len = 1000}, true);
+}
+
+/* Nodes that are split off share parts that are not in memory, in extents that only their neighbour
+ * keeps: over and over, with nothing in memory and all of it written at once. */
+TEST(split_nodes_keep_what_they_share)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(13);
+    for (uint32_t i = 0; i < 60; i++) {
+        for (uint32_t n = 0; n < 40; n++) { /* everywhere */
+            fill((struct fill){.r = r, .first = n * 1000 + i, .count = 1, .len = 120});
+        }
+        if (i % 4 == 3) {
+            CHECK_OK(settle(r));
+            tighten(r, 100); /* all of it is written */
+            testing_machine_steps(&r->tree.machine, 600);
+            run(r, give_in);
+            run(r, evict_in);
+        }
+    }
+    CHECK_OK(settle(r));
+    for (uint32_t n = 0; n < 40; n++) {
+        fill_check((struct fill){.r = r, .first = n * 1000, .count = 60, .len = 120}, true);
+    }
+    check_space(r);
+}
+
+/* Jobs are much faster than the disk: nodes change again while they are being written. */
+TEST(block_is_written_once_at_a_time)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(14);
+    r->tree.opt.cache_bytes = 6u << 20;
+    CHECK_OK(rig_tree_reopen(&r->tree, false));
+    disk_sim_slow(r->tree.machine.disk, UINT64_C(300000000));
+    tighten(r, 80);
+    for (uint32_t i = 0; i < 12; i++) {
+        fill((struct fill){.r = r, .first = i, .count = 300, .len = 30});
+        run(r, settle_in);
+        testing_machine_steps(&r->tree.machine, 60);
+        if (i == 6) {
+            run(r, give_in);
+        }
+        wait_over(r);
+        CHECK_OK(r->tree.rc);
+    }
+    disk_sim_slow(r->tree.machine.disk, 0);
+    look(r);
+    CHECK_TRUE(r->counts.written_bytes > 0);
+    fill_check((struct fill){.r = r, .count = 311, .len = 30}, true);
+    check_space(r);
+}
+
+/* It is tried again, by nobody's asking. */
+TEST(write_that_fails_comes_later)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(15);
+    struct fill all = {.r = r, .len = 1000};
+    disk_sim_fail(r->tree.machine.disk, DISK_WRITE, RIG_PATH, 1, 0, -ENOSPC);
+    all.count = fill_until_busy(r, 0);
+    run(r, settle_in);
+    testing_machine_steps(&r->tree.machine, 800);
+    CHECK_TRUE(!r->tree.over); /* there is no space for so much */
+    disk_sim_heal(r->tree.machine.disk);
+    wait_over(r);
+    CHECK_OK(r->tree.rc);
+    fill_check(all, true);
+    check_space(r);
+}
+
+/* What a job needs cannot be read for want of memory: it neither spins nor gives up. */
+TEST(job_without_memory_comes_later)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(16);
+    struct fill all = {.r = r, .count = 500, .len = 100};
+    fill(all);
+    CHECK_OK(settle(r));
+    CHECK_OK(checkpoint(r));
+    reopen_as(r, true);
+    r->model.index = kv_applied_index(r->tree.kv);
+    fill((struct fill){.r = r, .first = 500, .count = 3, .len = 100});
+    CHECK_OK(checkpoint(r)); /* freezes the memtable */
+    tighten(r, 100);
+    uint64_t begin = loop_now_ns(r->tree.env.loop);
+    run(r, settle_in);
+    testing_machine_steps(&r->tree.machine, 3000);
+    CHECK_TRUE(!r->tree.over && loop_now_ns(r->tree.env.loop) - begin > 1000000000);
+    run(r, give_in);
+    wait_over(r);
+    CHECK_OK(r->tree.rc);
+    all.count += 3;
+    fill_check(all, true);
+}
+
+/* A full disk: commits wait sooner or later; reads and what is there do not suffer. */
+TEST(full_disk_holds_up_commits_until_there_is_space)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(9);
+    struct fill before = {.r = r, .count = 500, .len = 1000}, after = {.r = r, .first = 20000};
+    fill(before);
+    CHECK_OK(checkpoint(r));
+    disk_sim_fail(r->tree.machine.disk, DISK_WRITE, RIG_PATH, 1, 0, -ENOSPC);
+    after.count = fill_until_busy(r, after.first);
+    CHECK_OK(tree_failed(r->tree.kv, NULL));
+    CHECK_TRUE(r->tree.budget.used_bytes < 2 * r->tree.opt.cache_bytes);
+    int rc = checkpoint(r);
+    CHECK_TRUE(rc == -ENOSPC || rc == -ENOMEM); /* there is neither */
+    disk_sim_heal(r->tree.machine.disk);
+    CHECK_OK(settle(r));
+    after.len = 1000;
+    fill_check(before, true);
+    fill_check(after, true);
+    check_space(r);
+    fill_check(after, true);
+}
+
+/* Damage that moving comes across is the end of writing, not of reading the rest. */
+TEST(failed_sync_ends_maintenance)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(10);
+    commits(r, 100);
+    CHECK_OK(checkpoint(r));
+    commits(r, 50);
+    disk_sim_fail(r->tree.machine.disk, DISK_SYNC, RIG_PATH, 1, 1, -EIO);
+    CHECK_RC(checkpoint(r), EIO);
+    disk_sim_heal(r->tree.machine.disk);
+    CHECK_TRUE(settle(r) < 0);
+    check_all(r);
+    reopen(r, true);
+    CHECK_TRUE(r->tree.found.index == 100 || r->tree.found.index == 150);
+    check_all(r);
+}
+
+static void arm_in(void *ctx)
+{
+    struct mem_domain *d = mem_domain_enter(NULL);
+    (void)mem_domain_enter(d);
+    mem_domain_set_fault(d, ctx);
+}
+
+/* The nth allocation of settling and of a checkpoint fails: that is tried again or said. */
+TEST(allocation_that_fails_changes_nothing)
+{
+    struct fault *f = fault_new();
+    CHECK(f != NULL);
+    for (unsigned nth = 1; nth < 700; nth += 1 + nth / 4) {
+        CLEANUP(rig_freep) struct rig *r = rig_new_nodes(11);
+        commits(r, 100);
+        loop_sim_enter(r->tree.machine.loop, arm_in, f);
+        fault_arm(f, "mem.alloc", nth, 1 + nth % 3);
+        CHECK_OK(settle(r));
+        int rc = checkpoint(r);
+        fault_disarm(f, NULL);
+        CHECK_TRUE(rc == 0 || rc == -ENOMEM);
+        CHECK_OK(tree_failed(r->tree.kv, NULL));
+        check_all(r);
+        check_space(r);
+        check_all(r);
+        loop_sim_enter(r->tree.machine.loop, arm_in, NULL);
+    }
+    fault_free(f);
+}

@@ -1,0 +1,247 @@
+/*
+ * tree/tree_same_test.c -- what is in a tree does not depend on how its work was shared out: the
+ * same batches with the simulated executor (one job after the other on the loop's thread) and with
+ * real executors of one and of four threads give the same records, which are those of the model.
+ */
+#include "tree/rig_life_priv.h"
+#include "tree/rig_life_read_priv.h"
+
+#include <xxhash.h>
+
+#include "loop/executor.h"
+
+#define BATCHES 600u
+#define MS UINT64_C(1000000)
+
+struct digest {
+    uint64_t records, sum;
+};
+
+static void digest_add(struct digest *d, struct kv_slice key, struct kv_slice value)
+{
+    uint64_t part[3] = {d->sum, XXH3_64bits(key.at, key.len), XXH3_64bits(value.at, value.len)};
+    d->sum = XXH3_64bits(part, sizeof part);
+    d->records++;
+}
+
+static struct digest digest_of_model(const struct rig_model *m)
+{
+    struct digest d = {0};
+    for (uint32_t k = 0; k < RIG_KEYS; k++) {
+        const struct rig_value *v = &m->value[k];
+        uint8_t buf[40];
+        if (v->present) {
+            digest_add(&d, rig_key(k, buf), kv_slice_of(v->bytes, v->len));
+        }
+    }
+    return d;
+}
+
+static void options(struct tree_options *o)
+{
+    o->shape = rig_shape;
+    o->owner = RIG_OWNER;
+    o->cache_bytes = 1u << 20;
+    o->memtable_bytes = 16u << 10;
+    o->snapshot_bytes = 64u << 20;
+}
+
+/* ---- simulated ---- */
+
+static struct digest digest_simulated(uint64_t seed)
+{
+    struct rig_life l;
+    rig_life_init(&l, seed);
+    options(&l.rig.opt);
+    rig_life_kill(&l, true);
+    CHECK_OK(rig_life_open(&l));
+    rig_life_commit_to(&l, BATCHES);
+    CHECK_OK(rig_life_check(&l, 3));
+    struct digest d = digest_of_model(l.model);
+    rig_life_stop(&l);
+    rig_life_fini(&l);
+    return d;
+}
+
+/* ---- real ---- */
+
+struct real {
+    struct env env;
+    struct loop_executor *executor;
+    struct tree_options opt;
+    struct kv *kv;
+    struct rig_model *model;
+    struct kv_batch batch;
+    struct kv_need need;
+    struct kv_fetch fetch;
+    struct kv_checkpoint checkpoint;
+    struct kv_stop stop;
+    bool waits;
+    int rc;
+};
+
+static void real_wait(struct real *r)
+{
+    uint64_t end = loop_now_ns(r->env.loop) + 60000 * MS;
+    while (r->waits) {
+        CHECK_TRUE(loop_now_ns(r->env.loop) < end);
+        loop_run_once(r->env.loop, 10 * MS);
+    }
+}
+
+static void real_fetched(struct kv_fetch *f, int rc)
+{
+    struct real *r = container_of(f, struct real, fetch);
+    CHECK_TRUE(rc == 0 || rc == -ENOMEM);
+    r->waits = false;
+}
+
+static void real_checkpointed(struct kv_checkpoint *c, int rc)
+{
+    struct real *r = container_of(c, struct real, checkpoint);
+    CHECK_OK(rc);
+    r->waits = false;
+}
+
+static void real_stopped(struct kv_stop *s)
+{
+    container_of(s, struct real, stop)->waits = false;
+}
+
+static struct digest real_scan(struct real *r)
+{
+    struct digest d = {0};
+    struct kv_snapshot *s = NULL;
+    struct kv_iter *it = NULL;
+    struct kv_iter_options opt = {.need = &r->need};
+    struct kv_slice first = {0};
+    CHECK_OK(kv_snapshot_new(r->kv, &s));
+    CHECK_OK(kv_iter_new(s, &opt, &it));
+    int rc = 1;
+    for (bool begun = false; rc == 1 || rc == -ERR_need;) {
+        rc = begun ? kv_iter_next(it) : kv_iter_seek(it, first);
+        if (rc == -ERR_need) {
+            r->fetch = (struct kv_fetch){.need = &r->need, .done = real_fetched};
+            r->waits = true;
+            kv_fetch(r->kv, &r->fetch);
+            real_wait(r);
+        } else if (rc == 1) {
+            begun = true;
+            digest_add(&d, it->key, it->value);
+        }
+    }
+    CHECK_EQ(rc, 0);
+    kv_iter_free(it);
+    kv_need_release(&r->need);
+    kv_snapshot_free(s);
+    return d;
+}
+
+static void real_open(struct real *r)
+{
+    struct tree_found found;
+    struct err e = {0};
+    CHECK_OK(tree_open(&r->opt, &r->kv, &found, &e));
+}
+
+static void real_close(struct real *r)
+{
+    r->stop.done = real_stopped;
+    r->waits = true;
+    kv_stop(r->kv, &r->stop);
+    real_wait(r);
+    r->kv = kv_free(r->kv);
+}
+
+static void real_commit(struct real *r, uint64_t seed)
+{
+    rig_model_step(r->model, seed, &r->batch);
+    int rc = kv_commit(r->kv, &r->batch, r->model->index);
+    for (unsigned i = 0; rc == -ERR_busy && i < 60000; i++) {
+        loop_run_once(r->env.loop, MS);
+        rc = kv_commit(r->kv, &r->batch, r->model->index);
+    }
+    CHECK_OK(rc);
+    loop_run_once(r->env.loop, 0);
+}
+
+static void real_checkpoint(struct real *r)
+{
+    r->checkpoint = (struct kv_checkpoint){.done = real_checkpointed, .term = 1};
+    r->waits = true;
+    kv_checkpoint(r->kv, &r->checkpoint);
+    real_wait(r);
+}
+
+/* Before it was closed, and from the file. */
+static void digest_real(uint64_t seed, unsigned threads, struct digest ret[2])
+{
+    struct real r = {0};
+    struct err e = {0};
+    const struct loop_options lo = {.name = "tree"};
+    const struct disk_pool_options po = {.max_threads = 2};
+    const struct loop_executor_options eo = {
+        .name = "tree", .max_threads = threads, .max_queued = 64};
+    CLEANUP(mem_freep) char *path = mem_printf("%s/tree%u", testing_directory(), threads);
+    CHECK_OK(loop_new(&lo, &r.env.loop, &e));
+    CHECK_OK(disk_pool_new(&r.env, &po, &r.env.disk));
+    CHECK_OK(loop_executor_new(&eo, &r.executor));
+    r.opt = (struct tree_options){.env = &r.env, .path = path, .executor = r.executor};
+    r.opt.writes_max = threads;
+    options(&r.opt);
+    r.model = mem_zalloc(sizeof *r.model);
+    CHECK_TRUE(r.model != NULL);
+    CHECK_OK(tree_create(&r.opt, &e));
+    real_open(&r);
+    while (r.model->index < BATCHES) {
+        real_commit(&r, seed);
+        if (r.model->index % 200 == 0) {
+            real_checkpoint(&r);
+        }
+    }
+    ret[0] = real_scan(&r);
+    real_close(&r);
+    real_open(&r);
+    CHECK_EQ(kv_applied_index(r.kv), BATCHES);
+    ret[1] = real_scan(&r);
+    real_close(&r);
+    mem_free(r.model);
+    kv_batch_fini(&r.batch);
+    r.executor = loop_executor_free(r.executor);
+    (void)disk_free(r.env.disk);
+    (void)loop_free(r.env.loop);
+}
+
+TEST(threads_do_not_change_what_is_there)
+{
+    uint64_t seed = testing_seed();
+    struct digest expected = digest_simulated(seed);
+    CHECK_TRUE(expected.records > 50);
+    for (unsigned threads = 1; threads <= 4; threads += 3) {
+        struct digest is[2];
+        digest_real(seed, threads, is);
+        for (unsigned i = 0; i < 2; i++) {
+            CHECK_EQ(is[i].records, expected.records);
+            CHECK_TRUE(is[i].sum == expected.sum);
+        }
+    }
+}
+
+/* A seed determines everything that a simulated machine does. */
+TEST(a_seed_determines_the_run)
+{
+    uint64_t digest[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig_life l;
+        rig_life_init(&l, testing_seed() + 1);
+        options(&l.rig.opt);
+        rig_life_kill(&l, true);
+        CHECK_OK(rig_life_open(&l));
+        rig_life_commit_to(&l, BATCHES / 2);
+        CHECK_OK(rig_life_save(&l));
+        digest[i] = loop_sim_digest(l.rig.machine.sim);
+        rig_life_stop(&l);
+        rig_life_fini(&l);
+    }
+    CHECK_TRUE(digest[0] == digest[1]);
+}
