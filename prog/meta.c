@@ -76,8 +76,7 @@ static size_t room_for_connections(struct host *h)
 
 enum metanode_engine_kind server_meta_engine(const struct cluster_settings_meta *m)
 {
-    CHECK(m->engine == CLUSTER_META_MEMORY);
-    return METANODE_ENGINE_MEMORY;
+    return m->engine == CLUSTER_META_TREE ? METANODE_ENGINE_TREE : METANODE_ENGINE_MEMORY;
 }
 
 static int start(struct meta_process *p, const char *name, struct err *e)

@@ -9,7 +9,7 @@
 #define META_CACHE_BYTES (UINT64_C(256) << 20)
 
 static const char *const engines[] = {"file", "ram", NULL};
-static const char *const meta_engines[] = {"memory", NULL};
+static const char *const meta_engines[] = {"memory", "tree", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
 
 static const struct config_key keys[] = {
@@ -73,7 +73,8 @@ static const struct config_key keys[] = {
      .many = true,
      .default_text = "memory",
      .choices = meta_engines,
-     .help = "what keeps the records. memory: all of them in memory, with checkpoints on the disk"},
+     .help = "what keeps the records. memory: all of them in memory, with checkpoints on the disk. "
+             "tree: on the disk, with as many of them in memory as `cache` allows"},
     {.section = "meta",
      .name = "cache",
      .type = CONFIG_BYTES,

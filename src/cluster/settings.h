@@ -24,7 +24,7 @@
 #define CLUSTER_LOCAL_FILE "cluster.ini"
 #define CLUSTER_SETTINGS_MAX (256u << 10) /* bytes of the file */
 
-enum cluster_meta_engine { CLUSTER_META_MEMORY };
+enum cluster_meta_engine { CLUSTER_META_MEMORY, CLUSTER_META_TREE };
 struct cluster_settings_meta {
     char *name;      /* "meta.0" */
     char *address;   /* "host:port" */

@@ -4,14 +4,18 @@
 #include <string.h>
 
 #include "base/env.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "disk/disk.h"
 #include "kv/mem.h"
+#include "tree/tree.h"
 
 #define ENGINE_NAME_MAX 31u
+#define ENGINE_TREE "tree"    /* the file of the tree */
 #define ENGINE_IMAGE ".image" /* what the memory engine has left where no name is recorded */
 
-static const char *const engine_names[] = {[METANODE_ENGINE_MEMORY] = "memory"};
+static const char *const engine_names[] = {
+    [METANODE_ENGINE_MEMORY] = "memory", [METANODE_ENGINE_TREE] = "tree"};
 
 struct engine_name {
     char text[ENGINE_NAME_MAX + 1]; /* empty: none */
@@ -110,6 +114,43 @@ static int engine_open_memory(struct metanode_engine *g, const struct metanode_e
     return kv_mem_open(&open, &g->kv, e);
 }
 
+/* The file is made where there is none: whose records the directory has was settled before. */
+static int engine_open_tree(struct metanode_engine *g, const struct metanode_engine_options *o,
+                            const char *state, struct err *e)
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/" ENGINE_TREE, state);
+    struct tree_options open = {
+        .env = o->env, .path = path, .owner = o->owner, .cache_bytes = o->cache_bytes};
+    struct tree_found found = {0};
+    if (o->need_permille > 0) { /* so small that things are not in memory */
+        open.shape = (struct tree_shape){.leaf_raw = 16u << 10,
+                                         .basement_raw = 1u << 10,
+                                         .internal_raw = 32u << 10,
+                                         .part_raw = 4u << 10,
+                                         .fanout = 8,
+                                         .runs_max = 3,
+                                         .filter_bits = 10,
+                                         .codec = TREE_CODEC_LZ4};
+        open.memtable_bytes = 64u << 10;
+        open.cache_bytes = 4u << 20;
+    }
+    if (path == NULL) {
+        return -ENOMEM;
+    }
+    int rc = tree_open(&open, &g->kv, &found, e);
+    if (rc == -ENOENT) {
+        rc = tree_create(&open, e);
+        rc = rc < 0 ? rc : tree_open(&open, &g->kv, &found, e);
+    }
+    if (rc == 0 && found.fell_back) {
+        log_error(o->env->log,
+                  "the newest checkpoint of the metadata is damaged, the one before is used",
+                  LOG_TEXT("file", path), LOG_TEXT("reason", found.note.text),
+                  LOG_U64("index", found.index));
+    }
+    return rc;
+}
+
 static void engine_wake(struct kv_owner *o)
 {
     struct metanode_engine *g = container_of(o, struct metanode_engine, owner);
@@ -141,6 +182,8 @@ int metanode_engine_open(struct metanode_engine *g, const struct metanode_engine
     switch (kind) {
     case METANODE_ENGINE_MEMORY:
         return engine_open_memory(g, opt, state, e);
+    case METANODE_ENGINE_TREE:
+        return engine_open_tree(g, opt, state, e);
     case METANODE_ENGINE_DEFAULT:
     default:
         return -ERR_config;

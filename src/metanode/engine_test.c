@@ -243,3 +243,45 @@ TEST(a_cache_is_memory_that_is_used)
     create_files(&r, 0, 3);
     rig_over(&r);
 }
+
+/* Small sizes, so that its nodes are written, evicted and read again. */
+static void tree_server(struct rig *r)
+{
+    rig_new(r, testing_seed());
+    r->opt.engine = METANODE_ENGINE_TREE;
+    rig_serve(r);
+    rig_client_ready(r, 0);
+    CHECK_TEXT(kv_statistics(r->m->kv).engine, "tree");
+}
+
+TEST(a_tree_keeps_the_records)
+{
+    struct rig r;
+    tree_server(&r);
+    create_files(&r, 0, 600);
+    check_files(&r, 600);
+    CHECK_TRUE(kv_statistics(r.m->kv).file_bytes > 0);
+    for (unsigned life = 1; life < 4; life++) {
+        rig_kill(&r);
+        rig_serve(&r);
+        check_files(&r, 600 + 50 * (life - 1));
+        create_files(&r, 600 + 50 * (life - 1), 50);
+    }
+    rig_over(&r);
+}
+
+TEST(records_of_a_tree_are_not_opened_as_others)
+{
+    struct rig r;
+    tree_server(&r);
+    create_files(&r, 0, 5);
+    rig_kill(&r);
+    r.opt.engine = METANODE_ENGINE_MEMORY;
+    CHECK_RC(rig_start(&r), ERR_config);
+    CHECK_TRUE(strstr(r.err.text, "'tree'") != NULL && strstr(r.err.text, "'memory'") != NULL);
+    rig_kill(&r);
+    r.opt.engine = METANODE_ENGINE_TREE;
+    rig_serve(&r);
+    check_files(&r, 5);
+    rig_over(&r);
+}

@@ -41,7 +41,7 @@ struct metanode_user_ops {
 };
 
 /* What keeps the records. The one that is used by default: engine.c. */
-enum metanode_engine_kind { METANODE_ENGINE_DEFAULT, METANODE_ENGINE_MEMORY };
+enum metanode_engine_kind { METANODE_ENGINE_DEFAULT, METANODE_ENGINE_MEMORY, METANODE_ENGINE_TREE };
 
 struct metanode_options {
     const struct env *env;
