@@ -135,7 +135,7 @@ build asan build/asan -Dfaults=true -Db_sanitize=address,undefined -Db_lundef=fa
     units build/asan
 }
 # Races need threads; most tests run in one, on simulated time.
-threaded='(base|loop|disk|net|client_connect|journal|kv_mem_thread|testing)'
+threaded='(base|loop|disk|net|client_connect|journal|kv_mem_thread|testing|tree_[a-z_]*thread|tree_[a-z]*_real)'
 [ "$mode" = quick ] || threaded=
 check configure-tsan tools/configure.sh build/tsan -Dfaults=true -Db_sanitize=thread -Db_lundef=false && {
     mapfile -t targets < <(list_units build/tsan "$threaded" | cut -f3 | sed 's#.*/build/tsan/##')
@@ -151,8 +151,14 @@ if [ -x build/debug/test/sim ]; then
     if [ "$mode" = soak ]; then
         count simulation timeout 14400 build/debug/test/sim --seeds 20000
     else
-        count simulation timeout 300 build/debug/test/sim --seeds 60
+        count simulation timeout 600 build/debug/test/sim --seeds 60
     fi
+fi
+count tree-memory timeout 1200 test/tree/memory_test.sh build/release/test/bench_tree
+if [ "$mode" = soak ]; then
+    count tree-seeds timeout 9000 test/tree/seeds.sh build/debug 7200
+    count tree-seeds-asan timeout 9000 test/tree/seeds.sh build/asan 3600
+    count tree-damage env OPENDFS_DAMAGE=all timeout 9000 build/debug/src/tree_tree_damage_test
 fi
 if [ "$mode" = soak ]; then
     check spin tools/deps.sh spin && {

@@ -8,7 +8,8 @@ seconds=${SECONDS_OF_LOAD:-20}
 seed=${SEED:-$RANDOM}
 load=$(dirname "$opendfs")/../test/kill_load
 [ -x "$load" ] || { bad "no $load"; finish; }
-echo "SEED=$seed"
+[ $((seed % 2)) = 0 ] && META_ENGINE=tree || META_ENGINE=memory
+echo "SEED=$seed (records: $META_ENGINE)"
 start_cluster || { bad 'start'; finish; }
 
 healthy() {

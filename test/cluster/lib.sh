@@ -61,9 +61,11 @@ fails() {
 same() {
     if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2' is not '$3'"; fi
 }
+# META_ENGINE: memory or tree, what keeps the metadata.
 start_cluster() {
     "$opendfs" init -q "$cluster" --port 0 "$@" &&
-        sed -i "s/^copies = .*/&\nlease = 2s/" "$cluster/cluster.ini" && "$opendfs" up -q "$cluster"
+        sed -i -e "s/^copies = .*/&\nlease = 2s/" -e "s/^\[meta\.0\]/&\nengine = ${META_ENGINE:-memory}\ncache = ${META_CACHE:-0}/" \
+            "$cluster/cluster.ini" && "$opendfs" up -q "$cluster"
 }
 pid_of() { cat "$cluster/run/$1.pid"; }
 finish() {

@@ -168,6 +168,7 @@ static int start_meta(struct world_process *p, struct err *e)
                                  .chunk_bytes = CHUNK_BYTES,
                                  .checkpoint_bytes = CHECKPOINT_BYTES,
                                  .checkpoint_interval_ms = 20000,
+                                 .engine = n->w->engine,
                                  .need_permille = n->w->need_permille,
                                  .busy_permille = n->w->need_permille,
                                  .strict = true};

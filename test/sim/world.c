@@ -162,7 +162,10 @@ bool world_may_lack_good_copies(const struct world *w)
 
 void world_init(struct world *w, uint64_t seed, bool verbose)
 {
-    *w = (struct world){.verbose = verbose, .copies = 2, .need_permille = 20};
+    *w = (struct world){.verbose = verbose,
+                        .copies = 2,
+                        .need_permille = 20,
+                        .engine = seed % 2 == 1 ? METANODE_ENGINE_TREE : METANODE_ENGINE_MEMORY};
     w->sim = loop_sim_new(seed);
     CHECK(w->sim != NULL);
     w->rand = loop_sim_rand(w->sim);

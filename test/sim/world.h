@@ -86,12 +86,13 @@ struct world {
     struct uuid cluster_id;
     struct peer_secrets secrets;
     struct net_address meta_address;
-    uint32_t copies, need_permille; /* how often a read of metadata is told to fetch first */
-    bool cut;                       /* some hosts cannot reach each other */
-    uint64_t store_failures;        /* of targets, so far */
-    unsigned full_disks;            /* now */
-    uint64_t full_until_ns;         /* for what began until then there may be no space */
-    uint64_t possible_losses;       /* how often unsynced data could have been lost for good */
+    enum metanode_engine_kind engine; /* of the metadata: a tree with odd seeds */
+    uint32_t copies, need_permille;   /* how often a read of metadata is told to fetch first */
+    bool cut;                         /* some hosts cannot reach each other */
+    uint64_t store_failures;          /* of targets, so far */
+    unsigned full_disks;              /* now */
+    uint64_t full_until_ns;           /* for what began until then there may be no space */
+    uint64_t possible_losses;         /* how often unsynced data could have been lost for good */
     /* Stored bytes that went bad, all on one machine. Where another member of their chains has ever
      * been missing since, its copy may be older, and theirs the only one. */
     unsigned rotten; /* node; 0: none */
