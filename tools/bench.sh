@@ -15,6 +15,11 @@ clean() {
     rm -rf "$work"
 }
 trap clean EXIT
+if [ "$name" = tree ]; then # the engine alone, beside others: values as test/bench/tree/run.py takes them
+    shift 2
+    test/bench/tree/run.py "$build/test/bench_tree" "$work" "$@"
+    exit
+fi
 if [ "$name" != rpc ] && [ "$name" != apply ]; then
     "$opendfs" init -q "$work/cluster" --copies 2 --targets 3 --port 0 >&2
     "$opendfs" up -q "$work/cluster" >&2
