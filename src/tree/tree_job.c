@@ -290,13 +290,39 @@ static bool job_drained(const struct tree_maintain *m, struct tree_state *s)
     return false;
 }
 
+static bool block_is_written(const struct tree *t, uint64_t block)
+{
+    const struct tree_node *node = tree_nodes_find(t->nodes, block, t->state->version);
+    bool writing = tree_maintain_writes(t, block);
+    for (; node != NULL && !writing;
+         node = atomic_load_explicit(&node->older, memory_order_relaxed)) {
+        writing = node->writing;
+    }
+    return writing;
+}
+
+/* Also one with parts that are dirty still, but that a write of another block under way will have
+ * put there before long. */
+static bool job_leans(const struct tree_maintain *m, const struct tree_flush_out *out)
+{
+    const struct tree_flush *f = &m->job.flush;
+    bool leans = tree_maintain_leans(out);
+    for (unsigned i = 0; i < f->child_count && !leans; i++) {
+        leans = f->child[i].block != out->block && block_is_written(m->t, f->child[i].block);
+    }
+    for (unsigned i = 0; i < f->depth && !leans; i++) {
+        leans = f->path[i].block != out->block && block_is_written(m->t, f->path[i].block);
+    }
+    return leans;
+}
+
 /* How many of the new nodes share parts with blocks that go on without them. */
 static size_t job_leaning(const struct tree_maintain *m)
 {
     const struct tree_flush *f = &m->job.flush;
     size_t count = 0;
     for (size_t i = 0; i < f->out_count; i++) {
-        count += tree_maintain_leans(&f->out[i]) ? 1 : 0;
+        count += job_leans(m, &f->out[i]) ? 1 : 0;
     }
     return count;
 }
@@ -353,7 +379,7 @@ static void job_install_nodes(struct tree_maintain *m, uint64_t version)
         struct tree_flush_out *out = &f->out[i];
         out->head->header.block = out->block;
         out->head->header.version = version;
-        if (tree_maintain_leans(out)) {
+        if (job_leans(m, out)) {
             tree_maintain_hold_add(m, out->block);
         }
         (void)tree_nodes_install(nodes, out->block, version, out->head);
