@@ -154,8 +154,8 @@ if [ -x build/debug/test/sim ]; then
         count simulation timeout 600 build/debug/test/sim --seeds 60
     fi
 fi
-count tree-memory timeout 1200 test/tree/memory_test.sh build/release/test/bench_tree
 if [ "$mode" = soak ]; then
+    count tree-memory timeout 1200 test/tree/memory_test.sh build/release/test/bench_tree
     count tree-seeds timeout 9000 test/tree/seeds.sh build/debug 7200
     count tree-seeds-asan timeout 9000 test/tree/seeds.sh build/asan 3600
     count tree-damage env OPENDFS_DAMAGE=all timeout 9000 build/debug/src/tree_tree_damage_test
