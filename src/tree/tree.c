@@ -144,7 +144,9 @@ int tree_rotate(struct tree *t)
         table_unref(next->tables[0]);
     } else {
         tree_memtable_freeze(next->tables[0]->memtable);
-        memmove(&next->tables[1], &next->tables[0], next->count * sizeof next->tables[0]);
+        for (unsigned i = next->count; i > 0; i--) {
+            next->tables[i] = next->tables[i - 1];
+        }
         next->count++;
     }
     next->tables[0] = table;

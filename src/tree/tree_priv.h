@@ -148,7 +148,7 @@ void tree_stop_check(struct tree *t);
 int tree_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need,
              struct kv_slice *ret);
 int tree_iter(struct kv_snapshot *s, const struct kv_iter_options *opt, struct kv_iter **ret);
-void tree_estimate(struct kv_snapshot *s, struct kv_slice low, struct kv_slice high,
+void tree_estimate(struct kv_snapshot *base, struct kv_slice low, struct kv_slice high,
                    struct kv_estimate *ret);
 /* A way down: nodes with pinned heads. */
 struct tree_descent {

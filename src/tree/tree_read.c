@@ -78,6 +78,7 @@ static int read_descend(struct tree *t, const struct tree_state *s,
             tree_descent_fini(ret);
             return rc;
         }
+        CHECK(node != NULL);
         if (at > 1) {
             uint16_t slot = way->below ? read_slot_below(node->head, way->key)
                                        : read_slot(node->head, way->key);
@@ -207,6 +208,7 @@ static int read_nodes(struct read *r)
         if (rc < 0) {
             return rc;
         }
+        CHECK(node != NULL);
         if (level == 1) {
             rc = read_leaf(r, node);
         } else {

@@ -267,47 +267,66 @@ static int64_t walk_to(struct world *w, unsigned move)
     return k;
 }
 
+struct walk {
+    const struct held *h;
+    int64_t low, high; /* bounds, and where it stands: -1 nowhere, -2 it was given up */
+    int64_t at;
+};
+
+/* Somewhere anew. What has to be found. */
+static int64_t walk_seek(struct world *w, const struct walk *x, bool back, uint8_t to_buf[40])
+{
+    struct rand *r = &w->rig.rand;
+    bool end = rand_chance(r, 1, 4);
+    int64_t k = (int64_t)rand_below(r, RIG_KEYS), first = end ? 0 : k;
+    int64_t last = end ? (int64_t)RIG_KEYS : k + 1;
+    w->to = end ? (struct kv_slice){0} : rig_key((uint32_t)k, to_buf);
+    if (back) {
+        return model_next(x->h->model, last < x->high ? last : x->high, x->low, x->high, -1);
+    }
+    return model_next(x->h->model, (first > x->low ? first : x->low) - 1, x->low, x->high, 1);
+}
+
+static void walk_step(struct world *w, struct walk *x)
+{
+    struct rand *r = &w->rig.rand;
+    uint8_t to_buf[40];
+    int64_t expected;
+    bool seek = x->at < 0 || rand_chance(r, 1, 20), back = rand_chance(r, 1, seek ? 2 : 10);
+    if (seek) {
+        expected = walk_seek(w, x, back, to_buf);
+    } else {
+        expected = model_next(x->h->model, x->at, x->low, x->high, back ? -1 : 1);
+    }
+    unsigned move = seek ? (back ? SEEK_BACK : SEEK) : back ? PREV : NEXT;
+    x->at = walk_to(w, move);
+    if (x->at != -2 && x->at != expected) {
+        fprintf(stderr, "move %u: at %lld, expected %lld, index %llu\n", move, (long long)x->at,
+                (long long)expected, (unsigned long long)x->h->model->index);
+    }
+    CHECK_TRUE(x->at == -2 || x->at == expected);
+}
+
 static void walk(struct world *w, const struct held *h, unsigned steps)
 {
     struct rand *r = &w->rig.rand;
-    uint8_t low_buf[40], high_buf[40], to_buf[40];
-    int64_t low = 0, high = RIG_KEYS;
+    uint8_t low_buf[40], high_buf[40];
+    struct walk x = {.h = h, .high = RIG_KEYS, .at = -1};
     w->lower = w->upper = (struct kv_slice){0};
     if (rand_chance(r, 1, 2)) {
-        low = (int64_t)rand_below(r, RIG_KEYS);
-        w->lower = rig_key((uint32_t)low, low_buf);
+        x.low = (int64_t)rand_below(r, RIG_KEYS);
+        w->lower = rig_key((uint32_t)x.low, low_buf);
     }
     if (rand_chance(r, 1, 2)) {
-        high = (int64_t)rand_range(r, (uint64_t)low, RIG_KEYS - 1);
-        w->upper = rig_key((uint32_t)high, high_buf);
+        x.high = (int64_t)rand_range(r, (uint64_t)x.low, RIG_KEYS - 1);
+        w->upper = rig_key((uint32_t)x.high, high_buf);
     }
     w->at = h;
     run(w, iter_new_in);
     CHECK_OK(w->rig.rc);
-    int64_t at = -1;
     w->walks++;
-    for (unsigned i = 0; i < steps && at != -2; i++) {
-        int64_t expected;
-        unsigned move = at < 0 || rand_chance(r, 1, 20) ? rand_chance(r, 1, 2) ? SEEK : SEEK_BACK
-                        : rand_chance(r, 9, 10)         ? NEXT
-                                                        : PREV;
-        if (move == SEEK || move == SEEK_BACK) {
-            bool end = rand_chance(r, 1, 4);
-            int64_t k = (int64_t)rand_below(r, RIG_KEYS);
-            w->to = end ? (struct kv_slice){0} : rig_key((uint32_t)k, to_buf);
-            int64_t first = end ? 0 : k, last = end ? (int64_t)RIG_KEYS : k + 1;
-            int64_t from =
-                move == SEEK ? (first > low ? first : low) - 1 : (last < high ? last : high);
-            expected = model_next(h->model, from, low, high, move == SEEK ? 1 : -1);
-        } else {
-            expected = model_next(h->model, at, low, high, move == NEXT ? 1 : -1);
-        }
-        at = walk_to(w, move);
-        if (at != -2 && at != expected) {
-            fprintf(stderr, "move %u: at %lld, expected %lld, index %llu\n", move, (long long)at,
-                    (long long)expected, (unsigned long long)h->model->index);
-        }
-        CHECK_TRUE(at == -2 || at == expected);
+    for (unsigned i = 0; i < steps && x.at != -2; i++) {
+        walk_step(w, &x);
     }
     run(w, iter_free_in);
     rig_tree_release(&w->rig);

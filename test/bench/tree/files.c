@@ -184,6 +184,8 @@ enum mix { MIX_CREATE, MIX_STAT, MIX_LIST, MIX_RENAME, MIX_UNLINK };
 
 static void mix_one(enum mix m, uint64_t i, uint64_t files)
 {
+    CHECK(m == MIX_CREATE || files > 0);
+    files += m == MIX_CREATE ? 1 : 0; /* not looked at */
     switch (m) {
     case MIX_CREATE:
         files_create(files_dir(i), i);
@@ -365,11 +367,16 @@ static void files_drop(const char *path)
 uint64_t files_forget(const char *directory)
 {
     char path[4096];
-    unsigned long long records = 0;
+    char line[32];
+    char *end = line;
     files_count_path(directory, path, sizeof path);
     FILE *f = fopen(path, "re");
-    if (f == NULL || fscanf(f, "%llu", &records) != 1) {
+    if (f == NULL || fgets(line, sizeof line, f) == NULL) {
         engine_die(path, "there is no load to go on from");
+    }
+    uint64_t records = strtoull(line, &end, 10);
+    if (end == line) {
+        engine_die(path, "is no number");
     }
     (void)fclose(f);
     DIR *d = opendir(directory);

@@ -59,20 +59,22 @@ static void big_endian(uint8_t *at, uint64_t v)
 
 static struct kv_slice record_key(uint64_t id, uint8_t at[RECORD_KEY])
 {
+    static const uint8_t tag[8] = {0, 0, 'i', 'n', 'o', 'd', 'e', 1};
     big_endian(at, measure_mix(id));
     big_endian(at + 8, id);
-    memcpy(at + 16, "\0\0inode\1", 8);
+    memcpy(at + 16, tag, sizeof tag);
     return kv_slice_of(at, RECORD_KEY);
 }
 
 static struct kv_slice record_value(uint64_t id, uint8_t at[RECORD_VALUE])
 {
+    static const uint8_t owner[] = {'r', 'o', 'o', 't', 0, 0, 0, 0, 'u', 's', 'e', 'r', 's'};
     for (uint64_t i = 0; i < 6; i++) {
         uint64_t v = measure_mix(id * 6 + i);
         memcpy(at + 8 * i, &v, 8);
     }
     memset(at + 48, 0, RECORD_VALUE - 48);
-    memcpy(at + 60, "root\0\0\0\0users", 13);
+    memcpy(at + 60, owner, sizeof owner);
     memset(at + 96, 'm', 8);
     return kv_slice_of(at, RECORD_VALUE);
 }

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -61,7 +62,7 @@ static uint64_t measure_io(const char *field)
     FILE *f = fopen("/proc/self/io", "re");
     while (f != NULL && fgets(line, sizeof line, f) != NULL) {
         if (strncmp(line, field, len) == 0 && line[len] == ':') {
-            (void)sscanf(line + len + 1, "%llu", &value);
+            value = strtoull(line + len + 1, NULL, 10);
         }
     }
     if (f != NULL) {
