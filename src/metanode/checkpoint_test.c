@@ -31,26 +31,6 @@ static uint64_t digest_of(struct rig *r)
     return d.value;
 }
 
-static void create_files(struct rig *r, unsigned from, unsigned count)
-{
-    for (unsigned i = from; i < from + count; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "file%04u", i);
-        struct proto_create_request q = rig_file(&r->client[0], name, "some content");
-        r->client[0].flags = PEER_CALL_AGAIN;
-        CHECK_OK(rig_call(&r->client[0], PROTO_OP_create, &q));
-    }
-}
-
-static void check_files(struct rig *r, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "file%04u", i);
-        CHECK_TRUE(rig_lookup(&r->client[0], name).ino != 0);
-    }
-}
-
 static void ready(struct rig *r, uint64_t bytes)
 {
     rig_new(r, testing_seed());
@@ -69,7 +49,7 @@ TEST(the_log_is_trimmed_and_the_state_comes_back)
     struct rig r;
     struct consensus_info info;
     ready(&r, 2000);
-    create_files(&r, 0, FILES);
+    rig_create_files(&r, 0, FILES);
     CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
     consensus_info(r.m->consensus, &info);
     CHECK_TRUE(info.snapshot_index > 0);
@@ -82,7 +62,7 @@ TEST(the_log_is_trimmed_and_the_state_comes_back)
         }
         rig_serve(&r);
         CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index > 0);
-        check_files(&r, FILES);
+        rig_check_files(&r, FILES);
     }
     rig_over(&r);
 }
@@ -91,7 +71,7 @@ TEST(a_server_that_ends_in_good_order_begins_where_it_was)
 {
     struct rig r;
     ready(&r, 1u << 20);
-    create_files(&r, 0, 10);
+    rig_create_files(&r, 0, 10);
     uint64_t applied = kv_applied_index(r.m->kv), digest = digest_of(&r);
     rig_stop(&r);
     r.m = NULL;
@@ -100,7 +80,7 @@ TEST(a_server_that_ends_in_good_order_begins_where_it_was)
     CHECK_EQ(kv_applied_index(r.m->kv), applied);
     CHECK_TRUE(digest_of(&r) == digest);
     CHECK_TRUE(rig_until(&r, rig_is_serving, &r));
-    check_files(&r, 10);
+    rig_check_files(&r, 10);
     rig_over(&r);
 }
 
@@ -111,7 +91,7 @@ TEST(the_interval_makes_a_checkpoint_when_there_were_changes)
     r.opt.checkpoint_interval_ms = 10000;
     rig_serve(&r);
     rig_client_ready(&r, 0);
-    create_files(&r, 0, 3);
+    rig_create_files(&r, 0, 3);
     rig_keep_alive(&r, &r.client[0], 25);
     uint64_t made = r.m->checkpoints.count.value;
     CHECK_TRUE(made > 0);
@@ -131,9 +111,9 @@ TEST(how_much_there_is_counts_only_where_all_of_it_is_written)
         r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
         rig_serve(&r);
         rig_client_ready(&r, 0);
-        create_files(&r, 0, 5 * FILES);
+        rig_create_files(&r, 0, 5 * FILES);
         made[part] = r.m->checkpoints.count.value;
-        create_files(&r, 5 * FILES, FILES);
+        rig_create_files(&r, 5 * FILES, FILES);
         made[part] = r.m->checkpoints.count.value - made[part];
         rig_over(&r);
     }
@@ -149,17 +129,17 @@ TEST(a_little_is_saved_at_the_end_only_where_that_costs_little)
         r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
         rig_serve(&r);
         rig_client_ready(&r, 0);
-        create_files(&r, 0, 5 * FILES);
+        rig_create_files(&r, 0, 5 * FILES);
         uint64_t made = r.m->checkpoints.count.value;
         for (unsigned i = 0; r.m->checkpoints.count.value == made; i++) {
-            create_files(&r, 5 * FILES + i, 1);
+            rig_create_files(&r, 5 * FILES + i, 1);
         }
         uint64_t durable = kv_checkpoints(r.m->kv).durable_index;
         rig_stop(&r);
         r.m = NULL;
         rig_serve(&r);
         CHECK_EQ(kv_checkpoints(r.m->kv).durable_index > durable, part == 1);
-        check_files(&r, 5 * FILES);
+        rig_check_files(&r, 5 * FILES);
         rig_over(&r);
     }
 }
@@ -175,9 +155,9 @@ TEST(changes_that_take_much_of_the_cache_are_saved)
     unsigned n = 0;
     while (kv_statistics(r.m->kv).dirty_bytes < 24000) {
         CHECK_EQ(r.m->checkpoints.count.value, 0);
-        create_files(&r, n++, 1);
+        rig_create_files(&r, n++, 1);
     }
-    create_files(&r, n, 5);
+    rig_create_files(&r, n, 5);
     CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
     CHECK_EQ(r.m->checkpoints.count.value, 1);
     CHECK_TRUE(kv_statistics(r.m->kv).dirty_bytes < 10000);
@@ -192,7 +172,7 @@ TEST(the_interval_is_shorter_where_changes_are_written)
         r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
         rig_serve(&r);
         rig_client_ready(&r, 0);
-        create_files(&r, 0, 3);
+        rig_create_files(&r, 0, 3);
         rig_keep_alive(&r, &r.client[0], 65);
         CHECK_EQ(r.m->checkpoints.count.value, part);
         rig_keep_alive(&r, &r.client[0], 240);
@@ -207,7 +187,7 @@ TEST(the_checkpoint_before_serves_when_the_newest_is_damaged)
     char damaged[300] = "";
     ready(&r, 4096);
     for (unsigned i = 0; i < 4; i++) {
-        create_files(&r, i * FILES, FILES);
+        rig_create_files(&r, i * FILES, FILES);
         CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
         uint64_t newest = kv_checkpoints(r.m->kv).durable_index;
         rig_kill(&r);
@@ -216,7 +196,7 @@ TEST(the_checkpoint_before_serves_when_the_newest_is_damaged)
         CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index < newest);
         CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index > 0);
         CHECK_TRUE(rig_until(&r, rig_is_serving, &r));
-        check_files(&r, (i + 1) * FILES);
+        rig_check_files(&r, (i + 1) * FILES);
     }
     rig_over(&r);
 }
@@ -226,7 +206,7 @@ TEST(without_a_sound_checkpoint_it_does_not_start)
     struct rig r;
     char damaged[300] = "";
     ready(&r, 4096);
-    create_files(&r, 0, FILES * 2);
+    rig_create_files(&r, 0, FILES * 2);
     CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
     rig_kill(&r);
     CHECK_TRUE(rig_image_damage(&r, damaged));
@@ -255,24 +235,24 @@ TEST(a_disk_that_takes_no_checkpoint_stops_nothing)
     for (unsigned k = 0; k < 2; k++) {
         struct rig r;
         ready(&r, 4096);
-        create_files(&r, 0, FILES);
+        rig_create_files(&r, 0, FILES);
         CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
         uint64_t durable = kv_checkpoints(r.m->kv).durable_index;
         disk_sim_fail(r.disk, k == 0 ? DISK_WRITE : DISK_SYNC_ALL, "unfinished", 1, 0, errors[k]);
-        create_files(&r, FILES, FILES);
+        rig_create_files(&r, FILES, FILES);
         CHECK_TRUE(r.m->checkpoints.failing);
         CHECK_EQ(r.m->checkpoints.failures.value, 1); /* not again at once */
         CHECK_EQ(kv_checkpoints(r.m->kv).durable_index, durable);
-        check_files(&r, 2 * FILES);
+        rig_check_files(&r, 2 * FILES);
         disk_sim_heal(r.disk);
         rig_keep_alive(&r, &r.client[0], 35);
-        create_files(&r, 2 * FILES, 2);
+        rig_create_files(&r, 2 * FILES, 2);
         CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
         CHECK_TRUE(!r.m->checkpoints.failing);
         CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index > durable);
         rig_kill(&r);
         rig_serve(&r);
-        check_files(&r, 2 * FILES + 2);
+        rig_check_files(&r, 2 * FILES + 2);
         rig_over(&r);
     }
 }

@@ -10,26 +10,6 @@
 #include "metanode/rig_session_priv.h"
 #include "testing/testing.h"
 
-static void create_files(struct rig *r, unsigned from, unsigned count)
-{
-    for (unsigned i = from; i < from + count; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "file%04u", i);
-        struct proto_create_request q = rig_file(&r->client[0], name, "some content");
-        r->client[0].flags = PEER_CALL_AGAIN;
-        CHECK_OK(rig_call(&r->client[0], PROTO_OP_create, &q));
-    }
-}
-
-static void check_files(struct rig *r, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "file%04u", i);
-        CHECK_TRUE(rig_lookup(&r->client[0], name).ino != 0);
-    }
-}
-
 /* Nothing sleeps: who waits for room goes on when there is some. */
 TEST(without_room_it_waits_until_there_is_some)
 {
@@ -41,10 +21,10 @@ TEST(without_room_it_waits_until_there_is_some)
         rig_serve(&r);
         rig_client_ready(&r, 0);
         uint64_t from = loop_sim_now_ns(r.sim);
-        create_files(&r, 0, 200);
+        rig_create_files(&r, 0, 200);
         took[k] = loop_sim_now_ns(r.sim) - from;
         CHECK_TRUE((kv_statistics(r.m->kv).busy > 100) == (k == 1));
-        check_files(&r, 200);
+        rig_check_files(&r, 200);
         rig_over(&r);
     }
     CHECK_TRUE(took[1] < took[0] + took[0] / 10);
@@ -74,7 +54,7 @@ TEST(an_engine_that_fails_ends_the_server_and_says_why)
         struct rig r;
         struct proto_create_request q;
         rig_ready(&r, 1, testing_seed());
-        create_files(&r, 0, 5);
+        rig_create_files(&r, 0, 5);
         loop_sim_enter(r.loop, fail_in, &r);
         if (idle == 0) {
             q = rig_file(&r.client[0], "more", "content");
@@ -90,7 +70,7 @@ TEST(an_engine_that_fails_ends_the_server_and_says_why)
             CHECK_OK(rig_end(&r.client[0]));
             CHECK_TRUE(rig_lookup(&r.client[0], "more").ino != 0);
         }
-        check_files(&r, 5);
+        rig_check_files(&r, 5);
         rig_over(&r);
     }
 }
@@ -120,7 +100,7 @@ TEST(an_engine_without_room_for_long_is_told_of_and_holds_up_no_end)
     for (unsigned ends = 0; ends < 2; ends++) {
         struct rig r;
         rig_ready(&r, 2, testing_seed());
-        create_files(&r, 0, 3);
+        rig_create_files(&r, 0, 3);
         loop_sim_enter(r.loop, fill_in, &r);
         struct proto_create_request q = rig_file(&r.client[0], "more", "content");
         r.client[0].flags = PEER_CALL_AGAIN;
@@ -164,7 +144,7 @@ TEST(records_of_another_engine_are_left_alone)
 {
     struct rig r;
     rig_ready(&r, 1, testing_seed());
-    create_files(&r, 0, 5);
+    rig_create_files(&r, 0, 5);
     rig_kill(&r);
     store_in(&r, "/meta/engine", "other\n");
     CHECK_RC(rig_start(&r), ERR_config);
@@ -184,7 +164,7 @@ TEST(records_of_another_engine_are_left_alone)
     }
     store_in(&r, "/meta/engine", "memory\n");
     rig_serve(&r);
-    check_files(&r, 5);
+    rig_check_files(&r, 5);
     rig_over(&r);
 }
 
@@ -195,7 +175,7 @@ TEST(a_directory_that_names_no_engine_gets_a_name)
         struct rig r;
         struct rig_images look;
         rig_ready(&r, 1, testing_seed());
-        create_files(&r, 0, 5);
+        rig_create_files(&r, 0, 5);
         if (images == 1) {
             rig_stop(&r);
             r.m = NULL;
@@ -206,7 +186,7 @@ TEST(a_directory_that_names_no_engine_gets_a_name)
         CHECK_EQ(look.count, images);
         store_in(&r, "/meta/engine", NULL);
         rig_serve(&r);
-        check_files(&r, 5);
+        rig_check_files(&r, 5);
         rig_kill(&r);
         store_in(&r, "/meta/engine", NULL); /* fails unless it is there */
         rig_serve(&r);
@@ -240,7 +220,7 @@ TEST(a_cache_is_memory_that_is_used)
     rig_client_ready(&r, 0);
     CHECK_TRUE(metanode_memory_look(r.m) > 32u << 20);
     CHECK_TRUE(!metanode_memory_is_short(r.m));
-    create_files(&r, 0, 3);
+    rig_create_files(&r, 0, 3);
     rig_over(&r);
 }
 
@@ -258,14 +238,14 @@ TEST(a_tree_keeps_the_records)
 {
     struct rig r;
     tree_server(&r);
-    create_files(&r, 0, 600);
-    check_files(&r, 600);
+    rig_create_files(&r, 0, 600);
+    rig_check_files(&r, 600);
     CHECK_TRUE(kv_statistics(r.m->kv).file_bytes > 0);
     for (unsigned life = 1; life < 4; life++) {
         rig_kill(&r);
         rig_serve(&r);
-        check_files(&r, 600 + 50 * (life - 1));
-        create_files(&r, 600 + 50 * (life - 1), 50);
+        rig_check_files(&r, 600 + 50 * (life - 1));
+        rig_create_files(&r, 600 + 50 * (life - 1), 50);
     }
     rig_over(&r);
 }
@@ -274,7 +254,7 @@ TEST(records_of_a_tree_are_not_opened_as_others)
 {
     struct rig r;
     tree_server(&r);
-    create_files(&r, 0, 5);
+    rig_create_files(&r, 0, 5);
     rig_kill(&r);
     r.opt.engine = METANODE_ENGINE_MEMORY;
     CHECK_RC(rig_start(&r), ERR_config);
@@ -282,6 +262,6 @@ TEST(records_of_a_tree_are_not_opened_as_others)
     rig_kill(&r);
     r.opt.engine = METANODE_ENGINE_TREE;
     rig_serve(&r);
-    check_files(&r, 5);
+    rig_check_files(&r, 5);
     rig_over(&r);
 }

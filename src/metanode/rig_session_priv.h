@@ -3,6 +3,8 @@
 
 #include "metanode/rig_client_priv.h"
 
+#include <stdio.h>
+
 static inline void rig_set_session_in(void *ctx)
 {
     struct rig_client *c = ctx;
@@ -104,4 +106,25 @@ static inline void rig_admin_start(struct rig *r, unsigned i)
     r->client[i].role = PROTO_ROLE_ADMIN;
     rig_client_start(r, i);
     r->client[i].flags = PEER_CALL_AGAIN;
+}
+
+/* Files of some content with numbers in their names, and whether all are there. */
+static inline void rig_create_files(struct rig *r, unsigned from, unsigned count)
+{
+    for (unsigned i = from; i < from + count; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "file%04u", i);
+        struct proto_create_request q = rig_file(&r->client[0], name, "some content");
+        r->client[0].flags = PEER_CALL_AGAIN;
+        CHECK(rig_call(&r->client[0], PROTO_OP_create, &q) == 0);
+    }
+}
+
+static inline void rig_check_files(struct rig *r, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "file%04u", i);
+        CHECK(rig_lookup(&r->client[0], name).ino != 0);
+    }
 }
