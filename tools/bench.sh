@@ -15,7 +15,9 @@ clean() {
     rm -rf "$work"
 }
 trap clean EXIT
-if [ "$name" = tree ]; then # the engine alone, beside others: values as test/bench/tree/run.py takes them
+# The engine alone, beside the others that the build found (tools/deps.sh librocksdb-dev liblmdb-dev libwiredtiger-dev).
+# Further arguments: values as test/bench/tree/run.py takes them.
+if [ "$name" = tree ]; then
     shift 2
     test/bench/tree/run.py "$build/test/bench_tree" "$work" "$@"
     exit

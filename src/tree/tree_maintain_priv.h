@@ -93,11 +93,6 @@ struct tree_maintain {
     bool freed; /* the last job freed blocks: another kind is next, if there is one */
 };
 
-static inline uint64_t maintain_replaced(const struct tree_node *node)
-{
-    return node->replaced;
-}
-
 /* tree_maintain.c */
 /* There was no memory: no job begins for a while. */
 void tree_maintain_rest(struct tree_maintain *m);

@@ -336,11 +336,9 @@ static int open_workers(struct tree *t)
         return rc;
     }
     struct tree_writer_options writer = {.env = &t->env,
-                                         .kv = &t->base,
                                          .file = t->file,
                                          .nodes = t->nodes,
                                          .cache = t->cache,
-                                         .fetcher = t->fetcher,
                                          .executor = t->executor,
                                          .times = &t->times,
                                          .shape = &t->shape,

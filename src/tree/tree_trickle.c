@@ -38,8 +38,8 @@ bool tree_maintain_writes(const struct tree *t, uint64_t block)
 /* Of one block versions are written in order. */
 static bool trickle_may(const struct tree_maintain *m, const struct tree_node *node)
 {
-    if (node->writing || maintain_replaced(node) != TREE_NO_VERSION ||
-        tree_checkpoint_wants(m->t, node) || tree_maintain_writes(m->t, node->block)) {
+    if (node->writing || node->replaced != TREE_NO_VERSION || tree_checkpoint_wants(m->t, node) ||
+        tree_maintain_writes(m->t, node->block)) {
         return false;
     }
     const struct tree_node *older = atomic_load_explicit(&node->older, memory_order_relaxed);

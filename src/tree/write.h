@@ -23,11 +23,9 @@
 struct tree_writer;
 struct tree_writer_options {
     const struct env *env;
-    struct kv *kv; /* this and the fetcher: not looked at, nothing is fetched */
     struct tree_file *file;
     struct tree_nodes *nodes;
     struct tree_cache *cache;
-    struct tree_fetcher *fetcher;
     struct loop_executor *executor;
     struct tree_times *times;
     const struct tree_shape *shape; /* file_id and codec; lent */
