@@ -151,7 +151,7 @@ if [ -x build/debug/test/sim ]; then
     if [ "$mode" = soak ]; then
         count simulation timeout 14400 build/debug/test/sim --seeds 20000
     else
-        count simulation timeout 600 build/debug/test/sim --seeds 50
+        count simulation timeout 600 build/debug/test/sim --seeds 60
     fi
 fi
 if [ "$mode" = soak ]; then

@@ -7,7 +7,7 @@
 #include "tree/rig_life_read_priv.h"
 
 #define ACTS 110u
-#define POINTS 36u
+#define POINTS 60u
 
 /* Sizes so that there are many nodes, and writes between checkpoints. */
 static void sizes(struct rig_life *w, uint64_t seed)

@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-#define FLIPS 200u
+#define FLIPS 320u
 #define SUPER_UNITS 17u /* the superblocks are the first and the last of these */
 
 struct world {
