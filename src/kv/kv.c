@@ -102,6 +102,11 @@ void kv_checkpoint(struct kv *kv, struct kv_checkpoint *c)
     kv->ops->checkpoint(kv, c);
 }
 
+void kv_checkpoint_hurry(struct kv *kv)
+{
+    kv->ops->checkpoint_hurry(kv);
+}
+
 void kv_checkpoint_cancel(struct kv *kv)
 {
     kv->ops->checkpoint_cancel(kv);

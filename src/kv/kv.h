@@ -51,8 +51,10 @@ struct kv_fetch {
  */
 struct kv_checkpoint {
     void (*done)(struct kv_checkpoint *c, int rc);
-    uint64_t index;             /* out, set by the call: what a restart will find applied */
-    uint64_t term;              /* in: stored with it */
+    uint64_t index;   /* out, set by the call: what a restart will find applied */
+    uint64_t term;    /* in: stored with it */
+    uint64_t pace_ns; /* in: it may take about so long, if the engine can spread what it writes and
+                         is short of nothing; 0: as fast as it can */
     struct kv_checkpoint *next; /* the engine's, while under way */
 };
 
@@ -110,6 +112,7 @@ struct kv_ops { /* see the calls of the same name; arguments are checked before 
     int (*commit)(struct kv *kv, const struct kv_batch *b, uint64_t index);
     uint64_t (*applied_index)(struct kv *kv);
     void (*checkpoint)(struct kv *kv, struct kv_checkpoint *c);
+    void (*checkpoint_hurry)(struct kv *kv);
     void (*checkpoint_cancel)(struct kv *kv);
     void (*checkpoints)(struct kv *kv, struct kv_checkpoints *ret);
     void (*room)(struct kv *kv, struct kv_room *r);
@@ -152,6 +155,8 @@ void kv_room(struct kv *kv, struct kv_room *r);
 uint64_t kv_applied_index(struct kv *kv);
 
 void kv_checkpoint(struct kv *kv, struct kv_checkpoint *c);
+/* The one under way is as fast as it can from now on. None: no effect. */
+void kv_checkpoint_hurry(struct kv *kv);
 /* The one under way ends soon, with -ECANCELED if it was not complete. None: no effect. */
 void kv_checkpoint_cancel(struct kv *kv);
 struct kv_checkpoints kv_checkpoints(struct kv *kv);

@@ -11,6 +11,7 @@ struct rig {
     struct rig_model model;
     struct kv_batch batch;
     struct kv_checkpoint checkpoint, second;
+    uint64_t pace_ns; /* of the first */
     int rc, second_rc;
     bool done, second_done;
     struct kv_snapshot *snapshot;
@@ -47,7 +48,8 @@ static inline void checkpoint_in(void *ctx)
 {
     struct rig *r = ctx;
     r->done = false;
-    r->checkpoint = (struct kv_checkpoint){.done = checkpoint_done, .term = 5};
+    r->checkpoint =
+        (struct kv_checkpoint){.done = checkpoint_done, .term = 5, .pace_ns = r->pace_ns};
     kv_checkpoint(r->tree.kv, &r->checkpoint);
     CHECK_EQ(r->checkpoint.index, kv_applied_index(r->tree.kv));
     CHECK_TRUE(!r->done);
@@ -60,6 +62,11 @@ static inline void second_in(void *ctx)
     r->second = (struct kv_checkpoint){.done = second_done, .term = 6};
     kv_checkpoint(r->tree.kv, &r->second);
     CHECK_TRUE(!r->second_done);
+}
+
+static inline void hurry_in(void *ctx)
+{
+    kv_checkpoint_hurry(((struct rig *)ctx)->tree.kv);
 }
 
 static inline void cancel_in(void *ctx)

@@ -34,7 +34,13 @@ struct tree_table *tree_table_new(struct tree *t, struct tree_memtable *m)
     return table;
 }
 
-static void table_unref(struct tree_table *table)
+struct tree_table *tree_table_ref(struct tree_table *table)
+{
+    atomic_fetch_add_explicit(&table->refs, 1, memory_order_relaxed);
+    return table;
+}
+
+void tree_table_unref(struct tree_table *table)
 {
     if (atomic_fetch_sub_explicit(&table->refs, 1, memory_order_acq_rel) == 1) {
         tree_memtable_unref(table->memtable);
@@ -53,7 +59,7 @@ struct tree_state *tree_state_unref(struct tree_state *s)
 {
     if (s != NULL && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1) {
         for (unsigned i = 0; i < s->count; i++) {
-            table_unref(s->tables[i]);
+            tree_table_unref(s->tables[i]);
         }
         mem_free(s);
     }
@@ -69,7 +75,7 @@ int tree_state_copy(const struct tree_state *s, struct tree_state **ret)
     memcpy(copy, s, sizeof *copy);
     atomic_init(&copy->refs, 1);
     for (unsigned i = 0; i < copy->count; i++) {
-        atomic_fetch_add_explicit(&copy->tables[i]->refs, 1, memory_order_relaxed);
+        (void)tree_table_ref(copy->tables[i]);
     }
     *ret = copy;
     return 0;
@@ -141,7 +147,7 @@ int tree_rotate(struct tree *t)
         return -ENOMEM;
     }
     if (empty) {
-        table_unref(next->tables[0]);
+        tree_table_unref(next->tables[0]);
     } else {
         tree_memtable_freeze(next->tables[0]->memtable);
         for (unsigned i = next->count; i > 0; i--) {
@@ -177,6 +183,26 @@ int tree_view_new(struct tree *t, bool inner, struct tree_view **ret)
         return rc;
     }
     *ret = v;
+    return 0;
+}
+
+int tree_view_leave_tables(struct tree_view *v)
+{
+    struct tree *t = tree_of(v->base.kv);
+    struct tree_state *old = v->state, *bare = NULL;
+    CHECK(v->inner);
+    int rc = tree_state_copy(old, &bare);
+    if (rc < 0) {
+        return rc;
+    }
+    while (bare->count > 0) {
+        tree_table_unref(bare->tables[--bare->count]);
+    }
+    bare->draining = 0;
+    lock_take(&t->lock);
+    v->state = bare;
+    lock_release(&t->lock);
+    tree_state_unref(old);
     return 0;
 }
 
@@ -502,6 +528,7 @@ const struct kv_ops tree_kv_ops = {
     .commit = tree_commit,
     .applied_index = tree_applied_index,
     .checkpoint = tree_checkpoint,
+    .checkpoint_hurry = tree_checkpoint_hurry,
     .checkpoint_cancel = tree_checkpoint_cancel,
     .checkpoints = tree_checkpoints,
     .room = tree_room,

@@ -29,7 +29,6 @@ struct tree_options {
     size_t memtable_bytes;   /* 0: 32 MiB; at most an eighth of the cache */
     uint64_t snapshot_bytes; /* for snapshots only; 0: a tenth of the cache, two memtables */
     size_t snapshots_max;    /* 0: 4,096 */
-    uint64_t pace_ns;        /* a checkpoint takes about so long to write; 0: as fast as it can */
     unsigned writes_max;     /* nodes packed and written at a time; 0: 4 */
     bool buffered;           /* no direct I/O */
     bool read_only;

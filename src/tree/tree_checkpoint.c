@@ -41,8 +41,11 @@ struct checkpoint_write {
 };
 
 struct checkpoint_table {
-    struct tree_table *table; /* the view has it */
-    bool fresh;               /* not kept before */
+    struct tree_table *table; /* a reference, until it is in pieces */
+    uint32_t number;
+    bool draining; /* of the oldest ones, which the view has in nodes in part */
+    bool fresh;    /* not kept before */
+    uint64_t msn_min, msn_max;
     struct tree_btt_piece *piece;
     size_t piece_count;
 };
@@ -72,6 +75,7 @@ struct tree_checkpointer {
     struct checkpoint_write write[CHECKPOINT_WRITES_MAX];
     unsigned writing;
     uint64_t begin_ns, total_bytes, begun_bytes;
+    struct kv_estimate estimate; /* of all there is */
     /* memtables, newest first */
     struct checkpoint_table table[TREE_MEMTABLES_MAX];
     unsigned table_count, kept_count; /* so many of them are in pieces */
@@ -121,10 +125,11 @@ void tree_checkpoint_kick(struct tree *t)
     }
 }
 
-void tree_checkpoint_hurry(struct tree *t)
+void tree_checkpoint_hurry(struct kv *kv)
 {
+    struct tree *t = tree_of(kv);
     struct tree_checkpointer *m = t->checkpointer;
-    if (m->step == CHECKPOINT_WRITE && !m->hurry) {
+    if (m->step != CHECKPOINT_IDLE && !m->hurry) {
         m->hurry = true;
         loop_defer(t->env.loop, &m->task);
     }
@@ -226,14 +231,23 @@ static void checkpoint_over(struct tree_checkpointer *m, int rc)
     loop_defer(m->t->env.loop, &m->task);
 }
 
-static bool table_is_there(const struct tree *t, const struct tree_table *table)
+/* NULL: it has left. */
+static struct tree_table *table_find(const struct tree *t, uint32_t number)
 {
     for (unsigned i = 0; i < t->state->count; i++) {
-        if (t->state->tables[i] == table) {
-            return true;
+        if (t->state->tables[i]->number == number) {
+            return t->state->tables[i];
         }
     }
-    return false;
+    return NULL;
+}
+
+static void checkpoint_leave_table(struct checkpoint_table *k)
+{
+    if (k->table != NULL) {
+        tree_table_unref(k->table);
+        k->table = NULL;
+    }
 }
 
 /* Fresh pieces become the table's, if it is still there, and the checkpoint durable. */
@@ -241,12 +255,14 @@ static void checkpoint_drop_tables(struct tree_checkpointer *m, bool durable)
 {
     for (unsigned i = 0; i < m->table_count; i++) {
         struct checkpoint_table *k = &m->table[i];
+        struct tree_table *table = table_find(m->t, k->number);
+        checkpoint_leave_table(k);
         if (!k->fresh) {
             mem_free(k->piece); /* a copy */
-        } else if (durable && table_is_there(m->t, k->table)) {
-            k->table->piece = k->piece;
-            k->table->piece_count = k->piece_count;
-            k->table->kept = true;
+        } else if (durable && table != NULL) {
+            table->piece = k->piece;
+            table->piece_count = k->piece_count;
+            table->kept = true;
         } else {
             garbage_add(m, k->piece, k->piece_count);
         }
@@ -301,9 +317,6 @@ static void checkpoint_super(const struct tree_checkpointer *m, struct tree_supe
 {
     const struct tree *t = m->t;
     const struct tree_state *s = m->view->state;
-    struct kv_slice all = {0};
-    struct kv_estimate estimate = {0};
-    tree_estimate(&m->view->base, all, all, &estimate);
     *ret = (struct tree_super){.applied_index = m->index,
                                .applied_term = m->c->term,
                                .max_msn = m->msn,
@@ -315,22 +328,10 @@ static void checkpoint_super(const struct tree_checkpointer *m, struct tree_supe
                                .basement_raw = t->shape.basement_raw,
                                .internal_raw = t->shape.internal_raw,
                                .codec = t->shape.codec,
-                               .key_count = estimate.key_count,
-                               .logical_bytes = estimate.bytes,
+                               .key_count = m->estimate.key_count,
+                               .logical_bytes = m->estimate.bytes,
                                .app_len = TREE_OWNER_BYTES};
     memcpy(ret->app, t->owner, TREE_OWNER_BYTES);
-}
-
-/* Is it among the oldest ones, which the view's state has in part in nodes? */
-static bool table_drains(const struct tree_checkpointer *m, const struct tree_table *table)
-{
-    const struct tree_state *s = m->view->state;
-    for (unsigned i = s->count - s->draining; i < s->count; i++) {
-        if (s->tables[i] == table) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static int checkpoint_extra(struct tree_checkpointer *m)
@@ -340,12 +341,11 @@ static int checkpoint_extra(struct tree_checkpointer *m)
                            .table_count = m->table_count,
                            .drop_count = m->drop_count};
     for (unsigned i = 0; i < m->table_count; i++) {
-        const struct tree_table *table = m->table[i].table;
-        struct tree_memtable_state state = tree_memtable_state(table->memtable);
-        x.table[i] = (struct tree_extra_table){.number = table->number,
-                                               .draining = table_drains(m, table) ? 1 : 0,
-                                               .msn_min = state.min_msn,
-                                               .msn_max = state.max_msn};
+        const struct checkpoint_table *k = &m->table[i];
+        x.table[i] = (struct tree_extra_table){.number = k->number,
+                                               .draining = k->draining ? 1 : 0,
+                                               .msn_min = k->msn_min,
+                                               .msn_max = k->msn_max};
     }
     size_t len = tree_extra_bytes(&x);
     m->extra = mem_alloc(len);
@@ -419,6 +419,7 @@ static void keep_done(struct tree_keep *keep, int rc)
         struct checkpoint_table *k = &m->table[m->kept_count++];
         k->piece = keep->piece;
         k->piece_count = keep->piece_count;
+        checkpoint_leave_table(k);
         m->t->counts.written_bytes += keep->written_bytes;
     } else if (m->rc == 0) {
         m->rc = rc;
@@ -436,14 +437,14 @@ static void checkpoint_keep(struct tree_checkpointer *m)
     if (m->keeping || m->kept_count == m->table_count) {
         return;
     }
-    struct tree_table *table = m->table[m->kept_count].table;
+    const struct checkpoint_table *k = &m->table[m->kept_count];
     m->keep = (struct tree_keep){
         .done = keep_done,
-        .memtable = table->memtable,
+        .memtable = k->table->memtable,
         .birth = m->number,
-        .memtable_number = table->number,
+        .memtable_number = k->number,
     };
-    if (table_drains(m, table)) {
+    if (k->draining) {
         m->keep.from = kv_slice_of(s->drained, s->drained_len);
     }
     m->keeping = true;
@@ -506,7 +507,7 @@ static void checkpoint_write_node(struct tree_checkpointer *m, struct tree_node 
 /* When the next node may be begun, from now; 0: now. */
 static uint64_t checkpoint_wait_ns(const struct tree_checkpointer *m)
 {
-    uint64_t pace_ns = m->t->opt.pace_ns;
+    uint64_t pace_ns = m->c->pace_ns;
     if (pace_ns == 0 || m->hurry || m->t->stopping || m->total_bytes == 0) {
         return 0;
     }
@@ -555,7 +556,13 @@ static int freeze_tables(struct tree_checkpointer *m)
             continue;
         }
         struct checkpoint_table *k = &m->table[m->table_count++];
-        *k = (struct checkpoint_table){.table = table, .fresh = !table->kept};
+        struct tree_memtable_state state = tree_memtable_state(table->memtable);
+        *k = (struct checkpoint_table){.table = table->kept ? NULL : tree_table_ref(table),
+                                       .number = table->number,
+                                       .draining = i >= s->count - s->draining,
+                                       .fresh = !table->kept,
+                                       .msn_min = state.min_msn,
+                                       .msn_max = state.max_msn};
         if (table->kept && table->piece_count > 0) {
             k->piece = mem_dup(table->piece, table->piece_count * sizeof *table->piece);
             if (k->piece == NULL) {
@@ -581,8 +588,13 @@ static uint64_t checkpoint_total(const struct tree_checkpointer *m)
 static void checkpoint_freeze(struct tree_checkpointer *m)
 {
     struct tree *t = m->t;
+    struct kv_slice all = {0};
     int rc = tree_view_new(t, true, &m->view);
     rc = rc < 0 ? rc : freeze_tables(m);
+    if (rc == 0) {
+        tree_estimate(&m->view->base, all, all, &m->estimate);
+        rc = tree_view_leave_tables(m->view);
+    }
     rc = rc < 0 ? rc : tree_maintain_drops(t, &m->drops, &m->drop_count);
     rc = rc < 0 ? rc : tree_file_freeze(t->file, &m->number);
     if (rc < 0) {

@@ -3,6 +3,7 @@
  * gets there, that space and numbers of blocks come back, and what happens when memory or space run
  * out, or a checkpoint comes at a bad moment.
  */
+#include "tree/memtable_priv.h"
 #include "tree/rig_calls_priv.h"
 
 #include "base/fault.h"
@@ -367,14 +368,15 @@ TEST(checkpoint_waits_for_room)
 TEST(checkpoint_takes_its_time)
 {
     CLEANUP(rig_freep) struct rig *r = rig_new_nodes(8);
-    r->tree.opt.pace_ns = UINT64_C(20000000000);
-    CHECK_OK(rig_tree_reopen(&r->tree, false));
+    r->pace_ns = UINT64_C(20000000000);
     commits(r, 300);
     CHECK_OK(settle(r));
     uint64_t begin = loop_now_ns(r->tree.env.loop);
     CHECK_OK(checkpoint(r));
     uint64_t took = loop_now_ns(r->tree.env.loop) - begin;
-    CHECK_TRUE(took > r->tree.opt.pace_ns / 2 && took < r->tree.opt.pace_ns * 5 / 4);
+    CHECK_TRUE(took > r->pace_ns / 2 && took < r->pace_ns * 5 / 4);
+    reopen(r, false);
+    CHECK_EQ(r->tree.found.index, 300);
     commits(r, 300);
     CHECK_OK(settle(r));
     run(r, checkpoint_in);
@@ -383,10 +385,66 @@ TEST(checkpoint_takes_its_time)
     begin = loop_now_ns(r->tree.env.loop);
     run(r, cancel_in);
     CHECK_RC(wait_checkpoint(r), ECANCELED);
-    CHECK_TRUE(loop_now_ns(r->tree.env.loop) - begin < r->tree.opt.pace_ns / 20);
+    CHECK_TRUE(loop_now_ns(r->tree.env.loop) - begin < r->pace_ns / 20);
     commits(r, 300);
     reopen(r, true);
     CHECK_EQ(r->tree.found.index, 300);
+    check_all(r);
+}
+
+/* What it writes is spread over its time; who commits meanwhile never waits for it. */
+TEST(checkpoint_is_spread_over_its_time)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(14);
+    uint64_t quarter[4] = {0}, all = 0;
+    r->pace_ns = UINT64_C(40000000000);
+    fill((struct fill){.r = r, .count = 600, .len = 300});
+    CHECK_OK(settle(r));
+    look(r);
+    uint64_t busy = r->counts.busy, begin = loop_now_ns(r->tree.env.loop), tapped = r->tree.tapped;
+    run(r, checkpoint_in);
+    for (unsigned i = 0; !r->done; i++) {
+        testing_machine_steps(&r->tree.machine, 1);
+        uint64_t part = (loop_now_ns(r->tree.env.loop) - begin) / (r->pace_ns / 4);
+        quarter[base_min(part, 3)] += r->tree.tapped - tapped;
+        all += r->tree.tapped - tapped;
+        if (i % 16 == 0 && i < 160) {
+            fill((struct fill){.r = r, .first = 1000 + i, .count = 1, .len = 10});
+        }
+        tapped = r->tree.tapped;
+    }
+    CHECK_OK(r->rc);
+    look(r);
+    CHECK_EQ(r->counts.busy, busy);
+    for (unsigned i = 0; i < ARRAY_COUNT(quarter); i++) {
+        CHECK_TRUE(quarter[i] * 10 > all);
+    }
+}
+
+/* Of one that may take its time, what is to be kept of a memtable is written first, and then its
+ * memory is not needed for it any more. */
+TEST(checkpoint_does_not_keep_memtables_in_memory)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(15);
+    r->pace_ns = UINT64_C(1000000000000);
+    commits(r, 300);
+    CHECK_OK(settle(r));
+    commits(r, 3);
+    struct tree_memtable *m = tree_of(r->tree.kv)->state->tables[0]->memtable;
+    tree_memtable_ref(m);
+    run(r, checkpoint_in);
+    CHECK_OK(settle(r));
+    for (unsigned i = 0; i < 4000 && atomic_load(&m->refs) > 1; i++) {
+        testing_machine_steps(&r->tree.machine, 1);
+    }
+    CHECK_TRUE(atomic_load(&m->refs) == 1 && !r->done);
+    tree_memtable_unref(m);
+    uint64_t begin = loop_now_ns(r->tree.env.loop);
+    run(r, hurry_in);
+    CHECK_OK(wait_checkpoint(r));
+    CHECK_TRUE(loop_now_ns(r->tree.env.loop) - begin < r->pace_ns / 100);
+    reopen(r, true);
+    CHECK_EQ(r->tree.found.index, 303);
     check_all(r);
 }
 
@@ -394,15 +452,15 @@ TEST(checkpoint_takes_its_time)
 TEST(checkpoint_hurries_when_memory_is_short)
 {
     CLEANUP(rig_freep) struct rig *r = rig_new_nodes(12);
-    r->tree.opt.pace_ns = UINT64_C(1000000000000);
-    CHECK_OK(rig_tree_reopen(&r->tree, false));
+    r->pace_ns = UINT64_C(1000000000000);
     fill((struct fill){.r = r, .count = 300, .len = 1000});
     CHECK_OK(settle(r));
     uint64_t begin = loop_now_ns(r->tree.env.loop);
     run(r, checkpoint_in);
     fill((struct fill){.r = r, .first = 300, .count = 2000, .len = 1000});
     CHECK_OK(wait_checkpoint(r));
-    CHECK_TRUE(loop_now_ns(r->tree.env.loop) - begin < r->tree.opt.pace_ns / 4);
+    CHECK_TRUE(loop_now_ns(r->tree.env.loop) - begin < r->pace_ns / 4);
+    CHECK_OK(settle(r));
     fill_check((struct fill){.r = r, .count = 2300, .len = 1000}, true);
 }
 

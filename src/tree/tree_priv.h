@@ -125,23 +125,24 @@ NODISCARD int tree_rotate(struct tree *t);
 void tree_reclaim(struct tree *t);
 /* `inner`: for work in the background. -ENOMEM; -ERR_busy: too many snapshots. */
 NODISCARD int tree_view_new(struct tree *t, bool inner, struct tree_view **ret);
+/* An inner one that goes on looking at nodes only: it keeps no memtable in memory. -ENOMEM. */
+NODISCARD int tree_view_leave_tables(struct tree_view *v);
 struct tree_view *tree_view_free(struct tree_view *v); /* any thread; NULL is fine */
 void tree_fail(struct tree *t, int rc, const char *what);
-/* 0, or why nothing is written any more. */
-int tree_failed(struct kv *kv, struct err *e);
+int tree_failed(struct kv *kv, struct err *e); /* 0, or why nothing is written any more */
 /* Memory was given back, or something was moved: commits that were refused may go on. */
 void tree_room_wake(struct tree *t);
-/* `bytes` of memtables have become nodes: commits that are slowed may go on. */
-void tree_drained(struct tree *t, uint64_t bytes);
+void tree_drained(struct tree *t, uint64_t bytes); /* so much of memtables is in nodes now */
 struct tree_table *tree_table_new(struct tree *t,
                                   struct tree_memtable *m); /* takes m; NULL: no memory */
+struct tree_table *tree_table_ref(struct tree_table *table);
+void tree_table_unref(struct tree_table *table);
 extern const struct kv_ops tree_kv_ops;
 /* lock, views, reclaiming; with the first state, which it takes. tree_open.c has made the rest. */
 void tree_start(struct tree *t, struct tree_state *first);
-void tree_end(struct tree *t);  /* CHECKs that no view is left */
-void tree_close(struct kv *kv); /* kv_ops.free; tree_open.c */
-/* Background work has ended: is the stop complete? */
-void tree_stop_check(struct tree *t);
+void tree_end(struct tree *t);        /* CHECKs that no view is left */
+void tree_close(struct kv *kv);       /* kv_ops.free; tree_open.c */
+void tree_stop_check(struct tree *t); /* background work has ended: is the stop complete? */
 
 /* ---- reads ---- */
 
@@ -184,6 +185,7 @@ NODISCARD int tree_maintain_add_drop(struct tree *t, uint64_t block);
 NODISCARD int tree_checkpointer_new(struct tree *t);
 void tree_checkpointer_free(struct tree *t);
 void tree_checkpoint(struct kv *kv, struct kv_checkpoint *c);
+void tree_checkpoint_hurry(struct kv *kv); /* also when memory or space is short */
 void tree_checkpoint_cancel(struct kv *kv);
 void tree_checkpoints(struct kv *kv, struct kv_checkpoints *ret);
 bool tree_checkpoint_busy(const struct tree *t);
@@ -193,7 +195,6 @@ bool tree_checkpoint_wants(const struct tree *t, const struct tree_node *node);
 bool tree_checkpoint_holds(const struct tree *t);
 bool tree_checkpoint_freezes(const struct tree *t); /* soon: no job may begin */
 void tree_checkpoint_kick(struct tree *t);          /* a memtable has gone, a write has ended */
-void tree_checkpoint_hurry(struct tree *t);         /* memory is short: no pacing */
 /* The table leaves for good: its pieces are given back. False: later, once older ones have been. */
 NODISCARD bool tree_checkpoint_retire(struct tree *t, struct tree_table *const *table,
                                       unsigned count);

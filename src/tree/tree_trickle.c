@@ -85,6 +85,7 @@ static void trickle_failed(struct tree_maintain *m, int rc)
     }
     uint64_t delay_ns = rc == -ENOMEM ? MAINTAIN_RETRY_NS : MAINTAIN_SPACE_NS;
     m->pause_ns = loop_now_ns(t->env.loop) + delay_ns;
+    tree_checkpoint_hurry(&t->base); /* its end gives back what only older ones need */
     if (rc != -ENOMEM && !m->told_of_full) {
         m->told_of_full = true;
         log_warn(t->env.log, "nodes of the tree cannot be written", LOG_TEXT("file", t->path),
@@ -171,7 +172,7 @@ static void trickle_held(struct tree_maintain *m)
         if (trickle_may(m, node) && !trickle_paused(m) && m->writing < MAINTAIN_WRITES_MAX) {
             trickle_write(m, node);
         } else if (tree_checkpoint_wants(t, node)) {
-            tree_checkpoint_hurry(t);
+            tree_checkpoint_hurry(&t->base);
         } else if (trickle_paused(m)) {
             tree_maintain_later(m, MAINTAIN_RETRY_NS);
         }
@@ -189,6 +190,9 @@ void tree_maintain_trickle(struct tree_maintain *m)
     uint64_t dirty = trickle_dirty(m);
     bool tight = tree_maintain_is_tight(m) || m->step == MAINTAIN_ROOM;
     trickle_held(m);
+    if (tight) {
+        tree_checkpoint_hurry(&m->t->base);
+    }
     m->trickles = tight || dirty > trickle_share(m, m->trickles ? 20 : 25);
     if (!m->trickles || m->stopped) {
         return;
@@ -201,7 +205,7 @@ void tree_maintain_trickle(struct tree_maintain *m)
            (tight || trickle_dirty(m) > trickle_share(m, 20))) {
         struct tree_node *node = trickle_next(m);
         if (node == NULL) {
-            tree_checkpoint_hurry(m->t);
+            tree_checkpoint_hurry(&m->t->base);
             return;
         }
         trickle_write(m, node);

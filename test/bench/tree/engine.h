@@ -27,9 +27,9 @@ struct engine {
     /* May be NULL. Adds 1 to the 64-bit number at an offset of a value, without reading it. */
     void (*add)(struct kv_slice key, uint16_t offset, uint32_t value_len);
     void (*remove_range)(struct kv_slice low, struct kv_slice high);
-    /* The engine's own way to begin a checkpoint in the background, and whether it is over; both
-     * NULL: another thread calls checkpoint(). */
-    void (*checkpoint_begin)(void);
+    /* The engine's own way to begin a checkpoint in the background, the next one in so many
+     * seconds, and whether it is over; both NULL: another thread calls checkpoint(). */
+    void (*checkpoint_begin)(double seconds);
     bool (*checkpoint_over)(void);
     void (*say)(void); /* statistics to standard error; may be NULL */
 };

@@ -174,7 +174,7 @@ void checkpoints_look(void)
     checkpoints.last = now;
     checkpoints.count++;
     if (checkpoints.own) {
-        checkpoints.engine->checkpoint_begin();
+        checkpoints.engine->checkpoint_begin(checkpoints.seconds);
     } else {
         atomic_store(&checkpoints.running, true);
         atomic_store(&checkpoints.wanted, true);

@@ -80,10 +80,13 @@ static void ours_checkpoint_done(struct kv_checkpoint *c, int rc)
     ours.checkpointing = false;
 }
 
-static void ours_checkpoint_begin(void)
+/* Spread over a part of that, as the metadata server does. */
+static void ours_checkpoint_begin(double seconds)
 {
+    uint64_t pace_ns = (uint64_t)(seconds * 0.75e9);
     ours.checkpointing = true;
-    ours.checkpoint = (struct kv_checkpoint){.done = ours_checkpoint_done, .term = 1};
+    ours.checkpoint =
+        (struct kv_checkpoint){.done = ours_checkpoint_done, .term = 1, .pace_ns = pace_ns};
     kv_checkpoint(ours.kv, &ours.checkpoint);
 }
 
@@ -94,10 +97,11 @@ static bool ours_checkpoint_over(void)
 
 static void ours_checkpoint(void)
 {
+    kv_checkpoint_hurry(ours.kv);
     while (ours.checkpointing) {
         ours_step(1000000000);
     }
-    ours_checkpoint_begin();
+    ours_checkpoint_begin(0);
     while (ours.checkpointing) {
         ours_step(1000000000);
     }
