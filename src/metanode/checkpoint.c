@@ -27,6 +27,13 @@
 #define CHECKPOINT_WORTH 64u /* after the interval and at a stop a smaller share is enough */
 #define CHECKPOINT_LIMIT_BYTES (UINT64_C(96) << 20) /* of the log, or so many times the rule: */
 #define CHECKPOINT_LIMIT_TIMES 4u
+/*
+ * One that need not be soon is spread: over a part of the time in which the next one will be due,
+ * if it goes on as it went since the one before, so that disk and processor have as little as
+ * possible to do at a time. It hurries when the next one is due by its log, for then the log comes
+ * near its limit; when the changes take much of the cache; and at the end.
+ */
+#define CHECKPOINT_PACE_PERCENT 75u
 #define CHECKPOINT_RETRY_MS UINT64_C(30000) /* after a failure */
 #define CHECKPOINT_STOP_MS \
     UINT64_C(20000) /* one that is not done by then does not hold up an end */
@@ -119,15 +126,25 @@ static void checkpoint_done(struct kv_checkpoint *base, int rc)
     checkpoint_stop_next(m);
 }
 
+static uint64_t checkpoint_pace_ns(struct metanode *m)
+{
+    const struct metanode_checkpoints *c = &m->checkpoints;
+    uint64_t since_ns = base_min(metanode_now(m) - c->begun_ns, checkpoint_interval_ns(m));
+    bool late = c->since_bytes >= 2 * checkpoint_due_bytes(m);
+    bool soon = late || m->stop != NULL || checkpoint_is_large(m);
+    return soon ? 0 : since_ns / 100 * CHECKPOINT_PACE_PERCENT;
+}
+
 static void checkpoint_begin(struct metanode *m, uint64_t log_index)
 {
     struct metanode_checkpoints *c = &m->checkpoints;
+    uint64_t pace_ns = checkpoint_pace_ns(m);
     c->active = true;
     c->log_index = log_index;
     c->begun_bytes = c->since_bytes;
     c->begun_ns = metanode_now(m);
     c->since_bytes = 0;
-    c->base = (struct kv_checkpoint){.done = checkpoint_done, .term = m->term};
+    c->base = (struct kv_checkpoint){.done = checkpoint_done, .term = m->term, .pace_ns = pace_ns};
     kv_checkpoint(m->kv, &c->base);
 }
 
@@ -165,6 +182,9 @@ void metanode_checkpoint_applied(struct metanode *m, size_t bytes)
     m->checkpoints.since_bytes += bytes;
     uint64_t since = m->checkpoints.since_bytes;
     bool due = since >= checkpoint_due_bytes(m) || (since > 0 && checkpoint_is_large(m));
+    if (m->checkpoints.active && due) {
+        kv_checkpoint_hurry(m->kv);
+    }
     if (m->phase == METANODE_SERVING && due) {
         checkpoint_want(m);
     }
@@ -185,6 +205,7 @@ static void checkpoint_timer(struct loop_timer *t)
 void metanode_checkpoints_start(struct metanode *m)
 {
     checkpoint_limit(m);
+    m->checkpoints.begun_ns = metanode_now(m);
     metanode_checkpoint_applied(m, 0); /* the log that was replayed may be long */
     loop_timer_in(m->env->loop, &m->checkpoints.timer, checkpoint_interval_ns(m));
 }
@@ -217,6 +238,7 @@ void metanode_checkpoints_stop(struct metanode *m, struct loop_task *stopped)
     struct metanode_checkpoints *c = &m->checkpoints;
     c->stopped = stopped;
     loop_timer_in(m->env->loop, &c->late, CHECKPOINT_STOP_MS * METANODE_NS_PER_MS);
+    kv_checkpoint_hurry(m->kv);
     if (m->phase == METANODE_ENDED) {
         kv_checkpoint_cancel(m->kv);
     }

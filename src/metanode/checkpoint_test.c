@@ -128,6 +128,76 @@ TEST(how_much_there_is_counts_only_where_all_of_it_is_written)
     CHECK_TRUE(made[0] > 0 && made[1] > 2 * made[0]);
 }
 
+/* ---- one that writes what has changed may take its time ---- */
+
+#define PACE_INTERVAL_S 40u
+
+static bool checkpoint_runs(void *ctx)
+{
+    return ((struct rig *)ctx)->m->checkpoints.active;
+}
+
+/* A tree so small that its records are in nodes; `checkpoint_bytes` of log to a checkpoint. */
+static void pace_ready(struct rig *r, uint64_t checkpoint_bytes)
+{
+    rig_new(r, testing_seed());
+    r->opt.engine = METANODE_ENGINE_TREE;
+    r->opt.need_permille = 1;
+    r->opt.checkpoint_bytes = checkpoint_bytes;
+    r->opt.checkpoint_interval_ms = (uint64_t)PACE_INTERVAL_S * 1000;
+    rig_serve(r);
+    rig_client_ready(r, 0);
+    rig_create_files(r, 0, 900);
+    for (unsigned s = 0; s < 2 * PACE_INTERVAL_S && !checkpoint_runs(r); s++) {
+        rig_keep_alive(r, &r->client[0], 1);
+    }
+    CHECK_TRUE(checkpoint_runs(r));
+}
+
+TEST(a_checkpoint_is_spread_over_the_interval)
+{
+    struct rig r;
+    unsigned seconds = 0;
+    pace_ready(&r, 1u << 30);
+    for (; checkpoint_runs(&r); seconds++) {
+        CHECK_TRUE(seconds < PACE_INTERVAL_S);
+        rig_create_files(&r, 900 + seconds, 1); /* as ever */
+        rig_keep_alive(&r, &r.client[0], 1);
+    }
+    CHECK_TRUE(seconds > PACE_INTERVAL_S / 3);
+    CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index > 0);
+    rig_kill(&r);
+    rig_serve(&r);
+    rig_check_files(&r, 900 + seconds);
+    rig_over(&r);
+}
+
+TEST(a_checkpoint_hurries_when_the_next_one_is_due)
+{
+    struct rig r;
+    pace_ready(&r, 1u << 30);
+    r.m->opt.checkpoint_bytes = 4000;
+    uint64_t from = loop_sim_now_ns(r.sim);
+    rig_create_files(&r, 900, 40);
+    CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
+    CHECK_TRUE(loop_sim_now_ns(r.sim) - from < RIG_SECOND * PACE_INTERVAL_S / 8);
+    rig_over(&r);
+}
+
+TEST(a_checkpoint_does_not_hold_up_an_end)
+{
+    struct rig r;
+    pace_ready(&r, 1u << 30);
+    uint64_t from = loop_sim_now_ns(r.sim), applied = kv_applied_index(r.m->kv);
+    rig_stop(&r);
+    r.m = NULL;
+    CHECK_TRUE(loop_sim_now_ns(r.sim) - from < RIG_SECOND * PACE_INTERVAL_S / 8);
+    rig_serve(&r);
+    CHECK_TRUE(kv_checkpoints(r.m->kv).durable_index >= applied);
+    rig_check_files(&r, 900);
+    rig_over(&r);
+}
+
 TEST(a_little_is_saved_at_the_end_only_where_that_costs_little)
 {
     unsigned files = 30 * FILES; /* so many that a whole one is far more than a file or two */
