@@ -22,6 +22,18 @@ if [ "$name" = tree ]; then
     test/bench/tree/run.py "$build/test/bench_tree" "$work" "$@"
     exit
 fi
+# More files than fit in memory: the metadata in a tree, with a budget (BENCH_MEMORY) of which half is cache
+# (BENCH_CACHE), one copy, one target; test/bench/meta_size.c has the other parameters. Raw lines are kept in
+# BENCH_RAW, where that is set.
+if [ "$name" = size ]; then
+    "$opendfs" init -q "$work/cluster" --copies 1 --targets 1 --port 0 >&2
+    sed -i "s/^\[meta\.0\]/&\nengine = tree\nmemory = ${BENCH_MEMORY:-384M}\ncache = ${BENCH_CACHE:-192M}/" \
+        "$work/cluster/cluster.ini"
+    "$opendfs" up -q "$work/cluster" >&2
+    export OPENDFS_CLUSTER=$work/cluster OPENDFS=$opendfs
+    "$build/test/bench" size 1 | tee -a "${BENCH_RAW:-/dev/null}"
+    exit
+fi
 if [ "$name" != rpc ] && [ "$name" != apply ]; then
     "$opendfs" init -q "$work/cluster" --copies 2 --targets 3 --port 0 >&2
     "$opendfs" up -q "$work/cluster" >&2

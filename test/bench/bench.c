@@ -50,7 +50,7 @@ static const struct {
 } bench_table[] = {
     {"rpc", "first", bench_rpc},           {"data", "first", bench_first},
     {"apply", "meta", bench_apply},        {"names", "meta", bench_meta},
-    {"restart", "restart", bench_restart},
+    {"restart", "restart", bench_restart}, {"size", "size", bench_size},
 };
 
 static int usage(void)

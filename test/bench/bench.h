@@ -29,4 +29,5 @@ int bench_rpc(unsigned rounds);
 int bench_first(unsigned rounds);
 int bench_meta(unsigned rounds);
 int bench_restart(unsigned rounds);
+int bench_size(unsigned rounds);
 int bench_apply(unsigned rounds);

@@ -9,19 +9,13 @@
  * How much log lies behind the newest checkpoint decides, so the rounds are unequal on purpose.
  * After each start, files that were acknowledged are looked up.
  */
-#include "machine.h"
+#include "server.h"
 
 #include "opendfs/async.h"
 
-#include <errno.h>
-#include <sched.h>
 #include <semaphore.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
 
 #define RESTART_IN_FLIGHT 128u
 #define RESTART_DIRS 100u
@@ -38,7 +32,7 @@ struct restart_request {
     char name[RESTART_NAME_BYTES];
 };
 struct restart {
-    const char *cluster, *program;
+    struct server server;
     struct opendfs *fs;
     struct restart_request request[RESTART_IN_FLIGHT];
     uint64_t dir[RESTART_DIRS];
@@ -47,23 +41,7 @@ struct restart {
     bool dead;
     int rc;
     sem_t over;
-    pid_t started; /* by us; 0: `up` has started it */
 };
-
-static pid_t restart_pid(const struct restart *x)
-{
-    char path[4096], text[32];
-    long pid = 0;
-    (void)snprintf(path, sizeof path, "%s/run/meta.0.pid", x->cluster);
-    FILE *f = fopen(path, "re");
-    if (f != NULL && fgets(text, sizeof text, f) != NULL) {
-        pid = strtol(text, NULL, 10);
-    }
-    if (f != NULL) {
-        (void)fclose(f);
-    }
-    return (pid_t)pid;
-}
 
 /* --- The load, on the library's thread -------------------------------------------------------- */
 
@@ -91,7 +69,7 @@ static void restart_done(struct opendfs_op *op)
     x->done++;
     if (x->done == x->kill_at) {
         x->dead = true;
-        (void)kill(restart_pid(x), SIGKILL);
+        server_kill(&x->server);
         sem_post(&x->over);
     }
     if (x->dead || x->rc < 0) {
@@ -124,54 +102,6 @@ static void restart_wait(struct restart *x)
 
 /* --- A round ---------------------------------------------------------------------------------- */
 
-static int restart_connect(struct restart *x, struct opendfs **ret)
-{
-    struct opendfs_options opt = {.api_version = OPENDFS_API_VERSION,
-                                  .cluster = x->cluster,
-                                  .uid = UINT32_MAX,
-                                  .gid = UINT32_MAX};
-    return opendfs_connect(&opt, ret);
-}
-
-static int restart_start(struct restart *x)
-{
-    char config[4096];
-    (void)snprintf(config, sizeof config, "%s/cluster.ini", x->cluster);
-    char *argv[] = {(char *)x->program, "meta", "--config", config, NULL};
-    return -posix_spawn(&x->started, x->program, NULL, NULL, argv, environ);
-}
-
-struct restart_time {
-    double seconds, cpu_seconds; /* of the server */
-};
-
-/* Its memory is gone, and so are its locks. What `up` has started is not our child. */
-static void restart_until_gone(const struct restart *x)
-{
-    pid_t pid = restart_pid(x);
-    if (x->started > 0) {
-        (void)waitpid(x->started, NULL, 0);
-    }
-    while (kill(pid, 0) == 0) {
-        (void)sched_yield();
-    }
-}
-
-/* From the start to the answer to a client that did not exist before. */
-static int restart_measure(struct restart *x, struct restart_time *ret)
-{
-    struct opendfs *fresh = NULL;
-    struct opendfs_stat st;
-    double began = machine_now();
-    int rc = restart_start(x);
-    rc = rc < 0 ? rc : restart_connect(x, &fresh);
-    rc = rc < 0 ? rc : opendfs_stat(fresh, "/", &st);
-    ret->seconds = machine_now() - began;
-    ret->cpu_seconds = machine_cluster_cpu(x->cluster, "meta.");
-    opendfs_disconnect(fresh);
-    return rc;
-}
-
 static int restart_look(struct restart *x, uint64_t count)
 {
     struct opendfs_stat st;
@@ -186,7 +116,7 @@ static int restart_look(struct restart *x, uint64_t count)
     return rc;
 }
 
-static int restart_round(struct restart *x, uint64_t files, struct restart_time *ret)
+static int restart_round(struct restart *x, uint64_t files, struct server_time *ret)
 {
     struct restart_kick kick = {.op.done = restart_kicked, .x = x};
     x->kill_at = files;
@@ -195,9 +125,9 @@ static int restart_round(struct restart *x, uint64_t files, struct restart_time 
     if (x->rc < 0) {
         return x->rc;
     }
-    restart_until_gone(x);
+    server_until_gone(&x->server);
     uint64_t sure = x->next - RESTART_IN_FLIGHT;
-    int rc = restart_measure(x, ret);
+    int rc = server_start(&x->server, ret);
     restart_wait(x); /* what was under way has ended, too */
     rc = rc < 0 ? rc : x->rc;
     return rc < 0 ? rc : restart_look(x, sure);
@@ -224,7 +154,7 @@ static int restart_rounds(struct restart *x, struct bench_figure *f, double *ret
     uint64_t files = text == NULL ? RESTART_FILES : strtoull(text, NULL, 10);
     int rc = restart_mkdirs(x);
     for (unsigned i = 0; i < rounds && rc == 0; i++) {
-        struct restart_time time = {0};
+        struct server_time time = {0};
         rc = restart_round(x, files + (uint64_t)i * RESTART_MORE, &time);
         if (rc == 0) {
             fprintf(stderr, "  %llu files: %.3f s, %.3f s of a core\n", (unsigned long long)x->done,
@@ -247,14 +177,10 @@ int bench_restart(unsigned rounds)
     struct bench_figure f = RESTART_FIGURE("meta.restart");
     struct bench_figure worst = RESTART_FIGURE("meta.restart_worst");
     double longest = 0;
-    x.cluster = getenv("OPENDFS_CLUSTER");
-    x.program = getenv("OPENDFS");
-    if (x.cluster == NULL || x.program == NULL || sem_init(&x.over, 0, 0) < 0) {
-        fprintf(stderr,
-                "bench restart: OPENDFS_CLUSTER or OPENDFS is not set; see tools/bench.sh\n");
+    if (!server_init(&x.server, "restart") || sem_init(&x.over, 0, 0) < 0) {
         return 1;
     }
-    int rc = restart_connect(&x, &x.fs);
+    int rc = server_connect(&x.server, &x.fs);
     rc = rc < 0 ? rc : restart_rounds(&x, &f, &longest, rounds);
     opendfs_disconnect(x.fs);
     sem_destroy(&x.over);
