@@ -53,14 +53,22 @@ struct size_mark {
     uint64_t at;
     bool kills;
     double when, longest; /* seconds; the longest create of this part */
-    double cpu_seconds;   /* of the server since the mark before, as written and read */
+    double cpu_seconds;   /* of the server since the mark before */
     struct server_size size;
+    struct server_work work;
+};
+
+struct size_ask {
+    struct opendfs_op op;
+    struct size *x;
+    struct size_mark *mark;
 };
 
 struct size {
     struct server server;
     struct opendfs *fs;
     struct size_request request[SIZE_IN_FLIGHT];
+    struct size_ask ask;
     uint64_t *dir;
     uint64_t dirs, files, next, done, end;
     struct size_mark mark[SIZE_WINDOWS + SIZE_KILLS];
@@ -100,6 +108,16 @@ static void size_next(struct size *x, struct size_request *r)
     }
 }
 
+static void size_told(struct opendfs_op *op)
+{
+    struct size_ask *a = container_of(op, struct size_ask, op);
+    if (op->result >= 0) {
+        server_parse(op->data, &a->mark->work);
+        opendfs_async_release(a->x->fs, op);
+    }
+    (void)sem_post(&a->x->event);
+}
+
 static void size_reached(struct size *x, struct size_mark *m)
 {
     double cpu = machine_cluster_cpu(x->server.cluster, "meta.");
@@ -108,12 +126,15 @@ static void size_reached(struct size *x, struct size_mark *m)
     m->longest = x->longest;
     x->cpu_base = m->kills ? 0 : cpu; /* the next process begins with nothing */
     x->longest = 0;
-    if (m->kills) {
-        server_kill(&x->server);
-    }
     m->when = machine_now();
     x->reached++;
-    (void)sem_post(&x->event);
+    if (m->kills) {
+        server_kill(&x->server);
+        (void)sem_post(&x->event);
+    } else {
+        x->ask = (struct size_ask){.op.done = size_told, .x = x, .mark = m};
+        opendfs_async_metrics(x->fs, &x->ask.op, 0);
+    }
 }
 
 static void size_done(struct opendfs_op *op)
@@ -230,6 +251,32 @@ static int size_restart(struct size *x, const struct size_mark *m, struct size_r
     return rc;
 }
 
+static void size_numbers(const struct size_mark *m)
+{
+    const struct server_size *s = &m->size;
+    const struct server_work *w = &m->work;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } table[] = {{"rss_mib", s->rss_bytes >> 20},
+                 {"state_mib", s->state_bytes >> 20},
+                 {"log_mib", s->log_bytes >> 20},
+                 {"written_mib", w->written_bytes >> 20},
+                 {"read_mib", w->read_bytes >> 20},
+                 {"reads", w->reads},
+                 {"checkpoints", w->checkpoints},
+                 {"cache_mib", w->cache_bytes >> 20},
+                 {"unsaved_mib", w->unsaved_bytes >> 20},
+                 {"log_full", w->log_full},
+                 {"busy", w->busy}};
+    for (size_t i = 0; i < ARRAY_COUNT(table); i++) {
+        printf(",\"%s\":%llu", table[i].name, (unsigned long long)table[i].value);
+        fprintf(stderr, ", %s %llu", table[i].name, (unsigned long long)table[i].value);
+    }
+    printf("}\n");
+    fprintf(stderr, "\n");
+}
+
 static void size_window(const struct size_mark *m, struct size_result *r)
 {
     uint64_t count = m->at - r->files;
@@ -243,20 +290,11 @@ static void size_window(const struct size_mark *m, struct size_result *r)
     r->last_cpu = cpu;
     r->disk_bytes = (double)(s->state_bytes + s->log_bytes) / (double)m->at;
     printf("{\"bench\":\"size\",\"name\":\"window\",\"files\":%llu,\"per_second\":%.0f,"
-           "\"cpu_us\":%.2f,\"longest_ms\":%.1f,\"rss_mib\":%llu,\"written_mib\":%llu,"
-           "\"read_mib\":%llu,\"state_mib\":%llu,\"log_mib\":%llu}\n",
-           (unsigned long long)m->at, rate, cpu, r->longest * 1e3,
-           (unsigned long long)s->rss_bytes >> 20, (unsigned long long)s->written_bytes >> 20,
-           (unsigned long long)s->read_bytes >> 20, (unsigned long long)s->state_bytes >> 20,
-           (unsigned long long)s->log_bytes >> 20);
-    fprintf(stderr,
-            "  %10llu files %8.0f/s, server %6.2f us, longest %8.1f ms, rss %4llu MiB, written "
-            "%llu read %llu, tree %llu log %llu MiB\n",
-            (unsigned long long)m->at, rate, cpu, r->longest * 1e3,
-            (unsigned long long)s->rss_bytes >> 20, (unsigned long long)s->written_bytes >> 20,
-            (unsigned long long)s->read_bytes >> 20, (unsigned long long)s->state_bytes >> 20,
-            (unsigned long long)s->log_bytes >> 20);
-    (void)fflush(stdout);
+           "\"cpu_us\":%.2f,\"longest_ms\":%.1f",
+           (unsigned long long)m->at, rate, cpu, r->longest * 1e3);
+    fprintf(stderr, "  %10llu files %8.0f/s, server %6.2f us, longest %8.1f ms",
+            (unsigned long long)m->at, rate, cpu, r->longest * 1e3);
+    size_numbers(m);
     r->began = m->when;
     r->files = m->at;
     r->cpu_seconds = r->longest = 0;

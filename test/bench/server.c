@@ -108,13 +108,13 @@ int server_start(struct server *s, struct server_time *ret)
 
 /* --- From outside ----------------------------------------------------------------------------- */
 
-/* Of a file in /proc of it, with lines "name: number"; 0: there is none. */
-static uint64_t server_number(const struct server *s, const char *file, const char *name)
+/* Of lines "name: number" in /proc; 0: there is none. */
+static uint64_t server_kib(const struct server *s, const char *name)
 {
     char path[64], line[256];
     uint64_t value = 0;
     size_t len = strlen(name);
-    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)server_pid(s), file);
+    (void)snprintf(path, sizeof path, "/proc/%d/status", (int)server_pid(s));
     FILE *f = fopen(path, "re");
     while (f != NULL && fgets(line, sizeof line, f) != NULL) {
         if (strncmp(line, name, len) == 0 && line[len] == ':') {
@@ -149,10 +149,43 @@ static uint64_t server_files(const struct server *s, const char *name)
 
 void server_look(const struct server *s, struct server_size *ret)
 {
-    *ret = (struct server_size){.rss_bytes = server_number(s, "status", "VmRSS") << 10,
-                                .rss_peak_bytes = server_number(s, "status", "VmHWM") << 10,
-                                .written_bytes = server_number(s, "io", "write_bytes"),
-                                .read_bytes = server_number(s, "io", "read_bytes"),
+    *ret = (struct server_size){.rss_bytes = server_kib(s, "VmRSS") << 10,
+                                .rss_peak_bytes = server_kib(s, "VmHWM") << 10,
                                 .state_bytes = server_files(s, "state"),
                                 .log_bytes = server_files(s, "log/log")};
+}
+
+/* The first sample of that name. */
+static uint64_t server_sample(const char *text, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *at = text; at != NULL; at = strchr(at, '\n')) {
+        at += *at == '\n' ? 1 : 0;
+        if (strncmp(at, name, len) == 0 && at[len] == '{') {
+            const char *end = strstr(at, "} ");
+            return end == NULL ? 0 : strtoull(end + 2, NULL, 10);
+        }
+    }
+    return 0;
+}
+
+void server_parse(const char *metrics, struct server_work *ret)
+{
+    static const char disk[] = "opendfs_disk_", meta[] = "opendfs_meta_";
+    char name[64];
+    const struct {
+        const char *group, *name;
+        uint64_t *to;
+    } table[] = {{disk, "write_bytes_total", &ret->written_bytes},
+                 {disk, "read_bytes_total", &ret->read_bytes},
+                 {disk, "reads_total", &ret->reads},
+                 {meta, "checkpoints_total", &ret->checkpoints},
+                 {meta, "log_full", &ret->log_full},
+                 {meta, "engine_busy", &ret->busy},
+                 {meta, "engine_cache_bytes", &ret->cache_bytes},
+                 {meta, "engine_unsaved_bytes", &ret->unsaved_bytes}};
+    for (size_t i = 0; i < ARRAY_COUNT(table); i++) {
+        (void)snprintf(name, sizeof name, "%s%s", table[i].group, table[i].name);
+        *table[i].to = server_sample(metrics, name);
+    }
 }

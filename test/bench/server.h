@@ -31,7 +31,14 @@ NODISCARD int server_start(struct server *s, struct server_time *ret);
 
 struct server_size {
     uint64_t rss_bytes, rss_peak_bytes; /* of this process */
-    uint64_t written_bytes, read_bytes; /* to and from disks, of this process */
     uint64_t state_bytes, log_bytes;    /* of files, as they lie on the disk */
 };
 void server_look(const struct server *s, struct server_size *ret); /* 0 where nobody tells */
+
+/* What it says of itself, since it was started. */
+struct server_work {
+    uint64_t written_bytes, read_bytes, reads, checkpoints;
+    uint64_t log_full, busy; /* how often it had to wait */
+    uint64_t cache_bytes, unsaved_bytes;
+};
+void server_parse(const char *metrics, struct server_work *ret);

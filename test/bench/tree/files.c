@@ -121,6 +121,19 @@ static void files_stat(uint64_t file)
     }
 }
 
+/* The same for a file that may have another name by now, or none. */
+static void files_find(uint64_t file)
+{
+    struct files_key k;
+    uint8_t value[ENGINE_VALUE_MAX];
+    size_t len = 0;
+    bool there;
+    uint64_t number = files_look(files_dir(file), file, false, &there);
+    if (there && !e->get(files_inode(&k, number), value, &len)) {
+        engine_die("find", "a file has a name and no inode");
+    }
+}
+
 static struct {
     uint8_t prefix[9];
     uint64_t count;
@@ -180,7 +193,7 @@ static void files_unlink(uint64_t file)
 
 /* ---- phases ---- */
 
-enum mix { MIX_CREATE, MIX_STAT, MIX_LIST, MIX_RENAME, MIX_UNLINK };
+enum mix { MIX_CREATE, MIX_STAT, MIX_LIST, MIX_RENAME, MIX_UNLINK, MIX_FIND };
 
 static void mix_one(enum mix m, uint64_t i, uint64_t files)
 {
@@ -201,6 +214,9 @@ static void mix_one(enum mix m, uint64_t i, uint64_t files)
         break;
     case MIX_UNLINK:
         files_unlink((i * 7919 + 13) % files);
+        break;
+    case MIX_FIND:
+        files_find(measure_random() % files);
         break;
     }
 }
@@ -236,13 +252,19 @@ static void files_directories(void)
     e->end();
 }
 
+static bool files_late(double begun)
+{
+    return measure_now() - begun >= o->seconds;
+}
+
 /* As one range where an engine can, else name by name; then what lies behind it is looked for. */
 static void files_rmdir(uint64_t files)
 {
     struct files_key low, high, k;
-    uint64_t count = files / 10 + 1;
-    for (uint64_t i = 0; i < count; i++) {
-        files_create(FILES_BIG, i + (UINT64_C(1) << 40));
+    uint64_t count = files / 10 + 1, made = 0;
+    double begun = measure_now();
+    for (; made < count && !files_late(begun); made++) {
+        files_create(FILES_BIG, made + (UINT64_C(1) << 40));
     }
     measure_begin();
     low.at[0] = high.at[0] = 'D';
@@ -253,7 +275,7 @@ static void files_rmdir(uint64_t files)
         e->remove_range(kv_slice_of(low.at, 9), kv_slice_of(high.at, 9));
         e->end();
     }
-    for (uint64_t i = 0; i < count && e->remove_range == NULL; i++) {
+    for (uint64_t i = 0; i < made && e->remove_range == NULL; i++) {
         e->begin();
         e->remove(files_name(&k, FILES_BIG, i + (UINT64_C(1) << 40), false));
         e->end();
@@ -263,28 +285,48 @@ static void files_rmdir(uint64_t files)
     if (list.count != 0) {
         engine_die("rmdir", "names are left");
     }
-    measure_end(e, "rmdir_range", count, 0);
+    measure_end(e, "rmdir_range", made, 0);
 }
 
+/* One round of names that come and go. How many changes. */
+static uint64_t files_round(uint64_t part, uint64_t base, double begun)
+{
+    uint64_t made = 0;
+    for (; made < part && !files_late(begun); made++) {
+        files_create(files_dir(base + made), base + made);
+        checkpoints_look();
+    }
+    for (uint64_t i = 0; i < made; i++) {
+        files_unlink(base + i);
+        checkpoints_look();
+    }
+    return 2 * made;
+}
+
+static bool files_see(struct kv_slice key, struct kv_slice value)
+{
+    (void)value;
+    list.count += key.len > 0 ? 1 : 0;
+    return true;
+}
+
+/* Ten rounds in the same space; then all records in order, and random files. */
 static void files_aging(uint64_t files)
 {
-    uint64_t part = files / 20 + 1, base = UINT64_C(1) << 41;
+    uint64_t part = files / 20 + 1, base = UINT64_C(1) << 41, ops = 0;
+    double begun = measure_now();
     measure_begin();
     checkpoints_start(e, o->interval);
-    for (unsigned round = 0; round < FILES_AGING_ROUNDS; round++) {
-        for (uint64_t i = 0; i < part; i++) {
-            files_create(files_dir(base + i), base + i);
-            checkpoints_look();
-        }
-        for (uint64_t i = 0; i < part; i++) {
-            files_unlink(base + i);
-        }
-    }
-    for (uint64_t i = 0; i < part; i++) {
-        files_list(files_dir(base + i));
+    for (unsigned round = 0; round < FILES_AGING_ROUNDS && !files_late(begun); round++) {
+        ops += files_round(part, base, begun);
     }
     checkpoints_stop();
-    measure_end(e, "aging", part * (2 * FILES_AGING_ROUNDS + 1), 0);
+    measure_end(e, "aging", ops, 0);
+    list.count = 0;
+    measure_begin();
+    e->scan(kv_slice_of("\0", 1), files_see);
+    measure_end(e, "aged_scan", list.count, 0);
+    (void)mix_run(MIX_FIND, "aged_stat", o->gets, files);
 }
 
 void files_mixes(const struct engine *engine, const struct bench_options *options)
@@ -327,7 +369,7 @@ void files_stall(const struct engine *engine, const struct bench_options *option
         files_create(files_dir(n), n);
         n++;
         checkpoints_look();
-        measure_latency(measure_now() - now);
+        measure_latency(measure_now() - due);
     }
     checkpoints_stop();
     measure_end(e, "stall", n, 0);

@@ -19,8 +19,9 @@ struct bench_options {
  * rename  get name, remove, get and put the other, change two directories
  * unlink  get name, remove it and its inode, change the directory
  * rmdir   a directory of a tenth of all files is removed as a range, then what lies behind is read
- * aging   create and unlink by turns over the same names, then stat
- * A directory is changed by an upsert where an engine has them, else by get and put.
+ * aging   create and unlink by turns over the same names; aged_scan, aged_stat: all records in
+ * order, and stat, after that A directory is changed by an upsert where an engine has them, else by
+ * get and put.
  */
 void files_mixes(const struct engine *e, const struct bench_options *o);
 void files_stall(const struct engine *e, const struct bench_options *o);

@@ -9,7 +9,7 @@
  * upsert   gets=N blind changes of random records (where an engine has none: puts)
  * rmw      the same as get, change, put
  * files    the mixes of a file system on records=N files: create, stat, readdir, rename, unlink,
- *          rmdir, aging; `seconds` at most for each
+ *          rmdir, aging (and a scan and stat after it); `seconds` at most for each
  * stall    rate=R creates per second for `seconds`, while checkpoints run
  *
  * Records: key of 24 bytes, 8 of them scrambled; value of 120, of which 48 are random.
