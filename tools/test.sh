@@ -169,12 +169,21 @@ if [ "$mode" = soak ]; then
     count tree-seeds timeout 9000 test/tree/seeds.sh build/debug 7200
     count tree-seeds-asan timeout 9000 test/tree/seeds.sh build/asan 3600
     count tree-damage env OPENDFS_DAMAGE=all timeout 9000 build/debug/src/tree_tree_damage_test
+    # A million; what there was no time for is done by the next soak.
+    count tree-schedules timeout 36000 test/tree/schedules.sh build/debug 1000000 28800 build/schedules.next
+    count tree-schedules-asan timeout 9000 test/tree/schedules.sh build/asan 20000 3600
 fi
 if [ "$mode" = soak ]; then
     check spin tools/deps.sh spin && {
         check model-chain test/model/chain/run.sh all
         check model-coherence test/model/coherence/run.sh all
     }
+fi
+# Sizes that take hours; the tables are in the logs, the raw lines beside them.
+if [ "$mode" = soak ]; then
+    check bench-tree tools/bench.sh tree build/release 1 soak=1 total=36000 raw="$PWD/$logs/bench-tree.raw"
+    check bench-size env BENCH_FILES=100000000 BENCH_SECONDS=36000 BENCH_RAW="$PWD/$logs/bench-size.raw" \
+        tools/bench.sh size build/release
 fi
 case $mode in
 quick) check tidy tools/tidy.sh changed ;;
