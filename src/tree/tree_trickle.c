@@ -69,9 +69,10 @@ static bool trickle_paused(const struct tree_maintain *m)
     return m->pause_ns > loop_now_ns(m->t->env.loop);
 }
 
+/* A checkpoint that waits for jobs to end writes nothing until they have. */
 bool tree_maintain_can_write(const struct tree_maintain *m)
 {
-    return m->writing > 0 || trickle_paused(m) || tree_checkpoint_busy(m->t) ||
+    return m->writing > 0 || trickle_paused(m) || tree_checkpoint_writes(m->t) ||
            trickle_next(m) != NULL;
 }
 
