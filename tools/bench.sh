@@ -2,7 +2,7 @@
 # usage: bench.sh NAME BUILDDIR [ROUNDS]   Table on standard error, one JSON line per figure on standard output.
 # NAME: a benchmark or a group of them; test/bench/bench.c has the table. Those that need a cluster find a fresh one of
 # three data nodes with two copies in OPENDFS_CLUSTER; it lies in a directory below BENCH_DIR (default: the build
-# directory) that is gone afterwards.
+# directory) that is gone afterwards. BENCH_ENGINE: what keeps its metadata, as [meta.0] takes it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=$1
@@ -34,8 +34,10 @@ if [ "$name" = size ]; then
     "$build/test/bench" size 1 | tee -a "${BENCH_RAW:-/dev/null}"
     exit
 fi
-if [ "$name" != rpc ] && [ "$name" != apply ]; then
+export OPENDFS_BENCH_WORK=$work
+if [ "$name" != rpc ] && [ "$name" != apply ] && [ "$name" != apply_tree ]; then
     "$opendfs" init -q "$work/cluster" --copies 2 --targets 3 --port 0 >&2
+    sed -i "s/^\[meta.0\]$/&\nengine = ${BENCH_ENGINE:-memory}/" "$work/cluster/cluster.ini"
     "$opendfs" up -q "$work/cluster" >&2
     export OPENDFS_CLUSTER=$work/cluster OPENDFS=$opendfs
 fi

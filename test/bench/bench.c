@@ -48,9 +48,10 @@ static const struct {
     const char *name, *group;
     int (*run)(unsigned rounds);
 } bench_table[] = {
-    {"rpc", "first", bench_rpc},           {"data", "first", bench_first},
-    {"apply", "meta", bench_apply},        {"names", "meta", bench_meta},
-    {"restart", "restart", bench_restart}, {"size", "size", bench_size},
+    {"rpc", "first", bench_rpc},    {"data", "first", bench_first},
+    {"apply", "meta", bench_apply}, {"apply_tree", "meta", bench_apply_tree},
+    {"names", "meta", bench_meta},  {"restart", "restart", bench_restart},
+    {"size", "size", bench_size},
 };
 
 static int usage(void)

@@ -31,3 +31,4 @@ int bench_meta(unsigned rounds);
 int bench_restart(unsigned rounds);
 int bench_size(unsigned rounds);
 int bench_apply(unsigned rounds);
+int bench_apply_tree(unsigned rounds);
