@@ -154,14 +154,9 @@ static int namespace_plan_caller(struct namespace_plan *p)
     return nobody ? -EPERM : caller;
 }
 
-static int namespace_plan_mutation(struct namespace_plan *p)
+static int namespace_plan_operation(struct namespace_plan *p)
 {
-    int rc = namespace_decode_op(p);
-    int wants = rc < 0 ? 0 : namespace_plan_wants(p);
-    rc = rc < 0 ? rc : namespace_plan_caller(p);
-    if (wants < 0) {
-        return wants;
-    }
+    int rc = namespace_plan_caller(p);
     if (rc != 0) {
         return rc < 0 ? rc : namespace_quota_room(p);
     }
@@ -170,6 +165,16 @@ static int namespace_plan_mutation(struct namespace_plan *p)
     rc = rc < 0 ? rc : namespace_stats_apply(p);
     rc = rc < 0 ? rc : namespace_quota_room(p);
     return rc < 0 ? rc : namespace_plan_flush(p);
+}
+
+static int namespace_plan_mutation(struct namespace_plan *p)
+{
+    int rc = namespace_decode_op(p);
+    rc = rc < 0 ? rc : namespace_plan_operation(p);
+    if (rc == -ERR_need) {
+        namespace_plan_wants(p);
+    }
+    return rc;
 }
 
 static bool namespace_is_mutation(uint16_t kind)

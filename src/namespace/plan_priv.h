@@ -56,9 +56,8 @@ int namespace_plan_state(const struct namespace_plan *p, struct namespace_state 
 int namespace_plan_run(struct namespace_plan *p, const struct namespace_state *before,
                        const void *bytes, size_t len);
 
-/* want.c: what a mutation names itself, asked for together before it runs. 0, -ERR_need, -ENOMEM,
- * -ENOBUFS. */
-int namespace_plan_wants(struct namespace_plan *p);
+/* want.c: a mutation lacks something: all that it names itself is asked for together with that. */
+void namespace_plan_wants(struct namespace_plan *p);
 
 /* Of several reads that do not depend on each other: 0 for -ERR_need, which is noted, else `rc`.
  * What the plan does afterwards counts for nothing but its further needs. */
