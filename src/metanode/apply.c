@@ -44,6 +44,7 @@ static int apply_again(struct metanode *m, struct metanode_apply *a, int rc)
 {
     switch (-rc) {
     case ERR_need:
+        metanode_is_cold(m);
         a->fetching = true;
         a->fetch = (struct kv_fetch){.need = &a->need, .done = apply_fetched};
         kv_fetch(m->kv, &a->fetch);

@@ -33,6 +33,7 @@ struct disk_file;
 #define METANODE_CROWDED 512u /* requests that wait; then it is longer until it makes sense */
 #define METANODE_CROWDED_MS 250u
 #define METANODE_SHORT_MS 1000u   /* when to come again while memory is short */
+#define METANODE_COLD_MS 1000u    /* since a mutation missed something: the next ones will, too */
 #define METANODE_CLOCK_PPM 10000u /* e of coherence.md: 1 % */
 #define METANODE_WRITE_CAPABILITY_MS CLUSTER_CAPABILITY_WRITE_MS
 #define METANODE_READ_CAPABILITY_MS CLUSTER_CAPABILITY_READ_MS
@@ -75,6 +76,7 @@ struct metanode {
     struct consensus *consensus;
     struct metanode_engine engine;
     struct kv *kv; /* the engine's */
+    uint64_t cold_until_ns; /* mutations find not all that they read in memory */
     struct kv_stop kv_stop;
     struct loop_timer engine_look;
     struct kv_batch *scratch; /* of namespace_check() */
@@ -128,6 +130,11 @@ static inline uint64_t metanode_now(const struct metanode *m)
 static inline uint64_t metanode_lease_ns(const struct metanode *m)
 {
     return m->opt.lease_ms * METANODE_NS_PER_MS;
+}
+/* A mutation has missed something that had to be read from the disk. */
+static inline void metanode_is_cold(struct metanode *m)
+{
+    m->cold_until_ns = metanode_now(m) + METANODE_COLD_MS * METANODE_NS_PER_MS;
 }
 /* T(1+e): after so long without a renewal a session has lapsed. */
 static inline uint64_t metanode_lapse_ns(const struct metanode *m)

@@ -1,7 +1,7 @@
 /*
  * metanode/mutate.c -- the path of a client's mutation: session and slot (L7), the same function on
  * a snapshot (early answers, and what apply will read is warm), the log, the answer. Where all
- * records are in memory anyway, apply is the first to look.
+ * records are in memory anyway, or nothing has been missing of late, apply is the first to look.
  *
  * At most one mutation of a slot is under way. The same one again attaches to it and gets the same
  * answer; what was answered before is answered from the slot's record by the state machine.
@@ -101,6 +101,9 @@ static bool mutation_is_early(int rc)
 static void mutation_checked(struct metanode_read *r, int rc)
 {
     struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
+    if (r->rounds > 0) {
+        metanode_is_cold(u->m);
+    }
     if (rc < 0) { /* of this machine: the slot knows nothing of it */
         metanode_mutation_end(u, err_is(rc, EAGAIN) ? rc : -ERR_busy, NULL);
         return;
@@ -175,8 +178,9 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
     }
     s->slot[op->slot].busy = u;
     metanode_turn_begin(m, s);
-    if (m->kv->resident && u->consult == NULL && metanode_memory_allows(m, u->opcode)) {
-        metanode_mutation_submit(u); /* apply says the same, and waits for nothing */
+    bool warm = m->kv->resident || loop_tick_ns(m->env->loop) >= m->cold_until_ns;
+    if (warm && u->consult == NULL && metanode_memory_allows(m, u->opcode)) {
+        metanode_mutation_submit(u); /* apply says the same, and mostly waits for nothing */
     } else { /* was it done before? Then there is an answer, whatever else is short */
         metanode_mutation_check(u);
     }
