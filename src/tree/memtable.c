@@ -56,6 +56,7 @@ int tree_memtable_new(const struct tree_memtable_options *opt, struct tree_memta
     m->limit_bytes = opt->limit_bytes == 0 ? TREE_MEMTABLE_BYTES : opt->limit_bytes;
     m->block_bytes = opt->block_bytes;
     m->bytes = sizeof *m;
+    m->keys.indexed = true;
     *ret = m;
     return 0;
 }
@@ -250,7 +251,8 @@ static int cursor_find(struct tree_source *s, struct kv_slice key)
     struct tree_memtable_cursor *c = cursor_of(s);
     struct tree_memtable_entry *e = NULL;
     if (!memtable_nothing_at(c->memtable, c->limit)) {
-        e = tree_memtable_find(&c->memtable->keys, key);
+        e = c->print == 0 ? tree_memtable_find(&c->memtable->keys, key)
+                          : tree_memtable_find_print(&c->memtable->keys, key, c->print);
     }
     bool found = e != NULL && memtable_visible(e, c->limit) != NULL;
     return cursor_land(c, found ? e : NULL, true);

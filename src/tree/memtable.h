@@ -90,6 +90,7 @@ struct tree_memtable_cursor {
     struct tree_source base;
     const struct tree_memtable *memtable;
     uint64_t limit;
+    uint64_t print; /* of the only key that is looked for by find(), if its caller says so; or 0 */
     const struct tree_memtable_entry *entry;
     const struct tree_memtable_version *version;
 };

@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "tree/memtable.h"
+#include "tree/tree_format.h"
 
 #include <stdatomic.h>
 
@@ -20,6 +21,7 @@
 #define MEMTABLE_DEPTH_MAX 12u
 #define MEMTABLE_PREFIX_WORDS 5u
 #define MEMTABLE_RETIRED_MAX 256u
+#define MEMTABLE_BUCKET 7u
 
 /* Sizes of versions: steps of 8 bytes to 512, then four to each doubling. */
 #define MEMTABLE_CLASSES 112u
@@ -61,11 +63,15 @@ struct memtable_node {
 struct memtable_table {
     _Atomic(struct tree_memtable_entry *) first;
     _Atomic(struct memtable_node *) root; /* NULL: it is empty */
+    _Atomic(struct memtable_index *) index;
+    _Atomic bool index_lacks; /* entries that found no place there */
+    bool indexed;             /* it has one, or will */
 
-    /* The writer's: where tree_memtable_place() ended. */
+    /* The writer's: where tree_memtable_place() ended when it last found none. */
     struct memtable_node *leaf;
     unsigned at;                        /* first slot of the leaf with a key >= that one */
     struct tree_memtable_entry *before; /* the entry before that key, or NULL */
+    uint64_t print;                     /* of the key, if indexed */
 };
 
 struct memtable_block {
@@ -121,15 +127,27 @@ size_t tree_memtable_version_size(const struct tree_memtable_version *v);
 /* Nobody can be reading it. */
 void tree_memtable_version_put(struct tree_memtable *m, struct tree_memtable_version *v);
 
+/* memtable_index.c: entries by tree_fingerprint() of their keys. */
+/* True: *ret is the entry of the key, or NULL as there is none; false: it does not know. */
+bool tree_memtable_index_find(const struct memtable_table *t, struct kv_slice key, uint64_t print,
+                              struct tree_memtable_entry **ret);
+/* The writer's: room for one more, and that one. */
+NODISCARD int tree_memtable_index_room(struct tree_memtable *m, struct memtable_table *t);
+void tree_memtable_index_put(struct memtable_table *t, struct tree_memtable_entry *e,
+                             uint64_t print);
+
 /* memtable_table.c */
 /* The first with a key >= `key`, or NULL. An empty key is the first. */
 struct tree_memtable_entry *tree_memtable_seek(const struct memtable_table *t, struct kv_slice key);
 /* The one with this key, or NULL. */
 struct tree_memtable_entry *tree_memtable_find(const struct memtable_table *t, struct kv_slice key);
+/* The same; `print` is its fingerprint. */
+struct tree_memtable_entry *tree_memtable_find_print(const struct memtable_table *t,
+                                                     struct kv_slice key, uint64_t print);
 /* The last with a key <= `key`, or NULL. An empty key is the last. */
 struct tree_memtable_entry *tree_memtable_seek_back(const struct memtable_table *t,
                                                     struct kv_slice key);
-/* The writer's: the entry of this very key or NULL; and a new one there, right after that. */
+/* The writer's: the entry of this very key; or NULL, and then a new one there, right after that. */
 struct tree_memtable_entry *tree_memtable_place(struct memtable_table *t, struct kv_slice key);
 struct tree_memtable_entry *tree_memtable_insert(struct tree_memtable *m, struct memtable_table *t,
                                                  struct kv_slice key,

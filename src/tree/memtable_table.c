@@ -232,7 +232,17 @@ static bool entry_is(const struct tree_memtable_entry *e, struct kv_slice key)
 
 struct tree_memtable_entry *tree_memtable_find(const struct memtable_table *t, struct kv_slice key)
 {
-    struct tree_memtable_entry *e = table_place(t, key).from;
+    return tree_memtable_find_print(t, key, tree_fingerprint(key));
+}
+
+struct tree_memtable_entry *tree_memtable_find_print(const struct memtable_table *t,
+                                                     struct kv_slice key, uint64_t print)
+{
+    struct tree_memtable_entry *e = NULL;
+    if (t->indexed && tree_memtable_index_find(t, key, print, &e)) {
+        return e;
+    }
+    e = table_place(t, key).from;
     return entry_is(e, key) ? e : NULL;
 }
 
@@ -482,6 +492,14 @@ static void place_find(struct memtable_table *t, struct kv_slice key)
 
 struct tree_memtable_entry *tree_memtable_place(struct memtable_table *t, struct kv_slice key)
 {
+    if (t->indexed) {
+        struct tree_memtable_entry *e;
+        t->print = tree_fingerprint(key);
+        (void)tree_memtable_index_find(t, key, t->print, &e);
+        if (e != NULL) {
+            return e;
+        }
+    }
     place_find(t, key);
     t->before = NULL;
     if (t->leaf == NULL) {
@@ -533,7 +551,8 @@ struct tree_memtable_entry *tree_memtable_insert(struct tree_memtable *m, struct
 {
     bool full = t->leaf == NULL || node_count(t->leaf) == MEMTABLE_FANOUT;
     struct tree_memtable_entry *e = entry_new(m, key, head);
-    int rc = e == NULL ? -ENOMEM : full ? table_make_room(m, t, key) : 0;
+    int rc = e == NULL ? -ENOMEM : t->indexed ? tree_memtable_index_room(m, t) : 0;
+    rc = rc < 0 || !full ? rc : table_make_room(m, t, key);
     if (rc < 0) {
         t->leaf = NULL; /* nothing is known of where */
         return NULL;
@@ -541,5 +560,8 @@ struct tree_memtable_entry *tree_memtable_insert(struct tree_memtable *m, struct
     list_insert_behind(t, t->before, e);
     node_insert(t->leaf, t->at, e, NULL);
     t->at++;
+    if (t->indexed) {
+        tree_memtable_index_put(t, e, t->print);
+    }
     return e;
 }

@@ -133,6 +133,55 @@ TEST(a_table_finds_all_neighbours)
     mem_free(s);
 }
 
+/* Fingerprints that are all the same: the index has no place for most of them, and knows that. */
+TEST(keys_that_find_no_place_in_the_index_are_found)
+{
+    const uint32_t count = 1000;
+    struct sorted *s = sorted_new();
+    struct tree_memtable *m = table_of();
+    struct memtable_table *t = &m->keys;
+    for (uint32_t i = 0; i < count; i++) {
+        CHECK_TRUE(tree_memtable_place(t, s->key[2 * i]) == NULL);
+        t->print = 7;
+        CHECK_TRUE(tree_memtable_insert(m, t, s->key[2 * i], NULL) != NULL);
+    }
+    CHECK_TRUE(atomic_load(&t->index_lacks));
+    for (uint32_t i = 0; i < count; i++) {
+        check_entry(s, tree_memtable_find_print(t, s->key[2 * i], 7), (int)(2 * i));
+        check_entry(s, tree_memtable_find(t, s->key[2 * i]), (int)(2 * i));
+        check_entry(s, tree_memtable_place(t, s->key[2 * i]), (int)(2 * i));
+        CHECK_TRUE(tree_memtable_find_print(t, s->key[2 * i + 1], 7) == NULL);
+        CHECK_TRUE(tree_memtable_find(t, s->key[2 * i + 1]) == NULL);
+    }
+    tree_memtable_unref(m);
+    mem_free(s);
+}
+
+/* A memtable that is to become large has one large index soon; a small one grows with its keys. */
+TEST(an_index_answers_alone)
+{
+    struct sorted *s = sorted_new();
+    for (size_t limit = 65536; limit <= TREE_MEMTABLE_BYTES; limit *= 8) {
+        struct tree_memtable *m = NULL;
+        struct tree_memtable_options opt = {.base_msn = 1, .limit_bytes = limit};
+        CHECK_OK(tree_memtable_new(&opt, &m));
+        for (uint32_t i = 0; i < KEYS; i++) {
+            struct tree_memtable_entry *e = NULL;
+            uint64_t print = tree_fingerprint(s->key[i]);
+            CHECK_TRUE(tree_memtable_index_find(&m->keys, s->key[i], print, &e) && e == NULL);
+            CHECK_TRUE(tree_memtable_place(&m->keys, s->key[i]) == NULL);
+            CHECK_TRUE(tree_memtable_insert(m, &m->keys, s->key[i], NULL) != NULL);
+            CHECK_TRUE(tree_memtable_index_find(&m->keys, s->key[i], print, &e));
+            check_entry(s, e, (int)i);
+            print = tree_fingerprint(s->key[i / 2]);
+            CHECK_TRUE(tree_memtable_index_find(&m->keys, s->key[i / 2], print, &e));
+            check_entry(s, e, (int)(i / 2));
+        }
+        tree_memtable_unref(m);
+    }
+    mem_free(s);
+}
+
 /* ---- readers while it grows ---- */
 
 struct growth {

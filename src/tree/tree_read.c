@@ -201,7 +201,6 @@ static int read_nodes(struct read *r)
     const struct tree_state *s = r->view->state;
     uint64_t block = s->root;
     int rc = 0;
-    r->print = tree_fingerprint(r->key);
     for (unsigned level = s->height; level > 0 && rc == 0; level--) {
         struct tree_node *node = NULL;
         rc = read_pin(r->t, s, &r->from, block, level - 1, &node);
@@ -233,6 +232,7 @@ static int read_memtables(struct read *r)
     for (unsigned i = 0; i < count && rc == 0; i++) {
         struct tree_memtable_cursor c;
         tree_memtable_cursor_init(&c, s->tables[i]->memtable, r->view->snapshot.limit);
+        c.print = r->print;
         rc = tree_fold_ask(&r->fold, &c.base, r->key);
     }
     return rc;
@@ -260,6 +260,7 @@ int tree_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need, s
     struct read r = {.t = tree_of(s->kv), .view = view, .from = {s->kv, need}, .key = key};
     struct kv_slice value = {0};
     CHECK(need != NULL && !view->inner);
+    r.print = tree_fingerprint(key);
     tree_fold_begin(&r.fold);
     int rc = read_memtables(&r);
     if (rc == 0 && view->state->height > 0) {
