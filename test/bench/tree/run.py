@@ -99,6 +99,12 @@ class Table:
             others = [e for e in others if not self.capped(e, phase)] or others
         return max([(self.median(e, phase, field), e) for e in others], default=(None, None))
 
+    def size(self, phase):
+        """Of what ours did, for people."""
+        lines = self.rows.get((OURS, phase), [])
+        kind = "files" if phase in MIXES or phase == "stall" else "records"
+        return "%s %s" % (format(max(line["of"] for line in lines), ","), kind) if lines else ""
+
     def capped(self, engine, phase):
         """What it worked on was less than it should have been."""
         base = "create" if phase in MIXES else "load"
@@ -164,7 +170,7 @@ def plan(options, engines, table, rounds):
     return steps
 
 
-def say(name, value, unit, peer, ratio, target, at_most=False, note=""):
+def say(name, value, unit, peer, ratio, target, at_most=False, note="", size=""):
     if value is None:
         print("%-18s %14s" % (name, "-"), file=sys.stderr)
         return
@@ -175,7 +181,7 @@ def say(name, value, unit, peer, ratio, target, at_most=False, note=""):
     print("%-18s %14.2f %-10s peer %14.2f  ratio %6.2f  %s %s %s" %
           (name, value, unit, peer or 0, ratio or 0, wanted, met, note), file=sys.stderr)
     print(json.dumps({"bench": "tree", "name": name, "value": value, "unit": unit, "peer_value": peer, "ratio": ratio,
-                      "target": target, "at_most": at_most, "note": note.strip()}))
+                      "target": target, "at_most": at_most, "note": note.strip(), "size": size}))
 
 
 def against(table, name, phase, target, peer=None, peer_phase=None):
@@ -187,13 +193,15 @@ def against(table, name, phase, target, peer=None, peer_phase=None):
         note = "(%s%s)" % (engine, ", capped" if table.capped(engine, peer_phase or phase) else "")
     if table.capped(OURS, phase):
         note += " (ours: capped)"
-    say(name, ours, "1/s", other, ours / other if ours and other else None, target, note=note)
+    say(name, ours, "1/s", other, ours / other if ours and other else None, target, note=note,
+        size=table.size(phase))
 
 
 def bounded(table, name, phase, field, scale, unit, limit):
     value = table.median(OURS, phase, field)
     value = value / scale if value is not None else None
-    say(name, value, unit, limit, value / limit if value is not None else None, 1, True, "(a limit)")
+    say(name, value, unit, limit, value / limit if value is not None else None, 1, True, "(a limit)",
+        table.size(phase))
 
 
 def report(table):
@@ -203,7 +211,7 @@ def report(table):
     against(table, "tree.get_hit", "hit", 1.1, "rocksdb")
     cpu = [table.median(e, "hit", "cpu_us") for e in (OURS, "rocksdb")]
     say("tree.get_hit_cpu", cpu[0], "us", cpu[1], cpu[0] / cpu[1] if cpu[0] and cpu[1] else None, 1, True,
-        "(rocksdb)" if cpu[1] else "")
+        "(rocksdb)" if cpu[1] else "", table.size("hit"))
     against(table, "tree.get_miss", "miss", 1.0, "rocksdb")
     against(table, "tree.scan", "scan", 1.0, "rocksdb")
     against(table, "tree.upsert", "upsert", 1.3, "rocksdb")
