@@ -97,12 +97,6 @@ bool tree_checkpoint_busy(const struct tree *t)
     return m->step != CHECKPOINT_IDLE || m->late != NULL;
 }
 
-bool tree_checkpoint_writes(const struct tree *t)
-{
-    enum checkpoint_step step = t->checkpointer->step;
-    return step == CHECKPOINT_WRITE || step == CHECKPOINT_COMMIT;
-}
-
 bool tree_checkpoint_holds(const struct tree *t)
 {
     return t->checkpointer->step == CHECKPOINT_ROOM;

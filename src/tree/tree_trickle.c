@@ -70,9 +70,14 @@ static bool trickle_paused(const struct tree_maintain *m)
 }
 
 /* A checkpoint that waits for jobs to end writes nothing until they have. */
+static bool trickle_checkpoint(const struct tree *t)
+{
+    return tree_checkpoint_busy(t) && !tree_checkpoint_holds(t) && !tree_checkpoint_freezes(t);
+}
+
 bool tree_maintain_can_write(const struct tree_maintain *m)
 {
-    return m->writing > 0 || trickle_paused(m) || tree_checkpoint_writes(m->t) ||
+    return m->writing > 0 || trickle_paused(m) || trickle_checkpoint(m->t) ||
            trickle_next(m) != NULL;
 }
 
