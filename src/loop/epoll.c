@@ -148,6 +148,7 @@ static int epoll_poll_fd(struct loop *l)
 {
     struct loop_epoll *b = epoll_of(l);
     if (!b->system.foreign) {
+        CHECK(list_empty(&l->sources));
         b->system.foreign = true;
         if (!l->in_round) {
             (void)atomic_exchange_explicit(&l->sleep, LOOP_SLEEPING, memory_order_acq_rel);
@@ -156,6 +157,12 @@ static int epoll_poll_fd(struct loop *l)
         }
     }
     return b->epoll_fd;
+}
+
+static int epoll_wake_fd(const struct loop *l)
+{
+    const struct loop_system *s = container_of(l, const struct loop_system, base);
+    return container_of(s, const struct loop_epoll, system)->wake_fd;
 }
 
 static int register_fd(const struct loop_epoll *b, int fd, uint32_t bits, uint64_t data)
@@ -182,6 +189,7 @@ static const struct loop_ops epoll_ops = {
     .wake = epoll_wake,
     .changed = epoll_changed,
     .poll_fd = epoll_poll_fd,
+    .wake_fd = epoll_wake_fd,
     .fd_add = epoll_fd_add,
     .fd_remove = epoll_fd_remove,
     .now_ns = loop_system_now_ns,

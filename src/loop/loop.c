@@ -22,6 +22,7 @@ int loop_common_init(struct loop *l, const struct loop_ops *ops, const struct lo
     heap_init(&l->timers);
     list_init(&l->tasks);
     list_init(&l->signals);
+    list_init(&l->sources);
     mpsc_init(&l->mailbox, opt->mailbox_limit > 0 ? opt->mailbox_limit : LOOP_MAILBOX_LIMIT);
     mpsc_init(&l->completions, SIZE_MAX);
     return heap_reserve(&l->timers, TIMER_RESERVE);

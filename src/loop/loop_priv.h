@@ -33,6 +33,7 @@ struct loop_ops {
     /* Something that the loop has to do was added while l->notify is set. */
     void (*changed)(struct loop *l);
     int (*poll_fd)(struct loop *l);
+    int (*wake_fd)(const struct loop *l);                            /* -1 in simulation */
     int (*fd_add)(struct loop *l, struct loop_fd *w, uint64_t data); /* 0, -errno */
     void (*fd_remove)(struct loop *l, struct loop_fd *w);
     uint64_t (*now_ns)(const struct loop *l);
@@ -72,11 +73,13 @@ struct loop {
     struct list tasks;
     size_t task_count;
     struct list signals;
+    struct list sources; /* struct loop_source */
     uint32_t signal_watches[LOOP_SIGNALS];
     struct loop_slot *slots;
     size_t slot_count, slot_capacity;
     uint32_t free_slot; /* index + 1; 0: none */
     _Atomic uintptr_t owner;
+    int64_t thread_id; /* of the owner, as the kernel counts; 0 in simulation */
     /* Below: touched by other threads. */
     _Atomic int sleep;       /* enum loop_sleep; see loop_announce() in loop.c */
     _Atomic bool stop_asked; /* by loop_thread_stop() */
@@ -95,6 +98,11 @@ bool loop_run_message(struct loop *l);
 bool loop_run_completion(struct loop *l);
 bool loop_has_messages(struct loop *l); /* of either queue */
 bool loop_has_work(struct loop *l);     /* tasks, messages or a request to stop */
+/* See source.h. */
+void loop_sources_flush(struct loop *l);
+bool loop_sources_ready(struct loop *l);
+bool loop_sources_rest(struct loop *l);
+void loop_sources_run(struct loop *l);
 /* Calls the watches of one signal. false: there is none. */
 bool loop_signal_deliver(struct loop *l, int signo);
 /* An event of the backend with the data of fd_add; stale ones are dropped. */

@@ -3,11 +3,13 @@
 
 #include "loop/executor.h"
 #include "loop/loop_priv.h"
+#include "loop/source.h"
 #include "testing/testing.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -496,6 +498,112 @@ TEST(polling_begins_when_it_pays_and_ends_when_not)
     }
     CHECK_TRUE(!is_polling(here));
     loop_thread_stop(thread);
+}
+
+/* A source whose kernel is a thread. It tells of what has come only when it is told that the loop
+ * rests; the loop then must not sleep past it. */
+#define FEEDS 3000u
+struct feed {
+    struct loop_source source, victim;
+    struct loop *loop;
+    struct loop_timer patience;
+    _Atomic unsigned given;
+    _Atomic bool told;
+    _Atomic unsigned taken;
+    unsigned flushes, victims;
+    int wake_fd;
+};
+static void feed_flush(struct loop_source *s)
+{
+    container_of(s, struct feed, source)->flushes++;
+}
+static bool feed_ready(struct loop_source *s)
+{
+    struct feed *f = container_of(s, struct feed, source);
+    return atomic_load(&f->given) > atomic_load(&f->taken);
+}
+static bool feed_rest(struct loop_source *s)
+{
+    struct feed *f = container_of(s, struct feed, source);
+    f->flushes++;
+    atomic_store(&f->told, true);
+    return feed_ready(s);
+}
+static void feed_run(struct loop_source *s)
+{
+    struct feed *f = container_of(s, struct feed, source);
+    atomic_store(&f->told, false);
+    if (feed_ready(s) && atomic_fetch_add(&f->taken, 1) + 1 == FEEDS) {
+        loop_source_remove(f->loop, s);
+        loop_source_remove(f->loop, &f->victim);
+        loop_stop(f->loop, 1);
+    }
+}
+static void *feed_give(void *arg)
+{
+    struct feed *f = arg;
+    for (unsigned i = 0; i < FEEDS; i++) {
+        while (atomic_load(&f->taken) < i) {
+            sched_yield();
+        }
+        atomic_store(&f->given, i + 1);
+        uint64_t one = 1;
+        if (atomic_load(&f->told)) {
+            CHECK(write(f->wake_fd, &one, sizeof one) == sizeof one);
+        }
+    }
+    return NULL;
+}
+static void feed_lost(struct loop_timer *t)
+{
+    loop_stop(container_of(t, struct feed, patience)->loop, 2);
+}
+static bool victim_ready(struct loop_source *s)
+{
+    (void)s;
+    return false;
+}
+static void victim_run(struct loop_source *s)
+{
+    container_of(s, struct feed, victim)->victims++;
+}
+static void victim_flush(struct loop_source *s)
+{
+    (void)s;
+}
+static void check_feed(uint32_t polling_us)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    loop_set_polling(l, polling_us);
+    struct feed f = {
+        .source = {.flush = feed_flush, .ready = feed_ready, .rest = feed_rest, .run = feed_run},
+        .victim = {.flush = victim_flush,
+                   .ready = victim_ready,
+                   .rest = victim_ready,
+                   .run = victim_run},
+        .loop = l,
+        .patience.fire = feed_lost,
+        .wake_fd = loop_source_wake_fd(l)};
+    loop_source_add(l, &f.source);
+    loop_source_add(l, &f.victim);
+    loop_timer_in(l, &f.patience, PATIENCE_NS);
+    pthread_t giver;
+    CHECK_EQ(pthread_create(&giver, NULL, feed_give, &f), 0);
+    CHECK_EQ(loop_run(l), 1);
+    pthread_join(giver, NULL);
+    loop_timer_cancel(l, &f.patience);
+    CHECK_TRUE(f.flushes >= FEEDS);
+    unsigned flushes = f.flushes, victims = f.victims;
+    CHECK_TRUE(victims >= FEEDS - 1);
+    loop_run_once(l, 0); /* it is gone, and the other one too */
+    CHECK_EQ(f.flushes, flushes);
+    CHECK_EQ(f.victims, victims);
+}
+
+TEST(source_ends_the_sleep_and_is_seen_without)
+{
+    check_feed(0);
+    check_feed(LOOP_POLL_US);
 }
 
 TEST(mailbox_refuses_when_full_and_completions_never)

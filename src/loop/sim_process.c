@@ -181,6 +181,12 @@ static int sim_poll_fd(struct loop *l)
     return -1;
 }
 
+static int sim_wake_fd(const struct loop *l)
+{
+    (void)l;
+    return -1;
+}
+
 static int sim_fd_add(struct loop *l, struct loop_fd *w, uint64_t data)
 {
     (void)l;
@@ -254,6 +260,7 @@ static const struct loop_ops sim_ops = {
     .wake = sim_wake,
     .changed = sim_changed,
     .poll_fd = sim_poll_fd,
+    .wake_fd = sim_wake_fd,
     .fd_add = sim_fd_add,
     .fd_remove = sim_fd_remove,
     .now_ns = sim_now_ns,

@@ -59,6 +59,7 @@ void loop_own(struct loop *l)
 {
     loop_block_sigpipe();
     atomic_store_explicit(&l->owner, (uintptr_t)pthread_self(), memory_order_relaxed);
+    l->thread_id = gettid();
 }
 
 bool loop_system_is_mine(const struct loop *l)
@@ -70,7 +71,7 @@ bool loop_system_is_mine(const struct loop *l)
 
 static uint64_t time_to_wait(struct loop *l, uint64_t limit_ns)
 {
-    if (l->stopping || loop_has_work(l)) {
+    if (l->stopping || loop_has_work(l) || loop_sources_ready(l)) {
         return 0;
     }
     uint64_t next = loop_next_timer_ns(l);
@@ -115,7 +116,7 @@ static bool poll_pays(struct loop *l, struct loop_polling *p, uint64_t limit_ns)
         return false;
     }
     do {
-        bool posted = loop_has_work(l);
+        bool posted = loop_has_work(l) || loop_sources_ready(l);
         if (l->ops->wait(l, 0) || posted) {
             p->misses = 0;
             p->wanted = POLL_WANTED;
@@ -136,17 +137,21 @@ static void sleep_and_dispatch(struct loop *l, uint64_t limit_ns)
     struct loop_system *s = container_of(l, struct loop_system, base);
     uint64_t wait_ns = time_to_wait(l, limit_ns);
     if (wait_ns > 0 && s->polling.active && !s->foreign) {
+        loop_sources_flush(l);
         if (poll_pays(l, &s->polling, wait_ns)) {
             return;
         }
         wait_ns = time_to_wait(l, limit_ns);
     }
     if (wait_ns == 0) {
+        loop_sources_flush(l);
         (void)l->ops->wait(l, 0);
         return;
     }
     (void)atomic_exchange_explicit(&l->sleep, LOOP_SLEEPING, memory_order_acq_rel);
-    wait_ns = loop_has_work(l) ? 0 : wait_ns; /* posted just before: its sender saw us awake */
+    bool resting = !loop_sources_rest(l);
+    /* Posted just before: its sender saw us awake. */
+    wait_ns = loop_has_work(l) || !resting ? 0 : wait_ns;
     uint64_t began_ns = l->tick_ns;
     (void)l->ops->wait(l, wait_ns);
     poll_learn_sleep(&s->polling, l->tick_ns - began_ns);
@@ -184,6 +189,7 @@ void loop_system_once(struct loop *l, uint64_t wait_ns)
     l->notify = false;
     sleep_and_dispatch(l, wait_ns);
     (void)atomic_exchange_explicit(&l->sleep, LOOP_AWAKE, memory_order_acq_rel);
+    loop_sources_run(l);
     run_some(l, loop_run_timer, base_min(l->timers.count, LOOP_ROUND_TIMERS));
     run_some(l, loop_run_completion, LOOP_ROUND_MESSAGES);
     run_some(l, loop_run_message, LOOP_ROUND_MESSAGES);
