@@ -1,6 +1,6 @@
 /*
- * disk/disk.h -- asynchronous file I/O. Backends: thread pool (disk_pool_new), simulation
- * (disk/sim.h), later io_uring.
+ * disk/disk.h -- asynchronous file I/O. Backends: a real machine with a pool of threads and, where
+ * the kernel has it, io_uring (disk_pool_new); simulation (disk/sim.h).
  *
  * A request is caller-owned and embedded; disk_submit() cannot fail; `done` is called exactly once,
  * on the loop of the struct disk, never from inside submit. Requests are independent: order is the
@@ -152,6 +152,10 @@ struct disk_pool_options {
 /* The thread-pool backend on env->loop. Thread of the loop. */
 NODISCARD int disk_pool_new(const struct env *env, const struct disk_pool_options *opt,
                             struct disk **ret);
+/* From now on reads, writes and syncs go through io_uring where that can do them, the rest to the
+ * threads. -errno: there is none here (-ENOSYS, -EPERM ...); then the threads go on doing all. The
+ * loop changes its thread only while nothing is in flight. */
+NODISCARD int disk_pool_use_uring(struct disk *d);
 /* Descriptor of an open file for sendfile by net/; -1 in simulation. */
 int disk_file_fd(const struct disk_file *f);
 

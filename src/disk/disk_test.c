@@ -1,6 +1,6 @@
 /*
- * disk/disk_test.c -- every operation and its errors, once on the thread pool and once in
- * simulation: the two must be one thing to those above.
+ * disk/disk_test.c -- every operation and its errors, on the thread pool, with io_uring and in
+ * simulation: the three must be one thing to those above.
  */
 #include "disk/disk.h"
 
@@ -138,13 +138,18 @@ static struct disk_stat stat_file(struct bench *b, struct disk_file *f)
     return req.stat;
 }
 
-static void on_real(void (*body)(struct bench *b))
+static void on_real(void (*body)(struct bench *b), bool uring)
 {
     const struct loop_options options = {.name = "test"};
     struct bench b = {.root = testing_directory()};
     CHECK_OK(loop_new(&options, &b.loop, NULL));
     const struct env env = {.loop = b.loop};
     CHECK_OK(disk_pool_new(&env, &(struct disk_pool_options){.max_threads = 3}, &b.disk));
+    if (uring && disk_pool_use_uring(b.disk) < 0) {
+        disk_free(b.disk);
+        loop_free(b.loop);
+        testing_skip("this kernel has no io_uring for us");
+    }
     body(&b);
     disk_free(b.disk);
     loop_free(b.loop);
@@ -169,7 +174,11 @@ static void on_sim(void (*body)(struct bench *b))
     static void name(struct bench *b); \
     TEST(pool_##name)                  \
     {                                  \
-        on_real(name);                 \
+        on_real(name, false);          \
+    }                                  \
+    TEST(uring_##name)                 \
+    {                                  \
+        on_real(name, true);           \
     }                                  \
     TEST(sim_##name)                   \
     {                                  \

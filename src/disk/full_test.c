@@ -1,6 +1,6 @@
 /*
- * disk/full_test.c -- what a kernel says when a device is full or broken, by the thread pool: a
- * small file system of the test's own, and files of the kernel that fail by design.
+ * disk/full_test.c -- what a kernel says when a device is full or broken, with threads and with
+ * io_uring: a small file system of the test's own, and files of the kernel that fail by design.
  */
 #include "disk/disk.h"
 
@@ -28,15 +28,6 @@ struct bench {
     uint8_t *piece;
 };
 
-static void bench_init(struct bench *b)
-{
-    *b = (struct bench){.disk = NULL};
-    CHECK_OK(loop_new(&(struct loop_options){.name = "test"}, &b->env.loop, NULL));
-    CHECK_OK(disk_pool_new(&b->env, &(struct disk_pool_options){.max_threads = 2}, &b->disk));
-    b->piece = mem_alloc(SMALL_BYTES);
-    CHECK_TRUE(b->piece != NULL);
-    memset(b->piece, 'p', SMALL_BYTES);
-}
 static void bench_fini(struct bench *b)
 {
     disk_free(b->disk);
@@ -45,6 +36,19 @@ static void bench_fini(struct bench *b)
     if (b->mount[0] != '\0') {
         CHECK_EQ(umount2(b->mount, MNT_DETACH), 0);
     }
+}
+static void bench_init(struct bench *b, bool uring)
+{
+    *b = (struct bench){.disk = NULL};
+    CHECK_OK(loop_new(&(struct loop_options){.name = "test"}, &b->env.loop, NULL));
+    CHECK_OK(disk_pool_new(&b->env, &(struct disk_pool_options){.max_threads = 2}, &b->disk));
+    if (uring && disk_pool_use_uring(b->disk) < 0) {
+        bench_fini(b);
+        testing_skip("this kernel has no io_uring for us");
+    }
+    b->piece = mem_alloc(SMALL_BYTES);
+    CHECK_TRUE(b->piece != NULL);
+    memset(b->piece, 'p', SMALL_BYTES);
 }
 /* A file system of one MiB that only this thread and those it starts see. */
 static void mount_small(struct bench *b)
@@ -115,10 +119,23 @@ static uint64_t fill_up(struct bench *b, struct disk_file *f)
     return at - PIECE_BYTES;
 }
 
-TEST(a_full_disk_refuses_writes_and_keeps_the_rest)
+/* Once with threads only and once with io_uring. */
+#define BOTH(name)                \
+    static void name(bool uring); \
+    TEST(threads_##name)          \
+    {                             \
+        name(false);              \
+    }                             \
+    TEST(uring_##name)            \
+    {                             \
+        name(true);               \
+    }                             \
+    static void name(bool uring)
+
+BOTH(a_full_disk_refuses_writes_and_keeps_the_rest)
 {
     struct bench b;
-    bench_init(&b);
+    bench_init(&b, uring);
     mount_small(&b);
     struct disk_file *f = opened(&b, b.path, DISK_READ_WRITE | DISK_CREATE);
     uint64_t full = fill_up(&b, f);
@@ -138,10 +155,10 @@ TEST(a_full_disk_refuses_writes_and_keeps_the_rest)
     bench_fini(&b);
 }
 
-TEST(a_full_disk_refuses_reservations)
+BOTH(a_full_disk_refuses_reservations)
 {
     struct bench b;
-    bench_init(&b);
+    bench_init(&b, uring);
     mount_small(&b);
     struct disk_file *f = opened(&b, b.path, DISK_READ_WRITE | DISK_CREATE);
     struct disk_req reserve = {.op = DISK_ALLOCATE, .file = f, .len = 2 * (uint64_t)SMALL_BYTES};
@@ -156,10 +173,10 @@ TEST(a_full_disk_refuses_reservations)
 }
 
 /* The old contents stay, and no half of the new lies about. */
-TEST(a_full_disk_does_not_hurt_what_is_replaced)
+BOTH(a_full_disk_does_not_hurt_what_is_replaced)
 {
     struct bench b;
-    bench_init(&b);
+    bench_init(&b, uring);
     mount_small(&b);
     CLEANUP(mem_freep) void *bytes = NULL;
     size_t len = 0;
@@ -174,10 +191,10 @@ TEST(a_full_disk_does_not_hurt_what_is_replaced)
     bench_fini(&b);
 }
 
-TEST(a_device_that_is_always_full)
+BOTH(a_device_that_is_always_full)
 {
     struct bench b;
-    bench_init(&b);
+    bench_init(&b, uring);
     struct disk_file *f = opened(&b, "/dev/full", DISK_READ_WRITE);
     CHECK_EQ(put(&b, f, 0, 100), -ENOSPC);
     CHECK_EQ(put(&b, f, 0, PIECE_BYTES), -ENOSPC);
@@ -186,11 +203,11 @@ TEST(a_device_that_is_always_full)
 }
 
 /* Memory of the process as a file: behind the end of a mapped file, the kernel says EIO. */
-TEST(errors_of_the_medium_come_back)
+BOTH(errors_of_the_medium_come_back)
 {
     struct bench b;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    bench_init(&b);
+    bench_init(&b, uring);
     memset(b.piece, 'm', page);
     snprintf(b.path, sizeof b.path, "%s/f", testing_directory());
     CHECK_OK(disk_store(b.disk, b.path, b.piece, page));
@@ -215,11 +232,11 @@ TEST(errors_of_the_medium_come_back)
     bench_fini(&b);
 }
 
-TEST(sending_to_a_closed_socket_is_an_error_not_a_signal)
+BOTH(sending_to_a_closed_socket_is_an_error_not_a_signal)
 {
     struct bench b;
     int fd[2];
-    bench_init(&b);
+    bench_init(&b, uring);
     snprintf(b.path, sizeof b.path, "%s/f", testing_directory());
     CHECK_OK(disk_store(b.disk, b.path, b.piece, SMALL_BYTES));
     struct disk_file *f = opened(&b, b.path, DISK_READ_ONLY);

@@ -81,13 +81,14 @@ static int64_t ops_close(struct disk_req *req)
     return result;
 }
 
-static int64_t ops_read(const struct disk_req *req)
+static int64_t ops_read(const struct disk_req *req, uint64_t so_far)
 {
     bool direct = (req->file->flags & DISK_DIRECT) != 0;
     struct disk_cursor c;
     struct iovec window[DISK_CURSOR_WINDOW];
-    int64_t sum = 0;
+    int64_t sum = (int64_t)so_far;
     disk_cursor_init(&c, req);
+    disk_cursor_advance(&c, (size_t)so_far);
     for (unsigned n; (n = disk_cursor_window(&c, window, DISK_CURSOR_WINDOW)) > 0;) {
         ssize_t got = preadv(req->file->fd, window, (int)n, (off_t)req->offset + sum);
         if (got < 0 && errno == EINTR) {
@@ -117,12 +118,13 @@ static int64_t ops_sync_file(const struct disk_file *f, bool all)
     return ops_result(rc);
 }
 
-static int64_t ops_write(const struct disk_req *req)
+static int64_t ops_write(const struct disk_req *req, uint64_t so_far)
 {
     struct disk_cursor c;
     struct iovec window[DISK_CURSOR_WINDOW];
-    int64_t sum = 0;
+    int64_t sum = (int64_t)so_far;
     disk_cursor_init(&c, req);
+    disk_cursor_advance(&c, (size_t)so_far);
     for (unsigned n; (n = disk_cursor_window(&c, window, DISK_CURSOR_WINDOW)) > 0;) {
         ssize_t put = pwritev(req->file->fd, window, (int)n, (off_t)req->offset + sum);
         if (put < 0 && errno == EINTR) {
@@ -318,7 +320,7 @@ static int64_t ops_send(const struct disk_req *req)
     return (int64_t)(req->len - left);
 }
 
-int64_t disk_ops_run(struct disk_req *req)
+int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
 {
     switch (req->op) {
     case DISK_OPEN:
@@ -326,9 +328,9 @@ int64_t disk_ops_run(struct disk_req *req)
     case DISK_CLOSE:
         return ops_close(req);
     case DISK_READ:
-        return ops_read(req);
+        return ops_read(req, so_far);
     case DISK_WRITE:
-        return ops_write(req);
+        return ops_write(req, so_far);
     case DISK_SYNC:
     case DISK_SYNC_ALL:
         return ops_sync_file(req->file, req->op == DISK_SYNC_ALL);
@@ -362,6 +364,11 @@ int64_t disk_ops_run(struct disk_req *req)
         return ops_send(req);
     }
     return -EINVAL;
+}
+
+int64_t disk_ops_run(struct disk_req *req)
+{
+    return disk_ops_go_on(req, 0);
 }
 
 /*

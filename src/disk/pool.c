@@ -1,6 +1,6 @@
 /*
- * disk/pool.c -- the thread-pool backend: each request is a job of an executor, whose threads grow
- * with load and end when idle.
+ * disk/pool.c -- the backend of a real machine: each request is a job of an executor, whose threads
+ * grow with load and end when idle, or, with disk_pool_use_uring(), of a ring if that takes it.
  *
  * The fast way: a small read of what the page cache holds is done on the loop in submit, because a
  * hand-over to a thread and back costs more than the copy. Its result waits on `finished` for the
@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/stats.h"
 #include "disk/ops_priv.h"
+#include "disk/ring_priv.h"
 #include "loop/executor.h"
 #include "loop/loop.h"
 
@@ -25,13 +26,16 @@
 struct pool_stats {
     struct stats *group;
     struct stats_counter reads, read_bytes, writes, write_bytes, syncs, others;
-    struct stats_counter cached_reads, errors, refused;
+    struct stats_counter cached_reads, uring, errors, refused;
     struct stats_histogram read_time, write_time, sync_time;
 };
 
 struct disk_pool {
     struct disk base;
     struct loop_executor *executor;
+    struct disk_ring *ring; /* NULL: all goes to threads */
+    struct disk_ring_user ring_user;
+    unsigned max_threads;
     struct fault *fault;
     struct mem_pool *jobs;
     struct list finished; /* requests to report by `report` */
@@ -42,6 +46,7 @@ struct disk_pool {
 
 struct pool_job {
     struct loop_executor_job job;
+    struct disk_ring_job ring;
     struct disk_pool *pool;
     struct disk_req *req;
     uint64_t start_ns;
@@ -64,6 +69,7 @@ static void pool_stats_init(struct pool_stats *s, struct stats *parent)
     stats_add_counter(s->group, "write_bytes", &s->write_bytes);
     stats_add_counter(s->group, "syncs", &s->syncs);
     stats_add_counter(s->group, "others", &s->others);
+    stats_add_counter(s->group, "uring", &s->uring);
     stats_add_counter(s->group, "errors", &s->errors);
     stats_add_counter(s->group, "refused", &s->refused);
     stats_add_histogram(s->group, "read_time", &s->read_time);
@@ -137,6 +143,17 @@ static void pool_finish(struct disk_pool *p, struct disk_req *req, int64_t rc)
     loop_defer(p->base.loop, &p->report);
 }
 
+/* Calls `done` of each; the last one may free the pool. */
+static void pool_report_all(struct disk_pool *p, struct list *ready)
+{
+    for (struct list *node; (node = list_pop_front(ready)) != NULL;) {
+        struct disk_req *req = LIST_ENTRY(node, struct disk_req, node);
+        CHECK(p->in_flight > 0);
+        p->in_flight--;
+        req->done(req, req->result);
+    }
+}
+
 static void pool_report(struct loop_task *t)
 {
     struct disk_pool *p = container_of(t, struct disk_pool, report);
@@ -146,18 +163,24 @@ static void pool_report(struct loop_task *t)
     struct list ready;
     list_init(&ready);
     list_splice_back(&ready, &p->finished);
-    for (struct list *node; (node = list_pop_front(&ready)) != NULL;) {
-        struct disk_req *req = LIST_ENTRY(node, struct disk_req, node);
-        CHECK(p->in_flight > 0);
-        p->in_flight--;
-        req->done(req, req->result);
-    }
+    pool_report_all(p, &ready);
 }
 
 static void pool_job_work(struct loop_executor_job *j)
 {
     struct pool_job *job = container_of(j, struct pool_job, job);
-    job->req->result = disk_ops_run(job->req);
+    job->req->result = disk_ops_go_on(job->req, job->ring.so_far);
+}
+
+/* The request has its result and is not ours any more, but for its `done`. */
+static void pool_end_job(struct disk_pool *p, struct pool_job *job)
+{
+    struct disk_req *req = job->req;
+    if (req->op != DISK_CLOSE) { /* a closed file is gone */
+        pool_release(req);
+    }
+    pool_stats_take(&p->stats, req->op, req->result, loop_now_ns(p->base.loop) - job->start_ns);
+    mem_pool_put(p->jobs, job);
 }
 
 static void pool_job_done(struct loop_executor_job *j)
@@ -166,14 +189,32 @@ static void pool_job_done(struct loop_executor_job *j)
     struct disk_pool *p = job->pool;
     struct disk_req *req = job->req;
     LOOP_OWNED(p->base.loop);
-    if (req->op != DISK_CLOSE) { /* a closed file is gone */
-        pool_release(req);
-    }
-    pool_stats_take(&p->stats, req->op, req->result, loop_now_ns(p->base.loop) - job->start_ns);
-    mem_pool_put(p->jobs, job);
+    pool_end_job(p, job);
     CHECK(p->in_flight > 0);
     p->in_flight--;
     req->done(req, req->result);
+}
+
+static void pool_ring_finished(struct disk_ring_user *u, struct list *jobs)
+{
+    struct disk_pool *p = container_of(u, struct disk_pool, ring_user);
+    LOOP_OWNED(p->base.loop);
+    struct list ready;
+    list_init(&ready);
+    for (struct list *node; (node = list_pop_front(jobs)) != NULL;) {
+        struct pool_job *job = LIST_ENTRY(node, struct pool_job, ring.node);
+        struct disk_req *req = job->req;
+        int64_t rc = job->ring.result;
+        if (job->ring.again) {
+            rc = loop_executor_submit(p->executor, p->base.loop, &job->job);
+        }
+        if (!job->ring.again || rc < 0) {
+            req->result = rc;
+            pool_end_job(p, job);
+            list_push_back(&ready, &req->node);
+        }
+    }
+    pool_report_all(p, &ready);
 }
 
 static int pool_start_job(struct disk_pool *p, struct disk_req *req)
@@ -186,10 +227,16 @@ static int pool_start_job(struct disk_pool *p, struct disk_req *req)
         return -ENOMEM;
     }
     job->job = (struct loop_executor_job){.work = pool_job_work, .done = pool_job_done};
+    job->ring = (struct disk_ring_job){.req = req};
     job->pool = p;
     job->req = req;
     job->start_ns = loop_now_ns(p->base.loop);
     pool_hold(req);
+    if (p->ring != NULL && disk_ring_takes(req) && disk_ring_usable(p->ring)) {
+        stats_count(&p->stats.uring, 1);
+        disk_ring_submit(p->ring, &job->ring);
+        return 0;
+    }
     int rc = loop_executor_submit(p->executor, p->base.loop, &job->job);
     if (rc < 0) {
         pool_release(req);
@@ -285,6 +332,7 @@ static struct disk *pool_free(struct disk *d)
     struct disk_pool *p = pool_of(d);
     CHECK(p->in_flight == 0);
     loop_undefer(d->loop, &p->report);
+    disk_ring_free(p->ring);
     loop_executor_free(p->executor);
     if (p->jobs != NULL) {
         mem_pool_free(p->jobs);
@@ -323,9 +371,10 @@ int disk_pool_new(const struct env *env, const struct disk_pool_options *opt, st
         .budget = env->budget,
     };
     p->jobs = mem_pool_new(&jobs);
+    p->max_threads = opt->max_threads == 0 ? POOL_MAX_THREADS : opt->max_threads;
     const struct loop_executor_options threads = {
         .name = "disk",
-        .max_threads = opt->max_threads == 0 ? POOL_MAX_THREADS : opt->max_threads,
+        .max_threads = p->max_threads,
         .max_queued = p->max_in_flight,
         .idle_ms = POOL_IDLE_MS,
     };
@@ -336,4 +385,18 @@ int disk_pool_new(const struct env *env, const struct disk_pool_options *opt, st
     }
     *ret = &p->base;
     return 0;
+}
+
+int disk_pool_use_uring(struct disk *d)
+{
+    struct disk_pool *p = pool_of(d);
+    LOOP_OWNED(d->loop);
+    CHECK(d->ops == &pool_ops);
+    if (p->ring != NULL) {
+        return 0;
+    }
+    p->ring_user.finished = pool_ring_finished;
+    const struct disk_ring_options opt = {
+        .loop = d->loop, .fault = p->fault, .user = &p->ring_user, .max_workers = p->max_threads};
+    return disk_ring_new(&opt, &p->ring);
 }

@@ -1,6 +1,6 @@
 /*
- * disk/pool_test.c -- what only the thread pool does: its limits, its threads, fault points, the
- * page cache. All else is in disk_test.c.
+ * disk/pool_test.c -- what only the backend of a real machine does: its limits, its threads, fault
+ * points, the page cache. All else is in disk_test.c, and of io_uring in ring_test.c.
  */
 #include "disk/disk.h"
 
@@ -38,22 +38,26 @@ static void waiting_done(struct disk_req *req, int64_t rc)
     w->rc = rc;
 }
 
-static void bench_init(struct bench *b, const struct disk_pool_options *opt)
-{
-    *b = (struct bench){.disk = NULL};
-    CHECK_OK(loop_new(&(struct loop_options){.name = "test"}, &b->env.loop, NULL));
-    b->env.fault = fault_new();
-    b->env.stats = stats_new(NULL, "test");
-    CHECK_OK(disk_pool_new(&b->env, opt, &b->disk));
-    snprintf(b->path, sizeof b->path, "%s/f", testing_directory());
-}
-
 static void bench_fini(struct bench *b)
 {
     disk_free(b->disk);
     stats_free(b->env.stats);
     fault_free(b->env.fault);
     loop_free(b->env.loop);
+}
+
+static void bench_init(struct bench *b, const struct disk_pool_options *opt, bool uring)
+{
+    *b = (struct bench){.disk = NULL};
+    CHECK_OK(loop_new(&(struct loop_options){.name = "test"}, &b->env.loop, NULL));
+    b->env.fault = fault_new();
+    b->env.stats = stats_new(NULL, "test");
+    CHECK_OK(disk_pool_new(&b->env, opt, &b->disk));
+    if (uring && disk_pool_use_uring(b->disk) < 0) {
+        bench_fini(b);
+        testing_skip("this kernel has no io_uring for us");
+    }
+    snprintf(b->path, sizeof b->path, "%s/f", testing_directory());
 }
 
 static void start(struct bench *b, struct waiting *w, const struct disk_req *req)
@@ -93,14 +97,27 @@ static void closed(struct bench *b, struct disk_file *f)
     CHECK_EQ(run(b, &(struct disk_req){.op = DISK_CLOSE, .file = f}), 0);
 }
 
-TEST(refuses_what_is_above_the_limit)
+/* Once with threads only and once with io_uring. */
+#define BOTH(name)                \
+    static void name(bool uring); \
+    TEST(threads_##name)          \
+    {                             \
+        name(false);              \
+    }                             \
+    TEST(uring_##name)            \
+    {                             \
+        name(true);               \
+    }                             \
+    static void name(bool uring)
+
+BOTH(refuses_what_is_above_the_limit)
 {
     enum { LIMIT = 8, COUNT = 20 };
     struct bench b;
     struct waiting w[COUNT], last;
     uint8_t byte = 1;
     unsigned busy = 0;
-    bench_init(&b, &(struct disk_pool_options){.max_threads = 2, .max_in_flight = LIMIT});
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 2, .max_in_flight = LIMIT}, uring);
     struct disk_file *f = opened(&b), *other = opened(&b);
     for (size_t i = 0; i < COUNT; i++) {
         start(&b, &w[i],
@@ -122,11 +139,11 @@ TEST(refuses_what_is_above_the_limit)
     bench_fini(&b);
 }
 
-TEST(fault_points_fail_requests)
+BOTH(fault_points_fail_requests)
 {
     struct bench b;
     uint8_t byte = 1;
-    bench_init(&b, &(struct disk_pool_options){.max_threads = 2});
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 2}, uring);
     struct disk_file *f = opened(&b);
     const struct disk_req req[] = {
         {.op = DISK_OPEN, .path = b.path},
@@ -178,13 +195,13 @@ static int64_t counter(struct bench *b, const char *name)
     return f.value;
 }
 
-TEST(cached_reads_need_no_thread)
+BOTH(cached_reads_need_no_thread)
 {
     enum { LEN = 128 << 10 };
     struct bench b;
     CLEANUP(mem_freep) uint8_t *bytes = mem_zalloc(LEN + 1);
     CHECK_TRUE(bytes != NULL);
-    bench_init(&b, &(struct disk_pool_options){.max_threads = 2});
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 2}, uring);
     struct disk_file *f = opened(&b);
     struct disk_req req = {.op = DISK_WRITE, .file = f, .buf = bytes, .len = LEN + 1};
     CHECK_EQ(run(&b, &req), LEN + 1);
@@ -210,13 +227,13 @@ TEST(cached_reads_need_no_thread)
     bench_fini(&b);
 }
 
-TEST(residency_follows_the_page_cache)
+BOTH(residency_follows_the_page_cache)
 {
     enum { LEN = 1 << 20 };
     struct bench b;
     CLEANUP(mem_freep) uint8_t *bytes = mem_zalloc(LEN);
     CHECK_TRUE(bytes != NULL);
-    bench_init(&b, &(struct disk_pool_options){.max_threads = 1});
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 1}, uring);
     struct disk_file *f = opened(&b);
     struct disk_req req = {.op = DISK_WRITE, .file = f, .buf = bytes, .len = LEN};
     CHECK_EQ(run(&b, &req), LEN);
@@ -248,7 +265,7 @@ TEST(files_are_private_unless_asked_otherwise)
     struct bench b;
     char public[600];
     mode_t before = umask(022);
-    bench_init(&b, &(struct disk_pool_options){.max_threads = 1});
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 1}, false);
     closed(&b, opened(&b));
     CHECK_EQ(mode_of(b.path), 0600);
     snprintf(public, sizeof public, "%s/public", testing_directory());
@@ -284,10 +301,10 @@ static void chain_done(struct disk_req *req, int64_t rc)
     c->bench->disk = disk_free(c->bench->disk);
 }
 
-TEST(callbacks_submit_and_free)
+BOTH(callbacks_submit_and_free)
 {
     struct bench b;
-    bench_init(&b, &(struct disk_pool_options){.max_threads = 1});
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 1}, uring);
     struct chain c = {.bench = &b, .left = 100};
     c.req =
         (struct disk_req){.op = DISK_STAT, .path = "/", .flags = DISK_CREATE, .done = chain_done};
@@ -300,13 +317,16 @@ TEST(callbacks_submit_and_free)
     bench_fini(&b);
 }
 
-TEST_TORTURE(begins_without_memory)
+/* Where there is no io_uring, it is the threads' turn twice. */
+static void check_begins_without_memory(bool uring)
 {
     CLEANUP(loop_freep) struct loop *loop = NULL;
     TRY(loop_new(&(struct loop_options){.name = "test"}, &loop, NULL));
     CLEANUP(disk_freep) struct disk *d = NULL;
     const struct env env = {.loop = loop};
     TRY(disk_pool_new(&env, &(struct disk_pool_options){.max_threads = 1}, &d));
+    int have = uring ? disk_pool_use_uring(d) : 0;
+    TRY(have == -ENOMEM ? have : 0);
     char path[512];
     snprintf(path, sizeof path, "%s/f", testing_directory());
     TRY(disk_store(d, path, "x", 1));
@@ -315,4 +335,14 @@ TEST_TORTURE(begins_without_memory)
     TRY(rc < 0 ? (int)rc : 0);
     CHECK_EQ(list.names->count, 1);
     mem_free(list.names);
+}
+
+TEST_TORTURE(begins_without_memory)
+{
+    check_begins_without_memory(false);
+}
+
+TEST_TORTURE(uring_begins_without_memory)
+{
+    check_begins_without_memory(true);
 }

@@ -1,0 +1,395 @@
+/*
+ * disk/ring_test.c -- what only io_uring does: being refused, being full, taking a part, doing a
+ * part, moving to another thread. That it does what the threads do is in disk_test.c, pool_test.c
+ * and full_test.c.
+ */
+#include "disk/disk.h"
+
+#include "base/env.h"
+#include "base/fault.h"
+#include "base/mem.h"
+#include "base/stats.h"
+#include "loop/executor.h"
+#include "loop/loop.h"
+#include "testing/testing.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ROUNDS_MAX 100000
+#define UNIT 4096u
+#define UNITS 16u
+
+struct bench {
+    struct env env;
+    struct disk *disk;
+    char path[512];
+    struct disk_file *file, *direct; /* of the same; direct: NULL where there is no such thing */
+    uint8_t *bytes, *back;           /* UNITS each */
+};
+
+struct waiting {
+    struct disk_req req;
+    bool done;
+    int64_t rc;
+};
+
+static void waiting_done(struct disk_req *req, int64_t rc)
+{
+    struct waiting *w = container_of(req, struct waiting, req);
+    CHECK(!w->done);
+    w->done = true;
+    w->rc = rc;
+}
+
+static void start(struct bench *b, struct waiting *w, const struct disk_req *req)
+{
+    *w = (struct waiting){.req = *req};
+    w->req.done = waiting_done;
+    disk_submit(b->disk, &w->req);
+    CHECK_TRUE(!w->done);
+}
+
+static int64_t finish(struct bench *b, struct waiting *w)
+{
+    for (int i = 0; i < ROUNDS_MAX && !w->done; i++) {
+        loop_run_once(b->env.loop, 100000000);
+    }
+    CHECK_TRUE(w->done);
+    return w->rc;
+}
+
+static int64_t run(struct bench *b, const struct disk_req *req)
+{
+    struct waiting w;
+    start(b, &w, req);
+    return finish(b, &w);
+}
+
+static void bench_fini(struct bench *b)
+{
+    struct disk_file *files[] = {b->file, b->direct};
+    for (size_t i = 0; i < ARRAY_COUNT(files); i++) {
+        if (files[i] != NULL) {
+            CHECK_EQ(run(b, &(struct disk_req){.op = DISK_CLOSE, .file = files[i]}), 0);
+        }
+    }
+    disk_free(b->disk);
+    stats_free(b->env.stats);
+    fault_free(b->env.fault);
+    loop_free(b->env.loop);
+    mem_free(b->bytes);
+    mem_free(b->back);
+}
+
+/* Without io_uring yet. */
+static void bench_init(struct bench *b)
+{
+    *b = (struct bench){.disk = NULL};
+    CHECK_OK(loop_new(&(struct loop_options){.name = "test"}, &b->env.loop, NULL));
+    b->env.fault = fault_new();
+    b->env.stats = stats_new(NULL, "test");
+    CHECK_OK(disk_pool_new(&b->env, &(struct disk_pool_options){.max_threads = 3}, &b->disk));
+    snprintf(b->path, sizeof b->path, "%s/f", testing_directory());
+    b->bytes = mem_aligned(UNIT, (size_t)UNITS * UNIT);
+    b->back = mem_aligned(UNIT, (size_t)UNITS * UNIT);
+    CHECK_TRUE(b->bytes != NULL && b->back != NULL);
+    for (size_t i = 0; i < (size_t)UNITS * UNIT; i++) {
+        b->bytes[i] = (uint8_t)(i / UNIT * 31 + i);
+    }
+    struct disk_req req = {
+        .op = DISK_OPEN, .path = b->path, .flags = DISK_READ_WRITE | DISK_CREATE};
+    CHECK_EQ(disk_now(b->disk, &req), 0);
+    b->file = req.file;
+    req.flags = DISK_READ_WRITE | DISK_DIRECT;
+    b->direct = disk_now(b->disk, &req) == 0 ? req.file : NULL;
+}
+
+static void with_uring(struct bench *b)
+{
+    bench_init(b);
+    if (disk_pool_use_uring(b->disk) < 0) {
+        bench_fini(b);
+        testing_skip("this kernel has no io_uring for us");
+    }
+}
+
+struct finder {
+    struct stats_visitor base;
+    const char *path;
+    int64_t value;
+};
+
+static void finder_visit(struct stats_visitor *v, const struct stats_value *value)
+{
+    struct finder *f = container_of(v, struct finder, base);
+    if (strcmp(value->path, f->path) == 0) {
+        f->value = value->value;
+    }
+}
+
+static int64_t in_ring(struct bench *b)
+{
+    struct finder f = {.base = {.visit = finder_visit}, .path = "test/disk/uring", .value = -1};
+    stats_walk(b->env.stats, &f.base);
+    CHECK_TRUE(f.value >= 0);
+    return f.value;
+}
+
+static struct disk_req write_all(struct bench *b, struct disk_file *f, uint32_t flags)
+{
+    return (struct disk_req){.op = DISK_WRITE,
+                             .flags = flags,
+                             .file = f,
+                             .buf = b->bytes,
+                             .len = (uint64_t)UNITS * UNIT};
+}
+
+static void reads_back(struct bench *b, struct disk_file *f)
+{
+    const int64_t len = (int64_t)UNITS * UNIT;
+    memset(b->back, 0, (size_t)len);
+    struct disk_req req = {.op = DISK_READ, .file = f, .buf = b->back, .len = (uint64_t)len};
+    CHECK_EQ(run(b, &req), len);
+    CHECK_BYTES(b->back, b->bytes, (size_t)len);
+}
+
+TEST(where_it_is_refused_threads_serve)
+{
+    struct bench b;
+    bench_init(&b);
+    fault_arm(b.env.fault, "disk.uring_setup", 1, 1);
+    CHECK_RC(disk_pool_use_uring(b.disk), EPERM);
+    struct disk_req req = write_all(&b, b.file, DISK_STABLE);
+    CHECK_EQ(run(&b, &req), UNITS * UNIT);
+    reads_back(&b, b.file);
+    CHECK_EQ(in_ring(&b), 0);
+    if (disk_pool_use_uring(b.disk) == 0) {
+        CHECK_OK(disk_pool_use_uring(b.disk)); /* once is enough */
+        CHECK_EQ(run(&b, &req), UNITS * UNIT);
+        CHECK_EQ(in_ring(&b), 1);
+    }
+    bench_fini(&b);
+}
+
+/* It says EAGAIN for some time: what waits is given again, without anybody who asks. */
+TEST(what_is_not_taken_is_given_again)
+{
+    struct bench b;
+    with_uring(&b);
+    for (unsigned i = 0; i < 3; i++) {
+        fault_arm(b.env.fault, "disk.uring_again", 1, 1 + 2 * i);
+        struct disk_req req = write_all(&b, b.file, DISK_STABLE);
+        CHECK_EQ(run(&b, &req), UNITS * UNIT);
+    }
+    CHECK_TRUE(fault_passed(b.env.fault, "disk.uring_again") > 9);
+    fault_disarm(b.env.fault, NULL);
+    reads_back(&b, b.file);
+    bench_fini(&b);
+}
+
+/* One entry per call: also between a write and its sync, which then are no pair. */
+TEST(what_is_taken_in_parts_is_whole)
+{
+    enum { COUNT = 40 };
+    struct bench b;
+    struct waiting w[COUNT];
+    with_uring(&b);
+    fault_arm(b.env.fault, "disk.uring_part", 1, 0);
+    for (size_t i = 0; i < COUNT; i++) {
+        struct disk_req req = write_all(&b, b.file, i % 3 == 0 ? DISK_STABLE : 0);
+        req.offset = i * UNITS * UNIT;
+        if (i % 5 == 4) {
+            req = (struct disk_req){.op = DISK_SYNC, .file = b.file};
+        }
+        start(&b, &w[i], &req);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK_EQ(finish(&b, &w[i]), i % 5 == 4 ? 0 : UNITS * UNIT);
+    }
+    CHECK_EQ(in_ring(&b), COUNT);
+    reads_back(&b, b.file);
+    bench_fini(&b);
+}
+
+static void in_halves(struct bench *b, struct disk_file *f)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct disk_req req = write_all(b, f, i == 0 ? 0 : DISK_STABLE);
+        CHECK_EQ(run(b, &(struct disk_req){.op = DISK_TRUNCATE, .file = b->file}), 0);
+        CHECK_EQ(run(b, &req), UNITS * UNIT);
+        CHECK_EQ(run(b, &(struct disk_req){.op = DISK_SYNC, .file = f}), 0);
+        CHECK_EQ(run(b, &(struct disk_req){.op = DISK_DROP, .file = b->file}), 0);
+        reads_back(b, f);
+    }
+}
+
+/* The kernel does half of each transfer: the rest is done too, and ends are still ends. */
+TEST(what_is_done_in_parts_is_whole)
+{
+    struct bench b;
+    with_uring(&b);
+    fault_arm(b.env.fault, "disk.uring_short", 1, 0);
+    in_halves(&b, b.file);
+    if (b.direct != NULL) {
+        in_halves(&b, b.direct);
+        struct disk_req req = {.op = DISK_TRUNCATE, .file = b.file, .len = 2 * UNIT + 5};
+        CHECK_EQ(run(&b, &req), 0);
+        req = (struct disk_req){
+            .op = DISK_READ, .file = b.direct, .buf = b.back, .len = (uint64_t)UNITS * UNIT};
+        CHECK_EQ(run(&b, &req), 2 * UNIT + 5);
+        req.offset = 4 * UNIT;
+        CHECK_EQ(run(&b, &req), 0);
+    }
+    CHECK_TRUE(fault_passed(b.env.fault, "disk.uring_short") > 4);
+    bench_fini(&b);
+}
+
+/* More than the ring has room for at once. */
+TEST(more_than_there_is_room_for)
+{
+    enum { COUNT = 3000 };
+    struct bench b;
+    with_uring(&b);
+    CLEANUP(mem_freep) struct waiting *w = mem_calloc(COUNT, sizeof *w);
+    CHECK_TRUE(w != NULL);
+    struct disk_req req = write_all(&b, b.file, 0);
+    CHECK_EQ(run(&b, &req), UNITS * UNIT);
+    int64_t before = in_ring(&b);
+    for (size_t i = 0; i < COUNT; i++) {
+        req = (struct disk_req){.op = DISK_WRITE,
+                                .file = b.file,
+                                .offset = i % UNITS * UNIT,
+                                .buf = b.bytes + i % UNITS * UNIT,
+                                .len = UNIT};
+        start(&b, &w[i], &req);
+    }
+    CHECK_EQ(disk_in_flight(b.disk), COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK_EQ(finish(&b, &w[i]), UNIT);
+    }
+    CHECK_EQ(disk_in_flight(b.disk), 0);
+    CHECK_EQ(in_ring(&b), before + COUNT);
+    reads_back(&b, b.file);
+    bench_fini(&b);
+}
+
+/* Requests of a callback, and freeing in the last one. */
+struct chain {
+    struct disk_req req;
+    struct bench *bench;
+    unsigned left;
+};
+
+static void chain_done(struct disk_req *req, int64_t rc)
+{
+    struct chain *c = container_of(req, struct chain, req);
+    CHECK(rc == 0);
+    if (--c->left > 0) {
+        disk_submit(c->bench->disk, &c->req);
+        return;
+    }
+    struct disk_req now = {.op = DISK_CLOSE, .file = c->bench->file};
+    CHECK(disk_now(c->bench->disk, &now) == 0);
+    c->bench->file = NULL;
+    now.file = c->bench->direct;
+    CHECK(now.file == NULL || disk_now(c->bench->disk, &now) == 0);
+    c->bench->direct = NULL;
+    c->bench->disk = disk_free(c->bench->disk);
+}
+
+TEST(callbacks_submit_and_free)
+{
+    struct bench b;
+    with_uring(&b);
+    struct chain c = {.bench = &b, .left = 50};
+    c.req = (struct disk_req){.op = DISK_SYNC, .file = b.file, .done = chain_done};
+    disk_submit(b.disk, &c.req);
+    for (int i = 0; i < ROUNDS_MAX && c.left > 0; i++) {
+        loop_run_once(b.env.loop, 100000000);
+    }
+    CHECK_EQ(c.left, 0);
+    CHECK_TRUE(b.disk == NULL);
+    bench_fini(&b);
+}
+
+/* ---- A loop that changes its thread ---- */
+
+struct guest {
+    struct loop_message message;
+    struct disk_req req;
+    struct bench *bench;
+    int64_t rc;
+    struct loop_message answer;
+    struct loop *home;
+};
+
+static void guest_home(struct loop_message *m)
+{
+    loop_stop(container_of(m, struct guest, answer)->home, 0);
+}
+
+static void guest_done(struct disk_req *req, int64_t rc)
+{
+    struct guest *g = container_of(req, struct guest, req);
+    g->rc = rc;
+    loop_complete(g->home, &g->answer);
+}
+
+static void guest_asks(struct loop_message *m)
+{
+    struct guest *g = container_of(m, struct guest, message);
+    disk_submit(g->bench->disk, &g->req);
+}
+
+TEST(it_follows_the_loop_to_another_thread)
+{
+    struct bench b;
+    CLEANUP(loop_freep) struct loop *home = NULL;
+    with_uring(&b);
+    CHECK_OK(loop_new(&(struct loop_options){.name = "home"}, &home, NULL));
+    for (unsigned i = 0; i < 3; i++) {
+        struct disk_req here = write_all(&b, b.file, DISK_STABLE);
+        CHECK_EQ(run(&b, &here), UNITS * UNIT);
+        struct guest g = {.message.run = guest_asks,
+                          .answer.run = guest_home,
+                          .req = write_all(&b, b.file, DISK_STABLE),
+                          .bench = &b,
+                          .home = home};
+        g.req.done = guest_done;
+        struct loop_thread *t = NULL;
+        CHECK_OK(loop_thread_start(b.env.loop, &t));
+        CHECK_OK(loop_post(b.env.loop, &g.message));
+        loop_run(home);
+        loop_thread_stop(t);
+        CHECK_EQ(g.rc, UNITS * UNIT);
+        CHECK_EQ(in_ring(&b), 2 * i + 2);
+    }
+    reads_back(&b, b.file);
+    bench_fini(&b);
+}
+
+/* And where it finds no io_uring there, threads serve. */
+TEST(it_does_without_on_another_thread)
+{
+    struct bench b;
+    CLEANUP(loop_freep) struct loop *home = NULL;
+    with_uring(&b);
+    CHECK_OK(loop_new(&(struct loop_options){.name = "home"}, &home, NULL));
+    struct guest g = {.message.run = guest_asks,
+                      .answer.run = guest_home,
+                      .req = write_all(&b, b.file, DISK_STABLE),
+                      .bench = &b,
+                      .home = home};
+    g.req.done = guest_done;
+    struct loop_thread *t = NULL;
+    fault_arm(b.env.fault, "disk.uring_setup", 1, 1);
+    CHECK_OK(loop_thread_start(b.env.loop, &t));
+    CHECK_OK(loop_post(b.env.loop, &g.message));
+    loop_run(home);
+    loop_thread_stop(t);
+    CHECK_EQ(g.rc, UNITS * UNIT);
+    CHECK_EQ(in_ring(&b), 0);
+    reads_back(&b, b.file);
+    bench_fini(&b);
+}
