@@ -141,6 +141,23 @@ int host_set_name(struct host *h, const char *name, struct err *e)
     return 0;
 }
 
+int host_set_io(struct host *h, enum cluster_io io, struct err *e)
+{
+    if (io == CLUSTER_IO_THREADS) {
+        log_info(h->log, "files are read and written by threads");
+        return 0;
+    }
+    int rc = disk_pool_use_uring(h->disk);
+    if (rc == 0) {
+        log_info(h->log, "files are read and written by io_uring");
+    } else if (io == CLUSTER_IO_AUTO) {
+        log_info(h->log, "files are read and written by threads: there is no io_uring here",
+                 LOG_RC(rc));
+        rc = 0;
+    }
+    return rc < 0 ? err_set(e, rc, "io = uring: there is no io_uring here") : 0;
+}
+
 /* ---- Files in run/ ---- */
 
 static char *run_path(const struct host *h, const char *name, const char *suffix)

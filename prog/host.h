@@ -43,6 +43,9 @@ NODISCARD int host_init(struct host *h, const char *config_path, struct err *e);
 NODISCARD int host_init_bare(struct host *h, struct err *e);
 /* The server's own name, known from the configuration: for the log and the files in run/. */
 NODISCARD int host_set_name(struct host *h, const char *name, struct err *e);
+/* Files are read and written so from now on; the log says what was chosen. An error only where
+ * nothing but io_uring is wanted. */
+NODISCARD int host_set_io(struct host *h, enum cluster_io io, struct err *e);
 /* Takes the pid file: -ERR_in_use when another process is this server. */
 NODISCARD int host_take_pid_file(struct host *h, struct err *e);
 /* From here on SIGTERM and SIGINT call h->stop, SIGHUP reads the log level anew. */

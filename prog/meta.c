@@ -94,6 +94,7 @@ static int start(struct meta_process *p, const char *name, struct err *e)
     bool create = false;
     rc = rc < 0 ? rc : host_set_name(h, m->name, e);
     rc = rc < 0 ? rc : host_take_pid_file(h, e);
+    rc = rc < 0 ? rc : host_set_io(h, m->io, e);
     rc = rc < 0 ? rc : host_listen_address(h, m->address, &listen, e);
     rc = rc < 0 ? rc : host_watch_signals(h, e);
     rc = rc < 0 ? rc : host_take_new_mark(h, m->directory, &create, e);

@@ -81,6 +81,7 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
     const struct cluster_settings_node *n = &h->settings->nodes[t->node];
     bool fresh = t->engine == CLUSTER_ENGINE_RAM;
     int rc = fresh ? 0 : host_take_new_mark(h, t->directory, &fresh, e);
+    rc = rc < 0 ? rc : host_set_io(h, t->io, e);
     if (rc < 0) {
         return rc;
     }

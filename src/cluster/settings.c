@@ -10,6 +10,7 @@
 
 static const char *const engines[] = {"file", "ram", NULL};
 static const char *const meta_engines[] = {"memory", "tree", NULL};
+static const char *const ios[] = {"auto", "uring", "threads", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
 
 static const struct config_key keys[] = {
@@ -82,6 +83,14 @@ static const struct config_key keys[] = {
      .default_text = "0",
      .help = "of `memory`, what an engine on a disk has; 0: a quarter, at most 256M. The engine "
              "`memory` does not look at it"},
+    {.section = "meta",
+     .name = "io",
+     .type = CONFIG_ENUM,
+     .many = true,
+     .default_text = "auto",
+     .choices = ios,
+     .help = "what reads and writes files. uring: io_uring of the kernel; threads: threads that "
+             "wait; auto: io_uring where the kernel has it and allows it"},
     {.section = "node",
      .name = "host",
      .type = CONFIG_TEXT,
@@ -124,6 +133,13 @@ static const struct config_key keys[] = {
      .default_text = "file",
      .choices = engines,
      .help = "file: one file per chunk; ram: tests"},
+    {.section = "target",
+     .name = "io",
+     .type = CONFIG_ENUM,
+     .many = true,
+     .default_text = "threads",
+     .choices = ios,
+     .help = "what reads and writes files, as in [meta.N]"},
     {.section = "target",
      .name = "weight",
      .type = CONFIG_U64,
@@ -234,7 +250,8 @@ static int add_metas(struct cluster_settings *s, const char *path, struct err *e
             .directory = beside(path, config_text(s->config, section, "directory")),
             .memory_bytes = config_u64(s->config, section, "memory"),
             .engine = (enum cluster_meta_engine)config_u64(s->config, section, "engine"),
-            .cache_bytes = config_u64(s->config, section, "cache")};
+            .cache_bytes = config_u64(s->config, section, "cache"),
+            .io = (enum cluster_io)config_u64(s->config, section, "io")};
         if (m->cache_bytes == 0) {
             m->cache_bytes = base_min(m->memory_bytes / 4, META_CACHE_BYTES);
         }
@@ -300,6 +317,7 @@ static int fill_target(struct cluster_settings *s, struct cluster_settings_targe
         return config_error(s->config, section, "node", e, "there is no section [node.%s]", node);
     }
     t->engine = (enum cluster_engine)config_u64(s->config, section, "engine");
+    t->io = (enum cluster_io)config_u64(s->config, section, "io");
     t->weight = (uint32_t)config_u64(s->config, section, "weight");
     t->labels = config_text(s->config, section, "labels");
     return check_directory(s, t->directory, section, e);

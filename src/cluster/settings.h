@@ -24,6 +24,7 @@
 #define CLUSTER_LOCAL_FILE "cluster.ini"
 #define CLUSTER_SETTINGS_MAX (256u << 10) /* bytes of the file */
 
+enum cluster_io { CLUSTER_IO_AUTO, CLUSTER_IO_URING, CLUSTER_IO_THREADS };
 enum cluster_meta_engine { CLUSTER_META_MEMORY, CLUSTER_META_TREE };
 struct cluster_settings_meta {
     char *name;      /* "meta.0" */
@@ -32,6 +33,7 @@ struct cluster_settings_meta {
     uint64_t memory_bytes;
     enum cluster_meta_engine engine;
     uint64_t cache_bytes; /* at most half of the memory */
+    enum cluster_io io;
 };
 struct cluster_settings_node {
     char *name; /* "node.a" */
@@ -43,6 +45,7 @@ struct cluster_settings_target {
     size_t node; /* index */
     char *address, *directory;
     enum cluster_engine engine;
+    enum cluster_io io;
     uint32_t weight;
     const char *labels;
 };

@@ -21,7 +21,7 @@ TEST(settings_of_a_small_cluster)
     struct err e = {0};
     CHECK_OK(parse(HEAD "[node.a]\n[node.b]\nhost = h2\n[target.0]\nnode = a\naddress = x:0\n"
                         "directory = /disk\n[target.1]\nnode = b\naddress = 127.0.0.1:1\n"
-                        "directory = t1\nengine = ram\n",
+                        "directory = t1\nengine = ram\nio = uring\n",
                    &s, &e));
     CHECK_EQ(s->copies, 2);
     CHECK_EQ(s->lease_ms, 10000);
@@ -29,6 +29,7 @@ TEST(settings_of_a_small_cluster)
     CHECK_TEXT(s->metas[0].directory, "/srv/dfs/meta.0");
     CHECK_EQ(s->metas[0].engine, CLUSTER_META_MEMORY);
     CHECK_EQ(s->metas[0].cache_bytes, UINT64_C(256) << 20);
+    CHECK_EQ(s->metas[0].io, CLUSTER_IO_AUTO);
     CHECK_EQ(s->node_count, 2);
     CHECK_TEXT(s->nodes[0].host, "a");
     CHECK_TEXT(s->nodes[1].host, "h2");
@@ -36,6 +37,8 @@ TEST(settings_of_a_small_cluster)
     CHECK_TEXT(s->targets[0].directory, "/disk");
     CHECK_EQ(s->targets[1].node, 1);
     CHECK_EQ(s->targets[1].engine, CLUSTER_ENGINE_RAM);
+    CHECK_EQ(s->targets[0].io, CLUSTER_IO_THREADS);
+    CHECK_EQ(s->targets[1].io, CLUSTER_IO_URING);
     CHECK_TEXT(s->targets[1].directory, "/srv/dfs/t1");
     CHECK_TEXT(s->client_secret, "/srv/dfs/secret/client.key");
     size_t at = 9;
@@ -83,6 +86,7 @@ TEST(settings_say_what_is_wrong_and_where)
         {HEAD "[node.a]\ncopies = 3\n", "cluster.ini:7"},
         {HEAD "memory = 1G\ncache = 513M\n", "cluster.ini:7"},
         {HEAD "engine = ram\n", "engine"},
+        {HEAD "io = fast\n", "io"},
         {"[cluster]\nid = " ID "\nlease = 10\n", "cluster.ini:3"},
         {"[cluster]\nid = " ID "\ncopies = 6\n", "cluster.ini:3"},
     };

@@ -3,6 +3,7 @@
 # fails is told, and the server serves again when its disk does.
 set -u
 . "$(dirname "$0")/lib.sh"
+META_IO=threads # what is made to fail below are system calls
 start_cluster || { bad 'start'; finish; }
 mkdir "$work/in"
 for i in $(seq 60); do head -c $((i * 997)) /dev/urandom >"$work/in/f$i"; done

@@ -64,7 +64,7 @@ same() {
 # META_ENGINE: memory or tree, what keeps the metadata.
 start_cluster() {
     "$opendfs" init -q "$cluster" --port 0 "$@" &&
-        sed -i -e "s/^copies = .*/&\nlease = 2s/" -e "s/^\[meta\.0\]/&\nengine = ${META_ENGINE:-memory}\ncache = ${META_CACHE:-0}/" \
+        sed -i -e "s/^copies = .*/&\nlease = 2s/" -e "s/^\[meta\.0\]/&\nengine = ${META_ENGINE:-memory}\ncache = ${META_CACHE:-0}\nio = ${META_IO:-auto}/" \
             "$cluster/cluster.ini" && "$opendfs" up -q "$cluster"
 }
 pid_of() { cat "$cluster/run/$1.pid"; }

@@ -59,6 +59,10 @@ static void ours_open(const char *directory, uint64_t cache_bytes, bool create)
     int rc = loop_new(&loop, &ours.env.loop, &e);
     rc = rc < 0 ? rc : disk_pool_new(&ours.env, &disk, &ours.env.disk);
     ours_check(rc, "loop and disk");
+    const char *threads = getenv("BENCH_IO"); /* NOLINT(concurrency-mt-unsafe) */
+    bool uring = (threads == NULL || strcmp(threads, "threads") != 0) &&
+                 disk_pool_use_uring(ours.env.disk) == 0;
+    fprintf(stderr, "files are read and written by %s\n", uring ? "io_uring" : "threads");
     loop_set_polling(ours.env.loop, LOOP_POLL_US); /* as servers do */
     struct tree_options opt = {.env = &ours.env,
                                .path = path,
