@@ -35,7 +35,7 @@ if [ "$name" = size ]; then
     exit
 fi
 export OPENDFS_BENCH_WORK=$work
-if [ "$name" != rpc ] && [ "$name" != apply ] && [ "$name" != apply_tree ]; then
+if [ "$name" != rpc ] && [ "$name" != apply ] && [ "$name" != apply_tree ] && [ "$name" != disk ]; then
     "$opendfs" init -q "$work/cluster" --copies 2 --targets 3 --port 0 >&2
     sed -i "s/^\[meta.0\]$/&\nengine = ${BENCH_ENGINE:-memory}/" "$work/cluster/cluster.ini"
     "$opendfs" up -q "$work/cluster" >&2

@@ -20,12 +20,24 @@ void bench_add(struct bench_figure *f, double value, double cpu_seconds)
     f->cpu_seconds += cpu_seconds;
 }
 
+static void sort(const struct bench_figure *f, double *out)
+{
+    CHECK(f->count > 0);
+    memcpy(out, f->value, f->count * sizeof out[0]);
+    qsort(out, f->count, sizeof out[0], compare);
+}
+
+double bench_median(const struct bench_figure *f)
+{
+    double sorted[BENCH_ROUNDS_MAX];
+    sort(f, sorted);
+    return sorted[f->count / 2];
+}
+
 void bench_print(const struct bench_figure *f)
 {
     double sorted[BENCH_ROUNDS_MAX];
-    CHECK(f->count > 0);
-    memcpy(sorted, f->value, f->count * sizeof sorted[0]);
-    qsort(sorted, f->count, sizeof sorted[0], compare);
+    sort(f, sorted);
     double median = sorted[f->count / 2], q1 = sorted[f->count / 4], q3 = sorted[3 * f->count / 4];
     double ratio = f->target > 0 ? median / f->target : 0;
     fprintf(stderr, "%-16s %12.2f %-8s q1 %.2f q3 %.2f", f->name, median, f->unit, q1, q3);
@@ -51,7 +63,7 @@ static const struct {
     {"rpc", "first", bench_rpc},    {"data", "first", bench_first},
     {"apply", "meta", bench_apply}, {"apply_tree", "meta", bench_apply_tree},
     {"names", "meta", bench_meta},  {"restart", "restart", bench_restart},
-    {"size", "size", bench_size},
+    {"size", "size", bench_size},   {"disk", "disk", bench_disk},
 };
 
 static int usage(void)

@@ -23,6 +23,7 @@ struct bench_figure {
 
 void bench_add(struct bench_figure *f, double value, double cpu_seconds);
 void bench_print(const struct bench_figure *f);
+double bench_median(const struct bench_figure *f);
 
 /* Each benchmark is declared here and has a row in the table of bench.c. An exit code. */
 int bench_rpc(unsigned rounds);
@@ -32,3 +33,4 @@ int bench_restart(unsigned rounds);
 int bench_size(unsigned rounds);
 int bench_apply(unsigned rounds);
 int bench_apply_tree(unsigned rounds);
+int bench_disk(unsigned rounds);
