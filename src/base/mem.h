@@ -59,6 +59,8 @@ struct mem_budget {
 void mem_budget_init(struct mem_budget *b, struct mem_budget *parent, uint64_t limit_bytes);
 NODISCARD bool mem_budget_take(struct mem_budget *b,
                                uint64_t bytes); /* false: full, nothing charged */
+/* Whatever the limit says: for what has been taken already. */
+void mem_budget_force(struct mem_budget *b, uint64_t bytes);
 void mem_budget_give(struct mem_budget *b, uint64_t bytes);
 
 /* A pool of equal objects: grows by slabs up to its limit, then says NULL. One thread. */

@@ -21,6 +21,13 @@ static bool mem_budget_take_one(struct mem_budget *b, uint64_t bytes)
     return true;
 }
 
+void mem_budget_force(struct mem_budget *b, uint64_t bytes)
+{
+    for (; b != NULL; b = b->parent) {
+        (void)atomic_fetch_add_explicit(&b->used_bytes, bytes, memory_order_relaxed);
+    }
+}
+
 /* Gives back from `b` up to, not including, `end`. */
 static void mem_budget_give_below(struct mem_budget *b, const struct mem_budget *end,
                                   uint64_t bytes)

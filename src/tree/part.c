@@ -312,9 +312,7 @@ bool tree_cache_charge(struct tree_cache *c, uint64_t bytes)
 
 void tree_cache_force(struct tree_cache *c, uint64_t bytes)
 {
-    for (struct mem_budget *b = &c->budget; b != NULL; b = b->parent) {
-        count_add(&b->used_bytes, bytes);
-    }
+    mem_budget_force(&c->budget, bytes);
 }
 
 void tree_cache_give(struct tree_cache *c, uint64_t bytes)
