@@ -439,6 +439,15 @@ size_t tree_block_builder_bytes(const struct tree_block_builder *b)
     return builder_size(b, NULL);
 }
 
+size_t tree_block_builder_len(const struct tree_block_builder *b)
+{
+    size_t len = builder_size(b, NULL), most = varint_len(b->msn_max - b->msn_min);
+    for (uint32_t i = 0; i < b->count && block_has_messages(b->kind); i++) {
+        len -= most - varint_len(b->slot[i].msn - b->msn_min);
+    }
+    return len;
+}
+
 size_t tree_block_builder_bytes_with(const struct tree_block_builder *b,
                                      const struct tree_block_entry *e)
 {
@@ -542,6 +551,6 @@ size_t tree_block_builder_finish(const struct tree_block_builder *b, uint8_t *ou
     wire_store_u32(out + 16, (uint32_t)(bodies - keys));
     wire_store_u32(out + 20, (uint32_t)(end - bodies));
     size_t len = (size_t)(end - out);
-    CHECK(len <= builder_size(b, NULL));
+    CHECK(len == tree_block_builder_len(b));
     return len;
 }

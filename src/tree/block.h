@@ -98,6 +98,8 @@ NODISCARD int tree_block_builder_add(struct tree_block_builder *b,
                                      const struct tree_block_entry *e);
 /* How long the block is at most; exact but for the lengths of message numbers. */
 size_t tree_block_builder_bytes(const struct tree_block_builder *b);
+/* What it will be exactly: looks at every entry. */
+size_t tree_block_builder_len(const struct tree_block_builder *b);
 size_t tree_block_builder_bytes_with(const struct tree_block_builder *b,
                                      const struct tree_block_entry *e);
 /* Writes the block of at least one entry, into room for tree_block_builder_bytes(); returns its

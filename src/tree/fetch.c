@@ -149,7 +149,7 @@ static struct tree_node *fetch_node(const struct tree_fetcher *x, uint64_t block
 
 static void buffer_free(struct tree_fetcher *x, struct fetch_buffer b)
 {
-    mem_free(b.bytes);
+    tree_cache_put(x->cache, b.bytes, b.size);
     tree_cache_give(x->cache, b.size);
 }
 
@@ -203,7 +203,7 @@ static int buffer_get(struct tree_fetcher *x, size_t size, uint64_t cost, struct
             return -ENOMEM;
         }
     }
-    b.bytes = mem_aligned(TREE_UNIT, size);
+    b.bytes = tree_cache_get(x->cache, size);
     if (b.bytes == NULL) {
         tree_cache_give(x->cache, size + cost);
         return -ENOMEM;
@@ -352,7 +352,7 @@ static void load_fill(struct tree_fetcher *x, struct fetch_load *load)
         if (tree_part_fill(load->part, load->raw)) {
             load->charged = 0; /* it is the part's */
         } else {
-            mem_free(load->raw);
+            tree_cache_put(x->cache, load->raw, load->part->raw_len);
         }
         load->raw = NULL;
         return;
@@ -455,7 +455,7 @@ static int load_unpack(struct fetch_slot *s, struct fetch_load *load, const uint
         at->sum) {
         return -ERR_bad_crc;
     }
-    uint8_t *raw = mem_aligned(TREE_PART_ALIGN, raw_len);
+    uint8_t *raw = tree_cache_get(s->x->cache, raw_len);
     if (raw == NULL) {
         return -ENOMEM;
     }
@@ -466,7 +466,7 @@ static int load_unpack(struct fetch_slot *s, struct fetch_load *load, const uint
         (void)slot_time(s, TREE_TIME_DESERIALISE, raw_len, since);
     }
     if (rc < 0) {
-        mem_free(raw);
+        tree_cache_put(s->x->cache, raw, raw_len);
         return rc;
     }
     load->raw = raw;

@@ -47,11 +47,13 @@ static int run_seal_ranges(struct run_writer *w)
         return 0;
     }
     CHECK(w->run <= UINT8_MAX);
-    bytes.at = mem_aligned(TREE_PART_ALIGN, tree_ranges_bytes(w->range, w->range_count));
+    bytes.len = tree_ranges_bytes(w->range, w->range_count);
+    bytes.at = tree_cache_get(w->job->f->cache, bytes.len);
     if (bytes.at == NULL) {
         return -ENOMEM;
     }
-    bytes.len = tree_ranges_encode(w->range, w->range_count, bytes.at);
+    size_t len = tree_ranges_encode(w->range, w->range_count, bytes.at);
+    CHECK(len == bytes.len);
     w->range_count = 0;
     w->range_bytes = 0;
     int rc = tree_flush_part(w->job, &bytes, &part.part);

@@ -233,7 +233,7 @@ int tree_flush_part(struct flush_job *j, const struct flush_bytes *b, struct tre
     int rc = tree_part_new(&opt, ret);
     if (rc < 0) {
         tree_cache_give(opt.cache, b->len);
-        mem_free(b->at);
+        tree_cache_put(opt.cache, b->at, b->len);
         return rc;
     }
     j->moved_bytes += b->len;
@@ -245,11 +245,13 @@ int tree_flush_seal(struct flush_job *j, struct tree_block_builder *b, struct tr
     struct flush_bytes bytes = {.entries = b->count,
                                 .kind = b->kind == TREE_BLOCK_LEAF ? TREE_PARTITION_LEAF
                                                                    : TREE_PARTITION_RUN};
-    bytes.at = mem_aligned(TREE_PART_ALIGN, tree_block_builder_bytes(b));
+    size_t size = tree_block_builder_len(b);
+    bytes.at = tree_cache_get(j->f->cache, size);
     if (bytes.at == NULL) {
         return -ENOMEM;
     }
     bytes.len = tree_block_builder_finish(b, bytes.at);
+    CHECK(bytes.len == size);
     tree_block_builder_clear(b);
     return tree_flush_part(j, &bytes, ret);
 }
@@ -257,7 +259,7 @@ int tree_flush_seal(struct flush_job *j, struct tree_block_builder *b, struct tr
 int tree_flush_clone(struct flush_job *j, struct tree_part *p, struct tree_part **ret)
 {
     struct flush_bytes bytes = {.len = p->raw_len, .entries = p->entries, .kind = p->kind};
-    bytes.at = mem_aligned(TREE_PART_ALIGN, p->raw_len);
+    bytes.at = tree_cache_get(j->f->cache, p->raw_len);
     if (bytes.at == NULL) {
         return -ENOMEM;
     }
@@ -283,7 +285,7 @@ int tree_flush_filter(struct flush_job *j, const struct flush_filter *x, uint8_t
     uint64_t count = x->end - x->first;
     uint64_t keys = base_max(x->room, count + count / 4 + 1);
     size_t len = x->base != NULL ? x->base_len : tree_filter_bytes(keys, bits);
-    uint8_t *bytes = mem_aligned(TREE_FILTER_BLOCK_BYTES, len);
+    uint8_t *bytes = tree_cache_get(j->f->cache, len);
     if (bytes == NULL) {
         return -ENOMEM;
     }

@@ -95,7 +95,7 @@ static int path_extract_ranges(struct flush_job *j, struct tree_part *p,
     }
     if (rc == 0 && bytes.entries > 0) {
         bytes.len = tree_ranges_bytes(item, bytes.entries);
-        bytes.at = mem_aligned(TREE_PART_ALIGN, bytes.len);
+        bytes.at = tree_cache_get(j->f->cache, bytes.len);
         rc = bytes.at == NULL ? -ENOMEM : 0;
     }
     if (rc == 0 && bytes.entries > 0) {

@@ -183,7 +183,7 @@ static int plan_make(struct flush_job *j, const struct plan_cut *cut)
         rc = plan_filter(j, cut, &filter.at, &filter.len);
     }
     rc = rc == 0 ? plan_finish(cut, &b, &filter, &head) : rc;
-    mem_free(filter.at);
+    tree_cache_put(j->f->cache, filter.at, filter.len);
     tree_head_builder_fini(&b);
     if (rc == 0) {
         tree_flush_out(j, cut->block, head);

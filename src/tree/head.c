@@ -33,8 +33,8 @@ static void head_free(struct tree_head *h)
     }
     tree_node_fini(&h->header);
     mem_free(h->part);
-    mem_free(h->pivot_bytes);
-    mem_free(h->filter_bytes);
+    tree_cache_put(h->cache, h->pivot_bytes, h->pivot_room);
+    tree_cache_put(h->cache, h->filter_bytes, h->filter_len);
     if (h->charged > 0) {
         tree_cache_give(h->cache, h->charged);
     }
@@ -49,10 +49,10 @@ struct tree_head *tree_head_unref(struct tree_head *h)
     return NULL;
 }
 
-/* `pivot_room` bytes are allocated for the pivots, `slots` elements in the arrays of parts. */
-static void head_charge(struct tree_head *h, size_t pivot_room, size_t slots)
+/* `slots` elements are allocated in the arrays of parts. */
+static void head_charge(struct tree_head *h, size_t slots)
 {
-    h->charged = sizeof *h + pivot_room + h->filter_len +
+    h->charged = sizeof *h + h->pivot_room + h->filter_len +
                  slots * (sizeof h->header.partition[0] + sizeof(struct tree_part *)) +
                  h->header.extent_count * sizeof h->header.extent[0];
     tree_cache_force(h->cache, h->charged);
@@ -184,7 +184,8 @@ static int builder_new(struct tree_head_builder *b, const struct tree_pivots_sou
     size_t len = 0;
     int rc = h == NULL ? -ENOMEM : 0;
     if (rc == 0) {
-        h->pivot_bytes = mem_alloc(tree_pivots_bound(s));
+        h->pivot_room = tree_pivots_bound(s);
+        h->pivot_bytes = tree_cache_get(h->cache, h->pivot_room);
         rc = h->pivot_bytes == NULL ? -ENOMEM : tree_pivots_encode(s, h->pivot_bytes, &len);
     }
     if (rc < 0) {
@@ -213,7 +214,7 @@ int tree_head_builder_finish(struct tree_head_builder *b, struct tree_pivots_sou
     }
     rc = rc == 0 ? builder_new(b, s, &h) : rc;
     if (rc != 0) {
-        mem_free(filter);
+        tree_cache_put(b->cache, filter, filter_len);
         return rc;
     }
     h->header = b->header; /* and its arrays */
@@ -227,7 +228,7 @@ int tree_head_builder_finish(struct tree_head_builder *b, struct tree_pivots_sou
         h->header.filter.len = (uint32_t)filter_len;
     }
     CHECK(tree_pivots_open(h->pivot_bytes, h->header.pivots.raw_len, &h->header, &h->pivots) == 0);
-    head_charge(h, tree_pivots_bound(s), b->partition_capacity);
+    head_charge(h, b->partition_capacity);
     b->header = (struct tree_node_header){0};
     b->part = NULL;
     tree_head_builder_fini(b);
@@ -244,7 +245,8 @@ static int head_read_pivots(struct tree_head *h, const struct tree_head_read *r)
     if (r->len - n->header_len < n->pivots.packed_len) {
         return -ERR_short_msg;
     }
-    h->pivot_bytes = mem_alloc(n->pivots.raw_len);
+    h->pivot_room = n->pivots.raw_len;
+    h->pivot_bytes = tree_cache_get(h->cache, h->pivot_room);
     if (h->pivot_bytes == NULL) {
         return -ENOMEM;
     }
@@ -261,12 +263,12 @@ static int head_read_filter(struct tree_head *h, const struct tree_head_read *r)
     if (r->len < n->filter.offset || r->len - n->filter.offset < n->filter.len) {
         return -ERR_short_msg;
     }
-    h->filter_bytes = mem_aligned(TREE_FILTER_BLOCK_BYTES, n->filter.len);
+    h->filter_len = n->filter.len;
+    h->filter_bytes = tree_cache_get(h->cache, h->filter_len);
     if (h->filter_bytes == NULL) {
         return -ENOMEM;
     }
     memcpy(h->filter_bytes, r->bytes + n->filter.offset, n->filter.len);
-    h->filter_len = n->filter.len;
     return tree_filter_open(h->filter_bytes, h->filter_len, tree_node_seed(n, 0), &h->filter);
 }
 
@@ -348,7 +350,7 @@ int tree_head_decode(const struct tree_head_read *r, struct tree_head **ret, str
                                        (unsigned long long)r->extent_offset,
                                        (unsigned long long)r->expect->birth, what);
     }
-    head_charge(h, h->header.pivots.raw_len, h->header.partition_count + 1u);
+    head_charge(h, h->header.partition_count + 1u);
     *ret = h;
     return 0;
 }

@@ -21,8 +21,9 @@ struct tree_head {
     _Atomic uint32_t refs;
     _Atomic bool used;              /* since the last look for what may go */
     struct tree_node_header header; /* owns its arrays */
-    uint8_t *pivot_bytes;           /* unpacked; owned */
-    struct tree_pivots pivots;      /* a view of them */
+    uint8_t *pivot_bytes;           /* unpacked; owned, as they have room for: */
+    size_t pivot_room;
+    struct tree_pivots pivots; /* a view of them */
     uint8_t *filter_bytes; /* internal nodes: over all keys of runs; owned; NULL: there is none */
     size_t filter_len;
     struct tree_filter filter;
@@ -58,7 +59,7 @@ struct tree_head_add {
 void tree_head_builder_add(struct tree_head_builder *b, struct tree_part *p,
                            const struct tree_head_add *a);
 /*
- * `s` says fences, pivots and children (its cuts are filled in). `filter` (mem_alloc, or NULL)
+ * `s` says fences, pivots and children (its cuts are filled in). `filter` (tree_cache_get, or NULL)
  * becomes the head's, also on failure freed. Charges the cache with force. Counts of the header
  * (slots, entries, raw bytes, msn range given by the caller) and fingerprints are set. -ENOMEM,
  * -E2BIG: too many partitions, or it would not fit into a node.

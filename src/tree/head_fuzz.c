@@ -122,12 +122,12 @@ static int fill_parts(struct tree_head *h, struct tree_codec *c, struct open_rig
         if (p->offset > from.len || p->packed_len > from.len - p->offset) {
             return -ERR_short_msg;
         }
-        uint8_t *raw = mem_aligned(TREE_PART_ALIGN, p->raw_len);
+        uint8_t *raw = tree_cache_get(h->cache, p->raw_len);
         CHECK(raw != NULL);
         int rc = tree_node_unpack(n, i, (const uint8_t *)from.at + p->offset, c, raw);
         rc = rc < 0 ? rc : open_rig_raw(n, i, &h->pivots, raw);
         if (rc < 0) {
-            mem_free(raw);
+            tree_cache_put(h->cache, raw, p->raw_len);
             return rc;
         }
         tree_cache_force(h->cache, p->raw_len);

@@ -221,7 +221,7 @@ static void keep_job_free(struct keep_job *j)
 {
     struct tree_writer *w = j->writer;
     tree_codec_fini(&j->codec);
-    mem_free(j->buf);
+    tree_cache_put(w->options.cache, j->buf, j->capacity);
     mem_free(j->range);
     mem_free(j->list);
     mem_free(j->piece);
@@ -349,7 +349,7 @@ int tree_writer_keep_start(struct tree_writer *w, struct tree_keep *k)
         mem_free(j);
         return -ERR_busy;
     }
-    j->buf = mem_aligned(TREE_UNIT, j->capacity);
+    j->buf = tree_cache_get(w->options.cache, j->capacity);
     if (j->buf == NULL || tree_writer_codec(w, &j->codec) < 0) {
         keep_job_free(j);
         return -ENOMEM;

@@ -26,10 +26,15 @@ static struct tree_memtable *memtable_free(struct tree_memtable *m)
     while (m->blocks != NULL) {
         struct memtable_block *b = m->blocks;
         m->blocks = b->next;
-        if (budget != NULL) {
-            mem_budget_give(budget, b->size);
+        size_t size = b->size;
+        if (m->slab != NULL) {
+            mem_slab_put(m->slab, b, size);
+        } else {
+            mem_free(b);
         }
-        mem_free(b);
+        if (budget != NULL) {
+            mem_budget_give(budget, size);
+        }
     }
     mem_free(m);
     if (budget != NULL) {
@@ -52,6 +57,7 @@ int tree_memtable_new(const struct tree_memtable_options *opt, struct tree_memta
     }
     atomic_init(&m->refs, 1);
     m->budget = opt->budget;
+    m->slab = opt->slab;
     m->base_msn = opt->base_msn;
     m->limit_bytes = opt->limit_bytes == 0 ? TREE_MEMTABLE_BYTES : opt->limit_bytes;
     m->block_bytes = opt->block_bytes;

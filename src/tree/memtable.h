@@ -20,6 +20,7 @@
 #include "tree/source.h"
 
 struct mem_budget;
+struct mem_slab;
 
 #define TREE_MEMTABLE_BYTES (32u << 20)
 
@@ -27,6 +28,7 @@ struct tree_memtable;
 
 struct tree_memtable_options {
     struct mem_budget *budget; /* may be NULL */
+    struct mem_slab *slab;     /* its memory; NULL: mem_alloc */
     uint64_t base_msn;         /* all it will hold is newer */
     size_t limit_bytes;        /* from when on it says it is full; 0: TREE_MEMTABLE_BYTES */
     size_t block_bytes;        /* taken at a time; 0: chosen; smaller for tests */

@@ -12,7 +12,7 @@ static struct memtable_block *block_new(struct tree_memtable *m, size_t size)
     if (m->budget != NULL && !mem_budget_take(m->budget, size)) {
         return NULL;
     }
-    struct memtable_block *b = mem_alloc(size);
+    struct memtable_block *b = m->slab != NULL ? mem_slab_get(m->slab, size) : mem_alloc(size);
     if (b == NULL) {
         if (m->budget != NULL) {
             mem_budget_give(m->budget, size);
@@ -35,9 +35,9 @@ void *tree_memtable_take(struct tree_memtable *m, size_t size)
         m->left -= size;
         return p;
     }
-    size_t whole = m->block_bytes == 0 ? BLOCK_BYTES : m->block_bytes;
+    size_t whole = (m->block_bytes == 0 ? BLOCK_BYTES : m->block_bytes) - BLOCK_HEADER;
     bool alone = size > whole / 4; /* what is left of the present block stays in use */
-    struct memtable_block *b = block_new(m, alone ? BLOCK_HEADER + size : whole + BLOCK_HEADER);
+    struct memtable_block *b = block_new(m, BLOCK_HEADER + (alone ? size : whole));
     if (b == NULL) {
         return NULL;
     }

@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "base/mem.h"
+#include "base/mem_slab.h"
 #include "tree/memtable.h"
 #include "tree/tree_format.h"
 
@@ -87,6 +87,7 @@ struct memtable_retired { /* unlinked, but a reader below `msn` may stand on it 
 struct tree_memtable {
     _Atomic uint64_t refs;
     struct mem_budget *budget;
+    struct mem_slab *slab;
     size_t limit_bytes, block_bytes;
     uint64_t base_msn;
     struct memtable_table keys, ranges;

@@ -11,12 +11,15 @@
 #include "tree/part.h"
 
 #include "base/lock.h"
-#include "base/mem.h"
+#include "base/mem_slab.h"
 
-#define HIT_SHARDS 64u  /* a power of two */
-#define CLOCK_SCAN 256u /* parts looked at while the lock is held */
-#define CLOCK_BATCH 64u /* and let go */
-#define LINE_BYTES 64u  /* of the processor's cache */
+#define HIT_SHARDS 64u                      /* a power of two */
+#define CLOCK_SCAN 256u                     /* parts looked at while the lock is held */
+#define CLOCK_BATCH 64u                     /* and let go */
+#define LINE_BYTES 64u                      /* of the processor's cache */
+#define SLAB_KEEP_SHARE 32u                 /* this part of the cache, */
+#define SLAB_KEEP_MAX (UINT64_C(8) << 20)   /* or so much, is kept for what comes next */
+#define SLAB_LIMIT_MIN (UINT64_C(16) << 20) /* a few regions would fill a smaller cache */
 
 /* Counted without locked instructions: a few are lost when threads meet in one. */
 struct hit_shard {
@@ -26,6 +29,7 @@ struct hit_shard {
 struct tree_cache {
     struct hit_shard hit[HIT_SHARDS];
     struct mem_budget budget;
+    struct mem_slab *slab;
     _Atomic uint64_t clean_bytes, dirty_bytes;
     struct lock lock; /* of the next two, of tree_part.cached, and of the bytes of parts in it */
     struct list clock;
@@ -96,6 +100,7 @@ static bool clock_lets_go(struct tree_part *p)
 
 struct clock_haul {
     uint8_t *bytes[CLOCK_BATCH];
+    uint32_t len[CLOCK_BATCH];
     size_t count, scanned;
     uint64_t size;
 };
@@ -110,6 +115,7 @@ static void clock_turn(struct tree_cache *c, uint64_t want, size_t scan_max, str
         h->scanned++;
         if (clock_lets_go(p)) {
             clock_remove(p);
+            h->len[h->count] = p->raw_len;
             h->bytes[h->count++] = p->bytes;
             h->size += p->raw_len;
             p->bytes = NULL;
@@ -133,7 +139,7 @@ static uint64_t evict_parts(struct tree_cache *c, uint64_t want)
     while (left > 0 && freed < want) {
         clock_turn(c, want - freed, base_min(left, CLOCK_SCAN), &h);
         for (size_t i = 0; i < h.count; i++) {
-            mem_free(h.bytes[i]);
+            tree_cache_put(c, h.bytes[i], h.len[i]);
         }
         c->evictions += h.count;
         count_sub(&c->clean_bytes, h.size);
@@ -201,7 +207,7 @@ static void part_die(struct tree_part *p)
     lock_release(&c->lock);
     if (p->bytes != NULL) {
         count_sub(tree_part_is_dirty(p) ? &c->dirty_bytes : &c->clean_bytes, p->raw_len);
-        mem_free(p->bytes);
+        tree_cache_put(c, p->bytes, p->raw_len);
         mem_budget_give(&c->budget, p->raw_len);
     }
     mem_free(p);
@@ -284,6 +290,15 @@ int tree_cache_new(const struct tree_cache_options *opt, struct tree_cache **ret
     }
     *c = (struct tree_cache){0};
     mem_budget_init(&c->budget, opt->parent, opt->limit_bytes);
+    const struct mem_slab_options slab = {
+        .budget = &c->budget,
+        .keep_bytes = base_min(opt->limit_bytes / SLAB_KEEP_SHARE, SLAB_KEEP_MAX),
+        .plain = opt->plain || opt->limit_bytes < SLAB_LIMIT_MIN};
+    c->slab = mem_slab_new(&slab);
+    if (c->slab == NULL) {
+        mem_free(c);
+        return -ENOMEM;
+    }
     lock_init(&c->lock, LOCK_RANK_leaf);
     list_init(&c->clock);
     *ret = c;
@@ -294,6 +309,7 @@ struct tree_cache *tree_cache_free(struct tree_cache *c)
 {
     if (c != NULL) {
         CHECK(list_empty(&c->clock) && c->clock_count == 0);
+        c->slab = mem_slab_free(c->slab);
         CHECK(atomic_load_explicit(&c->budget.used_bytes, memory_order_relaxed) == 0);
         lock_fini(&c->lock);
         mem_free(c);
@@ -332,6 +348,21 @@ uint64_t tree_cache_shrink(struct tree_cache *c, uint64_t bytes)
 struct mem_budget *tree_cache_budget(struct tree_cache *c)
 {
     return &c->budget;
+}
+
+void *tree_cache_get(struct tree_cache *c, size_t size)
+{
+    return mem_slab_get(c->slab, size);
+}
+
+void tree_cache_put(struct tree_cache *c, void *p, size_t size)
+{
+    mem_slab_put(c->slab, p, size);
+}
+
+struct mem_slab *tree_cache_slab(struct tree_cache *c)
+{
+    return c->slab;
 }
 
 void tree_cache_set_heads(struct tree_cache *c, uint64_t (*evict)(void *arg, uint64_t want),

@@ -34,7 +34,7 @@ struct tree_part_place {
     uint64_t sum;
 };
 
-#define TREE_PART_ALIGN 64u /* of bytes: mem_aligned() */
+#define TREE_PART_ALIGN 64u /* of bytes, as of all that tree_cache_get() gives */
 #define TREE_PART_ABSENT (UINT32_C(1) << 31)
 struct tree_part {
     _Atomic uint32_t refs;  /* by heads and pins */
@@ -50,7 +50,7 @@ struct tree_part {
     struct list node;             /* of the clock */
 };
 
-/* A new part with one reference. `bytes` (mem_aligned of raw_len, charged to the cache by the
+/* A new part with one reference. `bytes` (tree_cache_get of raw_len, charged to the cache by the
  * caller) become its own; NULL: absent, `place` says where it is. -ENOMEM: bytes and what was
  * charged for them stay the caller's. Any thread. */
 struct tree_part_options {
@@ -85,6 +85,7 @@ struct tree_cache_options {
     struct mem_budget *parent; /* may be NULL */
     uint64_t limit_bytes;
     uint64_t seed; /* nothing of it shows outside */
+    bool plain;    /* tree_cache_get() is mem_aligned(), whatever the limit: for tests */
 };
 NODISCARD int tree_cache_new(const struct tree_cache_options *opt, struct tree_cache **ret);
 struct tree_cache *tree_cache_free(struct tree_cache *c); /* CHECKs that nothing is in it */
@@ -103,6 +104,11 @@ void tree_cache_give(struct tree_cache *c, uint64_t bytes); /* any thread */
 uint64_t tree_cache_shrink(struct tree_cache *c, uint64_t bytes);
 /* For memory that counts itself (memtables). */
 struct mem_budget *tree_cache_budget(struct tree_cache *c);
+/* Memory for bytes of parts, filters, buffers: base/mem_slab.h, which charges by itself what such
+ * an object takes beyond its size; the size is the caller's to charge. Any thread. */
+NODISCARD void *tree_cache_get(struct tree_cache *c, size_t size);
+void tree_cache_put(struct tree_cache *c, void *p, size_t size); /* got with it; NULL is fine */
+struct mem_slab *tree_cache_slab(struct tree_cache *c);
 /* Who lets go of heads when no part is left: frees some, returns the bytes, 0 when none may go.
  * NULL: nobody. */
 void tree_cache_set_heads(struct tree_cache *c, uint64_t (*evict)(void *arg, uint64_t want),

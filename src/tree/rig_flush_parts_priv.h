@@ -37,13 +37,13 @@ static inline void rig_fill(struct rig *r, struct tree_part *p)
         i++;
     }
     CHECK(i < r->copy_count);
-    uint8_t *bytes = mem_aligned(TREE_PART_ALIGN, p->raw_len);
+    uint8_t *bytes = tree_cache_get(r->cache, p->raw_len);
     CHECK(bytes != NULL);
     memcpy(bytes, r->copy[i].bytes, p->raw_len);
     tree_cache_force(r->cache, p->raw_len);
     if (!tree_part_fill(p, bytes)) {
         tree_cache_give(r->cache, p->raw_len);
-        mem_free(bytes);
+        tree_cache_put(r->cache, bytes, p->raw_len);
     }
 }
 

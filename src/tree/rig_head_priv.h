@@ -33,7 +33,7 @@ static const struct kv_ops rig_kv_ops = {.unpin = rig_unpin};
 static inline void rig_cache_init(struct rig_cache *c)
 {
     *c = (struct rig_cache){.kv.ops = &rig_kv_ops};
-    struct tree_cache_options opt = {.limit_bytes = 1u << 30, .seed = 1};
+    struct tree_cache_options opt = {.limit_bytes = 1u << 30, .seed = 1, .plain = true};
     CHECK(tree_cache_new(&opt, &c->cache) == 0);
     c->from = (struct tree_need_from){.kv = &c->kv, .need = &c->need};
 }

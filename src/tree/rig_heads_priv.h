@@ -112,7 +112,7 @@ static inline int rig_part_new(struct tree_cache *c, const struct rig_head_spec 
                                     .kind = s->part[i].kind,
                                     .raw_len = (uint32_t)raw->len[i],
                                     .entries = rig_part_entries(s, s->part[i].kind)};
-    opt.bytes = mem_aligned(TREE_PART_ALIGN, base_align_up(raw->len[i], TREE_PART_ALIGN));
+    opt.bytes = tree_cache_get(c, raw->len[i]);
     if (opt.bytes == NULL) {
         return -ENOMEM;
     }
@@ -121,7 +121,7 @@ static inline int rig_part_new(struct tree_cache *c, const struct rig_head_spec 
     int rc = tree_part_new(&opt, ret);
     if (rc < 0) {
         tree_cache_give(c, raw->len[i]);
-        mem_free(opt.bytes);
+        tree_cache_put(c, opt.bytes, raw->len[i]);
     }
     return rc;
 }
@@ -174,7 +174,7 @@ static inline int rig_head_finish(const struct rig_head_make *m, struct tree_hea
     }
     s.child = m->spec->level > 0 ? child : NULL;
     if (m->spec->filter) {
-        filter = mem_aligned(TREE_FILTER_BLOCK_BYTES, m->raw->filter_len);
+        filter = tree_cache_get(m->cache, m->raw->filter_len);
         if (filter == NULL) {
             return -ENOMEM;
         }

@@ -60,7 +60,7 @@ static inline void rig_nodes_open(struct rig_nodes *r)
 {
     struct err e;
     CHECK_OK(tree_file_open(&r->opt, &r->file, &r->found, &e));
-    struct tree_cache_options opt = {.limit_bytes = UINT64_C(1) << 30};
+    struct tree_cache_options opt = {.limit_bytes = UINT64_C(1) << 30, .plain = true};
     CHECK_OK(tree_cache_new(&opt, &r->cache));
     struct tree_nodes_options nodes = {.file = r->file, .cache = r->cache};
     CHECK_OK(tree_nodes_new(&nodes, &r->nodes));

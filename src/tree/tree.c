@@ -127,6 +127,7 @@ int tree_rotate(struct tree *t)
 {
     bool empty = tree_memtable_state(t->state->tables[0]->memtable).max_msn == 0;
     struct tree_memtable_options opt = {.budget = tree_cache_budget(t->cache),
+                                        .slab = tree_cache_slab(t->cache),
                                         .base_msn = t->msn,
                                         .limit_bytes = t->opt.memtable_bytes,
                                         .block_bytes = tree_memtable_block(t)};

@@ -134,6 +134,7 @@ static int opening_add(struct tree_opening *o, uint64_t base_msn, uint32_t numbe
 {
     struct tree *t = o->t;
     struct tree_memtable_options opt = {.budget = tree_cache_budget(t->cache),
+                                        .slab = tree_cache_slab(t->cache),
                                         .base_msn = base_msn,
                                         .limit_bytes = t->opt.memtable_bytes,
                                         .block_bytes = tree_memtable_block(t)};

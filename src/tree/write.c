@@ -389,9 +389,9 @@ static void node_job_free(struct node_job *j)
     tree_node_fini(&j->header);
     mem_free(j->part);
     mem_free(j->read);
-    mem_free(j->buf);
-    mem_free(j->copied);
-    mem_free(j->scratch);
+    tree_cache_put(w->options.cache, j->buf, j->bound);
+    tree_cache_put(w->options.cache, j->copied, j->copied_len);
+    tree_cache_put(w->options.cache, j->scratch, j->scratch_len);
     tree_cache_give(w->options.cache, j->charged);
     tree_head_unref(j->head);
     mem_free(j);
@@ -561,9 +561,10 @@ static int node_start(struct tree_writer *w, struct tree_node_write *req)
     if (rc == 0) {
         j->charged = bytes;
         rc = tree_writer_codec(w, &j->codec);
-        j->buf = mem_aligned(TREE_UNIT, j->bound);
-        j->copied = j->copied_len == 0 ? NULL : mem_aligned(TREE_UNIT, j->copied_len);
-        j->scratch = j->scratch_len == 0 ? NULL : mem_alloc(j->scratch_len);
+        struct tree_cache *c = w->options.cache;
+        j->buf = tree_cache_get(c, j->bound);
+        j->copied = j->copied_len == 0 ? NULL : tree_cache_get(c, j->copied_len);
+        j->scratch = j->scratch_len == 0 ? NULL : tree_cache_get(c, j->scratch_len);
         bool all = j->buf != NULL && (j->copied_len == 0 || j->copied != NULL) &&
                    (j->scratch_len == 0 || j->scratch != NULL);
         rc = all ? rc : -ENOMEM;
