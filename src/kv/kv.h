@@ -23,6 +23,7 @@
 #include "kv/need.h"
 
 struct kv_ops;
+struct kv_pin; /* kv/stream.h */
 
 struct kv {
     const struct kv_ops *ops;
@@ -84,12 +85,14 @@ struct kv_estimate {
 
 /* For people and for those who share out memory. */
 struct kv_statistics {
-    const char *engine;   /* its name; for ever */
-    uint64_t cache_used;  /* memory that it has now; */
-    uint64_t cache_limit; /* what it may have; 0: there is none, everything is kept in memory */
-    uint64_t dirty_bytes; /* changed since the newest checkpoint, about */
-    uint64_t file_bytes;  /* on the disk */
-    uint64_t busy;        /* commits that were told -ERR_busy */
+    const char *engine;    /* its name; for ever */
+    uint64_t cache_used;   /* memory that it has now; */
+    uint64_t cache_limit;  /* what it may have; 0: there is none, everything is kept in memory */
+    uint64_t dirty_bytes;  /* changed since the newest checkpoint, about */
+    uint64_t file_bytes;   /* on the disk */
+    uint64_t busy;         /* commits that were told -ERR_busy */
+    uint64_t pinned_bytes; /* on the disk, kept for pinned checkpoints only */
+    unsigned pins;
 };
 
 /* About checkpoints. */
@@ -116,6 +119,7 @@ struct kv_ops { /* see the calls of the same name; arguments are checked before 
     void (*checkpoint_cancel)(struct kv *kv);
     void (*checkpoints)(struct kv *kv, struct kv_checkpoints *ret);
     void (*room)(struct kv *kv, struct kv_room *r);
+    int (*pin)(struct kv *kv, struct kv_pin **ret); /* kv/stream.h */
     int (*failed)(struct kv *kv, struct err *e);
     void (*statistics)(struct kv *kv, struct kv_statistics *ret);
     unsigned (*poll)(struct kv *kv);

@@ -262,7 +262,12 @@ static void kv_mem_statistics(struct kv *kv, struct kv_statistics *ret)
                                   .cache_limit = m->cache_bytes,
                                   .dirty_bytes = m->dirty_bytes,
                                   .busy = m->busy};
-    ret->file_bytes = m->store == NULL ? 0 : kv_mem_store_bytes(m->store);
+    kv_mem_store_statistics(m->store, ret);
+}
+
+static int kv_mem_pin(struct kv *kv, struct kv_pin **ret)
+{
+    return kv_mem_store_pin(kv_mem_of(kv)->store, ret);
 }
 
 static void kv_mem_saved(struct kv_checkpoint *image, int rc)
@@ -866,6 +871,7 @@ static const struct kv_ops kv_mem_ops = {
     .checkpoint_cancel = kv_mem_checkpoint_cancel,
     .checkpoints = kv_mem_checkpoints,
     .room = kv_mem_room,
+    .pin = kv_mem_pin,
     .failed = kv_mem_failed,
     .statistics = kv_mem_statistics,
     .poll = kv_mem_poll,
@@ -942,30 +948,6 @@ void kv_mem_fail(struct kv *kv, int rc)
 {
     CHECK(rc < 0);
     kv_mem_of(kv)->failed = rc;
-}
-
-struct kv_mem_end {
-    struct kv_stop stop;
-    bool done;
-};
-
-static void kv_mem_ended(struct kv_stop *s)
-{
-    container_of(s, struct kv_mem_end, stop)->done = true;
-}
-
-struct kv *kv_mem_end(struct kv *kv)
-{
-    struct kv_mem_end end = {.stop.done = kv_mem_ended};
-    if (kv == NULL) {
-        return NULL;
-    }
-    CHECK(kv_mem_of(kv)->saving == NULL); /* its end comes from the loop */
-    kv_stop(kv, &end.stop);
-    while (!end.done) {
-        (void)kv_poll(kv);
-    }
-    return kv_free(kv);
 }
 
 void kv_mem_verify(struct kv *kv)

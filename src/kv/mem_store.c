@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "disk/disk.h"
 #include "kv/mem_load_priv.h"
+#include "kv/mem_pin_priv.h"
 #include "loop/executor.h"
 
 #define STORE_NAME_DIGITS 16u
@@ -35,6 +36,11 @@ enum store_step {
     STORE_DONE,
 };
 
+struct store_pin {
+    bool used;
+    uint64_t index, bytes;
+};
+
 struct kv_mem_store {
     const struct env *env;
     char *directory, *path_unfinished;
@@ -44,7 +50,8 @@ struct kv_mem_store {
     struct loop_executor *executor;
     bool have, have_former;
     uint64_t durable, former; /* indexes of the newest stable image and of the one before */
-    uint64_t durable_bytes;
+    uint64_t durable_bytes, durable_term;
+    struct store_pin pin[KV_PINS_MAX];
 
     /* the one under way */
     enum store_step step;
@@ -131,6 +138,7 @@ static void store_is_durable(struct kv_mem_store *s)
         s->have_former = true;
     }
     s->durable = s->checkpoint->index;
+    s->durable_term = s->checkpoint->term;
     s->durable_bytes = s->written;
     s->have = true;
 }
@@ -209,6 +217,15 @@ static void store_write(struct kv_mem_store *s, void *bytes, size_t len)
     s->disk.len = len;
 }
 
+static bool store_pins(const struct kv_mem_store *s, uint64_t index)
+{
+    bool pins = false;
+    for (size_t i = 0; i < KV_PINS_MAX; i++) {
+        pins = pins || (s->pin[i].used && s->pin[i].index == index);
+    }
+    return pins;
+}
+
 /* The next name of an image that neither is the newest nor the one before. False: none. */
 static bool store_next_old(struct kv_mem_store *s)
 {
@@ -216,7 +233,7 @@ static bool store_next_old(struct kv_mem_store *s)
     while (s->names != NULL && s->name_next < s->names->count) {
         const char *name = s->names->name[s->name_next++];
         bool old = store_name_index(name, &index) && index != s->durable &&
-                   !(s->have_former && index == s->former);
+                   !(s->have_former && index == s->former) && !store_pins(s, index);
         char *path = old ? store_path(s, index) : NULL;
         if (path != NULL) {
             mem_free(s->path);
@@ -354,6 +371,72 @@ uint64_t kv_mem_store_bytes(const struct kv_mem_store *s)
     return s->have ? s->durable_bytes : 0;
 }
 
+/* ---- pins ---- */
+
+/* What it kept goes after the next checkpoint. */
+static void store_unpin(struct kv_mem_store *s, uint64_t index)
+{
+    size_t i = 0;
+    while (i < KV_PINS_MAX && !(s->pin[i].used && s->pin[i].index == index)) {
+        i++;
+    }
+    CHECK(i < KV_PINS_MAX);
+    s->pin[i].used = false;
+}
+
+int kv_mem_store_pin(struct kv_mem_store *s, struct kv_pin **ret)
+{
+    size_t i = 0;
+    if (s == NULL) {
+        return -ENOENT;
+    }
+    while (i < KV_PINS_MAX && s->pin[i].used) {
+        i++;
+    }
+    if (!s->have || i == KV_PINS_MAX) {
+        return s->have ? -ENOBUFS : -ENOENT;
+    }
+    CLEANUP(mem_freep) char *path = store_path(s, s->durable);
+    struct kv_mem_pin_options opt = {.env = s->env,
+                                     .store = s,
+                                     .unpin = store_unpin,
+                                     .path = path,
+                                     .index = s->durable,
+                                     .term = s->durable_term,
+                                     .bytes = s->durable_bytes};
+    int rc = path == NULL ? -ENOMEM : kv_mem_pin_new(&opt, ret);
+    if (rc == 0) {
+        s->pin[i] =
+            (struct store_pin){.used = true, .index = s->durable, .bytes = s->durable_bytes};
+    }
+    return rc;
+}
+
+/* How many, and bytes of images that are there for them only. */
+static unsigned store_pinned(const struct kv_mem_store *s, uint64_t *ret_bytes)
+{
+    unsigned count = 0;
+    *ret_bytes = 0;
+    for (size_t i = 0; i < KV_PINS_MAX; i++) {
+        const struct store_pin *p = &s->pin[i];
+        bool kept = p->index == s->durable || (s->have_former && p->index == s->former);
+        for (size_t j = 0; j < i; j++) {
+            kept = kept || (s->pin[j].used && s->pin[j].index == p->index);
+        }
+        count += p->used ? 1 : 0;
+        *ret_bytes += p->used && !kept ? p->bytes : 0;
+    }
+    return count;
+}
+
+void kv_mem_store_statistics(const struct kv_mem_store *s, struct kv_statistics *ret)
+{
+    if (s != NULL) {
+        ret->file_bytes = kv_mem_store_bytes(s);
+        ret->pins = store_pinned(s, &ret->pinned_bytes);
+    }
+}
+
 /* ---- opening ---- */
 
 /* What a life before did not finish takes room only. */
@@ -388,6 +471,7 @@ static int store_load(struct kv_mem_store *s, uint64_t index, struct kv_mem_tree
     s->durable_bytes = disk_now(s->env->disk, &look) < 0 ? 0 : look.stat.size_bytes;
     *tree = loaded;
     s->durable = index;
+    s->durable_term = info.term;
     s->have = true;
     return 0;
 }
@@ -490,7 +574,8 @@ int kv_mem_store_open(struct kv_mem_store_options *opt, struct kv_mem_tree *tree
 struct kv_mem_store *kv_mem_store_free(struct kv_mem_store *s)
 {
     if (s != NULL) {
-        CHECK(s->step == STORE_IDLE);
+        uint64_t bytes;
+        CHECK(s->step == STORE_IDLE && store_pinned(s, &bytes) == 0);
         loop_executor_free(s->executor);
         mem_free(s->directory);
         mem_free(s->path_unfinished);

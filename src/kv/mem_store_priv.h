@@ -36,3 +36,7 @@ void kv_mem_store_cancel(struct kv_mem_store *s);
 uint64_t kv_mem_store_durable(const struct kv_mem_store *s);
 /* Its size; 0: none. */
 uint64_t kv_mem_store_bytes(const struct kv_mem_store *s);
+/* As kv_pin_new(). NULL: there is no directory. */
+NODISCARD int kv_mem_store_pin(struct kv_mem_store *s, struct kv_pin **ret);
+/* Bytes of files, and pins. NULL is fine. */
+void kv_mem_store_statistics(const struct kv_mem_store *s, struct kv_statistics *ret);

@@ -89,9 +89,9 @@ void tree_file_stop(struct tree_file *f, struct tree_file_stop *s)
 
 /* ---- which checkpoints are kept ---- */
 
-void tree_file_retain(struct tree_file *f)
+/* All but those that are only pinned. */
+static size_t retain_durable(const struct tree_file *f, uint64_t *kept)
 {
-    uint64_t kept[TREE_SPACE_RETAINED_MAX];
     size_t count = 0;
     kept[count++] = f->super.checkpoint;
     if (f->older != 0) {
@@ -103,6 +103,13 @@ void tree_file_retain(struct tree_file *f)
     for (size_t i = 0; i < f->doubt_count; i++) {
         kept[count++] = f->doubt[i];
     }
+    return count;
+}
+
+void tree_file_retain(struct tree_file *f)
+{
+    uint64_t kept[TREE_SPACE_RETAINED_MAX];
+    size_t count = retain_durable(f, kept);
     for (size_t i = 0; i < FILE_PINS_MAX; i++) {
         if (f->pin[i].count > 0) {
             kept[count++] = f->pin[i].checkpoint;
@@ -145,6 +152,17 @@ void tree_file_unpin(struct tree_file *f, uint64_t checkpoint)
         }
     }
     CHECK(false && "pinned");
+}
+
+const struct tree_super *tree_file_super(const struct tree_file *f)
+{
+    return &f->super;
+}
+
+uint64_t tree_file_pinned(const struct tree_file *f)
+{
+    uint64_t kept[TREE_SPACE_RETAINED_MAX];
+    return tree_space_kept_without(f->space, kept, retain_durable(f, kept));
 }
 
 void tree_file_oldest(struct tree_file *f, uint64_t version)

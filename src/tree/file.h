@@ -181,6 +181,9 @@ void tree_file_commit(struct tree_file *f, struct tree_file_commit *c);
 /* A retained checkpoint stays until it is unpinned as often. -ENOENT, -ENOBUFS (8 pinned). */
 NODISCARD int tree_file_pin(struct tree_file *f, uint64_t checkpoint);
 void tree_file_unpin(struct tree_file *f, uint64_t checkpoint);
+const struct tree_super *tree_file_super(const struct tree_file *f); /* of the newest durable one */
+/* Units that were given back and are kept for pinned checkpoints only. As long as what is kept. */
+uint64_t tree_file_pinned(const struct tree_file *f);
 
 struct tree_file_info {
     uint64_t newest, older; /* durable checkpoints; older 0: none */

@@ -393,14 +393,20 @@ void tree_space_unreserve(struct tree_space *s, size_t count)
     s->reserved -= count;
 }
 
-static bool space_contained(const struct tree_space *s, const struct tree_space_life *life)
+static bool life_contains(const struct tree_space_life *life, const uint64_t *checkpoint,
+                          size_t count)
 {
-    for (size_t i = 0; i < s->retained_count; i++) {
-        if (life->birth <= s->retained[i] && s->retained[i] < life->death) {
+    for (size_t i = 0; i < count; i++) {
+        if (life->birth <= checkpoint[i] && checkpoint[i] < life->death) {
             return true;
         }
     }
     return false;
+}
+
+static bool space_contained(const struct tree_space *s, const struct tree_space_life *life)
+{
+    return life_contains(life, s->retained, s->retained_count);
 }
 
 static void queue_push(struct space_queue *q, const struct space_dead *d)
@@ -440,6 +446,17 @@ void tree_space_defer(struct tree_space *s, struct tree_space_extent x,
     s->last_version = base_max(s->last_version, life->version);
     dead.life.version = s->last_version; /* the queue is in order */
     queue_push(&s->waiting, &dead);
+}
+
+uint64_t tree_space_kept_without(const struct tree_space *s, const uint64_t *checkpoint,
+                                 size_t count)
+{
+    uint64_t units = 0;
+    for (size_t i = 0; i < s->kept.count; i++) {
+        const struct space_dead *d = &s->kept.at[(s->kept.head + i) % s->kept.capacity];
+        units += life_contains(&d->life, checkpoint, count) ? 0 : d->extent.count;
+    }
+    return units;
 }
 
 void tree_space_retain(struct tree_space *s, const uint64_t *checkpoint, size_t count)

@@ -90,6 +90,9 @@ void tree_space_defer(struct tree_space *s, struct tree_space_extent x,
                       const struct tree_space_life *life);
 /* Exactly these checkpoints are retained, that being written included. Ascending or not. */
 void tree_space_retain(struct tree_space *s, const uint64_t *checkpoint, size_t count);
+/* How many units are kept that would be free if only these were retained. */
+uint64_t tree_space_kept_without(const struct tree_space *s, const uint64_t *checkpoint,
+                                 size_t count);
 /* No live snapshot is of a version below. Never goes back. */
 void tree_space_oldest(struct tree_space *s, uint64_t version);
 

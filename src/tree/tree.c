@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "tree/tree_pin_priv.h"
 #include "tree/tree_priv.h"
 
 #define TREE_COMMIT_ROOM (2u << 20)     /* memory that a commit finds free, at least */
@@ -472,7 +473,9 @@ static void tree_kv_statistics(struct kv *kv, struct kv_statistics *ret)
                                   .cache_limit = s.cache_limit,
                                   .dirty_bytes = s.dirty_bytes + s.memtable_bytes,
                                   .file_bytes = s.file_bytes,
-                                  .busy = s.busy};
+                                  .busy = s.busy,
+                                  .pinned_bytes = s.pinned_bytes,
+                                  .pins = tree_pins(tree_of(kv), false)};
 }
 
 static unsigned tree_poll(struct kv *kv)
@@ -492,7 +495,8 @@ static void stop_file_done(struct tree_file_stop *s)
 void tree_stop_check(struct tree *t)
 {
     if (t->stop == NULL || t->stop_file || tree_maintain_busy(t) || tree_checkpoint_busy(t) ||
-        tree_writer_busy(t->writer) || tree_fetcher_busy(t->fetcher) || t->rooms != NULL) {
+        tree_writer_busy(t->writer) || tree_fetcher_busy(t->fetcher) || t->rooms != NULL ||
+        tree_pins(t, true) > 0) {
         return;
     }
     t->stop_file = true;
@@ -533,6 +537,7 @@ const struct kv_ops tree_kv_ops = {
     .checkpoint_cancel = tree_checkpoint_cancel,
     .checkpoints = tree_checkpoints,
     .room = tree_room,
+    .pin = tree_pin,
     .failed = tree_failed,
     .statistics = tree_kv_statistics,
     .poll = tree_poll,
@@ -544,6 +549,7 @@ void tree_start(struct tree *t, struct tree_state *first)
 {
     lock_init(&t->lock, LOCK_RANK_tree);
     list_init(&t->views);
+    list_init(&t->pins);
     t->base.ops = &tree_kv_ops;
     t->state = first;
     t->rooms_end = &t->rooms;
@@ -555,7 +561,7 @@ void tree_start(struct tree *t, struct tree_state *first)
 
 void tree_end(struct tree *t)
 {
-    CHECK(list_empty(&t->views) && t->rooms == NULL);
+    CHECK(list_empty(&t->views) && list_empty(&t->pins) && t->rooms == NULL);
     loop_undefer(t->env.loop, &t->room_task);
     loop_undefer(t->env.loop, &t->stop_task);
     loop_timer_cancel(t->env.loop, &t->room_timer);
@@ -584,6 +590,7 @@ void tree_statistics(struct kv *kv, struct tree_statistics *ret)
     ret->height = t->state->height;
     ret->file_bytes = file.size_bytes;
     ret->file_free_bytes = (file.space.free + file.space.deferred) * TREE_SPACE_UNIT;
+    ret->pinned_bytes = list_empty(&t->pins) ? 0 : tree_file_pinned(t->file) * TREE_SPACE_UNIT;
     ret->hits = cache.hits;
     ret->fills = cache.fills;
     ret->evictions = cache.evictions;

@@ -51,6 +51,7 @@ NODISCARD int tree_open(const struct tree_options *opt, struct kv **ret, struct 
 struct tree_statistics {
     uint64_t cache_limit, cache_used, clean_bytes, dirty_bytes, memtable_bytes, retired_bytes;
     uint64_t nodes, height, file_bytes, file_free_bytes;
+    uint64_t pinned_bytes; /* of the free ones, kept for pinned checkpoints only */
     uint64_t hits, fills, evictions;
     uint64_t flushes, splits, merges, drops, flushed_bytes, written_bytes, checkpoints;
     uint64_t busy;                                     /* commits refused */

@@ -74,7 +74,7 @@ struct tree {
 
     struct lock lock; /* of the next three */
     struct tree_state *state;
-    struct list views;
+    struct list views, pins; /* pins: the loop's (tree_pin_priv.h) */
     uint64_t published_index; /* goes with what tree_snapshots has published */
     _Atomic bool reclaim_due; /* a view has gone */
 
