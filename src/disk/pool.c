@@ -26,7 +26,7 @@
 struct pool_stats {
     struct stats *group;
     struct stats_counter reads, read_bytes, writes, write_bytes, syncs, others;
-    struct stats_counter cached_reads, uring, errors, refused;
+    struct stats_counter cached_reads, uring, uring_again, errors, refused;
     struct stats_histogram read_time, write_time, sync_time;
 };
 
@@ -70,6 +70,7 @@ static void pool_stats_init(struct pool_stats *s, struct stats *parent)
     stats_add_counter(s->group, "syncs", &s->syncs);
     stats_add_counter(s->group, "others", &s->others);
     stats_add_counter(s->group, "uring", &s->uring);
+    stats_add_counter(s->group, "uring_again", &s->uring_again);
     stats_add_counter(s->group, "errors", &s->errors);
     stats_add_counter(s->group, "refused", &s->refused);
     stats_add_histogram(s->group, "read_time", &s->read_time);
@@ -206,6 +207,7 @@ static void pool_ring_finished(struct disk_ring_user *u, struct list *jobs)
         struct disk_req *req = job->req;
         int64_t rc = job->ring.result;
         if (job->ring.again) {
+            stats_count(&p->stats.uring_again, 1);
             rc = loop_executor_submit(p->executor, p->base.loop, &job->job);
         }
         if (!job->ring.again || rc < 0) {

@@ -128,12 +128,23 @@ static void finder_visit(struct stats_visitor *v, const struct stats_value *valu
     }
 }
 
-static int64_t in_ring(struct bench *b)
+static int64_t counter(struct bench *b, const char *path)
 {
-    struct finder f = {.base = {.visit = finder_visit}, .path = "test/disk/uring", .value = -1};
+    struct finder f = {.base = {.visit = finder_visit}, .path = path, .value = -1};
     stats_walk(b->env.stats, &f.base);
     CHECK_TRUE(f.value >= 0);
     return f.value;
+}
+
+static int64_t in_ring(struct bench *b)
+{
+    return counter(b, "test/disk/uring");
+}
+
+/* What a thread had to finish. */
+static int64_t again(struct bench *b)
+{
+    return counter(b, "test/disk/uring_again");
 }
 
 static struct disk_req write_all(struct bench *b, struct disk_file *f, uint32_t flags)
@@ -172,22 +183,6 @@ TEST(where_it_is_refused_threads_serve)
     bench_fini(&b);
 }
 
-/* It says EAGAIN for some time: what waits is given again, without anybody who asks. */
-TEST(what_is_not_taken_is_given_again)
-{
-    struct bench b;
-    with_uring(&b);
-    for (unsigned i = 0; i < 3; i++) {
-        fault_arm(b.env.fault, "disk.uring_again", 1, 1 + 2 * i);
-        struct disk_req req = write_all(&b, b.file, DISK_STABLE);
-        CHECK_EQ(run(&b, &req), UNITS * UNIT);
-    }
-    CHECK_TRUE(fault_passed(b.env.fault, "disk.uring_again") > 9);
-    fault_disarm(b.env.fault, NULL);
-    reads_back(&b, b.file);
-    bench_fini(&b);
-}
-
 /* One entry per call: also between a write and its sync, which then are no pair. */
 TEST(what_is_taken_in_parts_is_whole)
 {
@@ -208,6 +203,7 @@ TEST(what_is_taken_in_parts_is_whole)
         CHECK_EQ(finish(&b, &w[i]), i % 5 == 4 ? 0 : UNITS * UNIT);
     }
     CHECK_EQ(in_ring(&b), COUNT);
+    CHECK_TRUE(again(&b) > 0); /* writes without their sync */
     reads_back(&b, b.file);
     bench_fini(&b);
 }
@@ -242,6 +238,7 @@ TEST(what_is_done_in_parts_is_whole)
         CHECK_EQ(run(&b, &req), 0);
     }
     CHECK_TRUE(fault_passed(b.env.fault, "disk.uring_short") > 4);
+    CHECK_EQ(again(&b), b.direct != NULL ? 4 : 2); /* the writes; reads go on in the ring */
     bench_fini(&b);
 }
 
@@ -311,6 +308,75 @@ TEST(callbacks_submit_and_free)
     CHECK_EQ(c.left, 0);
     CHECK_TRUE(b.disk == NULL);
     bench_fini(&b);
+}
+
+/* Nothing but completions wakes the loop. */
+struct sleeper {
+    struct disk_req req;
+    struct loop_timer patience;
+    struct bench *bench;
+    unsigned left;
+    bool refused;
+};
+
+static void sleeper_done(struct disk_req *req, int64_t rc)
+{
+    struct sleeper *s = container_of(req, struct sleeper, req);
+    CHECK(rc == (req->op == DISK_SYNC ? 0 : UNITS * UNIT));
+    if (--s->left == 0) {
+        loop_stop(s->bench->env.loop, 1);
+        return;
+    }
+    if (s->left % 8 == 0) {
+        *req = (struct disk_req){.op = DISK_SYNC, .file = s->bench->file};
+    } else {
+        *req = write_all(s->bench, s->bench->file, s->left % 8 == 1 ? DISK_STABLE : 0);
+        req->op = s->left % 2 == 0 ? DISK_READ : DISK_WRITE;
+        req->file = s->bench->direct != NULL ? s->bench->direct : s->bench->file;
+    }
+    if (s->refused && s->left % 16 == 3) {
+        fault_arm(s->bench->env.fault, "disk.uring_again", 1, 1 + s->left % 3);
+    }
+    req->done = sleeper_done;
+    disk_submit(s->bench->disk, req);
+}
+
+static void sleeper_lost(struct loop_timer *t)
+{
+    loop_stop(container_of(t, struct sleeper, patience)->bench->env.loop, 2);
+}
+
+static void check_wakes(uint32_t polling_us, bool refused)
+{
+    struct bench b;
+    with_uring(&b);
+    loop_set_polling(b.env.loop, polling_us);
+    struct sleeper s = {
+        .bench = &b, .left = 300, .refused = refused, .patience.fire = sleeper_lost};
+    s.req = write_all(&b, b.file, 0);
+    s.req.done = sleeper_done;
+    disk_submit(b.disk, &s.req);
+    loop_timer_in(b.env.loop, &s.patience, UINT64_C(60000000000));
+    CHECK_EQ(loop_run(b.env.loop), 1);
+    loop_timer_cancel(b.env.loop, &s.patience);
+    reads_back(&b, b.file);
+    bench_fini(&b);
+}
+
+TEST(completions_wake_the_loop)
+{
+    check_wakes(0, false);
+}
+
+TEST(completions_come_while_the_loop_looks)
+{
+    check_wakes(LOOP_POLL_US, false);
+}
+
+/* It says EAGAIN now and then: what waits is given again, without anybody who asks. */
+TEST(what_is_not_taken_is_given_again)
+{
+    check_wakes(0, true);
 }
 
 /* ---- A loop that changes its thread ---- */
