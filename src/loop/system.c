@@ -150,8 +150,8 @@ static void sleep_and_dispatch(struct loop *l, uint64_t limit_ns)
     }
     (void)atomic_exchange_explicit(&l->sleep, LOOP_SLEEPING, memory_order_acq_rel);
     bool resting = !loop_sources_rest(l);
-    /* Posted just before: its sender saw us awake. */
-    wait_ns = loop_has_work(l) || !resting ? 0 : wait_ns;
+    /* Posted just before, when its sender saw us awake; and a source may have set a timer. */
+    wait_ns = resting ? time_to_wait(l, limit_ns) : 0;
     uint64_t began_ns = l->tick_ns;
     (void)l->ops->wait(l, wait_ns);
     poll_learn_sleep(&s->polling, l->tick_ns - began_ns);
