@@ -16,22 +16,23 @@ clean() {
 }
 trap clean EXIT
 # The engine alone, beside the others that the build found (tools/deps.sh librocksdb-dev liblmdb-dev libwiredtiger-dev).
-# Further arguments: values as test/bench/tree/run.py takes them.
+# Further arguments: values as test/bench/tree/run.py takes them. Raw lines are kept in the build directory.
 if [ "$name" = tree ]; then
     shift 2
+    [[ " $* " == *" raw="* ]] || set -- "$@" "raw=$build/bench-tree.$(date +%Y%m%d-%H%M%S).raw"
     test/bench/tree/run.py "$build/test/bench_tree" "$work" "$@"
     exit
 fi
 # More files than fit in memory: the metadata in a tree, with a budget (BENCH_MEMORY) of which half is cache
-# (BENCH_CACHE), one copy, one target; test/bench/meta_size.c has the other parameters. Raw lines are kept in
-# BENCH_RAW, where that is set.
+# (BENCH_CACHE), one copy, one target; test/bench/meta_size.c has the other parameters. All lines are kept in BENCH_RAW
+# (default: in the build directory).
 if [ "$name" = size ]; then
     "$opendfs" init -q "$work/cluster" --copies 1 --targets 1 --port 0 >&2
     sed -i "s/^\[meta\.0\]/&\nengine = tree\nmemory = ${BENCH_MEMORY:-384M}\ncache = ${BENCH_CACHE:-192M}/" \
         "$work/cluster/cluster.ini"
     "$opendfs" up -q "$work/cluster" >&2
     export OPENDFS_CLUSTER=$work/cluster OPENDFS=$opendfs
-    "$build/test/bench" size 1 | tee -a "${BENCH_RAW:-/dev/null}"
+    "$build/test/bench" size 1 | tee -a "${BENCH_RAW:-$build/bench-size.$(date +%Y%m%d-%H%M%S).raw}"
     exit
 fi
 export OPENDFS_BENCH_WORK=$work
