@@ -290,28 +290,48 @@ static bool job_drained(const struct tree_maintain *m, struct tree_state *s)
     return false;
 }
 
+/* Just now, or a checkpoint under way still has to. */
 static bool block_is_written(const struct tree *t, uint64_t block)
 {
     const struct tree_node *node = tree_nodes_find(t->nodes, block, t->state->version);
     bool writing = tree_maintain_writes(t, block);
     for (; node != NULL && !writing;
          node = atomic_load_explicit(&node->older, memory_order_relaxed)) {
-        writing = node->writing;
+        writing = node->writing || tree_checkpoint_wants(t, node);
     }
     return writing;
 }
 
-/* Also one with parts that are dirty still, but that a write of another block under way will have
- * put there before long. */
+static bool head_shares(const struct tree_head *a, const struct tree_head *b)
+{
+    for (uint32_t i = 0; i < a->header.partition_count; i++) {
+        for (uint32_t k = 0; tree_part_is_dirty(a->part[i]) && k < b->header.partition_count; k++) {
+            if (a->part[i] == b->part[k]) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool job_shares(const struct tree_maintain *m, const struct tree_flush_out *out,
+                       const struct tree_node_at *in)
+{
+    return in->block != out->block && block_is_written(m->t, in->block) &&
+           head_shares(out->head, in->head);
+}
+
+/* Also one with parts that are dirty still, but that a write of another block, under way or to
+ * come, will have put there. */
 static bool job_leans(const struct tree_maintain *m, const struct tree_flush_out *out)
 {
     const struct tree_flush *f = &m->job.flush;
     bool leans = tree_maintain_leans(out);
     for (unsigned i = 0; i < f->child_count && !leans; i++) {
-        leans = f->child[i].block != out->block && block_is_written(m->t, f->child[i].block);
+        leans = job_shares(m, out, &f->child[i]);
     }
     for (unsigned i = 0; i < f->depth && !leans; i++) {
-        leans = f->path[i].block != out->block && block_is_written(m->t, f->path[i].block);
+        leans = job_shares(m, out, &f->path[i]);
     }
     return leans;
 }
