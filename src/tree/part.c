@@ -17,8 +17,8 @@
 #define CLOCK_SCAN 256u                     /* parts looked at while the lock is held */
 #define CLOCK_BATCH 64u                     /* and let go */
 #define LINE_BYTES 64u                      /* of the processor's cache */
-#define SLAB_KEEP_SHARE 32u                 /* this part of the cache, */
-#define SLAB_KEEP_MAX (UINT64_C(8) << 20)   /* or so much, is kept for what comes next */
+#define SLAB_KEEP_SHARE 16u                 /* this part of the cache, */
+#define SLAB_KEEP_MAX (UINT64_C(32) << 20)   /* or so much, is kept for what comes next */
 #define SLAB_LIMIT_MIN (UINT64_C(16) << 20) /* a few regions would fill a smaller cache */
 
 /* Counted without locked instructions: a few are lost when threads meet in one. */
