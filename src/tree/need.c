@@ -21,6 +21,12 @@ enum need_kind {
     NEED_ROOM,
 };
 
+struct need_room {
+    struct tree_cache *cache;
+    size_t size; /* of all of it */
+    uint8_t bytes[];
+};
+
 static enum need_kind need_kind(const struct kv_need_item *item)
 {
     return (enum need_kind)(item->id[1] >> VERSION_HIGH_BITS & 3U);
@@ -120,14 +126,28 @@ int tree_need_keep_node(const struct tree_need_from *from, struct tree_node *pin
     return need_append(from, NEED_NODE, pinned);
 }
 
-uint8_t *tree_need_room(const struct tree_need_from *from, size_t len)
+static void need_room_free(struct need_room *room)
 {
-    uint8_t *room = mem_alloc(base_max(len, 1)); /* a pin is not NULL */
-    if (room != NULL && need_append(from, NEED_ROOM, room) < 0) {
-        mem_free(room);
-        room = NULL;
+    struct tree_cache *cache = room->cache;
+    size_t size = room->size;
+    tree_cache_put(cache, room, size);
+    tree_cache_give(cache, size);
+}
+
+uint8_t *tree_need_room(const struct tree_need_from *from, struct tree_cache *cache, size_t len)
+{
+    size_t size = sizeof(struct need_room) + len;
+    struct need_room *room = tree_cache_get(cache, size);
+    if (room == NULL) {
+        return NULL;
     }
-    return room;
+    *room = (struct need_room){.cache = cache, .size = size};
+    tree_cache_force(cache, size);
+    if (need_append(from, NEED_ROOM, room) < 0) {
+        need_room_free(room);
+        return NULL;
+    }
+    return room->bytes;
 }
 
 void tree_need_unpin(struct kv_need_item *item)
@@ -140,7 +160,7 @@ void tree_need_unpin(struct kv_need_item *item)
         tree_node_unpin(item->pin);
         break;
     case NEED_ROOM:
-        mem_free(item->pin);
+        need_room_free(item->pin);
         break;
     case NEED_NAMED:
         CHECK(false && "a pin has a kind");

@@ -34,8 +34,10 @@ struct tree_need_name tree_need_name(const struct kv_need_item *item);
 /* The list unpins it at its end. 0; -ENOMEM, -ENOBUFS: it stays the caller's. */
 NODISCARD int tree_need_keep_part(const struct tree_need_from *from, struct tree_part *pinned);
 NODISCARD int tree_need_keep_node(const struct tree_need_from *from, struct tree_node *pinned);
-/* Memory of `len` bytes that lives as long as the list. NULL: -ENOMEM or full. */
-NODISCARD uint8_t *tree_need_room(const struct tree_need_from *from, size_t len);
+/* Memory of `len` bytes that lives as long as the list, charged with force. NULL: -ENOMEM or full.
+ */
+NODISCARD uint8_t *tree_need_room(const struct tree_need_from *from, struct tree_cache *cache,
+                                  size_t len);
 
 /* kv_ops.unpin: of all kinds. */
 void tree_need_unpin(struct kv_need_item *item);

@@ -125,16 +125,19 @@ TEST(what_is_kept_is_let_go_at_the_end)
     CHECK_OK(tree_need_keep_part(&r.from, pinned(&r, 0)));
     CHECK_TRUE(tree_node_pin(&r.node));
     CHECK_OK(tree_need_keep_node(&r.from, &r.node));
-    uint8_t *room = tree_need_room(&r.from, 100);
+    uint64_t before = tree_cache_budget(r.cache)->used_bytes;
+    uint8_t *room = tree_need_room(&r.from, r.cache, 100);
     CHECK_TRUE(room != NULL);
     memset(room, 1, 100);
-    CHECK_TRUE(tree_need_room(&r.from, 0) != NULL);
+    CHECK_TRUE(tree_cache_budget(r.cache)->used_bytes >= before + 100);
+    CHECK_TRUE(tree_need_room(&r.from, r.cache, 0) != NULL);
     CHECK_EQ(r.need.count, 4);
     CHECK_EQ(r.need.missing, 0);
     CHECK_TRUE(r.need.kv == &r.kv);
     CHECK_EQ(pins(r.part[0]), 1);
     CHECK_EQ(r.node.state, 1);
     kv_need_release(&r.need);
+    CHECK_EQ(tree_cache_budget(r.cache)->used_bytes, before);
     CHECK_EQ(pins(r.part[0]), 0);
     CHECK_EQ(r.node.state, 0);
 }
@@ -147,7 +150,7 @@ TEST(what_is_kept_has_no_name)
     CHECK_OK(tree_need_keep_part(&r.from, pinned(&r, 0)));
     CHECK_TRUE(tree_node_pin(&r.node));
     CHECK_OK(tree_need_keep_node(&r.from, &r.node));
-    CHECK_TRUE(tree_need_room(&r.from, 100) != NULL);
+    CHECK_TRUE(tree_need_room(&r.from, r.cache, 100) != NULL);
     for (unsigned v = 0; v < 46; v++) {
         for (uint32_t part = 0; part < 3; part++) {
             struct tree_need_name name = {.version = UINT64_C(1) << v, .part = part};
@@ -242,7 +245,7 @@ TEST(a_full_list_says_so)
     CLEANUP(rig_fini) struct rig r = {0};
     CHECK_OK(rig_init(&r));
     for (uint32_t i = 0; i < KV_NEED_MAX - 1; i++) {
-        CHECK_TRUE(tree_need_room(&r.from, 1) != NULL);
+        CHECK_TRUE(tree_need_room(&r.from, r.cache, 1) != NULL);
     }
     CHECK_OK(tree_need_keep_part(&r.from, pinned(&r, 0)));
     CHECK_RC(tree_need_keep_part(&r.from, pinned(&r, 1)), ENOBUFS);
@@ -251,7 +254,7 @@ TEST(a_full_list_says_so)
     CHECK_TRUE(tree_node_pin(&r.node));
     CHECK_RC(tree_need_keep_node(&r.from, &r.node), ENOBUFS);
     tree_node_unpin(&r.node);
-    CHECK_TRUE(tree_need_room(&r.from, 1) == NULL);
+    CHECK_TRUE(tree_need_room(&r.from, r.cache, 1) == NULL);
     struct tree_need_name name = {.block = 1};
     CHECK_RC(tree_need_miss(&r.from, &name), ENOBUFS);
     CHECK_EQ(r.need.count, KV_NEED_MAX);
@@ -267,7 +270,7 @@ static int need_all(struct rig *r, uint32_t i)
         tree_part_unpin(p);
         return rc;
     }
-    if (tree_need_room(&r->from, 20) == NULL) {
+    if (tree_need_room(&r->from, r->cache, 20) == NULL) {
         return -ENOMEM;
     }
     struct tree_need_name name = {.block = i, .part = i};

@@ -245,7 +245,7 @@ static int read_keep(struct read *r, struct kv_slice *value)
     if (at == NULL || at != r->fold.room.at || value->len == 0) {
         return 0;
     }
-    uint8_t *copy = tree_need_room(&r->from, value->len);
+    uint8_t *copy = tree_need_room(&r->from, r->t->cache, value->len);
     if (copy == NULL) {
         return -ENOMEM;
     }
