@@ -366,10 +366,11 @@ void files_stall(const struct engine *engine, const struct bench_options *option
             (void)nanosleep(&(struct timespec){.tv_nsec = (long)((due - now) * 1e9)}, NULL);
             continue;
         }
+        double cpu = measure_cpu();
         files_create(files_dir(n), n);
         n++;
         checkpoints_look();
-        measure_latency(measure_now() - due);
+        measure_stop(measure_now() - due, measure_cpu() - cpu);
     }
     checkpoints_stop();
     measure_end(e, "stall", n, 0);

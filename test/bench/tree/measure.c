@@ -17,7 +17,8 @@ static struct {
     struct rusage usage;
     uint64_t read, written;
     uint64_t bucket[MEASURE_BUCKETS];
-    double longest;
+    double longest, longest_cpu;
+    bool stops; /* measure_stop() is used: with a histogram */
 } measure;
 
 static struct {
@@ -33,6 +34,13 @@ double measure_now(void)
 {
     struct timespec t;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+double measure_cpu(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -88,6 +96,27 @@ void measure_latency(double seconds)
     measure.longest = seconds > measure.longest ? seconds : measure.longest;
 }
 
+void measure_stop(double seconds, double cpu_seconds)
+{
+    measure_latency(seconds);
+    measure.stops = true;
+    measure.longest_cpu = cpu_seconds > measure.longest_cpu ? cpu_seconds : measure.longest_cpu;
+}
+
+/* How many took longer than 1, 2, 4, ... ms. */
+static void measure_histogram(void)
+{
+    printf(",\"longest_cpu_ms\":%.2f,\"over_ms\":{", measure.longest_cpu * 1e3);
+    for (unsigned ms = 1; ms <= 1024; ms *= 2) {
+        uint64_t count = 0;
+        for (int i = (int)(log2(ms * 1e4) * MEASURE_STEPS); i < MEASURE_BUCKETS; i++) {
+            count += measure.bucket[i];
+        }
+        printf("%s\"%u\":%llu", ms == 1 ? "" : ",", ms, (unsigned long long)count);
+    }
+    printf("}");
+}
+
 static double measure_percentile_us(double part)
 {
     uint64_t all = 0, so_far = 0;
@@ -120,12 +149,16 @@ void measure_end(const struct engine *e, const char *phase, uint64_t ops, uint64
     printf("{\"engine\":\"%s\",\"phase\":\"%s\",\"ops\":%llu,\"seconds\":%.2f,\"per_second\":%.0f,"
            "\"user_s\":%.2f,\"sys_s\":%.2f,\"read_bytes\":%llu,\"written_bytes\":%llu,"
            "\"amplification\":%.2f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,"
-           "\"longest_ms\":%.2f,\"rss_mib\":%ld,\"checkpoints\":%u}\n",
+           "\"longest_ms\":%.2f,\"rss_mib\":%ld,\"checkpoints\":%u",
            e->name, phase, (unsigned long long)ops, seconds, (double)ops / seconds, user, sys,
            (unsigned long long)read, (unsigned long long)written,
            raw_bytes == 0 ? 0 : (double)written / (double)raw_bytes, measure_percentile_us(0.5),
            measure_percentile_us(0.99), measure_percentile_us(0.999), measure.longest * 1e3,
            now.ru_maxrss / 1024, checkpoints.count);
+    if (measure.stops) {
+        measure_histogram();
+    }
+    printf("}\n");
     (void)fflush(stdout);
 }
 
