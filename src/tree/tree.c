@@ -14,11 +14,12 @@
 #include "tree/tree_pin_priv.h"
 #include "tree/tree_priv.h"
 
-#define TREE_COMMIT_ROOM (2u << 20)     /* memory that a commit finds free, at least */
-#define TREE_CREDIT_SHARE 8u            /* of a memtable, at most saved up */
-#define TREE_ROOM_NS UINT64_C(10000000) /* until a refused commit is tried again, at most */
-#define TREE_STARVED_MANY 64u           /* commits in a row without memory */
-#define TREE_RECLAIM_MAX 256u           /* different versions that are looked at */
+#define TREE_COMMIT_ROOM (2u << 20)      /* memory that a commit finds free, at least */
+#define TREE_CREDIT_SHARE 8u             /* of a memtable, at most saved up */
+#define TREE_CREDIT_NS UINT64_C(1000000) /* so long it is not worth to look again */
+#define TREE_ROOM_NS UINT64_C(10000000)  /* until a refused commit is tried again, at most */
+#define TREE_STARVED_MANY 64u            /* commits in a row without memory */
+#define TREE_RECLAIM_MAX 256u            /* different versions that are looked at */
 
 /* ---- memtables and states ---- */
 
@@ -305,9 +306,9 @@ int tree_failed(struct kv *kv, struct err *e)
 }
 
 /*
- * As much memory of memtables as may wait to be moved: from `soft` on commits take what moving has
- * earned, the less the nearer it comes to `hard`, so that a writer who is faster than the disk is
- * slowed to its pace in small steps instead of being stopped for long.
+ * As much memory of memtables as may wait to be moved: from `soft` on commits take what moving
+ * earns (credit.h), the less the nearer it comes to `hard`, so that a writer who is faster than the
+ * disk is slowed to its pace in small steps instead of being stopped for long.
  */
 void tree_drained(struct tree *t, uint64_t bytes)
 {
@@ -316,8 +317,7 @@ void tree_drained(struct tree *t, uint64_t bytes)
     uint64_t waiting = base_min(base_max(t->frozen_bytes, soft), hard);
     uint64_t most = t->opt.memtable_bytes / TREE_CREDIT_SHARE;
     uint64_t earned = bytes + bytes * (hard - waiting) / (hard - soft);
-    int64_t credit = t->credit + (int64_t)earned;
-    t->credit = credit < (int64_t)most ? credit : (int64_t)most;
+    tree_credit_earn(&t->credit, loop_now_ns(t->env.loop), earned, most);
     tree_room_wake(t);
 }
 
@@ -325,14 +325,10 @@ static bool commit_must_wait(struct tree *t, const struct kv_batch *b)
 {
     if (t->state->count - 1 < TREE_FROZEN_SOFT ||
         t->frozen_bytes < TREE_FROZEN_SOFT * (uint64_t)t->opt.memtable_bytes) {
-        t->credit = 0;
+        tree_credit_rest(&t->credit, loop_tick_ns(t->env.loop));
         return false;
     }
-    if (t->credit <= 0) {
-        return true;
-    }
-    t->credit -= (int64_t)b->len;
-    return false;
+    return !tree_credit_take(&t->credit, loop_now_ns(t->env.loop), b->len);
 }
 
 /* Memory for a batch: what is clean goes before a writer is refused. */
@@ -410,7 +406,8 @@ static void tree_room(struct kv *kv, struct kv_room *r)
     *t->rooms_end = r;
     t->rooms_end = &r->next;
     if (!loop_timer_active(&t->room_timer)) {
-        loop_timer_in(t->env.loop, &t->room_timer, TREE_ROOM_NS);
+        uint64_t wait_ns = base_max(tree_credit_wait_ns(&t->credit), TREE_CREDIT_NS);
+        loop_timer_in(t->env.loop, &t->room_timer, base_min(wait_ns, TREE_ROOM_NS));
     }
 }
 

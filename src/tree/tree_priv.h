@@ -12,6 +12,7 @@
 #include "base/lock.h"
 #include "loop/executor.h"
 #include "loop/loop.h"
+#include "tree/credit.h"
 #include "tree/merge.h"
 #include "tree/tree.h"
 #include "tree/tree_extra.h"
@@ -82,7 +83,7 @@ struct tree {
     uint64_t index, term, msn; /* applied; the newest message */
     uint64_t frozen_bytes;     /* of frozen memtables */
     unsigned starved;          /* commits in a row that found no memory */
-    int64_t credit;            /* bytes that may be committed while slowed */
+    struct tree_credit credit; /* of commits that are slowed */
     uint32_t next_table;
     bool stopping;
     bool stop_file; /* the last step of it */
@@ -130,8 +131,7 @@ NODISCARD int tree_view_leave_tables(struct tree_view *v);
 struct tree_view *tree_view_free(struct tree_view *v); /* any thread; NULL is fine */
 void tree_fail(struct tree *t, int rc, const char *what);
 int tree_failed(struct kv *kv, struct err *e); /* 0, or why nothing is written any more */
-/* Memory was given back, or something was moved: commits that were refused may go on. */
-void tree_room_wake(struct tree *t);
+void tree_room_wake(struct tree *t); /* commits that were refused may go on */
 void tree_drained(struct tree *t, uint64_t bytes); /* so much of memtables is in nodes now */
 struct tree_table *tree_table_new(struct tree *t,
                                   struct tree_memtable *m); /* takes m; NULL: no memory */
