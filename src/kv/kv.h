@@ -139,8 +139,10 @@ DEFINE_FREEP(kv_snapshot)
 NODISCARD int kv_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need,
                      struct kv_slice *ret);
 
-/* How much lies in [low, high); a guess from the shape of the tree, exact for nothing but emptiness
- * of the whole. An empty `high` means the end. */
+/* How much lies in [low, high): a guess from what is in memory, at the price of two reads, for
+ * which nothing is ever missing. Exact is that there is nothing at all. Of many records, and where
+ * changes are few beside them, about half to twice as much; of a tree that was just opened it is as
+ * good as the shapes of its parts are alike. An empty `high` means the end. */
 struct kv_estimate kv_estimate(struct kv_snapshot *s, struct kv_slice low, struct kv_slice high);
 
 /* A list that misses nothing is fine. */

@@ -90,7 +90,7 @@ struct tree_memtable_state tree_memtable_state(const struct tree_memtable *m)
 {
     return (struct tree_memtable_state){
         .bytes = m->bytes,
-        .key_count = m->key_count,
+        .key_count = atomic_load_explicit(&m->key_count, memory_order_relaxed),
         .range_count = m->range_count,
         .min_msn = m->min_msn,
         .max_msn = m->max_msn,
@@ -173,6 +173,43 @@ bool tree_memtable_range(const struct tree_memtable *m, uint64_t limit, struct k
         }
     }
     return false;
+}
+
+/* ---- estimates ---- */
+
+#define ESTIMATE_LOOKS 64u /* keys that are counted one by one */
+
+static uint64_t entry_bytes(const struct tree_memtable_entry *e)
+{
+    const struct tree_memtable_version *v = atomic_load_explicit(&e->head, memory_order_acquire);
+    return v == NULL ? 0 : (uint64_t)e->key_len + v->len;
+}
+
+struct tree_memtable_estimate tree_memtable_estimate(const struct tree_memtable *m,
+                                                     struct kv_slice low, struct kv_slice high)
+{
+    struct tree_memtable_estimate r = {0};
+    uint64_t all = atomic_load_explicit(&m->key_count, memory_order_relaxed);
+    const struct tree_memtable_entry *e = tree_memtable_seek(&m->keys, low);
+    unsigned looks = 0;
+    while (e != NULL && looks < ESTIMATE_LOOKS &&
+           (high.len == 0 || kv_slice_compare(memtable_entry_key(e), high) < 0)) {
+        uint64_t bytes = entry_bytes(e);
+        r.key_count += bytes > 0 ? 1 : 0;
+        r.bytes += bytes;
+        looks++;
+        e = entry_after(e);
+    }
+    if (looks < ESTIMATE_LOOKS || r.key_count == 0) {
+        return r;
+    }
+    uint64_t from = tree_memtable_rank(&m->keys, low), to = UINT64_C(1) << 32;
+    to = high.len == 0 ? to : tree_memtable_rank(&m->keys, high);
+    double part = to > from ? (double)(to - from) / (double)(UINT64_C(1) << 32) : 0;
+    uint64_t keys = base_max((uint64_t)((double)all * part), r.key_count);
+    r.bytes = (uint64_t)((double)r.bytes / (double)r.key_count * (double)keys);
+    r.key_count = keys;
+    return r;
 }
 
 /* ---- cursors ---- */
@@ -404,7 +441,7 @@ static void entry_push(struct memtable_apply *a, struct tree_memtable_entry *e,
     atomic_store_explicit(&v->older, instead ? version_older(now) : now, memory_order_relaxed);
     atomic_store_explicit(&e->head, v, memory_order_release);
     if (now == NULL) {
-        a->m->key_count++;
+        memtable_count_keys(a->m, 1);
     } else if (instead) {
         version_retire(a, now, msn);
     } else {
@@ -477,7 +514,7 @@ static int memtable_place_version(struct memtable_apply *a, struct tree_memtable
         tree_memtable_version_put(a->m, v);
         return -ENOMEM;
     }
-    a->m->key_count++;
+    memtable_count_keys(a->m, 1);
     return 0;
 }
 
@@ -634,7 +671,7 @@ static void entry_restore(struct memtable_apply *a, struct tree_memtable_entry *
     while (v != NULL && version_unseen(a, v)) {
         v = version_older(v);
         atomic_store_explicit(&e->head, v, memory_order_release);
-        a->m->key_count -= v == NULL && !range ? 1 : 0;
+        memtable_count_keys(a->m, v == NULL && !range ? -1 : 0);
     }
 }
 

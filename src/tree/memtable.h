@@ -82,6 +82,14 @@ struct tree_memtable_found {
 void tree_memtable_get(const struct tree_memtable *m, struct kv_slice key, uint64_t limit,
                        struct tree_memtable_found *ret);
 
+/* How many keys have a message in [low, high) (an empty `high`: to the end), and their bytes. A few
+ * are counted; of many it is a guess, mostly within a factor of two. Any thread. */
+struct tree_memtable_estimate {
+    uint64_t key_count, bytes;
+};
+struct tree_memtable_estimate tree_memtable_estimate(const struct tree_memtable *m,
+                                                     struct kv_slice low, struct kv_slice high);
+
 /* The first deleted range that ends behind `from` (empty: the first of all). Neighbours may have
  * the same msn. False: none. */
 bool tree_memtable_range(const struct tree_memtable *m, uint64_t limit, struct kv_slice from,

@@ -61,7 +61,7 @@ int tree_memtable_load(struct tree_memtable *m, struct kv_slice key,
         tree_memtable_version_put(m, v);
         return -ENOMEM;
     } else {
-        m->key_count++;
+        memtable_count_keys(m, 1);
     }
     m->loaded = v;
     load_count(m, message->msn);

@@ -99,7 +99,8 @@ struct tree_memtable {
     size_t left;
     uint64_t bytes;
     bool frozen;
-    uint64_t key_count, range_count, min_msn, max_msn;
+    _Atomic uint64_t key_count; /* for estimates of anybody, too */
+    uint64_t range_count, min_msn, max_msn;
     struct tree_memtable_version *loaded;                  /* the last one that was put back */
     struct tree_memtable_version *spare[MEMTABLE_CLASSES]; /* by `rest` */
     struct memtable_retired retired[MEMTABLE_RETIRED_MAX];
@@ -128,6 +129,13 @@ size_t tree_memtable_version_size(const struct tree_memtable_version *v);
 /* Nobody can be reading it. */
 void tree_memtable_version_put(struct tree_memtable *m, struct tree_memtable_version *v);
 
+/* The writer's. */
+static inline void memtable_count_keys(struct tree_memtable *m, int64_t more)
+{
+    uint64_t now = atomic_load_explicit(&m->key_count, memory_order_relaxed);
+    atomic_store_explicit(&m->key_count, now + (uint64_t)more, memory_order_relaxed);
+}
+
 /* memtable_index.c: entries by tree_fingerprint() of their keys. */
 /* True: *ret is the entry of the key, or NULL as there is none; false: it does not know. */
 bool tree_memtable_index_find(const struct memtable_table *t, struct kv_slice key, uint64_t print,
@@ -138,6 +146,8 @@ void tree_memtable_index_put(struct memtable_table *t, struct tree_memtable_entr
                              uint64_t print);
 
 /* memtable_table.c */
+/* How much of the table is before a key, in parts of 2^32, as the shape of the tree says. */
+uint64_t tree_memtable_rank(const struct memtable_table *t, struct kv_slice key);
 /* The first with a key >= `key`, or NULL. An empty key is the first. */
 struct tree_memtable_entry *tree_memtable_seek(const struct memtable_table *t, struct kv_slice key);
 /* The one with this key, or NULL. */

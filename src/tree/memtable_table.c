@@ -172,6 +172,20 @@ static struct memtable_node *table_leaf(const struct memtable_table *t, struct k
     return n;
 }
 
+uint64_t tree_memtable_rank(const struct memtable_table *t, struct kv_slice key)
+{
+    uint64_t before = 0, share = UINT64_C(1) << 32;
+    const struct memtable_node *n = key.len == 0 ? NULL : table_root(t);
+    while (n != NULL) {
+        bool leaf = n->height == 0;
+        size_t at = leaf ? node_bound(n, 0, key, false) : node_bound(n, 1, key, true) - 1;
+        share /= base_max(node_count(n), 1);
+        before += at * share;
+        n = leaf ? NULL : node_child(n, at);
+    }
+    return before;
+}
+
 /* ---- reading ---- */
 
 struct table_place {

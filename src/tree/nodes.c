@@ -19,12 +19,17 @@
 
 #include "base/mem.h"
 
+#define NODES_LEVELS 16u
 #define PAGE_BITS 14u
 #define PAGE_SLOTS (UINT64_C(1) << PAGE_BITS)
 #define PAGE_COUNT (TREE_NODES_MAX >> PAGE_BITS)
 
 struct nodes_page {
     _Atomic(struct tree_node *) slot[PAGE_SLOTS];
+};
+
+struct nodes_level {
+    _Atomic uint64_t nodes, raw_bytes, entries;
 };
 
 struct nodes_clock {
@@ -42,6 +47,7 @@ struct tree_nodes {
     uint64_t oldest, limit; /* numbers of blocks are below the limit */
     uint32_t mark;
     struct tree_nodes_info info;
+    struct nodes_level level[NODES_LEVELS];
     _Atomic(struct nodes_page *) page[PAGE_COUNT];
 };
 
@@ -148,6 +154,71 @@ static struct tree_node *slot_get(const struct tree_nodes *n, uint64_t block)
 static void slot_set(struct tree_nodes *n, uint64_t block, struct tree_node *node)
 {
     atomic_store_explicit(slot_of(n, block), node, memory_order_release);
+}
+
+/* ---- how much they hold ---- */
+
+#define SIZE_RATIO_MAX 6u      /* unpacked to packed: what is believed of a file */
+#define SIZE_RATIO 2u          /* where nothing is known */
+#define SIZE_RECORD_BYTES 128u /* the same */
+
+static uint32_t size_raw(const struct tree_node *node)
+{
+    return atomic_load_explicit(&node->raw_bytes, memory_order_relaxed);
+}
+
+static uint32_t size_entries(const struct tree_node *node)
+{
+    return atomic_load_explicit(&node->entries, memory_order_relaxed);
+}
+
+/* Only the loop's thread writes; `sign` -1 or 1. */
+static void size_add(_Atomic uint64_t *to, uint64_t value, int sign)
+{
+    uint64_t now = atomic_load_explicit(to, memory_order_relaxed);
+    atomic_store_explicit(to, sign < 0 ? now - value : now + value, memory_order_relaxed);
+}
+
+static void size_count(struct tree_nodes *n, const struct tree_node *node, int sign)
+{
+    struct nodes_level *l = &n->level[base_min(node->level, NODES_LEVELS - 1)];
+    size_add(&l->nodes, 1, sign);
+    size_add(&l->raw_bytes, size_raw(node), sign);
+    size_add(&l->entries, size_entries(node), sign);
+}
+
+static void size_set(struct tree_node *node, uint64_t raw_bytes, uint64_t entries)
+{
+    uint32_t bytes = (uint32_t)base_min(raw_bytes, UINT32_MAX);
+    uint32_t count = (uint32_t)base_min(entries, UINT32_MAX);
+    atomic_store_explicit(&node->raw_bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&node->entries, count, memory_order_relaxed);
+}
+
+/* The first head of a node ends guessing. */
+static void size_learn(struct tree_nodes *n, struct tree_node *node, const struct tree_head *h)
+{
+    bool counted = node_replaced(node) == TREE_NO_VERSION;
+    if (node->sized) {
+        return;
+    }
+    if (counted) {
+        size_count(n, node, -1);
+    }
+    size_set(node, h->header.raw_bytes, h->header.entries);
+    node->sized = true;
+    if (counted) {
+        size_count(n, node, 1);
+    }
+}
+
+struct tree_nodes_level tree_nodes_level(const struct tree_nodes *n, unsigned level)
+{
+    const struct nodes_level *l = &n->level[base_min(level, NODES_LEVELS - 1)];
+    return (struct tree_nodes_level){
+        .nodes = atomic_load_explicit(&l->nodes, memory_order_relaxed),
+        .raw_bytes = atomic_load_explicit(&l->raw_bytes, memory_order_relaxed),
+        .entries = atomic_load_explicit(&l->entries, memory_order_relaxed)};
 }
 
 /* ---- heads ---- */
@@ -264,6 +335,7 @@ void tree_node_fill(struct tree_nodes *n, struct tree_node *node, struct tree_he
     }
     CHECK(node->written && !node->gone);
     CHECK(!atomic_load_explicit(&node->hollow, memory_order_relaxed));
+    size_learn(n, node, head);
     head_comes(n, node, head);
 }
 
@@ -326,6 +398,7 @@ static void node_retire(struct tree_nodes *n, struct tree_node *node, uint64_t v
                         const struct tree_head *next)
 {
     CHECK(version > node->version && version > n->oldest);
+    size_count(n, node, -1);
     atomic_store_explicit(&node->replaced, version, memory_order_relaxed);
     list_push_back(&n->retired, &node->retired);
     if (!node_is_absent(node)) {
@@ -354,6 +427,10 @@ struct tree_node *tree_nodes_install(struct tree_nodes *n, uint64_t block, uint6
     n->info.dirty_count++;
     n->info.dirty_bytes += node->dirty_bytes;
     list_push_back(&n->dirty, &node->dirty);
+    node->level = head->header.level;
+    node->sized = true;
+    size_set(node, head->header.raw_bytes, head->header.entries);
+    size_count(n, node, 1);
     head_comes(n, node, head);
     if (old != NULL) {
         old->newer = node;
@@ -558,6 +635,39 @@ static void nodes_init(struct tree_nodes *n)
     }
 }
 
+static uint64_t load_disk_bytes(const struct tree_nodes *n, const struct tree_node *node)
+{
+    struct tree_space_extent older[8];
+    size_t count = tree_file_older(n->file, node->block, older, ARRAY_COUNT(older));
+    uint64_t bytes = tree_space_bytes(node->place.extent);
+    for (size_t i = 0; i < base_min(count, ARRAY_COUNT(older)); i++) {
+        bytes += tree_space_bytes(older[i]);
+    }
+    return bytes;
+}
+
+/* Each holds its share of all there is, by its size on disk. */
+static void nodes_guess(struct tree_nodes *n, const struct tree_nodes_options *opt)
+{
+    uint64_t disk_bytes = 0;
+    struct tree_node *node = tree_nodes_next(n, 0);
+    for (; node != NULL; node = tree_nodes_next(n, node->block)) {
+        disk_bytes += load_disk_bytes(n, node);
+    }
+    double ratio = opt->logical_bytes == 0 ? SIZE_RATIO
+                                           : (double)opt->logical_bytes / (double)(disk_bytes + 1);
+    double record = opt->key_count == 0 || opt->logical_bytes == 0
+                        ? SIZE_RECORD_BYTES
+                        : (double)opt->logical_bytes / (double)opt->key_count;
+    ratio = ratio < 1 ? 1 : ratio > SIZE_RATIO_MAX ? SIZE_RATIO_MAX : ratio;
+    record = record < 1 ? 1 : record;
+    for (node = tree_nodes_next(n, 0); node != NULL; node = tree_nodes_next(n, node->block)) {
+        double raw_bytes = (double)load_disk_bytes(n, node) * ratio;
+        size_set(node, (uint64_t)raw_bytes, (uint64_t)(raw_bytes / record));
+        size_count(n, node, 1);
+    }
+}
+
 /* What the live table has. */
 static int nodes_load(struct tree_nodes *n)
 {
@@ -577,6 +687,7 @@ static int nodes_load(struct tree_nodes *n)
         }
         node->block = block;
         node->place = place;
+        node->level = place.level;
         node->written = true;
         slot_set(n, block, node);
         n->info.nodes++;
@@ -600,6 +711,7 @@ int tree_nodes_new(const struct tree_nodes_options *opt, struct tree_nodes **ret
         (void)tree_nodes_free(n);
         return rc;
     }
+    nodes_guess(n, opt);
     tree_cache_set_heads(n->cache, nodes_evict, n);
     *ret = n;
     return 0;

@@ -29,6 +29,9 @@ struct tree_node {
     _Atomic(struct tree_node *) older;
     _Atomic uint32_t state; /* pins of its head; TREE_PART_ABSENT: not in memory */
     struct tree_head *head; /* valid while pinned, or on the loop's thread while present */
+    _Atomic uint32_t raw_bytes, entries; /* of its head; until that was there, a guess */
+    bool sized;                          /* the loop's: no guess any more */
+    uint8_t level;
     /* the loop's */
     struct tree_file_place place; /* where it is, if `written` */
     bool written;                 /* it is on disk: its head may be evicted */
@@ -50,6 +53,7 @@ struct tree_node {
 struct tree_nodes_options {
     struct tree_file *file;
     struct tree_cache *cache;
+    uint64_t logical_bytes, key_count; /* of all, about, for guesses; 0: not known */
 };
 /* Knows all blocks of the live table of the file, as version 0. -ENOMEM, -ENOSPC: too many. */
 NODISCARD int tree_nodes_new(const struct tree_nodes_options *opt, struct tree_nodes **ret);
@@ -97,6 +101,13 @@ struct tree_nodes_info {
     uint64_t frees_pending;
 };
 void tree_nodes_info(const struct tree_nodes *n, struct tree_nodes_info *ret);
+/* The newest versions of the nodes of a level: how many, and what they hold: of those whose head
+ * was in memory since the opening as it is there, of the others as their size on disk says. Any
+ * thread. */
+struct tree_nodes_level {
+    uint64_t nodes, raw_bytes, entries;
+};
+struct tree_nodes_level tree_nodes_level(const struct tree_nodes *n, unsigned level);
 /* Nodes that are not on disk, in the order in which they came. NULL: the first; none is left. A
  * version that was replaced and that only a checkpoint under way needs is among them. */
 struct tree_node *tree_nodes_dirty(const struct tree_nodes *n, const struct tree_node *after);

@@ -315,9 +315,12 @@ static void open_idle(void *arg)
     tree_stop_check(arg);
 }
 
-static int open_workers(struct tree *t)
+static int open_workers(struct tree *t, const struct tree_super *found)
 {
-    struct tree_nodes_options nodes = {.file = t->file, .cache = t->cache};
+    struct tree_nodes_options nodes = {.file = t->file,
+                                       .cache = t->cache,
+                                       .logical_bytes = found->logical_bytes,
+                                       .key_count = found->key_count};
     int rc = tree_nodes_new(&nodes, &t->nodes);
     rc = rc < 0 ? rc : open_executor(t);
     if (rc < 0) {
@@ -473,7 +476,7 @@ int tree_open(const struct tree_options *opt, struct kv **ret, struct tree_found
     rc = opening_run(&o, &result);
     if (rc == 0) {
         open_begin(t, &o);
-        rc = open_workers(t);
+        rc = open_workers(t, &o.found.super);
         rc = rc < 0 ? rc : open_readers(t);
         rc = rc < 0 ? rc : open_drops(t, &o);
         tree_file_found_fini(&o.found);
