@@ -33,7 +33,7 @@ struct tree_stats_options {
     bool older;
     struct tree_lines to;
 };
-/* Sizes: of the file and its free space, of each level, of the memtable segments. Reads headers
- * only. The same errors. */
+/* Sizes: of the file and its free space, of each level, of the memtable segments. Reads headers,
+ * and of each partition the byte that names its codec. The same errors. */
 NODISCARD int tree_stats(const struct tree_stats_options *opt, uint64_t *ret_damages,
                          struct err *e);

@@ -350,7 +350,7 @@ int tree_writer_keep_start(struct tree_writer *w, struct tree_keep *k)
         return -ERR_busy;
     }
     j->buf = tree_cache_get(w->options.cache, j->capacity);
-    if (j->buf == NULL || tree_writer_codec(w, &j->codec) < 0) {
+    if (j->buf == NULL || tree_writer_codec(w, false, &j->codec) < 0) {
         keep_job_free(j);
         return -ENOMEM;
     }

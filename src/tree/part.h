@@ -31,6 +31,7 @@ struct tree_part_place {
     uint64_t extent, birth; /* offset in the file of the extent, and its birth */
     uint32_t extent_len;
     uint32_t offset, packed_len; /* in the extent */
+    bool cold;                   /* known to be packed with zstd */
     uint64_t sum;
 };
 

@@ -101,6 +101,7 @@ static inline void rig_tree_init(struct rig_tree *r, uint64_t seed)
                                    .cache_bytes = 2u << 20,
                                    .memtable_bytes = 24u << 10,
                                    .snapshots_max = 64,
+                                   .cold_checkpoints = seed % 2 == 0 ? 2 : 0, /* both codecs */
                                    .writes_max = 2};
     rig_tree_start(r);
     loop_sim_enter(r->machine.loop, rig_tree_create_in, r);

@@ -1,15 +1,17 @@
-/* tree/stats.c -- tree_stats() of dump.h: sizes, from headers alone. */
+/* tree/stats.c -- tree_stats() of dump.h: sizes, from headers, and from each partition its codec.
+ */
 #include "tree/dump.h"
 
 #include "base/mem.h"
 #include "tree/look.h"
 
 #define STATS_LEVELS 64u
+#define STATS_CODECS 3u
 
 struct stats_level {
     uint64_t nodes, entries, raw_bytes, packed_bytes, filter_bytes, extent_bytes, dead_bytes;
-    uint64_t slots, runs, runs_most; /* of a slot */
-    uint64_t stored, lz4, zstd;      /* partitions */
+    uint64_t slots, runs, runs_most;                   /* of a slot */
+    uint64_t parts[STATS_CODECS], bytes[STATS_CODECS]; /* of partitions, by enum tree_codec_id */
 };
 struct sizes {
     const struct tree_stats_options *opt;
@@ -34,16 +36,22 @@ static int stats_damage(struct sizes *s, int rc, const char *name, uint64_t no)
 
 /* ---- nodes ---- */
 
-static void stats_part(struct stats_level *l, const struct tree_node_header *h,
-                       const struct tree_partition *p)
+/* Its first byte names the codec. */
+static int stats_part(struct sizes *s, struct stats_level *l, const struct tree_look_node *n,
+                      uint32_t i)
 {
+    const struct tree_partition *p = &n->header.partition[i];
+    uint8_t codec = 0;
     l->packed_bytes += p->packed_len;
     l->filter_bytes += p->kind == TREE_PARTITION_FILTER ? p->packed_len : 0;
-    /* What does not shrink is stored as it is, with one byte in front. */
-    bool stored = p->packed_len == p->raw_len + 1;
-    l->stored += stored ? 1 : 0;
-    l->lz4 += !stored && h->codec == TREE_CODEC_LZ4 ? 1 : 0;
-    l->zstd += !stored && h->codec == TREE_CODEC_ZSTD ? 1 : 0;
+    int rc = tree_look_read(&s->look, tree_look_part_offset(n, i), &codec, 1);
+    rc = rc == 0 && codec >= STATS_CODECS ? -ERR_bad_version : rc;
+    if (rc < 0) {
+        return stats_damage(s, rc, "block", n->header.block);
+    }
+    l->parts[codec]++;
+    l->bytes[codec] += p->packed_len;
+    return 0;
 }
 
 static void stats_runs(struct stats_level *l, const struct tree_node_header *h)
@@ -61,21 +69,22 @@ static void stats_runs(struct stats_level *l, const struct tree_node_header *h)
     }
 }
 
-static void stats_node(struct sizes *s, const struct tree_look_node *n,
-                       const struct tree_btt_entry *entry)
+static int stats_node(struct sizes *s, const struct tree_look_node *n,
+                      const struct tree_btt_entry *entry)
 {
     const struct tree_node_header *h = &n->header;
     struct stats_level *l = &s->level[h->level < STATS_LEVELS ? h->level : STATS_LEVELS - 1];
     uint64_t used = tree_node_used(h), older = 0;
     struct tree_btt_entry e = *entry;
+    int rc = 0;
     l->nodes++;
     l->entries += h->entries;
     l->raw_bytes += h->raw_bytes;
     l->slots += h->slots;
     l->filter_bytes += h->filter.len;
     l->packed_bytes += h->pivots.packed_len + h->filter.len;
-    for (uint32_t i = 0; i < h->partition_count; i++) {
-        stats_part(l, h, &h->partition[i]);
+    for (uint32_t i = 0; i < h->partition_count && rc == 0; i++) {
+        rc = stats_part(s, l, n, i);
         used += h->partition[i].extent > 0 ? h->partition[i].packed_len : 0;
     }
     stats_runs(l, h);
@@ -86,6 +95,7 @@ static void stats_node(struct sizes *s, const struct tree_look_node *n,
     uint64_t extents = h->total_len + older;
     l->extent_bytes += extents;
     l->dead_bytes += extents > used ? extents - used : 0;
+    return rc;
 }
 
 static int stats_nodes(struct sizes *s)
@@ -105,7 +115,7 @@ static int stats_nodes(struct sizes *s)
             rc = stats_damage(s, rc, "block", block);
             continue;
         }
-        stats_node(s, &n, &e);
+        rc = stats_node(s, &n, &e);
         tree_look_node_fini(&n);
     }
     return rc;
@@ -113,6 +123,9 @@ static int stats_nodes(struct sizes *s)
 
 static int stats_print_level(struct sizes *s, unsigned level)
 {
+    static const char *const parts[STATS_CODECS] = {"partitions_stored", "partitions_lz4",
+                                                    "partitions_zstd"};
+    static const char *const bytes[STATS_CODECS] = {"bytes_stored", "bytes_lz4", "bytes_zstd"};
     const struct stats_level *l = &s->level[level];
     const struct tree_super *super = &s->table.super;
     uint64_t limit = level == 0 ? super->leaf_raw : super->internal_raw;
@@ -137,9 +150,10 @@ static int stats_print_level(struct sizes *s, unsigned level)
         tree_line_number(out, "runs", l->runs);
         tree_line_number(out, "runs_of_a_slot_most", l->runs_most);
     }
-    tree_line_number(out, "partitions_stored", l->stored);
-    tree_line_number(out, "partitions_lz4", l->lz4);
-    tree_line_number(out, "partitions_zstd", l->zstd);
+    for (unsigned i = 0; i < STATS_CODECS; i++) {
+        tree_line_number(out, parts[i], l->parts[i]);
+        tree_line_number(out, bytes[i], l->bytes[i]);
+    }
     return tree_line_end(out, &s->opt->to);
 }
 

@@ -18,6 +18,8 @@
 
 struct loop_executor;
 
+#define TREE_COLD_DEFAULT 60u
+#define TREE_COLD_NEVER UINT32_MAX
 struct tree_options {
     const struct env *env;
     const char *path;               /* of the file; copied */
@@ -26,11 +28,13 @@ struct tree_options {
     struct tree_shape shape;        /* leaf_raw 0: TREE_SHAPE_DEFAULT; file_id is not looked at */
     uint64_t
         cache_bytes; /* everything: memtables, nodes, buffers for input and output; 0: 256 MiB */
-    size_t memtable_bytes;   /* 0: 32 MiB; at most an eighth of the cache */
-    uint64_t snapshot_bytes; /* for snapshots only; 0: a tenth of the cache, two memtables */
-    size_t snapshots_max;    /* 0: 4,096 */
-    unsigned writes_max;     /* nodes packed and written at a time; 0: 4 */
-    bool buffered;           /* no direct I/O */
+    size_t memtable_bytes;     /* 0: 32 MiB; at most an eighth of the cache */
+    uint64_t snapshot_bytes;   /* for snapshots only; 0: a tenth of the cache, two memtables */
+    size_t snapshots_max;      /* 0: 4,096 */
+    unsigned cold_checkpoints; /* what lay in leaves for so many is packed with zstd when it is
+                                  written again; 0: TREE_COLD_DEFAULT; TREE_COLD_NEVER */
+    unsigned writes_max;       /* nodes packed and written at a time; 0: 4 */
+    bool buffered;             /* no direct I/O */
     bool read_only;
 };
 

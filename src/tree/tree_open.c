@@ -339,6 +339,7 @@ static int open_workers(struct tree *t, const struct tree_super *found)
     if (rc < 0) {
         return rc;
     }
+    unsigned cold = t->opt.cold_checkpoints == 0 ? TREE_COLD_DEFAULT : t->opt.cold_checkpoints;
     struct tree_writer_options writer = {.env = &t->env,
                                          .file = t->file,
                                          .nodes = t->nodes,
@@ -346,7 +347,8 @@ static int open_workers(struct tree *t, const struct tree_super *found)
                                          .executor = t->executor,
                                          .times = &t->times,
                                          .shape = &t->shape,
-                                         .writes_max = t->opt.writes_max};
+                                         .writes_max = t->opt.writes_max,
+                                         .cold_checkpoints = cold == TREE_COLD_NEVER ? 0 : cold};
     return tree_writer_new(&writer, &t->writer);
 }
 

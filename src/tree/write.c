@@ -27,6 +27,7 @@ enum node_how {
 };
 struct node_part {
     uint8_t how;
+    bool cold; /* packed with zstd */
     /* copied: */
     size_t at;                   /* in what was read */
     struct tree_part_place from; /* where it was then: the part's own is the loop's */
@@ -47,6 +48,7 @@ struct node_job {
     struct tree_node_header header; /* as it will be on disk; owns its arrays */
     struct node_part *part;         /* one for each of the head's */
     uint8_t older_count;            /* extents that the block will have besides */
+    bool cold;                      /* it has parts that are */
     size_t bound, copied_len, scratch_len;
     uint8_t *buf, *copied, *scratch; /* scratch: a filter */
     struct node_read *read;
@@ -99,6 +101,13 @@ static size_t chain_find(const struct node_chain *c, const struct node_job *j,
         i++;
     }
     return i;
+}
+
+static bool part_is_cold(const struct node_job *j, const struct tree_part *p)
+{
+    uint64_t after = j->writer->options.cold_checkpoints;
+    bool basement = p->kind == TREE_PARTITION_LEAF && !tree_part_is_dirty(p);
+    return after > 0 && basement && (p->place.cold || p->place.birth + after <= j->req->birth);
 }
 
 static bool part_is_absent(const struct tree_part *p)
@@ -182,7 +191,10 @@ static int node_plan_part(struct node_job *j, const struct node_chain *c, uint32
         as->sum = p->place.sum;
         return 0;
     }
-    j->scratch_len = filter ? base_max(j->scratch_len, p->raw_len) : j->scratch_len;
+    to->cold = part_is_cold(j, p);
+    j->cold = j->cold || to->cold;
+    bool unpacks = filter || (to->cold && !p->place.cold);
+    j->scratch_len = unpacks ? base_max(j->scratch_len, p->raw_len) : j->scratch_len;
     as->extent = 0;
     if (tree_part_pin(p)) {
         to->how = NODE_PACKED;
@@ -191,7 +203,7 @@ static int node_plan_part(struct node_job *j, const struct node_chain *c, uint32
     }
     CHECK(!tree_part_is_dirty(p));
     to->from = p->place;
-    j->bound += filter ? tree_codec_bound(p->raw_len) : p->place.packed_len;
+    j->bound += unpacks ? tree_codec_bound(p->raw_len) : p->place.packed_len;
     int rc = node_add_read(j, p, to);
     to->how = rc < 0 ? NODE_STAYS : NODE_COPIED;
     return rc;
@@ -253,17 +265,23 @@ struct node_packer {
     uint64_t ns, bytes;
 };
 
-static size_t pack_bytes(struct node_packer *k, const uint8_t *raw, size_t len)
+static size_t pack_bytes_with(struct node_packer *k, enum tree_codec_id codec, const uint8_t *raw,
+                              size_t len)
 {
     struct node_job *j = k->j;
     uint8_t *out = j->buf + k->at;
     CHECK(tree_codec_bound(len) <= j->bound - k->at);
     uint64_t begin = tree_writer_now(j->writer);
-    size_t packed = tree_codec_pack(&j->codec, (enum tree_codec_id)j->header.codec, raw, len, out);
+    size_t packed = tree_codec_pack(&j->codec, codec, raw, len, out);
     k->ns += tree_writer_now(j->writer) - begin;
     k->bytes += len;
     k->at += packed;
     return packed;
+}
+
+static size_t pack_bytes(struct node_packer *k, const uint8_t *raw, size_t len)
+{
+    return pack_bytes_with(k, (enum tree_codec_id)k->j->header.codec, raw, len);
 }
 
 static int pack_wrong(struct node_job *j, uint32_t i, int rc)
@@ -307,22 +325,41 @@ static int pack_filter(struct node_packer *k, uint32_t i, const uint8_t *packed)
     return 0;
 }
 
+/* What was not in memory, as it is packed; a cold one that is not packed with zstd is unpacked for
+ * that. */
+static int pack_copied(struct node_packer *k, uint32_t i, const uint8_t *packed)
+{
+    struct node_job *j = k->j;
+    size_t len = j->part[i].from.packed_len, raw_len = j->head->part[i]->raw_len;
+    if (!j->part[i].cold || j->part[i].from.cold || packed[0] == TREE_CODEC_ZSTD) {
+        CHECK(len <= j->bound - k->at);
+        memcpy(j->buf + k->at, packed, len);
+        k->at += len;
+        return 0;
+    }
+    int rc = tree_codec_unpack(&j->codec, packed, len, j->scratch, raw_len);
+    if (rc < 0) {
+        return pack_wrong(j, i, rc);
+    }
+    (void)pack_bytes_with(k, TREE_CODEC_ZSTD, j->scratch, raw_len);
+    return 0;
+}
+
 static int pack_part(struct node_packer *k, uint32_t i)
 {
     struct node_job *j = k->j;
     const struct tree_part *p = j->head->part[i];
     struct tree_partition *to = &j->header.partition[i];
     const uint8_t *packed = NULL;
-    size_t begin = k->at, len = j->part[i].from.packed_len;
+    size_t begin = k->at;
+    uint8_t codec = j->part[i].cold ? TREE_CODEC_ZSTD : j->header.codec;
     int rc = j->part[i].how == NODE_COPIED ? pack_checked(j, i, &packed) : 0;
     if (rc == 0 && p->kind == TREE_PARTITION_FILTER) {
         rc = pack_filter(k, i, packed);
     } else if (rc == 0 && packed != NULL) {
-        CHECK(len <= j->bound - begin);
-        memcpy(j->buf + begin, packed, len);
-        k->at += len;
+        rc = pack_copied(k, i, packed);
     } else if (rc == 0) {
-        (void)pack_bytes(k, p->bytes, p->raw_len);
+        (void)pack_bytes_with(k, (enum tree_codec_id)codec, p->bytes, p->raw_len);
     }
     to->packed_len = (uint32_t)(k->at - begin);
     to->sum = tree_node_sum(&j->header, j->header.birth, j->buf + begin, to->packed_len);
@@ -518,6 +555,7 @@ static void node_tell(struct node_job *j)
             place.offset = p->offset;
             place.packed_len = p->packed_len;
             place.sum = p->sum;
+            place.cold = j->buf[p->offset] == TREE_CODEC_ZSTD;
             tree_part_written(j->head->part[i], &place);
         }
     }
@@ -554,13 +592,14 @@ static int node_start(struct tree_writer *w, struct tree_node_write *req)
     j->req = req;
     j->head = tree_head_ref(req->node->head);
     int rc = node_plan(j);
-    uint64_t bytes = (uint64_t)j->bound + j->copied_len + j->scratch_len + w->codec_bytes;
+    uint64_t bytes = (uint64_t)j->bound + j->copied_len + j->scratch_len +
+                     (j->cold ? w->cold_codec_bytes : w->codec_bytes);
     if (rc == 0 && !tree_writer_take(w, bytes)) {
         rc = -ERR_busy;
     }
     if (rc == 0) {
         j->charged = bytes;
-        rc = tree_writer_codec(w, &j->codec);
+        rc = tree_writer_codec(w, j->cold, &j->codec);
         struct tree_cache *c = w->options.cache;
         j->buf = tree_cache_get(c, j->bound);
         j->copied = j->copied_len == 0 ? NULL : tree_cache_get(c, j->copied_len);
@@ -605,9 +644,9 @@ bool tree_writer_take(struct tree_writer *w, uint64_t bytes)
     return true;
 }
 
-int tree_writer_codec(const struct tree_writer *w, struct tree_codec *ret)
+int tree_writer_codec(const struct tree_writer *w, bool cold, struct tree_codec *ret)
 {
-    bool lz4_only = w->options.shape->codec != TREE_CODEC_ZSTD;
+    bool lz4_only = w->options.shape->codec != TREE_CODEC_ZSTD && !cold;
     struct tree_codec_options options = {.lz4_only = lz4_only};
     return tree_codec_init(ret, &options);
 }
@@ -697,6 +736,17 @@ const struct err *tree_writer_error(const struct tree_writer *w)
     return &w->error;
 }
 
+static int writer_codec_bytes(const struct tree_writer *w, bool cold, size_t *ret)
+{
+    struct tree_codec codec;
+    int rc = tree_writer_codec(w, cold, &codec);
+    if (rc == 0) {
+        *ret = tree_codec_memory(&codec);
+        tree_codec_fini(&codec);
+    }
+    return rc;
+}
+
 int tree_writer_new(const struct tree_writer_options *opt, struct tree_writer **ret)
 {
     struct tree_writer *w = mem_zalloc(sizeof *w);
@@ -706,13 +756,12 @@ int tree_writer_new(const struct tree_writer_options *opt, struct tree_writer **
     w->options = *opt;
     w->options.writes_max = opt->writes_max == 0 ? WRITE_NODES_DEFAULT : opt->writes_max;
     CHECK(w->options.writes_max <= WRITE_NODES_MAX);
-    struct tree_codec codec;
-    if (tree_writer_codec(w, &codec) < 0) {
+    int rc = writer_codec_bytes(w, false, &w->codec_bytes);
+    rc = rc < 0 ? rc : writer_codec_bytes(w, true, &w->cold_codec_bytes);
+    if (rc < 0) {
         mem_free(w);
-        return -ENOMEM;
+        return rc;
     }
-    w->codec_bytes = tree_codec_memory(&codec);
-    tree_codec_fini(&codec);
     list_init(&w->waiting);
     w->task.run = writer_run;
     *ret = w;

@@ -7,6 +7,9 @@
  * their bytes are dead, and where that saves something. Of a whole write, what is not in memory is
  * copied from disk as it is packed there.
  *
+ * Basements that have lain on disk for many checkpoints are cold: when they are written again, with
+ * the rest of their leaf, they are packed with zstd, also those that are not in memory.
+ *
  * So many writes at a time, the others wait in order. Memory is charged before; who finds none
  * waits for those under way to give theirs back. When there are none it is overdrawn by this one:
  * dirty memory becomes free by being written only.
@@ -30,6 +33,7 @@ struct tree_writer_options {
     struct tree_times *times;
     const struct tree_shape *shape; /* file_id and codec; lent */
     unsigned writes_max;            /* nodes at a time, besides one memtable; at most 64. 0: 4 */
+    unsigned cold_checkpoints;      /* as in tree_options; 0: never */
     bool serial;                    /* packs on the loop's thread, without the executor */
 };
 NODISCARD int tree_writer_new(const struct tree_writer_options *opt, struct tree_writer **ret);

@@ -18,7 +18,8 @@ struct tree_writer {
     struct list waiting;                   /* tree_node_write.link */
     struct tree_keep *keep, *keep_last;    /* waiting ones, by `inside` */
     unsigned nodes_running, keeps_running; /* keeps: at most one */
-    size_t codec_bytes;                    /* that the work memory of one job takes */
+    size_t codec_bytes;                    /* that the work memory of one job takes; */
+    size_t cold_codec_bytes;               /* of one that packs with zstd */
     struct loop_task task;                 /* begins what waits */
     struct err error;
 };
@@ -30,8 +31,9 @@ static inline unsigned tree_writer_running(const struct tree_writer *w)
 {
     return w->nodes_running + w->keeps_running;
 }
-/* Work memory of codec_bytes, which are charged with the rest of a job. -ENOMEM. */
-NODISCARD int tree_writer_codec(const struct tree_writer *w, struct tree_codec *ret);
+/* Work memory of codec_bytes (`cold`: cold_codec_bytes), which are charged with the rest of a job.
+ * -ENOMEM. */
+NODISCARD int tree_writer_codec(const struct tree_writer *w, bool cold, struct tree_codec *ret);
 /* Not inside a call of a user. By the executor; else, when it is full or not wanted, at once. */
 void tree_writer_work(struct tree_writer *w, struct loop_executor_job *job);
 /* Something has ended. */
