@@ -42,6 +42,7 @@ static const struct cli_option tree_dump_options[] = {
     OLDER,
     END};
 static const struct cli_option tree_stats_options[] = {OLDER, END};
+static const struct cli_option tree_copy_options[] = {OLDER, END};
 static const struct cli_option tree_rebuild_options[] = {
     {"out", 'o', "FILE", "the new file; must not be there"},
     OLDER,
@@ -118,6 +119,17 @@ static const struct cli_command servers[] = {
      .min_arguments = 1,
      .max_arguments = 1,
      .run = server_tree_stats},
+    {.name = "tree copy",
+     .arguments = "FILE NEW",
+     .summary = "make a compact copy of a file of the tree engine",
+     .details = "For a file that no server has open, which is only read. The newest checkpoint is "
+                "copied, without free space;\neach part is verified, and NEW is NEW.partial until "
+                "it is whole and checked. A copy that was interrupted\ngoes on with what is there. "
+                "Damage ends it and is named: see `tree rebuild`.",
+     .options = tree_copy_options,
+     .min_arguments = 2,
+     .max_arguments = 2,
+     .run = server_tree_copy},
     {.name = "tree rebuild",
      .arguments = "FILE",
      .summary = "save what can be saved of a damaged file of the tree engine",

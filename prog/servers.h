@@ -12,6 +12,7 @@ int server_meta_restore(struct cli *c);
 int server_tree_verify(struct cli *c); /* opendfs tree verify, and so on */
 int server_tree_dump(struct cli *c);
 int server_tree_stats(struct cli *c);
+int server_tree_copy(struct cli *c);
 int server_tree_rebuild(struct cli *c);
 int server_data(struct cli *c);   /* opendfs data: the master */
 int server_worker(struct cli *c); /* started by the master */

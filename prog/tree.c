@@ -1,10 +1,11 @@
-/* prog/tree.c -- `opendfs tree verify`, `dump`, `stats`, `rebuild`: the file of a tree engine,
- * offline. */
+/* prog/tree.c -- `opendfs tree verify`, `dump`, `stats`, `copy`, `rebuild`: the file of a tree
+ * engine, offline. */
 #include "servers.h"
 
 #include "base/text.h"
 #include "host.h"
 #include "tree/check.h"
+#include "tree/copy.h"
 #include "tree/dump.h"
 #include "tree/rebuild.h"
 
@@ -180,6 +181,37 @@ int server_tree_stats(struct cli *c)
     rc = rc < 0 ? rc : tree_stats(&opt, &damages, &e);
     host_fini(&h);
     return tree_finish(c, rc, damages, &e);
+}
+
+/* ---- copy ---- */
+
+static int copy_summary(struct tree_verify *v, const struct tree_copy_result *r)
+{
+    struct tree_line *l = &v->line;
+    tree_line_begin(l, &v->to, "copied");
+    tree_line_number(l, "checkpoint", r->checkpoint);
+    tree_line_number(l, "applied_index", r->applied_index);
+    tree_line_number(l, "bytes", r->bytes);
+    tree_line_number(l, "file_bytes_before", r->before_bytes);
+    return tree_line_end(l, &v->to);
+}
+
+int server_tree_copy(struct cli *c)
+{
+    struct host h = {0};
+    struct err e = {0};
+    struct tree_copy_result result = {0};
+    struct tree_verify v = {.to = tree_lines_of(c)};
+    int rc = host_init_bare(&h, &e);
+    struct tree_copy_options opt = {.disk = h.disk,
+                                    .path = cli_argument(c, 0),
+                                    .out = cli_argument(c, 1),
+                                    .older = cli_flag(c, "older")};
+    rc = rc < 0 ? rc : tree_copy(&opt, &result, &e);
+    rc = rc < 0 ? rc : copy_summary(&v, &result);
+    tree_line_fini(&v.line);
+    host_fini(&h);
+    return tree_finish(c, rc, 0, &e);
 }
 
 /* ---- rebuild ---- */

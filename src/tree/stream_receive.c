@@ -375,7 +375,8 @@ int tree_receive_put(struct tree_receive *x, const uint8_t *bytes, size_t len, b
     int rc = kv_frame_open(&x->next, bytes, len, &f, e);
     rc = rc < 0 ? rc : receive_take(x, &f, e);
     if (rc < 0) {
-        return rc;
+        bool said = e == NULL || e->code < 0;
+        return said ? rc : err_set(e, rc, "'%s', frame %" PRIu64, x->partial, x->next.number);
     }
     x->next = f.next;
     *ret_whole = f.last;

@@ -586,3 +586,8 @@ struct tree_send *tree_send_free(struct tree_send *s)
     }
     return NULL;
 }
+
+bool tree_send_is(const struct tree_send *s, uint64_t stream)
+{
+    return s->stream == stream;
+}

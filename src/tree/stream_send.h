@@ -21,6 +21,7 @@ struct tree_send;
 NODISCARD int tree_send_new(const struct tree_send_options *opt, struct tree_send **ret);
 struct tree_send *tree_send_free(struct tree_send *s); /* NULL is fine */
 DEFINE_FREEP(tree_send)
+bool tree_send_is(const struct tree_send *s, uint64_t stream); /* its name */
 
 /* The frame at `from` (all zero: the first one) into KV_FRAME_MAX bytes. Errors of kv_pin_read();
  * nothing but *e is written then, which says block and place. */

@@ -229,6 +229,8 @@ fails 'tree verify has four levels' 2 '--level is 1 to 4' "$opendfs" tree verify
 fails 'tree dump of no tree' 1 'no valid superblock' "$opendfs" tree dump "$work/no-tree"
 fails 'tree dump from no key' 2 'two digits' "$opendfs" tree dump --from '\xg0' "$work/no-tree"
 fails 'tree stats of no tree' 1 'no valid superblock' "$opendfs" tree stats "$work/no-tree"
+fails 'tree copy of no tree' 1 'no valid superblock' "$opendfs" tree copy "$work/no-tree" "$work/tree-new"
+fails 'tree copy to nowhere' 2 'NEW' "$opendfs" tree copy "$work/no-tree"
 fails 'tree rebuild to nowhere' 2 '--out' "$opendfs" tree rebuild "$work/no-tree"
 fails 'tree rebuild of no tree' 1 'no superblock and no node' "$opendfs" tree rebuild --out "$work/tree-new" "$work/no-tree"
 same 'and nothing is made' "$(ls "$work"/tree-new* 2>/dev/null)" ''
