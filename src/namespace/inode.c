@@ -181,16 +181,31 @@ static int namespace_queue_garbage(struct namespace_plan *p, const struct namesp
     return NAMESPACE_PUT(p, &key, namespace_garbage, &g);
 }
 
+static int namespace_delete_of(struct namespace_plan *p, enum namespace_range range, uint64_t ino)
+{
+    struct namespace_key key = namespace_key_u64(range, ino);
+    return namespace_plan_delete(p, &key);
+}
+
+/* Contents and trims, where there may be some: a record that is deleted in vain is written, too.
+ * An inode that was read into the plan has the size that the plan gives it; of others only what no
+ * plan takes back counts. */
+static int namespace_remove_contents(struct namespace_plan *p, const struct namespace_held *h)
+{
+    const struct namespace_inode *n = &h->inode;
+    bool file = n->type == PROTO_INODE_FILE;
+    bool empty = h->version_before != 0 && h->size_before == 0 && n->size == 0;
+    bool in_line = file && (n->flags & PROTO_INODE_INLINE) != 0 && !empty;
+    bool trims = file && (n->data_id != 0 || n->tgen != 0); /* else none was ever queued */
+    int rc = in_line ? namespace_delete_of(p, NAMESPACE_INLINE, h->ino) : 0;
+    return rc == 0 && trims ? namespace_delete_of(p, NAMESPACE_TRIM, h->ino) : rc;
+}
+
 int namespace_remove_inode(struct namespace_plan *p, struct namespace_held *h)
 {
-    static const enum namespace_range single[] = {NAMESPACE_INODE, NAMESPACE_INLINE,
-                                                  NAMESPACE_TRIM};
-    int rc = 0;
     CHECK(!h->removed);
-    for (size_t i = 0; i < ARRAY_COUNT(single) && rc == 0; i++) {
-        struct namespace_key key = namespace_key_u64(single[i], h->ino);
-        rc = namespace_plan_delete(p, &key);
-    }
+    int rc = namespace_delete_of(p, NAMESPACE_INODE, h->ino);
+    rc = rc < 0 ? rc : namespace_remove_contents(p, h);
     rc = rc < 0 ? rc : namespace_xattr_remove_all(p, h);
     rc = rc < 0 ? rc : namespace_acl_remove_all(p, h);
     if (rc == 0 && (h->inode.flags & PROTO_INODE_LINKED) != 0) {
