@@ -447,16 +447,21 @@ struct mem_slab *mem_slab_new(const struct mem_slab_options *opt)
     return s;
 }
 
+static void slab_drop_all(struct mem_slab *s, struct list *regions)
+{
+    LIST_FOR_EACH_SAFE(node, regions)
+    {
+        region_drop(s, LIST_ENTRY(node, struct slab_region, node));
+    }
+}
+
 struct mem_slab *mem_slab_free(struct mem_slab *s)
 {
     if (s != NULL) {
         CHECK(s->info.asked_bytes == 0 && s->info.rounded_bytes == 0);
         slab_trim(s, 0);
         for (size_t i = 0; i < SLAB_CLASSES; i++) {
-            LIST_FOR_EACH_SAFE(node, &s->class[i])
-            {
-                region_drop(s, LIST_ENTRY(node, struct slab_region, node));
-            }
+            slab_drop_all(s, &s->class[i]);
         }
         CHECK(s->info.resident_bytes == 0 && s->info.regions == 0);
         if (s->budget != NULL) {
