@@ -2,6 +2,8 @@
  * tree/stream_receive.c -- see stream_receive.h: frames. A frame is taken whole or not at all: what
  * it changes before it fails is overwritten when it, or the right one, is put again.
  */
+#include "tree/stream_receive.h"
+
 #include "tree/stream_receive_priv.h"
 
 #include "base/mem.h"

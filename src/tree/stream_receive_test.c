@@ -3,6 +3,8 @@
  * breaks at any frame, that meets failures and damaged frames: it goes on, and the file that it
  * makes in the end is the same, byte for byte, as one that was made in peace.
  */
+#include "tree/stream_receive.h"
+
 #include "tree/rig_stream_priv.h"
 #include "wire/wire.h"
 
