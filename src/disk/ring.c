@@ -53,7 +53,7 @@ static uint64_t ring_left(const struct disk_ring_job *job)
 static unsigned ring_length(struct disk_ring *r, const struct disk_ring_job *job)
 {
     uint64_t len = ring_left(job);
-    if (FAULT(r->opt.fault, "disk.uring_short") && len >= 2 * DISK_UNIT) {
+    if (FAULT(r->opt.fault, "disk.uring_short") && len >= UINT64_C(2) * DISK_UNIT) {
         len = len / 2 / DISK_UNIT * DISK_UNIT;
     }
     return (unsigned)len;
@@ -254,16 +254,16 @@ static void ring_hand_back(struct disk_ring_job *job, struct list *finished)
 
 static void ring_judge_write(struct disk_ring_job *job, struct list *finished)
 {
+    bool second = ring_has_second(job->req);
+    bool unsynced = second && (job->severed || ring_undone(job->synced));
     if (job->moved == 0) {
         ring_finish(job, -EIO, finished);
-    } else if (ring_left(job) > 0) {
-        ring_hand_back(job, finished);
-    } else if (!ring_has_second(job->req) || (job->synced == 0 && !job->severed)) {
-        ring_finish(job, (int64_t)job->so_far, finished);
-    } else if (job->severed || ring_undone(job->synced)) {
-        ring_hand_back(job, finished); /* nothing to write any more, but a sync */
-    } else {
+    } else if (ring_left(job) > 0 || unsynced) {
+        ring_hand_back(job, finished); /* perhaps there is nothing to do but the sync */
+    } else if (second && job->synced < 0) {
         ring_finish(job, job->synced, finished);
+    } else {
+        ring_finish(job, (int64_t)job->so_far, finished);
     }
 }
 

@@ -17,8 +17,8 @@
 #include <string.h>
 
 #define ROUNDS_MAX 100000
-#define UNIT 4096u
-#define UNITS 16u
+#define UNIT INT64_C(4096)
+#define UNITS 16
 
 struct bench {
     struct env env;
@@ -91,10 +91,10 @@ static void bench_init(struct bench *b)
     b->env.stats = stats_new(NULL, "test");
     CHECK_OK(disk_pool_new(&b->env, &(struct disk_pool_options){.max_threads = 3}, &b->disk));
     snprintf(b->path, sizeof b->path, "%s/f", testing_directory());
-    b->bytes = mem_aligned(UNIT, (size_t)UNITS * UNIT);
-    b->back = mem_aligned(UNIT, (size_t)UNITS * UNIT);
+    b->bytes = mem_aligned(UNIT, UNITS * UNIT);
+    b->back = mem_aligned(UNIT, UNITS * UNIT);
     CHECK_TRUE(b->bytes != NULL && b->back != NULL);
-    for (size_t i = 0; i < (size_t)UNITS * UNIT; i++) {
+    for (size_t i = 0; i < UNITS * UNIT; i++) {
         b->bytes[i] = (uint8_t)(i / UNIT * 31 + i);
     }
     struct disk_req req = {
@@ -112,6 +112,7 @@ static void with_uring(struct bench *b)
         bench_fini(b);
         testing_skip("this kernel has no io_uring for us");
     }
+    CHECK_TRUE(b->disk != NULL);
 }
 
 struct finder {
@@ -149,11 +150,8 @@ static int64_t again(struct bench *b)
 
 static struct disk_req write_all(struct bench *b, struct disk_file *f, uint32_t flags)
 {
-    return (struct disk_req){.op = DISK_WRITE,
-                             .flags = flags,
-                             .file = f,
-                             .buf = b->bytes,
-                             .len = (uint64_t)UNITS * UNIT};
+    return (struct disk_req){
+        .op = DISK_WRITE, .flags = flags, .file = f, .buf = b->bytes, .len = UNITS * UNIT};
 }
 
 static void reads_back(struct bench *b, struct disk_file *f)
@@ -232,7 +230,7 @@ TEST(what_is_done_in_parts_is_whole)
         struct disk_req req = {.op = DISK_TRUNCATE, .file = b.file, .len = 2 * UNIT + 5};
         CHECK_EQ(run(&b, &req), 0);
         req = (struct disk_req){
-            .op = DISK_READ, .file = b.direct, .buf = b.back, .len = (uint64_t)UNITS * UNIT};
+            .op = DISK_READ, .file = b.direct, .buf = b.back, .len = UNITS * UNIT};
         CHECK_EQ(run(&b, &req), 2 * UNIT + 5);
         req.offset = 4 * UNIT;
         CHECK_EQ(run(&b, &req), 0);
