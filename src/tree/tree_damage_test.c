@@ -3,7 +3,8 @@
  * lost: opening and reading gives what was written, or says what is damaged, or uses the checkpoint
  * before with exactly its state. Never anything wrong.
  *
- * Flips are taken at random; with OPENDFS_DAMAGE=all in the environment every byte has its turn.
+ * Flips are taken at random; with OPENDFS_DAMAGE=all in the environment every byte has its turn,
+ * with OPENDFS_DAMAGE=bits every bit.
  */
 #include "tree/rig_image_file_priv.h"
 #include "tree/rig_life_priv.h"
@@ -130,18 +131,31 @@ static uint64_t somewhere(struct world *w)
            (rand_chance(r, 1, 3) ? rand_below(r, 400) : rand_below(r, RIG_IMAGE_UNIT));
 }
 
+/* Each byte of what is not empty: all of its bits, or one at random. */
+static void flip_all(struct world *w, bool every)
+{
+    uint64_t bytes = 0;
+    for (uint64_t at = 0; at < RIG_IMAGE_BYTES; at++) {
+        bytes += rig_image_file_empty(&w->now, at / RIG_IMAGE_UNIT) ? 0 : 1;
+    }
+    fprintf(stderr, "%llu bytes\n", (unsigned long long)bytes);
+    for (uint64_t at = 0; at < RIG_IMAGE_BYTES; at++) {
+        bool empty = rig_image_file_empty(&w->now, at / RIG_IMAGE_UNIT);
+        unsigned first = every ? 0 : (unsigned)rand_below(&w->life.rig.rand, 8);
+        for (unsigned bit = first; !empty && bit <= (every ? 7 : first); bit++) {
+            flip(w, at, (uint8_t)(1u << bit));
+        }
+    }
+}
+
 TEST(bits_that_flip)
 {
     struct world w;
     world_init(&w, testing_seed());
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
     const char *how = getenv("OPENDFS_DAMAGE");
-    if (how != NULL && strcmp(how, "all") == 0) {
-        for (uint64_t at = 0; at < RIG_IMAGE_BYTES; at++) {
-            if (!rig_image_file_empty(&w.now, at / RIG_IMAGE_UNIT)) {
-                flip(&w, at, (uint8_t)(1u << rand_below(&w.life.rig.rand, 8)));
-            }
-        }
+    if (how != NULL && (strcmp(how, "all") == 0 || strcmp(how, "bits") == 0)) {
+        flip_all(&w, how[0] == 'b');
     }
     for (unsigned i = 0; i < FLIPS; i++) {
         uint64_t at = somewhere(&w);
