@@ -31,6 +31,7 @@
 #include <string.h>
 
 #define SIZE_FILES 10000000u
+#define SIZE_FILES_MIN 20000u /* a tenth is much more than what is in flight */
 #define SIZE_SECONDS 21600.0
 #define SIZE_IN_FLIGHT 128u
 #define SIZE_DIRECTORY 1000u /* files */
@@ -401,9 +402,8 @@ int bench_size(unsigned rounds)
     }
     x.files = files == NULL ? SIZE_FILES : strtoull(files, NULL, 10);
     x.deadline = machine_now() + (seconds == NULL ? SIZE_SECONDS : strtod(seconds, NULL));
-    if (x.files < 10 * SIZE_WINDOWS * SIZE_IN_FLIGHT) {
-        fprintf(stderr, "bench size: BENCH_FILES is less than %u\n",
-                10 * SIZE_WINDOWS * SIZE_IN_FLIGHT);
+    if (x.files < SIZE_FILES_MIN) {
+        fprintf(stderr, "bench size: BENCH_FILES is less than %u\n", SIZE_FILES_MIN);
         return 2;
     }
     rand_seed(&x.rand, 1);
