@@ -71,6 +71,7 @@ static void bench_fini(struct bench *b)
     struct disk_file *files[] = {b->file, b->direct};
     for (size_t i = 0; i < ARRAY_COUNT(files); i++) {
         if (files[i] != NULL) {
+            CHECK(b->disk != NULL);
             CHECK_EQ(run(b, &(struct disk_req){.op = DISK_CLOSE, .file = files[i]}), 0);
         }
     }
@@ -112,7 +113,6 @@ static void with_uring(struct bench *b)
         bench_fini(b);
         testing_skip("this kernel has no io_uring for us");
     }
-    CHECK_TRUE(b->disk != NULL);
 }
 
 struct finder {
