@@ -155,6 +155,14 @@ int tree_filter_open(const uint8_t *bytes, size_t len, uint64_t seed, struct tre
     return 0;
 }
 
+void tree_filter_prefetch(const uint8_t *bytes, size_t len, uint64_t fingerprint)
+{
+    size_t blocks = (len - TREE_FILTER_HEADER_BYTES) / TREE_FILTER_BLOCK_BYTES;
+    __builtin_prefetch(bytes);
+    __builtin_prefetch(bytes + TREE_FILTER_HEADER_BYTES +
+                       filter_block(fingerprint, (uint32_t)blocks));
+}
+
 bool tree_filter_may_contain(const struct tree_filter *f, uint64_t fingerprint)
 {
     const uint8_t *block = f->blocks + filter_block(fingerprint, f->block_count);

@@ -48,3 +48,5 @@ NODISCARD int tree_filter_open(const uint8_t *bytes, size_t len, uint64_t seed,
 /* The view of bytes that tree_filter_open() has accepted. */
 struct tree_filter tree_filter_view(const uint8_t *bytes);
 bool tree_filter_may_contain(const struct tree_filter *f, uint64_t fingerprint);
+/* The line that will be asked, and that of the header, are fetched at the same time. */
+void tree_filter_prefetch(const uint8_t *bytes, size_t len, uint64_t fingerprint);

@@ -58,6 +58,16 @@ static void head_charge(struct tree_head *h, size_t slots)
     tree_cache_force(h->cache, h->charged);
 }
 
+/* What a reader asks of every node on its way, found once. Filters are the last kind. */
+static void head_note(struct tree_head *h)
+{
+    const struct tree_node_header *n = &h->header;
+    uint32_t ranges = tree_node_find(n, TREE_PARTITION_RANGES, 0, 0);
+    h->leaf_filter = tree_node_find(n, TREE_PARTITION_FILTER, TREE_SLOT_ALL, 0);
+    h->has_ranges =
+        ranges < n->partition_count && n->partition[ranges].kind == TREE_PARTITION_RANGES;
+}
+
 /* ---- building ---- */
 
 void tree_head_builder_init(struct tree_head_builder *b, struct tree_cache *cache)
@@ -228,6 +238,7 @@ int tree_head_builder_finish(struct tree_head_builder *b, struct tree_pivots_sou
         h->header.filter.len = (uint32_t)filter_len;
     }
     CHECK(tree_pivots_open(h->pivot_bytes, h->header.pivots.raw_len, &h->header, &h->pivots) == 0);
+    head_note(h);
     head_charge(h, b->partition_capacity);
     b->header = (struct tree_node_header){0};
     b->part = NULL;
@@ -350,6 +361,7 @@ int tree_head_decode(const struct tree_head_read *r, struct tree_head **ret, str
                                        (unsigned long long)r->extent_offset,
                                        (unsigned long long)r->expect->birth, what);
     }
+    head_note(h);
     head_charge(h, h->header.partition_count + 1u);
     *ret = h;
     return 0;

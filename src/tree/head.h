@@ -28,6 +28,8 @@ struct tree_head {
     size_t filter_len;
     struct tree_filter filter;
     struct tree_part **part; /* header.partition_count references; owned */
+    uint32_t leaf_filter;    /* of a leaf: the partition with its filter; partition_count: none */
+    bool has_ranges;         /* some partition has deleted ranges */
     uint64_t charged;        /* to the cache, without parts */
     struct tree_cache *cache;
 };

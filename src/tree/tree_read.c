@@ -153,8 +153,11 @@ static int read_runs(struct read *r, const struct tree_node *node, uint16_t slot
     struct tree_node_at at = read_at(node);
     struct tree_node_source source;
     uint8_t run[256];
-    unsigned count = tree_head_runs(h, slot, run);
     bool maybe = h->filter_bytes == NULL || tree_filter_may_contain(&h->filter, r->print);
+    if (!maybe && !h->has_ranges) {
+        return 0;
+    }
+    unsigned count = tree_head_runs(h, slot, run);
     int rc = 0;
     for (unsigned i = 0; i < count && rc == 0; i++) {
         tree_node_source_run(&source, &r->from, &at, slot, run[i]);
@@ -167,17 +170,18 @@ static int read_runs(struct read *r, const struct tree_node *node, uint16_t slot
 static int read_leaf_filter(struct read *r, const struct tree_node *node)
 {
     const struct tree_head *h = node->head;
-    uint32_t i = tree_node_find(&h->header, TREE_PARTITION_FILTER, TREE_SLOT_ALL, 0);
-    if (i >= h->header.partition_count || h->header.partition[i].kind != TREE_PARTITION_FILTER) {
+    if (h->leaf_filter == h->header.partition_count) {
         return 1;
     }
-    if (!tree_part_pin(h->part[i])) {
-        struct tree_need_name name = {node->block, node->version, i};
+    struct tree_part *p = h->part[h->leaf_filter];
+    if (!tree_part_pin(p)) {
+        struct tree_need_name name = {node->block, node->version, h->leaf_filter};
         return tree_need_miss(&r->from, &name);
     }
-    struct tree_filter f = tree_filter_view(h->part[i]->bytes);
+    tree_filter_prefetch(p->bytes, p->raw_len, r->print);
+    struct tree_filter f = tree_filter_view(p->bytes);
     bool maybe = tree_filter_may_contain(&f, r->print);
-    tree_part_unpin(h->part[i]);
+    tree_part_unpin(p);
     return maybe ? 1 : 0;
 }
 
@@ -211,9 +215,13 @@ static int read_nodes(struct read *r)
         if (level == 1) {
             rc = read_leaf(r, node);
         } else {
-            uint16_t slot = read_slot(node->head, r->key);
+            const struct tree_head *h = node->head;
+            if (h->filter_bytes != NULL) {
+                tree_filter_prefetch(h->filter_bytes, h->filter_len, r->print);
+            }
+            uint16_t slot = read_slot(h, r->key);
             rc = read_runs(r, node, slot);
-            block = tree_pivots_child(&node->head->pivots, slot);
+            block = tree_pivots_child(&h->pivots, slot);
         }
         tree_node_unpin(node);
     }
