@@ -10,6 +10,9 @@
  * about it, and if nothing remains of it pass over it. Each step can be gone on with: what a failed
  * call has done so far stays, and the same call continues. Any other call places all sources again,
  * relative to the record the merge stands on, which keeps its own copy of key and value.
+ *
+ * Where one source alone has the next records, and can say so, the merge only steps through them:
+ * what it lends is the source's then, and is copied when the source is to move in another way.
  */
 
 enum fold_outcome { FOLD_MORE, FOLD_VALUE, FOLD_NOTHING };
@@ -38,7 +41,9 @@ struct tree_merge {
     bool standing;
     struct merge_key *key, *next_key; /* the second is of the record that is looked at */
     struct kv_slice value, next_value;
-    struct tree_room room;  /* of `value`, if it lies in none of the sources */
+    struct tree_room room; /* of `value`, if it lies in none of the sources */
+    uint32_t plain;        /* keys of the first source alone that it may simply step to */
+    bool lent; /* it has stepped: `value`, and the key, which is not in `key`, are the source's */
     bool placed, backwards; /* the sources stand where going on this way needs them */
 
     /* the call that is under way, or failed and may be repeated */
@@ -260,7 +265,7 @@ struct tree_merge *tree_merge_free(struct tree_merge *m)
 struct kv_slice tree_merge_key(const struct tree_merge *m)
 {
     CHECK(m->standing);
-    return merge_slice(m->key);
+    return m->lent ? m->slot[m->heap[0]].source->key : merge_slice(m->key);
 }
 
 struct kv_slice tree_merge_value(const struct tree_merge *m)
@@ -525,6 +530,63 @@ static int merge_fold(struct tree_merge *m)
     return rc;
 }
 
+/* ---- where one source is alone ---- */
+
+/* It stands on a record of the first source. How many of that come before any other has something
+ * to say? */
+static uint32_t merge_plain(const struct tree_merge *m)
+{
+    struct kv_slice limit = merge_slice(&m->upper);
+    size_t first = m->heap[0];
+    struct tree_source *s = m->slot[first].source;
+    bool alone = !m->backwards && m->range_mask == 0 && m->group == UINT64_C(1) << first;
+    if (!alone || m->fold.count > 0 || s->ops->plain == NULL) {
+        return 0;
+    }
+    for (size_t i = 1; i < 3 && i < m->heap_count; i++) {
+        struct kv_slice key = m->slot[m->heap[i]].source->key;
+        limit = limit.len == 0 || kv_slice_compare(key, limit) < 0 ? key : limit;
+    }
+    return s->ops->plain(s, limit);
+}
+
+static int merge_step_plain(struct tree_merge *m)
+{
+    struct tree_source *s = m->slot[m->heap[0]].source;
+    int rc = m->snapshot == NULL ? 0 : tree_snapshot_check(m->snapshot);
+    if (rc < 0) {
+        return rc;
+    }
+    m->plain--;
+    m->lent = true;
+    s->ops->step(s);
+    m->value = fold_value(s, FOLD_VALUE);
+    return 1;
+}
+
+/* Before a source moves in another way: what is lent becomes the merge's own. */
+static int merge_settle(struct tree_merge *m)
+{
+    m->plain = 0;
+    if (!m->lent) {
+        return 0;
+    }
+    const struct tree_source *s = m->slot[m->heap[0]].source;
+    if (!s->stable) {
+        int rc = tree_room_reserve(&m->room, m->value.len + 1);
+        if (rc < 0) {
+            return rc;
+        }
+        memcpy(m->room.at, m->value.at, m->value.len);
+        m->value.at = m->room.at;
+    }
+    merge_key_set(m->key, s->key);
+    m->lent = false;
+    return 0;
+}
+
+/* ---- landing ---- */
+
 /* It stands on the key that was looked at. */
 static void merge_land(struct tree_merge *m)
 {
@@ -537,6 +599,7 @@ static void merge_land(struct tree_merge *m)
     m->fold.room = room;
     m->standing = true;
     m->placed = true;
+    m->plain = merge_plain(m);
 }
 
 /* Until it lands, 1, or is at the end, 0. */
@@ -582,6 +645,7 @@ static int merge_run(struct tree_merge *m)
     } else {
         m->standing = false;
         m->placed = false;
+        m->plain = 0;
     }
     return rc;
 }
@@ -605,6 +669,10 @@ static int merge_seek_to(struct tree_merge *m, enum merge_call call, struct kv_s
 {
     bool again = m->call == call && m->target_strict == strict &&
                  kv_slice_compare(merge_slice(&m->target), target) == 0;
+    int rc = merge_settle(m);
+    if (rc < 0) {
+        return rc;
+    }
     if (!again) {
         merge_begin_at(m, call, target, strict);
     }
@@ -630,6 +698,13 @@ static int merge_go(struct tree_merge *m, enum merge_call call)
     CHECK(m->standing);
     if (m->call == call) {
         return merge_run(m); /* it goes on */
+    }
+    if (m->plain > 0 && call == MERGE_NEXT) {
+        return merge_step_plain(m);
+    }
+    int rc = merge_settle(m);
+    if (rc < 0) {
+        return rc;
     }
     if (m->placed && m->backwards == (call == MERGE_PREV)) {
         m->call = call;

@@ -232,6 +232,31 @@ static int source_next(struct tree_source *base)
     return source_stand_from(s, &spot);
 }
 
+/* Of records all are plain that are in the same part. */
+static uint32_t source_plain(struct tree_source *base, struct kv_slice limit)
+{
+    const struct tree_node_source *s = source_of(base);
+    const struct tree_block *b = &s->iter.block;
+    uint32_t end = b->count, next = s->iter.at + 1;
+    bool equal = false;
+    if (s->pinned == NULL || b->kind != TREE_BLOCK_LEAF) {
+        return 0;
+    }
+    if (limit.len > 0) {
+        end = tree_block_lower(b, limit, &equal);
+    }
+    return end > next ? end - next : 0;
+}
+
+static void source_step(struct tree_source *base)
+{
+    struct tree_node_source *s = source_of(base);
+    CHECK(tree_block_iter_next(&s->iter));
+    s->group = s->iter.at;
+    base->key = s->iter.entry.key;
+    base->message.body = s->iter.entry.body; /* the rest is the same of all records */
+}
+
 static int source_prev(struct tree_source *base)
 {
     struct tree_node_source *s = source_of(base);
@@ -351,6 +376,8 @@ static const struct tree_source_ops node_source_ops = {
     .older = source_older,
     .covering = source_covering,
     .range = source_range,
+    .plain = source_plain,
+    .step = source_step,
 };
 
 /* Not as a whole: the room for a key is large, and a read of one key needs none of it. */

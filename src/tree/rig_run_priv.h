@@ -123,6 +123,26 @@ static inline int rig_run_range(struct tree_source *base, struct kv_slice from,
     return 0;
 }
 
+static inline uint32_t rig_run_plain(struct tree_source *base, struct kv_slice limit)
+{
+    const struct rig_run_source *s = container_of(base, struct rig_run_source, base);
+    const struct rig_run *r = s->run;
+    uint32_t count = 0;
+    for (size_t i = s->at + 1; i < r->count; i++, count++) {
+        bool single = !rig_run_same(r, i - 1, i) && !rig_run_same(r, i, i + 1);
+        bool below = limit.len == 0 || kv_slice_compare(r->record[i].key, limit) < 0;
+        if (!single || !below || r->record[i].message.type != TREE_PUT) {
+            break;
+        }
+    }
+    return count;
+}
+
+static inline void rig_run_step(struct tree_source *base)
+{
+    CHECK(rig_run_next(base) == 1);
+}
+
 static const struct tree_source_ops rig_run_ops = {
     .seek = rig_run_seek,
     .seek_back = rig_run_seek_back,
@@ -132,6 +152,8 @@ static const struct tree_source_ops rig_run_ops = {
     .older = rig_run_older,
     .covering = rig_run_covering,
     .range = rig_run_range,
+    .plain = rig_run_plain,
+    .step = rig_run_step,
 };
 
 static inline void rig_run_source_init(struct rig_run_source *s, const struct rig_run *run)

@@ -151,6 +151,22 @@ static inline int rig_shell_range(struct tree_source *base, struct kv_slice from
     return rc;
 }
 
+/* Fewer than there are, at random. */
+static inline uint32_t rig_shell_plain(struct tree_source *base, struct kv_slice limit)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    const struct tree_source_ops *ops = s->inner->ops;
+    uint32_t count = ops->plain == NULL ? 0 : ops->plain(s->inner, limit);
+    return count == 0 ? 0 : (uint32_t)rand_below(s->rand, count + 1);
+}
+
+static inline void rig_shell_step(struct tree_source *base)
+{
+    struct rig_shell *s = rig_shell_of(base);
+    s->inner->ops->step(s->inner);
+    (void)rig_shell_moved(s, 1);
+}
+
 static const struct tree_source_ops rig_shell_ops = {
     .seek = rig_shell_seek,
     .seek_back = rig_shell_seek_back,
@@ -160,6 +176,8 @@ static const struct tree_source_ops rig_shell_ops = {
     .older = rig_shell_older,
     .covering = rig_shell_covering,
     .range = rig_shell_range,
+    .plain = rig_shell_plain,
+    .step = rig_shell_step,
 };
 
 static inline void rig_shell_init(struct rig_shell *s, struct tree_source *inner, struct rand *rand,

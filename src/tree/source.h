@@ -42,6 +42,11 @@ struct tree_source_ops {
      * (empty: the first of all), lent likewise; neighbours may have the same msn; 0: there is none.
      * May be NULL where `has_ranges` is false. */
     int (*range)(struct tree_source *s, struct kv_slice from, struct tree_range *ret);
+    /* Both may be NULL. plain: how many keys follow, at least, that are below `limit` (empty: any)
+     * and have one message, a PUT. So many calls of step are as many of next, none of which fails,
+     * until the source moves in another way. */
+    uint32_t (*plain)(struct tree_source *s, struct kv_slice limit);
+    void (*step)(struct tree_source *s);
 };
 
 struct tree_source {

@@ -421,6 +421,7 @@ static int walk_step(struct tree_walk *x, enum iter_call call)
         return 1;
     }
     if (rc < 0) {
+        walk_stand(x); /* where it stood, though what was lent may lie elsewhere now */
         if (rc == -ERR_need && !backwards) {
             walk_read_ahead(x, x->here, before);
         }
