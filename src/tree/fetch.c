@@ -29,6 +29,7 @@
 #define FETCH_READS 32u
 #define FETCH_READS_MAX 1024u
 #define FETCH_JOIN_MAX 64u           /* loads of one read */
+#define FETCH_AHEAD_MAX 128u         /* loads under way, from when on nothing is read ahead */
 #define FETCH_LOOK_MAX 512u          /* loads of the queue that are looked at for that */
 #define FETCH_GAP_MAX (64u << 10)    /* bytes between two of them that are read for nothing */
 #define FETCH_SPAN_MAX (1u << 20)    /* bytes of a joined read */
@@ -83,7 +84,7 @@ struct fetch_buffer {
 
 struct fetch_slot {
     struct tree_fetcher *x;
-    struct list node;  /* idle, waiting for a codec, or unpacked on the loop's thread */
+    struct list node;  /* idle, or waiting for a codec */
     struct list loads; /* ascending */
     struct tree_file_read read;
     struct loop_executor_job job;
@@ -104,7 +105,7 @@ struct tree_fetcher {
     void *idle_arg;
     uint8_t file_id[TREE_FILE_ID_BYTES];
     struct dict loads; /* all of them */
-    struct list queue, idle, unpack, ended;
+    struct list queue, idle, unpack;
     bool starved;     /* the queue waits for memory */
     size_t under_way; /* slots in use */
     size_t requests;  /* fetches that were not told yet */
@@ -576,8 +577,7 @@ static void fetch_pump_unpack(struct tree_fetcher *x)
         if (s->read.len <= FETCH_HERE_MAX ||
             loop_executor_submit(x->executor, x->env.loop, &s->job) < 0) {
             slot_work(&s->job);
-            list_push_back(&x->ended, &s->node);
-            loop_defer(x->env.loop, &x->task);
+            slot_end(s);
         }
     }
 }
@@ -762,9 +762,23 @@ static void fetch_pump(struct tree_fetcher *x)
             (void)load_skip(x, load, rc);
         }
     }
+    if (x->idle_call != NULL && !tree_fetcher_busy(x)) { /* nobody waited for the last one */
+        loop_defer(x->env.loop, &x->task);
+    }
 }
 
 /* ---- fetches ---- */
+
+static void fetch_like(const struct tree_node *node, uint32_t index, struct fetch_load *ret)
+{
+    struct tree_head *h = node->head;
+    *ret = (struct fetch_load){.key = {(uintptr_t)h->part[index], TREE_NO_VERSION},
+                               .block = node->block,
+                               .index = index,
+                               .head = h,
+                               .part = h->part[index],
+                               .checked = &h->header.partition[index]};
+}
 
 static int fetch_part(struct tree_fetcher *x, struct fetch_request *r, size_t i,
                       const struct tree_node *node)
@@ -780,12 +794,8 @@ static int fetch_part(struct tree_fetcher *x, struct fetch_request *r, size_t i,
         tree_need_set_part(item, part);
         return 0;
     }
-    struct fetch_load like = {.key = {(uintptr_t)part, TREE_NO_VERSION},
-                              .block = node->block,
-                              .index = index,
-                              .head = h,
-                              .part = part,
-                              .checked = &h->header.partition[index]};
+    struct fetch_load like;
+    fetch_like(node, index, &like);
     return request_wait(x, r, i, &like);
 }
 
@@ -838,22 +848,36 @@ void tree_fetcher_fetch(struct tree_fetcher *x, struct kv_fetch *f)
     fetch_pump(x);
 }
 
+void tree_fetcher_ahead(struct tree_fetcher *x, struct tree_node *node, uint32_t first,
+                        uint32_t count)
+{
+    struct fetch_load like = {
+        .key = {node->block, node->version}, .block = node->block, .index = TREE_NEED_HEAD};
+    struct fetch_load *load = NULL;
+    LOOP_OWNED(x->env.loop);
+    int rc = x->loads.count < FETCH_AHEAD_MAX ? 0 : -ERR_busy;
+    if (rc == 0 && !tree_node_pin(node)) {
+        rc = load_get(x, &like, &load);
+    } else if (rc == 0) {
+        struct tree_head *h = node->head;
+        uint32_t end = (uint32_t)base_min((uint64_t)first + count, h->header.partition_count);
+        for (; first < end && rc == 0 && x->loads.count < FETCH_AHEAD_MAX; first++) {
+            fetch_like(node, first, &like);
+            rc = tree_part_is_absent(h->part[first]) ? load_get(x, &like, &load) : 0;
+        }
+        tree_node_unpin(node);
+    }
+    fetch_pump(x); /* what could not be asked for will be missed by somebody */
+}
+
 static void fetch_task(struct loop_task *t)
 {
     struct tree_fetcher *x = container_of(t, struct tree_fetcher, task);
-    struct list *node;
-    bool any = !list_empty(&x->ended);
-    while ((node = list_pop_front(&x->ended)) != NULL) {
-        slot_end(slot_of(node));
-    }
-    if (any) {
-        fetch_pump(x);
-    }
     /* What ends inside a callback waits for the next turn. Those who were not told yet stay in the
      * list, so that whoever lacks memory waits for them. */
     struct kv_fetch *last =
         x->over == NULL ? NULL : container_of(x->over_end, struct kv_fetch, next);
-    bool end = last == NULL, more = false, idle = false;
+    bool end = last == NULL, more = false, idle = end && !tree_fetcher_busy(x);
     void (*idle_call)(void *arg) = x->idle_call;
     void *idle_arg = x->idle_arg;
     while (!end) { /* the last callback may free the fetcher, if there is no more */
@@ -915,7 +939,6 @@ int tree_fetcher_new(const struct tree_fetcher_options *o, struct tree_fetcher *
     list_init(&x->queue);
     list_init(&x->idle);
     list_init(&x->unpack);
-    list_init(&x->ended);
     x->over_end = &x->over;
     x->task.run = fetch_task;
     x->slot_count = slots;

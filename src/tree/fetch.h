@@ -58,6 +58,10 @@ bool tree_fetcher_busy(const struct tree_fetcher *x);
 /* As kv_fetch(). Names that fit nothing any more are passed over. A part whose head is not there
  * gets its head only: its turn comes when it is asked for again. */
 void tree_fetcher_fetch(struct tree_fetcher *x, struct kv_fetch *f);
+/* Read-ahead: the parts of a node from `first` on, or its head if that is not there, are read and
+ * nobody is told. Fewer of them, or none, where much is being read already. */
+void tree_fetcher_ahead(struct tree_fetcher *x, struct tree_node *node, uint32_t first,
+                        uint32_t count);
 /* Memory was given back, or time has passed: those who wait for some may try again. */
 void tree_fetcher_retry(struct tree_fetcher *x);
 /* The text of the last failure of class EIO: block, place, reason. */

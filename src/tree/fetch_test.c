@@ -179,6 +179,74 @@ TEST(fetch_reads_so_many_at_a_time)
     ask_check(heads);
 }
 
+static void ahead_in(void *ctx)
+{
+    struct rig *r = ctx;
+    struct tree_node *node = tree_nodes_find(r->nodes, r->spec[0].block, r->version);
+    CHECK_TRUE(node != NULL);
+    tree_fetcher_ahead(r->x, node, 1, UINT32_MAX);
+}
+
+static bool ahead_is_over(void *ctx)
+{
+    return !tree_fetcher_busy(((struct rig *)ctx)->x);
+}
+
+static void ahead_run(struct rig *r)
+{
+    unsigned idle = r->tap.idle;
+    loop_sim_enter(r->machine.loop, ahead_in, r);
+    rig_until(r, ahead_is_over, r);
+    testing_machine_steps(&r->machine, 20);
+    CHECK_EQ(r->tap.idle, idle + 1); /* whoever waits for its end is told */
+}
+
+/* First the head, then in one read all parts but the first, for nobody. */
+TEST(fetch_reads_ahead)
+{
+    const struct rig_options opt = {0};
+    CLEANUP(rig_freep) struct rig *r = rig_with(&opt, &leaf);
+    CLEANUP(ask_freep) struct ask *heads = ask_new(r), *a = ask_new(r), *b = ask_new(r);
+    ahead_run(r);
+    ask_add(heads, 0, TREE_NEED_HEAD);
+    CHECK_OK(ask_run(heads));
+    CHECK_EQ(r->tap.reads, 1);
+    ahead_run(r);
+    CHECK_EQ(r->tap.reads, 2);
+    for (uint32_t i = 1; i <= leaf.slots; i++) {
+        ask_add(a, 0, i);
+    }
+    CHECK_OK(ask_run(a));
+    ask_check(a);
+    CHECK_EQ(r->tap.reads, 2); /* they were there */
+    ask_add(b, 0, 0);
+    CHECK_OK(ask_run(b));
+    CHECK_EQ(r->tap.reads, 3); /* this one was not */
+}
+
+/* Damage is nobody's business until somebody asks; who asks meanwhile waits for the same read. */
+TEST(fetch_ahead_may_fail)
+{
+    const struct rig_options opt = {0};
+    CLEANUP(rig_freep) struct rig *r = rig_with(&opt, &leaf);
+    CLEANUP(ask_freep) struct ask *heads = ask_heads(r), *a = ask_new(r), *b = ask_new(r);
+    const struct tree_partition *p = &r->made[0].partition[2];
+    r->tap.flip_at = rig_at(r, r->spec[0].block) + p->offset;
+    ahead_run(r);
+    ask_add(a, 0, 2);
+    CHECK_ERR(ask_run(a), ERR_corrupt);
+    r->tap.flip_at = 0;
+    r->tap.reads = 0;
+    rig_evict(r);
+    loop_sim_enter(r->machine.loop, ahead_in, r);
+    ask_add(b, 0, 2);
+    CHECK_OK(ask_run(b));
+    ask_check(b);
+    CHECK_EQ(r->tap.reads, 1);
+    rig_until(r, ahead_is_over, r);
+    ask_check(heads);
+}
+
 /* With an executor that takes one job the loop unpacks itself. */
 TEST(fetch_works_when_the_executor_is_full)
 {

@@ -366,6 +366,10 @@ static int merge_place(struct tree_merge *m)
         struct merge_slot *slot = &m->slot[m->place_count];
         int rc = merge_place_one(m, slot->source);
         if (rc < 0) {
+            /* The others will say the same: what they lack is fetched at the same time. */
+            for (size_t i = m->place_count + 1; rc == -ERR_need && i < m->count; i++) {
+                (void)merge_place_one(m, m->slot[i].source);
+            }
             return rc;
         }
         slot->on = rc == 1;

@@ -70,6 +70,11 @@ struct tree_part *tree_part_unref(struct tree_part *p);
  * takes. False: they are not there. */
 NODISCARD bool tree_part_pin(struct tree_part *p);
 void tree_part_unpin(struct tree_part *p);
+/* The loop's: nobody has its bytes. */
+static inline bool tree_part_is_absent(const struct tree_part *p)
+{
+    return (atomic_load_explicit(&p->state, memory_order_relaxed) & TREE_PART_ABSENT) != 0;
+}
 /* They have been read: `bytes` as in tree_part_new(). False: somebody was faster, `bytes` and what
  * was charged for them stay the caller's. */
 NODISCARD bool tree_part_fill(struct tree_part *p, uint8_t *bytes);

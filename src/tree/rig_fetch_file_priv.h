@@ -155,6 +155,8 @@ static inline void rig_open_in(void *ctx)
                                       .executor = r->executor,
                                       .times = &r->times,
                                       .file_id = r->found.super.file_id,
+                                      .idle = tap_idle,
+                                      .idle_arg = &r->tap,
                                       .reads_max = r->opt.reads_max};
     CHECK_OK(tree_fetcher_new(&fo, &r->x));
     r->tap.reads = 0;

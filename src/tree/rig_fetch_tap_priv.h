@@ -20,10 +20,16 @@ struct tap {
     uint64_t fail_nth;
     int fail_rc; /* 0: -EIO */
     size_t in_flight, in_flight_max, reads;
+    unsigned idle; /* times that a fetcher said so */
     struct {
         uint64_t offset, len;
     } log[LOG_MAX];
 };
+
+static inline void tap_idle(void *arg)
+{
+    ((struct tap *)arg)->idle++;
+}
 
 static inline void tap_read(struct disk_req *req, int64_t rc)
 {

@@ -7,6 +7,10 @@
  * (merge.h). A step beyond a window opens the next one beside it. Only when that has found a record
  * does it take the place of the first; until then the walk stands where it stood, and a step that
  * lacks something is gone on with when it is repeated.
+ *
+ * On the loop's thread a walk that goes on and on reads ahead: when it comes to a basement, those
+ * some way before it are asked for, of the next leaf as well, and come in beside what the caller
+ * does. Elsewhere what is missing is listed together with what follows it.
  */
 #include "tree/node_source.h"
 #include "tree/tree_priv.h"
@@ -16,7 +20,10 @@
 #include "base/mem.h"
 
 #define ITER_RECORD_BYTES 128u /* about, for who says how many records will be read */
-#define ITER_AHEAD_MAX 16u     /* basements that are asked for with one that is missing */
+#define ITER_LIST_MAX 16u      /* basements that are asked for with one that is missing */
+#define ITER_AHEAD_MAX 48u     /* basements that are read before they are missing */
+#define ITER_CACHE_SHARE 64u   /* no more than this part of the cache */
+#define ITER_RUNS_MAX 64u      /* parts of runs above the next leaf */
 
 struct iter_key {
     size_t len;
@@ -32,6 +39,13 @@ struct window {
     struct tree_source *source[TREE_SOURCES_MAX];
     struct tree_memtable_cursor cursor[TREE_MEMTABLES_MAX];
     struct tree_node_source *node; /* node_count of them */
+    struct tree_node_source *leaf; /* one of them; NULL: there is none */
+};
+
+/* Of a leaf the basements below `end` were asked for. */
+struct iter_asked {
+    uint64_t block;
+    uint32_t end;
 };
 
 enum iter_call { ITER_NO_CALL, ITER_SEEK, ITER_SEEK_BACK, ITER_NEXT, ITER_PREV };
@@ -43,8 +57,11 @@ struct tree_walk {
     struct tree_need_from from;
     struct iter_key lower, upper;
     struct window *here;  /* NULL: it has never stood */
-    unsigned ahead;       /* basements to ask for beyond one that is missing */
+    unsigned ahead;       /* basements to ask for beyond the present one */
     unsigned ahead_first; /* at the beginning of a walk: as the caller has said */
+    unsigned ahead_max;
+    uint32_t at;                 /* basement of the leaf that it stood in; UINT32_MAX: none yet */
+    struct iter_asked now, next; /* leaf */
     bool lost; /* `here` could not be placed again after a step that failed: it stands on `key` */
     struct iter_key key; /* where it stands, while it is lost */
 
@@ -153,6 +170,7 @@ static void window_add_nodes(struct tree_walk *x, struct window *w)
             struct tree_node_source *s = &w->node[w->node_count++];
             tree_node_source_leaf(s, &x->from, &at);
             w->source[w->count++] = &s->base;
+            w->leaf = s;
         }
     }
 }
@@ -201,6 +219,7 @@ static int window_open(struct tree_walk *x, bool backwards, struct window **ret)
     }
     memset(w, 0, offsetof(struct window, source));
     w->node = NULL;
+    w->leaf = NULL;
     int rc = x->view->state->height > 0 ? window_descend(x, w, backwards) : 0;
     rc = rc < 0 ? rc : window_fill(x, w, backwards);
     if (rc < 0) {
@@ -226,7 +245,8 @@ static void walk_read_ahead(struct tree_walk *x, const struct window *w, size_t 
     if (name.block != leaf->block || name.part >= leaf->head->header.slots) {
         return;
     }
-    uint32_t end = (uint32_t)base_min(name.part + x->ahead + 1, leaf->head->header.slots);
+    uint32_t most = (uint32_t)base_min(x->ahead, ITER_LIST_MAX) + 1;
+    uint32_t end = (uint32_t)base_min(name.part + most, leaf->head->header.slots);
     for (name.part++; name.part < end; name.part++) {
         struct tree_part *p = leaf->head->part[name.part];
         if (tree_part_pin(p)) {
@@ -235,7 +255,74 @@ static void walk_read_ahead(struct tree_walk *x, const struct window *w, size_t 
             return; /* the list is full: what is needed at once is in it */
         }
     }
-    x->ahead = (unsigned)base_min(2 * x->ahead + 1, ITER_AHEAD_MAX);
+    x->ahead = (unsigned)base_min(2 * x->ahead + 1, x->ahead_max);
+}
+
+/* The first `count` basements of the leaf behind this one, and what the level above has for it. */
+static void walk_ahead_next(struct tree_walk *x, const struct window *w, uint32_t count)
+{
+    unsigned depth = w->descent.depth;
+    if (depth < 2) {
+        return;
+    }
+    struct tree_node *above = w->descent.node[depth - 2];
+    const struct tree_node_header *n = &above->head->header;
+    uint16_t slot = (uint16_t)(w->descent.slot[depth - 2] + 1);
+    if (slot >= n->slots) {
+        return;
+    }
+    uint64_t block = tree_pivots_child(&above->head->pivots, slot);
+    struct tree_node *leaf = tree_nodes_find(x->t->nodes, block, x->view->state->version);
+    if (leaf == NULL) {
+        return;
+    }
+    if (x->next.block != block) {
+        uint32_t first = tree_node_find(n, TREE_PARTITION_RUN, slot, 0);
+        uint32_t end = tree_node_find(n, TREE_PARTITION_RUN, (uint16_t)(slot + 1), 0);
+        x->next = (struct iter_asked){.block = block};
+        tree_fetcher_ahead(x->t->fetcher, above, first,
+                           (uint32_t)base_min(end - first, ITER_RUNS_MAX));
+    }
+    bool there = tree_node_pin(leaf); /* else its head comes first */
+    if (there) {
+        count = (uint32_t)base_min(count, leaf->head->header.slots);
+        tree_node_unpin(leaf);
+    }
+    if (count > x->next.end) {
+        tree_fetcher_ahead(x->t->fetcher, leaf, x->next.end, count - x->next.end);
+        x->next.end = there ? count : 0;
+    }
+}
+
+/* It has come to another basement. What is asked for is so much at a time that it can be read
+ * together. */
+static void walk_ahead(struct tree_walk *x, const struct window *w)
+{
+    const struct tree_node_source *s = w->leaf;
+    struct tree_node *leaf = w->descent.node[w->descent.depth - 1];
+    bool began = x->at == UINT32_MAX && x->now.block == 0;
+    x->at = s->at;
+    if (s->block != x->now.block) {
+        x->now = x->next.block == s->block ? x->next : (struct iter_asked){.block = s->block};
+    }
+    if ((began && x->ahead == 0) || !loop_is_mine(x->t->env.loop) || x->t->stopping) {
+        return;
+    }
+    x->ahead = (unsigned)base_min(began ? x->ahead : 2 * x->ahead + 1, x->ahead_max);
+    uint32_t wanted = s->at + 1 + x->ahead;
+    uint32_t from = (uint32_t)base_max(x->now.end, s->at + 1);
+    uint32_t asked = from + (x->now.end == s->count ? x->next.end : 0);
+    if (wanted < asked + (x->ahead + 1) / 2) {
+        return;
+    }
+    uint32_t end = (uint32_t)base_min(wanted, s->count);
+    if (from < end) {
+        tree_fetcher_ahead(x->t->fetcher, leaf, from, end - from);
+    }
+    x->now.end = (uint32_t)base_max(x->now.end, end);
+    if (wanted > s->count) {
+        walk_ahead_next(x, w, wanted - s->count);
+    }
 }
 
 static bool call_is_backwards(enum iter_call call)
@@ -248,6 +335,15 @@ static void walk_stand(struct tree_walk *x)
     x->base.key = tree_merge_key(x->here->merge);
     x->base.value = tree_merge_value(x->here->merge);
     x->lost = false;
+}
+
+/* On a record further on. */
+static void walk_arrive(struct tree_walk *x)
+{
+    walk_stand(x);
+    if (x->here->leaf != NULL && x->here->leaf->at != x->at) {
+        walk_ahead(x, x->here);
+    }
 }
 
 static void walk_drop(struct tree_walk *x)
@@ -309,13 +405,17 @@ static int walk_finish(struct tree_walk *x, int rc)
         return rc;
     }
     window_free(x->here);
+    bool forward = !call_is_backwards(x->call);
     x->here = x->beside;
     x->beside = NULL;
     walk_drop(x);
-    if (rc == 1) {
-        walk_stand(x);
-    } else {
+    x->at = UINT32_MAX;
+    if (rc == 0) {
         x->base.key = x->base.value = (struct kv_slice){0};
+    } else if (forward) {
+        walk_arrive(x);
+    } else {
+        walk_stand(x);
     }
     return rc;
 }
@@ -375,6 +475,7 @@ static int walk_seek_to(struct tree_walk *x, struct kv_slice key, enum iter_call
         walk_drop(x);
         x->call = call;
         x->ahead = x->ahead_first;
+        x->now = x->next = (struct iter_asked){0};
         key_set(&x->target, key);
         somewhere = walk_first_edge(x, key, call == ITER_SEEK_BACK);
     }
@@ -416,6 +517,10 @@ static int walk_step(struct tree_walk *x, enum iter_call call)
     }
     size_t before = x->from.need->count;
     int rc = backwards ? tree_merge_prev(x->here->merge) : tree_merge_next(x->here->merge);
+    if (rc == 1 && !backwards) {
+        walk_arrive(x);
+        return 1;
+    }
     if (rc == 1) {
         walk_stand(x);
         return 1;
@@ -477,7 +582,10 @@ int tree_iter(struct kv_snapshot *s, const struct kv_iter_options *opt, struct k
     x->view = container_of(s, struct tree_view, base);
     x->from = (struct tree_need_from){s->kv, opt->need};
     uint64_t ahead = (uint64_t)opt->ahead * ITER_RECORD_BYTES / x->t->shape.basement_raw;
-    x->ahead_first = (unsigned)base_min(ahead, ITER_AHEAD_MAX);
+    uint64_t room = x->t->opt.cache_bytes / ITER_CACHE_SHARE / x->t->shape.basement_raw;
+    x->ahead_max = (unsigned)base_min(room, ITER_AHEAD_MAX);
+    x->ahead_first = (unsigned)base_min(ahead, x->ahead_max);
+    x->at = UINT32_MAX;
     key_set(&x->lower, opt->lower);
     key_set(&x->upper, opt->upper);
     *ret = &x->base;

@@ -110,11 +110,6 @@ static bool part_is_cold(const struct node_job *j, const struct tree_part *p)
     return after > 0 && basement && (p->place.cold || p->place.birth + after <= j->req->birth);
 }
 
-static bool part_is_absent(const struct tree_part *p)
-{
-    return (atomic_load_explicit(&p->state, memory_order_relaxed) & TREE_PART_ABSENT) != 0;
-}
-
 static bool node_appends(const struct node_job *j, const struct node_chain *c)
 {
     uint64_t live = 0;
@@ -123,7 +118,7 @@ static bool node_appends(const struct node_job *j, const struct node_chain *c)
         const struct tree_part *p = j->head->part[i];
         if (chain_find(c, j, p) < c->count) {
             live += p->place.packed_len;
-            absent = absent || part_is_absent(p);
+            absent = absent || tree_part_is_absent(p);
         }
     }
     /* Of each extent the last unit may be empty for the most part, whoever it is written for. */
