@@ -192,12 +192,18 @@ int tree_file_freeze(struct tree_file *f, uint64_t *ret)
     return 0;
 }
 
-/* The next one goes to the same place, where the newest durable one is not. */
+/*
+ * The next one goes to the same place, where the newest durable one is not. What died while it was
+ * frozen stays until another one is durable: parts that were written for this one are clean, but
+ * of newer versions of their nodes, which share them, nothing may be on disk yet.
+ */
 void tree_file_unfreeze(struct tree_file *f)
 {
     tree_btt_abandon(f->table, f->frozen);
     f->frozen = NULL;
     f->number = f->frozen_number + 2;
+    f->failed = f->failed == 0 ? f->frozen_number : f->failed;
+    tree_space_retain_from(f->space, f->failed);
     tree_file_retain(f);
     tree_file_room_run(f);
 }
@@ -321,6 +327,16 @@ int tree_file_block_free(struct tree_file *f, uint64_t block, uint64_t version)
     return rc;
 }
 
+/* May a checkpoint of this number list something? */
+static bool file_may_know(const struct tree_file *f, uint64_t checkpoint)
+{
+    bool knows = checkpoint <= f->super.checkpoint || f->frozen != NULL;
+    for (size_t i = 0; i < f->doubt_count; i++) {
+        knows = knows || f->doubt[i] == checkpoint;
+    }
+    return knows;
+}
+
 int tree_file_piece_free(struct tree_file *f, struct tree_space_extent x, uint64_t birth,
                          uint64_t version)
 {
@@ -328,6 +344,7 @@ int tree_file_piece_free(struct tree_file *f, struct tree_space_extent x, uint64
     int rc = f->failure.code < 0 ? f->failure.code : tree_space_reserve(f->space, 1);
     if (rc == 0) {
         struct tree_space_life life = {.birth = birth, .death = f->number, .version = version};
+        life.death = file_may_know(f, birth) ? life.death : birth; /* of one that has failed */
         tree_space_defer(f->space, x, &life);
     }
     return rc;

@@ -106,6 +106,8 @@ static void commit_success(struct tree_file *f)
     f->doubt_count = 0; /* its superblock took the place of theirs */
     tree_btt_free(f->frozen);
     f->frozen = NULL;
+    f->failed = 0;
+    tree_space_retain_from(f->space, 0);
     tree_file_retain(f);
     commit_answer(f, 0);
     f->shape.settling = true;

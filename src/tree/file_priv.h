@@ -83,6 +83,7 @@ struct tree_file {
     uint64_t older;                  /* 0: none */
     uint64_t doubt[FILE_DOUBTS_MAX]; /* checkpoints whose superblock may be there or not */
     size_t doubt_count;
+    uint64_t failed; /* the first checkpoint since the newest durable one that failed; 0: none */
     struct file_pin pin[FILE_PINS_MAX];
     struct list writing; /* tree_file_write, waiting for room or in flight */
     size_t reading;

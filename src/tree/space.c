@@ -41,6 +41,7 @@ struct tree_space {
     uint64_t oldest, last_version;
     uint64_t retained[TREE_SPACE_RETAINED_MAX];
     size_t retained_count;
+    uint64_t retained_from; /* 0: none */
 };
 
 /* ---- bits ---- */
@@ -406,7 +407,9 @@ static bool life_contains(const struct tree_space_life *life, const uint64_t *ch
 
 static bool space_contained(const struct tree_space *s, const struct tree_space_life *life)
 {
-    return life_contains(life, s->retained, s->retained_count);
+    bool of_failed = s->retained_from != 0 && life->birth < life->death;
+    return (of_failed && life->death > s->retained_from) ||
+           life_contains(life, s->retained, s->retained_count);
 }
 
 static void queue_push(struct space_queue *q, const struct space_dead *d)
@@ -459,6 +462,17 @@ uint64_t tree_space_kept_without(const struct tree_space *s, const uint64_t *che
     return units;
 }
 
+static void space_look_again(struct tree_space *s)
+{
+    size_t left = s->kept.count;
+    CHECK(s->kept.head == 0);
+    s->kept.count = 0; /* what stays is pushed again, never in front of what is read */
+    for (size_t i = 0; i < left; i++) {
+        struct space_dead d = s->kept.at[i];
+        space_settle(s, &d);
+    }
+}
+
 void tree_space_retain(struct tree_space *s, const uint64_t *checkpoint, size_t count)
 {
     CHECK(count <= TREE_SPACE_RETAINED_MAX);
@@ -466,12 +480,15 @@ void tree_space_retain(struct tree_space *s, const uint64_t *checkpoint, size_t 
         s->retained[i] = checkpoint[i];
     }
     s->retained_count = count;
-    size_t left = s->kept.count;
-    CHECK(s->kept.head == 0);
-    s->kept.count = 0; /* what stays is pushed again, never in front of what is read */
-    for (size_t i = 0; i < left; i++) {
-        struct space_dead d = s->kept.at[i];
-        space_settle(s, &d);
+    space_look_again(s);
+}
+
+void tree_space_retain_from(struct tree_space *s, uint64_t checkpoint)
+{
+    bool fewer = s->retained_from != 0 && (checkpoint == 0 || checkpoint > s->retained_from);
+    s->retained_from = checkpoint;
+    if (fewer) {
+        space_look_again(s);
     }
 }
 

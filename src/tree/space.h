@@ -93,6 +93,8 @@ void tree_space_retain(struct tree_space *s, const uint64_t *checkpoint, size_t 
 /* How many units are kept that would be free if only these were retained. */
 uint64_t tree_space_kept_without(const struct tree_space *s, const uint64_t *checkpoint,
                                  size_t count);
+/* And all from this one on, also those that came to nothing; 0: no more. */
+void tree_space_retain_from(struct tree_space *s, uint64_t checkpoint);
 /* No live snapshot is of a version below. Never goes back. */
 void tree_space_oldest(struct tree_space *s, uint64_t version);
 

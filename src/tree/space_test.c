@@ -141,6 +141,38 @@ TEST(space_waits_for_checkpoints_and_snapshots)
     CHECK_EQ(take(s, 64), 0);
 }
 
+/* Those that came to nothing count until one is durable; what never was in any does not. */
+TEST(space_waits_behind_failed_checkpoints)
+{
+    CLEANUP(tree_space_freep) struct tree_space *s = space_new(64, 64);
+    struct tree_space_extent x[4];
+    static const struct tree_space_life life[4] = {{.birth = 3, .death = 4},
+                                                   {.birth = 3, .death = 3},
+                                                   {.birth = 2, .death = 3},
+                                                   {.birth = 5, .death = 7}};
+    struct tree_space_info info;
+    CHECK_OK(tree_space_reserve(s, 4));
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK_OK(tree_space_take(s, 16, &x[i]));
+    }
+    tree_space_retain(s, (uint64_t[]){1, 3}, 2);
+    tree_space_defer(s, x[0], &life[0]);
+    tree_space_retain_from(s, 3);
+    tree_space_retain(s, (uint64_t[]){1}, 1);
+    for (unsigned i = 1; i < 4; i++) {
+        tree_space_defer(s, x[i], &life[i]);
+    }
+    tree_space_info(s, &info);
+    CHECK_TRUE(info.deferred == 32 && info.free == 32);
+    tree_space_retain_from(s, 5);
+    tree_space_info(s, &info);
+    CHECK_TRUE(info.deferred == 16 && info.free == 48);
+    tree_space_retain_from(s, 0);
+    tree_space_info(s, &info);
+    CHECK_TRUE(info.deferred == 0 && info.free == 64);
+    CHECK_TRUE(tree_space_sound(s));
+}
+
 TEST(space_punches_once)
 {
     CLEANUP(tree_space_freep) struct tree_space *s = space_new(64, 256);
