@@ -443,27 +443,29 @@ struct tree_node *tree_nodes_install(struct tree_nodes *n, uint64_t block, uint6
 
 /* ---- those that the tree does without ---- */
 
-/* Is any version of the block on its way to disk? */
-static bool block_is_writing(const struct tree_nodes *n, const struct tree_node *newest)
+bool tree_nodes_block_writing(const struct tree_nodes *n, uint64_t block)
 {
-    LIST_FOR_EACH(at, &n->gone)
-    {
-        const struct tree_node *node = node_of_retired(at);
-        if (node->block == newest->block && node->writing) {
-            return true;
-        }
-    }
-    const struct tree_node *node = newest;
+    const struct tree_node *node = slot_get(n, block);
     while (node != NULL && !node->writing) {
         node = atomic_load_explicit(&node->older, memory_order_relaxed);
     }
-    return node != NULL;
+    if (node != NULL) {
+        return true;
+    }
+    LIST_FOR_EACH(at, &n->gone)
+    {
+        const struct tree_node *gone = node_of_retired(at);
+        if (gone->block == block && gone->writing) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* True: the file knows, or there will never be a checkpoint again. */
 static bool drop_tell(struct tree_nodes *n, struct tree_node *node)
 {
-    return !block_is_writing(n, node) &&
+    return !tree_nodes_block_writing(n, node->block) &&
            tree_file_block_free(n->file, node->block, node_replaced(node)) != -ENOMEM;
 }
 

@@ -89,6 +89,8 @@ void tree_nodes_reclaim(struct tree_nodes *n, uint64_t oldest);
  * Not between an install and the moment when readers may see it. */
 void tree_nodes_hollow(struct tree_nodes *n, const uint64_t *held, size_t count);
 
+/* Any version of it, also one that nobody can look for any more. */
+bool tree_nodes_block_writing(const struct tree_nodes *n, uint64_t block);
 /* It was written: see tree/write.h. Parts were told before; `writing` is cleared. The node stays
  * until the next tree_nodes_reclaim(), if not for longer. */
 void tree_nodes_written(struct tree_nodes *n, struct tree_node *node,
@@ -111,5 +113,5 @@ struct tree_nodes_level tree_nodes_level(const struct tree_nodes *n, unsigned le
 /* Nodes that are not on disk, in the order in which they came. NULL: the first; none is left. A
  * version that was replaced and that only a checkpoint under way needs is among them. */
 struct tree_node *tree_nodes_dirty(const struct tree_nodes *n, const struct tree_node *after);
-/* All blocks in order: the newest version of each. */
+/* All blocks in order: the newest version of each. For tests. */
 struct tree_node *tree_nodes_next(const struct tree_nodes *n, uint64_t block);

@@ -460,12 +460,8 @@ static struct tree_node *checkpoint_next(const struct tree_checkpointer *m, bool
     *left = false;
     while (node != NULL && node->version <= m->view->state->version) {
         if (tree_checkpoint_wants(t, node)) {
-            const struct tree_node *older = node;
             *left = true;
-            while (older != NULL && !older->writing) {
-                older = atomic_load_explicit(&older->older, memory_order_relaxed);
-            }
-            if (older == NULL && !tree_maintain_writes(t, node->block)) {
+            if (!tree_nodes_block_writing(t->nodes, node->block)) {
                 return node;
             }
         }

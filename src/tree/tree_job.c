@@ -294,12 +294,10 @@ static bool job_drained(const struct tree_maintain *m, struct tree_state *s)
 static bool block_is_written(const struct tree *t, uint64_t block)
 {
     const struct tree_node *node = tree_nodes_find(t->nodes, block, t->state->version);
-    bool writing = tree_maintain_writes(t, block);
-    for (; node != NULL && !writing;
-         node = atomic_load_explicit(&node->older, memory_order_relaxed)) {
-        writing = node->writing || tree_checkpoint_wants(t, node);
+    while (node != NULL && !tree_checkpoint_wants(t, node)) {
+        node = atomic_load_explicit(&node->older, memory_order_relaxed);
     }
-    return writing;
+    return node != NULL || tree_nodes_block_writing(t->nodes, block);
 }
 
 static bool head_shares(const struct tree_head *a, const struct tree_head *b)

@@ -175,7 +175,6 @@ void tree_maintain_free(struct tree *t);
 /* Something has changed: a memtable was frozen, memory is short, a write has ended. */
 void tree_maintain_kick(struct tree *t);
 bool tree_maintain_busy(const struct tree *t);
-bool tree_maintain_writes(const struct tree *t, uint64_t block); /* a version of it just now */
 /* Roots of subtrees that are being freed, for a checkpoint (mem_alloc, the caller's), and back. */
 NODISCARD int tree_maintain_drops(const struct tree *t, uint64_t **ret, size_t *ret_count);
 NODISCARD int tree_maintain_add_drop(struct tree *t, uint64_t block);

@@ -23,30 +23,17 @@ static uint64_t trickle_dirty(const struct tree_maintain *m)
     return info.dirty_bytes - base_min(info.dirty_bytes, m->writing_bytes);
 }
 
-/* Also of a version that nobody looks for any more. */
-bool tree_maintain_writes(const struct tree *t, uint64_t block)
-{
-    const struct tree_maintain *m = t->maintain;
-    for (unsigned i = 0; m->writing > 0 && i < MAINTAIN_WRITES_MAX; i++) {
-        if (m->write[i].busy && m->write[i].req.node->block == block) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Of one block versions are written in order. */
 static bool trickle_may(const struct tree_maintain *m, const struct tree_node *node)
 {
-    if (node->writing || node->replaced != TREE_NO_VERSION || tree_checkpoint_wants(m->t, node) ||
-        tree_maintain_writes(m->t, node->block)) {
+    const struct tree_node *older = node;
+    if (node->replaced != TREE_NO_VERSION) {
         return false;
     }
-    const struct tree_node *older = atomic_load_explicit(&node->older, memory_order_relaxed);
-    while (older != NULL && !older->writing && !tree_checkpoint_wants(m->t, older)) {
+    while (older != NULL && !tree_checkpoint_wants(m->t, older)) {
         older = atomic_load_explicit(&older->older, memory_order_relaxed);
     }
-    return older == NULL;
+    return older == NULL && !tree_nodes_block_writing(m->t->nodes, node->block);
 }
 
 /* NULL: none may be written now. */
