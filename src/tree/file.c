@@ -588,11 +588,36 @@ void tree_file_write(struct tree_file *f, struct tree_file_write *w)
 
 /* ---- reading ---- */
 
+static void read_done(struct disk_req *req, int64_t result);
+
+static void read_submit(struct tree_file *f, struct tree_file_read *r)
+{
+    r->req = (struct disk_req){.op = DISK_READ,
+                               .file = f->file,
+                               .offset = tree_space_offset(r->extent) + r->offset,
+                               .buf = r->buf,
+                               .len = r->len,
+                               .done = read_done};
+    disk_submit(f->env.disk, &r->req);
+}
+
+static void read_again(struct loop_timer *timer)
+{
+    struct tree_file_read *r = container_of(timer, struct tree_file_read, again);
+    read_submit(r->file, r);
+}
+
+/* What passes (a path to the disk that is switched over, say) is worth some tries. */
 static void read_done(struct disk_req *req, int64_t result)
 {
     struct tree_file_read *r = container_of(req, struct tree_file_read, req);
     struct tree_file *f = r->file;
     int rc = result < 0 ? (int)result : result != (int64_t)r->len ? -EIO : 0;
+    if (rc == -EIO && ++r->tries < FILE_READ_TRIES && f->stop == NULL) {
+        r->again.fire = read_again;
+        loop_timer_in(f->env.loop, &r->again, FILE_READ_AGAIN_NS << (r->tries - 1));
+        return;
+    }
     if (rc < 0) {
         err_set(&r->err, rc, "block %" PRIu64 ", read of %" PRIu32 " bytes at %" PRIu64 "+%" PRIu32,
                 r->block, r->len, tree_space_offset(r->extent), r->offset);
@@ -609,14 +634,10 @@ void tree_file_read(struct tree_file *f, struct tree_file_read *r)
     CHECK((uint64_t)r->offset + r->len <= tree_space_bytes(r->extent));
     r->file = f;
     r->err = (struct err){0};
-    r->req = (struct disk_req){.op = DISK_READ,
-                               .file = f->file,
-                               .offset = tree_space_offset(r->extent) + r->offset,
-                               .buf = r->buf,
-                               .len = r->len,
-                               .done = read_done};
+    r->again = (struct loop_timer){0};
+    r->tries = 0;
     f->reading++;
-    disk_submit(f->env.disk, &r->req);
+    read_submit(f, r);
 }
 
 /* ---- all of it ---- */

@@ -19,6 +19,7 @@
 #pragma once
 
 #include "disk/disk.h"
+#include "loop/loop.h"
 #include "tree/btt.h"
 #include "tree/space.h"
 #include "tree/super.h"
@@ -139,7 +140,7 @@ void tree_file_oldest(struct tree_file *f, uint64_t version);
 /* Bytes of an extent; offset and length in units of 4 KiB. Nothing of them is checked here: the
  * header's checksum is in tree_file_find(), the header has those of the rest. */
 struct tree_file_read {
-    void (*done)(struct tree_file_read *r, int rc); /* -EIO and the like */
+    void (*done)(struct tree_file_read *r, int rc); /* -EIO, after some tries, and the like */
     uint64_t block;                                 /* for the message */
     struct tree_space_extent extent;
     uint32_t offset, len;
@@ -150,6 +151,8 @@ struct tree_file_read {
     struct disk_req req;
 };
 void tree_file_read(struct tree_file *f, struct tree_file_read *r);
+    struct loop_timer again;
+    unsigned tries;
 /* Start-up only, blocks. Exactly `len` bytes; all in units of 4 KiB. -EIO; -ERR_short_msg: the file
  * ends before. */
 NODISCARD int tree_file_read_now(const struct tree_file *f, uint64_t offset, void *buf, size_t len);

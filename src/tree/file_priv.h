@@ -9,7 +9,9 @@
 #include "tree/file.h"
 
 #define FILE_UNIT TREE_SPACE_UNIT
-#define FILE_BATCH_PAGES 64u /* of the table, written at once */
+#define FILE_BATCH_PAGES 64u                  /* of the table, written at once */
+#define FILE_READ_TRIES 5u                    /* of one that ends with -EIO */
+#define FILE_READ_AGAIN_NS UINT64_C(20000000) /* between the first two; then twice as long */
 #define FILE_PINS_MAX 8u
 #define FILE_DOUBTS_MAX 4u
 #define FILE_BLOB_MAX ((uint64_t)TREE_SPACE_REGION_UNITS * FILE_UNIT)

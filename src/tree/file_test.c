@@ -9,6 +9,7 @@
 #include "loop/sim.h"
 #include "testing/machine.h"
 #include "testing/testing.h"
+#include "tree/file_priv.h"
 #include "tree/rig_tap_priv.h"
 
 #include <string.h>
@@ -392,10 +393,27 @@ TEST(file_read_error_names_block_and_place)
 {
     CLEANUP(rig_freep) struct rig *r = rig_new(1, &small);
     uint64_t a = block_put(r, 7, 4);
-    disk_sim_fail(r->machine.disk, DISK_READ, PATH, 1, 1, -EIO);
+    disk_sim_fail(r->machine.disk, DISK_READ, PATH, 1, FILE_READ_TRIES, -EIO);
     CHECK_RC(get(r, a, where(r, a)), EIO);
     CHECK_TEXT(r->read.err.text, "block 1, read of 16384 bytes at 4096+0: Input/output error");
     CHECK_OK(get(r, a, where(r, a)));
+}
+
+/* Others wait meanwhile; what the disk says for good is not asked again. */
+TEST(file_reads_that_fail_are_tried_again)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new(1, &small);
+    uint64_t a = block_put(r, 7, 4);
+    for (unsigned count = 1; count < FILE_READ_TRIES; count++) {
+        uint64_t begin = loop_now_ns(r->env.loop);
+        disk_sim_fail(r->machine.disk, DISK_READ, PATH, 1, count, -EIO);
+        CHECK_OK(get(r, a, where(r, a)));
+        uint64_t took = loop_now_ns(r->env.loop) - begin;
+        CHECK_TRUE(took >= ((FILE_READ_AGAIN_NS << count) - FILE_READ_AGAIN_NS));
+        CHECK_TRUE(took < 2 * (FILE_READ_AGAIN_NS << count));
+    }
+    disk_sim_fail(r->machine.disk, DISK_READ, PATH, 1, 1, -ENXIO);
+    CHECK_RC(get(r, a, where(r, a)), ENXIO);
 }
 
 /* XOR with both: what lies at `at` becomes `to`. */

@@ -1,6 +1,7 @@
 /* tree/rig_fetch_tap_priv.h -- for tests: a disk that counts reads and spoils what they bring. */
 #pragma once
 
+#include "tree/file_priv.h"
 #include "tree/rig_tap_priv.h"
 
 #define LOG_MAX 512u
@@ -16,8 +17,10 @@ struct tap_req {
 struct tap {
     struct rig_tap tap;
     struct tap_req pool[READS_MAX];
-    uint64_t flip_at; /* byte of the file that is wrong; 0: none */
-    uint64_t fail_nth;
+    uint64_t flip_at;  /* byte of the file that is wrong; 0: none */
+    uint64_t fail_nth; /* read; as often as it is tried again: */
+    uint64_t fail_at;
+    unsigned fail_again;
     int fail_rc; /* 0: -EIO */
     size_t in_flight, in_flight_max, reads;
     unsigned idle; /* times that a fetcher said so */
@@ -59,10 +62,17 @@ static inline struct disk_req *tap_seen(struct rig_tap *tap, struct disk_req *re
     struct tap_req *q = &t->pool[free];
     *q = (struct tap_req){.req = *req, .about = req, .tap = t};
     q->req.done = tap_read;
+    t->in_flight++;
+    if (t->fail_again > 0 && req->offset == t->fail_at) {
+        t->fail_again--;
+        q->fail = true;
+        return &q->req;
+    }
     q->fail = t->fail_nth > 0 && --t->fail_nth == 0;
+    t->fail_at = q->fail ? req->offset : t->fail_at;
+    t->fail_again = q->fail && t->fail_rc == 0 ? FILE_READ_TRIES - 1 : t->fail_again;
     t->log[t->reads].offset = req->offset;
     t->log[t->reads++].len = req->len;
-    t->in_flight++;
     t->in_flight_max = base_max(t->in_flight_max, t->in_flight);
     return &q->req;
 }

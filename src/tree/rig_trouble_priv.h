@@ -2,12 +2,14 @@
  */
 #pragma once
 
+#include "tree/file_priv.h"
 #include "tree/rig_write_priv.h"
 
 static inline void rig_fail(struct rig_write *r, enum disk_op op, uint64_t nth, int rc)
 {
     r->fail_op = op;
     r->fail_nth = nth;
+    r->fail_count = nth == 0 ? 0 : op == DISK_READ && rc == -EIO ? FILE_READ_TRIES : 1;
     r->fail_rc = rc;
 }
 

@@ -26,6 +26,7 @@ struct rig_write {
     struct rig_tap tap;
     enum disk_op fail_op; /* the nth of these from now is carried out and said to have failed */
     uint64_t fail_nth, reads_seen;
+    uint64_t fail_count; /* so many one after the other */
     int fail_rc;
     struct disk_req lie, *about;
     /* what the next process is made with */
@@ -63,9 +64,13 @@ static inline struct disk_req *rig_seen(struct rig_tap *tap, struct disk_req *re
 {
     struct rig_write *r = container_of(tap, struct rig_write, tap);
     r->reads_seen += req->op == DISK_READ ? 1 : 0;
-    if (now || r->fail_nth == 0 || req->op != r->fail_op || --r->fail_nth > 0) {
+    if (now || r->fail_count == 0 || req->op != r->fail_op) {
         return req;
     }
+    if (r->fail_nth > 0 && --r->fail_nth > 0) {
+        return req;
+    }
+    r->fail_count--;
     r->about = req;
     r->lie = *req;
     r->lie.done = rig_lied;

@@ -166,8 +166,8 @@ TEST(requests_that_fail)
         {DISK_WRITE, 40, 0, -EIO, true},       {DISK_WRITE, 40, 0, -ENOSPC, false},
         {DISK_SYNC, 6, 1, -EIO, true},         {DISK_SYNC, 3, 0, -EIO, true},
         {DISK_SYNC, 6, 1, -ENOSPC, true},      {DISK_ALLOCATE, 4, 1, -EIO, true},
-        {DISK_ALLOCATE, 2, 0, -ENOSPC, false}, {DISK_READ, 60, 1, -EIO, true},
-        {DISK_READ, 40, 3, -EIO, true},        {DISK_READ, 20, 0, -EIO, true},
+        {DISK_ALLOCATE, 2, 0, -ENOSPC, false}, {DISK_READ, 60, 1, -EIO, false},
+        {DISK_READ, 40, 4, -EIO, false},       {DISK_READ, 20, 0, -EIO, true},
         {DISK_TRUNCATE, 2, 0, -EIO, true},     {DISK_PUNCH, 3, 1, -EIO, true},
     };
     struct rand r;
