@@ -130,6 +130,11 @@ int kv_failed(struct kv *kv, struct err *e)
     return kv->ops->failed(kv, e);
 }
 
+enum kv_disk kv_disk(struct kv *kv)
+{
+    return kv->ops->disk(kv);
+}
+
 struct kv_statistics kv_statistics(struct kv *kv)
 {
     struct kv_statistics ret = {0};

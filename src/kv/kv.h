@@ -75,6 +75,14 @@ struct kv_room {
     struct kv_room *next; /* the engine's, while it waits */
 };
 
+/* Room on the disk. What is in a log must be committed: who keeps one asks before. An engine keeps
+ * a reserve for a checkpoint of what it has been given already. */
+enum kv_disk {
+    KV_DISK_ROOM,
+    KV_DISK_LOW,  /* for what removes; a checkpoint is worth while, for it gives space back */
+    KV_DISK_FULL, /* for nothing that can be refused */
+};
+
 struct kv_stop {
     void (*done)(struct kv_stop *s);
 };
@@ -90,6 +98,8 @@ struct kv_statistics {
     uint64_t cache_limit;  /* what it may have; 0: there is none, everything is kept in memory */
     uint64_t dirty_bytes;  /* changed since the newest checkpoint, about */
     uint64_t file_bytes;   /* on the disk */
+    uint64_t disk_bytes;   /* that changes may still take there; UINT64_MAX: it does not know */
+    uint64_t held_bytes;   /* of the file: the next checkpoint gives them back, or the one after */
     uint64_t busy;         /* commits that were told -ERR_busy */
     uint64_t pinned_bytes; /* on the disk, kept for pinned checkpoints only */
     unsigned pins;
@@ -121,6 +131,7 @@ struct kv_ops { /* see the calls of the same name; arguments are checked before 
     void (*room)(struct kv *kv, struct kv_room *r);
     int (*pin)(struct kv *kv, struct kv_pin **ret); /* kv/stream.h */
     int (*failed)(struct kv *kv, struct err *e);
+    enum kv_disk (*disk)(struct kv *kv);
     void (*statistics)(struct kv *kv, struct kv_statistics *ret);
     unsigned (*poll)(struct kv *kv);
     void (*stop)(struct kv *kv, struct kv_stop *s);
@@ -173,6 +184,8 @@ unsigned kv_poll(struct kv *kv);
 /* 0; or why the engine writes no more, for good (class EIO, -ENOSPC): commits and checkpoints say
  * so, too, reads go on. `e` tells the cause. */
 int kv_failed(struct kv *kv, struct err *e);
+/* Cheap: for each change. It notices by itself when there is room again. */
+enum kv_disk kv_disk(struct kv *kv);
 struct kv_statistics kv_statistics(struct kv *kv);
 
 /*

@@ -261,6 +261,7 @@ static void kv_mem_statistics(struct kv *kv, struct kv_statistics *ret)
                                   .cache_used = b == NULL ? records : b->used_bytes,
                                   .cache_limit = m->cache_bytes,
                                   .dirty_bytes = m->dirty_bytes,
+                                  .disk_bytes = UINT64_MAX,
                                   .busy = m->busy};
     kv_mem_store_statistics(m->store, ret);
 }
@@ -856,6 +857,13 @@ static void kv_mem_free(struct kv *kv)
     mem_free(m);
 }
 
+/* Its images are the only thing on a disk, and commits do not wait for them. */
+static enum kv_disk kv_mem_disk(struct kv *kv)
+{
+    (void)kv;
+    return KV_DISK_ROOM;
+}
+
 static const struct kv_ops kv_mem_ops = {
     .snapshot = kv_mem_snapshot,
     .snapshot_free = kv_mem_snapshot_free,
@@ -873,6 +881,7 @@ static const struct kv_ops kv_mem_ops = {
     .room = kv_mem_room,
     .pin = kv_mem_pin,
     .failed = kv_mem_failed,
+    .disk = kv_mem_disk,
     .statistics = kv_mem_statistics,
     .poll = kv_mem_poll,
     .stop = kv_mem_stop,

@@ -25,6 +25,7 @@
 #include "loop/executor.h"
 #include "loop/loop.h"
 
+#define FETCH_ERRORS 8u            /* that are kept, for those who have met them */
 #define FETCH_HERE_MAX (32u << 10) /* packed bytes that the loop unpacks itself */
 #define FETCH_READS 32u
 #define FETCH_READS_MAX 1024u
@@ -50,7 +51,8 @@ struct fetch_wait {
 
 struct fetch_request {
     struct kv_fetch *fetch;
-    int rc; /* the first failure; what is being read still ends before it is told */
+    int rc;         /* the first failure; what is being read still ends before it is told */
+    uint64_t error; /* its text; 0: none */
     size_t left, count;
     struct fetch_wait wait[]; /* count */
 };
@@ -116,7 +118,8 @@ struct tree_fetcher {
     struct fetch_buffer kept[FETCH_KEPT_MAX];
     size_t kept_count;
     uint64_t kept_bytes, kept_limit;
-    struct err error;
+    struct err error[FETCH_ERRORS];
+    uint64_t errors; /* ever; the nth is at n % FETCH_ERRORS */
     size_t slot_count;
     struct fetch_slot slot[];
 };
@@ -265,10 +268,11 @@ static void load_leave_queue(struct fetch_load *load)
 /* ---- who waits ---- */
 
 /* Tells them later: never inside the call that asked. */
-static void fetch_over(struct tree_fetcher *x, struct kv_fetch *f, int rc)
+static void fetch_over(struct tree_fetcher *x, struct kv_fetch *f, int rc, uint64_t error)
 {
     f->next = NULL;
     f->engine[0] = (uint64_t)-rc;
+    f->engine[1] = error;
     *x->over_end = f;
     x->over_end = &f->next;
     loop_defer(x->env.loop, &x->task);
@@ -289,7 +293,7 @@ static void request_check(struct tree_fetcher *x, struct fetch_request *r)
     if (r->left == 0) {
         struct kv_need *n = r->fetch->need;
         n->missing = fetch_missing(n);
-        fetch_over(x, r->fetch, r->rc);
+        fetch_over(x, r->fetch, r->rc, r->error);
         mem_free(r);
     }
 }
@@ -333,13 +337,14 @@ static void load_describe(struct tree_fetcher *x, const struct fetch_load *load,
                           const struct err *known)
 {
     const struct tree_part_place *at = &load->place;
+    struct err *e = &x->error[++x->errors % FETCH_ERRORS];
+    *e = (struct err){0};
     if (known != NULL && known->code != 0) {
-        x->error = *known;
+        *e = *known;
     } else if (load->part == NULL) {
-        err_set(&x->error, load->rc, "block %" PRIu64 ", header at 0x%" PRIx64, load->block,
-                at->extent);
+        err_set(e, load->rc, "block %" PRIu64 ", header at 0x%" PRIx64, load->block, at->extent);
     } else {
-        err_set(&x->error, load->rc,
+        err_set(e, load->rc,
                 "block %" PRIu64 ", partition %" PRIu32 " at offset %" PRIu32
                 " of the extent at 0x%" PRIx64,
                 load->block, load->index, at->offset, at->extent);
@@ -376,8 +381,9 @@ static void wait_over(struct tree_fetcher *x, const struct fetch_load *load, str
     struct tree_node *node = fetch_node(x, name.block, name.version);
     r->left--;
     if (node != NULL && load->rc < 0) {
-        if (err_is(load->rc, EIO)) {
+        if (err_is(load->rc, EIO) && r->rc == 0) {
             load_describe(x, load, known);
+            r->error = x->errors;
         }
         request_fail(x, r, load->rc);
     } else if (node != NULL && name.part == TREE_NEED_HEAD) {
@@ -829,12 +835,12 @@ void tree_fetcher_fetch(struct tree_fetcher *x, struct kv_fetch *f)
     int rc = 0;
     x->requests++;
     if (missing == 0) {
-        fetch_over(x, f, 0);
+        fetch_over(x, f, 0, 0);
         return;
     }
     struct fetch_request *r = mem_zalloc(sizeof *r + missing * sizeof r->wait[0]);
     if (r == NULL) {
-        fetch_over(x, f, -ENOMEM);
+        fetch_over(x, f, -ENOMEM, 0);
         return;
     }
     r->fetch = f;
@@ -971,7 +977,9 @@ struct tree_fetcher *tree_fetcher_free(struct tree_fetcher *x)
     return NULL;
 }
 
-const struct err *tree_fetcher_error(const struct tree_fetcher *x)
+const struct err *tree_fetcher_error(const struct tree_fetcher *x, const struct kv_fetch *f)
 {
-    return &x->error;
+    uint64_t nth = f != NULL ? f->engine[1] : x->errors;
+    bool kept = nth > 0 && x->errors - nth < FETCH_ERRORS;
+    return kept ? &x->error[nth % FETCH_ERRORS] : NULL;
 }

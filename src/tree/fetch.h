@@ -64,5 +64,6 @@ void tree_fetcher_ahead(struct tree_fetcher *x, struct tree_node *node, uint32_t
                         uint32_t count);
 /* Memory was given back, or time has passed: those who wait for some may try again. */
 void tree_fetcher_retry(struct tree_fetcher *x);
-/* The text of the last failure of class EIO: block, place, reason. */
-const struct err *tree_fetcher_error(const struct tree_fetcher *x);
+/* The text of a failure of class EIO: block, place, reason. That of `f`, as long as few others have
+ * come since its end; NULL: the last one. NULL: there is none. */
+const struct err *tree_fetcher_error(const struct tree_fetcher *x, const struct kv_fetch *f);

@@ -272,7 +272,7 @@ static const struct made_spec small_inner = {
 static void check_names(struct rig *r, const char *what)
 {
     char block[32];
-    const struct err *e = tree_fetcher_error(r->x);
+    const struct err *e = tree_fetcher_error(r->x, NULL);
     (void)snprintf(block, sizeof block, " %u", (unsigned)r->spec[0].block);
     CHECK_TRUE(strstr(e->text, block) != NULL && strstr(e->text, what) != NULL);
 }

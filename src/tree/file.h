@@ -149,12 +149,11 @@ struct tree_file_read {
     /* the file's */
     struct tree_file *file;
     struct disk_req req;
+    struct loop_timer again; /* with `tries` */
+    unsigned tries;
 };
 void tree_file_read(struct tree_file *f, struct tree_file_read *r);
-    struct loop_timer again;
-    unsigned tries;
-/* Start-up only, blocks. Exactly `len` bytes; all in units of 4 KiB. -EIO; -ERR_short_msg: the file
- * ends before. */
+/* Start-up only, blocks. Exactly `len` bytes; in units of 4 KiB. -EIO; -ERR_short_msg: its end. */
 NODISCARD int tree_file_read_now(const struct tree_file *f, uint64_t offset, void *buf, size_t len);
 
 /* ---- checkpoints ---- */

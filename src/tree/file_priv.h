@@ -29,9 +29,11 @@ struct file_shaper { /* changes the length of the file, one step at a time */
     uint64_t target;
     struct tree_space_extent hole;
     struct list waiting;   /* tree_room */
-    struct loop_task task; /* no memory to grow */
-    bool settling;         /* after a checkpoint, until there is nothing to give back */
+    struct loop_task task; /* no memory to grow, or it may not: */
+    int rc;
+    bool settling; /* after a checkpoint, until there is nothing to give back */
     bool no_allocate, no_punch;
+    uint64_t may_grow; /* units */
 };
 
 enum file_commit_step {
@@ -107,6 +109,8 @@ void tree_file_unfreeze(struct tree_file *f);
 bool tree_file_frozen_writes(const struct tree_file *f); /* some are under way */
 
 /* file_room.c */
+/* By how much it may, from now on; UINT64_MAX, as at first: as far as the disk allows. */
+void tree_file_may_grow(struct tree_file *f, uint64_t bytes);
 /* True: r->extent. False: ready() comes later. */
 bool tree_file_room_take(struct tree_file *f, struct tree_file_room *r);
 void tree_file_room_run(struct tree_file *f); /* after space was given back */

@@ -5,6 +5,9 @@
  */
 #include "tree/file_priv.h"
 
+#define ROOM_STEP_SHARE 8u   /* of what it may grow by: a step is no larger, */
+#define ROOM_STEP_UNITS 256u /* rather smaller, in units; */
+
 static void shape_grow(struct tree_file *f, bool least);
 
 /* ---- waiting ---- */
@@ -83,6 +86,8 @@ static void grow_done(struct disk_req *req, int64_t rc)
         return;
     }
     if (rc >= 0) {
+        uint64_t grown = f->shape.target - tree_space_size(f->space);
+        f->shape.may_grow -= f->shape.may_grow == UINT64_MAX ? 0 : grown;
         tree_space_resize(f->space, f->shape.target);
     } else if (step == SHAPE_GROW && f->failure.code == 0) {
         shape_grow(f, true);
@@ -93,13 +98,31 @@ static void grow_done(struct disk_req *req, int64_t rc)
     shape_over(f);
 }
 
+void tree_file_may_grow(struct tree_file *f, uint64_t bytes)
+{
+    f->shape.may_grow = bytes == UINT64_MAX ? bytes : bytes / FILE_UNIT;
+}
+
+/* A step that leaves others most of what there is; or not more than it must be. */
+static uint64_t grow_target(const struct tree_file *f, uint32_t count, bool least)
+{
+    uint64_t size = tree_space_size(f->space), share = f->shape.may_grow / ROOM_STEP_SHARE;
+    uint64_t whole = tree_space_grow_target(f->space, count, false);
+    uint64_t exact = tree_space_grow_target(f->space, count, true);
+    uint64_t step = base_align_up(exact, ROOM_STEP_UNITS);
+    if (!least && whole - size <= share) {
+        return whole;
+    }
+    return !least && step < whole && step - size <= share ? step : exact;
+}
+
 /* There is at least one who waits. */
 static void shape_grow(struct tree_file *f, bool least)
 {
     struct file_shaper *s = &f->shape;
     const struct tree_file_room *r = LIST_ENTRY(s->waiting.next, struct tree_file_room, node);
     uint64_t size = tree_space_size(f->space);
-    s->target = tree_space_grow_target(f->space, r->count, least);
+    s->target = grow_target(f, r->count, least);
     s->step = least ? SHAPE_GROW_LEAST : SHAPE_GROW;
     s->req = (struct disk_req){.op = s->no_allocate ? DISK_TRUNCATE : DISK_ALLOCATE,
                                .file = f->file,
@@ -110,8 +133,8 @@ static void shape_grow(struct tree_file *f, bool least)
         s->req.offset = 0;
         s->req.len = s->target * FILE_UNIT;
     }
-    int rc = tree_space_prepare(f->space, s->target);
-    if (rc < 0) { /* as if the disk had said it, but later: the loop owes nothing to memory */
+    s->rc = s->target - size > s->may_grow ? -ENOSPC : tree_space_prepare(f->space, s->target);
+    if (s->rc < 0) { /* as if the disk had said it, but later */
         loop_defer(f->env.loop, &s->task);
         return;
     }
@@ -122,7 +145,7 @@ static void shape_task(struct loop_task *t)
 {
     struct tree_file *f = container_of(t, struct tree_file, shape.task);
     if (!list_empty(&f->shape.waiting)) {
-        room_answer(f, -ENOMEM);
+        room_answer(f, f->shape.rc);
     }
     shape_over(f);
 }
@@ -131,6 +154,7 @@ void tree_file_room_init(struct tree_file *f)
 {
     list_init(&f->shape.waiting);
     f->shape.task.run = shape_task;
+    f->shape.may_grow = UINT64_MAX;
 }
 
 /* ---- shrinking ---- */

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "tree/tree_disk_priv.h"
 #include "tree/tree_pin_priv.h"
 #include "tree/tree_priv.h"
 
@@ -277,20 +278,22 @@ static void tree_snapshot_free(struct kv_snapshot *s)
 
 /* ---- commits ---- */
 
-void tree_fail(struct tree *t, int rc, const char *what)
+void tree_fail(struct tree *t, int rc, const char *what, const struct err *why)
 {
+    struct err of_file = {0};
     if (t->failure.code != 0) {
         return;
     }
-    struct err why = {0};
-    if (tree_file_failed(t->file, &why) == 0) {
-        why = *tree_fetcher_error(t->fetcher);
+    if (tree_file_failed(t->file, &of_file) < 0) {
+        why = &of_file;
     }
-    const char *reason = why.text[0] == 0 ? "" : why.text;
+    const char *reason = why == NULL ? "" : why->text;
     err_set(&t->failure, rc, "%s: %s%s%s", t->path, what, reason[0] == 0 ? "" : ": ", reason);
     log_error(t->env.log, "the tree is not written any more", LOG_TEXT("file", t->path),
               LOG_TEXT("while", what), LOG_TEXT("reason", reason), LOG_RC(rc));
     tree_room_wake(t);
+    tree_maintain_kick(t);
+    tree_checkpoint_kick(t); /* also one that only waits for room */
 }
 
 int tree_failed(struct kv *kv, struct err *e)
@@ -440,6 +443,7 @@ static int tree_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
     (void)tree_snapshots_publish(t->snapshots, t->msn, &superseded);
     t->published_index = index;
     lock_release(&t->lock);
+    tree_disk_committed(t, b->len);
     return 0;
 }
 
@@ -470,6 +474,8 @@ static void tree_kv_statistics(struct kv *kv, struct kv_statistics *ret)
                                   .cache_limit = s.cache_limit,
                                   .dirty_bytes = s.dirty_bytes + s.memtable_bytes,
                                   .file_bytes = s.file_bytes,
+                                  .disk_bytes = tree_disk_room(tree_of(kv)),
+                                  .held_bytes = s.file_held_bytes,
                                   .busy = s.busy,
                                   .pinned_bytes = s.pinned_bytes,
                                   .pins = tree_pins(tree_of(kv), false)};
@@ -492,8 +498,8 @@ static void stop_file_done(struct tree_file_stop *s)
 void tree_stop_check(struct tree *t)
 {
     if (t->stop == NULL || t->stop_file || tree_maintain_busy(t) || tree_checkpoint_busy(t) ||
-        tree_writer_busy(t->writer) || tree_fetcher_busy(t->fetcher) || t->rooms != NULL ||
-        tree_pins(t, true) > 0) {
+        tree_writer_busy(t->writer) || tree_fetcher_busy(t->fetcher) || tree_disk_busy(t) ||
+        t->rooms != NULL || tree_pins(t, true) > 0) {
         return;
     }
     t->stop_file = true;
@@ -513,6 +519,7 @@ static void tree_stop(struct kv *kv, struct kv_stop *s)
     t->stopping = true;
     t->stop = s;
     t->stop_task.run = stop_task;
+    tree_disk_stop(t);
     tree_checkpoint_cancel(kv);
     tree_maintain_kick(t);
     tree_room_wake(t);
@@ -536,6 +543,7 @@ const struct kv_ops tree_kv_ops = {
     .room = tree_room,
     .pin = tree_pin,
     .failed = tree_failed,
+    .disk = tree_disk,
     .statistics = tree_kv_statistics,
     .poll = tree_poll,
     .stop = tree_stop,
@@ -588,6 +596,7 @@ void tree_statistics(struct kv *kv, struct tree_statistics *ret)
     ret->file_bytes = file.size_bytes;
     ret->file_free_bytes = (file.space.free + file.space.deferred) * TREE_SPACE_UNIT;
     ret->pinned_bytes = list_empty(&t->pins) ? 0 : tree_file_pinned(t->file) * TREE_SPACE_UNIT;
+    ret->file_held_bytes = file.space.deferred * TREE_SPACE_UNIT;
     ret->hits = cache.hits;
     ret->fills = cache.fills;
     ret->evictions = cache.evictions;

@@ -7,8 +7,10 @@
  * kv_poll() has nothing to do.
  *
  * kv_commit() says -ERR_busy when too much waits to be moved into the tree; before that it is
- * slowed in proportion (-ERR_busy for a part of the commits). A failed sync, or damage met by work
- * in the background, is final: kv_commit() and kv_checkpoint() say so from then on, reads go on.
+ * slowed in proportion (-ERR_busy for a part of the commits). A failed sync is final, and so is
+ * damage, or a disk that cannot be read for many tries, where work in the background comes across
+ * it: kv_commit() and kv_checkpoint() say so from then on, reads go on. A disk that is full is
+ * waited for; kv_disk() tells of it while there is room for what has been committed already.
  */
 #pragma once
 
@@ -31,6 +33,7 @@ struct tree_options {
     size_t memtable_bytes;     /* 0: 32 MiB; at most an eighth of the cache */
     uint64_t snapshot_bytes;   /* for snapshots only; 0: a tenth of the cache, two memtables */
     size_t snapshots_max;      /* 0: 4,096 */
+    uint64_t reserve_bytes;    /* of the disk, left to others there; at most an eighth of it */
     unsigned cold_checkpoints; /* what lay in leaves for so many is packed with zstd when it is
                                   written again; 0: TREE_COLD_DEFAULT; TREE_COLD_NEVER */
     unsigned writes_max;       /* nodes packed and written at a time; 0: 4 */
@@ -55,7 +58,8 @@ NODISCARD int tree_open(const struct tree_options *opt, struct kv **ret, struct 
 struct tree_statistics {
     uint64_t cache_limit, cache_used, clean_bytes, dirty_bytes, memtable_bytes, retired_bytes;
     uint64_t nodes, height, file_bytes, file_free_bytes;
-    uint64_t pinned_bytes; /* of the free ones, kept for pinned checkpoints only */
+    uint64_t pinned_bytes;    /* of the free ones, kept for pinned checkpoints only */
+    uint64_t file_held_bytes; /* of the free ones: older checkpoints and snapshots have them */
     uint64_t hits, fills, evictions;
     uint64_t flushes, splits, merges, drops, flushed_bytes, written_bytes, checkpoints;
     uint64_t busy;                                     /* commits refused */

@@ -11,6 +11,7 @@
  * memtables become segments, unless an older checkpoint has made them. The commit lists them, and
  * the rest is in the superblock and in struct tree_extra. Writers of the tree never wait.
  */
+#include "tree/tree_disk_priv.h"
 #include "tree/tree_priv.h"
 
 #include "base/log.h"
@@ -63,7 +64,8 @@ struct tree_checkpointer {
     struct kv_checkpoint *late; /* refused ones, to be answered */
     struct loop_task task;
     struct loop_timer timer;
-    int rc; /* why it ends */
+    int rc;         /* why it ends */
+    struct err why; /* the same, of class EIO */
     bool hurry;
     uint64_t index, msn;
     uint32_t barrier;
@@ -226,6 +228,9 @@ bool tree_checkpoint_retire(struct tree *t, struct tree_table *const *table, uns
 
 static void checkpoint_over(struct tree_checkpointer *m, int rc)
 {
+    if (rc == -ENOSPC || rc == -EDQUOT) {
+        tree_disk_refused(m->t);
+    }
     m->rc = rc;
     m->step = CHECKPOINT_OVER;
     loop_defer(m->t->env.loop, &m->task);
@@ -288,6 +293,7 @@ static void checkpoint_end(struct tree_checkpointer *m, bool durable)
 static void checkpoint_answer(struct tree_checkpointer *m)
 {
     struct kv_checkpoint *c = m->c;
+    tree_disk_look(m->t);
     m->c = NULL;
     m->step = CHECKPOINT_IDLE;
     tree_maintain_kick(m->t);
@@ -308,7 +314,7 @@ static void checkpoint_committed(struct tree_file_commit *commit, int rc)
     }
     checkpoint_end(m, rc == 0);
     if (tree_file_failed(t->file, NULL) < 0) {
-        tree_fail(t, rc < 0 ? rc : -ERR_failed_before, "checkpoint");
+        tree_fail(t, rc < 0 ? rc : -ERR_failed_before, "checkpoint", NULL);
     }
     checkpoint_over(m, rc);
 }
@@ -390,7 +396,7 @@ static void checkpoint_give_up(struct tree_checkpointer *m, int rc)
     tree_file_thaw(m->t->file);
     checkpoint_end(m, false);
     if (tree_file_failed(m->t->file, NULL) < 0 || err_is(rc, ERR_corrupt)) {
-        tree_fail(m->t, rc, "checkpoint");
+        tree_fail(m->t, rc, "checkpoint", &m->why);
     }
     checkpoint_over(m, rc);
 }
@@ -480,6 +486,7 @@ static void node_done(struct tree_node_write *req, int rc)
         m->t->counts.written_bytes += req->written_bytes;
     } else if (m->rc == 0) {
         m->rc = rc;
+        m->why = err_is(rc, EIO) ? *tree_writer_error(m->t->writer) : (struct err){0};
     }
     tree_fetcher_retry(m->t->fetcher);
     tree_maintain_kick(m->t);
@@ -661,6 +668,7 @@ void tree_checkpoint(struct kv *kv, struct kv_checkpoint *c)
     }
     m->c = c;
     m->rc = 0;
+    m->why = (struct err){0};
     m->hurry = false;
     m->index = t->index;
     m->msn = t->msn;

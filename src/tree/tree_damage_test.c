@@ -92,7 +92,7 @@ static void check_reading(struct world *w, uint64_t offset)
     rc = rig_life_check(l, 13);
     if (rc < 0) {
         CHECK_ERR(rc, EIO);
-        const char *text = tree_fetcher_error(tree_of(l->rig.kv)->fetcher)->text;
+        const char *text = tree_fetcher_error(tree_of(l->rig.kv)->fetcher, NULL)->text;
         CHECK_TRUE(strstr(text, "node ") != NULL || strstr(text, "block ") != NULL);
         w->read_failed++;
     } else {

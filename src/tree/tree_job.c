@@ -11,11 +11,17 @@
  */
 #include "tree/tree_maintain_priv.h"
 
+#include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <string.h>
 
 #define JOB_TAKE_BYTES (4u << 20)
+#define JOB_FAILURES_MAX 5u              /* one after the other; then it is the end of writing */
+#define JOB_AGAIN_NS UINT64_C(250000000) /* after the first one; then twice as long */
+#define JOB_KEY_SHOWN 24u
+#define JOB_WORDS 128u
 #define JOB_TAKE_LEAVES 16u /* that a drain makes of a leaf, at most about */
 
 /* ---- finding ---- */
@@ -482,15 +488,58 @@ void tree_maintain_job_end(struct tree_maintain *m)
     tree_fetcher_retry(m->t->fetcher);
 }
 
-/* Of a step: it may be tried again, or nothing may be any more. */
-static void job_failed(struct tree_maintain *m, int rc)
+/* Which part of the tree it is about: as much of the key as fits. */
+static void job_describe(const struct maintain_job *j, struct text *out)
 {
+    static const char *const kinds[] = {[MAINTAIN_DRAIN] = "move memtables down",
+                                        [MAINTAIN_FLUSH] = "move messages down",
+                                        [MAINTAIN_MERGE] = "merge nodes",
+                                        [MAINTAIN_FREE] = "free a subtree"};
+    text_add(out, "%s", kinds[j->kind]);
+    if (j->kind != MAINTAIN_FREE) {
+        text_add(out, ", level %u, from key ", j->about.level);
+        for (size_t i = 0; i < j->about.key_len && i < JOB_KEY_SHOWN; i++) {
+            text_add(out, "%02x", j->about.key[i]);
+        }
+        text_add(out, "%s", j->about.key_len > JOB_KEY_SHOWN ? "..." : "");
+    }
+}
+
+/* The same job, or another, but later: what is wrong may pass. */
+static void job_later(struct tree_maintain *m, uint64_t delay_ns)
+{
+    m->rest_ns = loop_now_ns(m->t->env.loop) + delay_ns;
+    tree_maintain_later(m, delay_ns);
+}
+
+/*
+ * Of a step: it may be tried again, or nothing may be any more. A disk that cannot be read is tried
+ * for some time. Only a merge can be done without. `why`: of class EIO, if it is known.
+ */
+static void job_failed(struct tree_maintain *m, int rc, const struct err *why)
+{
+    struct tree *t = m->t;
+    struct text what;
+    char words[JOB_WORDS];
+    text_init(&what, words, sizeof words);
+    job_describe(&m->job, &what);
+    bool optional = m->job.kind == MAINTAIN_MERGE && err_is(rc, EIO);
+    bool passes = rc == -EIO || rc == -ENOBUFS;
     tree_maintain_job_end(m);
-    if (rc == -ENOMEM || rc == -ENOBUFS) {
-        tree_maintain_rest(m);
-        tree_maintain_later(m, MAINTAIN_RETRY_NS);
+    if (rc == -ENOMEM) {
+        job_later(m, MAINTAIN_RETRY_NS);
+    } else if (passes && m->failures < JOB_FAILURES_MAX) {
+        job_later(m, JOB_AGAIN_NS << m->failures++);
+        log_warn(t->env.log, "work in the background of the tree fails, and is tried again",
+                 LOG_TEXT("file", t->path), LOG_TEXT("while", words),
+                 LOG_TEXT("reason", why == NULL ? "" : why->text), LOG_RC(rc));
+    } else if (optional) {
+        m->failures = 0;
+        log_error(t->env.log, "small nodes of the tree stay as they are", LOG_TEXT("file", t->path),
+                  LOG_TEXT("while", words), LOG_TEXT("reason", why == NULL ? "" : why->text),
+                  LOG_RC(rc));
     } else {
-        tree_fail(m->t, rc, "move messages down");
+        tree_fail(t, rc, words, why);
     }
 }
 
@@ -499,7 +548,7 @@ static void job_fetched(struct kv_fetch *f, int rc)
     struct tree_maintain *m = container_of(f, struct tree_maintain, job.fetch);
     m->step = MAINTAIN_GATHER;
     if (rc < 0) {
-        job_failed(m, rc);
+        job_failed(m, rc, err_is(rc, EIO) ? tree_fetcher_error(m->t->fetcher, f) : NULL);
     }
     tree_maintain_kick(m->t);
 }
@@ -515,7 +564,7 @@ static bool job_step_gather(struct tree_maintain *m)
         return false;
     }
     if (rc < 0) {
-        job_failed(m, rc);
+        job_failed(m, rc, NULL);
     } else if (rc > 0) {
         tree_maintain_job_end(m);
     } else {
@@ -571,7 +620,7 @@ static bool job_step_install(struct tree_maintain *m)
 {
     int rc = m->job.rc;
     if (rc < 0) {
-        job_failed(m, rc);
+        job_failed(m, rc, NULL);
         return false;
     }
     rc = job_install(m);
@@ -580,9 +629,10 @@ static bool job_step_install(struct tree_maintain *m)
         return false;
     }
     if (rc < 0) {
-        job_failed(m, rc);
+        job_failed(m, rc, NULL);
         return false;
     }
+    m->failures = 0;
     tree_maintain_job_end(m);
     tree_checkpoint_kick(m->t);
     return true;

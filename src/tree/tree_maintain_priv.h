@@ -68,7 +68,8 @@ struct tree_maintain {
     struct loop_timer timer;
     uint64_t timer_ns; /* when it fires */
     bool stopped;      /* nothing begins any more */
-    uint64_t rest_ns;  /* no job begins before this time: there was no memory for the last one */
+    uint64_t rest_ns;  /* no job begins before this time: the last one has failed */
+    unsigned failures; /* of reads, for one job after the other */
     enum maintain_step step;
     struct maintain_job job;
     uint64_t spare[TREE_FLUSH_OUT_MAX]; /* numbers for new nodes */
@@ -88,6 +89,7 @@ struct tree_maintain {
     uint64_t writing_bytes;
     bool trickles;     /* until enough is clean */
     bool told_of_full; /* the log was */
+    unsigned broken;   /* writes that ended with class EIO, one after the other */
     uint64_t pause_ns; /* no write before this time */
     struct list settles;
     bool freed; /* the last job freed blocks: another kind is next, if there is one */

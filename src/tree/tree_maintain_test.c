@@ -4,56 +4,10 @@
  * out, or a checkpoint comes at a bad moment.
  */
 #include "tree/memtable_priv.h"
-#include "tree/rig_calls_priv.h"
+#include "tree/rig_fill_priv.h"
 
 #include "base/fault.h"
 #include "tree/check.h"
-
-/* ---- records behind those of the model: more of them, and larger ---- */
-
-struct fill {
-    struct rig *r;
-    uint32_t first, count;
-    size_t len;
-};
-
-static struct kv_slice fill_key(uint32_t i, char buf[16])
-{
-    return kv_slice_of(buf, (size_t)snprintf(buf, 16, "~%06u", i));
-}
-
-static void fill_value(uint32_t i, size_t len, uint8_t *out)
-{
-    struct rand r;
-    rand_seed(&r, i + 1);
-    rand_bytes(&r, out, len);
-}
-
-static int commit_batch(struct rig *r)
-{
-    r->model.index++;
-    run(r, commit_in);
-    for (unsigned rounds = 0; r->rc == -ERR_busy && rounds < 20000; rounds++) {
-        testing_machine_steps(&r->tree.machine, 5);
-        run(r, commit_in);
-    }
-    return r->rc;
-}
-
-static void fill(struct fill f)
-{
-    uint8_t value[4096];
-    char key[16];
-    CHECK(f.len <= sizeof value);
-    for (uint32_t i = f.first; i < f.first + f.count;) {
-        kv_batch_clear(&f.r->batch);
-        for (unsigned n = 0; n < 10 && i < f.first + f.count; n++, i++) {
-            fill_value(i, f.len, value);
-            CHECK_OK(kv_batch_put(&f.r->batch, fill_key(i, key), kv_slice_of(value, f.len)));
-        }
-        CHECK_OK(commit_batch(f.r));
-    }
-}
 
 /* Until commits have waited for long; how many there are. */
 static uint32_t fill_until_busy(struct rig *r, uint32_t first)
@@ -78,46 +32,6 @@ static uint32_t fill_until_busy(struct rig *r, uint32_t first)
     }
     CHECK_TRUE(false);
     return 0;
-}
-
-static void fill_delete(struct fill f)
-{
-    char low[16], high[16];
-    kv_batch_clear(&f.r->batch);
-    CHECK_OK(kv_batch_delete_range(&f.r->batch, fill_key(f.first, low),
-                                   fill_key(f.first + f.count, high)));
-    CHECK_OK(commit_batch(f.r));
-}
-
-static void fill_get_in(void *ctx)
-{
-    const struct fill *f = ctx;
-    struct rig *r = f->r;
-    char key[16];
-    r->rc = kv_get(r->snapshot, fill_key(f->first, key), &r->tree.need, &r->value);
-}
-
-static void fill_check(struct fill f, bool present)
-{
-    uint8_t value[4096];
-    struct rig *r = f.r;
-    run(r, snapshot_in);
-    CHECK_OK(r->rc);
-    for (uint32_t end = f.first + f.count; f.first < end; f.first++) {
-        loop_sim_enter(r->tree.machine.loop, fill_get_in, &f);
-        for (unsigned rounds = 0; r->rc == -ERR_need && rounds < 1000; rounds++) {
-            CHECK_OK(rig_tree_fetch(&r->tree));
-            loop_sim_enter(r->tree.machine.loop, fill_get_in, &f);
-        }
-        CHECK_EQ(r->rc, present);
-        if (present) {
-            fill_value(f.first, f.len, value);
-            CHECK_EQ(r->value.len, f.len);
-            CHECK_BYTES(r->value.at, value, f.len);
-        }
-        rig_tree_release(&r->tree);
-    }
-    run(r, snapshot_free_in);
 }
 
 /* So much memory is somebody's from now on. */

@@ -5,6 +5,7 @@
  * are read when somebody asks for them. If memtables or what says how far they were drained are
  * damaged, the checkpoint before is used, as tree/file.h does with a damaged table.
  */
+#include "tree/tree_disk_priv.h"
 #include "tree/tree_priv.h"
 
 #include "base/mem.h"
@@ -359,7 +360,8 @@ static int open_readers(struct tree *t)
                                                .published = t->msn};
     int rc = tree_snapshots_new(&snapshots, &t->snapshots);
     rc = rc < 0 ? rc : tree_checkpointer_new(t);
-    return rc < 0 ? rc : tree_maintain_new(t);
+    rc = rc < 0 ? rc : tree_maintain_new(t);
+    return rc < 0 ? rc : tree_disk_new(t);
 }
 
 /* What the checkpoint has left to be done. */
@@ -430,6 +432,7 @@ static void open_end(struct tree *t, struct tree_state *state)
     if (t->checkpointer != NULL) {
         tree_checkpointer_free(t);
     }
+    tree_disk_free(t);
     tree_state_unref(state);
     t->writer = tree_writer_free(t->writer);
     t->fetcher = tree_fetcher_free(t->fetcher);

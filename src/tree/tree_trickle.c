@@ -7,8 +7,10 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "tree/tree_disk_priv.h"
 
 #define WRITES_DEFAULT 4u
+#define TRICKLE_BROKEN_MAX 100u /* failures of the disk in a row: some 20 s */
 
 static uint64_t trickle_share(const struct tree_maintain *m, unsigned percent)
 {
@@ -68,13 +70,19 @@ bool tree_maintain_can_write(const struct tree_maintain *m)
            trickle_next(m) != NULL;
 }
 
-/* It stays dirty. What is full or broken now may be better later; commits are slowed meanwhile. */
+/* It stays dirty. What is full or broken now may be better later; commits are slowed meanwhile.
+ * Full may last for ever, broken not. */
 static void trickle_failed(struct tree_maintain *m, int rc)
 {
     struct tree *t = m->t;
-    if (rc == -ERR_failed_before || err_is(rc, ERR_corrupt)) {
-        tree_fail(t, rc, "write a node");
+    bool broken = err_is(rc, EIO);
+    m->broken += broken ? 1 : 0;
+    if (rc == -ERR_failed_before || err_is(rc, ERR_corrupt) || m->broken > TRICKLE_BROKEN_MAX) {
+        tree_fail(t, rc, "write a node", broken ? tree_writer_error(t->writer) : NULL);
         return;
+    }
+    if (rc == -ENOSPC || rc == -EDQUOT) {
+        tree_disk_refused(t);
     }
     uint64_t delay_ns = rc == -ENOMEM ? MAINTAIN_RETRY_NS : MAINTAIN_SPACE_NS;
     m->pause_ns = loop_now_ns(t->env.loop) + delay_ns;
@@ -98,6 +106,7 @@ static void trickle_done(struct tree_node_write *req, int rc)
         trickle_failed(m, rc);
     } else {
         m->told_of_full = false;
+        m->broken = 0;
         m->t->counts.written_bytes += req->written_bytes;
     }
     tree_fetcher_retry(m->t->fetcher);
