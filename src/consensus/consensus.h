@@ -148,7 +148,7 @@ struct consensus_proposal {
     bool urgent; /* few and small, and others need it: may use the last eighth of a segment */
     /* the consensus' */
     struct list node;
-    int rc;
+    int rc; /* in: negative: it is only refused with this, later like any other */
     uint64_t index;
     bool counted;
 };

@@ -55,8 +55,8 @@ static int propose_check(const struct consensus *c, const struct consensus_propo
     if (c->stop != NULL) {
         return -ERR_shutting_down;
     }
-    if (p->len > CONSENSUS_OPERATION_MAX) {
-        return -EMSGSIZE;
+    if (p->len > CONSENSUS_OPERATION_MAX || p->rc < 0) {
+        return p->rc < 0 ? p->rc : -EMSGSIZE;
     }
     if (!consensus_leads(c)) {
         return -ERR_not_leader;

@@ -34,7 +34,9 @@
  * near its limit; when the changes take much of the cache; and at the end.
  */
 #define CHECKPOINT_PACE_PERCENT 75u
+#define CHECKPOINT_IDLE_MAX 2u
 #define CHECKPOINT_RETRY_MS UINT64_C(30000) /* after a failure */
+#define CHECKPOINT_FULL_MS UINT64_C(5000)   /* the same, where only room is lacking */
 #define CHECKPOINT_STOP_MS \
     UINT64_C(20000) /* one that is not done by then does not hold up an end */
 #define CHECKPOINT_VERSION 1u
@@ -83,7 +85,9 @@ static void checkpoint_failed(struct metanode *m, int rc)
 {
     struct metanode_checkpoints *c = &m->checkpoints;
     c->since_bytes += c->begun_bytes;
-    c->retry_ns = metanode_now(m) + CHECKPOINT_RETRY_MS * METANODE_NS_PER_MS;
+    bool full = rc == -ENOSPC || rc == -EDQUOT;
+    c->retry_ns =
+        metanode_now(m) + (full ? CHECKPOINT_FULL_MS : CHECKPOINT_RETRY_MS) * METANODE_NS_PER_MS;
     stats_count(&c->failures, 1);
     if (rc != -ECANCELED && !c->failing) {
         c->failing = true;
@@ -98,6 +102,7 @@ static void checkpoint_succeeded(struct metanode *m)
 {
     struct metanode_checkpoints *c = &m->checkpoints;
     uint64_t now = metanode_now(m);
+    c->idle = c->begun_bytes > 0 ? 0 : c->idle + 1;
     stats_count(&c->count, 1);
     stats_sample(&c->time_ns, now - c->begun_ns);
     if (c->failing) {
@@ -186,6 +191,23 @@ void metanode_checkpoint_applied(struct metanode *m, size_t bytes)
         kv_checkpoint_hurry(m->kv);
     }
     if (m->phase == METANODE_SERVING && due) {
+        checkpoint_want(m);
+    }
+}
+
+/*
+ * On a disk with little room: what was removed, and the log behind it, is given back by a
+ * checkpoint, and by the next one, for the one before is kept.
+ */
+void metanode_checkpoint_look(struct metanode *m)
+{
+    const struct metanode_checkpoints *c = &m->checkpoints;
+    if (m->phase != METANODE_SERVING || kv_disk(m->kv) == KV_DISK_ROOM) {
+        return;
+    }
+    if (c->active) {
+        kv_checkpoint_hurry(m->kv);
+    } else if (c->since_bytes > 0 || c->idle < CHECKPOINT_IDLE_MAX) {
         checkpoint_want(m);
     }
 }

@@ -31,12 +31,18 @@ static uint64_t digest_of(struct rig *r)
     return d.value;
 }
 
-static void ready(struct rig *r, uint64_t bytes)
+static void ready_on(struct rig *r, uint64_t bytes, enum metanode_engine_kind engine)
 {
     rig_new(r, testing_seed());
+    r->opt.engine = engine;
     r->opt.checkpoint_bytes = bytes;
     rig_serve(r);
     rig_client_ready(r, 0);
+}
+
+static void ready(struct rig *r, uint64_t bytes)
+{
+    ready_on(r, bytes, rig_engine());
 }
 
 static bool checkpoint_rests(void *ctx)
@@ -115,6 +121,7 @@ TEST(how_much_there_is_counts_only_where_all_of_it_is_written)
     for (unsigned part = 0; part < 2; part++) {
         struct rig r;
         rig_new(&r, testing_seed());
+        r.opt.engine = METANODE_ENGINE_MEMORY; /* it pretends */
         r.opt.checkpoint_bytes = 2000;
         r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
         rig_serve(&r);
@@ -204,6 +211,7 @@ TEST(a_little_is_saved_at_the_end_only_where_that_costs_little)
     for (unsigned part = 0; part < 2; part++) {
         struct rig r;
         rig_new(&r, testing_seed());
+        r.opt.engine = METANODE_ENGINE_MEMORY; /* it pretends */
         r.opt.checkpoint_bytes = 30000;
         r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
         rig_serve(&r);
@@ -227,6 +235,7 @@ TEST(changes_that_take_much_of_the_cache_are_saved)
 {
     struct rig r;
     rig_new(&r, testing_seed());
+    r.opt.engine = METANODE_ENGINE_MEMORY; /* it pretends */
     r.opt.checkpoint_bytes = 1u << 30;
     r.opt.pretended_cache_bytes = 100000;
     rig_serve(&r);
@@ -248,6 +257,7 @@ TEST(the_interval_is_shorter_where_changes_are_written)
     for (unsigned part = 0; part < 2; part++) {
         struct rig r;
         rig_new(&r, testing_seed());
+        r.opt.engine = METANODE_ENGINE_MEMORY; /* it pretends */
         r.opt.pretended_cache_bytes = part == 1 ? 1u << 30 : 0;
         rig_serve(&r);
         rig_client_ready(&r, 0);
@@ -264,7 +274,7 @@ TEST(the_checkpoint_before_serves_when_the_newest_is_damaged)
 {
     struct rig r;
     char damaged[300] = "";
-    ready(&r, 4096);
+    ready_on(&r, 4096, METANODE_ENGINE_MEMORY);
     for (unsigned i = 0; i < 4; i++) {
         rig_create_files(&r, i * FILES, FILES);
         CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
@@ -284,7 +294,7 @@ TEST(without_a_sound_checkpoint_it_does_not_start)
 {
     struct rig r;
     char damaged[300] = "";
-    ready(&r, 4096);
+    ready_on(&r, 4096, METANODE_ENGINE_MEMORY);
     rig_create_files(&r, 0, FILES * 2);
     CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
     rig_kill(&r);
@@ -313,7 +323,7 @@ TEST(a_disk_that_takes_no_checkpoint_stops_nothing)
     static const int errors[] = {-ENOSPC, -EIO};
     for (unsigned k = 0; k < 2; k++) {
         struct rig r;
-        ready(&r, 4096);
+        ready_on(&r, 4096, METANODE_ENGINE_MEMORY);
         rig_create_files(&r, 0, FILES);
         CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
         uint64_t durable = kv_checkpoints(r.m->kv).durable_index;

@@ -119,8 +119,11 @@ static int engine_open_tree(struct metanode_engine *g, const struct metanode_eng
                             const char *state, struct err *e)
 {
     CLEANUP(mem_freep) char *path = mem_printf("%s/" ENGINE_TREE, state);
-    struct tree_options open = {
-        .env = o->env, .path = path, .owner = o->owner, .cache_bytes = o->cache_bytes};
+    struct tree_options open = {.env = o->env,
+                                .path = path,
+                                .owner = o->owner,
+                                .cache_bytes = o->cache_bytes,
+                                .reserve_bytes = o->reserve_bytes};
     struct tree_found found = {0};
     if (o->need_permille > 0) { /* so small that things are not in memory */
         open.shape = (struct tree_shape){.leaf_raw = 16u << 10,

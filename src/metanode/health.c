@@ -40,6 +40,9 @@ void metanode_count(struct metanode *m, struct metanode_counts *ret)
         n.degraded += serving > 0 && serving < row->count && !syncs;
     }
     consensus_info(m->consensus, &n.log);
+    if (n.log.full == 0 && kv_disk(m->kv) != KV_DISK_ROOM) {
+        n.log.full = -ENOSPC; /* changes are refused, to whoever of both it belongs */
+    }
     n.disk = m->space.now;
     n.memory = metanode_memory_look(m);
     *ret = n;

@@ -56,6 +56,7 @@ struct metanode_proposal {
     struct consensus_proposal base;
     struct metanode *m;
     struct metanode_waiter *waiter; /* NULL when it was told */
+    bool removes;
     size_t len;
     uint8_t bytes[]; /* namespace_command, encoded */
 };

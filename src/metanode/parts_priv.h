@@ -39,6 +39,7 @@ struct metanode_checkpoints {
     struct kv_checkpoint base;
     uint64_t since_bytes; /* of the log since the newest began */
     uint64_t begun_bytes, begun_ns;
+    unsigned idle; /* that came to an end one after the other with nothing new */
     uint64_t log_index; /* what the log calls the one under way; 0: it does not know */
     uint64_t retry_ns;  /* not before, after a failure */
     bool active;
@@ -53,6 +54,7 @@ struct metanode_checkpoints {
 void metanode_checkpoints_init(struct metanode *m); /* behind the options */
 void metanode_checkpoints_fini(struct metanode *m);
 void metanode_checkpoints_start(struct metanode *m);
+void metanode_checkpoint_look(struct metanode *m); /* from time to time: does one give space back? */
 /* Waits for the one under way or, when there is enough to save, makes a last one; then `stopped`.
  */
 void metanode_checkpoints_stop(struct metanode *m, struct loop_task *stopped);

@@ -15,7 +15,7 @@ static int proposal_refused(struct metanode *m, int rc)
 {
     if (rc == -ENOSPC) {
         if (!m->log_full) {
-            log_error(m->env->log, "the disk of the log is full: changes are refused");
+            log_error(m->env->log, "the disk of the metadata is full: changes are refused");
         }
         m->log_full = true;
         return -ERR_log_full;
@@ -28,11 +28,21 @@ static void proposal_taken(struct metanode *m)
     struct consensus_info info;
     if (m->log_full) { /* few are while it is full: those that others need */
         consensus_info(m->consensus, &info);
-        m->log_full = info.full != 0;
+        m->log_full = info.full != 0 || kv_disk(m->kv) != KV_DISK_ROOM;
         if (!m->log_full) {
-            log_info(m->env->log, "the disk of the log has room again");
+            log_info(m->env->log, "the disk of the metadata has room again");
         }
     }
+}
+
+static bool kind_is_among(uint16_t kind, const uint16_t *kinds, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (kinds[i] == kind) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Sessions, leases, rows: few and small, and without them nobody could even read. */
@@ -42,12 +52,30 @@ static bool proposal_is_urgent(uint16_t kind)
         PROTO_OP_session_open, PROTO_OP_session_close, PROTO_OP_credential,  PROTO_OP_slot_cancel,
         PROTO_OP_lease_return, PROTO_OP_release,       PROTO_OP_append_done, NAMESPACE_FORMAT_ROOT,
         NAMESPACE_EXPIRE,      NAMESPACE_TARGET_PUT,   NAMESPACE_ROWS_PUT,   NAMESPACE_FENCE_DONE};
-    for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
-        if (kinds[i] == kind) {
-            return true;
-        }
+    return kind_is_among(kind, kinds, ARRAY_COUNT(kinds));
+}
+
+/* Takes more away than it adds, sooner or later. */
+static bool proposal_removes(uint16_t kind)
+{
+    static const uint16_t kinds[] = {
+        PROTO_OP_unlink,     PROTO_OP_rmdir,         PROTO_OP_removexattr,  PROTO_OP_trash_purge,
+        NAMESPACE_TRIM_DONE, NAMESPACE_GARBAGE_DONE, NAMESPACE_ORPHAN_DROP, NAMESPACE_TRASH_PURGE};
+    return kind_is_among(kind, kinds, ARRAY_COUNT(kinds));
+}
+
+/* What is in the log must be applied: the engine is asked before. */
+static bool proposal_has_room(const struct metanode_proposal *p)
+{
+    switch (kv_disk(p->m->kv)) {
+    case KV_DISK_LOW:
+        return p->base.urgent || p->removes;
+    case KV_DISK_FULL:
+        return p->base.urgent;
+    case KV_DISK_ROOM:
+    default:
+        return true;
     }
-    return false;
 }
 
 static void proposal_done(struct consensus_proposal *base, int rc, uint64_t index)
@@ -92,6 +120,7 @@ int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
     CHECK(rc == 0 && w.len == len);
     p->base = (struct consensus_proposal){
         .done = proposal_done, .bytes = p->bytes, .len = len, .urgent = proposal_is_urgent(kind)};
+    p->removes = proposal_removes(kind);
     *ret = p;
     return 0;
 }
@@ -99,6 +128,7 @@ int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
 void metanode_submit(struct metanode_proposal *p, struct metanode_waiter *w)
 {
     p->waiter = w;
+    p->base.rc = proposal_has_room(p) ? 0 : -ENOSPC;
     consensus_propose(p->m->consensus, &p->base);
 }
 

@@ -14,6 +14,7 @@
 #include "peer/client.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define RIG_SECOND UINT64_C(1000000000)
 #define RIG_CLIENTS 3u
@@ -127,6 +128,14 @@ static inline bool rig_until(struct rig *r, bool (*done)(void *ctx), void *ctx)
     return loop_sim_run(r->sim, done, ctx, loop_sim_now_ns(r->sim) + 300 * RIG_SECOND);
 }
 
+/* Each test is run with both: OPENDFS_TEST_ENGINE=tree. */
+static inline enum metanode_engine_kind rig_engine(void)
+{
+    const char *name = getenv("OPENDFS_TEST_ENGINE");
+    return name != NULL && strcmp(name, "tree") == 0 ? METANODE_ENGINE_TREE
+                                                     : METANODE_ENGINE_MEMORY;
+}
+
 static inline void rig_new(struct rig *r, uint64_t seed)
 {
     *r = (struct rig){.cluster = {{1, 2, 3}}};
@@ -143,6 +152,7 @@ static inline void rig_new(struct rig *r, uint64_t seed)
     memset(r->secrets.client.bytes, 9, sizeof r->secrets.client.bytes);
     (void)snprintf(r->address.text, sizeof r->address.text, "host1:9400");
     r->opt = (struct metanode_options){.directory = "/meta",
+                                       .engine = rig_engine(),
                                        .cluster_name = "demo \"2\"",
                                        .create = true,
                                        .lease_ms = 2000,

@@ -190,6 +190,7 @@ static void server_look(struct loop_timer *t)
 {
     struct metanode *m = container_of(t, struct metanode, engine_look);
     if (!metanode_engine_failed(m)) {
+        metanode_checkpoint_look(m);
         loop_timer_in(m->env->loop, t, SERVER_LOOK_NS);
     }
 }

@@ -1,7 +1,8 @@
 /*
  * metanode/trash.c -- what has been in the trash for as long as it was to be goes, and, while a
- * target has no room, the oldest of it before its time. Nothing is kept here but when to look next:
- * the first record by its end says what is due, and the log decides by its own time.
+ * target or the metadata has no room, the oldest of it before its time. Nothing is kept here but
+ * when to look next: the first record by its end says what is due, and the log decides by its own
+ * time.
  */
 #include "metanode/metanode_priv.h"
 
@@ -27,7 +28,7 @@ static void trash_schedule(struct metanode_trash *t, uint64_t ms)
 
 static bool trash_is_needed(const struct metanode *m)
 {
-    bool needed = false;
+    bool needed = kv_disk(m->kv) != KV_DISK_ROOM;
     LIST_FOR_EACH(node, &m->targets.all)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);

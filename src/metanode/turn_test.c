@@ -185,6 +185,7 @@ TEST(a_full_memory_refuses_what_grows)
 {
     struct rig r;
     rig_new(&r, testing_seed());
+    r.opt.engine = METANODE_ENGINE_MEMORY; /* where records count */
     rig_serve(&r);
     rig_client_ready(&r, 0);
     struct rig_client *c = &r.client[0];
