@@ -184,7 +184,6 @@ unsigned kv_poll(struct kv *kv);
 /* 0; or why the engine writes no more, for good (class EIO, -ENOSPC): commits and checkpoints say
  * so, too, reads go on. `e` tells the cause. */
 int kv_failed(struct kv *kv, struct err *e);
-/* Cheap: for each change. It notices by itself when there is room again. */
 enum kv_disk kv_disk(struct kv *kv);
 struct kv_statistics kv_statistics(struct kv *kv);
 
