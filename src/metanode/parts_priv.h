@@ -54,7 +54,7 @@ struct metanode_checkpoints {
 void metanode_checkpoints_init(struct metanode *m); /* behind the options */
 void metanode_checkpoints_fini(struct metanode *m);
 void metanode_checkpoints_start(struct metanode *m);
-void metanode_checkpoint_look(struct metanode *m); /* from time to time: does one give space back? */
+void metanode_checkpoint_look(struct metanode *m); /* from time to time */
 /* Waits for the one under way or, when there is enough to save, makes a last one; then `stopped`.
  */
 void metanode_checkpoints_stop(struct metanode *m, struct loop_task *stopped);
