@@ -83,6 +83,7 @@ same 'no worker was started again' "$(grep -c 'starts again' "$cluster"/log/*.lo
 # --- a data directory of another cluster; one that is gone ---
 export OPENDFS_CLUSTER=$work/second
 check 'another cluster' "$opendfs" init -q "$work/second" --port 0 --targets 2
+set_meta "$work/second"
 check 'it runs' "$opendfs" up -q "$work/second"
 check 'and stops' "$opendfs" down -q "$work/second"
 check 'down' "$opendfs" down -q "$cluster"
@@ -127,6 +128,7 @@ small_disk() {
 if [ "$(id -u)" = 0 ] && small_disk 40m; then
     export OPENDFS_CLUSTER=$work/third
     "$opendfs" init -q "$work/third" --port 0 --targets 2
+    set_meta "$work/third"
     mv "$work/third/target.1" "$work/disk/target.1"
     sed -i "s#^directory = target.1#directory = $work/disk/target.1#" "$work/third/cluster.ini"
     check 'up with a small disk' "$opendfs" up -q "$work/third"

@@ -17,6 +17,7 @@ mkdir "$work/full" && touch "$work/full/precious"
 fails 'init keeps its hands off' 1 'is not empty' "$opendfs" init "$work/full"
 check 'init' "$opendfs" init "$cluster" --port 0 --name demo
 fails 'init again' 1 'already' "$opendfs" init "$cluster"
+set_meta
 same 'secrets are private' "$(stat -c %a "$cluster/secret/server.key" "$cluster/secret/client.key" | tr '\n' ' ')" '600 600 '
 cp "$cluster/cluster.ini" "$work/good.ini"
 for edit in 's/copies = 2/copies = 9/' 's/^copies/cupies/' 's/^name = .*/&\nlease = 10/' 's/^id = .*/id = 123/'; do

@@ -8,6 +8,7 @@ if [ "$(id -u)" != 0 ] || ! { mkdir "$work/disk" && mount -t tmpfs -o size=24m o
 fi
 mounted=$work/disk
 check 'a cluster' "$opendfs" init -q "$cluster" --port 0 --targets 2
+set_meta
 if [ -d "$cluster/meta.0" ]; then mv "$cluster/meta.0" "$work/disk/meta.0"; fi
 sed -i "s#^directory = meta.0#directory = $work/disk/meta.0#" "$cluster/cluster.ini"
 check 'up' timeout 30 "$opendfs" up -q "$cluster"

@@ -61,11 +61,15 @@ fails() {
 same() {
     if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2' is not '$3'"; fi
 }
-# META_ENGINE: memory or tree, what keeps the metadata.
+# What keeps the metadata: a test to which it matters says META_ENGINE, all others run on OPENDFS_TEST_ENGINE, memory
+# or tree. set_meta [DIRECTORY]: in the configuration of a cluster that was made.
+engine() { echo "${META_ENGINE:-${OPENDFS_TEST_ENGINE:-memory}}"; }
+set_meta() {
+    sed -i "s/^\[meta\.0\]/&\nengine = $(engine)\ncache = ${META_CACHE:-0}\nio = ${META_IO:-auto}/" "${1:-$cluster}/cluster.ini"
+}
 start_cluster() {
-    "$opendfs" init -q "$cluster" --port 0 "$@" &&
-        sed -i -e "s/^copies = .*/&\nlease = 2s/" -e "s/^\[meta\.0\]/&\nengine = ${META_ENGINE:-memory}\ncache = ${META_CACHE:-0}\nio = ${META_IO:-auto}/" \
-            "$cluster/cluster.ini" && "$opendfs" up -q "$cluster"
+    "$opendfs" init -q "$cluster" --port 0 "$@" && sed -i "s/^copies = .*/&\nlease = 2s/" "$cluster/cluster.ini" && set_meta &&
+        "$opendfs" up -q "$cluster"
 }
 pid_of() { cat "$cluster/run/$1.pid"; }
 finish() {

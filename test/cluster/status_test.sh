@@ -17,6 +17,7 @@ if [ "$(id -u)" = 0 ] && mkdir "$work/disk" && mount -t tmpfs -o size=200m opend
     mounted=$work/disk
 fi
 check 'a cluster' "$opendfs" init -q "$cluster" --port 0 --name demo
+set_meta
 sed -i "s/^copies = .*/&\nlease = 2s/" "$cluster/cluster.ini"
 if [ -n "${mounted:-}" ]; then
     mv "$cluster/target.2" "$mounted/target.2"
