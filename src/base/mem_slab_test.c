@@ -142,7 +142,7 @@ TEST_TORTURE(mem_slab_gives_pages_back)
         rc = model_get(&m, n, 17000);
     }
     mem_slab_info(m.slab, &i);
-    CHECK_TRUE(rc < 0 || i.resident_bytes >= 100 * 17000);
+    CHECK_TRUE(rc < 0 || i.resident_bytes >= UINT64_C(100) * 17000);
     for (size_t n = 0; n < 100 && rc == 0; n++) {
         if (n % 10 != 0) {
             model_put(&m, n); /* nine of ten: the others keep the region */
@@ -254,6 +254,6 @@ TEST(mem_slab_is_for_all_threads)
     for (size_t i = 0; i < 3; i++) {
         CHECK_EQ(pthread_join(thread[i], NULL), 0);
     }
-    s = mem_slab_free(s);
+    mem_slab_free(s);
     CHECK_EQ(budget.used_bytes, 0);
 }

@@ -297,7 +297,7 @@ TEST(an_image_is_streamed_while_others_are_written)
         commit_to(&w, w.index + 7);
         CHECK_OK(wait(&w, checkpoint_in));
     }
-    CHECK_TRUE(kv_statistics(w.kv).pinned_bytes > KEYS * VALUE);
+    CHECK_TRUE(kv_statistics(w.kv).pinned_bytes > (uint64_t)KEYS * VALUE);
     enter(&w, receiver_free_in);
     enter(&w, unpin_in);
     CHECK_EQ(kv_statistics(w.kv).pinned_bytes, 0);

@@ -131,6 +131,7 @@ static inline bool rig_until(struct rig *r, bool (*done)(void *ctx), void *ctx)
 /* Each test is run with both: OPENDFS_TEST_ENGINE=tree. */
 static inline enum metanode_engine_kind rig_engine(void)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes it */
     const char *name = getenv("OPENDFS_TEST_ENGINE");
     return name != NULL && strcmp(name, "tree") == 0 ? METANODE_ENGINE_TREE
                                                      : METANODE_ENGINE_MEMORY;
