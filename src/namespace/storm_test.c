@@ -62,9 +62,30 @@ static uint64_t storm_file(struct rig *r, struct rand *rand, uint64_t ino, uint6
     return rc == 0 ? kind : STORM_KINDS;
 }
 
-/* What was not kept in its slot might run when it is bent, and nobody here would know. */
+/* Whose mutation the command is, and which; all zero when it is none. */
+static struct proto_op storm_op(struct rig *r)
+{
+    struct proto_op op = {0};
+    struct namespace_command c;
+    size_t len = 0;
+    if (PROTO_DECODE(namespace_command, r->command, r->command_len, &r->arena, &c) == 0) {
+        struct wire_reader body = wire_reader_over(c.body.at, c.body.len);
+        const uint8_t *at = wire_read_counted(&body, c.body.len, &len);
+        if (at == NULL || PROTO_DECODE(proto_op, at, len, &r->arena, &op) < 0) {
+            op = (struct proto_op){0};
+        }
+    }
+    mem_arena_reset(&r->arena);
+    return op;
+}
+
+/*
+ * What was not kept in its slot might run when it is bent, and nobody here would know; nor would
+ * anyone when it became one that a session has not sent yet.
+ */
 static void storm_bend(struct rig *r, struct rand *rand)
 {
+    struct proto_op was = storm_op(r);
     if (r->reply.rc < 0 && (err_is(r->reply.rc, EAGAIN) || err_is(r->reply.rc, EPROTO))) {
         return;
     }
@@ -72,6 +93,10 @@ static void storm_bend(struct rig *r, struct rand *rand)
     for (size_t i = 0; i < flips && r->command_len > 4; i++) {
         size_t at = 4 + (size_t)rand_below(rand, r->command_len - 4); /* its version stays */
         r->command[at] = (uint8_t)rand_u64(rand);
+    }
+    struct proto_op is = storm_op(r);
+    if (is.session != was.session || is.sequence != was.sequence) {
+        return;
     }
     (void)rig_apply_bytes(r, r->command, r->command_len);
 }
