@@ -26,8 +26,10 @@ static inline void rig_image_file_do(struct rig_image_file *f, enum disk_op op)
                            .offset = f->offset,
                            .buf = op == DISK_TRUNCATE ? NULL : f->bytes + f->offset,
                            .len = op == DISK_TRUNCATE ? 0 : f->len};
+    struct disk_req sync = {.op = DISK_SYNC, .file = open.file};
     struct disk_req close = {.op = DISK_CLOSE, .file = open.file};
     f->rc = disk_now(d, &req);
+    CHECK(op == DISK_READ || disk_now(d, &sync) >= 0);
     CHECK(disk_now(d, &close) >= 0);
 }
 static inline void rig_image_file_read_in(void *ctx)
@@ -72,7 +74,7 @@ static inline void rig_image_file_take(struct rig_image_file *f)
     CHECK(f->rc > 0);
 }
 
-/* These bytes as they are in memory. */
+/* These bytes as they are in memory; stored, so that damage stays when they are synced later. */
 static inline void rig_image_file_put(struct rig_image_file *f, uint64_t offset, uint64_t len)
 {
     f->offset = offset;

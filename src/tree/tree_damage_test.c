@@ -291,7 +291,7 @@ TEST(work_on_a_damaged_file)
         rig_image_file_put(&w.now, 0, RIG_IMAGE_BYTES);
         l->durable = 0;
     }
-    CHECK_TRUE(given_up > 0);
+    CHECK_TRUE(given_up > 5); /* nearly all do: few means that damage is lost */
     CHECK_OK(rig_life_open(l));
     CHECK_EQ(l->rig.found.index, w.newest);
     CHECK_OK(rig_life_check(l, 3));
