@@ -441,6 +441,21 @@ struct tree_node *tree_nodes_install(struct tree_nodes *n, uint64_t block, uint6
     return node;
 }
 
+uint64_t tree_nodes_replaced(const struct tree_nodes *n, uint64_t version, uint64_t seen)
+{
+    uint64_t bytes = 0;
+    for (struct list *at = n->retired.prev; at != &n->retired; at = at->prev) {
+        const struct tree_node *node = node_of_retired(at);
+        if (node_replaced(node) != version) {
+            break;
+        }
+        if (node->version <= seen && !node_is_absent(node)) {
+            bytes += node->head->charged + node->kept_bytes;
+        }
+    }
+    return bytes;
+}
+
 /* ---- those that the tree does without ---- */
 
 bool tree_nodes_block_writing(const struct tree_nodes *n, uint64_t block)

@@ -81,6 +81,9 @@ struct tree_node *tree_nodes_install(struct tree_nodes *n, uint64_t block, uint6
  * it that is under way has ended (`frees_pending`: no checkpoint may be frozen before): by
  * tree_nodes_written() or, if it has failed, by the next tree_nodes_reclaim(). */
 void tree_nodes_drop(struct tree_nodes *n, uint64_t block, uint64_t version);
+/* Bytes that stay in memory, of what `version`, the newest one, has replaced or dropped, for
+ * whoever has a snapshot of the version `seen`. */
+uint64_t tree_nodes_replaced(const struct tree_nodes *n, uint64_t version, uint64_t seen);
 /* No snapshot is of a version below `oldest`: frees what nobody looks for, tells the file
  * (tree_file_oldest), and tries again what it could not be told before (-ENOMEM). */
 void tree_nodes_reclaim(struct tree_nodes *n, uint64_t oldest);

@@ -295,6 +295,36 @@ static void hollow_in(struct rig_nodes *r)
     CHECK_EQ(r->info.dirty_count, 1);
 }
 
+/* Only what the version before has replaced, and of it only what was there at `seen`. */
+static void replaced_in(struct rig_nodes *r)
+{
+    uint64_t old = block_new(r), young = block_new(r);
+    (void)install(r, old, 0);
+    (void)install(r, old, 0);
+    uint64_t seen = r->version;
+    CHECK_EQ(tree_nodes_replaced(r->nodes, seen, seen - 2), 0);
+    CHECK_EQ(tree_nodes_replaced(r->nodes, seen, seen - 1), CHARGED(2));
+    struct tree_node *node = install(r, young, 0);
+    written(r, node);
+    r->version++;
+    tree_nodes_drop(r->nodes, old, r->version);
+    tree_nodes_drop(r->nodes, young, r->version);
+    CHECK_EQ(tree_nodes_replaced(r->nodes, r->version, seen), CHARGED(2));
+    CHECK_EQ(tree_nodes_replaced(r->nodes, r->version, seen + 1), CHARGED(2) + RIG_NODES_CHARGE);
+    CHECK_EQ(tree_nodes_replaced(r->nodes, r->version + 1, seen + 1), 0);
+    (void)tree_cache_shrink(r->cache, 0);
+    CHECK_EQ(tree_nodes_replaced(r->nodes, r->version, seen + 1), CHARGED(2));
+    tree_nodes_reclaim(r->nodes, r->version);
+    CHECK_EQ(tree_nodes_replaced(r->nodes, r->version, r->version), 0);
+}
+
+TEST(what_was_replaced_is_counted_for_who_sees_it)
+{
+    CLEANUP(rig_nodes_fini) struct rig_nodes r = {0};
+    rig_nodes_init(&r, testing_seed());
+    CHECK_TRUE(rig_nodes_in(&r, replaced_in));
+}
+
 /* The block comes again while what it was is hollow. */
 static void hollow_drop_in(struct rig_nodes *r)
 {

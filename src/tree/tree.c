@@ -93,29 +93,55 @@ static uint64_t state_frozen_bytes(const struct tree_state *s)
     return bytes;
 }
 
-/* Memtables that `next` does without. */
-static uint64_t state_gone_bytes(const struct tree_state *s, const struct tree_state *next)
+/* The state of the youngest snapshot: what it does not see, no older one does. NULL: nobody has
+ * one. With the lock. */
+static const struct tree_state *state_youngest_held(const struct tree *t)
 {
+    for (struct list *node = t->views.prev; node != &t->views; node = node->prev) {
+        const struct tree_view *v = LIST_ENTRY(node, struct tree_view, node);
+        if (!v->inner) {
+            return v->state;
+        }
+    }
+    return NULL;
+}
+
+static bool state_has(const struct tree_state *s, const struct tree_table *table)
+{
+    bool has = false;
+    for (unsigned i = 0; i < s->count; i++) {
+        has = has || s->tables[i] == table;
+    }
+    return has;
+}
+
+/* Bytes of what `next` does without, and `held` has: memtables and nodes. What came after `held`
+ * and goes now is nobody's, and its memory is free soon. */
+static uint64_t state_gone_bytes(const struct tree *t, const struct tree_state *next,
+                                 const struct tree_state *held)
+{
+    const struct tree_state *s = t->state;
     uint64_t bytes = 0;
     for (unsigned i = 0; i < s->count; i++) {
-        bool stays = false;
-        for (unsigned k = 0; k < next->count; k++) {
-            stays = stays || next->tables[k] == s->tables[i];
-        }
-        bytes += stays ? 0 : tree_memtable_state(s->tables[i]->memtable).bytes;
+        bool gone = !state_has(next, s->tables[i]) && state_has(held, s->tables[i]);
+        bytes += gone ? tree_memtable_state(s->tables[i]->memtable).bytes : 0;
+    }
+    if (next->version > s->version) {
+        uint64_t seen = t->crowded ? UINT64_MAX : held->version;
+        bytes += tree_nodes_replaced(t->nodes, next->version, seen);
     }
     return bytes;
 }
 
-void tree_state_publish(struct tree *t, struct tree_state *s, uint64_t replaced_bytes)
+void tree_state_publish(struct tree *t, struct tree_state *s)
 {
     struct tree_state *old = t->state;
-    uint64_t gone = state_gone_bytes(old, s) + replaced_bytes;
-    struct tree_superseded kept = {.bytes = gone, .kept = gone};
     CHECK(s->count >= 1 && s->count <= TREE_MEMTABLES_MAX && s->version >= old->version);
     lock_take(&t->lock);
+    const struct tree_state *held = state_youngest_held(t);
+    uint64_t gone = held == NULL ? 0 : state_gone_bytes(t, s, held);
+    struct tree_superseded kept = {.bytes = gone, .kept = gone};
     t->state = s;
-    /* Whoever has a snapshot now may look at what is gone; nobody else ever will. */
     (void)tree_snapshots_publish(t->snapshots, t->msn, &kept);
     lock_release(&t->lock);
     t->frozen_bytes = state_frozen_bytes(s);
@@ -160,7 +186,7 @@ int tree_rotate(struct tree *t)
         next->count++;
     }
     next->tables[0] = table;
-    tree_state_publish(t, next, 0);
+    tree_state_publish(t, next);
     return 0;
 }
 
@@ -255,6 +281,7 @@ void tree_reclaim(struct tree *t)
         held[count++] = t->state->version;
     }
     lock_release(&t->lock);
+    t->crowded = !all;
     if (all) {
         tree_nodes_hollow(t->nodes, held, count);
     }

@@ -72,13 +72,11 @@ int tree_maintain_drop_some(struct tree_maintain *m, struct kv_need *need)
 {
     struct tree *t = m->t;
     struct tree_state *s = NULL;
-    struct tree_nodes_info before, after;
     int rc = tree_state_copy(t->state, &s);
     if (rc < 0) {
         return rc;
     }
     s->version++;
-    tree_nodes_info(t->nodes, &before);
     unsigned done = 0;
     while (rc == 0 && done < DROPS_AT_ONCE && m->drop_count > 0) {
         rc = drop_one(m, s->version, need);
@@ -88,8 +86,7 @@ int tree_maintain_drop_some(struct tree_maintain *m, struct kv_need *need)
         tree_state_unref(s);
         return rc;
     }
-    tree_nodes_info(t->nodes, &after);
-    tree_state_publish(t, s, after.retired_bytes - before.retired_bytes);
+    tree_state_publish(t, s);
     return rc < 0 ? rc : m->drop_count > 0 ? 1 : 0;
 }
 

@@ -435,7 +435,6 @@ static int job_install(struct tree_maintain *m)
 {
     struct tree *t = m->t;
     struct tree_state *s = NULL;
-    struct tree_nodes_info before, after;
     int rc = job_prepare(m, &s);
     if (rc < 0) {
         return rc;
@@ -443,10 +442,8 @@ static int job_install(struct tree_maintain *m)
     bool drain = m->job.kind == MAINTAIN_DRAIN;
     job_note(m);
     job_count(m);
-    tree_nodes_info(t->nodes, &before);
     job_install_nodes(m, s->version);
-    tree_nodes_info(t->nodes, &after);
-    tree_state_publish(t, s, after.retired_bytes - before.retired_bytes);
+    tree_state_publish(t, s);
     if (drain) {
         tree_drained(t, m->job.flush.taken_bytes);
     }

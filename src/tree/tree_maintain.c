@@ -104,7 +104,7 @@ static int group_begin(struct tree_maintain *m, unsigned count)
     if (rc == 0) {
         s->draining = count;
         s->drained_len = 0;
-        tree_state_publish(m->t, s, 0);
+        tree_state_publish(m->t, s);
     }
     return rc;
 }
@@ -137,7 +137,7 @@ static int group_end(struct tree_maintain *m)
         tree_state_unref(s);
         return -ENOMEM;
     }
-    tree_state_publish(m->t, s, 0);
+    tree_state_publish(m->t, s);
     tree_checkpoint_kick(m->t);
     return 0;
 }

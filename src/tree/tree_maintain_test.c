@@ -362,6 +362,31 @@ TEST(checkpoint_does_not_keep_memtables_in_memory)
     check_all(r);
 }
 
+/* A snapshot lives on while ten times its budget comes after it and is moved down. */
+TEST(what_came_after_a_snapshot_is_not_counted_for_it)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(21);
+    struct fill later = {.r = r, .count = 2600, .len = 1000};
+    commits(r, 100);
+    CHECK_OK(settle(r));
+    CHECK_OK(checkpoint(r));
+    run(r, snapshot_in);
+    CHECK_OK(r->rc);
+    fill(later);
+    CHECK_OK(settle(r));
+    const struct tree *t = tree_of(r->tree.kv);
+    struct tree_snapshots_state s = tree_snapshots_state(t->snapshots);
+    CHECK_TRUE(later.count * later.len > 10 * t->opt.snapshot_bytes);
+    CHECK_TRUE(s.live_count == 1 && s.kept_bytes > 0);
+    CHECK_TRUE(s.kept_bytes < t->opt.snapshot_bytes / 2);
+    for (uint32_t k = 0; k < RIG_KEYS; k++) {
+        check_key(r, k);
+        rig_tree_release(&r->tree);
+    }
+    run(r, snapshot_free_in);
+    fill_check(later, true);
+}
+
 /* It does not keep memory dirty for as long as it may take. */
 TEST(checkpoint_hurries_when_memory_is_short)
 {

@@ -82,6 +82,7 @@ struct tree {
     /* the loop's */
     uint64_t index, term, msn; /* applied; the newest message */
     uint64_t frozen_bytes;     /* of frozen memtables */
+    bool crowded;              /* so many views that what lies between them stays */
     unsigned starved;          /* commits in a row that found no memory */
     struct tree_credit credit; /* of commits that are slowed */
     uint32_t next_table;
@@ -117,9 +118,8 @@ struct tree_state *tree_state_ref(struct tree_state *s); /* any thread */
 struct tree_state *tree_state_unref(struct tree_state *s);
 /* A copy to be changed and published, with references on its tables. -ENOMEM. */
 NODISCARD int tree_state_copy(const struct tree_state *s, struct tree_state **ret);
-/* Takes the reference. What only older states have is kept for their snapshots, and counted for
- * them: `replaced_bytes` of nodes. */
-void tree_state_publish(struct tree *t, struct tree_state *s, uint64_t replaced_bytes);
+/* Takes the reference; after the installs of its version. Counts for snapshots what it ends. */
+void tree_state_publish(struct tree *t, struct tree_state *s);
 /* The active memtable is frozen, or goes if it is empty; a new one begins. -ENOMEM, -ERR_busy:
  * TREE_FROZEN_MAX are there. */
 NODISCARD int tree_rotate(struct tree *t);
