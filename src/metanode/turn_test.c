@@ -133,18 +133,18 @@ TEST(one_client_does_not_starve_another)
         for (unsigned n = 0; n < 1000000 && s->waiting_count + s->mutations == 0; n++) {
             (void)loop_sim_step(r.sim); /* until it has come */
         }
-        uint64_t before = stats_counter_value(&r.m->mutations);
+        uint64_t before = stats_counter_value(&r.m->mutations), began = 0;
         for (unsigned n = 0; n < 1000000 && s->waiting_count > 0; n++) {
-            (void)loop_sim_step(r.sim); /* until it has begun */
+            began = stats_counter_value(&r.m->mutations) - before;
+            (void)loop_sim_step(r.sim); /* until it has begun; others may at the same moment */
         }
-        uint64_t began = stats_counter_value(&r.m->mutations) - before;
         worst = began > worst ? (unsigned)began : worst;
         CHECK_TRUE(r.m->turns.mutations <= 4);
         CHECK_OK(rig_end(&r.client[1]));
     }
     CHECK_TRUE(f->done > 2 * FLOOD_SLOTS); /* there was a flood */
     CHECK_TRUE(stats_counter_value(&r.m->turns.waited) > FLOOD_SLOTS);
-    CHECK_TRUE(worst <= 3);
+    CHECK_TRUE(worst <= 1);
     f->again = false;
     rig_run(&r, 20 * RIG_SECOND);
     CHECK_EQ(f->good, f->done);
