@@ -44,6 +44,7 @@ struct sim_process {
     struct sim_process *parent; /* NULL: started by the test */
     struct loop_child *child;   /* the parent's memory; NULL: forgotten or detached */
     bool detached;
+    bool has_spawned;             /* there may be children */
     struct loop_sim_event start;  /* runs the program */
     struct loop_sim_event notice; /* tells the parent */
     struct loop_sim_program *program;
