@@ -157,6 +157,14 @@ for script in test/cluster/*_test.sh; do
     [ -e "$script" ] && count "$(basename "$script" .sh)" timeout 600 bash "$script" build/release/prog/opendfs
 done
 check first-light timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
+if [ "$mode" = soak ]; then
+    for script in test/cluster/*_test.sh; do
+        [ "$script" = test/cluster/tree_test.sh ] || count "$(basename "$script" .sh)-on-tree" \
+            env OPENDFS_TEST_ENGINE=tree timeout 600 bash "$script" build/release/prog/opendfs
+    done
+    check first-light-on-tree env OPENDFS_TEST_ENGINE=tree \
+        timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
+fi
 if [ -x build/debug/test/sim ]; then
     if [ "$mode" = soak ]; then
         count simulation timeout 14400 build/debug/test/sim --seeds 20000

@@ -8,7 +8,9 @@ seconds=${SECONDS_OF_LOAD:-20}
 seed=${SEED:-$RANDOM}
 load=$(dirname "$opendfs")/../test/kill_load
 [ -x "$load" ] || { bad "no $load"; finish; }
+# Where nobody says which engine, the seed does.
 [ $((seed % 2)) = 0 ] && META_ENGINE=tree || META_ENGINE=memory
+META_ENGINE=${OPENDFS_TEST_ENGINE:-$META_ENGINE}
 echo "SEED=$seed (records: $META_ENGINE)"
 start_cluster || { bad 'start'; finish; }
 
