@@ -18,7 +18,7 @@
 #define CLOCK_BATCH 64u                     /* and let go */
 #define LINE_BYTES 64u                      /* of the processor's cache */
 #define SLAB_KEEP_SHARE 16u                 /* this part of the cache, */
-#define SLAB_KEEP_MAX (UINT64_C(32) << 20)   /* or so much, is kept for what comes next */
+#define SLAB_KEEP_MAX (UINT64_C(32) << 20)  /* or so much, is kept for what comes next */
 #define SLAB_LIMIT_MIN (UINT64_C(16) << 20) /* a few regions would fill a smaller cache */
 
 /* Counted without locked instructions: a few are lost when threads meet in one. */
@@ -320,7 +320,8 @@ struct tree_cache *tree_cache_free(struct tree_cache *c)
 bool tree_cache_charge(struct tree_cache *c, uint64_t bytes)
 {
     bool taken = mem_budget_take(&c->budget, bytes);
-    while (!taken && bytes <= c->budget.limit_bytes && cache_evict(c, bytes)) {
+    uint64_t want = base_max(bytes, 1); /* more than the limit may be in use */
+    while (!taken && bytes <= c->budget.limit_bytes && cache_evict(c, want)) {
         taken = mem_budget_take(&c->budget, bytes);
     }
     return taken;

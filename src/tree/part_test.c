@@ -206,8 +206,9 @@ TEST(a_charge_evicts_no_more_than_it_needs)
     CHECK_TRUE(!tree_cache_charge(r.cache, 64 * UNIT + 64 * OVERHEAD + 1)); /* never to be had */
     CHECK_EQ(info(&r)->evictions, 10);
     tree_cache_force(r.cache, 100 * UNIT);
-    CHECK_TRUE(!tree_cache_charge(r.cache, 1)); /* all went, and it was not enough */
+    CHECK_TRUE(!tree_cache_charge(r.cache, 0)); /* all went, and it was not enough */
     CHECK_EQ(info(&r)->evictions, 64);
+    CHECK_TRUE(!tree_cache_charge(r.cache, 1));
     tree_cache_give(r.cache, 110 * UNIT);
 }
 
