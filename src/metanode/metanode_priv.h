@@ -76,7 +76,7 @@ struct metanode {
     struct consensus_fsm fsm;
     struct consensus *consensus;
     struct metanode_engine engine;
-    struct kv *kv; /* the engine's */
+    struct kv *kv;          /* the engine's */
     uint64_t cold_until_ns; /* mutations find not all that they read in memory */
     struct kv_stop kv_stop;
     struct loop_timer engine_look;

@@ -39,7 +39,7 @@ struct metanode_checkpoints {
     struct kv_checkpoint base;
     uint64_t since_bytes; /* of the log since the newest began */
     uint64_t begun_bytes, begun_ns;
-    unsigned idle; /* that came to an end one after the other with nothing new */
+    unsigned idle;      /* that came to an end one after the other with nothing new */
     uint64_t log_index; /* what the log calls the one under way; 0: it does not know */
     uint64_t retry_ns;  /* not before, after a failure */
     bool active;

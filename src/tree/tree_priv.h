@@ -75,7 +75,7 @@ struct tree {
 
     struct lock lock; /* of the next three */
     struct tree_state *state;
-    struct list views, pins; /* pins: the loop's (tree_pin_priv.h) */
+    struct list views, pins;  /* pins: the loop's (tree_pin_priv.h) */
     uint64_t published_index; /* goes with what tree_snapshots has published */
     _Atomic bool reclaim_due; /* a view has gone */
 
@@ -131,8 +131,8 @@ NODISCARD int tree_view_new(struct tree *t, bool inner, struct tree_view **ret);
 NODISCARD int tree_view_leave_tables(struct tree_view *v);
 struct tree_view *tree_view_free(struct tree_view *v); /* any thread; NULL is fine */
 void tree_fail(struct tree *t, int rc, const char *what, const struct err *why); /* or NULL */
-int tree_failed(struct kv *kv, struct err *e); /* 0, or why nothing is written any more */
-void tree_room_wake(struct tree *t); /* commits that were refused may go on */
+int tree_failed(struct kv *kv, struct err *e);     /* 0, or why nothing is written any more */
+void tree_room_wake(struct tree *t);               /* commits that were refused may go on */
 void tree_drained(struct tree *t, uint64_t bytes); /* so much of memtables is in nodes now */
 struct tree_table *tree_table_new(struct tree *t,
                                   struct tree_memtable *m); /* takes m; NULL: no memory */
