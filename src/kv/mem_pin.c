@@ -80,8 +80,10 @@ static void pin_read(struct kv_pin *base, struct kv_pin_read *r)
     struct kv_mem_pin *p = pin_of(base);
     p->read = r;
     p->job = (struct loop_executor_job){.work = pin_work, .done = pin_worked};
-    p->rc = loop_executor_submit(p->executor, p->opt.env->loop, &p->job);
-    if (p->rc < 0) {
+    /* From then on p->rc is the job's. */
+    int rc = loop_executor_submit(p->executor, p->opt.env->loop, &p->job);
+    if (rc < 0) {
+        p->rc = rc;
         loop_defer(p->opt.env->loop, &p->task);
     }
 }

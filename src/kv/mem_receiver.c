@@ -232,8 +232,10 @@ static void receiver_put(struct kv_receiver *base, struct kv_receive *r)
     struct kv_mem_receiver *x = receiver_of(base);
     x->put = r;
     x->job = (struct loop_executor_job){.work = receiver_work, .done = receiver_worked};
-    x->rc = loop_executor_submit(x->executor, x->env->loop, &x->job);
-    if (x->rc < 0) {
+    /* From then on x->rc is the job's. */
+    int rc = loop_executor_submit(x->executor, x->env->loop, &x->job);
+    if (rc < 0) {
+        x->rc = rc;
         loop_defer(x->env->loop, &x->task);
     }
 }

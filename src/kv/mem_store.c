@@ -262,8 +262,10 @@ static void store_over(struct kv_mem_store *s)
 static void store_begin_fill(struct kv_mem_store *s)
 {
     s->job = (struct loop_executor_job){.work = store_fill, .done = store_filled};
-    s->rc = loop_executor_submit(s->executor, s->env->loop, &s->job);
-    if (s->rc < 0) {
+    /* From then on s->rc is the job's. */
+    int rc = loop_executor_submit(s->executor, s->env->loop, &s->job);
+    if (rc < 0) {
+        s->rc = rc;
         loop_defer(s->env->loop, &s->task);
     }
 }

@@ -14,9 +14,8 @@
 
 #define INDEX_FIRST 16u    /* buckets */
 #define INDEX_COPIED 1024u /* one as large is copied for the last time: that takes a while */
-#define INDEX_EACH                                                                               \
-    1024u               /* bytes of a memtable to a bucket: mostly the next one has room for all \
-                         */
+/* Bytes of a memtable for each bucket: mostly the next index has room for all. */
+#define INDEX_EACH 1024u
 #define INDEX_FILL 5u   /* entries for each bucket, when it is full */
 #define INDEX_REACH 16u /* buckets that an entry may lie in */
 #define INDEX_PASSED 7u /* byte of the tags: it is not 0 when entries went further */

@@ -98,8 +98,10 @@ static void pin_read(struct kv_pin *base, struct kv_pin_read *r)
     LOOP_OWNED(t->env.loop);
     p->read = r;
     p->job = (struct loop_executor_job){.work = pin_work, .done = pin_worked};
-    p->rc = t->stopping ? -ECANCELED : loop_executor_submit(t->executor, t->env.loop, &p->job);
-    if (p->rc < 0) {
+    /* From then on p->rc is the job's. */
+    int rc = t->stopping ? -ECANCELED : loop_executor_submit(t->executor, t->env.loop, &p->job);
+    if (rc < 0) {
+        p->rc = rc;
         loop_defer(t->env.loop, &p->task);
     }
 }
