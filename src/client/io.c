@@ -471,6 +471,7 @@ void client_io_end(struct client_io *io, int64_t rc)
     }
     mem_free(io->part);
     mem_free(io->why);
+    mem_free(io->sent);
     mem_free(io);
     client_inode_put(i);
 }

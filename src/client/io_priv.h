@@ -54,6 +54,7 @@ struct client_io {
     uint64_t turn; /* not 0: it is ours until append_done (mode S) */
     bool asked;    /* whether a quota lets the file become so large (room.c) */
     char *why;     /* owned: a server's words for rc, or NULL */
+    uint8_t *sent; /* owned: small contents as the commit has them, or NULL */
     /* reading and writing */
     uint8_t *to;
     const uint8_t *from;

@@ -95,6 +95,24 @@ static void commit_fold_times(struct client_io *io)
     }
 }
 
+/* A call keeps bytes of its own until it has an answer: while it waits, or is sent anew, a recall
+ * may move the small contents into chunks. False: no memory. */
+static bool commit_copies(struct client_io *io)
+{
+    const struct client_inode *i = io->inode;
+    mem_free(io->sent);
+    io->sent = NULL;
+    if (!i->in_line || i->small_len == 0) {
+        return true;
+    }
+    io->sent = mem_alloc(i->small_len);
+    if (io->sent == NULL) {
+        return false;
+    }
+    memcpy(io->sent, i->small, i->small_len);
+    return true;
+}
+
 static bool commit_step(struct client_io *io, enum client_io_phase after)
 {
     struct client_inode *i = io->inode;
@@ -103,6 +121,10 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     if (i->mode == PROTO_OPEN_NONE || i->dead < 0 || (!i->dirty && !last)) {
         io->phase = after;
         return true;
+    }
+    if (!commit_copies(io)) {
+        client_inode_starve(i);
+        return false;
     }
     if (client_io_call_busy(io)) {
         return false;
@@ -122,7 +144,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
                                        .allocated = client_io_allocated(i)};
     if (i->in_line && i->dirty) {
         m->flags |= i->mode == PROTO_OPEN_W ? PROTO_COMMIT_HAS_DATA : 0;
-        m->data = proto_bytes_of(i->small, i->small_len);
+        m->data = proto_bytes_of(io->sent, i->small_len);
     }
     if (i->torn < 0) {
         m->size = i->attr.size;

@@ -79,6 +79,7 @@ static void audit(struct run *r)
 {
     struct world *w = &r->world;
     world_run(w, is_healthy, r, 120 * WORLD_S, "all copies are there again");
+    world_settle(w);
     if (world_failed(w)) {
         char health[300];
         world_health(w, health, sizeof health);

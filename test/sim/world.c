@@ -207,3 +207,11 @@ void world_run(struct world *w, bool (*done)(void *context), void *context, uint
         }
     }
 }
+
+void world_settle(struct world *w)
+{
+    uint64_t until = world_now_ns(w) + 3 * WORLD_S;
+    while (!world_failed(w) && world_now_ns(w) < until && loop_sim_step(w->sim)) {
+        continue;
+    }
+}

@@ -103,6 +103,8 @@ struct world {
 void world_init(struct world *w, uint64_t seed, bool verbose);
 void world_fini(struct world *w);
 /* Runs until `done`, a failure, or the limit (world time): then that is the failure. */
+/* As long as a server needs to see by itself that a full disk has room again. */
+void world_settle(struct world *w);
 void world_run(struct world *w, bool (*done)(void *context), void *context, uint64_t limit_ns,
                const char *what);
 void world_fail(struct world *w, const char *fmt, ...) PRINTF_LIKE(2, 3);
