@@ -390,7 +390,7 @@ static void wait_over(struct tree_fetcher *x, const struct fetch_load *load, str
         if (tree_node_pin(node)) {
             tree_need_set_node(item, node);
         }
-    } else if (node != NULL && load->part != NULL && tree_part_pin(load->part)) {
+    } else if (node != NULL && load->part != NULL && tree_part_hold(load->part)) {
         tree_need_set_part(item, load->part);
     }
     request_check(x, r);
@@ -796,7 +796,7 @@ static int fetch_part(struct tree_fetcher *x, struct fetch_request *r, size_t i,
         return 0;
     }
     struct tree_part *part = h->part[index];
-    if (tree_part_pin(part)) {
+    if (tree_part_hold(part)) {
         tree_need_set_part(item, part);
         return 0;
     }

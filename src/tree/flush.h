@@ -34,7 +34,7 @@ struct tree_shape {
     uint32_t leaf_raw;     /* 1 MiB: a leaf with more is split, below a quarter merged */
     uint32_t basement_raw; /* 16 KiB */
     uint32_t internal_raw; /* 4 MiB of messages: with more a node is flushed */
-    uint32_t part_raw;     /* 64 KiB: of a partition of a run */
+    uint32_t part_raw;     /* 16 KiB: of a partition of a run */
     uint32_t fanout;       /* 32 children: with more a node is split, below a quarter merged */
     uint32_t runs_max;     /* 4 runs of a slot: instead of one more they become one */
     uint32_t filter_bits;  /* per key; 0: no filters */
@@ -44,7 +44,7 @@ struct tree_shape {
 #define TREE_SHAPE_DEFAULT                                                         \
     {                                                                              \
         .leaf_raw = 1u << 20, .basement_raw = 16u << 10, .internal_raw = 4u << 20, \
-        .part_raw = 64u << 10, .fanout = 32, .runs_max = 4, .filter_bits = 10,     \
+        .part_raw = 16u << 10, .fanout = 32, .runs_max = 4, .filter_bits = 10,     \
         .codec = TREE_CODEC_LZ4                                                    \
     }
 

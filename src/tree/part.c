@@ -12,8 +12,10 @@
 
 #include "base/lock.h"
 #include "base/mem_slab.h"
+#include "tree/node.h"
 
-#define HIT_SHARDS 64u                      /* a power of two */
+#define HIT_SHARDS 64u /* a power of two */
+#define FILTER_TURNS 3u
 #define CLOCK_SCAN 256u                     /* parts looked at while the lock is held */
 #define CLOCK_BATCH 64u                     /* and let go */
 #define LINE_BYTES 64u                      /* of the processor's cache */
@@ -89,8 +91,10 @@ static bool clock_lets_go(struct tree_part *p)
     if (atomic_load_explicit(&p->state, memory_order_relaxed) != 0) {
         return false;
     }
-    if (atomic_load_explicit(&p->used, memory_order_relaxed)) {
-        atomic_store_explicit(&p->used, false, memory_order_relaxed);
+    uint8_t turns = atomic_load_explicit(&p->turns, memory_order_relaxed);
+    if (turns > 0) {
+        turns = turns == TREE_PART_NEW ? 0 : (uint8_t)(turns - 1);
+        atomic_store_explicit(&p->turns, turns, memory_order_relaxed);
         return false;
     }
     uint32_t unpinned = 0;
@@ -127,14 +131,14 @@ static void clock_turn(struct tree_cache *c, uint64_t want, size_t scan_max, str
     lock_release(&c->lock);
 }
 
-/* At least `want` bytes, if so many may go: once around takes the second chances away, once more
- * finds all that was not used meanwhile. */
+/* At least `want` bytes, if so many may go: so often around that all have lost what they had
+ * left of turns. */
 static uint64_t evict_parts(struct tree_cache *c, uint64_t want)
 {
     struct clock_haul h;
     uint64_t freed = 0;
     lock_take(&c->lock);
-    size_t left = 2 * c->clock_count;
+    size_t left = (FILTER_TURNS + 1) * c->clock_count;
     lock_release(&c->lock);
     while (left > 0 && freed < want) {
         clock_turn(c, want - freed, base_min(left, CLOCK_SCAN), &h);
@@ -226,7 +230,7 @@ struct tree_part *tree_part_unref(struct tree_part *p)
     return NULL;
 }
 
-bool tree_part_pin(struct tree_part *p)
+bool tree_part_hold(struct tree_part *p)
 {
     uint32_t was = atomic_load_explicit(&p->state, memory_order_relaxed);
     do {
@@ -237,9 +241,27 @@ bool tree_part_pin(struct tree_part *p)
     } while (!atomic_compare_exchange_weak_explicit(&p->state, &was, was + 1, memory_order_acquire,
                                                     memory_order_relaxed));
     (void)tree_part_ref(p);
-    if (!atomic_load_explicit(&p->used, memory_order_relaxed)) { /* else the line stays shared */
-        atomic_store_explicit(&p->used, true, memory_order_relaxed);
+    return true;
+}
+
+/* The first use is what it was read for, and says nothing of others to come: what a walk goes
+ * through once does not push out what is asked for again and again. */
+static void part_use(struct tree_part *p)
+{
+    uint8_t most = p->kind == TREE_PARTITION_FILTER ? FILTER_TURNS : 1;
+    uint8_t turns = atomic_load_explicit(&p->turns, memory_order_relaxed);
+    uint8_t next = turns == TREE_PART_NEW && p->kind != TREE_PARTITION_FILTER ? 0 : most;
+    if (turns != next) { /* else the line stays shared */
+        atomic_store_explicit(&p->turns, next, memory_order_relaxed);
     }
+}
+
+bool tree_part_pin(struct tree_part *p)
+{
+    if (!tree_part_hold(p)) {
+        return false;
+    }
+    part_use(p);
     count_hit(p);
     return true;
 }
@@ -259,7 +281,7 @@ bool tree_part_fill(struct tree_part *p, uint8_t *bytes)
     }
     CHECK(p->bytes == NULL && !tree_part_is_dirty(p));
     p->bytes = bytes;
-    atomic_store_explicit(&p->used, false, memory_order_relaxed);
+    atomic_store_explicit(&p->turns, TREE_PART_NEW, memory_order_relaxed);
     count_add(&p->cache->clean_bytes, p->raw_len);
     p->cache->fills++;
     atomic_store_explicit(&p->state, 0, memory_order_release);

@@ -3,8 +3,9 @@
  * where they are on disk; and the cache that holds all that is in memory within one budget.
  *
  * The bytes of a part never change, so any number of node versions share it. Bytes are there while
- * they are pinned; those that are on disk as well may be evicted else (a second-chance clock). What
- * is not written yet ("dirty") stays.
+ * they are pinned; those that are on disk as well may be evicted else: a clock, whose hand leaves
+ * those alone that were used since they came for a reader, and filters, which are asked before all
+ * else of their leaf, for some turns more. What is not written yet ("dirty") stays.
  *
  * What is charged to the cache for a part: its raw_len by whoever makes the bytes, for as long as
  * they are in memory, and sizeof(struct tree_part) by tree_part_new(), until it is freed.
@@ -37,10 +38,11 @@ struct tree_part_place {
 
 #define TREE_PART_ALIGN 64u /* of bytes, as of all that tree_cache_get() gives */
 #define TREE_PART_ABSENT (UINT32_C(1) << 31)
+#define TREE_PART_NEW UINT8_MAX /* nobody has used it since it was read */
 struct tree_part {
     _Atomic uint32_t refs;  /* by heads and pins */
     _Atomic uint32_t state; /* number of pins; TREE_PART_ABSENT: no bytes */
-    _Atomic bool used;      /* since the clock's hand passed */
+    _Atomic uint8_t turns;  /* of the clock's hand that it stays; TREE_PART_NEW */
     bool cached;            /* in the clock; of its lock */
     uint8_t kind;           /* enum tree_partition_kind */
     uint32_t raw_len, entries;
@@ -69,6 +71,8 @@ struct tree_part *tree_part_unref(struct tree_part *p);
 /* True: its bytes stay until tree_part_unpin(), which also gives the reference back that this
  * takes. False: they are not there. */
 NODISCARD bool tree_part_pin(struct tree_part *p);
+/* The same for somebody who will pin it: this is no use of it. */
+NODISCARD bool tree_part_hold(struct tree_part *p);
 void tree_part_unpin(struct tree_part *p);
 /* The loop's: nobody has its bytes. */
 static inline bool tree_part_is_absent(const struct tree_part *p)

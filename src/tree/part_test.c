@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "testing/testing.h"
+#include "tree/node.h"
 
 #include <string.h>
 
@@ -192,6 +193,61 @@ TEST(what_was_used_gets_a_second_chance)
     CHECK_TRUE(!part_is_there(&r, 2));
     CHECK_TRUE(!tree_cache_charge(r.cache, 1));
     tree_cache_give(r.cache, 8 * UNIT);
+}
+
+/* What a walk goes through once does not push out what is asked for again. */
+TEST(what_was_used_once_since_it_was_read_goes_before_what_was_used_again)
+{
+    CLEANUP(rig_fini) struct rig r = {0};
+    CHECK_OK(rig_init(&r, 8 * UNIT + 8 * OVERHEAD));
+    for (size_t i = 0; i < 8; i++) {
+        CHECK_OK(part_new(&r, i, ABSENT));
+        CHECK_TRUE(part_fill(&r, i));
+        CHECK_TRUE(tree_part_hold(r.part[i])); /* for whoever waited: no use of it */
+        tree_part_unpin(r.part[i]);
+        CHECK_TRUE(part_is_there(&r, i));
+    }
+    CHECK_TRUE(part_is_there(&r, 0)); /* again */
+    CHECK_TRUE(part_is_there(&r, 3));
+    CHECK_TRUE(tree_cache_charge(r.cache, 6 * UNIT));
+    for (size_t i = 0; i < 8; i++) {
+        CHECK_EQ(part_is_there(&r, i), i == 0 || i == 3);
+    }
+    tree_cache_give(r.cache, 6 * UNIT);
+}
+
+TEST(what_nobody_has_used_since_it_was_read_stays_for_a_turn)
+{
+    CLEANUP(rig_fini) struct rig r = {0};
+    CHECK_OK(rig_init(&r, 4 * UNIT + 4 * OVERHEAD));
+    for (size_t i = 0; i < 4; i++) {
+        CHECK_OK(part_new(&r, i, i < 2 ? ABSENT : CLEAN));
+        CHECK_TRUE(i >= 2 || part_fill(&r, i));
+    }
+    CHECK_TRUE(tree_cache_charge(r.cache, 2 * UNIT));
+    CHECK_TRUE(part_is_there(&r, 0) && part_is_there(&r, 1));
+    tree_cache_give(r.cache, 2 * UNIT);
+}
+
+TEST(a_filter_stays_for_some_turns)
+{
+    CLEANUP(rig_fini) struct rig r = {0};
+    CHECK_OK(rig_init(&r, 8 * UNIT + 8 * OVERHEAD));
+    for (size_t i = 0; i < 8; i++) {
+        CHECK_OK(part_new(&r, i, CLEAN));
+    }
+    r.part[0]->kind = TREE_PARTITION_FILTER;
+    CHECK_TRUE(part_is_there(&r, 0));
+    for (unsigned turn = 0; turn < 4; turn++) {
+        CHECK_TRUE((r.part[0]->state & TREE_PART_ABSENT) == 0);
+        CHECK_TRUE(tree_cache_charge(r.cache, 7 * UNIT));
+        tree_cache_give(r.cache, 7 * UNIT);
+        for (size_t i = 1; i < 8; i++) { /* the others go and come */
+            CHECK_EQ(part_fill(&r, i), turn < 3 || i < 7);
+            CHECK_TRUE(part_is_there(&r, i));
+        }
+    }
+    CHECK_TRUE((r.part[0]->state & TREE_PART_ABSENT) != 0); /* but it does not for ever */
 }
 
 TEST(a_charge_evicts_no_more_than_it_needs)

@@ -15,8 +15,11 @@
 #include "tree/tree_pin_priv.h"
 #include "tree/tree_priv.h"
 
-#define TREE_COMMIT_ROOM (2u << 20)      /* memory that a commit finds free, at least */
-#define TREE_CREDIT_SHARE 8u             /* of a memtable, at most saved up */
+#define TREE_COMMIT_ROOM (2u << 20)  /* memory that a commit finds free, at least */
+#define TREE_ROTATE_ROOM (64u << 10) /* the same of one that freezes a memtable */
+#define TREE_CREDIT_SHARE 8u         /* of a memtable, at most saved up */
+#define TREE_ROOM_SPARE 4u           /* the same of room that is kept back */
+#define TREE_DRAIN_PART 32u          /* of what is drained: work that is never said to be done */
 #define TREE_CREDIT_NS UINT64_C(1000000) /* so long it is not worth to look again */
 #define TREE_ROOM_NS UINT64_C(10000000)  /* until a refused commit is tried again, at most */
 #define TREE_STARVED_MANY 64u            /* commits in a row without memory */
@@ -150,9 +153,20 @@ void tree_state_publish(struct tree *t, struct tree_state *s)
     tree_room_wake(t);
 }
 
+/* Memtables take memory and evict nothing: what is clean goes before a writer is refused. */
+static void make_room(struct tree *t, uint64_t need)
+{
+    struct mem_budget *budget = tree_cache_budget(t->cache);
+    uint64_t used = atomic_load_explicit(&budget->used_bytes, memory_order_relaxed);
+    need = base_min(need, budget->limit_bytes / 4);
+    if (used + need > budget->limit_bytes) {
+        (void)tree_cache_shrink(t->cache, budget->limit_bytes - need);
+    }
+}
+
 /* An empty one is full as well when batches took its memory and then failed: nothing of it is kept.
  */
-int tree_rotate(struct tree *t)
+int tree_rotate(struct tree *t, unsigned frozen_max)
 {
     bool empty = tree_memtable_state(t->state->tables[0]->memtable).max_msn == 0;
     struct tree_memtable_options opt = {.budget = tree_cache_budget(t->cache),
@@ -162,9 +176,10 @@ int tree_rotate(struct tree *t)
                                         .block_bytes = tree_memtable_block(t)};
     struct tree_state *next = NULL;
     struct tree_memtable *m = NULL;
-    if (!empty && t->state->count > TREE_FROZEN_MAX) {
+    if (!empty && t->state->count > frozen_max) {
         return -ERR_busy;
     }
+    make_room(t, TREE_ROTATE_ROOM + opt.block_bytes);
     int rc = tree_memtable_new(&opt, &m);
     rc = rc < 0 ? rc : tree_state_copy(t->state, &next);
     if (rc < 0) {
@@ -335,42 +350,61 @@ int tree_failed(struct kv *kv, struct err *e)
     return tree_file_failed(t->file, e);
 }
 
-/*
- * As much memory of memtables as may wait to be moved: from `soft` on commits take what moving
- * earns (credit.h), the less the nearer it comes to `hard`, so that a writer who is faster than the
- * disk is slowed to its pace in small steps instead of being stopped for long.
- */
-void tree_drained(struct tree *t, uint64_t bytes)
+static uint64_t tables_bytes(const struct tree *t, unsigned count)
 {
-    uint64_t soft = TREE_FROZEN_SOFT * (uint64_t)t->opt.memtable_bytes;
-    uint64_t hard = TREE_FROZEN_MAX * (uint64_t)t->opt.memtable_bytes;
-    uint64_t waiting = base_min(base_max(t->frozen_bytes, soft), hard);
-    uint64_t most = t->opt.memtable_bytes / TREE_CREDIT_SHARE;
-    uint64_t earned = bytes + bytes * (hard - waiting) / (hard - soft);
-    tree_credit_earn(&t->credit, loop_now_ns(t->env.loop), earned, most);
+    return count * (uint64_t)t->opt.memtable_bytes;
+}
+
+void tree_drain_begins(struct tree *t)
+{
+    const struct tree_state *s = t->state;
+    memset(&t->drain, 0, sizeof t->drain);
+    for (unsigned i = s->count - s->draining; i < s->count; i++) {
+        struct tree_memtable_state m = tree_memtable_state(s->tables[i]->memtable);
+        t->drain.bytes += m.bytes;
+        t->drain.messages += m.key_count + m.range_count;
+    }
+    tree_credit_begin(&t->credit, loop_now_ns(t->env.loop));
+}
+
+/* Of the memtables that are being drained, or of those that wait for it: what is still to be moved,
+ * in bytes of their memory, all of which comes back at the end. Never quite nothing: how many
+ * messages there are is not known exactly. */
+static uint64_t drain_left(const struct tree *t)
+{
+    if (t->state->draining == 0) {
+        return t->frozen_bytes;
+    }
+    uint64_t all = base_max(t->drain.messages, 1), moved = base_min(t->drain.moved, all);
+    double left = (double)(all - moved) / (double)all;
+    return (uint64_t)(left * (double)t->drain.bytes) + t->drain.bytes / TREE_DRAIN_PART;
+}
+
+void tree_drained(struct tree *t, uint64_t messages)
+{
+    uint64_t all = base_max(t->drain.messages, 1), before = base_min(t->drain.moved, all);
+    t->drain.moved = base_min(t->drain.moved + messages, all);
+    double part = (double)(t->drain.moved - before) / (double)all;
+    tree_credit_work(&t->credit, loop_now_ns(t->env.loop),
+                     (uint64_t)(part * (double)t->drain.bytes));
     tree_room_wake(t);
 }
 
-static bool commit_must_wait(struct tree *t, const struct kv_batch *b)
+/* Memory of memtables that commits may still fill; work 0: they need not be slowed yet. Some of it
+ * is kept back for work that takes longer than it looks. */
+static struct tree_credit_room commit_room(const struct tree *t)
 {
-    if (t->state->count - 1 < TREE_FROZEN_SOFT ||
-        t->frozen_bytes < TREE_FROZEN_SOFT * (uint64_t)t->opt.memtable_bytes) {
-        tree_credit_rest(&t->credit, loop_tick_ns(t->env.loop));
-        return false;
+    uint64_t spare = t->opt.memtable_bytes / TREE_ROOM_SPARE;
+    uint64_t active = tree_memtable_state(t->state->tables[0]->memtable).bytes;
+    unsigned frozen = (unsigned)base_min(t->state->count - 1, TREE_FROZEN_COMMITS);
+    uint64_t own = t->opt.memtable_bytes - base_min(t->opt.memtable_bytes, active);
+    struct tree_credit_room r = {.room = tables_bytes(t, TREE_FROZEN_COMMITS - frozen) + own,
+                                 .most = t->opt.memtable_bytes / TREE_CREDIT_SHARE};
+    if (frozen >= TREE_FROZEN_SOFT && tree_maintain_drains(t)) {
+        r.work = drain_left(t);
     }
-    return !tree_credit_take(&t->credit, loop_now_ns(t->env.loop), b->len);
-}
-
-/* Memory for a batch: what is clean goes before a writer is refused. */
-static void commit_make_room(struct tree *t, const struct kv_batch *b)
-{
-    struct mem_budget *budget = tree_cache_budget(t->cache);
-    uint64_t need = 3 * (uint64_t)b->len + TREE_COMMIT_ROOM;
-    uint64_t used = atomic_load_explicit(&budget->used_bytes, memory_order_relaxed);
-    need = base_min(need, budget->limit_bytes / 4);
-    if (used + need > budget->limit_bytes) {
-        (void)tree_cache_shrink(t->cache, budget->limit_bytes - need);
-    }
+    r.room -= base_min(spare, r.room - r.room / 8);
+    return r;
 }
 
 /* Without memory: can what there is be moved, or written, so that there is some later? Snapshots
@@ -381,7 +415,7 @@ static int commit_starved(struct tree *t, int rc)
         (void)tree_snapshots_give_up(t->snapshots);
     }
     bool empty = tree_memtable_state(t->state->tables[0]->memtable).max_msn == 0;
-    bool moves = !empty && tree_rotate(t) == 0;
+    bool moves = !empty && tree_rotate(t, TREE_FROZEN_COMMITS) == 0;
     bool busy = tree_maintain_busy(t) || tree_checkpoint_busy(t);
     return moves || busy || t->state->count > 1 ? -ERR_busy : rc;
 }
@@ -390,11 +424,11 @@ static int commit_insert(struct tree *t, const struct kv_batch *b, struct tree_s
 {
     int rc = 0;
     if (tree_memtable_state(t->state->tables[0]->memtable).full) {
-        rc = tree_rotate(t);
+        rc = tree_rotate(t, TREE_FROZEN_COMMITS);
         tree_maintain_kick(t);
     }
     if (rc == 0) {
-        commit_make_room(t, b);
+        make_room(t, 3 * (uint64_t)b->len + TREE_COMMIT_ROOM);
         rc = tree_memtable_apply(t->state->tables[0]->memtable, b, t->msn + 1,
                                  tree_snapshots_look(t->snapshots), ret);
     }
@@ -436,7 +470,8 @@ static void tree_room(struct kv *kv, struct kv_room *r)
     *t->rooms_end = r;
     t->rooms_end = &r->next;
     if (!loop_timer_active(&t->room_timer)) {
-        uint64_t wait_ns = base_max(tree_credit_wait_ns(&t->credit), TREE_CREDIT_NS);
+        struct tree_credit_room room = commit_room(t);
+        uint64_t wait_ns = base_max(tree_credit_wait_ns(&t->credit, &room), TREE_CREDIT_NS);
         loop_timer_in(t->env.loop, &t->room_timer, base_min(wait_ns, TREE_ROOM_NS));
     }
 }
@@ -453,8 +488,10 @@ static int tree_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
         tree_reclaim(t);
     }
     if (b->count > 0) {
-        rc = tree_checkpoint_holds(t) || commit_must_wait(t, b) ? -ERR_busy
-                                                                : commit_insert(t, b, &superseded);
+        struct tree_credit_room room = commit_room(t);
+        bool may = !tree_checkpoint_holds(t) &&
+                   tree_credit_take(&t->credit, loop_now_ns(t->env.loop), &room, b->len);
+        rc = may ? commit_insert(t, b, &superseded) : -ERR_busy;
     }
     if (rc < 0) {
         t->counts.busy += rc == -ERR_busy ? 1 : 0;

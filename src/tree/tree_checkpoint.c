@@ -629,7 +629,8 @@ static void checkpoint_frees(struct tree_checkpointer *m)
 static void checkpoint_rotate(struct tree_checkpointer *m)
 {
     struct tree *t = m->t;
-    int rc = table_is_empty(t->state->tables[0]) ? 0 : tree_rotate(t);
+    bool empty = table_is_empty(t->state->tables[0]);
+    int rc = empty ? 0 : tree_rotate(t, TREE_FROZEN_MAX);
     if (rc == -ERR_busy) {
         m->step = CHECKPOINT_ROOM;
         tree_maintain_kick(t);

@@ -123,6 +123,32 @@ TEST(checkpoint_is_cancelled_at_any_moment)
 
 /* ---- openings ---- */
 
+/* All that is not needed for anything else is full of what was read. */
+static void fill_cache_in(void *ctx)
+{
+    struct tree_cache *c = tree_of(((struct rig *)ctx)->tree.kv)->cache;
+    struct tree_cache_info info;
+    tree_cache_info(c, &info);
+    CHECK_TRUE(info.clean > 0);
+    tree_cache_budget(c)->limit_bytes = info.used;
+}
+
+TEST(a_cache_full_of_what_is_clean_stops_neither_checkpoints_nor_commits)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new_nodes(11);
+    commits(r, 200);
+    CHECK_OK(settle(r));
+    CHECK_OK(checkpoint(r));
+    commits(r, 1);
+    check_all(r);
+    run(r, fill_cache_in);
+    CHECK_OK(checkpoint(r)); /* a new memtable begins */
+    check_all(r);
+    run(r, fill_cache_in);
+    commits(r, 1);
+    check_all(r);
+}
+
 TEST(tree_of_another_owner_is_refused)
 {
     CLEANUP(rig_freep) struct rig *r = rig_new(1);

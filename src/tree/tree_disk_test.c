@@ -215,7 +215,7 @@ static void stall_in(void *ctx)
 static void rotate_in(void *ctx)
 {
     struct rig *r = ctx;
-    r->rc = tree_rotate(tree_of(r->tree.kv));
+    r->rc = tree_rotate(tree_of(r->tree.kv), TREE_FROZEN_MAX);
 }
 
 static void fail_in(void *ctx)

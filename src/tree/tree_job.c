@@ -445,7 +445,7 @@ static int job_install(struct tree_maintain *m)
     job_install_nodes(m, s->version);
     tree_state_publish(t, s);
     if (drain) {
-        tree_drained(t, m->job.flush.taken_bytes);
+        tree_drained(t, m->job.flush.taken_count);
     }
     return 0;
 }

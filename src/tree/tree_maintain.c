@@ -96,6 +96,12 @@ static bool group_is_due(const struct tree_maintain *m)
            tree_checkpoint_holds(t) || tree_maintain_is_tight(m);
 }
 
+bool tree_maintain_drains(const struct tree *t)
+{
+    const struct tree_state *s = t->state;
+    return s->draining > 0 || (s->count > 1 && group_is_due(t->maintain));
+}
+
 /* Either all of them go on being drained, or they were and leave. -ENOMEM. */
 static int group_begin(struct tree_maintain *m, unsigned count)
 {
@@ -105,6 +111,7 @@ static int group_begin(struct tree_maintain *m, unsigned count)
         s->draining = count;
         s->drained_len = 0;
         tree_state_publish(m->t, s);
+        tree_drain_begins(m->t);
     }
     return rc;
 }
@@ -279,7 +286,7 @@ static void maintain_settle(struct tree_maintain *m)
         return;
     }
     if (!table_is_empty(t->state->tables[0])) {
-        if (tree_rotate(t) < 0) {
+        if (tree_rotate(t, TREE_FROZEN_MAX) < 0) {
             tree_maintain_later(m, MAINTAIN_RETRY_NS);
         } else {
             tree_maintain_kick(t);

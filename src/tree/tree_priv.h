@@ -18,8 +18,9 @@
 #include "tree/tree_extra.h"
 #include "tree/write.h"
 
-#define TREE_FROZEN_SOFT 2u /* frozen memtables; from here on commits are slowed */
 #define TREE_FROZEN_MAX 4u
+#define TREE_FROZEN_COMMITS 3u /* by commits: a checkpoint never has to wait for the last one */
+#define TREE_FROZEN_SOFT 1u    /* from here on commits are slowed */
 #define TREE_MEMTABLES_MAX (TREE_FROZEN_MAX + 1)
 #define TREE_OWNER_BYTES 16u
 
@@ -80,8 +81,11 @@ struct tree {
     _Atomic bool reclaim_due; /* a view has gone */
 
     /* the loop's */
-    uint64_t index, term, msn; /* applied; the newest message */
-    uint64_t frozen_bytes;     /* of frozen memtables */
+    uint64_t index, term, msn;           /* applied; the newest message */
+    uint64_t frozen_bytes;               /* of frozen memtables */
+    struct {                             /* of those that are being drained, at first: */
+        uint64_t bytes, messages, moved; /* messages that were */
+    } drain;
     bool crowded;              /* so many views that what lies between them stays */
     unsigned starved;          /* commits in a row that found no memory */
     struct tree_credit credit; /* of commits that are slowed */
@@ -121,8 +125,8 @@ NODISCARD int tree_state_copy(const struct tree_state *s, struct tree_state **re
 /* Takes the reference; after the installs of its version. Counts for snapshots what it ends. */
 void tree_state_publish(struct tree *t, struct tree_state *s);
 /* The active memtable is frozen, or goes if it is empty; a new one begins. -ENOMEM, -ERR_busy:
- * TREE_FROZEN_MAX are there. */
-NODISCARD int tree_rotate(struct tree *t);
+ * frozen_max are there (TREE_FROZEN_COMMITS, TREE_FROZEN_MAX). */
+NODISCARD int tree_rotate(struct tree *t, unsigned frozen_max);
 /* Frees versions that nobody looks at any more. Called when states and snapshots have gone. */
 void tree_reclaim(struct tree *t);
 /* `inner`: for work in the background. -ENOMEM; -ERR_busy: too many snapshots. */
@@ -131,9 +135,11 @@ NODISCARD int tree_view_new(struct tree *t, bool inner, struct tree_view **ret);
 NODISCARD int tree_view_leave_tables(struct tree_view *v);
 struct tree_view *tree_view_free(struct tree_view *v); /* any thread; NULL is fine */
 void tree_fail(struct tree *t, int rc, const char *what, const struct err *why); /* or NULL */
-int tree_failed(struct kv *kv, struct err *e);     /* 0, or why nothing is written any more */
-void tree_room_wake(struct tree *t);               /* commits that were refused may go on */
-void tree_drained(struct tree *t, uint64_t bytes); /* so much of memtables is in nodes now */
+int tree_failed(struct kv *kv, struct err *e); /* 0, or why nothing is written any more */
+void tree_room_wake(struct tree *t);           /* commits that were refused may go on */
+/* Memtables are to be moved into nodes now; so many of their messages have been. */
+void tree_drain_begins(struct tree *t);
+void tree_drained(struct tree *t, uint64_t messages);
 struct tree_table *tree_table_new(struct tree *t,
                                   struct tree_memtable *m); /* takes m; NULL: no memory */
 struct tree_table *tree_table_ref(struct tree_table *table);
@@ -176,6 +182,8 @@ void tree_maintain_free(struct tree *t);
 /* Something has changed: a memtable was frozen, memory is short, a write has ended. */
 void tree_maintain_kick(struct tree *t);
 bool tree_maintain_busy(const struct tree *t);
+/* Frozen memtables are being moved into nodes, or will be as soon as a job may begin. */
+bool tree_maintain_drains(const struct tree *t);
 /* Roots of subtrees that are being freed, for a checkpoint (mem_alloc, the caller's), and back. */
 NODISCARD int tree_maintain_drops(const struct tree *t, uint64_t **ret, size_t *ret_count);
 NODISCARD int tree_maintain_add_drop(struct tree *t, uint64_t block);
