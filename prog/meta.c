@@ -76,7 +76,11 @@ static size_t room_for_connections(struct host *h)
 
 enum metanode_engine_kind server_meta_engine(const struct cluster_settings_meta *m)
 {
-    return m->engine == CLUSTER_META_TREE ? METANODE_ENGINE_TREE : METANODE_ENGINE_MEMORY;
+    static const enum metanode_engine_kind kinds[] = {[CLUSTER_META_AUTO] = METANODE_ENGINE_DEFAULT,
+                                                      [CLUSTER_META_MEMORY] =
+                                                          METANODE_ENGINE_MEMORY,
+                                                      [CLUSTER_META_TREE] = METANODE_ENGINE_TREE};
+    return kinds[m->engine];
 }
 
 static int start(struct meta_process *p, const char *name, struct err *e)

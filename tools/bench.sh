@@ -38,7 +38,7 @@ fi
 export OPENDFS_BENCH_WORK=$work
 if [ "$name" != rpc ] && [ "$name" != apply ] && [ "$name" != apply_tree ] && [ "$name" != disk ]; then
     "$opendfs" init -q "$work/cluster" --copies 2 --targets 3 --port 0 >&2
-    sed -i "s/^\[meta.0\]$/&\nengine = ${BENCH_ENGINE:-memory}/" "$work/cluster/cluster.ini"
+    sed -i "s/^\[meta.0\]$/&\nengine = ${BENCH_ENGINE:-auto}/" "$work/cluster/cluster.ini"
     "$opendfs" up -q "$work/cluster" >&2
     export OPENDFS_CLUSTER=$work/cluster OPENDFS=$opendfs
 fi

@@ -159,10 +159,10 @@ done
 check first-light timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
 if [ "$mode" = soak ]; then
     for script in test/cluster/*_test.sh; do
-        [ "$script" = test/cluster/tree_test.sh ] || count "$(basename "$script" .sh)-on-tree" \
-            env OPENDFS_TEST_ENGINE=tree timeout 600 bash "$script" build/release/prog/opendfs
+        [ "$script" = test/cluster/tree_test.sh ] || count "$(basename "$script" .sh)-on-memory" \
+            env OPENDFS_TEST_ENGINE=memory timeout 600 bash "$script" build/release/prog/opendfs
     done
-    check first-light-on-tree env OPENDFS_TEST_ENGINE=tree \
+    check first-light-on-memory env OPENDFS_TEST_ENGINE=memory \
         timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
 fi
 if [ -x build/debug/test/sim ]; then

@@ -9,7 +9,7 @@
 #define META_CACHE_BYTES (UINT64_C(256) << 20)
 
 static const char *const engines[] = {"file", "ram", NULL};
-static const char *const meta_engines[] = {"memory", "tree", NULL};
+static const char *const meta_engines[] = {"auto", "memory", "tree", NULL};
 static const char *const ios[] = {"auto", "uring", "threads", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
 
@@ -72,10 +72,11 @@ static const struct config_key keys[] = {
      .name = "engine",
      .type = CONFIG_ENUM,
      .many = true,
-     .default_text = "memory",
+     .default_text = "auto",
      .choices = meta_engines,
-     .help = "what keeps the records. memory: all of them in memory, with checkpoints on the disk. "
-             "tree: on the disk, with as many of them in memory as `cache` allows"},
+     .help = "what keeps the records. tree: on the disk, with as many of them in memory as `cache` "
+             "allows. memory: all of them in memory, with checkpoints on the disk. auto: what the "
+             "directory was made with; a new one: tree"},
     {.section = "meta",
      .name = "cache",
      .type = CONFIG_BYTES,

@@ -25,7 +25,7 @@
 #define CLUSTER_SETTINGS_MAX (256u << 10) /* bytes of the file */
 
 enum cluster_io { CLUSTER_IO_AUTO, CLUSTER_IO_URING, CLUSTER_IO_THREADS };
-enum cluster_meta_engine { CLUSTER_META_MEMORY, CLUSTER_META_TREE };
+enum cluster_meta_engine { CLUSTER_META_AUTO, CLUSTER_META_MEMORY, CLUSTER_META_TREE };
 struct cluster_settings_meta {
     char *name;      /* "meta.0" */
     char *address;   /* "host:port" */

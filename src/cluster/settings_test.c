@@ -27,7 +27,7 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->lease_ms, 10000);
     CHECK_EQ(s->meta_count, 1);
     CHECK_TEXT(s->metas[0].directory, "/srv/dfs/meta.0");
-    CHECK_EQ(s->metas[0].engine, CLUSTER_META_MEMORY);
+    CHECK_EQ(s->metas[0].engine, CLUSTER_META_AUTO);
     CHECK_EQ(s->metas[0].cache_bytes, UINT64_C(256) << 20);
     CHECK_EQ(s->metas[0].io, CLUSTER_IO_AUTO);
     CHECK_EQ(s->node_count, 2);

@@ -11,7 +11,8 @@
 #include "tree/tree.h"
 
 #define ENGINE_NAME_MAX 31u
-#define ENGINE_TREE "tree"    /* the file of the tree */
+#define ENGINE_TREE "tree"              /* the file of the tree */
+#define ENGINE_NEW METANODE_ENGINE_TREE /* of a new directory, if nothing is said */
 #define ENGINE_IMAGE ".image" /* what the memory engine has left where no name is recorded */
 
 static const char *const engine_names[] = {
@@ -59,8 +60,43 @@ static int engine_parse(const void *bytes, size_t len, struct engine_name *ret)
     return 0;
 }
 
+/* By the name that is recorded; or, where none is, what a new directory gets. */
+static int engine_resolve(const char *found, enum metanode_engine_kind *kind)
+{
+    if (*kind != METANODE_ENGINE_DEFAULT) {
+        return 0;
+    }
+    *kind = ENGINE_NEW;
+    for (unsigned i = 0; i < ARRAY_COUNT(engine_names) && found[0] != 0; i++) {
+        if (engine_names[i] != NULL && strcmp(engine_names[i], found) == 0) {
+            *kind = (enum metanode_engine_kind)i;
+            return 0;
+        }
+    }
+    return found[0] == 0 ? 0 : -ERR_config;
+}
+
+/* The engine that is wanted is settled, and is that of the records. */
+static int engine_settle(const struct metanode_engine_options *o, const struct engine_name *found,
+                         enum metanode_engine_kind *kind, struct err *e)
+{
+    int rc = engine_resolve(found->text, kind);
+    if (rc < 0) {
+        return err_set(e, rc, "the records in '%s' are of engine '%s', which this program has not",
+                       o->directory, found->text);
+    }
+    const char *name = engine_names[*kind];
+    if (found->text[0] != 0 && strcmp(found->text, name) != 0) {
+        return err_set(e, -ERR_config,
+                       "the records in '%s' are of engine '%s', and the configuration says '%s': "
+                       "say engine = %s, or move them with a backup",
+                       o->directory, found->text, name, found->text);
+    }
+    return 0;
+}
+
 static int engine_claim(const struct metanode_engine_options *o, const char *state,
-                        const char *name, struct err *e)
+                        enum metanode_engine_kind *kind, struct err *e)
 {
     const struct env *env = o->env;
     CLEANUP(mem_freep) char *path = mem_printf("%s/engine", o->directory);
@@ -80,16 +116,11 @@ static int engine_claim(const struct metanode_engine_options *o, const char *sta
     if (rc < 0) {
         return named ? err_set(e, rc, "'%s' names no engine", path) : rc;
     }
-    if (found.text[0] != 0 && strcmp(found.text, name) != 0) {
-        return err_set(e, -ERR_config,
-                       "the records in '%s' are of engine '%s', and the configuration says '%s': "
-                       "say engine = %s, or move them with a backup",
-                       o->directory, found.text, name, found.text);
+    rc = engine_settle(o, &found, kind, e);
+    if (named || rc < 0) {
+        return rc;
     }
-    if (named) {
-        return 0;
-    }
-    int n = snprintf(line, sizeof line, "%s\n", name);
+    int n = snprintf(line, sizeof line, "%s\n", engine_names[*kind]);
     rc = disk_store(env->disk, path, line, (size_t)n);
     return rc < 0 ? err_set(e, rc, "write '%s'", path) : 0;
 }
@@ -169,8 +200,7 @@ int metanode_engine_open(struct metanode_engine *g, const struct metanode_engine
                          struct err *e)
 {
     CLEANUP(mem_freep) char *state = mem_printf("%s/state", opt->directory);
-    enum metanode_engine_kind kind =
-        opt->kind == METANODE_ENGINE_DEFAULT ? METANODE_ENGINE_MEMORY : opt->kind;
+    enum metanode_engine_kind kind = opt->kind;
     *g = (struct metanode_engine){
         .env = opt->env, .owner.wake = engine_wake, .task.run = engine_poll};
     int rc = state == NULL ? -ENOMEM : disk_make_directories(opt->env->disk, state);
@@ -178,7 +208,7 @@ int metanode_engine_open(struct metanode_engine *g, const struct metanode_engine
         return err_set(e, rc, "make '%s/state'", opt->directory);
     }
     CHECK(kind < ARRAY_COUNT(engine_names));
-    rc = engine_claim(opt, state, engine_names[kind], e);
+    rc = engine_claim(opt, state, &kind, e);
     if (rc < 0) {
         return rc;
     }

@@ -168,6 +168,52 @@ TEST(records_of_another_engine_are_left_alone)
     rig_over(&r);
 }
 
+TEST(who_names_no_engine_gets_that_of_the_records)
+{
+    for (unsigned tree = 0; tree < 2; tree++) {
+        struct rig r;
+        rig_new(&r, testing_seed());
+        r.opt.engine = tree == 1 ? METANODE_ENGINE_DEFAULT : METANODE_ENGINE_MEMORY;
+        rig_serve(&r);
+        rig_client_ready(&r, 0);
+        const char *name = tree == 1 ? "tree" : "memory"; /* of a new one the tree */
+        CHECK_TEXT(kv_statistics(r.m->kv).engine, name);
+        rig_create_files(&r, 0, 5);
+        rig_kill(&r);
+        r.opt.engine = METANODE_ENGINE_DEFAULT;
+        rig_serve(&r);
+        CHECK_TEXT(kv_statistics(r.m->kv).engine, name);
+        rig_check_files(&r, 5);
+        rig_kill(&r);
+        store_in(&r, "/meta/engine", "other\n");
+        CHECK_RC(rig_start(&r), ERR_config);
+        CHECK_TRUE(strstr(r.err.text, "'other'") != NULL);
+        rig_kill(&r);
+        store_in(&r, "/meta/engine", tree == 1 ? "tree\n" : "memory\n");
+        rig_serve(&r);
+        rig_over(&r);
+    }
+}
+
+/* Images without a name: what made them. */
+TEST(images_of_before_are_those_of_the_engine_in_memory)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    r.opt.engine = METANODE_ENGINE_MEMORY;
+    rig_serve(&r);
+    rig_client_ready(&r, 0);
+    rig_create_files(&r, 0, 5);
+    rig_stop(&r);
+    r.m = NULL;
+    store_in(&r, "/meta/engine", NULL);
+    r.opt.engine = METANODE_ENGINE_DEFAULT;
+    rig_serve(&r);
+    CHECK_TEXT(kv_statistics(r.m->kv).engine, "memory");
+    rig_check_files(&r, 5);
+    rig_over(&r);
+}
+
 /* One that was made before the name was recorded, with images or only a log. */
 TEST(a_directory_that_names_no_engine_gets_a_name)
 {

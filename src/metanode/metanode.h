@@ -40,7 +40,8 @@ struct metanode_user_ops {
     void (*ended)(struct metanode_user *u, int rc, const char *reason);
 };
 
-/* What keeps the records. The one that is used by default: engine.c. */
+/* What keeps the records. By default what has kept those of the directory; of a new one the tree.
+ */
 enum metanode_engine_kind { METANODE_ENGINE_DEFAULT, METANODE_ENGINE_MEMORY, METANODE_ENGINE_TREE };
 
 struct metanode_options {

@@ -31,7 +31,7 @@ void namespace_memory_put_slot(struct namespace_memory *m, uint64_t session, uin
 bool namespace_memory_parent(const struct namespace_memory *m, uint64_t ino, uint64_t *ret)
 {
     const struct namespace_memory_dir *d = &m->dir[ino % NAMESPACE_MEMORY_DIRS];
-    if (d->ino != ino || ino == 0) {
+    if (d->ino != ino || ino == 0 || d->age != m->age) {
         return false;
     }
     *ret = d->parent;
@@ -41,7 +41,7 @@ bool namespace_memory_parent(const struct namespace_memory *m, uint64_t ino, uin
 void namespace_memory_put_dir(struct namespace_memory *m, uint64_t ino, uint64_t parent)
 {
     m->dir[ino % NAMESPACE_MEMORY_DIRS] =
-        (struct namespace_memory_dir){.ino = ino, .parent = parent};
+        (struct namespace_memory_dir){.ino = ino, .parent = parent, .age = m->age};
 }
 
 void namespace_memory_drop_dir(struct namespace_memory *m, uint64_t ino)
@@ -54,5 +54,5 @@ void namespace_memory_drop_dir(struct namespace_memory *m, uint64_t ino)
 
 void namespace_memory_drop_dirs(struct namespace_memory *m)
 {
-    memset(m->dir, 0, sizeof m->dir);
+    m->age++;
 }

@@ -10,7 +10,7 @@
 #include "namespace/known.h"
 
 #define NAMESPACE_MEMORY_SLOTS 512u
-#define NAMESPACE_MEMORY_DIRS 1024u
+#define NAMESPACE_MEMORY_DIRS 32768u
 
 struct namespace_memory {
     struct namespace_known_table callers;
@@ -20,7 +20,9 @@ struct namespace_memory {
     } slot[NAMESPACE_MEMORY_SLOTS];
     struct namespace_memory_dir { /* one whose statistics have no flags: a step on the way up */
         uint64_t ino, parent;
+        uint64_t age; /* known only while it is that of all */
     } dir[NAMESPACE_MEMORY_DIRS];
+    uint64_t age; /* how often all of them were forgotten */
 };
 void namespace_memory_clear(struct namespace_memory *m);
 

@@ -92,7 +92,7 @@ head -c $big_bytes /dev/urandom >"$work/big"
 # --- the cluster ---
 say "opendfs init and up"
 "$opendfs" init "$cluster" --copies 2 --targets 3 --port 0
-sed -i "s/^\[meta\.0\]/&\nengine = ${OPENDFS_TEST_ENGINE:-memory}/" "$cluster/cluster.ini"
+sed -i "s/^\[meta\.0\]/&\nengine = ${OPENDFS_TEST_ENGINE:-auto}/" "$cluster/cluster.ini"
 "$opendfs" up "$cluster"
 export OPENDFS_CLUSTER=$cluster
 

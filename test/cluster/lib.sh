@@ -61,9 +61,9 @@ fails() {
 same() {
     if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2' is not '$3'"; fi
 }
-# What keeps the metadata: a test to which it matters says META_ENGINE, all others run on OPENDFS_TEST_ENGINE, memory
-# or tree. set_meta [DIRECTORY]: in the configuration of a cluster that was made.
-engine() { echo "${META_ENGINE:-${OPENDFS_TEST_ENGINE:-memory}}"; }
+# What keeps the metadata: a test to which it matters says META_ENGINE, all others run on OPENDFS_TEST_ENGINE, tree
+# or memory. set_meta [DIRECTORY]: in the configuration of a cluster that was made.
+engine() { echo "${META_ENGINE:-${OPENDFS_TEST_ENGINE:-tree}}"; }
 set_meta() {
     sed -i "s/^\[meta\.0\]/&\nengine = $(engine)\ncache = ${META_CACHE:-0}\nio = ${META_IO:-auto}/" "${1:-$cluster}/cluster.ini"
 }
