@@ -74,9 +74,9 @@ static const struct config_key keys[] = {
      .many = true,
      .default_text = "auto",
      .choices = meta_engines,
-     .help = "what keeps the records. tree: on the disk, with as many of them in memory as `cache` "
-             "allows. memory: all of them in memory, with checkpoints on the disk. auto: what the "
-             "directory was made with; a new one: tree"},
+     .help =
+         "what keeps the records. tree: a file on the disk, `cache` of it in memory; memory: all "
+         "in memory, checkpoints on the disk; auto: as it was made, a new one: tree"},
     {.section = "meta",
      .name = "cache",
      .type = CONFIG_BYTES,
