@@ -44,7 +44,7 @@ static int apply_again(struct metanode *m, struct metanode_apply *a, int rc)
 {
     switch (-rc) {
     case ERR_need:
-        metanode_is_cold(m);
+        a->missed = true;
         a->fetching = true;
         a->fetch = (struct kv_fetch){.need = &a->need, .done = apply_fetched};
         kv_fetch(m->kv, &a->fetch);
@@ -97,6 +97,10 @@ static int apply_operation(struct metanode *m, struct metanode_apply *a)
     int rc = namespace_apply(m->ns, &e, &a->need, &a->reply);
     if (rc == 0) {
         a->waiting_ns = 0;
+        if (!m->warmth.cold) {
+            metanode_note_miss(m, a->missed);
+        }
+        a->missed = false;
         apply_tell(m, a);
         kv_need_release(&a->need);
         a->have_op = false;

@@ -21,6 +21,7 @@ struct metanode_apply {
     struct kv_need need;
     struct kv_fetch fetch;
     bool fetching;
+    bool missed;         /* the operation under way: something, for which it waited */
     bool waiting;        /* for room in the engine, */
     uint64_t waiting_ns; /* since then */
     struct kv_room room;

@@ -255,6 +255,38 @@ TEST(the_status_tells_of_the_engine)
     rig_over(&r);
 }
 
+static void note_misses(struct metanode *m, unsigned missed)
+{
+    for (unsigned i = 0; i < METANODE_COLD_MANY; i++) {
+        metanode_note_miss(m, i < missed);
+    }
+}
+
+TEST(mutations_are_looked_at_first_while_many_miss_something)
+{
+    struct metanode m = {0};
+    CHECK_TRUE(!m.warmth.cold);
+    note_misses(&m, METANODE_COLD_MISSES);
+    CHECK_TRUE(!m.warmth.cold);
+    note_misses(&m, METANODE_COLD_MISSES + 1);
+    CHECK_TRUE(m.warmth.cold);
+    note_misses(&m, METANODE_COLD_MANY);
+    CHECK_TRUE(m.warmth.cold);
+    note_misses(&m, 0);
+    CHECK_TRUE(!m.warmth.cold);
+    for (unsigned need = 0; need < 2; need++) { /* and who notes them */
+        struct rig r;
+        rig_new(&r, testing_seed());
+        r.opt.engine = METANODE_ENGINE_MEMORY; /* it pretends */
+        r.opt.need_permille = need == 0 ? 1 : 1000;
+        rig_serve(&r);
+        rig_client_ready(&r, 0);
+        rig_create_files(&r, 0, 3 * METANODE_COLD_MANY);
+        CHECK_EQ(r.m->warmth.cold, need == 1);
+        rig_over(&r);
+    }
+}
+
 /* A cache fills up: all of it counts from the start. */
 TEST(a_cache_is_memory_that_is_used)
 {

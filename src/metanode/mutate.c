@@ -101,8 +101,8 @@ static bool mutation_is_early(int rc)
 static void mutation_checked(struct metanode_read *r, int rc)
 {
     struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
-    if (r->rounds > 0) {
-        metanode_is_cold(u->m);
+    if (u->m->warmth.cold) {
+        metanode_note_miss(u->m, r->rounds > 0);
     }
     if (rc < 0) { /* of this machine: the slot knows nothing of it */
         metanode_mutation_end(u, err_is(rc, EAGAIN) ? rc : -ERR_busy, NULL);
@@ -178,7 +178,7 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
     }
     s->slot[op->slot].busy = u;
     metanode_turn_begin(m, s);
-    bool warm = m->kv->resident || loop_tick_ns(m->env->loop) >= m->cold_until_ns;
+    bool warm = m->kv->resident || !m->warmth.cold;
     if (warm && u->consult == NULL && metanode_memory_allows(m, u->opcode)) {
         metanode_mutation_submit(u); /* apply says the same, and mostly waits for nothing */
     } else { /* was it done before? Then there is an answer, whatever else is short */
