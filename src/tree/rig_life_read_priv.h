@@ -40,7 +40,8 @@ static inline void rig_life_move_in(void *ctx)
                           : kv_iter_next(w->it);
 }
 
-/* With what it needs. Memory may be short while others have it. */
+/* With what it needs. Memory may be short while others have it; or it has all of it itself: then it
+ * lets go of what it has gone past, as whoever reads much does. */
 static inline int rig_life_fetching(struct rig_life *w, void (*fn)(void *ctx))
 {
     rig_life_run(w, fn);
@@ -50,7 +51,10 @@ static inline int rig_life_fetching(struct rig_life *w, void (*fn)(void *ctx))
         if (rc < 0 && (rc != -ENOMEM || w->hasty)) {
             return rc;
         }
-        rig_life_steps(w, rc < 0 ? 20 : 0);
+        if (rc < 0) {
+            rig_tree_release(&w->rig);
+            rig_life_steps(w, 20);
+        }
         rig_life_run(w, fn);
     }
     return w->rig.rc;
