@@ -67,6 +67,7 @@ static void pin_work(struct loop_executor_job *job)
 static void pin_worked(struct loop_executor_job *job)
 {
     struct kv_mem_pin *p = container_of(job, struct kv_mem_pin, job);
+    p->rc = job->refused < 0 ? job->refused : p->rc;
     loop_defer(p->opt.env->loop, &p->task);
 }
 
@@ -80,12 +81,7 @@ static void pin_read(struct kv_pin *base, struct kv_pin_read *r)
     struct kv_mem_pin *p = pin_of(base);
     p->read = r;
     p->job = (struct loop_executor_job){.work = pin_work, .done = pin_worked};
-    /* From then on p->rc is the job's. */
-    int rc = loop_executor_submit(p->executor, p->opt.env->loop, &p->job);
-    if (rc < 0) {
-        p->rc = rc;
-        loop_defer(p->opt.env->loop, &p->task);
-    }
+    loop_executor_start(p->executor, p->opt.env->loop, &p->job);
 }
 
 static void pin_free(struct kv_pin *base)

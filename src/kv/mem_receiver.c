@@ -18,7 +18,6 @@ struct kv_mem_receiver {
     struct loop_executor *executor;
     struct kv_receive *put;
     struct loop_executor_job job;
-    struct loop_task task;
     int rc;
     /* the executor's while it runs */
     struct disk_file *file;
@@ -219,12 +218,9 @@ static void receiver_work(struct loop_executor_job *job)
 
 static void receiver_worked(struct loop_executor_job *job)
 {
-    receiver_over(container_of(job, struct kv_mem_receiver, job));
-}
-
-static void receiver_task(struct loop_task *task)
-{
-    receiver_over(container_of(task, struct kv_mem_receiver, task));
+    struct kv_mem_receiver *x = container_of(job, struct kv_mem_receiver, job);
+    x->rc = job->refused < 0 ? job->refused : x->rc;
+    receiver_over(x);
 }
 
 static void receiver_put(struct kv_receiver *base, struct kv_receive *r)
@@ -232,18 +228,12 @@ static void receiver_put(struct kv_receiver *base, struct kv_receive *r)
     struct kv_mem_receiver *x = receiver_of(base);
     x->put = r;
     x->job = (struct loop_executor_job){.work = receiver_work, .done = receiver_worked};
-    /* From then on x->rc is the job's. */
-    int rc = loop_executor_submit(x->executor, x->env->loop, &x->job);
-    if (rc < 0) {
-        x->rc = rc;
-        loop_defer(x->env->loop, &x->task);
-    }
+    loop_executor_start(x->executor, x->env->loop, &x->job);
 }
 
 static void receiver_free(struct kv_receiver *base)
 {
     struct kv_mem_receiver *x = receiver_of(base);
-    loop_undefer(x->env->loop, &x->task);
     loop_executor_free(x->executor);
     if (x->file != NULL) {
         struct disk_req close = {.op = DISK_CLOSE, .file = x->file};
@@ -367,7 +357,6 @@ int kv_mem_receiver_open(const struct kv_mem_receiver_options *opt, struct kv_re
     }
     x->base.ops = &kv_mem_receiver_ops;
     x->env = opt->env;
-    x->task.run = receiver_task;
     int rc = receiver_init(x, opt, e);
     if (rc < 0) {
         receiver_free(&x->base);

@@ -124,8 +124,8 @@ static void store_abort(struct kv_mem_store *s, int rc)
 static void store_filled(struct loop_executor_job *j)
 {
     struct kv_mem_store *s = container_of(j, struct kv_mem_store, job);
-    if (s->cancelled) {
-        store_abort(s, -ECANCELED);
+    if (j->refused < 0 || s->cancelled) {
+        store_abort(s, j->refused < 0 ? j->refused : -ECANCELED);
         return;
     }
     store_begin(s, s->block.len > 0 ? STORE_BLOCK : STORE_FOOTER);
@@ -259,22 +259,12 @@ static void store_over(struct kv_mem_store *s)
     c->done(c, rc);
 }
 
-static void store_begin_fill(struct kv_mem_store *s)
-{
-    s->job = (struct loop_executor_job){.work = store_fill, .done = store_filled};
-    /* From then on s->rc is the job's. */
-    int rc = loop_executor_submit(s->executor, s->env->loop, &s->job);
-    if (rc < 0) {
-        s->rc = rc;
-        loop_defer(s->env->loop, &s->task);
-    }
-}
-
 /* Steps without a disk request. True: that was one. */
 static bool store_begin_other(struct kv_mem_store *s)
 {
     if (s->step == STORE_FILL) {
-        store_begin_fill(s);
+        s->job = (struct loop_executor_job){.work = store_fill, .done = store_filled};
+        loop_executor_start(s->executor, s->env->loop, &s->job);
         return true;
     }
     if (s->step == STORE_DONE || (s->step == STORE_REMOVE && !store_next_old(s))) {
@@ -320,7 +310,7 @@ static void store_begin(struct kv_mem_store *s, enum store_step step)
     disk_submit(s->env->disk, &s->disk);
 }
 
-/* The beginning, or what could not go on. */
+/* The beginning, or there was no memory for it. */
 static void store_run(struct loop_task *t)
 {
     struct kv_mem_store *s = container_of(t, struct kv_mem_store, task);

@@ -312,14 +312,36 @@ static void tell_done(struct loop_message *m)
     j->done(j);
 }
 
-int loop_executor_submit(struct loop_executor *x, struct loop *l, struct loop_executor_job *j)
+static void prepare(struct loop *l, struct loop_executor_job *j)
 {
     LOOP_OWNED(l);
     j->loop = l;
     j->message.run = tell_done;
     j->cancelled = false;
+    j->refused = 0;
     list_init(&j->node);
+}
+
+int loop_executor_submit(struct loop_executor *x, struct loop *l, struct loop_executor_job *j)
+{
+    prepare(l, j);
     return x->ops->submit(x, j);
+}
+
+void loop_executor_start(struct loop_executor *x, struct loop *l, struct loop_executor_job *j)
+{
+    int rc = loop_executor_submit(x, l, j);
+    if (rc < 0) {
+        loop_executor_refuse(l, j, rc);
+    }
+}
+
+void loop_executor_refuse(struct loop *l, struct loop_executor_job *j, int rc)
+{
+    CHECK(rc < 0);
+    prepare(l, j);
+    j->refused = rc;
+    loop_complete(l, &j->message);
 }
 
 bool loop_executor_cancel(struct loop_executor *x, struct loop_executor_job *j)

@@ -26,6 +26,7 @@ struct loop_executor_job {
     struct loop_message message;
     struct list node;
     bool cancelled; /* work did not run: loop_executor_cancel() came first */
+    int refused;    /* work did not run: why, of loop_executor_start(); else 0 */
 };
 NODISCARD int loop_executor_new(const struct loop_executor_options *opt,
                                 struct loop_executor **ret);
@@ -34,6 +35,10 @@ struct loop_executor *loop_executor_free(
 DEFINE_FREEP(loop_executor)
 NODISCARD int loop_executor_submit(struct loop_executor *x, struct loop *l,
                                    struct loop_executor_job *j); /* 0, -ERR_busy */
+/* For who has no other way when it is refused: `done` comes in any case, with `refused` set. */
+void loop_executor_start(struct loop_executor *x, struct loop *l, struct loop_executor_job *j);
+/* `done` comes, as if the job had been refused with rc. */
+void loop_executor_refuse(struct loop *l, struct loop_executor_job *j, int rc);
 /* Owner of the job's loop. True: it was still queued, `work` will not run, `done` comes as usual.
  */
 bool loop_executor_cancel(struct loop_executor *x, struct loop_executor_job *j);

@@ -131,6 +131,38 @@ TEST(executor_refuses_helps_and_cancels)
     round_fini(&r);
 }
 
+TEST(executor_tells_of_refusals_later)
+{
+    struct round r;
+    round_init(&r, 4);
+    struct loop_executor *x = NULL;
+    CHECK_OK(loop_executor_new(
+        &(struct loop_executor_options){.name = "w", .max_threads = 1, .max_queued = 1}, &x));
+    struct job job[4];
+    for (unsigned i = 0; i < ARRAY_COUNT(job); i++) {
+        job[i] =
+            (struct job){.job = {.work = job_work, .done = job_done}, .round = &r, .gated = i == 0};
+    }
+    loop_executor_start(x, r.loop, &job[0].job);
+    wait_entered(&r);
+    loop_executor_start(x, r.loop, &job[1].job);
+    loop_executor_start(x, r.loop, &job[2].job);
+    loop_executor_refuse(r.loop, &job[3].job, -ECANCELED);
+    CHECK_RC(job[2].job.refused, ERR_busy);
+    CHECK_EQ(r.done, 0);
+    CHECK_OK(sem_post(&r.gate));
+    CHECK_EQ(loop_run(r.loop), 0);
+    for (unsigned i = 0; i < ARRAY_COUNT(job); i++) {
+        CHECK_EQ(job[i].seen_done, 1);
+    }
+    CHECK_EQ(atomic_load(&r.worked), 2);
+    CHECK_TRUE(job[0].job.refused == 0 && job[1].job.refused == 0);
+    CHECK_RC(job[3].job.refused, ECANCELED);
+    CHECK_TRUE(!job[2].job.cancelled);
+    loop_executor_free(x);
+    round_fini(&r);
+}
+
 /* Only one thread is woken at a time, but all of them come when jobs block. */
 TEST(executor_wakes_as_many_threads_as_jobs_that_block)
 {

@@ -14,7 +14,6 @@ struct tree_receiver {
     struct tree_receive *core;
     struct kv_receive *put;
     struct loop_executor_job job;
-    struct loop_task task; /* the executor had no room */
     int rc;
 };
 
@@ -43,12 +42,9 @@ static void receiver_work(struct loop_executor_job *job)
 
 static void receiver_worked(struct loop_executor_job *job)
 {
-    receiver_over(container_of(job, struct tree_receiver, job));
-}
-
-static void receiver_task(struct loop_task *task)
-{
-    receiver_over(container_of(task, struct tree_receiver, task));
+    struct tree_receiver *x = container_of(job, struct tree_receiver, job);
+    x->rc = job->refused < 0 ? job->refused : x->rc;
+    receiver_over(x);
 }
 
 static void receiver_put(struct kv_receiver *base, struct kv_receive *r)
@@ -57,18 +53,12 @@ static void receiver_put(struct kv_receiver *base, struct kv_receive *r)
     LOOP_OWNED(x->loop);
     x->put = r;
     x->job = (struct loop_executor_job){.work = receiver_work, .done = receiver_worked};
-    /* From then on x->rc is the job's. */
-    int rc = loop_executor_submit(x->executor, x->loop, &x->job);
-    if (rc < 0) {
-        x->rc = rc;
-        loop_defer(x->loop, &x->task);
-    }
+    loop_executor_start(x->executor, x->loop, &x->job);
 }
 
 static void receiver_free(struct kv_receiver *base)
 {
     struct tree_receiver *x = receiver_of(base);
-    loop_undefer(x->loop, &x->task);
     tree_receive_free(x->core);
     loop_executor_free(x->own_executor);
     mem_free(x);
@@ -104,7 +94,6 @@ int tree_receiver_open(const struct tree_receiver_options *opt, struct kv_receiv
     }
     x->base.ops = &tree_receiver_ops;
     x->loop = opt->env->loop;
-    x->task.run = receiver_task;
     int rc = receiver_init(x, opt, e);
     if (rc < 0) {
         receiver_free(&x->base);

@@ -22,7 +22,6 @@ struct tree_pin {
     struct kv_frame frame;
     size_t len;
     int rc;
-    struct loop_task task; /* no executor had room */
 };
 
 static struct tree_pin *pin_of(struct kv_pin *p)
@@ -50,7 +49,6 @@ static void pin_end(struct tree_pin *p)
     struct tree *t = p->t;
     list_remove(&p->node);
     tree_file_unpin(t->file, p->checkpoint);
-    loop_undefer(t->env.loop, &p->task);
     tree_send_free(p->send);
     mem_free(p);
 }
@@ -83,12 +81,9 @@ static void pin_work(struct loop_executor_job *job)
 
 static void pin_worked(struct loop_executor_job *job)
 {
-    pin_over(container_of(job, struct tree_pin, job));
-}
-
-static void pin_task(struct loop_task *task)
-{
-    pin_over(container_of(task, struct tree_pin, task));
+    struct tree_pin *p = container_of(job, struct tree_pin, job);
+    p->rc = job->refused < 0 ? job->refused : p->rc;
+    pin_over(p);
 }
 
 static void pin_read(struct kv_pin *base, struct kv_pin_read *r)
@@ -98,11 +93,10 @@ static void pin_read(struct kv_pin *base, struct kv_pin_read *r)
     LOOP_OWNED(t->env.loop);
     p->read = r;
     p->job = (struct loop_executor_job){.work = pin_work, .done = pin_worked};
-    /* From then on p->rc is the job's. */
-    int rc = t->stopping ? -ECANCELED : loop_executor_submit(t->executor, t->env.loop, &p->job);
-    if (rc < 0) {
-        p->rc = rc;
-        loop_defer(t->env.loop, &p->task);
+    if (t->stopping) {
+        loop_executor_refuse(t->env.loop, &p->job, -ECANCELED);
+    } else {
+        loop_executor_start(t->executor, t->env.loop, &p->job);
     }
 }
 
@@ -136,7 +130,6 @@ static int pin_new(struct tree *t, struct tree_pin **ret)
     tree_file_info(t->file, &info);
     p->t = t;
     p->checkpoint = s->checkpoint;
-    p->task.run = pin_task;
     p->base = (struct kv_pin){.ops = &tree_pin_ops,
                               .index = s->applied_index,
                               .term = s->applied_term,
