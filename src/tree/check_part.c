@@ -66,6 +66,7 @@ static int part_load_filter(struct part_check *p, uint32_t i)
     rc = rc < 0 ? rc
                 : tree_filter_open(f.raw, h->partition[i].raw_len,
                                    tree_node_seed(h, h->partition[i].extent), &f.filter);
+    rc = rc == 0 && f.filter.kind != TREE_FILTER_BLOOM ? -ERR_bad_value : rc;
     if (rc == 0 && p->filter_count < PART_FILTERS_MAX) {
         p->filter[p->filter_count++] = f;
         return 0;
@@ -91,15 +92,18 @@ static int part_load_filters(struct part_check *p)
     return rc;
 }
 
-static bool part_known(const struct part_check *p, uint16_t slot, struct kv_slice key)
+static bool part_known(const struct part_check *p, const struct tree_partition *part,
+                       struct kv_slice key)
 {
     uint64_t print = tree_fingerprint(key);
     const struct tree_look_node *n = p->n;
+    uint64_t of_run =
+        n->filter.kind == TREE_FILTER_RUNS ? tree_filter_of_run(print, part->run) : print;
     bool known =
-        n->filter_bytes == NULL || n->filter_rc < 0 || tree_filter_may_contain(&n->filter, print);
+        n->filter_bytes == NULL || n->filter_rc < 0 || tree_filter_may_contain(&n->filter, of_run);
     for (size_t i = 0; i < p->filter_count; i++) {
         const struct part_filter *f = &p->filter[i];
-        bool mine = f->slot == TREE_SLOT_ALL || f->slot == slot;
+        bool mine = f->slot == TREE_SLOT_ALL || f->slot == part->slot;
         known = known && (!mine || tree_filter_may_contain(&f->filter, print));
     }
     return known;
@@ -111,7 +115,7 @@ static void part_check_entry(struct part_check *p, const struct tree_partition *
                              const struct tree_block_entry *e)
 {
     const struct tree_node_header *h = &p->n->header;
-    p->missing += part_known(p, part->slot, e->key) ? 0 : 1;
+    p->missing += part_known(p, part, e->key) ? 0 : 1;
     if (part->kind != TREE_PARTITION_RUN) {
         return;
     }

@@ -440,6 +440,7 @@ static int load_check(const struct tree_fetcher *x, const struct fetch_load *loa
     struct tree_block block;
     struct tree_ranges ranges;
     struct tree_filter filter;
+    int rc = 0;
     switch (load->checked->kind) {
     case TREE_PARTITION_LEAF:
     case TREE_PARTITION_RUN:
@@ -447,9 +448,9 @@ static int load_check(const struct tree_fetcher *x, const struct fetch_load *loa
     case TREE_PARTITION_RANGES:
         return tree_pivots_open_ranges(&h->pivots, &h->header, load->index, raw, &ranges);
     default:
-        return tree_filter_open(raw, load->checked->raw_len,
-                                tree_seed(x->file_id, load->place.block, load->place.birth),
-                                &filter);
+        rc = tree_filter_open(raw, load->checked->raw_len,
+                              tree_seed(x->file_id, load->place.block, load->place.birth), &filter);
+        return rc == 0 && filter.kind != TREE_FILTER_BLOOM ? -ERR_bad_value : rc;
     }
 }
 

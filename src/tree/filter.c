@@ -69,14 +69,16 @@ static bool filter_set(uint8_t *out, uint32_t blocks, uint8_t probes, uint64_t f
     return missing != 0;
 }
 
-size_t tree_filter_begin(uint64_t keys, unsigned bits_per_key, uint8_t *out)
+size_t tree_filter_begin(enum tree_filter_kind kind, uint64_t keys, unsigned bits_per_key,
+                         uint8_t *out)
 {
+    CHECK(kind == TREE_FILTER_BLOOM || kind == TREE_FILTER_RUNS);
     uint32_t blocks = filter_blocks(keys, bits_per_key);
     size_t len = tree_filter_bytes(keys, bits_per_key);
     memset(out, 0, len);
     wire_store_u32(out, FILTER_MAGIC);
     wire_store_u16(out + 4, FILTER_VERSION);
-    out[6] = TREE_FILTER_BLOOM;
+    out[6] = (uint8_t)kind;
     out[7] = filter_probes(keys, blocks);
     wire_store_u32(out + 8, blocks);
     return len;
@@ -102,7 +104,7 @@ uint64_t tree_filter_capacity(size_t len, unsigned bits_per_key)
 size_t tree_filter_build(const uint64_t *fingerprint, uint64_t keys, unsigned bits_per_key,
                          uint64_t seed, uint8_t *out)
 {
-    size_t len = tree_filter_begin(keys, bits_per_key, out);
+    size_t len = tree_filter_begin(TREE_FILTER_BLOOM, keys, bits_per_key, out);
     uint32_t blocks = wire_load_u32(out + 8);
     for (uint64_t i = 0; i < keys; i++) {
         (void)filter_set(out, blocks, out[7], fingerprint[i]);
@@ -123,7 +125,8 @@ struct tree_filter tree_filter_view(const uint8_t *bytes)
     return (struct tree_filter){.blocks = bytes + TREE_FILTER_HEADER_BYTES,
                                 .keys = wire_load_u64(bytes + 16),
                                 .block_count = wire_load_u32(bytes + 8),
-                                .probes = bytes[7]};
+                                .probes = bytes[7],
+                                .kind = bytes[6]};
 }
 
 int tree_filter_open(const uint8_t *bytes, size_t len, uint64_t seed, struct tree_filter *ret)
@@ -140,7 +143,8 @@ int tree_filter_open(const uint8_t *bytes, size_t len, uint64_t seed, struct tre
     if (wire_load_u64(bytes + FILTER_SUM_OFFSET) != filter_sum(seed, bytes, len)) {
         return -ERR_bad_crc;
     }
-    if (wire_load_u16(bytes + 4) != FILTER_VERSION || bytes[6] != TREE_FILTER_BLOOM) {
+    bool known = bytes[6] == TREE_FILTER_BLOOM || bytes[6] == TREE_FILTER_RUNS;
+    if (wire_load_u16(bytes + 4) != FILTER_VERSION || !known) {
         return -ERR_bad_version;
     }
     uint64_t blocks = wire_load_u32(bytes + 8);

@@ -14,19 +14,29 @@
 #define TREE_FILTER_HEADER_BYTES 64u
 #define TREE_FILTER_BITS_MAX 32u /* per key */
 
-enum tree_filter_kind { TREE_FILTER_NONE = 0, TREE_FILTER_BLOOM = 1 };
+/* Of which fingerprints: those of keys; or those of keys in runs of messages, so that each run of
+ * a node is asked for by itself. */
+enum tree_filter_kind { TREE_FILTER_NONE = 0, TREE_FILTER_BLOOM = 1, TREE_FILTER_RUNS = 2 };
 
 struct tree_filter {
     const uint8_t *blocks;
     uint64_t keys; /* it was made for */
     uint32_t block_count;
-    uint8_t probes;
+    uint8_t probes, kind;
 };
+
+/* The fingerprint of a key in a run: in the block of the key's own, so that all runs that a node
+ * has for a key are asked for at the price of one line. */
+static inline uint64_t tree_filter_of_run(uint64_t fingerprint, uint8_t run)
+{
+    return fingerprint ^ (uint32_t)((run + 1u) * 0x85ebca77u);
+}
 
 /* Bytes of a filter for so many keys (1 or more): within TREE_RAW_MAX, with fewer bits if need be.
  */
 size_t tree_filter_bytes(uint64_t keys, unsigned bits_per_key);
-/* Writes a filter of tree_filter_bytes(); `fingerprint` has `keys` of them, repeated ones are fine.
+/* Writes a filter of tree_filter_bytes(), of kind BLOOM; `fingerprint` has `keys` of them, repeated
+ * ones are fine.
  */
 size_t tree_filter_build(const uint64_t *fingerprint, uint64_t keys, unsigned bits_per_key,
                          uint64_t seed, uint8_t *out);
@@ -34,7 +44,8 @@ size_t tree_filter_build(const uint64_t *fingerprint, uint64_t keys, unsigned bi
 /* One that grows: an empty one made for so many keys, and what is added to it. `keys` counts those
  * that were new to it; there must be one before it is sealed. Bytes it was made with: of
  * tree_filter_bytes(). */
-size_t tree_filter_begin(uint64_t keys, unsigned bits_per_key, uint8_t *out);
+size_t tree_filter_begin(enum tree_filter_kind kind, uint64_t keys, unsigned bits_per_key,
+                         uint8_t *out);
 void tree_filter_add(uint8_t *bytes, const uint64_t *fingerprint, size_t count);
 /* How many keys one of `len` bytes was made for, about. */
 uint64_t tree_filter_capacity(size_t len, unsigned bits_per_key);
@@ -42,7 +53,7 @@ uint64_t tree_filter_capacity(size_t len, unsigned bits_per_key);
 /* It goes to another place, or to disk for the first time: the checksum that belongs there. */
 void tree_filter_seal(uint8_t *bytes, size_t len, uint64_t seed);
 
-/* Checks all of it. Class ERR_corrupt. */
+/* Checks all of it; what kind it is of is the caller's to look at. Class ERR_corrupt. */
 NODISCARD int tree_filter_open(const uint8_t *bytes, size_t len, uint64_t seed,
                                struct tree_filter *ret);
 /* The view of bytes that tree_filter_open() has accepted. */

@@ -89,7 +89,7 @@ static int run_put(struct run_writer *w, struct kv_slice key, const struct tree_
         tree_flush_saw(w->job, m[i].msn);
         rc = tree_block_builder_add(w->builder, &e);
     }
-    return rc == 0 ? tree_flush_print(w->job, key) : rc;
+    return rc == 0 ? tree_flush_print_run(w->job, key, w->run) : rc;
 }
 
 /* Before the keys that it covers. */
@@ -338,7 +338,7 @@ static int slot_print(struct flush_job *j, const struct tree_head *h, uint16_t s
         struct tree_block block = tree_block_view(h->part[i]->bytes);
         tree_block_iter_init(&it, &block);
         for (bool more = tree_block_iter_seek(&it, 0); more && rc == 0;) {
-            rc = tree_flush_print(j, it.entry.key);
+            rc = tree_flush_print_run(j, it.entry.key, n->partition[i].run);
             more = tree_block_iter_next(&it);
         }
         tree_part_unpin(h->part[i]);
@@ -355,6 +355,7 @@ bool tree_flush_inner_whole(const struct flush_job *j, const struct tree_head *h
         return false;
     }
     return j->f->child_count == 2 || h->filter_bytes == NULL ||
+           h->filter.kind != TREE_FILTER_RUNS ||
            tree_flush_filter_worn(s, h->filter.keys, h->header.entries, h->filter_len);
 }
 
@@ -541,6 +542,7 @@ static int inner_rest(struct flush_job *j)
     struct stream s = {0};
     CHECK(j->f->child_count == 1);
     j->rest = mem_zalloc(sizeof *j->rest);
+    j->rest_print = j->print_count;
     return j->rest == NULL ? -ENOMEM : write_only(j, j->rest, &range, &s);
 }
 

@@ -136,16 +136,26 @@ int tree_flush_dup(struct flush_job *j, struct kv_slice key, struct kv_slice *re
     return 0;
 }
 
-int tree_flush_print(struct flush_job *j, struct kv_slice key)
+static int job_print(struct flush_job *j, uint64_t print)
 {
-    if (j->f->shape->filter_bits == 0) {
-        return 0;
-    }
     int rc = mem_grow(&j->print, &j->print_capacity, j->print_count + 1, sizeof j->print[0]);
     if (rc == 0) {
-        j->print[j->print_count++] = tree_fingerprint(key);
+        j->print[j->print_count++] = print;
     }
     return rc;
+}
+
+int tree_flush_print(struct flush_job *j, struct kv_slice key)
+{
+    return j->f->shape->filter_bits == 0 ? 0 : job_print(j, tree_fingerprint(key));
+}
+
+int tree_flush_print_run(struct flush_job *j, struct kv_slice key, unsigned run)
+{
+    CHECK(run <= UINT8_MAX);
+    return j->f->shape->filter_bits == 0
+               ? 0
+               : job_print(j, tree_filter_of_run(tree_fingerprint(key), (uint8_t)run));
 }
 
 /* The least key behind another. False: there is none. */
@@ -293,7 +303,7 @@ int tree_flush_filter(struct flush_job *j, const struct flush_filter *x, uint8_t
         memcpy(bytes, x->base, len);
     } else {
         CHECK(count > 0);
-        (void)tree_filter_begin(keys, bits, bytes);
+        (void)tree_filter_begin(x->kind, keys, bits, bytes);
     }
     if (count > 0) {
         tree_filter_add(bytes, j->print + x->first, count);

@@ -458,7 +458,8 @@ static int leaf_make_filter(struct leaf_writer *w, const struct leaf_cut *cut,
 {
     struct flush_job *j = w->job;
     bool last = cut->end == w->piece_count;
-    struct flush_filter x = {.room = j->f->shape->leaf_raw / LEAF_KEY_BYTES,
+    struct flush_filter x = {.kind = TREE_FILTER_BLOOM,
+                             .room = j->f->shape->leaf_raw / LEAF_KEY_BYTES,
                              .first = w->piece[cut->first].print_first,
                              .end = last ? j->print_count : w->piece[cut->end].print_first};
     struct tree_part *old = NULL;

@@ -192,10 +192,12 @@ static int path_share(struct flush_job *j, struct flush_plan *p, unsigned at, si
     return rc;
 }
 
-/* What the parent's buffer keeps of the slot. */
-static int path_add_rest(struct flush_plan *p, struct flush_plan *rest)
+/* What the parent's buffer keeps of the slot, with its fingerprints: it is another run there. */
+static int path_add_rest(struct flush_job *j, struct flush_plan *p)
 {
+    const struct flush_plan *rest = j->rest;
     int rc = 0;
+    j->print_count += j->rest_prints;
     for (size_t i = 0; i < rest->part_count && rc == 0; i++) {
         struct flush_part part = rest->part[i];
         part.part = tree_part_ref(part.part);
@@ -215,7 +217,7 @@ static int path_replace(struct flush_job *j, struct flush_plan *p, unsigned at)
     for (size_t i = 0; i < j->made_count && rc == 0; i++) {
         rc = tree_flush_plan_slot(j, p, j->made[i].low, j->made[i].block);
         if (rc == 0 && lowest) {
-            rc = j->rest != NULL ? path_add_rest(p, j->rest) : 0;
+            rc = j->rest != NULL ? path_add_rest(j, p) : 0;
         } else if (rc == 0) {
             rc = path_share(j, p, at, i);
         }
@@ -343,13 +345,23 @@ static void path_lower_root(struct tree_flush *f)
     }
 }
 
+/* Those of the children have been used; those of the rest come first from now on. */
+static void path_keep_prints(struct flush_job *j)
+{
+    j->rest_prints = j->rest == NULL ? 0 : j->print_count - j->rest_print;
+    if (j->rest_prints > 0) {
+        memmove(j->print, j->print + j->rest_print, j->rest_prints * sizeof j->print[0]);
+    }
+    j->print_count = 0;
+}
+
 int tree_flush_path(struct flush_job *j, bool below)
 {
     struct tree_flush *f = j->f;
     unsigned at = f->depth;
     bool changed = true;
     int rc = 0;
-    j->print_count = 0;
+    path_keep_prints(j);
     while (at > 0 && rc == 0 && changed) {
         changed = !path_same(j, at - 1);
         below = tree_flush_may_split(f, at - 1, below);

@@ -124,7 +124,8 @@ static int plan_filter(struct flush_job *j, const struct plan_cut *cut, uint8_t 
 {
     const struct flush_plan *p = cut->plan;
     bool last = cut->end == p->slot_count;
-    struct flush_filter x = {.room = j->f->shape->internal_raw / PLAN_KEY_BYTES,
+    struct flush_filter x = {.kind = TREE_FILTER_RUNS,
+                             .room = j->f->shape->internal_raw / PLAN_KEY_BYTES,
                              .first = p->slot[cut->first].print_first,
                              .end = last ? j->print_count : p->slot[cut->end].print_first};
     if (p->filter != NULL) {

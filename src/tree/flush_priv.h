@@ -46,6 +46,8 @@ struct flush_job {
     struct flush_made made[TREE_FLUSH_OUT_MAX];
     size_t made_count;
     struct flush_plan *rest; /* owned: what the parent's buffer keeps of a slot; NULL: nothing */
+    size_t rest_print;       /* where its fingerprints begin; */
+    size_t rest_prints;      /* in the end they are the only ones: so many */
 };
 
 /* ---- flush_job.c ---- */
@@ -64,7 +66,9 @@ struct flush_more { /* runs of a child, newest first */
 int tree_flush_messages(struct flush_job *j, const struct flush_range *r,
                         const struct flush_more *m, struct tree_compact **ret);
 int tree_flush_dup(struct flush_job *j, struct kv_slice key, struct kv_slice *ret);
+/* For a filter: of a record; of a message in a run. */
 int tree_flush_print(struct flush_job *j, struct kv_slice key);
+int tree_flush_print_run(struct flush_job *j, struct kv_slice key, unsigned run);
 uint64_t tree_flush_message_bytes(struct kv_slice key, const struct tree_message *m, size_t count);
 /* Messages of a key were taken. True: it is enough, nothing behind the key is. */
 bool tree_flush_took(struct flush_job *j, struct kv_slice key, uint64_t bytes);
@@ -87,7 +91,8 @@ bool tree_flush_covers(const struct tree_ranges_item *range, size_t count,
                        const struct flush_range *all);
 /* Fingerprints [first, end) into a copy of `base`, or into a new one for `room` keys or more. */
 struct flush_filter {
-    const uint8_t *base; /* may be NULL */
+    enum tree_filter_kind kind; /* of a new one */
+    const uint8_t *base;        /* may be NULL */
     size_t base_len;
     uint64_t room;
     size_t first, end;

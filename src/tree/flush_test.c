@@ -166,7 +166,9 @@ static void check_block(const struct rig *r, const struct tree_head *h, uint32_t
         uint8_t key[TREE_KEY_MAX];
         size_t len = tree_block_key(&b, e, key);
         uint64_t print = tree_fingerprint(kv_slice_of(key, len));
+        print = filter.kind == TREE_FILTER_RUNS ? tree_filter_of_run(print, n->run) : print;
         CHECK_TRUE(tree_filter_may_contain(&filter, print));
+        CHECK_EQ(filter.kind, h->header.level > 0 ? TREE_FILTER_RUNS : TREE_FILTER_BLOOM);
         if (h->header.level > 0) {
             struct tree_block_entry entry;
             tree_block_get(&b, e, &entry);

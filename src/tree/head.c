@@ -234,7 +234,7 @@ int tree_head_builder_finish(struct tree_head_builder *b, struct tree_pivots_sou
         h->filter_bytes = filter;
         h->filter_len = filter_len;
         h->filter = tree_filter_view(filter);
-        h->header.filter.kind = TREE_FILTER_BLOOM;
+        h->header.filter.kind = h->filter.kind;
         h->header.filter.len = (uint32_t)filter_len;
     }
     CHECK(tree_pivots_open(h->pivot_bytes, h->header.pivots.raw_len, &h->header, &h->pivots) == 0);
@@ -280,7 +280,8 @@ static int head_read_filter(struct tree_head *h, const struct tree_head_read *r)
         return -ENOMEM;
     }
     memcpy(h->filter_bytes, r->bytes + n->filter.offset, n->filter.len);
-    return tree_filter_open(h->filter_bytes, h->filter_len, tree_node_seed(n, 0), &h->filter);
+    int rc = tree_filter_open(h->filter_bytes, h->filter_len, tree_node_seed(n, 0), &h->filter);
+    return rc == 0 && h->filter.kind != n->filter.kind ? -ERR_bad_value : rc;
 }
 
 /* An absent part with its place. */

@@ -337,9 +337,10 @@ static int look_filter(struct tree_look *l, struct tree_look_node *n)
         return -ENOMEM;
     }
     int rc = tree_look_read(l, n->offset + h->filter.offset, n->filter_bytes, h->filter.len);
-    return rc < 0
-               ? rc
-               : tree_filter_open(n->filter_bytes, h->filter.len, tree_node_seed(h, 0), &n->filter);
+    rc = rc < 0
+             ? rc
+             : tree_filter_open(n->filter_bytes, h->filter.len, tree_node_seed(h, 0), &n->filter);
+    return rc == 0 && n->filter.kind != h->filter.kind ? -ERR_bad_value : rc;
 }
 
 int tree_look_node(struct tree_look *l, const struct tree_look_at *at, struct tree_look_node *ret,

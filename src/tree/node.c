@@ -167,7 +167,7 @@ static int node_check(const struct tree_node_header *n)
     bool leaf = n->level == 0, has_filter = n->filter.kind != TREE_FILTER_NONE;
     if (n->block >= TREE_BLOCK_LIMIT || n->msn_min > n->msn_max || n->codec > TREE_CODEC_ZSTD ||
         n->slots > TREE_PARTITIONS_MAX || (!leaf && n->slots == 0) ||
-        n->filter.kind > TREE_FILTER_BLOOM) {
+        n->filter.kind > TREE_FILTER_RUNS) {
         return -ERR_bad_value;
     }
     if (n->total_len > TREE_NODE_MAX || n->pivots.offset != n->header_len ||

@@ -108,8 +108,8 @@ static void header_random(struct tree_node_header *n, struct rand *r)
     n->version = rand_u64(r);
     n->pivots.raw_len = (uint32_t)rand_range(r, 1, 1000);
     n->pivots.packed_len = (uint32_t)rand_range(r, 2, n->pivots.raw_len + 1);
-    n->filter.kind = (uint8_t)rand_below(r, 2);
-    n->filter.len = n->filter.kind * (uint32_t)rand_range(r, 128, 4000);
+    n->filter.kind = (uint8_t)rand_below(r, 3);
+    n->filter.len = n->filter.kind == 0 ? 0 : (uint32_t)rand_range(r, 128, 4000);
     n->extent_count = (uint8_t)rand_below(r, 6);
     for (uint32_t i = 0; i < n->extent_count; i++) {
         n->extent[i] = (struct tree_extent){.offset = TREE_UNIT * rand_range(r, 1, 1u << 20),
@@ -394,7 +394,8 @@ static const struct edit edits[] = {
     {104, 1, 1, ERR_bad_length}, /* the filter elsewhere */
     {108, 0, 4, ERR_bad_length},
     {112, 0, 1, ERR_bad_length}, /* no filter, but a place of one */
-    {112, 2, 1, ERR_bad_value},
+    {112, 2, 1, 0},              /* fine: of runs, each by itself */
+    {112, 3, 1, ERR_bad_value},
     {113, 1, 1, ERR_bad_value},
     {120, 1, 1, ERR_bad_value}, /* counts that are not so */
     {128, 1, 1, ERR_bad_value},

@@ -153,15 +153,23 @@ static int read_runs(struct read *r, const struct tree_node *node, uint16_t slot
     struct tree_node_at at = read_at(node);
     struct tree_node_source source;
     uint8_t run[256];
-    bool maybe = h->filter_bytes == NULL || tree_filter_may_contain(&h->filter, r->print);
+    bool single = h->filter.kind == TREE_FILTER_RUNS, maybe = true; /* each run by itself */
+    if (h->filter_bytes != NULL && !single) {
+        maybe = tree_filter_may_contain(&h->filter, r->print);
+    }
     if (!maybe && !h->has_ranges) {
         return 0;
     }
     unsigned count = tree_head_runs(h, slot, run);
     int rc = 0;
     for (unsigned i = 0; i < count && rc == 0; i++) {
-        tree_node_source_run(&source, &r->from, &at, slot, run[i]);
-        rc = maybe ? read_ask(r, &source) : read_covered(r, &source);
+        if (single) {
+            maybe = tree_filter_may_contain(&h->filter, tree_filter_of_run(r->print, run[i]));
+        }
+        if (maybe || h->has_ranges) {
+            tree_node_source_run(&source, &r->from, &at, slot, run[i]);
+            rc = maybe ? read_ask(r, &source) : read_covered(r, &source);
+        }
     }
     return rc;
 }
