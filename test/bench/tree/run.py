@@ -5,7 +5,8 @@ Runs the phases of bench_tree for all engines it was built with, by turns, each 
 
 records=20000000 gets=1000000 files=5000000 (soak=1: 50000000) interval=60 limit_mib=512 cache_mib=256
 ours_mib=440      what our engine may split as it likes
-engines=ours,rocksdb   phases=load,hit,miss,scan,upsert,rmw,files,stall   only these
+engines=ours,rocksdb   phases=load,hit,settled,miss,scan,upsert,rmw,files,stall   only these; settled:
+                  hit once more, when what the load has left to be done in the background is done
 seconds=540       at most for a phase of records; lmdb and wiredtiger, whose loads of random records fall to nothing, have
                   cap_lmdb=120 and cap_wiredtiger=180. What was not loaded by then is missing: "capped" in the table
 file_seconds=120  at most for each mix of files; stall_seconds=180 for stall, with rate=20000 creates per second
@@ -26,9 +27,10 @@ import time
 MIB = 1 << 20
 GROUPS = "/sys/fs/cgroup/memory"
 OURS = "ours"
+SAME = {"settled": "hit"}  # phases that are another one once more
 MIXES = ("create", "stat", "readdir", "rename", "unlink", "rmdir_range", "aging", "aged_scan", "aged_stat")
 DEFAULTS = {"records": 20000000, "gets": 1000000, "files": 0, "soak": 0, "seconds": 540, "interval": 60, "limit_mib": 512,
-            "cache_mib": 256, "ours_mib": 440, "engines": "", "phases": "load,hit,miss,scan,upsert,rmw,files,stall",
+            "cache_mib": 256, "ours_mib": 440, "engines": "", "phases": "load,hit,settled,miss,scan,upsert,rmw,files,stall",
             "cap_lmdb": 120, "cap_wiredtiger": 180, "cap_ours": 0, "cap_rocksdb": 0, "file_seconds": 120,
             "stall_seconds": 180, "rate": 20000, "total": 0, "raw": "", "resume": 0, "report": 0}
 
@@ -135,10 +137,11 @@ def run(options, limit, table, engine, phase):
     if phase in ("load", "files", "stall"):
         shutil.rmtree(directory, ignore_errors=True)
     values = parameters(options, engine, phase)
-    command = [options["program"], engine, phase, directory] + ["%s=%s" % v for v in values.items()]
+    command = [options["program"], engine, SAME.get(phase, phase), directory] + ["%s=%s" % v for v in values.items()]
     done = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=limit.enter)
     for text in done.stdout:  # as they come: what was measured before a death counts
         line = json.loads(text.decode())
+        line["phase"] = phase if phase in SAME else line["phase"]
         line["peak_mib"] = limit.peak() // MIB
         line["cpu_us"] = (line["user_s"] + line["sys_s"]) * 1e6 / max(line["ops"], 1)
         line["capped"] = capped(options, line["phase"], line)
@@ -204,14 +207,20 @@ def bounded(table, name, phase, field, scale, unit, limit):
         table.size(phase))
 
 
+def processor(table, name, phase, peer):
+    ours, other = (table.median(e, phase, "cpu_us") for e in (OURS, peer))
+    say(name, ours, "us", other, ours / other if ours and other else None, 1, True,
+        "(%s)" % peer if other else "", table.size(phase))
+
+
 def report(table):
     against(table, "tree.load", "load", 1.3)
     bounded(table, "tree.load_wa", "load", "amplification", 1, "bytes/byte", 4.5)
     bounded(table, "tree.load_p999_ms", "load", "p999_us", 1000, "ms", 50)
     against(table, "tree.get_hit", "hit", 1.1, "rocksdb")
-    cpu = [table.median(e, "hit", "cpu_us") for e in (OURS, "rocksdb")]
-    say("tree.get_hit_cpu", cpu[0], "us", cpu[1], cpu[0] / cpu[1] if cpu[0] and cpu[1] else None, 1, True,
-        "(rocksdb)" if cpu[1] else "", table.size("hit"))
+    processor(table, "tree.get_hit_cpu", "hit", "rocksdb")
+    against(table, "tree.get_settled", "settled", 1.1, "rocksdb")
+    processor(table, "tree.get_settled_cpu", "settled", "rocksdb")
     against(table, "tree.get_miss", "miss", 1.0, "rocksdb")
     against(table, "tree.scan", "scan", 1.0, "rocksdb")
     against(table, "tree.upsert", "upsert", 1.3, "rocksdb")
