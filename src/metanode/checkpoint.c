@@ -29,11 +29,12 @@
 #define CHECKPOINT_LIMIT_TIMES 4u
 /*
  * One that need not be soon is spread: over a part of the time in which the next one will be due,
- * if it goes on as it went since the one before, so that disk and processor have as little as
- * possible to do at a time. It hurries when the next one is due by its log, for then the log comes
+ * if it goes on as it went since the one before, so that disk and processor have little to do at a
+ * time; not over more of it, for a start executes the log behind the one that is complete. It
+ * hurries when the next one is due by its log, for then the log comes
  * near its limit; when the changes take much of the cache; and at the end.
  */
-#define CHECKPOINT_PACE_PERCENT 75u
+#define CHECKPOINT_PACE_PERCENT 40u
 #define CHECKPOINT_IDLE_MAX 2u
 #define CHECKPOINT_RETRY_MS UINT64_C(30000) /* after a failure */
 #define CHECKPOINT_FULL_MS UINT64_C(5000)   /* the same, where only room is lacking */

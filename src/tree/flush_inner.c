@@ -354,9 +354,12 @@ bool tree_flush_inner_whole(const struct flush_job *j, const struct tree_head *h
     if (s->filter_bits == 0 || h->header.entries == 0) {
         return false;
     }
+    struct flush_worn worn = {.kind = TREE_FILTER_RUNS,
+                              .keys = h->filter.keys,
+                              .entries = h->header.entries,
+                              .len = h->filter_len};
     return j->f->child_count == 2 || h->filter_bytes == NULL ||
-           h->filter.kind != TREE_FILTER_RUNS ||
-           tree_flush_filter_worn(s, h->filter.keys, h->header.entries, h->filter_len);
+           h->filter.kind != TREE_FILTER_RUNS || tree_flush_filter_worn(s, &worn);
 }
 
 struct inner_state {

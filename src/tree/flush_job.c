@@ -282,16 +282,24 @@ int tree_flush_clone(struct flush_job *j, struct tree_part *p, struct tree_part 
 
 /* ---- filters ---- */
 
-bool tree_flush_filter_worn(const struct tree_shape *s, uint64_t keys, uint64_t entries, size_t len)
+/* Each run of a slot is asked for by itself on each level, so those have to be wrong more seldom;
+ * and much less lies in buffers than in leaves. */
+static unsigned filter_bits(const struct tree_shape *s, enum tree_filter_kind kind)
 {
-    uint64_t capacity = tree_filter_capacity(len, s->filter_bits);
-    return keys > 2 * entries || keys > capacity + capacity / 4;
+    unsigned bits = kind == TREE_FILTER_RUNS ? s->filter_bits * 3 / 2 : s->filter_bits;
+    return (unsigned)base_min(bits, TREE_FILTER_BITS_MAX);
+}
+
+bool tree_flush_filter_worn(const struct tree_shape *s, const struct flush_worn *x)
+{
+    uint64_t capacity = tree_filter_capacity(x->len, filter_bits(s, x->kind));
+    return x->keys > 2 * x->entries || x->keys > capacity + capacity / 4;
 }
 
 int tree_flush_filter(struct flush_job *j, const struct flush_filter *x, uint8_t **ret,
                       size_t *ret_len)
 {
-    unsigned bits = j->f->shape->filter_bits;
+    unsigned bits = filter_bits(j->f->shape, x->kind);
     uint64_t count = x->end - x->first;
     uint64_t keys = base_max(x->room, count + count / 4 + 1);
     size_t len = x->base != NULL ? x->base_len : tree_filter_bytes(keys, bits);

@@ -49,8 +49,14 @@ static bool leaf_filter_is_good(const struct tree_shape *s, const struct tree_he
         return true;
     }
     uint32_t i = tree_node_find(n, TREE_PARTITION_FILTER, TREE_SLOT_ALL, 0);
-    return i < n->partition_count &&
-           !tree_flush_filter_worn(s, n->partition[i].entries, n->entries, n->partition[i].raw_len);
+    if (i == n->partition_count) {
+        return false;
+    }
+    struct flush_worn worn = {.kind = TREE_FILTER_BLOOM,
+                              .keys = n->partition[i].entries,
+                              .entries = n->entries,
+                              .len = n->partition[i].raw_len};
+    return !tree_flush_filter_worn(s, &worn);
 }
 
 static bool leaf_is_whole(const struct flush_job *j)

@@ -100,8 +100,12 @@ struct flush_filter {
 int tree_flush_filter(struct flush_job *j, const struct flush_filter *x, uint8_t **ret,
                       size_t *ret_len);
 /* Is a filter with so many keys no good for so many entries? */
-bool tree_flush_filter_worn(const struct tree_shape *s, uint64_t keys, uint64_t entries,
-                            size_t len);
+struct flush_worn {
+    enum tree_filter_kind kind;
+    uint64_t keys, entries;
+    size_t len;
+};
+bool tree_flush_filter_worn(const struct tree_shape *s, const struct flush_worn *x);
 /* The number of a new node; what was made. */
 uint64_t tree_flush_spare(struct flush_job *j);
 void tree_flush_out(struct flush_job *j, uint64_t block, struct tree_head *head);

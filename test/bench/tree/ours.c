@@ -87,7 +87,7 @@ static void ours_checkpoint_done(struct kv_checkpoint *c, int rc)
 /* Spread over a part of that, as the metadata server does. */
 static void ours_checkpoint_begin(double seconds)
 {
-    uint64_t pace_ns = (uint64_t)(seconds * 0.75e9);
+    uint64_t pace_ns = (uint64_t)(seconds * 0.4e9);
     ours.checkpointing = true;
     ours.checkpoint =
         (struct kv_checkpoint){.done = ours_checkpoint_done, .term = 1, .pace_ns = pace_ns};
