@@ -98,7 +98,7 @@ static int apply_operation(struct metanode *m, struct metanode_apply *a)
     if (rc == 0) {
         a->waiting_ns = 0;
         if (!m->warmth.cold) {
-            metanode_note_miss(m, a->missed);
+            metanode_warmth_note(&m->warmth, a->missed);
         }
         a->missed = false;
         apply_tell(m, a);

@@ -11,6 +11,24 @@
 
 struct metanode;
 
+/* Do mutations find in memory what they read? */
+#define METANODE_COLD_MANY 64u  /* are looked at together */
+#define METANODE_COLD_MISSES 4u /* of them have missed something: the next ones will, too */
+struct metanode_warmth {
+    uint32_t seen, missed;
+    bool cold; /* many do not: what they read is looked for before they are proposed, for many of
+                  them at a time; else it is cheaper to let the few wait while applied */
+};
+/* Of each mutation once: did it miss something that had to be read from the disk? */
+static inline void metanode_warmth_note(struct metanode_warmth *w, bool missed)
+{
+    w->missed += missed ? 1 : 0;
+    if (++w->seen == METANODE_COLD_MANY) {
+        w->cold = w->missed > METANODE_COLD_MISSES;
+        w->seen = w->missed = 0;
+    }
+}
+
 /* Where the log is being applied. */
 struct metanode_apply {
     struct consensus_entry *entry; /* NULL: none */

@@ -255,25 +255,25 @@ TEST(the_status_tells_of_the_engine)
     rig_over(&r);
 }
 
-static void note_misses(struct metanode *m, unsigned missed)
+static void note_misses(struct metanode_warmth *w, unsigned missed)
 {
     for (unsigned i = 0; i < METANODE_COLD_MANY; i++) {
-        metanode_note_miss(m, i < missed);
+        metanode_warmth_note(w, i < missed);
     }
 }
 
 TEST(mutations_are_looked_at_first_while_many_miss_something)
 {
-    struct metanode m = {0};
-    CHECK_TRUE(!m.warmth.cold);
-    note_misses(&m, METANODE_COLD_MISSES);
-    CHECK_TRUE(!m.warmth.cold);
-    note_misses(&m, METANODE_COLD_MISSES + 1);
-    CHECK_TRUE(m.warmth.cold);
-    note_misses(&m, METANODE_COLD_MANY);
-    CHECK_TRUE(m.warmth.cold);
-    note_misses(&m, 0);
-    CHECK_TRUE(!m.warmth.cold);
+    struct metanode_warmth w = {0};
+    CHECK_TRUE(!w.cold);
+    note_misses(&w, METANODE_COLD_MISSES);
+    CHECK_TRUE(!w.cold);
+    note_misses(&w, METANODE_COLD_MISSES + 1);
+    CHECK_TRUE(w.cold);
+    note_misses(&w, METANODE_COLD_MANY);
+    CHECK_TRUE(w.cold);
+    note_misses(&w, 0);
+    CHECK_TRUE(!w.cold);
     for (unsigned need = 0; need < 2; need++) { /* and who notes them */
         struct rig r;
         rig_new(&r, testing_seed());

@@ -33,8 +33,6 @@ struct disk_file;
 #define METANODE_CROWDED 512u /* requests that wait; then it is longer until it makes sense */
 #define METANODE_CROWDED_MS 250u
 #define METANODE_SHORT_MS 1000u   /* when to come again while memory is short */
-#define METANODE_COLD_MANY 64u    /* mutations that are looked at together */
-#define METANODE_COLD_MISSES 4u   /* of them have missed something: the next ones will, too */
 #define METANODE_CLOCK_PPM 10000u /* e of coherence.md: 1 % */
 #define METANODE_WRITE_CAPABILITY_MS CLUSTER_CAPABILITY_WRITE_MS
 #define METANODE_READ_CAPABILITY_MS CLUSTER_CAPABILITY_READ_MS
@@ -78,11 +76,7 @@ struct metanode {
     struct consensus *consensus;
     struct metanode_engine engine;
     struct kv *kv; /* the engine's */
-    struct {       /* do mutations find in memory what they read? */
-        uint32_t seen, missed;
-        bool cold; /* many do not: what they read is looked for before they are proposed, many of
-                      them at a time; else it is cheaper to let the few wait while applied */
-    } warmth;
+    struct metanode_warmth warmth;
     struct kv_stop kv_stop;
     struct loop_timer engine_look;
     struct kv_batch *scratch; /* of namespace_check() */
@@ -136,15 +130,6 @@ static inline uint64_t metanode_now(const struct metanode *m)
 static inline uint64_t metanode_lease_ns(const struct metanode *m)
 {
     return m->opt.lease_ms * METANODE_NS_PER_MS;
-}
-/* Of each mutation once: did it miss something that had to be read from the disk? */
-static inline void metanode_note_miss(struct metanode *m, bool missed)
-{
-    m->warmth.missed += missed ? 1 : 0;
-    if (++m->warmth.seen == METANODE_COLD_MANY) {
-        m->warmth.cold = m->warmth.missed > METANODE_COLD_MISSES;
-        m->warmth.seen = m->warmth.missed = 0;
-    }
 }
 /* T(1+e): after so long without a renewal a session has lapsed. */
 static inline uint64_t metanode_lapse_ns(const struct metanode *m)

@@ -102,7 +102,7 @@ static void mutation_checked(struct metanode_read *r, int rc)
 {
     struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
     if (u->m->warmth.cold) {
-        metanode_note_miss(u->m, r->rounds > 0);
+        metanode_warmth_note(&u->m->warmth, r->rounds > 0);
     }
     if (rc < 0) { /* of this machine: the slot knows nothing of it */
         metanode_mutation_end(u, err_is(rc, EAGAIN) ? rc : -ERR_busy, NULL);

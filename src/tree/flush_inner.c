@@ -6,7 +6,7 @@
  * partitions. A run whose deleted ranges would not fit into a partition ends at one of them, and
  * goes on as the next run.
  */
-#include "tree/flush_priv.h"
+#include "tree/flush_filter_priv.h"
 
 #include <string.h>
 

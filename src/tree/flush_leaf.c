@@ -9,7 +9,7 @@
  * Deleted ranges are applied even behind the key where a drain stops: who sees this version sees
  * the delete in the memtable as well.
  */
-#include "tree/flush_priv.h"
+#include "tree/flush_filter_priv.h"
 
 #include <string.h>
 

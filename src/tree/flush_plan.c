@@ -2,7 +2,7 @@
  * tree/flush_plan.c -- internal nodes that are to be made: slots with their children, each with
  * partitions old and new, until they are cut into heads.
  */
-#include "tree/flush_priv.h"
+#include "tree/flush_filter_priv.h"
 
 #include <string.h>
 

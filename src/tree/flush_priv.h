@@ -66,9 +66,6 @@ struct flush_more { /* runs of a child, newest first */
 int tree_flush_messages(struct flush_job *j, const struct flush_range *r,
                         const struct flush_more *m, struct tree_compact **ret);
 int tree_flush_dup(struct flush_job *j, struct kv_slice key, struct kv_slice *ret);
-/* For a filter: of a record; of a message in a run. */
-int tree_flush_print(struct flush_job *j, struct kv_slice key);
-int tree_flush_print_run(struct flush_job *j, struct kv_slice key, unsigned run);
 uint64_t tree_flush_message_bytes(struct kv_slice key, const struct tree_message *m, size_t count);
 /* Messages of a key were taken. True: it is enough, nothing behind the key is. */
 bool tree_flush_took(struct flush_job *j, struct kv_slice key, uint64_t bytes);
@@ -89,23 +86,6 @@ int tree_flush_clone(struct flush_job *j, struct tree_part *p, struct tree_part 
 /* Do pieces that touch each other cover all of it? */
 bool tree_flush_covers(const struct tree_ranges_item *range, size_t count,
                        const struct flush_range *all);
-/* Fingerprints [first, end) into a copy of `base`, or into a new one for `room` keys or more. */
-struct flush_filter {
-    enum tree_filter_kind kind; /* of a new one */
-    const uint8_t *base;        /* may be NULL */
-    size_t base_len;
-    uint64_t room;
-    size_t first, end;
-};
-int tree_flush_filter(struct flush_job *j, const struct flush_filter *x, uint8_t **ret,
-                      size_t *ret_len);
-/* Is a filter with so many keys no good for so many entries? */
-struct flush_worn {
-    enum tree_filter_kind kind;
-    uint64_t keys, entries;
-    size_t len;
-};
-bool tree_flush_filter_worn(const struct tree_shape *s, const struct flush_worn *x);
 /* The number of a new node; what was made. */
 uint64_t tree_flush_spare(struct flush_job *j);
 void tree_flush_out(struct flush_job *j, uint64_t block, struct tree_head *head);

@@ -11,9 +11,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "tree/tree_checkpoint_priv.h"
 #include "tree/tree_disk_priv.h"
 #include "tree/tree_pin_priv.h"
-#include "tree/tree_priv.h"
 
 #define TREE_COMMIT_ROOM (2u << 20)  /* memory that a commit finds free, at least */
 #define TREE_ROTATE_ROOM (64u << 10) /* the same of one that freezes a memtable */

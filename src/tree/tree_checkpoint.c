@@ -11,8 +11,8 @@
  * memtables become segments, unless an older checkpoint has made them. The commit lists them, and
  * the rest is in the superblock and in struct tree_extra. Writers of the tree never wait.
  */
+#include "tree/tree_checkpoint_priv.h"
 #include "tree/tree_disk_priv.h"
-#include "tree/tree_priv.h"
 
 #include "base/log.h"
 #include "base/mem.h"

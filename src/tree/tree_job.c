@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "tree/tree_checkpoint_priv.h"
 
 #include <string.h>
 

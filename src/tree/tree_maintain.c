@@ -13,6 +13,7 @@
 #include "tree/tree_maintain_priv.h"
 
 #include "base/mem.h"
+#include "tree/tree_checkpoint_priv.h"
 
 #include <string.h>
 

@@ -8,6 +8,7 @@
 
 #include "base/fault.h"
 #include "tree/check.h"
+#include "tree/tree_checkpoint_priv.h"
 
 /* Until commits have waited for long; how many there are. */
 static uint32_t fill_until_busy(struct rig *r, uint32_t first)

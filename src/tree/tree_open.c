@@ -5,8 +5,8 @@
  * are read when somebody asks for them. If memtables or what says how far they were drained are
  * damaged, the checkpoint before is used, as tree/file.h does with a damaged table.
  */
+#include "tree/tree_checkpoint_priv.h"
 #include "tree/tree_disk_priv.h"
-#include "tree/tree_priv.h"
 
 #include "base/mem.h"
 #include "wire/wire.h"

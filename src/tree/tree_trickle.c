@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "tree/tree_checkpoint_priv.h"
 #include "tree/tree_disk_priv.h"
 
 #define WRITES_DEFAULT 4u
