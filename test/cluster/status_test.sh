@@ -106,7 +106,11 @@ if [ -z "${mounted:-}" ]; then
     finish
 fi
 "$opendfs" mkdir /fill
-for i in $(seq 40); do timeout 60 "$opendfs" put -q "$work/in" "/fill/$i" >/dev/null 2>&1 || break; done
+# A put that fails gives back what it has written: small ones leave no room behind them.
+for size in 20000000 1000000 100000; do
+    head -c $size "$work/in" >"$work/piece"
+    for i in $(seq 40); do timeout 60 "$opendfs" put -q "$work/piece" "/fill/$size.$i" >/dev/null 2>&1 || break; done
+done
 says 'a full target is told' 20 'full: target.2 (host 2)'
 grep -qF 'Remove files, or add targets' "$work/out" && ok 'what helps against that' || bad 'what helps against that'
 check 'removing' "$opendfs" rm -r /fill
