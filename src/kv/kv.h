@@ -93,16 +93,16 @@ struct kv_estimate {
 
 /* For people and for those who share out memory. */
 struct kv_statistics {
-    const char *engine;    /* its name; for ever */
-    uint64_t cache_used;   /* memory that it has now; */
-    uint64_t cache_limit;  /* what it may have; 0: there is none, everything is kept in memory */
-    uint64_t dirty_bytes;  /* changed since the newest checkpoint, about */
-    uint64_t file_bytes;   /* on the disk */
-    uint64_t disk_bytes;   /* that changes may still take there; UINT64_MAX: it does not know */
-    uint64_t held_bytes;   /* of the file: the next checkpoint gives them back, or the one after */
-    uint64_t busy;         /* commits that were told -ERR_busy */
-    uint64_t pinned_bytes; /* on the disk, kept for pinned checkpoints only */
-    unsigned pins;
+    const char *engine;               /* its name; for ever */
+    uint64_t cache_used, cache_limit; /* memory; limit 0: there is none, it has everything there */
+    uint64_t dirty_bytes;             /* changed since the newest checkpoint, about */
+    uint64_t file_bytes;              /* on the disk */
+    uint64_t disk_bytes; /* that changes may still take there; UINT64_MAX: it does not know */
+    uint64_t held_bytes; /* of the file: the next checkpoint gives them back, or the one after */
+    uint64_t busy;       /* commits that were told -ERR_busy */
+    uint64_t pinned_bytes, pins;      /* on the disk, kept for pinned checkpoints only; of those */
+    uint64_t hits, misses, evictions; /* so far, of pieces: found in memory, read, put out of it */
+    uint64_t read_bytes, written_bytes;
 };
 
 /* About checkpoints. */

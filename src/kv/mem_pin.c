@@ -67,7 +67,7 @@ static void pin_work(struct loop_executor_job *job)
 static void pin_worked(struct loop_executor_job *job)
 {
     struct kv_mem_pin *p = container_of(job, struct kv_mem_pin, job);
-    p->rc = job->refused < 0 ? job->refused : p->rc;
+    p->rc = loop_executor_result(job, p->rc);
     loop_defer(p->opt.env->loop, &p->task);
 }
 

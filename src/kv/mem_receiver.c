@@ -219,7 +219,7 @@ static void receiver_work(struct loop_executor_job *job)
 static void receiver_worked(struct loop_executor_job *job)
 {
     struct kv_mem_receiver *x = container_of(job, struct kv_mem_receiver, job);
-    x->rc = job->refused < 0 ? job->refused : x->rc;
+    x->rc = loop_executor_result(job, x->rc);
     receiver_over(x);
 }
 

@@ -125,7 +125,7 @@ static void store_filled(struct loop_executor_job *j)
 {
     struct kv_mem_store *s = container_of(j, struct kv_mem_store, job);
     if (j->refused < 0 || s->cancelled) {
-        store_abort(s, j->refused < 0 ? j->refused : -ECANCELED);
+        store_abort(s, loop_executor_result(j, -ECANCELED));
         return;
     }
     store_begin(s, s->block.len > 0 ? STORE_BLOCK : STORE_FOOTER);

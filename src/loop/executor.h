@@ -39,6 +39,11 @@ NODISCARD int loop_executor_submit(struct loop_executor *x, struct loop *l,
 void loop_executor_start(struct loop_executor *x, struct loop *l, struct loop_executor_job *j);
 /* `done` comes, as if the job had been refused with rc. */
 void loop_executor_refuse(struct loop *l, struct loop_executor_job *j, int rc);
+/* In `done`: what became of it, when `rc` is what its work has said. */
+static inline int loop_executor_result(const struct loop_executor_job *j, int rc)
+{
+    return j->refused < 0 ? j->refused : rc;
+}
 /* Owner of the job's loop. True: it was still queued, `work` will not run, `done` comes as usual.
  */
 bool loop_executor_cancel(struct loop_executor *x, struct loop_executor_job *j);

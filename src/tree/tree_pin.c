@@ -82,7 +82,7 @@ static void pin_work(struct loop_executor_job *job)
 static void pin_worked(struct loop_executor_job *job)
 {
     struct tree_pin *p = container_of(job, struct tree_pin, job);
-    p->rc = job->refused < 0 ? job->refused : p->rc;
+    p->rc = loop_executor_result(job, p->rc);
     pin_over(p);
 }
 
