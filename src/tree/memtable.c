@@ -109,13 +109,23 @@ static struct tree_message version_message(const struct tree_memtable_version *v
     };
 }
 
-/* What covers a key; *ret_at: the boundary at or before it, or NULL. 0: nothing. */
-static uint64_t range_msn_at(const struct tree_memtable *m, struct kv_slice key, uint64_t limit,
-                             struct tree_memtable_entry **ret_at)
+/* What covers a key, or NULL; *ret_at: the boundary at or before it, or NULL. */
+static struct tree_memtable_version *range_at(const struct tree_memtable *m, struct kv_slice key,
+                                              uint64_t limit, struct tree_memtable_entry **ret_at)
 {
     *ret_at = tree_memtable_seek_back(&m->ranges, key);
-    struct tree_memtable_version *v = *ret_at == NULL ? NULL : memtable_visible(*ret_at, limit);
+    return *ret_at == NULL ? NULL : memtable_visible(*ret_at, limit);
+}
+
+static uint64_t deleted_msn(const struct tree_memtable_version *v)
+{
     return v == NULL ? 0 : atomic_load_explicit(&v->msn, memory_order_relaxed);
+}
+
+static uint64_t range_msn_at(const struct tree_memtable *m, struct kv_slice key, uint64_t limit)
+{
+    struct tree_memtable_entry *at = NULL;
+    return deleted_msn(range_at(m, key, limit, &at));
 }
 
 static bool memtable_nothing_at(const struct tree_memtable *m, uint64_t limit)
@@ -130,7 +140,7 @@ void tree_memtable_get(const struct tree_memtable *m, struct kv_slice key, uint6
     if (memtable_nothing_at(m, limit)) {
         return;
     }
-    struct tree_memtable_entry *e = tree_memtable_find(&m->keys, key), *at = NULL;
+    struct tree_memtable_entry *e = tree_memtable_find(&m->keys, key);
     if (e != NULL) {
         struct tree_memtable_version *v = memtable_visible(e, limit);
         if (v != NULL) {
@@ -139,7 +149,7 @@ void tree_memtable_get(const struct tree_memtable *m, struct kv_slice key, uint6
         }
     }
     if (atomic_load_explicit(&m->range_msn, memory_order_acquire) > ret->message.msn) {
-        uint64_t msn = range_msn_at(m, key, limit, &at);
+        uint64_t msn = range_msn_at(m, key, limit);
         ret->range_msn = msn > ret->message.msn ? msn : 0;
     }
 }
@@ -169,6 +179,7 @@ bool tree_memtable_range(const struct tree_memtable *m, uint64_t limit, struct k
             ret->msn = atomic_load_explicit(&v->msn, memory_order_relaxed);
             ret->low = memtable_entry_key(e);
             ret->high = boundary_key(entry_after(e));
+            ret->bare = false; /* whoever moves all of it looks at all of it */
             return true;
         }
     }
@@ -320,7 +331,9 @@ static int cursor_covering(struct tree_source *s, struct kv_slice key, struct tr
     if (memtable_nothing_at(c->memtable, c->limit)) {
         return 0;
     }
-    ret->msn = range_msn_at(c->memtable, key, c->limit, &at);
+    struct tree_memtable_version *v = range_at(c->memtable, key, c->limit, &at);
+    ret->msn = deleted_msn(v);
+    ret->bare = v != NULL && !atomic_load_explicit(&v->inside, memory_order_relaxed);
     ret->low = boundary_key(at);
     at = at == NULL ? tree_memtable_seek(&c->memtable->ranges, kv_slice_of(NULL, 0))
                     : entry_after(at);
@@ -456,12 +469,11 @@ static struct tree_message memtable_present(const struct tree_memtable *m, struc
                                             const struct tree_memtable_version *now)
 {
     struct tree_message ret = {.type = TREE_NOTE};
-    struct tree_memtable_entry *at = NULL;
     if (now != NULL) {
         ret = version_message(now);
     }
     if (atomic_load_explicit(&m->range_msn, memory_order_relaxed) > ret.msn) {
-        uint64_t msn = range_msn_at(m, key, UINT64_MAX, &at);
+        uint64_t msn = range_msn_at(m, key, UINT64_MAX);
         if (msn > ret.msn) {
             ret = (struct tree_message){.type = TREE_DELETE, .msn = msn};
         }
@@ -558,9 +570,22 @@ static int memtable_upsert_known(struct memtable_apply *a, struct tree_memtable_
     return memtable_place_version(a, e, key, v, newer->msn);
 }
 
+/* Of a key in a deleted range comes a message: whoever passes over the range must look there. */
+static void range_enter(const struct tree_memtable *m, struct kv_slice key)
+{
+    struct tree_memtable_entry *at = tree_memtable_seek_back(&m->ranges, key);
+    struct tree_memtable_version *v = at == NULL ? NULL : entry_head(at);
+    if (v != NULL) {
+        atomic_store_explicit(&v->inside, true, memory_order_relaxed);
+    }
+}
+
 static int memtable_change(struct memtable_apply *a, struct kv_slice key,
                            const struct tree_message *message)
 {
+    if (atomic_load_explicit(&a->m->range_msn, memory_order_relaxed) != 0) {
+        range_enter(a->m, key);
+    }
     struct tree_memtable_entry *e = tree_memtable_place(&a->m->keys, key);
     struct tree_memtable_version *now = e == NULL ? NULL : entry_head(e);
     if (now != NULL && !version_unseen(a, now)) {
@@ -609,6 +634,7 @@ static int boundary_cover(struct memtable_apply *a, struct tree_memtable_entry *
         return -ENOMEM;
     }
     v->type = TREE_RANGE_DELETE;
+    atomic_store_explicit(&v->inside, false, memory_order_relaxed);
     atomic_store_explicit(&v->msn, msn, memory_order_relaxed);
     atomic_store_explicit(&v->older, now, memory_order_relaxed);
     atomic_store_explicit(&e->head, v, memory_order_release);

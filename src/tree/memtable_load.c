@@ -101,6 +101,7 @@ int tree_memtable_load_range(struct tree_memtable *m, const struct tree_range *r
     if (v == NULL) {
         return -ENOMEM;
     }
+    atomic_store_explicit(&v->inside, true, memory_order_relaxed); /* nobody has looked */
     if (load_boundary(m, range->high, &rc) == NULL) {
         tree_memtable_version_put(m, v);
         return rc;

@@ -34,7 +34,8 @@ struct tree_memtable_version {
     uint32_t len;
     uint8_t type;
     uint8_t size_class;
-    bool held; /* the writer's: somebody's `rest` */
+    bool held;           /* the writer's: somebody's `rest` */
+    _Atomic bool inside; /* of a range delete: there are newer messages of keys that it covers */
     uint8_t body[];
 };
 

@@ -276,6 +276,45 @@ TEST(ranges_are_pieces)
     CHECK_EQ(range.msn, f.msn - 1);
 }
 
+static int fixture_delete_range(struct fixture *f, const char *low, const char *high)
+{
+    kv_batch_clear(&f->batch);
+    int rc = kv_batch_delete_range(&f->batch, kv_slice_of(low, strlen(low)),
+                                   kv_slice_of(high, strlen(high)));
+    return rc < 0 ? rc : fixture_commit(f);
+}
+
+static bool range_is_bare(const struct fixture *f, uint64_t limit, const char *key)
+{
+    struct tree_memtable_cursor c;
+    struct tree_range range;
+    tree_memtable_cursor_init(&c, f->memtable, limit);
+    CHECK_OK(c.base.ops->covering(&c.base, kv_slice_of(key, strlen(key)), &range));
+    CHECK_TRUE(range.msn != 0);
+    return range.bare;
+}
+
+/* Only then may whoever lists it pass over all that it has deleted. */
+TEST(a_deleted_range_is_bare_until_a_key_comes_into_it)
+{
+    CLEANUP(fixture_freep) struct fixture f;
+    CHECK_OK(fixture_open(&f, UINT64_MAX));
+    CHECK_OK(fixture_put(&f, "b", "1"));
+    CHECK_OK(fixture_delete_range(&f, "a", "f"));
+    uint64_t first = f.msn;
+    CHECK_OK(fixture_put(&f, "g", "2"));
+    CHECK_TRUE(range_is_bare(&f, f.msn, "b"));
+    CHECK_OK(fixture_delete_range(&f, "c", "d")); /* a piece of it */
+    CHECK_OK(fixture_put(&f, "cc", "3"));
+    CHECK_TRUE(range_is_bare(&f, f.msn, "b") && range_is_bare(&f, f.msn, "e"));
+    CHECK_TRUE(!range_is_bare(&f, f.msn, "c"));
+    CHECK_TRUE(range_is_bare(&f, first, "c")); /* what came since is nothing to this one */
+    CHECK_OK(fixture_put(&f, "b", "4"));
+    CHECK_TRUE(!range_is_bare(&f, f.msn, "b"));
+    CHECK_OK(fixture_delete_range(&f, "a", "f"));
+    CHECK_TRUE(range_is_bare(&f, f.msn, "b") && range_is_bare(&f, f.msn, "c"));
+}
+
 TEST(large_values_have_blocks_of_their_own)
 {
     CLEANUP(fixture_freep) struct fixture f;

@@ -54,6 +54,7 @@ struct tree_merge {
     size_t place_count;             /* sources placed so far */
     uint64_t group, todo;           /* sources with the key looked at; those not asked yet */
     size_t cover;                   /* source whose range delete ended the folding; or count */
+    bool bare;                      /* and it has nothing newer in that range */
     bool taken, asked;              /* message and range of the first of `todo` */
     uint64_t range_msn;             /* of the first of `todo`, if asked */
     enum fold_outcome outcome;
@@ -380,12 +381,13 @@ static int merge_place(struct tree_merge *m)
     return 0;
 }
 
-/* Behind the range delete that covers the key, for a source behind that one; else to the next. */
+/* Behind the range delete that covers the key, for that source, if it has nothing newer there, and
+ * those behind it; else to the next. */
 static int merge_pass_one(const struct tree_merge *m, size_t i, struct kv_slice key)
 {
     struct tree_source *s = m->slot[i].source;
     struct kv_slice bound = merge_slice(&m->bound);
-    if (i <= m->cover) {
+    if (i < m->cover || (i == m->cover && !m->bare)) {
         return merge_move(s, m->backwards);
     }
     if (bound.len == 0) {
@@ -498,6 +500,7 @@ static int merge_fold_all(struct tree_merge *m)
             m->asked = false;
         } else if (outcome == FOLD_NOTHING && m->range_msn > 0) {
             m->cover = i;
+            m->bare = m->slot[i].range.bare;
         }
     }
     return 0;

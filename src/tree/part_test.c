@@ -103,6 +103,15 @@ static const struct tree_cache_info *info(struct rig *r)
 
 #define OVERHEAD sizeof(struct tree_part)
 
+/* A cache that is full of `count` parts. */
+static void rig_fill(struct rig *r, size_t count, enum how how)
+{
+    CHECK_OK(rig_init(r, count * (UNIT + OVERHEAD)));
+    for (size_t i = 0; i < count; i++) {
+        CHECK_OK(part_new(r, i, how));
+    }
+}
+
 TEST(a_part_is_charged_and_given_back)
 {
     CLEANUP(rig_fini) struct rig r = {0};
@@ -175,10 +184,7 @@ TEST(what_is_dirty_stays_until_it_is_written)
 TEST(what_was_used_gets_a_second_chance)
 {
     CLEANUP(rig_fini) struct rig r = {0};
-    CHECK_OK(rig_init(&r, 8 * UNIT + 8 * OVERHEAD));
-    for (size_t i = 0; i < 8; i++) {
-        CHECK_OK(part_new(&r, i, CLEAN));
-    }
+    rig_fill(&r, 8, CLEAN);
     CHECK_TRUE(part_is_there(&r, 0));
     CHECK_TRUE(part_is_there(&r, 2));
     CHECK_TRUE(tree_cache_charge(r.cache, 2 * UNIT)); /* 1 and 3 go */
@@ -199,9 +205,9 @@ TEST(what_was_used_gets_a_second_chance)
 TEST(what_was_used_once_since_it_was_read_goes_before_what_was_used_again)
 {
     CLEANUP(rig_fini) struct rig r = {0};
-    CHECK_OK(rig_init(&r, 8 * UNIT + 8 * OVERHEAD));
+    rig_fill(&r, 8, CLEAN);
+    (void)tree_cache_shrink(r.cache, 0);
     for (size_t i = 0; i < 8; i++) {
-        CHECK_OK(part_new(&r, i, ABSENT));
         CHECK_TRUE(part_fill(&r, i));
         CHECK_TRUE(tree_part_hold(r.part[i])); /* for whoever waited: no use of it */
         tree_part_unpin(r.part[i]);
@@ -232,10 +238,7 @@ TEST(what_nobody_has_used_since_it_was_read_stays_for_a_turn)
 TEST(a_filter_stays_for_some_turns)
 {
     CLEANUP(rig_fini) struct rig r = {0};
-    CHECK_OK(rig_init(&r, 8 * UNIT + 8 * OVERHEAD));
-    for (size_t i = 0; i < 8; i++) {
-        CHECK_OK(part_new(&r, i, CLEAN));
-    }
+    rig_fill(&r, 8, CLEAN);
     r.part[0]->kind = TREE_PARTITION_FILTER;
     CHECK_TRUE(part_is_there(&r, 0));
     for (unsigned turn = 0; turn < 4; turn++) {
@@ -253,10 +256,7 @@ TEST(a_filter_stays_for_some_turns)
 TEST(a_charge_evicts_no_more_than_it_needs)
 {
     CLEANUP(rig_fini) struct rig r = {0};
-    CHECK_OK(rig_init(&r, 64 * UNIT + 64 * OVERHEAD));
-    for (size_t i = 0; i < PARTS; i++) {
-        CHECK_OK(part_new(&r, i, CLEAN));
-    }
+    rig_fill(&r, PARTS, CLEAN);
     CHECK_TRUE(tree_cache_charge(r.cache, 10 * UNIT));
     CHECK_EQ(info(&r)->evictions, 10);
     CHECK_TRUE(!tree_cache_charge(r.cache, 64 * UNIT + 64 * OVERHEAD + 1)); /* never to be had */

@@ -20,6 +20,7 @@ struct tree_source;
 struct tree_range {
     uint64_t msn; /* 0: none deletes them */
     struct kv_slice low, high;
+    bool bare; /* and the source has no newer message of any of them; false: it may have */
 };
 
 struct tree_source_ops {

@@ -400,7 +400,7 @@ static struct tree_credit_room commit_room(const struct tree *t)
     uint64_t own = t->opt.memtable_bytes - base_min(t->opt.memtable_bytes, active);
     struct tree_credit_room r = {.room = tables_bytes(t, TREE_FROZEN_COMMITS - frozen) + own,
                                  .most = t->opt.memtable_bytes / TREE_CREDIT_SHARE};
-    if (frozen >= TREE_FROZEN_SOFT && tree_maintain_drains(t)) {
+    if (tree_maintain_drains(t)) {
         r.work = drain_left(t);
     }
     r.room -= base_min(spare, r.room - r.room / 8);
@@ -542,7 +542,12 @@ static void tree_kv_statistics(struct kv *kv, struct kv_statistics *ret)
                                   .held_bytes = s.file_held_bytes,
                                   .busy = s.busy,
                                   .pinned_bytes = s.pinned_bytes,
-                                  .pins = tree_pins(tree_of(kv), false)};
+                                  .pins = tree_pins(tree_of(kv), false),
+                                  .hits = s.hits,
+                                  .misses = s.fills,
+                                  .evictions = s.evictions,
+                                  .read_bytes = s.time_bytes[TREE_TIME_READ],
+                                  .written_bytes = s.time_bytes[TREE_TIME_WRITE]};
 }
 
 static unsigned tree_poll(struct kv *kv)
@@ -626,6 +631,7 @@ void tree_start(struct tree *t, struct tree_state *first)
     t->room_timer.fire = room_fired;
     t->published_index = t->index;
     t->frozen_bytes = state_frozen_bytes(first);
+    tree_drain_begins(t); /* of what had been begun when it was written: all of it, to be sure */
 }
 
 void tree_end(struct tree *t)

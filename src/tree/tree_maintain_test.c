@@ -134,7 +134,10 @@ TEST(tree_in_the_middle_of_a_drain_is_found_again)
         CHECK_OK(checkpoint(r));
         reopen(r, true);
         CHECK_EQ(r->tree.found.index, 120 + i);
-        draining += tree_of(r->tree.kv)->state->drained_len > 0;
+        if (tree_of(r->tree.kv)->state->drained_len > 0) { /* commits are paced by what is left */
+            CHECK_TRUE(tree_of(r->tree.kv)->drain.messages > 0);
+            draining++;
+        }
         check_all(r);
         CHECK_OK(settle(r));
         check_all(r);

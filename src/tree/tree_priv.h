@@ -20,7 +20,6 @@
 
 #define TREE_FROZEN_MAX 4u
 #define TREE_FROZEN_COMMITS 3u /* by commits: a checkpoint never has to wait for the last one */
-#define TREE_FROZEN_SOFT 1u    /* from here on commits are slowed */
 #define TREE_MEMTABLES_MAX (TREE_FROZEN_MAX + 1)
 #define TREE_OWNER_BYTES 16u
 
