@@ -57,8 +57,8 @@
     X(EIO, failed_before, 42, "an earlier write error makes this read-only")              \
     X(EAGAIN, shutting_down, 43, "server is shutting down")                               \
     X(EAGAIN, waiting_row, 44, "waits for its chain table row")                           \
-    X(EAGAIN, log_full, 45, "the disk of the metadata log is full, nothing was changed")  \
-    X(ENOSPC, no_log_space, 46, "the disk of the metadata log is full")                   \
+    X(EAGAIN, log_full, 45, "the disk of the metadata is full, nothing was changed")      \
+    X(ENOSPC, no_log_space, 46, "the disk of the metadata is full")                       \
     X(EHOSTUNREACH, unknown_host, 47, "the host name is not known")                       \
     X(EAGAIN, no_name_service, 48, "the host name cannot be looked up now")               \
     X(ENFILE, many_credentials, 49, "the session has all the users and groups it may")    \

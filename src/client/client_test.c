@@ -436,7 +436,7 @@ TEST(a_full_metadata_log_is_told)
     uint64_t before = loop_sim_now_ns(w.sim);
     for (unsigned i = 0; i < 20; i++) { /* more than there are slots */
         CHECK_EQ(DO(&w, mkdir, "/d/e", 0755), -ENOSPC);
-        CHECK_TEXT(w.op.error, "/d/e: the disk of the metadata log is full");
+        CHECK_TEXT(w.op.error, "/d/e: the disk of the metadata is full");
         CHECK_OK(DO(&w, stat, "/d"));
     }
     CHECK_TRUE(loop_sim_now_ns(w.sim) - before < SECOND);
@@ -461,7 +461,7 @@ TEST(a_full_metadata_log_admits_nobody_new)
     memset(w.cluster->session, 0, sizeof w.cluster->session);
     uint64_t before = loop_sim_now_ns(w.sim);
     CHECK_EQ(DO(&w, mkdir, "/d/e", 0755), -ENOSPC); /* was never executed in the old one */
-    CHECK_TEXT(w.op.error, "/d/e: the disk of the metadata log is full");
+    CHECK_TEXT(w.op.error, "/d/e: the disk of the metadata is full");
     CHECK_EQ(DO(&w, stat, "/d"), -ENOSPC);
     CHECK_EQ(DO(&w, mkdir, "/d/e", 0755), -ENOSPC);
     CHECK_TRUE(loop_sim_now_ns(w.sim) - before < 5 * SECOND);

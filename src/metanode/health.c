@@ -161,10 +161,10 @@ static void tell_log(struct health *h)
     if (h->n->log.full != 0) {
         tell(h, HEALTH_WARNING, "Changes are refused; reading goes on.",
              "Make room on that disk; the server notices by itself.",
-             "the disk of the metadata log is full (%s)", m->directory);
+             "the disk of the metadata is full (%s)", m->directory);
     } else if (h->n->log.nearly_full) {
         tell(h, HEALTH_WARNING, "When it is full, changes are refused.", "Make room on that disk.",
-             "the disk of the metadata log is nearly full (%s)", m->directory);
+             "the disk of the metadata is nearly full (%s)", m->directory);
     }
     tell_space(h);
     if (m->checkpoints.failing) {

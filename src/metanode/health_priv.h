@@ -91,7 +91,12 @@ const char *metanode_health(struct metanode *m, const struct metanode_counts *n)
     X(engine_cache_limit_bytes) \
     X(engine_unsaved_bytes)     \
     X(engine_file_bytes)        \
-    X(engine_busy)
+    X(engine_busy)              \
+    X(engine_hits)              \
+    X(engine_misses)            \
+    X(engine_evictions)         \
+    X(engine_read_bytes)        \
+    X(engine_written_bytes)
 struct metanode_gauges {
 #define METANODE_GAUGE_FIELD(name) struct stats_gauge name;
     METANODE_GAUGES(METANODE_GAUGE_FIELD)

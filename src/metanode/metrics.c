@@ -47,6 +47,11 @@ static void set_engine(struct metanode *m)
     set(&g->engine_unsaved_bytes, k.dirty_bytes);
     set(&g->engine_file_bytes, k.file_bytes);
     set(&g->engine_busy, k.busy);
+    set(&g->engine_hits, k.hits);
+    set(&g->engine_misses, k.misses);
+    set(&g->engine_evictions, k.evictions);
+    set(&g->engine_read_bytes, k.read_bytes);
+    set(&g->engine_written_bytes, k.written_bytes);
 }
 
 static void set_counts(struct metanode *m)

@@ -24,7 +24,7 @@ static void status_words(const struct status *s, struct text *out)
 {
     const struct metanode_counts *n = &s->n;
     if (n->log.full != 0 || n->log.nearly_full) { /* reading goes on without room for the log */
-        text_add(out, "the disk of the metadata log is %s; ",
+        text_add(out, "the disk of the metadata is %s; ",
                  n->log.full != 0 ? "full: changes are refused" : "nearly full");
     }
     if (metanode_memory_is_short(s->m)) {

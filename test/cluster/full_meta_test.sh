@@ -27,12 +27,12 @@ if [ -n "$tree" ]; then
     mkdir "$work/old" && cp "$work"/in/f1??? "$work/old"
     check 'also what will be removed' timeout 20 "$opendfs" put -q "$work/old" /old
 fi
-fails 'a full disk is told' 1 'the disk of the metadata log is full' timeout 30 "$opendfs" put -q "$work/in" /many
-fails 'and at once the next time' 1 'the disk of the metadata log is full' timeout 5 "$opendfs" put -q "$work/one" /second
+fails 'a full disk is told' 1 'the disk of the metadata is full' timeout 30 "$opendfs" put -q "$work/in" /many
+fails 'and at once the next time' 1 'the disk of the metadata is full' timeout 5 "$opendfs" put -q "$work/one" /second
 check 'ls goes on' timeout 5 "$opendfs" ls /
 check 'get goes on' timeout 5 "$opendfs" get -q /first "$work/back"
 check 'the same bytes' cmp "$work/one" "$work/back"
-if timeout 5 "$opendfs" status 2>&1 | grep -q 'the disk of the metadata log is full'; then ok 'status says so'; else bad 'status says so'; fi
+if timeout 5 "$opendfs" status 2>&1 | grep -q 'the disk of the metadata is full'; then ok 'status says so'; else bad 'status says so'; fi
 timeout 20 "$opendfs" ls /many >"$work/listed"
 listed=$(wc -l <"$work/listed")
 if [ "$listed" -gt $least ] && [ "$listed" -lt $files ]; then ok 'some files went in'; else bad "some files went in: $listed"; fi
@@ -44,7 +44,7 @@ again() {
 if [ -n "$tree" ]; then
     check 'removing goes on' timeout 20 "$opendfs" rm -q -r /old
     check 'and gives room back' again /room
-    fails 'until the disk is full again' 1 'the disk of the metadata log is full' timeout 30 "$opendfs" put -q "$work/in" /more
+    fails 'until the disk is full again' 1 'the disk of the metadata is full' timeout 30 "$opendfs" put -q "$work/in" /more
 fi
 
 # --- it ends in bounded time, and comes back with a full disk ---
@@ -53,7 +53,7 @@ check 'up with a full disk' timeout 15 "$opendfs" up -q --wait 0 "$cluster"
 if [ -n "$tree" ]; then
     check 'a new client comes' timeout 10 "$opendfs" ls /
 else # what it needs no longer fits into the log
-    fails 'a new client is told' 1 'the disk of the metadata log is full' timeout 10 "$opendfs" ls /
+    fails 'a new client is told' 1 'the disk of the metadata is full' timeout 10 "$opendfs" ls /
 fi
 
 # --- room comes back: no restart is needed ---
