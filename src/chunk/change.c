@@ -1,5 +1,5 @@
 /* chunk/change.c -- commits, and what changes records only: drops, flags, deletion, the dead. */
-#include "chunk/parts_priv.h"
+#include "chunk/engine_priv.h"
 
 /* ---- Commit ---- */
 
@@ -26,10 +26,8 @@ int chunk_store_commit(struct chunk_store *s, struct chunk_key key, struct chunk
     chunk_entry_set(s, e, &e->pending, NULL);
     chunk_entry_set(s, e, &e->committed, v);
     chunk_entry_account(s, e);
-    if (s->ram) {
-        chunk_entry_clean(s, e);
-        e->written = e->stable = e->change;
-        chunk_rest_release(s, e);
+    if (s->engine->committed != NULL) {
+        s->engine->committed(s, e);
     }
     return 0;
 }
@@ -44,40 +42,6 @@ static void change_finish(struct chunk_work *w, int rc)
     c->done(c, rc);
 }
 
-/* Of chunks, in their turn. Then w->next. */
-static void delete_done(struct chunk_work *w, int64_t got)
-{
-    struct chunk_store *s = w->s;
-    mem_freep(&w->path);
-    int rc = got == -ENOENT ? 0 : (int)got;
-    if (rc == 0) {
-        uint32_t dir = chunk_directory(s, w->e->item.key);
-        s->dirty_dirs[dir / 64] |= UINT64_C(1) << (dir % 64);
-        s->dirs_dirty = true;
-        chunk_entry_gone(s, w->e);
-    }
-    w->next(w, rc);
-}
-
-static void delete_entry(struct chunk_work *w, void (*next)(struct chunk_work *w, int rc))
-{
-    struct chunk_store *s = w->s;
-    w->next = next;
-    if (s->ram) {
-        chunk_entry_gone(s, w->e);
-        chunk_rest_release(s, w->e);
-        next(w, 0);
-        return;
-    }
-    w->path = chunk_path(s, w->e->item.key);
-    if (w->path == NULL) {
-        next(w, -ENOMEM);
-        return;
-    }
-    w->io = (struct disk_req){.op = DISK_REMOVE, .path = w->path};
-    chunk_work_io(w, &w->io, delete_done);
-}
-
 static void drop_recorded(struct chunk_work *w, int rc)
 {
     struct chunk_store *s = w->s;
@@ -87,9 +51,7 @@ static void drop_recorded(struct chunk_work *w, int rc)
         chunk_rest_version(s, e, e->pending, e->committed);
         chunk_entry_set(s, e, &e->pending, NULL);
         chunk_entry_account(s, e);
-        if (s->ram) {
-            chunk_rest_release(s, e);
-        }
+        chunk_entry_rested(s, e);
     }
     chunk_work_end(w, rc);
 }
@@ -103,7 +65,7 @@ static void drop_hot(struct chunk_work *w, int rc)
     struct chunk_state st = chunk_state_of(w->e);
     st.pending = NULL;
     w->e->locked = true;
-    chunk_work_record(w, &st, drop_recorded);
+    w->s->engine->record(w, &st, drop_recorded);
 }
 
 static void drop_begin(struct chunk_work *w)
@@ -112,9 +74,9 @@ static void drop_begin(struct chunk_work *w)
     if (e->pending == NULL) {
         chunk_work_end(w, -EINVAL);
     } else if (e->committed == NULL && !e->damaged && e->last_ver == 0) {
-        delete_entry(w, chunk_work_end);
+        w->s->engine->remove(w, chunk_work_end);
     } else { /* also if nothing but last_ver is left: the number is not given again */
-        chunk_work_hot(w, false, drop_hot);
+        w->s->engine->hot(w, false, drop_hot);
     }
 }
 
@@ -154,7 +116,7 @@ static void flags_hot(struct chunk_work *w, int rc)
     w->at = flags_get(w->e);
     flags_set(w->s, w->e, (uint16_t)(((w->at & ~(uint32_t)c->clear) | c->set) & CHUNK_FLAGS_ALL));
     struct chunk_state st = chunk_state_of(w->e);
-    chunk_work_record(w, &st, flags_recorded);
+    w->s->engine->record(w, &st, flags_recorded);
 }
 
 static void change_begin(struct chunk_work *w)
@@ -170,9 +132,9 @@ static void change_begin(struct chunk_work *w)
     if (w->of.change->op == CHUNK_DROP_PENDING) {
         drop_begin(w);
     } else if (w->of.change->op == CHUNK_SET_FLAGS) {
-        chunk_work_hot(w, false, flags_hot);
+        w->s->engine->hot(w, false, flags_hot);
     } else {
-        delete_entry(w, chunk_work_end);
+        w->s->engine->remove(w, chunk_work_end);
     }
 }
 
@@ -196,7 +158,7 @@ static void remove_one_done(struct chunk_work *w, int rc)
 static void remove_one(struct chunk_work *w)
 {
     if (w->e->exists) {
-        delete_entry(w, remove_one_done);
+        w->s->engine->remove(w, remove_one_done);
     } else {
         remove_one_done(w, 0);
     }
@@ -253,7 +215,7 @@ static void lossy_begin(struct chunk_work *w)
         return;
     }
     s->super.lossy = set;
-    if (s->ram) {
+    if (s->super_file == NULL) {
         w->finish(w, 0);
         return;
     }

@@ -1,5 +1,5 @@
 /* chunk/entry.c -- entries, versions, files: counts, references, space that rests. */
-#include "chunk/parts_priv.h"
+#include "chunk/engine_priv.h"
 
 #include "base/crc32c.h"
 #include "wire/wire.h"
@@ -8,6 +8,23 @@
 
 /* ---- Versions ---- */
 
+int chunk_version_room(struct chunk_version *v, uint32_t cells)
+{
+    v->block = mem_zalloc(((size_t)cells + 1) * (sizeof *v->block + sizeof *v->crc));
+    if (v->block == NULL) {
+        return -ENOMEM;
+    }
+    v->crc = (uint32_t *)(void *)(v->block + cells + 1);
+    return 0;
+}
+
+void chunk_version_cool(struct chunk_version *v)
+{
+    mem_free(v->block);
+    v->block = NULL;
+    v->crc = NULL;
+}
+
 struct chunk_version *chunk_version_new(uint32_t cells, unsigned recent_count)
 {
     struct chunk_version *v = mem_zalloc(sizeof *v);
@@ -15,13 +32,11 @@ struct chunk_version *chunk_version_new(uint32_t cells, unsigned recent_count)
         return NULL;
     }
     v->refs = 1;
-    v->crc = mem_calloc((size_t)cells * 2 + 1, sizeof(uint32_t));
     v->recent = mem_calloc((size_t)recent_count + 1, sizeof *v->recent);
-    if (v->crc == NULL || v->recent == NULL) {
+    if (v->recent == NULL || chunk_version_room(v, cells) < 0) {
         chunk_version_unref(v);
         return NULL;
     }
-    v->block = v->crc + cells;
     v->meta.recent_count = recent_count;
     return v;
 }
@@ -37,7 +52,7 @@ void chunk_version_unref(struct chunk_version *v)
     if (v == NULL || --v->refs > 0) {
         return;
     }
-    mem_free(v->crc);
+    chunk_version_cool(v);
     mem_free(v->recent);
     mem_free(v);
 }
@@ -180,7 +195,7 @@ void chunk_entry_free(struct chunk_store *s, struct chunk_entry *e)
 void chunk_entry_settle(struct chunk_store *s, struct chunk_entry *e)
 {
     if (e->exists || e->holds > 0 || !list_empty(&e->queue) || !list_empty(&e->pins) ||
-        (s->ram && !list_empty(&e->resting))) {
+        (s->engine->rested != NULL && !list_empty(&e->resting))) {
         return;
     }
     chunk_index_remove(&s->index, e->item.key);
@@ -235,15 +250,8 @@ void chunk_entry_set(struct chunk_store *s, struct chunk_entry *e, struct chunk_
 
 void chunk_entry_gone(struct chunk_store *s, struct chunk_entry *e)
 {
-    if (s->ram) {
-        if (e->pending != NULL) {
-            chunk_rest_version(s, e, e->pending, e->committed);
-        }
-        if (e->committed != NULL) {
-            chunk_rest_version(s, e, e->committed, NULL);
-        }
-    } else {
-        entry_forget_rest(s, e);
+    if (s->engine->rested == NULL) {
+        entry_forget_rest(s, e); /* it goes with the chunk's file */
     }
     entry_cool(s, e);
     chunk_entry_set(s, e, &e->pending, NULL);
@@ -257,7 +265,8 @@ void chunk_entry_gone(struct chunk_store *s, struct chunk_entry *e)
     e->newest_slot = e->stable_slot = e->syncing_slot = CHUNK_NO_SLOT;
     e->last_ver = e->seq = 0;
     e->written = e->stable = e->change;
-    e->next_block = e->tail_block = e->tail_bytes = 0;
+    e->next_block = e->tail_bytes = 0;
+    e->tail_block = 0;
     chunk_sync_wake(e, 0);
 }
 
@@ -283,8 +292,7 @@ static bool entry_cold_enough(const struct chunk_entry *e)
 static void version_cool(struct chunk_version *v)
 {
     if (v != NULL && v->meta.table_block != 0 && v->refs == 1) {
-        mem_free(v->crc);
-        v->crc = v->block = NULL;
+        chunk_version_cool(v);
     }
 }
 
@@ -306,9 +314,6 @@ static void hot_trim(struct chunk_store *s)
 
 void chunk_entry_touch(struct chunk_store *s, struct chunk_entry *e)
 {
-    if (s->ram) {
-        return;
-    }
     if (list_empty(&e->lru)) {
         s->hot_count++;
     }
@@ -355,7 +360,7 @@ void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret)
 
 /* ---- Space that rests ---- */
 
-void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint32_t block, uint32_t count,
+void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block, uint32_t count,
                     uint64_t change)
 {
     struct chunk_rest *r = mem_alloc(sizeof *r);
@@ -367,10 +372,6 @@ void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint32_t block
                              .at_ns = loop_now_ns(s->loop) + s->opt.rest_ms * UINT64_C(1000000),
                              .block = block,
                              .count = count};
-    if (s->ram) {
-        r->at_ns = 0; /* memory is copied when it is sent */
-        r->change = 0;
-    }
     list_push_back(&e->resting, &r->node);
     if (list_empty(&e->rests)) {
         list_push_back(&s->rests, &e->rests);
@@ -383,9 +384,10 @@ void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chu
 {
     uint32_t cells = chunk_cells(old->meta.length);
     uint32_t others = other == NULL ? 0 : chunk_cells(other->meta.length);
-    uint32_t from = 0, count = 0;
+    uint64_t from = 0;
+    uint32_t count = 0;
     for (uint32_t i = 0; i < cells; i++) {
-        uint32_t block = old->block[i];
+        uint64_t block = old->block[i];
         if (block == 0 || (i < others && other->block[i] == block)) {
             continue;
         }
@@ -407,24 +409,18 @@ void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chu
     }
 }
 
-/* `ram`: at once when no pin is older. `file`: see sync.c. */
-void chunk_rest_release(struct chunk_store *s, struct chunk_entry *e)
+void chunk_entry_rested(struct chunk_store *s, struct chunk_entry *e)
 {
-    uint64_t oldest = list_empty(&e->pins)
-                          ? UINT64_MAX
-                          : LIST_ENTRY(e->pins.next, struct chunk_pin, node)->number;
-    LIST_FOR_EACH_SAFE(node, &e->resting)
-    {
-        struct chunk_rest *r = LIST_ENTRY(node, struct chunk_rest, node);
-        if (oldest <= r->number) {
-            break; /* a pin from before it was superseded; later ones rest longer */
-        }
-        for (uint32_t i = 0; i < r->count; i++) {
-            chunk_ram_give(s, r->block + i);
-        }
-        list_remove(&r->node);
-        s->resting_bytes -= (uint64_t)r->count * CHUNK_BLOCK;
-        mem_free(r);
+    if (s->engine->rested != NULL) {
+        s->engine->rested(s, e);
+    }
+}
+
+void chunk_entry_change(struct chunk_work *w)
+{
+    if (w->captured == 0) {
+        chunk_entry_changed(w->s, w->e);
+        w->captured = w->e->change;
     }
 }
 
@@ -435,7 +431,7 @@ void chunk_store_fail(struct chunk_store *s, int rc, const char *reason)
     }
     s->failed = rc;
     s->super.lossy = true;
-    if (!s->ram && !s->freed) {
+    if (s->super_file != NULL && !s->freed) {
         chunk_super_save(s, NULL); /* if it works at all: the next start verifies anyway */
     }
     s->opt.user->ops->failed(s->opt.user, rc, reason);

@@ -22,16 +22,21 @@ void chunk_entry_set(struct chunk_store *s, struct chunk_entry *e, struct chunk_
                      struct chunk_version *v); /* takes the reference; keeps the counts */
 void chunk_entry_touch(struct chunk_store *s, struct chunk_entry *e); /* newest of the LRU */
 void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret);
-void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint32_t block, uint32_t count,
+void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block, uint32_t count,
                     uint64_t change);
 /* All blocks of `old` that `other` (may be NULL) does not have. */
 void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chunk_version *old,
                         const struct chunk_version *other);
-void chunk_rest_release(struct chunk_store *s, struct chunk_entry *e);
+/* Its engine may give back what has rested. */
+void chunk_entry_rested(struct chunk_store *s, struct chunk_entry *e);
+void chunk_entry_change(struct chunk_work *w); /* w->captured: the change that it makes */
 struct chunk_version *chunk_version_new(uint32_t cells, unsigned recent_count);
 struct chunk_version *chunk_version_ref(struct chunk_version *v);
 void chunk_version_unref(struct chunk_version *v);
 void chunk_version_count(struct chunk_version *v);
+/* Memory for cells, all zero; and without. */
+NODISCARD int chunk_version_room(struct chunk_version *v, uint32_t cells);
+void chunk_version_cool(struct chunk_version *v);
 void chunk_file_unref(struct chunk_file *f);
 NODISCARD struct chunk_file *chunk_file_new(struct chunk_store *s, struct disk_file *file);
 uint32_t chunk_directory(const struct chunk_store *s, struct chunk_key key);
@@ -48,18 +53,13 @@ void chunk_work_end(struct chunk_work *w, int rc); /* leaves, finish(), then fre
 void chunk_work_free(struct chunk_work *w);
 void chunk_work_io(struct chunk_work *w, struct disk_req *req,
                    void (*step)(struct chunk_work *w, int64_t rc));
-/* File open, tables in memory; then next(w, rc). */
-void chunk_work_hot(struct chunk_work *w, bool create, void (*next)(struct chunk_work *w, int rc));
-/* The record of the entry's next state, counted as a change unless w->captured says which it is.
- * Then next(w, rc). */
+/* The state of an entry, as a record holds it. */
 struct chunk_state {
     struct chunk_version *committed, *pending;
     uint64_t last_ver;
     uint32_t chain;
     bool damaged;
 };
-void chunk_work_record(struct chunk_work *w, const struct chunk_state *st,
-                       void (*next)(struct chunk_work *w, int rc));
 struct chunk_state chunk_state_of(const struct chunk_entry *e);
 void chunk_refuse(struct chunk_store *s); /* soon tells those of s->refused */
 void chunk_works_run(struct loop_task *t);
@@ -71,14 +71,9 @@ NODISCARD int chunk_super_open(struct chunk_store *s, struct err *e);
 NODISCARD int chunk_super_save_now(struct chunk_store *s);
 NODISCARD int chunk_dead_open(struct chunk_store *s, struct err *e);
 
-/* ---- scan.c ---- */
-NODISCARD int chunk_scan(struct chunk_store *s, struct err *e);
-
 /* ---- sync.c ---- */
-void chunk_sync_entry(struct chunk_store *s, struct chunk_entry *e);
-void chunk_sync_pump(struct chunk_store *s);
+void chunk_sync_submit(struct chunk_store *s, struct chunk_sync *c);
 void chunk_sync_wake(struct chunk_entry *e, int rc); /* those that wait for what is stable */
-void chunk_round(struct chunk_store *s);             /* begins one unless it runs */
 void chunk_tick(struct loop_timer *t);
 void chunk_stop_check(struct chunk_store *s);
 void chunk_look(struct chunk_store *s); /* at the free space, in the background */
@@ -86,11 +81,6 @@ void chunk_look(struct chunk_store *s); /* at the free space, in the background 
 /* ---- read.c ---- */
 void chunk_pin_begin(struct chunk_store *s, struct chunk_pin *p, struct chunk_entry *e,
                      struct chunk_version *v);
-
-/* ---- ram.c ---- */
-NODISCARD int chunk_ram_take(struct chunk_store *s, uint32_t *ret);
-void chunk_ram_give(struct chunk_store *s, uint32_t block);
-void chunk_ram_fini(struct chunk_store *s);
 
 /* ---- store.c ---- */
 void chunk_store_destroy(struct chunk_store *s);

@@ -406,7 +406,7 @@ int chunk_plan_build(struct chunk_plan *p, const struct chunk_update *u,
 
 /* ---- Places ---- */
 
-static void place_cells(struct chunk_version *v, uint32_t from, uint32_t to)
+static void place_cells(struct chunk_version *v, uint64_t from, uint64_t to)
 {
     uint32_t cells = chunk_cells(v->meta.length);
     for (uint32_t cell = 0; cell < cells; cell++) {

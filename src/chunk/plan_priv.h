@@ -28,7 +28,8 @@ struct chunk_plan {
     unsigned iov_count, iov_capacity;
     struct iovec *tail; /* pieces of the append in place */
     unsigned tail_count;
-    uint32_t tail_block, tail_offset;
+    uint64_t tail_block;
+    uint32_t tail_offset;
     uint8_t *table;
     uint32_t first_block, table_blocks, cell_blocks;
 };
@@ -43,5 +44,5 @@ NODISCARD int chunk_plan_build(struct chunk_plan *p, const struct chunk_update *
                                const struct chunk_entry *e, struct chunk_version **ret);
 /* Gives the new cells (blocks CHUNK_NEW_BLOCK + n) their places; with `with_table` a table that
  * does not fit the record goes before them. */
-#define CHUNK_NEW_BLOCK UINT32_C(0x80000000)
+#define CHUNK_NEW_BLOCK (UINT64_C(1) << 63)
 NODISCARD int chunk_plan_place(struct chunk_plan *p, struct chunk_version *v, uint32_t first_block);

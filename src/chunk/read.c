@@ -2,7 +2,7 @@
 #include "chunk/read.h"
 
 #include "base/crc32c.h"
-#include "chunk/parts_priv.h"
+#include "chunk/engine_priv.h"
 
 #include <string.h>
 
@@ -62,11 +62,13 @@ int chunk_store_pin(struct chunk_store *s, struct chunk_pin *p)
     if (rc < 0) {
         return rc;
     }
-    if (v->crc == NULL || (e->file == NULL && !s->ram)) {
+    if (v->crc == NULL || (e->file == NULL && s->engine == &chunk_engine_file)) {
         return -ERR_need;
     }
     chunk_pin_begin(s, p, e, v);
-    chunk_entry_touch(s, e); /* pinned first: this may close files that nobody needs */
+    if (e->file != NULL) {
+        chunk_entry_touch(s, e); /* pinned first: this may close files that nobody needs */
+    }
     return 0;
 }
 
@@ -82,9 +84,7 @@ void chunk_store_unpin(struct chunk_store *s, struct chunk_pin *p)
     p->file = NULL;
     p->entry = NULL;
     p->crc = NULL;
-    if (s->ram) {
-        chunk_rest_release(s, e);
-    }
+    chunk_entry_rested(s, e);
     chunk_entry_settle(s, e);
 }
 
@@ -116,7 +116,7 @@ static void pin_wait_begin(struct chunk_work *w)
         chunk_work_end(w, rc);
         return;
     }
-    chunk_work_hot(w, false, pin_hot);
+    w->s->engine->hot(w, false, pin_hot);
 }
 
 /* NULL: no memory for it. */
@@ -156,20 +156,21 @@ void chunk_store_pin_wait(struct chunk_store *s, struct chunk_pin *p)
 static struct chunk_piece piece_at(const struct chunk_store *s, const struct chunk_pin *p,
                                    uint32_t from, uint32_t end)
 {
-    const uint32_t *block = p->version->block;
-    uint32_t cell = from / CHUNK_CELL, inside = from % CHUNK_CELL, first = block[cell];
+    const uint64_t *block = p->version->block;
+    uint32_t cell = from / CHUNK_CELL, inside = from % CHUNK_CELL;
+    uint64_t first = block[cell];
     uint32_t to = (uint32_t)base_min(end, (uint64_t)(cell + 1) * CHUNK_CELL);
-    bool joins = !s->ram || first == 0;
+    bool joins = s->engine->joins || first == 0;
     while (joins && to < end &&
            block[to / CHUNK_CELL] == (first == 0 ? 0 : first + (to / CHUNK_CELL - cell))) {
         to = (uint32_t)base_min(end, (uint64_t)to + CHUNK_CELL);
     }
     struct chunk_piece piece = {.len = to - from};
-    if (first != 0 && s->ram) {
-        piece.bytes = s->page[first - 1] + inside;
-    } else if (first != 0) {
-        piece.file = p->file->file;
-        piece.offset = (uint64_t)first * CHUNK_BLOCK + inside;
+    if (first != 0) {
+        struct chunk_place at = s->engine->place(s, p->file, first);
+        piece.file = at.file;
+        piece.offset = at.offset + inside;
+        piece.bytes = at.bytes == NULL ? NULL : at.bytes + inside;
     }
     return piece;
 }
@@ -323,7 +324,7 @@ static void read_begin(struct chunk_work *w)
         chunk_work_end(w, rc);
         return;
     }
-    chunk_work_hot(w, false, read_hot);
+    w->s->engine->hot(w, false, read_hot);
 }
 
 void chunk_store_read(struct chunk_store *s, struct chunk_read *r)
@@ -438,7 +439,7 @@ static void verify_begin(struct chunk_work *w)
     } else if (e->committed == NULL && e->pending == NULL) {
         chunk_work_end(w, e->damaged ? -ERR_corrupt : -ENOENT);
     } else {
-        chunk_work_hot(w, false, verify_hot);
+        w->s->engine->hot(w, false, verify_hot);
     }
 }
 

@@ -185,7 +185,7 @@ size_t chunk_table_encode(const struct chunk_table *t, uint8_t *to, size_t size)
         uint32_t n = run_length(t, cell, cells);
         wire_write_u32(&w, cell);
         wire_write_u32(&w, n);
-        wire_write_u32(&w, t->block[cell]);
+        wire_write_u32(&w, (uint32_t)t->block[cell]);
         runs++;
         cell += n;
     }

@@ -49,7 +49,8 @@ bool chunk_record_empty(const uint8_t from[CHUNK_SLOT_BYTES]);  /* all zeros: ne
 /* Table of a version: CRCs, places, who made it. Encodes to `to` (NULL: only the size). */
 struct chunk_table {
     uint32_t length;
-    uint32_t *crc, *block; /* of each cell; out: room for them */
+    uint32_t *crc; /* of each cell; out: room for them */
+    uint64_t *block;
     struct chunk_recent *recent;
     unsigned recent_count;
 };

@@ -8,12 +8,13 @@
 static void fuzz_table(const struct chunk_meta *m)
 {
     uint32_t cells = chunk_cells(m->length);
-    uint32_t *crc = mem_calloc((size_t)cells * 2 + 1, sizeof *crc);
+    uint32_t *crc = mem_calloc((size_t)cells + 1, sizeof *crc);
+    uint64_t *block = mem_calloc((size_t)cells + 1, sizeof *block);
     struct chunk_recent *recent = mem_calloc(m->recent_count + 1u, sizeof *recent);
-    if (crc != NULL && recent != NULL) {
+    if (crc != NULL && block != NULL && recent != NULL) {
         struct chunk_table t = {.length = m->length,
                                 .crc = crc,
-                                .block = crc + cells,
+                                .block = block,
                                 .recent = recent,
                                 .recent_count = m->recent_count};
         if (chunk_table_decode(m->table, m->table_bytes, &t) == 0) {
@@ -21,6 +22,7 @@ static void fuzz_table(const struct chunk_meta *m)
         }
     }
     mem_free(crc);
+    mem_free(block);
     mem_free(recent);
 }
 

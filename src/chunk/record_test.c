@@ -78,7 +78,8 @@ TEST(record_notices_each_bit)
 
 TEST(table_comes_back)
 {
-    uint32_t crc[6], block[6] = {0, 4, 5, 6, 0, 2}, crc_back[6], block_back[6];
+    uint32_t crc[6], crc_back[6];
+    uint64_t block[6] = {0, 4, 5, 6, 0, 2}, block_back[6];
     struct chunk_recent recent[2] = {{1, 2, 3, 4, 5}, {6, 7, 8, 9, 10}}, recent_back[2];
     for (uint32_t i = 0; i < 6; i++) {
         crc[i] = i * 1000003;
@@ -109,7 +110,8 @@ TEST(table_comes_back)
 /* A table in the worst order fits where the format says it does. */
 TEST(table_fits)
 {
-    static uint32_t crc[CHUNK_CELLS_MAX], block[CHUNK_CELLS_MAX];
+    static uint32_t crc[CHUNK_CELLS_MAX];
+    static uint64_t block[CHUNK_CELLS_MAX];
     static uint8_t bytes[CHUNK_TABLE_MAX];
     static struct chunk_recent recent[CHUNK_RECENT_MAX];
     for (uint32_t i = 0; i < CHUNK_CELLS_MAX; i++) {

@@ -7,7 +7,7 @@
  * before anything is built upon them. A damaged record may have been the newest, so the chunk is
  * flagged; unless it is one that a dying process was writing, which nobody was told of.
  */
-#include "chunk/parts_priv.h"
+#include "chunk/file_priv.h"
 
 #include "base/crc32c.h"
 
@@ -282,11 +282,11 @@ static int scan_candidate(struct scan *x, const struct chunk_record *r, struct f
 
 static int compare_blocks(const void *a, const void *b)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? -1 : x > y ? 1 : 0;
 }
 
-static size_t blocks_of(const struct chunk_version *v, uint32_t *to)
+static size_t blocks_of(const struct chunk_version *v, uint64_t *to)
 {
     size_t count = 0;
     uint32_t cells = v == NULL ? 0 : chunk_cells(v->meta.length);
@@ -310,7 +310,7 @@ static void scan_gaps(struct scan *x, struct chunk_entry *e, const struct found 
         return;
     }
     size_t max = (size_t)2 * (CHUNK_CELLS_MAX + CHUNK_TABLE_MAX / CHUNK_BLOCK + 1);
-    CLEANUP(mem_freep) uint32_t *block = mem_calloc(max + 1, sizeof *block);
+    CLEANUP(mem_freep) uint64_t *block = mem_calloc(max + 1, sizeof *block);
     if (block == NULL) {
         return; /* the next start */
     }
@@ -318,12 +318,12 @@ static void scan_gaps(struct scan *x, struct chunk_entry *e, const struct found 
     count += blocks_of(f->pending, block + count);
     block[count++] = e->next_block;
     qsort(block, count, sizeof *block, compare_blocks);
-    uint32_t next = 1;
+    uint64_t next = 1;
     for (size_t i = 0; i < count; i++) {
         if (block[i] > next) {
-            chunk_rest_add(x->s, e, next, block[i] - next, e->change);
+            chunk_rest_add(x->s, e, next, (uint32_t)(block[i] - next), e->change);
         }
-        next = (uint32_t)base_max(next, (uint64_t)block[i] + 1);
+        next = base_max(next, block[i] + 1);
     }
 }
 
@@ -339,7 +339,7 @@ static void entry_places(struct scan *x, struct chunk_entry *e, const struct fou
         uint32_t cells = chunk_cells(f->pending->meta.length);
         uint32_t others = base == NULL ? 0 : chunk_cells(base->meta.length), own = 0;
         for (uint32_t i = 0; i < cells; i++) {
-            uint32_t block = f->pending->block[i];
+            uint64_t block = f->pending->block[i];
             own += block != 0 && !(i < others && base->block[i] == block) ? 1 : 0;
         }
         uint32_t table = f->pending->meta.table_block == 0 ? 0 : f->pending->meta.table_bytes;
@@ -352,8 +352,7 @@ static void entry_places(struct scan *x, struct chunk_entry *e, const struct fou
 static void version_slim(struct chunk_version *v, bool damaged)
 {
     if (v != NULL && v->meta.table_block != 0 && (v->refs == 1 || damaged)) {
-        mem_free(v->crc);
-        v->crc = v->block = NULL;
+        chunk_version_cool(v);
     }
 }
 

@@ -2,11 +2,16 @@
 #include "chunk/store.h"
 
 #include "base/env.h"
-#include "chunk/parts_priv.h"
+#include "chunk/engine_priv.h"
 
 #include <string.h>
 
-#define FAN_OUT 32u
+#define TICK_FIRST_NS UINT64_C(1000000)
+
+static const struct chunk_engine_ops *engine_of(const struct chunk_options *opt)
+{
+    return opt->engine == CHUNK_ENGINE_RAM ? &chunk_engine_ram : &chunk_engine_file;
+}
 
 /* ---- Format ---- */
 
@@ -23,31 +28,6 @@ static int format_empty(struct disk *d, const char *directory, struct err *e)
     }
     mem_free(req.names);
     return empty ? 0 : err_set(e, -ENOTEMPTY, "data directory '%s'", directory);
-}
-
-static int format_make(struct disk *d, enum disk_op op, const char *path, struct err *e)
-{
-    struct disk_req req = {.op = op, .path = path};
-    int64_t rc = disk_now(d, &req);
-    return rc < 0 ? err_set(e, (int)rc, "format: '%s'", path) : 0;
-}
-
-static int format_directories(struct disk *d, const char *root, uint32_t fan_out, struct err *e)
-{
-    int rc = 0;
-    for (uint32_t i = 0; i < fan_out && rc == 0; i++) {
-        CLEANUP(mem_freep) char *upper = mem_printf("%s/%02x", root, i);
-        if (upper == NULL) {
-            return -ENOMEM;
-        }
-        rc = format_make(d, DISK_MKDIR, upper, e);
-        for (uint32_t k = 0; k < fan_out && rc == 0; k++) {
-            CLEANUP(mem_freep) char *lower = mem_printf("%s/%02x", upper, k);
-            rc = lower == NULL ? -ENOMEM : format_make(d, DISK_MKDIR, lower, e);
-        }
-        rc = rc < 0 ? rc : format_make(d, DISK_SYNC_DIR, upper, e);
-    }
-    return rc;
 }
 
 /* Both copies of the superblock, last of all: without them it is no store. */
@@ -70,27 +50,26 @@ static int format_super(struct disk *d, const char *root, const struct chunk_sup
 int chunk_store_format(const struct chunk_options *opt, const struct chunk_format_options *format,
                        struct err *e)
 {
-    if (opt->engine == CHUNK_ENGINE_RAM) {
-        return 0;
-    }
+    const struct chunk_engine_ops *engine = engine_of(opt);
     struct disk *d = opt->env->disk;
-    uint32_t fan_out = format->fan_out == 0 ? FAN_OUT : format->fan_out;
-    if (fan_out > 256 || (fan_out & (fan_out - 1)) != 0) {
-        return err_set(e, -EINVAL, "fan-out of directories: %u", fan_out);
-    }
-    int rc = format_empty(d, opt->directory, e);
-    if (rc < 0) {
-        return rc;
-    }
     struct chunk_super super = {.number = 1,
                                 .cluster = opt->cluster,
                                 .target = format->target,
                                 .stable_era = 1,
-                                .fan_out = fan_out,
+                                .fan_out = format->fan_out,
                                 .clean = true};
-    rc = format_directories(d, opt->directory, fan_out, e);
-    rc = rc < 0 ? rc : format_make(d, DISK_SYNC_DIR, opt->directory, e);
-    return rc < 0 ? rc : format_super(d, opt->directory, &super, e);
+    if (!engine->on_disk) {
+        return 0;
+    }
+    int rc = format_empty(d, opt->directory, e);
+    rc = rc < 0 ? rc : engine->format(d, opt->directory, &super, e);
+    if (rc < 0) {
+        return rc;
+    }
+    struct disk_req sync = {.op = DISK_SYNC_DIR, .path = opt->directory};
+    int64_t synced = disk_now(d, &sync);
+    return synced < 0 ? err_set(e, (int)synced, "format: '%s'", opt->directory)
+                      : format_super(d, opt->directory, &super, e);
 }
 
 /* ---- Open ---- */
@@ -103,7 +82,7 @@ static int open_memory(struct chunk_store *s, const struct chunk_options *opt)
     s->opt.parallel = opt->parallel == 0 ? 16 : opt->parallel;
     s->opt.flush_ms = opt->flush_ms == 0 ? 5000 : opt->flush_ms;
     s->opt.rest_ms = opt->rest_ms == 0 ? 60000 : opt->rest_ms;
-    s->ram = opt->engine == CHUNK_ENGINE_RAM;
+    s->engine = engine_of(opt);
     s->loop = opt->env->loop;
     s->disk = opt->env->disk;
     s->task.run = chunk_works_run;
@@ -120,16 +99,6 @@ static int open_memory(struct chunk_store *s, const struct chunk_options *opt)
     s->directory = mem_strdup(opt->directory == NULL ? "" : opt->directory);
     s->opt.directory = s->directory;
     return s->directory == NULL ? -ENOMEM : 0;
-}
-
-static int open_ram(struct chunk_store *s)
-{
-    s->super.cluster = s->opt.cluster;
-    loop_random_bytes(s->loop, s->super.target.bytes, sizeof s->super.target.bytes);
-    s->super.incarnation = loop_random(s->loop) | 1;
-    s->super.lossy = true;
-    s->super.fan_out = 1;
-    return 0;
 }
 
 static int open_space(struct chunk_store *s, struct err *e)
@@ -151,7 +120,7 @@ static int open_space(struct chunk_store *s, struct err *e)
     return 0;
 }
 
-static int open_file(struct chunk_store *s, struct err *e)
+static int open_directory(struct chunk_store *s, struct err *e)
 {
     int rc = chunk_super_open(s, e);
     if (rc < 0) {
@@ -162,18 +131,9 @@ static int open_file(struct chunk_store *s, struct err *e)
     s->rebooted =
         s->super.incarnation > 0 && memcmp(boot_id, s->super.boot_id, sizeof boot_id) != 0;
     s->super.lossy = s->super.lossy || (s->rebooted && !s->super.clean);
-    size_t words = ((size_t)s->super.fan_out * s->super.fan_out + 63) / 64;
-    s->dirty_dirs = mem_calloc(words, sizeof *s->dirty_dirs);
-    if (s->dirty_dirs == NULL) {
-        return -ENOMEM;
-    }
-    if (!s->super.clean) { /* names that went may come back */
-        memset(s->dirty_dirs, 0xff, words * sizeof *s->dirty_dirs);
-        s->dirs_dirty = true;
-    }
     rc = chunk_dead_open(s, e);
     rc = rc < 0 ? rc : open_space(s, e);
-    rc = rc < 0 ? rc : chunk_scan(s, e);
+    rc = rc < 0 ? rc : s->engine->open(s, e);
     if (rc < 0) {
         return rc;
     }
@@ -193,15 +153,13 @@ int chunk_store_open(const struct chunk_options *opt, struct chunk_store **ret, 
     }
     int rc = open_memory(s, opt);
     if (rc == 0) {
-        rc = s->ram ? open_ram(s) : open_file(s, e);
+        rc = s->engine->on_disk ? open_directory(s, e) : s->engine->open(s, e);
     }
     if (rc < 0) {
         return rc;
     }
     s->round_at_ns = loop_now_ns(s->loop);
-    if (!s->ram) {
-        loop_timer_in(s->loop, &s->timer, 1000000);
-    }
+    loop_timer_in(s->loop, &s->timer, TICK_FIRST_NS);
     *ret = s;
     s = NULL;
     return 0;
@@ -249,11 +207,12 @@ void chunk_store_destroy(struct chunk_store *s)
     }
     chunk_index_fini(&s->index);
     chunk_index_fini(&s->dead);
+    if (s->engine != NULL) {
+        s->engine->close(s);
+    }
     close_now(s, s->dead_file);
     close_now(s, s->super_file); /* gives up the lock, last */
-    chunk_ram_fini(s);
     mem_free(s->dead_bytes);
-    mem_free(s->dirty_dirs);
     mem_free(s->directory);
     mem_free(s);
 }
@@ -294,15 +253,7 @@ void chunk_store_info(const struct chunk_store *s, struct chunk_store_info *ret)
                                      .used_bytes = s->used_bytes,
                                      .reserved_bytes = s->reserved_bytes,
                                      .resting_bytes = s->resting_bytes};
-    if (s->ram) {
-        uint64_t used = (uint64_t)(s->page_count - s->free_count) * CHUNK_BLOCK;
-        ret->total_bytes = s->opt.ram_bytes;
-        ret->free_bytes = ret->total_bytes - base_min(used, ret->total_bytes);
-        uint64_t low = s->opt.low_bytes == 0 ? ret->total_bytes / 50 : s->opt.low_bytes;
-        ret->low = ret->free_bytes < low;
-        return;
-    }
-    ret->low = s->free_bytes < s->low_bytes + s->reserved_bytes;
+    s->engine->figures(s, ret);
 }
 
 /* ---- Index ---- */

@@ -32,7 +32,8 @@ struct chunk_version {
     unsigned refs;
     struct chunk_meta meta;
     struct chunk_recent *recent; /* meta.recent_count */
-    uint32_t *crc, *block;       /* of each cell; NULL: not in memory (only big ones of `file`) */
+    uint32_t *crc;               /* of each cell, with `block`; NULL: not in memory */
+    uint64_t *block;             /* where it lies, for the engine to say; 0: zeros, nowhere */
     uint32_t own_blocks;         /* blocks that its base does not have, table included */
     uint32_t stored;             /* cells that have a block */
 };
@@ -51,7 +52,8 @@ struct chunk_rest {
     uint64_t change; /* released when this is stable ... */
     uint64_t number; /* ... and no pin below this is left ... */
     uint64_t at_ns;  /* ... and not before */
-    uint32_t block, count;
+    uint64_t block;
+    uint32_t count;
 };
 
 struct chunk_entry {
@@ -67,7 +69,9 @@ struct chunk_entry {
     struct chunk_version *committed, *pending;
     uint64_t last_ver, change, written, stable, seq;
     struct chunk_file *file;
-    uint32_t next_block, tail_block, tail_bytes; /* the last cell that was written, and how far */
+    uint32_t next_block;
+    uint64_t tail_block; /* the last cell that was written, and how far */
+    uint32_t tail_bytes;
     uint64_t accounted_bytes;
     struct list queue, waiters, pins, resting;
     struct list lru;   /* hot: the file is open */
@@ -129,7 +133,8 @@ struct chunk_store {
     char *directory;
     struct loop *loop;
     struct disk *disk;
-    bool ram, stopping, freed, marking;
+    const struct chunk_engine_ops *engine;
+    bool stopping, freed, marking;
     struct chunk_super super;
     bool rebooted;
     int failed;

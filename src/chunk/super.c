@@ -324,8 +324,8 @@ void chunk_dead_append(struct chunk_store *s, struct chunk_work *w)
     bool forget = w->of.change->op == CHUNK_FORGET_DEAD;
     struct chunk_dead_record x = {
         .data_id = w->of.change->key.data_id, .time_ms = dead_now_ms(s), .forget = forget};
-    int rc = forget && !s->ram ? 0 : dead_apply(s, &x);
-    if (rc < 0 || s->ram) {
+    int rc = forget && s->dead_file != NULL ? 0 : dead_apply(s, &x);
+    if (rc < 0 || s->dead_file == NULL) {
         w->next(w, rc);
         return;
     }

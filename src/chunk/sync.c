@@ -1,20 +1,10 @@
-/*
- * chunk/sync.c -- what makes things stable: syncs of entries (one for all that wait), rounds in the
- * background, the end of a store; and space that has rested.
- *
- * A sync of an entry takes its turn to write the record when memory is ahead of it, then leaves the
- * queue: updates go on while the file is being synced.
- */
-#include "chunk/parts_priv.h"
+/* chunk/sync.c -- syncs as they are asked for, what is done again and again, the end of a store. */
+#include "chunk/engine_priv.h"
 
-#include <string.h>
-
-#define STOP_TRIES 8u
 #define STOP_TICK_NS UINT64_C(20000000)
 #define TICK_NS UINT64_C(1000000000)
-#define RELEASES_MAX 64u /* of a tick */
 
-/* ---- Entries ---- */
+/* ---- Requests ---- */
 
 void chunk_sync_wake(struct chunk_entry *e, int rc)
 {
@@ -32,145 +22,6 @@ void chunk_sync_wake(struct chunk_entry *e, int rc)
     }
 }
 
-static void flush_over(struct chunk_work *w, int rc)
-{
-    struct chunk_store *s = w->s;
-    struct chunk_entry *e = w->e;
-    chunk_work_leave(w);
-    e->syncing = false;
-    e->holds--;
-    s->sync_active--;
-    chunk_work_free(w);
-    chunk_sync_wake(e, rc);
-    if (!list_empty(&e->waiters)) {
-        chunk_sync_entry(s, e);
-    }
-    chunk_entry_settle(s, e);
-    chunk_sync_pump(s);
-}
-
-static void flush_synced(struct chunk_work *w, int64_t got)
-{
-    struct chunk_store *s = w->s;
-    struct chunk_entry *e = w->e;
-    chunk_file_unref(w->own_pin.file);
-    if (got < 0) {
-        chunk_store_fail(s, (int)got, "a sync failed");
-    }
-    if (w->life == e->life) {
-        e->syncing_slot = CHUNK_NO_SLOT;
-        if (got >= 0) {
-            e->stable_slot = w->slot;
-            e->stable = w->captured;
-            e->fresh = false;
-        }
-        if (e->stable == e->change) {
-            chunk_entry_clean(s, e);
-        }
-    }
-    flush_over(w, got < 0 ? (int)got : 0);
-}
-
-static void flush_file(struct chunk_work *w)
-{
-    struct chunk_entry *e = w->e;
-    w->slot = e->newest_slot;
-    w->captured = e->written;
-    w->life = e->life;
-    w->own_pin.file = e->file;
-    e->file->refs++;
-    e->syncing_slot = w->slot;
-    w->io = (struct disk_req){.op = e->fresh ? DISK_SYNC_ALL : DISK_SYNC, .file = e->file->file};
-    chunk_work_leave(w);
-    chunk_work_io(w, &w->io, flush_synced);
-}
-
-static void flush_recorded(struct chunk_work *w, int rc)
-{
-    if (rc < 0) {
-        flush_over(w, rc);
-        return;
-    }
-    flush_file(w);
-}
-
-/* Does the round wait for this entry? Then what is written now is stable before the round is over,
- * and belongs to the era that it ends. */
-static bool flush_of_round(const struct chunk_store *s, const struct chunk_entry *e)
-{
-    LIST_FOR_EACH(node, &e->waiters)
-    {
-        const struct chunk_waiter *waiter = LIST_ENTRY(node, struct chunk_waiter, node);
-        if (s->round_active && waiter->work == s->round_sync.work) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void flush_hot(struct chunk_work *w, int rc)
-{
-    struct chunk_entry *e = w->e;
-    if (rc < 0) {
-        flush_over(w, rc);
-        return;
-    }
-    if (e->written == e->change) {
-        flush_file(w);
-        return;
-    }
-    struct chunk_state st = chunk_state_of(e);
-    w->captured = e->change;
-    w->era = flush_of_round(w->s, e) ? w->s->round_era - 1 : 0;
-    chunk_work_record(w, &st, flush_recorded);
-}
-
-/* A table that cannot be read is no reason against a record that says so. */
-static void flush_hot_enough(struct chunk_work *w, int rc)
-{
-    bool damaged = rc < 0 && err_is(rc, ERR_corrupt) && w->e->file != NULL;
-    flush_hot(w, damaged ? 0 : rc);
-}
-
-static void flush_begin(struct chunk_work *w)
-{
-    struct chunk_entry *e = w->e;
-    if (w->s->failed != 0) {
-        flush_over(w, -ERR_failed_before);
-    } else if (!e->exists || e->stable == e->change) {
-        flush_over(w, 0);
-    } else {
-        chunk_work_hot(w, false, flush_hot_enough);
-    }
-}
-
-void chunk_sync_pump(struct chunk_store *s)
-{
-    while (s->sync_active < s->opt.parallel && !list_empty(&s->sync_queue)) {
-        struct chunk_work *w = chunk_work_new(s);
-        if (w == NULL) {
-            return; /* the next tick tries again */
-        }
-        struct list *node = list_pop_front(&s->sync_queue);
-        struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, sync);
-        e->syncing = true;
-        e->holds++;
-        s->sync_active++;
-        w->begin = flush_begin;
-        chunk_work_enqueue(w, e);
-    }
-}
-
-void chunk_sync_entry(struct chunk_store *s, struct chunk_entry *e)
-{
-    if (!e->syncing && list_empty(&e->sync)) {
-        list_push_back(&s->sync_queue, &e->sync);
-    }
-    chunk_sync_pump(s);
-}
-
-/* ---- Requests ---- */
-
 static void sync_finish(struct chunk_work *w, int rc)
 {
     struct chunk_sync *c = w->of.sync;
@@ -179,126 +30,12 @@ static void sync_finish(struct chunk_work *w, int rc)
     c->done(c, rc);
 }
 
-static void sync_dirs(struct chunk_work *w);
-
-static void sync_dir_done(struct chunk_work *w, int64_t got)
+static void sync_refused(struct chunk_work *w)
 {
-    mem_freep(&w->path);
-    if (got < 0) {
-        chunk_store_fail(w->s, (int)got, "a directory could not be synced");
-        sync_finish(w, (int)got);
-        return;
-    }
-    w->dir++;
-    sync_dirs(w);
+    w->finish(w, w->kept);
 }
 
-static void sync_dirs(struct chunk_work *w)
-{
-    struct chunk_store *s = w->s;
-    uint32_t dirs = s->super.fan_out * s->super.fan_out;
-    while (w->dir < dirs && (w->dirs[w->dir / 64] >> (w->dir % 64) & 1) == 0) {
-        w->dir++;
-    }
-    if (w->dir == dirs) {
-        sync_finish(w, 0);
-        return;
-    }
-    w->path = chunk_directory_path(s, w->dir);
-    if (w->path == NULL) {
-        for (uint32_t dir = w->dir; dir < dirs; dir++) {
-            s->dirty_dirs[dir / 64] |= w->dirs[dir / 64] & UINT64_C(1) << (dir % 64);
-        }
-        s->dirs_dirty = true;
-        sync_finish(w, -ENOMEM);
-        return;
-    }
-    w->io = (struct disk_req){.op = DISK_SYNC_DIR, .path = w->path};
-    chunk_work_io(w, &w->io, sync_dir_done);
-}
-
-/* Directories that changed, and those that a sync of others is still at. */
-static bool sync_take_dirs(struct chunk_store *s, uint64_t *dirs, size_t words)
-{
-    bool any = s->dirs_dirty;
-    memcpy(dirs, s->dirty_dirs, words * sizeof *dirs);
-    LIST_FOR_EACH(node, &s->works)
-    {
-        const struct chunk_work *other = LIST_ENTRY(node, struct chunk_work, all);
-        for (size_t i = 0; other->dirs != NULL && other->dirs != dirs && i < words; i++) {
-            dirs[i] |= other->dirs[i];
-            any = true;
-        }
-    }
-    memset(s->dirty_dirs, 0, words * sizeof *dirs);
-    s->dirs_dirty = false;
-    return any;
-}
-
-/* Nothing is waited for any more. */
-static void sync_waited(struct chunk_work *w)
-{
-    struct chunk_store *s = w->s;
-    if (w->kept < 0 || s->ram || w->of.sync->scope != CHUNK_SYNC_ALL) {
-        sync_finish(w, w->kept);
-        return;
-    }
-    size_t words = ((size_t)s->super.fan_out * s->super.fan_out + 63) / 64;
-    w->dirs = mem_calloc(words, sizeof *w->dirs);
-    if (w->dirs == NULL) {
-        sync_finish(w, -ENOMEM);
-        return;
-    }
-    if (!sync_take_dirs(s, w->dirs, words)) {
-        sync_finish(w, 0);
-        return;
-    }
-    sync_dirs(w);
-}
-
-static void sync_wait(struct chunk_store *s, struct chunk_work *w, struct chunk_entry *e)
-{
-    struct chunk_waiter *waiter = &w->waiter[w->waiting++];
-    *waiter = (struct chunk_waiter){.work = w, .change = e->change};
-    list_push_back(&e->waiters, &waiter->node);
-    chunk_sync_entry(s, e);
-}
-
-static bool sync_covers(const struct chunk_sync *c, const struct chunk_entry *e)
-{
-    return c->scope == CHUNK_SYNC_ALL || e->item.key.data_id == c->data_id;
-}
-
-static void sync_attach(struct chunk_store *s, struct chunk_work *w)
-{
-    const struct chunk_sync *c = w->of.sync;
-    /* Keys may come twice: the dirty ones among them may be the last. */
-    size_t max = c->scope == CHUNK_SYNC_KEYS ? c->key_count : s->dirty_count;
-    w->waiter = mem_calloc(max + 1, sizeof *w->waiter);
-    if (w->waiter == NULL) {
-        w->kept = -ENOMEM;
-        return;
-    }
-    /* The flushes that this starts begin later: the list does not change under the loop. */
-    if (c->scope != CHUNK_SYNC_KEYS) {
-        LIST_FOR_EACH(node, &s->dirty)
-        {
-            struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, dirty);
-            if (sync_covers(c, e)) {
-                sync_wait(s, w, e);
-            }
-        }
-        return;
-    }
-    for (size_t i = 0; i < c->key_count && w->waiting < max; i++) {
-        struct chunk_entry *e = chunk_entry_get(s, c->key[i], false);
-        if (e != NULL && !list_empty(&e->dirty)) {
-            sync_wait(s, w, e);
-        }
-    }
-}
-
-static void sync_submit(struct chunk_store *s, struct chunk_sync *c)
+void chunk_sync_submit(struct chunk_store *s, struct chunk_sync *c)
 {
     struct chunk_work *w = chunk_work_new(s);
     if (w == NULL) {
@@ -310,138 +47,20 @@ static void sync_submit(struct chunk_store *s, struct chunk_sync *c)
     c->work = w;
     w->of.sync = c;
     w->finish = sync_finish;
-    w->begin = sync_waited;
     if (s->failed != 0) {
         w->kept = -ERR_failed_before;
-    } else if (!s->ram) {
-        sync_attach(s, w);
-    }
-    if (w->waiting == 0) {
+        w->begin = sync_refused;
         chunk_work_ready(w);
+        return;
     }
+    s->engine->sync(s, w);
 }
 
 void chunk_store_sync(struct chunk_store *s, struct chunk_sync *c)
 {
     LOOP_OWNED(s->loop);
     CHECK(!s->stopping);
-    sync_submit(s, c);
-}
-
-/* ---- Rounds ---- */
-
-static void round_done(struct chunk_sync *c, int rc)
-{
-    struct chunk_store *s = container_of(c, struct chunk_store, round_sync);
-    s->round_active = false;
-    if (rc == 0) {
-        s->super.stable_era = s->round_era;
-        chunk_super_save(s, NULL);
-    } else if (s->stopping && (s->failed != 0 || ++s->stop_tries >= STOP_TRIES)) {
-        s->stop_rc = rc;
-        s->stop_failed = true;
-    }
-    chunk_stop_check(s);
-}
-
-/* Records made from now on belong to a new era. Those of older ones are written, or their entries
- * are dirty already, so that the sync of all covers them. */
-void chunk_round(struct chunk_store *s)
-{
-    if (s->round_active || s->failed != 0 || s->ram || (list_empty(&s->dirty) && !s->dirs_dirty)) {
-        return;
-    }
-    s->round_active = true;
-    s->round_era = ++s->era;
-    s->round_at_ns = loop_now_ns(s->loop);
-    s->round_sync = (struct chunk_sync){.done = round_done, .scope = CHUNK_SYNC_ALL};
-    sync_submit(s, &s->round_sync);
-}
-
-/* ---- Space that has rested ---- */
-
-static bool release_due(const struct chunk_store *s, const struct chunk_entry *e)
-{
-    if (list_empty(&e->resting) || !e->exists) {
-        return false;
-    }
-    const struct chunk_rest *r = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
-    bool pinned = !list_empty(&e->pins) &&
-                  LIST_ENTRY(e->pins.next, struct chunk_pin, node)->number <= r->number;
-    return !pinned && r->change <= e->stable && r->at_ns <= loop_tick_ns(s->loop);
-}
-
-static void release_finish(struct chunk_work *w, int rc)
-{
-    (void)rc; /* what is left is tried again, or found by the next start */
-    w->e->holds--;
-    w->e->releasing = false;
-    struct chunk_store *s = w->s;
-    struct chunk_entry *e = w->e;
-    chunk_work_free(w);
-    chunk_entry_settle(s, e);
-}
-
-static void release_next(struct chunk_work *w, int rc);
-
-static void release_punched(struct chunk_work *w, int64_t got)
-{
-    struct chunk_store *s = w->s;
-    struct list *node = list_pop_front(&w->e->resting);
-    struct chunk_rest *r = LIST_ENTRY(node, struct chunk_rest, node);
-    uint64_t bytes = (uint64_t)r->count * CHUNK_BLOCK;
-    s->resting_bytes -= bytes;
-    s->free_bytes += got < 0 ? 0 : bytes;
-    mem_free(r);
-    if (list_empty(&w->e->resting)) {
-        list_remove(&w->e->rests);
-    }
-    release_next(w, got < 0 ? (int)got : 0);
-}
-
-static void release_next(struct chunk_work *w, int rc)
-{
-    struct chunk_entry *e = w->e;
-    if (rc < 0 || !release_due(w->s, e)) {
-        chunk_work_end(w, rc);
-        return;
-    }
-    const struct chunk_rest *r = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
-    w->io = (struct disk_req){.op = DISK_PUNCH,
-                              .file = e->file->file,
-                              .offset = (uint64_t)r->block * CHUNK_BLOCK,
-                              .len = (uint64_t)r->count * CHUNK_BLOCK};
-    chunk_work_io(w, &w->io, release_punched);
-}
-
-static void release_begin(struct chunk_work *w)
-{
-    if (!w->e->exists) {
-        chunk_work_end(w, 0);
-        return;
-    }
-    chunk_work_hot(w, false, release_next);
-}
-
-static void release_some(struct chunk_store *s)
-{
-    for (unsigned i = 0; i < RELEASES_MAX && !list_empty(&s->rests); i++) {
-        struct chunk_entry *e = LIST_ENTRY(s->rests.next, struct chunk_entry, rests);
-        list_remove(&e->rests);
-        list_push_back(&s->rests, &e->rests);
-        if (e->releasing || !release_due(s, e)) {
-            continue;
-        }
-        struct chunk_work *w = chunk_work_new(s);
-        if (w == NULL) {
-            return;
-        }
-        e->releasing = true;
-        e->holds++;
-        w->begin = release_begin;
-        w->finish = release_finish;
-        chunk_work_enqueue(w, e);
-    }
+    chunk_sync_submit(s, c);
 }
 
 /* ---- Once a second ---- */
@@ -466,7 +85,7 @@ static void look_done(struct disk_req *req, int64_t rc)
 
 void chunk_look(struct chunk_store *s)
 {
-    if (s->looking || s->ram) {
+    if (s->looking || s->super_file == NULL) {
         return;
     }
     s->looking = true;
@@ -478,20 +97,14 @@ void chunk_look(struct chunk_store *s)
 void chunk_tick(struct loop_timer *t)
 {
     struct chunk_store *s = container_of(t, struct chunk_store, timer);
-    if (s->stopping) { /* for what there was no memory, only */
-        chunk_sync_pump(s);
+    s->engine->tick(s);
+    if (s->stopping) {
         loop_timer_in(s->loop, t, STOP_TICK_NS);
         return;
     }
-    uint64_t now = loop_now_ns(s->loop);
     uint64_t flush_ns = (uint64_t)s->opt.flush_ms * 1000000;
-    if (now - s->round_at_ns >= flush_ns || s->dirty_count >= s->opt.open_files / 2) {
-        chunk_round(s);
-    }
-    chunk_sync_pump(s);
-    release_some(s);
     chunk_look(s);
-    loop_timer_in(s->loop, &s->timer, base_min(TICK_NS, base_max(flush_ns / 2, 1000000)));
+    loop_timer_in(s->loop, t, base_min(TICK_NS, base_max(flush_ns / 2, 1000000)));
 }
 
 /* ---- The end ---- */
@@ -511,12 +124,12 @@ void chunk_stop_check(struct chunk_store *s)
         s->super_busy || s->stopped.queued) {
         return;
     }
-    bool more = !list_empty(&s->dirty) || s->dirs_dirty;
-    if (!s->ram && s->failed == 0 && !s->stop_failed && more) {
-        chunk_round(s);
+    bool good = s->super_file != NULL && s->failed == 0 && !s->stop_failed;
+    if (good && !s->engine->settled(s)) {
+        s->engine->round(s);
         return;
     }
-    if (!s->ram && s->failed == 0 && !s->stop_failed && !s->marking) {
+    if (good && !s->marking) {
         s->marking = true;
         s->super.clean = true;
         chunk_super_save(s, NULL);

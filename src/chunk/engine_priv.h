@@ -1,0 +1,59 @@
+/*
+ * chunk/engine_priv.h -- what engines do each in their way, below requests, turns, contents and
+ * pins, which are the same for all: file.c (a file for each chunk) and ram.c.
+ *
+ * Steps of a work end with its `next`, also at once; rc < 0: it failed, and left nothing behind but
+ * what the engine finds again by itself.
+ */
+#pragma once
+
+#include "chunk/plan_priv.h"
+
+typedef void chunk_next(struct chunk_work *w, int rc);
+
+/* Where a block lies. */
+struct chunk_place {
+    struct disk_file *file; /* or */
+    const uint8_t *bytes;   /* in memory */
+    uint64_t offset;        /* in the file */
+};
+
+struct chunk_engine_ops {
+    bool on_disk; /* it has a directory with a superblock and a list of removed data */
+    bool joins;   /* blocks with numbers one after the other lie so */
+    /* In an empty directory, before its superblock is made; blocks. */
+    int (*format)(struct disk *d, const char *root, struct chunk_super *super, struct err *e);
+    /* Superblock and list are open; blocks. close() follows in any case, and blocks, too. */
+    int (*open)(struct chunk_store *s, struct err *e);
+    void (*close)(struct chunk_store *s);
+    /* Before a work's turn: what is to be known of the chunk is. NULL: it always is. */
+    void (*load)(struct chunk_work *w, chunk_next *next);
+    /* Bytes and cells of its contents can be had; `create`: there may be none. */
+    void (*hot)(struct chunk_work *w, bool create, chunk_next *next);
+    struct chunk_place (*place)(const struct chunk_store *s, const struct chunk_file *f,
+                                uint64_t block);
+    /* Space for w->plan, so that the write does not fail for it; and back, all that is left. */
+    void (*reserve)(struct chunk_work *w, chunk_next *next);
+    void (*unreserve)(struct chunk_work *w);
+    /* w->version gets its places, the bytes go there. */
+    void (*write)(struct chunk_work *w, chunk_next *next);
+    /* It was written, and its record was not. */
+    void (*waste)(struct chunk_work *w);
+    /* An update of a chunk that is not there has failed: nothing is left of it. */
+    void (*unmake)(struct chunk_work *w, chunk_next *next);
+    /* The record of the entry's next state; w->captured is the change that it holds. */
+    void (*record)(struct chunk_work *w, const struct chunk_state *st, chunk_next *next);
+    /* The chunk goes, and its record. */
+    void (*remove)(struct chunk_work *w, chunk_next *next);
+    /* A content became the committed one; space may be free now. Both may be NULL. */
+    void (*committed)(struct chunk_store *s, struct chunk_entry *e);
+    void (*rested)(struct chunk_store *s, struct chunk_entry *e);
+    /* w->of.sync: ends with w->finish. */
+    void (*sync)(struct chunk_store *s, struct chunk_work *w);
+    /* Every second or so; what is not stable becomes so, unless that is under way. */
+    void (*tick)(struct chunk_store *s);
+    void (*round)(struct chunk_store *s);
+    bool (*settled)(const struct chunk_store *s); /* nothing is left for a round */
+    void (*figures)(const struct chunk_store *s, struct chunk_store_info *ret);
+};
+extern const struct chunk_engine_ops chunk_engine_file, chunk_engine_ram;
