@@ -3,6 +3,8 @@
  * workers, starts with a pause, reports to the metadata server, stopping, and workers without a
  * master.
  */
+#include "datanode/master.h"
+
 #include "datanode/rig_master_priv.h"
 
 TEST(one_worker_for_each_target_says_what_it_serves)

@@ -70,7 +70,7 @@ same 'no descriptors are left behind' "$(($(sockets) - before <= 4))" 1
 
 # --- what cannot run ---
 old="$(pid_of target.0) $(pid_of target.1) $(pid_of target.2)"
-install_program "$(command -v false)"
+install_program "$(type -P false)"
 kill -USR2 "$master"
 check 'a program that does not start is refused' within 20 grep -q 'no upgrade: going on as before' "$log"
 install_program "$work/in/f1"
