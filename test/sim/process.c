@@ -239,8 +239,8 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
                                         .engine = DATANODE_ENGINE_FILE,
                                         .format = !n->formatted,
                                         /* Faults end, and then all shall be well soon. */
-                                        .health = {.slow_ms = 500,
-                                                   .slow_for_ms = 2000,
+                                        .health = {.slow_ms = 10,
+                                                   .slow_for_ms = 500,
                                                    .stuck_ms = 3000,
                                                    .rest_ms = 2000,
                                                    .rest_max_ms = 4000},
