@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "client/directory.h"
 #include "disk/local.h"
+#include "loop/self.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -107,6 +108,7 @@ void host_fini(struct host *h)
         loop_signal_remove(h->loop, &h->terminate);
         loop_signal_remove(h->loop, &h->interrupt);
         loop_signal_remove(h->loop, &h->hangup);
+        loop_signal_remove(h->loop, &h->rotate);
     }
     if (h->pid_file != NULL) {
         struct disk_req req = {.op = DISK_CLOSE, .file = h->pid_file};
@@ -158,6 +160,28 @@ int host_set_io(struct host *h, enum cluster_io io, struct err *e)
     return rc < 0 ? err_set(e, rc, "io = uring: there is no io_uring here") : 0;
 }
 
+/* ---- Whose process this is ---- */
+
+bool host_has_user(const struct host *h)
+{
+    return h->settings->user[0] != 0 && loop_self_is_root();
+}
+
+int host_become_user(struct host *h, struct err *e)
+{
+    int rc = h->log_path == NULL ? 0 : loop_self_log(h->log_path, e); /* perhaps only root may */
+    return rc < 0 || !host_has_user(h) ? rc : loop_self_become(h->settings->user, e);
+}
+
+void host_open_log(struct host *h)
+{
+    struct err e = {0};
+    int rc = h->log_path == NULL ? 0 : loop_self_log(h->log_path, &e);
+    if (rc < 0) {
+        log_error(h->log, "the log is not opened anew", LOG_TEXT("error", err_message(&e, rc)));
+    }
+}
+
 /* ---- Files in run/ ---- */
 
 static char *run_path(const struct host *h, const char *name, const char *suffix)
@@ -165,8 +189,21 @@ static char *run_path(const struct host *h, const char *name, const char *suffix
     return mem_printf("%s/%s.%s", h->settings->run_directory, name, suffix);
 }
 
+void host_inherit_pid_file(struct host *h, int fd)
+{
+    h->pid_fd = fd;
+}
+
+int host_pid_fd(const struct host *h)
+{
+    return h->pid_fd > 0 ? h->pid_fd : disk_file_fd(h->pid_file);
+}
+
 int host_take_pid_file(struct host *h, struct err *e)
 {
+    if (h->pid_fd > 0) {
+        return 0; /* with this very process id in it */
+    }
     CLEANUP(mem_freep) char *path = run_path(h, h->name, "pid");
     if (path == NULL) {
         return -ENOMEM;
@@ -304,6 +341,16 @@ static void interrupted(struct loop_signal *s, int signo)
     stop_wanted(container_of(s, struct host, interrupt));
 }
 
+static void rotate(struct loop_signal *s, int signo)
+{
+    (void)signo;
+    struct host *h = container_of(s, struct host, rotate);
+    host_open_log(h);
+    if (h->rotated != NULL) {
+        h->rotated(h);
+    }
+}
+
 /* Blocks for the moment that reading a small file takes. */
 static void reload(struct loop_signal *s, int signo)
 {
@@ -311,7 +358,11 @@ static void reload(struct loop_signal *s, int signo)
     struct host *h = container_of(s, struct host, hangup);
     CLEANUP(cluster_settings_freep) struct cluster_settings *fresh = NULL;
     struct err e = {0};
+    host_open_log(h);
     int rc = client_directory_load_file(h->disk, h->config_path, &fresh, &e);
+    if (rc == 0 && !uuid_equal(&fresh->id, &h->settings->id)) {
+        rc = err_set(&e, -ERR_wrong_cluster, "'%s' is of another cluster", h->config_path);
+    }
     if (rc < 0) {
         log_error(h->log, "configuration is not reloaded", LOG_TEXT("error", err_message(&e, rc)));
         return;
@@ -319,6 +370,9 @@ static void reload(struct loop_signal *s, int signo)
     log_set_level(h->log, (enum log_level)fresh->log_level);
     log_info(h->log, "log level reloaded",
              LOG_TEXT("level", log_level_name((enum log_level)fresh->log_level)));
+    if (h->reload != NULL && !h->stopping) {
+        h->reload(h, fresh);
+    }
 }
 
 int host_watch_signals(struct host *h, struct err *e)
@@ -326,8 +380,9 @@ int host_watch_signals(struct host *h, struct err *e)
     h->terminate = (struct loop_signal){.caught = terminated, .signo = SIGTERM};
     h->interrupt = (struct loop_signal){.caught = interrupted, .signo = SIGINT};
     h->hangup = (struct loop_signal){.caught = reload, .signo = SIGHUP};
+    h->rotate = (struct loop_signal){.caught = rotate, .signo = SIGUSR1};
     h->watching = true;
-    struct loop_signal *all[] = {&h->terminate, &h->interrupt, &h->hangup};
+    struct loop_signal *all[] = {&h->terminate, &h->interrupt, &h->hangup, &h->rotate};
     for (size_t i = 0; i < ARRAY_COUNT(all); i++) {
         int rc = loop_signal_add(h->loop, all[i]);
         if (rc < 0) {

@@ -30,8 +30,13 @@ struct host {
     struct cluster_settings *settings;
     struct peer_secrets secrets;
     struct disk_file *pid_file;
-    struct loop_signal terminate, interrupt, hangup;
+    int pid_fd; /* above 0: the pid file, inherited and locked, instead */
+    struct loop_signal terminate, interrupt, hangup, rotate;
+    const char *log_path;         /* where standard error goes; NULL: where it went. Lent */
     void (*stop)(struct host *h); /* SIGTERM or SIGINT; once */
+    /* SIGHUP: another configuration, lent; the log level is taken already. NULL: nothing else. */
+    void (*reload)(struct host *h, const struct cluster_settings *fresh);
+    void (*rotated)(struct host *h); /* SIGUSR1: the log was opened anew. NULL: nothing else */
     bool stopping, watching;
 };
 
@@ -48,7 +53,19 @@ NODISCARD int host_set_name(struct host *h, const char *name, struct err *e);
 NODISCARD int host_set_io(struct host *h, enum cluster_io io, struct err *e);
 /* Takes the pid file: -ERR_in_use when another process is this server. */
 NODISCARD int host_take_pid_file(struct host *h, struct err *e);
-/* From here on SIGTERM and SIGINT call h->stop, SIGHUP reads the log level anew. */
+/* The program that this process was before has it, as this descriptor. */
+void host_inherit_pid_file(struct host *h, int fd);
+int host_pid_fd(const struct host *h); /* of the file that was taken */
+/* Of a process that is root, and is not to be: `user` of the configuration. */
+bool host_has_user(const struct host *h);
+/* Opens the log at h->log_path, if that is not NULL; then it is that user, if there is one and this
+ * is root. */
+NODISCARD int host_become_user(struct host *h, struct err *e);
+/* Standard error goes to the end of h->log_path. If it cannot: stays where it is, which is logged.
+ */
+void host_open_log(struct host *h);
+/* From here on SIGTERM and SIGINT call h->stop; SIGHUP opens the log anew and reads the
+ * configuration, SIGUSR1 only opens the log anew. */
 NODISCARD int host_watch_signals(struct host *h, struct err *e);
 void host_fini(struct host *h);
 

@@ -83,9 +83,10 @@ enum metanode_engine_kind server_meta_engine(const struct cluster_settings_meta 
     return kinds[m->engine];
 }
 
-static int start(struct meta_process *p, const char *name, struct err *e)
+static int start(struct meta_process *p, const char *name, const char *log, struct err *e)
 {
     struct host *h = &p->host;
+    h->log_path = log;
     const struct cluster_settings *s = h->settings;
     size_t index = 0;
     int rc = name != NULL ? cluster_settings_find_meta(s, name, &index, e) : 0;
@@ -97,6 +98,7 @@ static int start(struct meta_process *p, const char *name, struct err *e)
     struct net_address listen;
     bool create = false;
     rc = rc < 0 ? rc : host_set_name(h, m->name, e);
+    rc = rc < 0 ? rc : host_become_user(h, e); /* all that it opens belongs to that user */
     rc = rc < 0 ? rc : host_take_pid_file(h, e);
     rc = rc < 0 ? rc : host_set_io(h, m->io, e);
     rc = rc < 0 ? rc : host_listen_address(h, m->address, &listen, e);
@@ -141,7 +143,7 @@ int server_meta(struct cli *c)
     struct meta_process p = {0};
     struct err e = {0};
     int rc = host_init(&p.host, server_config(c), &e);
-    rc = rc < 0 ? rc : start(&p, cli_value(c, "name"), &e);
+    rc = rc < 0 ? rc : start(&p, cli_value(c, "name"), cli_value(c, "log"), &e);
     if (rc == 0) {
         loop_run(p.host.loop);
         rc = p.failure;

@@ -9,18 +9,26 @@
     {                                                                              \
         "config", 'c', "FILE", "configuration of the cluster; default cluster.ini" \
     }
+#define LOG                                                                            \
+    {                                                                                  \
+        "log", 0, "FILE", "where the log goes, at the end; default: to standard error" \
+    }
 #define END                 \
     {                       \
         NULL, 0, NULL, NULL \
     }
 
 static const struct cli_option meta_options[] = {
-    CONFIG, {"name", 'n', "NAME", "which [meta.N], if there are several"}, END};
+    CONFIG, {"name", 'n', "NAME", "which [meta.N], if there are several"}, LOG, END};
 static const struct cli_option config_options[] = {CONFIG, END};
 static const struct cli_option data_options[] = {
-    CONFIG, {"node", 'n', "NAME", "which [node.N], if there are several"}, END};
+    CONFIG,
+    {"node", 'n', "NAME", "which [node.N], if there are several"},
+    LOG,
+    {"check", 0, NULL, "only say whether it could be started with this configuration"},
+    END};
 static const struct cli_option worker_options[] = {
-    CONFIG, {"target", 't', "NAME", "which [target.N]"}, END};
+    CONFIG, {"target", 't', "NAME", "which [target.N]"}, LOG, END};
 
 #define OLDER                                                                    \
     {                                                                            \
@@ -55,8 +63,9 @@ static const struct cli_command servers[] = {
     {.name = "meta",
      .arguments = "",
      .summary = "run a metadata server in the foreground",
-     .details = "SIGTERM ends it in good order, SIGHUP reads the log level anew. The log goes to "
-                "standard error.",
+     .details = "SIGTERM ends it in good order, SIGHUP reads the log level anew and opens the log "
+                "anew, SIGUSR1 only\nopens the log anew. Started as root, it becomes `user` of "
+                "[cluster] before it opens its directory.",
      .options = meta_options,
      .run = server_meta},
     {.name = "meta backup",
@@ -148,8 +157,14 @@ static const struct cli_command servers[] = {
     {.name = "data",
      .arguments = "",
      .summary = "run a data node in the foreground",
-     .details = "A master process that runs one worker process for each target of the node and "
-                "starts it again\nwhen it ends. SIGTERM ends all in good order.",
+     .details =
+         "A master process that runs one worker process for each target of the node and "
+         "starts it again\nwhen it ends or hangs. SIGTERM ends all in good order. SIGHUP reads "
+         "the configuration and opens the log\nanew: targets are added and removed, and those "
+         "with other settings restarted; all others notice nothing.\nSIGUSR1 only opens the "
+         "log anew. SIGUSR2 upgrades to the executable that lies there now: the process "
+         "stays,\nand with it all sockets; one worker after the other is restarted. Started "
+         "as root, it becomes `user` of\n[cluster] before it starts workers.",
      .options = data_options,
      .run = server_data},
     {.name = "data-worker",

@@ -20,6 +20,7 @@ struct worker_process {
     struct net_address *meta;
     struct net_address address;
     int failure;
+    bool disk_failed;
 };
 
 static void registered(struct datanode_worker_user *u, uint32_t target)
@@ -59,9 +60,11 @@ static void stop_because(struct worker_process *p, const char *why)
  * only believes to be there, and gets what is missing from the other members. */
 static void failed(struct datanode_worker_user *u, int rc, const char *reason)
 {
+    struct worker_process *p = container_of(u, struct worker_process, user);
     (void)rc;
     (void)reason; /* in the log already */
-    stop_because(container_of(u, struct worker_process, user), "the disk has failed");
+    p->disk_failed = true;
+    stop_because(p, "the disk has failed");
 }
 
 static const struct datanode_worker_user_ops worker_ops = {
@@ -72,7 +75,22 @@ static void master_lost(struct datanode_supervised_user *u)
     stop_because(container_of(u, struct worker_process, supervised_user), "the master is gone");
 }
 
-static const struct datanode_supervised_user_ops supervised_ops = {.lost = master_lost};
+static bool settled(const struct datanode_supervised_user *u)
+{
+    const struct worker_process *p = container_of(u, const struct worker_process, supervised_user);
+    struct datanode_worker_info info;
+    datanode_worker_info(p->worker, &info);
+    return info.settled;
+}
+
+static void disk_failures(struct datanode_supervised_user *u, uint32_t count)
+{
+    datanode_worker_failures(container_of(u, struct worker_process, supervised_user)->worker,
+                             count);
+}
+
+static const struct datanode_supervised_user_ops supervised_ops = {
+    .lost = master_lost, .settled = settled, .disk_failures = disk_failures};
 
 static int start_worker(struct worker_process *p, const struct cluster_settings_target *t,
                         struct err *e)
@@ -97,6 +115,8 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         .meta = p->meta,
         .meta_count = h->settings->meta_count,
         .listen_fd = DATANODE_MASTER_FD_LISTEN,
+        .blind = n->slow_ms == 0,
+        .health = {.slow_ms = n->slow_ms, .rest_ms = n->rest_ms},
         .host = n->host,
         .rack = n->rack,
         .labels = t->labels,
@@ -126,7 +146,7 @@ static int join_master(struct worker_process *p, const struct cluster_settings_t
     return rc < 0 ? err_set(e, rc, "connection to the master") : 0;
 }
 
-static int start(struct worker_process *p, const char *name, struct err *e)
+static int start(struct worker_process *p, const char *name, const char *log, struct err *e)
 {
     struct host *h = &p->host;
     size_t index = 0;
@@ -139,7 +159,9 @@ static int start(struct worker_process *p, const char *name, struct err *e)
         return rc;
     }
     const struct cluster_settings_target *t = &h->settings->targets[index];
+    h->log_path = log;
     rc = host_set_name(h, t->name, e);
+    host_open_log(h); /* else it has the master's */
     rc = rc < 0 ? rc : host_take_pid_file(h, e);
     rc = rc < 0 ? rc : host_watch_signals(h, e);
     rc = rc < 0 ? rc : client_directory_addresses(h->disk, h->settings, &p->meta, e);
@@ -152,7 +174,7 @@ int server_worker(struct cli *c)
     struct worker_process p = {0};
     struct err e = {0};
     int rc = host_init(&p.host, server_config(c), &e);
-    rc = rc < 0 ? rc : start(&p, cli_value(c, "target"), &e);
+    rc = rc < 0 ? rc : start(&p, cli_value(c, "target"), cli_value(c, "log"), &e);
     if (rc == 0) {
         loop_run(p.host.loop);
         rc = p.failure;
@@ -162,5 +184,6 @@ int server_worker(struct cli *c)
     datanode_worker_free(p.worker);
     mem_free(p.meta);
     host_fini(&p.host);
-    return rc < 0 ? cli_fail(c, "%s", err_message(&e, rc)) : 0;
+    int status = rc < 0 ? cli_fail(c, "%s", err_message(&e, rc)) : 0;
+    return p.disk_failed ? DATANODE_EXIT_DISK : status; /* the next life is told */
 }

@@ -69,7 +69,7 @@ static int spawn(struct local *l, const char *command, const char *option, const
     struct disk_req stale = {.op = DISK_REMOVE, .path = address};
     (void)disk_now(l->disk, &stale); /* of its former life; mostly not there */
     const char *argv[] = {
-        l->c->opt->program, command, "--config", l->config_path, option, name, NULL};
+        l->c->opt->program, command, "--config", l->config_path, option, name, "--log", log, NULL};
     struct loop_spawn_options o = {.argv = argv, .log_path = log, .detach = true};
     struct loop_child child = {0};
     struct err e = {0};

@@ -47,6 +47,12 @@ static const struct config_key keys[] = {
      .type = CONFIG_BOOL,
      .default_text = "no",
      .help = "serve on addresses other than loopback without TLS"},
+    {.section = "cluster",
+     .name = "user",
+     .type = CONFIG_TEXT,
+     .default_text = "",
+     .max = 31,
+     .help = "whom servers become that are started as root; default: they stay root"},
     {.section = "meta",
      .name = "address",
      .type = CONFIG_TEXT,
@@ -106,6 +112,29 @@ static const struct config_key keys[] = {
      .default_text = "",
      .max = 63,
      .help = "recorded, for people"},
+    {.section = "node",
+     .name = "watchdog",
+     .type = CONFIG_MS,
+     .many = true,
+     .default_text = "10s",
+     .max = 3600000,
+     .help = "a worker whose loop stands still for so long is killed and started anew; 0: never"},
+    {.section = "node",
+     .name = "slow",
+     .type = CONFIG_MS,
+     .many = true,
+     .default_text = "2s",
+     .max = 3600000,
+     .help = "a disk is sick when it takes so long on average, and ten times as long as usual; or "
+             "when it fails again and again. 0: disks are not judged"},
+    {.section = "node",
+     .name = "rest",
+     .type = CONFIG_MS,
+     .many = true,
+     .default_text = "10min",
+     .min = 1000,
+     .max = 86400000,
+     .help = "how long a sick disk is left out at first; twice as long each time that follows"},
     {.section = "target",
      .name = "node",
      .type = CONFIG_TEXT,
@@ -284,6 +313,9 @@ static int add_nodes(struct cluster_settings *s)
         }
         d->host = config_text(s->config, section, "host");
         d->rack = config_text(s->config, section, "rack");
+        d->watchdog_ms = config_u64(s->config, section, "watchdog");
+        d->slow_ms = config_u64(s->config, section, "slow");
+        d->rest_ms = config_u64(s->config, section, "rest");
         if (d->host[0] == 0) {
             d->host = d->name + strlen("node.");
         }
@@ -351,6 +383,7 @@ static int add_scalars(struct cluster_settings *s, const char *path, struct err 
     s->copies = (uint32_t)config_u64(c, "cluster", "copies");
     s->lease_ms = config_u64(c, "cluster", "lease");
     s->insecure = config_bool(c, "cluster", "insecure");
+    s->user = config_text(c, "cluster", "user");
     s->log_level = (unsigned)config_u64(c, "log", "level");
     s->server_secret = beside(path, config_text(c, "secrets", "server"));
     s->client_secret = beside(path, config_text(c, "secrets", "client"));

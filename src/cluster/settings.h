@@ -38,6 +38,8 @@ struct cluster_settings_meta {
 struct cluster_settings_node {
     char *name; /* "node.a" */
     const char *host, *rack;
+    uint64_t watchdog_ms;      /* 0: workers are not watched */
+    uint64_t slow_ms, rest_ms; /* when a disk is too slow (0: never sick), and how long it rests */
 };
 enum cluster_engine { CLUSTER_ENGINE_FILE, CLUSTER_ENGINE_RAM };
 struct cluster_settings_target {
@@ -56,6 +58,7 @@ struct cluster_settings {
     uint32_t copies;
     uint64_t lease_ms;
     bool insecure;
+    const char *user; /* whom servers become that are started as root; empty: nobody else */
     struct cluster_settings_meta *metas;
     size_t meta_count;
     struct cluster_settings_node *nodes;

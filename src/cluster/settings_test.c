@@ -31,6 +31,10 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->metas[0].cache_bytes, UINT64_C(256) << 20);
     CHECK_EQ(s->metas[0].io, CLUSTER_IO_AUTO);
     CHECK_EQ(s->node_count, 2);
+    CHECK_TEXT(s->user, "");
+    CHECK_EQ(s->nodes[0].watchdog_ms, 10000);
+    CHECK_EQ(s->nodes[0].slow_ms, 2000);
+    CHECK_EQ(s->nodes[0].rest_ms, 600000);
     CHECK_TEXT(s->nodes[0].host, "a");
     CHECK_TEXT(s->nodes[1].host, "h2");
     CHECK_EQ(s->target_count, 2);
@@ -48,6 +52,22 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(at, 0);
     CHECK_RC(cluster_settings_find_meta(s, "7", &at, &e), ENOENT);
     CHECK_TRUE(strstr(e.text, "meta.0") != NULL);
+}
+
+TEST(settings_of_processes_and_disks)
+{
+    CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
+    struct err e = {0};
+    CHECK_OK(parse("[cluster]\nid = " ID "\nuser = storage\n[meta.0]\naddress = 127.0.0.1:9400\n"
+                   "directory = meta.0\n[node.a]\nwatchdog = 0s\nslow = 0s\nrest = 1h\n",
+                   &s, &e));
+    CHECK_TEXT(s->user, "storage");
+    CHECK_EQ(s->nodes[0].watchdog_ms, 0);
+    CHECK_EQ(s->nodes[0].slow_ms, 0);
+    CHECK_EQ(s->nodes[0].rest_ms, 3600000);
+    struct cluster_settings *bad = NULL;
+    CHECK_RC(parse(HEAD "[node.a]\nrest = 1ms\n", &bad, &e), ERR_config);
+    CHECK_TRUE(strstr(e.text, "rest") != NULL);
 }
 
 TEST(the_cache_of_the_metadata_is_a_part_of_its_memory)

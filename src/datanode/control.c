@@ -230,6 +230,7 @@ static void control_beat(struct datanode_control *k)
     }
     struct chunk_store_info info;
     chunk_store_info(w->store, &info);
+    datanode_sick_words(w, k->sick);
     size_t suspects = datanode_neighbors_suspects(w, k->suspects, ARRAY_COUNT(k->suspects));
     k->beat = (struct proto_heartbeat_request){
         .target = k->target,
@@ -240,7 +241,8 @@ static void control_beat(struct datanode_control *k)
         .used = info.used_bytes,
         .low_space = info.low,
         .damaged = (uint32_t)base_min(info.damaged_count, UINT32_MAX),
-        .dead = {.at = k->dead_ids, .count = control_dead(k)}};
+        .dead = {.at = k->dead_ids, .count = control_dead(k)},
+        .sick = proto_bytes_text(k->sick)};
     if (control_reports(k) < 0) {
         return; /* the next one may have memory */
     }
@@ -260,6 +262,7 @@ static void control_beat_tick(struct loop_timer *t)
     struct datanode_worker *w = worker_of(k);
     loop_timer_in(w->loop, t, base_max(k->heartbeat_ms, 1) * NS_PER_MS);
     stats_gauge_set(&w->counters.lease, datanode_leased(w) ? 1 : 0);
+    datanode_sick_tick(w);
     datanode_neighbors_tick(w);
     datanode_chains_tick(w);
     control_beat(k);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "chunk/store.h"
+#include "datanode/health.h"
 #include "loop/loop.h"
 #include "peer/client.h"
 
@@ -25,6 +26,7 @@ struct datanode_control {
     struct proto_chain_report *reports;
     size_t reports_capacity;
     uint32_t suspects[256];
+    char sick[DATANODE_HEALTH_TEXT];
     struct loop_timer beat_timer, register_timer, map_timer;
     struct loop_task beat_soon;
     struct chunk_change forget;

@@ -1,151 +1,29 @@
 /*
- * datanode/master.c -- see master.h.
+ * datanode/master.c -- see master.h: the whole; its children are in child.c.
  *
- * A worker is PAUSED (waits for its next start) or RUNNING; its connection is a peer_server of its
- * own, made for each life, so that nothing of a former life is heard. Exits are reported one by one
- * in order: the queue is bounded by one report per target, because a life ends once and the next
- * begins only when the report of the one before is answered or superseded.
+ * A child that the configuration does not name any more stays in the list until its process has
+ * ended and that was reported.
  */
 #include "datanode/master.h"
 
-#include "base/env.h"
-#include "base/log.h"
-#include "base/mem.h"
-#include "base/stats.h"
-#include "loop/loop.h"
-#include "peer/client.h"
-#include "peer/server.h"
+#include "datanode/master_priv.h"
 
 #include <signal.h>
 #include <string.h>
 
-#define NS_PER_MS 1000000ull
-#define PATIENCE_MS 86400000ull /* opening a large store takes its time, and is no silence */
-
-struct worker {
-    struct datanode_master *master;
-    struct datanode_master_target target;
-    struct net_listener *listener;
-    struct loop_child child;
-    struct loop_timer restart;
-    struct peer_user peer_user;
-    struct peer_server *control; /* of this life; NULL: none */
-    uint64_t started_ns, back_off_ms;
-    struct datanode_master_info info;
-    struct peer_call report;
-    struct proto_exited_request exited;
-    bool report_again; /* a life ended while the report of the one before was under way */
-    struct proto_exited_request next_exited;
-};
-
-struct datanode_master {
-    struct datanode_master_options opt;
-    struct peer_user peer_user;
-    struct peer *meta;
-    struct worker *workers;
-    size_t worker_count;
-    bool stopping, told;
-    struct loop_timer kill;
-    struct loop_task stopped;
-    struct stats *stats;
-    struct stats_counter starts, exits;
-};
-
-static void worker_start(struct worker *w);
-
-/* ---- Reports to the metadata leader ---- */
-
-static void report_done(struct peer_call *c, const struct peer_reply *r)
+struct datanode_child *datanode_master_find(const struct datanode_master *m, const char *name)
 {
-    struct worker *w = container_of(c, struct worker, report);
-    struct datanode_master *m = w->master;
-    if (r->rc < 0) {
-        log_warn(m->opt.env->log, "could not report an ended worker",
-                 LOG_TEXT("target", w->target.name), LOG_RC(r->rc));
+    LIST_FOR_EACH(at, &m->children)
+    {
+        struct datanode_child *c = LIST_ENTRY(at, struct datanode_child, node);
+        if (!c->leaving && strcmp(c->target.name, name) == 0) {
+            return c;
+        }
     }
-    if (w->report_again) {
-        w->report_again = false;
-        w->exited = w->next_exited;
-        peer_call(m->meta, &w->report);
-    }
+    return NULL;
 }
 
-static void report_exit(struct worker *w, int status)
-{
-    struct proto_exited_request x = {
-        .uuid = w->info.uuid, .incarnation = w->info.incarnation, .status = status};
-    if (peer_call_active(&w->report)) {
-        w->next_exited = x; /* a newer life of the same target: the older need not be told */
-        w->report_again = true;
-        return;
-    }
-    w->exited = x;
-    w->report.done = report_done;
-    w->report.request = &w->exited;
-    w->report.opcode = PROTO_OP_exited;
-    w->report.flags = PEER_CALL_AGAIN;
-    w->report.timeout_ms = 60000; /* the lease has run out by then */
-    peer_call(w->master->meta, &w->report);
-}
-
-/* ---- The connection to a worker ---- */
-
-static void started(struct peer_user *u, struct peer_link *l, const void *body)
-{
-    (void)l;
-    const struct proto_started_push *m = body;
-    struct worker *w = container_of(u, struct worker, peer_user);
-    w->info.uuid = m->uuid;
-    w->info.incarnation = m->incarnation;
-    w->info.serving = true;
-    log_info(w->master->opt.env->log, "worker serves", LOG_TEXT("target", w->target.name),
-             LOG_I64("pid", w->child.pid));
-}
-
-/* The worker tells it with its own statistics: the master listens for nobody. */
-static void link_up(struct peer_user *u, struct peer_link *l)
-{
-    const struct worker *w = container_of(u, struct worker, peer_user);
-    const struct proto_life_push m = {.restarts = w->info.restarts,
-                                      .last_status = w->info.last_status};
-    int rc = peer_link_push(l, PROTO_OP_life, &m);
-    if (rc < 0) {
-        log_warn(w->master->opt.env->log, "cannot tell a worker its life", LOG_RC(rc));
-    }
-}
-
-static void link_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
-{
-    (void)u; /* a worker that ended shows by its exit */
-    (void)l;
-    (void)rc;
-    (void)reason;
-}
-
-static const struct peer_user_ops link_ops = {.up = link_up, .down = link_down};
-static const struct peer_handler handlers[] = {{.opcode = PROTO_OP_started, .push = started}};
-
-/* ---- Lives of a worker ---- */
-
-static uint64_t or_default(uint64_t v, uint64_t otherwise)
-{
-    return v == 0 ? otherwise : v;
-}
-
-static void pause_worker(struct worker *w)
-{
-    const struct datanode_master_options *o = &w->master->opt;
-    struct loop *l = o->env->loop;
-    uint64_t lived_ns = w->started_ns == 0 ? 0 : loop_now_ns(l) - w->started_ns;
-    if (w->back_off_ms == 0 || lived_ns >= or_default(o->stable_ms, 60000) * NS_PER_MS) {
-        w->back_off_ms = or_default(o->back_off_min_ms, 100);
-    } else {
-        w->back_off_ms = base_min(2 * w->back_off_ms, or_default(o->back_off_max_ms, 30000));
-    }
-    log_info(o->env->log, "worker starts again", LOG_TEXT("target", w->target.name),
-             LOG_U64("after_ms", w->back_off_ms));
-    loop_timer_in(l, &w->restart, w->back_off_ms * NS_PER_MS);
-}
+/* ---- End ---- */
 
 static void tell_stopped(struct loop_task *t)
 {
@@ -153,153 +31,118 @@ static void tell_stopped(struct loop_task *t)
     m->opt.user->ops->stopped(m->opt.user);
 }
 
-static void check_stopped(struct datanode_master *m)
+void datanode_master_look(struct datanode_master *m)
 {
-    for (size_t i = 0; i < m->worker_count; i++) {
-        if (m->workers[i].child.pid != 0) {
-            return;
-        }
+    bool running = false;
+    LIST_FOR_EACH(at, &m->children)
+    {
+        running = running || LIST_ENTRY(at, struct datanode_child, node)->process.pid != 0;
     }
-    if (m->stopping && !m->told) {
+    if (m->stopping && !m->told && !running) {
         m->told = true;
         loop_timer_cancel(m->opt.env->loop, &m->kill);
         loop_defer(m->opt.env->loop, &m->stopped);
     }
-}
-
-static void worker_exited(struct loop_child *c, int status)
-{
-    struct worker *w = container_of(c, struct worker, child);
-    struct datanode_master *m = w->master;
-    c->pid = 0;
-    w->control = peer_server_free(w->control);
-    w->info.pid = 0;
-    w->info.last_status = status;
-    stats_count(&m->exits, 1);
-    if (status < 0) {
-        log_warn(m->opt.env->log, "worker was killed", LOG_TEXT("target", w->target.name),
-                 LOG_I64("signal", -status));
-    } else if (status > 0 || !m->stopping) {
-        log_warn(m->opt.env->log, "worker ended", LOG_TEXT("target", w->target.name),
-                 LOG_I64("status", status));
-    }
-    if (w->info.serving) {
-        w->info.serving = false;
-        report_exit(w, status);
-    }
-    if (m->stopping) {
-        check_stopped(m);
-    } else {
-        pause_worker(w);
-    }
-}
-
-/* The worker's connection and process. Its end of the pair is ours only until it has it. */
-static int spawn(struct worker *w, struct err *e)
-{
-    const struct datanode_master_options *o = &w->master->opt;
-    struct peer_server_options so = {.env = o->env,
-                                     .user = &w->peer_user,
-                                     .handlers = handlers,
-                                     .handler_count = ARRAY_COUNT(handlers),
-                                     .secrets = o->secrets,
-                                     .cluster_id = o->cluster_id,
-                                     .role = PROTO_ROLE_MASTER,
-                                     .accept_roles = PROTO_ROLE_TARGET,
-                                     .name = o->name,
-                                     .max_connections = 1,
-                                     .hello_ms = PATIENCE_MS,
-                                     .keepalive_ms = PATIENCE_MS};
-    int rc = peer_server_new(&so, &w->control);
-    if (rc < 0) {
-        return rc;
-    }
-    struct stream *stream = NULL;
-    int fd = -1;
-    rc = net_pair(o->env->net, &stream, &fd);
-    if (rc < 0) {
-        return err_set(e, rc, "connection to the worker");
-    }
-    peer_server_adopt(w->control, stream);
-    int fds[] = {net_listener_fd(o->env->net, w->listener), fd};
-    struct loop_spawn_options so2 = {.argv = w->target.argv,
-                                     .fds = fds,
-                                     .fd_count = ARRAY_COUNT(fds),
-                                     .log_path = w->target.log_path};
-    w->child.exited = worker_exited;
-    rc = loop_spawn(o->env->loop, &so2, &w->child, e);
-    net_fd_close(o->env->net, fd);
-    return rc;
-}
-
-static void worker_start(struct worker *w)
-{
-    struct datanode_master *m = w->master;
-    struct err e = {0};
-    w->info.restarts += w->started_ns == 0 ? 0 : 1;
-    w->started_ns = loop_now_ns(m->opt.env->loop);
-    stats_count(&m->starts, 1);
-    int rc = spawn(w, &e);
-    if (rc < 0) {
-        log_error(m->opt.env->log, "cannot start a worker", LOG_TEXT("target", w->target.name),
-                  LOG_TEXT("error", err_message(&e, rc)));
-        w->control = peer_server_free(w->control);
-        w->child.pid = 0;
-        pause_worker(w);
-        return;
-    }
-    w->info.pid = w->child.pid;
-    log_info(m->opt.env->log, "worker started", LOG_TEXT("target", w->target.name),
-             LOG_I64("pid", w->child.pid));
-}
-
-static void restart_due(struct loop_timer *t)
-{
-    worker_start(container_of(t, struct worker, restart));
-}
-
-/* ---- The master ---- */
-
-static int listen_for(struct datanode_master *m, struct worker *w, struct err *e)
-{
-    int rc = net_listen(m->opt.env->net, &w->target.listen, NULL, &w->listener);
-    if (rc < 0) {
-        return err_set(e, rc, "listen on %s for %s", w->target.listen.text, w->target.name);
-    }
-    return 0;
-}
-
-static int add_workers(struct datanode_master *m, struct err *e)
-{
-    m->workers = mem_calloc(m->opt.target_count + 1, sizeof *m->workers);
-    if (m->workers == NULL) {
-        return -ENOMEM;
-    }
-    for (; m->worker_count < m->opt.target_count; m->worker_count++) {
-        struct worker *w = &m->workers[m->worker_count];
-        w->master = m;
-        w->target = m->opt.targets[m->worker_count];
-        w->peer_user.ops = &link_ops;
-        w->restart.fire = restart_due;
-        int rc = listen_for(m, w, e);
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    return 0;
+    datanode_master_roll(m);
 }
 
 static void kill_due(struct loop_timer *t)
 {
     struct datanode_master *m = container_of(t, struct datanode_master, kill);
-    for (size_t i = 0; i < m->worker_count; i++) {
-        struct worker *w = &m->workers[i];
-        if (w->child.pid != 0) {
+    LIST_FOR_EACH(at, &m->children)
+    {
+        struct datanode_child *c = LIST_ENTRY(at, struct datanode_child, node);
+        if (c->process.pid != 0) {
             log_warn(m->opt.env->log, "worker does not end, killing it",
-                     LOG_TEXT("target", w->target.name));
-            (void)loop_child_signal(m->opt.env->loop, &w->child, SIGKILL);
+                     LOG_TEXT("target", c->target.name));
+            (void)loop_child_signal(m->opt.env->loop, &c->process, SIGKILL);
         }
     }
+}
+
+void datanode_master_stop(struct datanode_master *m, uint64_t limit_ms)
+{
+    struct loop *l = m->opt.env->loop;
+    uint64_t at_ns = loop_now_ns(l) + limit_ms * NS_PER_MS;
+    if (!m->stopping || at_ns < m->kill.node.key) {
+        loop_timer_at(l, &m->kill, at_ns);
+    }
+    m->stopping = true;
+    LIST_FOR_EACH(at, &m->children)
+    {
+        struct datanode_child *c = LIST_ENTRY(at, struct datanode_child, node);
+        loop_timer_cancel(l, &c->restart);
+        (void)loop_child_signal(l, &c->process, SIGTERM); /* -ESRCH: it pauses */
+    }
+    datanode_master_look(m);
+}
+
+void datanode_master_signal(struct datanode_master *m, int signo)
+{
+    LIST_FOR_EACH(at, &m->children)
+    {
+        struct datanode_child *c = LIST_ENTRY(at, struct datanode_child, node);
+        if (c->process.pid != 0 && c->info.serving) {
+            (void)loop_child_signal(m->opt.env->loop, &c->process, signo);
+        }
+    }
+}
+
+/* ---- Start ---- */
+
+static void link_up(struct peer_user *u, struct peer_link *l)
+{
+    (void)u;
+    (void)l;
+}
+
+static void link_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
+{
+    (void)u; /* reports wait, and are sent again */
+    (void)l;
+    (void)rc;
+    (void)reason;
+}
+
+static const struct peer_user_ops link_ops = {.up = link_up, .down = link_down};
+
+static void roll_due(struct loop_timer *t)
+{
+    struct datanode_master *m = container_of(t, struct datanode_master, roll);
+    log_warn(m->opt.env->log, "a restarted worker is not settled yet, the next one follows",
+             LOG_TEXT("target", m->rolled == NULL ? "" : m->rolled->target.name));
+    m->rolled = NULL;
+    datanode_master_roll(m);
+}
+
+/* Those that run already stay; all others are started. */
+static int add_children(struct datanode_master *m, struct err *e)
+{
+    int rc = m->opt.inherited == NULL ? 0 : datanode_master_inherit(m, e);
+    for (size_t i = 0; rc == 0 && i < m->opt.target_count; i++) {
+        const struct datanode_master_target *t = &m->opt.targets[i];
+        struct datanode_child *c = datanode_master_find(m, t->name);
+        if (c == NULL) {
+            rc = datanode_child_new(m, t, 0, &c, e);
+        }
+    }
+    return rc;
+}
+
+static int connect_meta(struct datanode_master *m)
+{
+    const struct datanode_master_options *o = &m->opt;
+    struct peer_options p = {.env = o->env,
+                             .user = &m->peer_user,
+                             .secrets = o->secrets,
+                             .cluster_id = o->cluster_id,
+                             .role = PROTO_ROLE_MASTER,
+                             .name = o->name,
+                             .addresses = o->meta,
+                             .address_count = o->meta_count,
+                             .wants_leader = true,
+                             .max_queued = DATANODE_MASTER_FDS};
+    return peer_new(&p, &m->meta);
 }
 
 int datanode_master_start(const struct datanode_master_options *opt, struct datanode_master **ret,
@@ -310,57 +153,34 @@ int datanode_master_start(const struct datanode_master_options *opt, struct data
         return -ENOMEM;
     }
     m->opt = *opt;
+    list_init(&m->children);
     m->peer_user.ops = &link_ops;
     m->kill.fire = kill_due;
+    m->roll.fire = roll_due;
     m->stopped.run = tell_stopped;
     m->stats = opt->env->stats == NULL ? NULL : stats_new(opt->env->stats, "master");
     stats_add_counter(m->stats, "worker_starts", &m->starts);
     stats_add_counter(m->stats, "worker_exits", &m->exits);
-    struct peer_options p = {.env = opt->env,
-                             .user = &m->peer_user,
-                             .secrets = opt->secrets,
-                             .cluster_id = opt->cluster_id,
-                             .role = PROTO_ROLE_MASTER,
-                             .name = opt->name,
-                             .addresses = opt->meta,
-                             .address_count = opt->meta_count,
-                             .wants_leader = true,
-                             .max_queued = opt->target_count + 1};
-    int rc = peer_new(&p, &m->meta);
-    rc = rc < 0 ? rc : add_workers(m, e);
+    stats_add_counter(m->stats, "worker_kills", &m->hangs);
+    int rc = connect_meta(m);
+    rc = rc < 0 ? rc : add_children(m, e);
     if (rc < 0) {
         return rc;
     }
+    m->opt.targets = NULL; /* lent */
+    m->opt.inherited = NULL;
     peer_start(m->meta);
-    for (size_t i = 0; i < m->worker_count; i++) {
-        loop_timer_in(opt->env->loop, &m->workers[i].restart, 0);
+    LIST_FOR_EACH(at, &m->children)
+    {
+        struct datanode_child *c = LIST_ENTRY(at, struct datanode_child, node);
+        if (c->process.pid == 0) {
+            datanode_child_start(c);
+        }
     }
+    datanode_master_roll(m);
     *ret = m;
     m = NULL;
     return 0;
-}
-
-void datanode_master_stop(struct datanode_master *m, uint64_t limit_ms)
-{
-    uint64_t at_ns = loop_now_ns(m->opt.env->loop) + limit_ms * NS_PER_MS;
-    if (!m->stopping || at_ns < m->kill.node.key) {
-        loop_timer_at(m->opt.env->loop, &m->kill, at_ns);
-    }
-    for (size_t i = 0; i < m->worker_count && !m->stopping; i++) {
-        loop_timer_cancel(m->opt.env->loop, &m->workers[i].restart);
-    }
-    m->stopping = true;
-    datanode_master_signal(m, SIGTERM);
-    check_stopped(m);
-}
-
-void datanode_master_signal(struct datanode_master *m, int signo)
-{
-    for (size_t i = 0; i < m->worker_count; i++) {
-        if (m->workers[i].child.pid != 0) {
-            (void)loop_child_signal(m->opt.env->loop, &m->workers[i].child, signo);
-        }
-    }
 }
 
 struct datanode_master *datanode_master_free(struct datanode_master *m)
@@ -369,30 +189,152 @@ struct datanode_master *datanode_master_free(struct datanode_master *m)
         return NULL;
     }
     struct loop *l = m->opt.env->loop;
-    for (size_t i = 0; i < m->worker_count; i++) {
-        m->workers[i].report_again = false;
+    LIST_FOR_EACH(at, &m->children)
+    {
+        LIST_ENTRY(at, struct datanode_child, node)->report_again = false;
     }
+    m->stopping = true;           /* nobody is restarted any more */
     m->meta = peer_free(m->meta); /* answers what is under way */
-    for (size_t i = 0; i < m->worker_count; i++) {
-        struct worker *w = &m->workers[i];
-        loop_timer_cancel(l, &w->restart);
-        if (w->child.pid != 0) {
-            loop_child_forget(l, &w->child);
-        }
-        w->control = peer_server_free(w->control);
-        w->listener = net_listener_close(m->opt.env->net, w->listener);
+    while (!list_empty(&m->children)) {
+        datanode_child_free(LIST_ENTRY(m->children.next, struct datanode_child, node));
     }
     loop_timer_cancel(l, &m->kill);
+    loop_timer_cancel(l, &m->roll);
     loop_undefer(l, &m->stopped);
     stats_free(m->stats);
-    mem_free(m->workers);
     mem_free(m);
     return NULL;
+}
+
+/* ---- Another configuration ---- */
+
+/* One entry of it, prepared before anything is changed. */
+struct entry {
+    struct datanode_child *child; /* that there is, or the new one */
+    struct datanode_master_target target;
+    struct net_listener *listener; /* NULL: stays */
+    bool fresh, changed;
+};
+
+static bool text_equal(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool arguments_equal(const char *const *a, const char *const *b)
+{
+    size_t i = 0;
+    while (text_equal(a[i], b[i]) && (i == 0 || a[i] != NULL)) {
+        i++;
+    }
+    return text_equal(a[i], b[i]);
+}
+
+static int entry_prepare(struct datanode_master *m, const struct datanode_master_target *t,
+                         struct entry *n, struct err *e)
+{
+    n->child = datanode_master_find(m, t->name);
+    n->fresh = n->child == NULL;
+    if (n->fresh) {
+        return datanode_child_new(m, t, 0, &n->child, e);
+    }
+    const struct datanode_master_target *old = &n->child->target;
+    bool moved = strcmp(old->listen.text, t->listen.text) != 0;
+    n->changed = moved || !text_equal(old->settings, t->settings) ||
+                 !text_equal(old->log_path, t->log_path) || !arguments_equal(old->argv, t->argv);
+    int rc = datanode_target_copy(t, &n->target);
+    if (rc == 0 && moved) {
+        rc = net_listen(m->opt.env->net, &t->listen, NULL, &n->listener);
+        rc = rc < 0 ? err_set(e, rc, "listen on %s for %s", t->listen.text, t->name) : 0;
+    }
+    return rc;
+}
+
+static void entries_undo(struct datanode_master *m, struct entry *entries, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].fresh && entries[i].child != NULL) {
+            datanode_child_free(entries[i].child);
+        }
+        net_listener_close(m->opt.env->net, entries[i].listener);
+        datanode_target_fini(&entries[i].target);
+    }
+}
+
+static void entries_apply(struct datanode_master *m, struct entry *entries, size_t count,
+                          struct datanode_master_change *ret)
+{
+    struct list all;
+    list_init(&all);
+    list_splice_back(&all, &m->children);
+    for (size_t i = 0; i < count; i++) {
+        struct entry *n = &entries[i];
+        list_remove(&n->child->node);
+        list_push_back(&m->children, &n->child->node); /* in the new order */
+        ret->added += n->fresh;
+        ret->changed += n->changed;
+        if (n->changed) {
+            datanode_child_change(n->child, &n->target, n->listener);
+            n->listener = NULL;
+            datanode_child_restart(n->child);
+        } else if (n->fresh) {
+            datanode_child_start(n->child);
+        }
+        datanode_target_fini(&n->target);
+    }
+    for (struct list *at; (at = list_pop_front(&all)) != NULL;) {
+        struct datanode_child *c = LIST_ENTRY(at, struct datanode_child, node);
+        list_push_back(&m->children, at);
+        if (!c->leaving) {
+            ret->removed++;
+            datanode_child_leave(c);
+        }
+    }
+}
+
+int datanode_master_reload(struct datanode_master *m, const struct datanode_master_target *targets,
+                           size_t target_count, struct datanode_master_change *ret, struct err *e)
+{
+    struct datanode_master_change change = {0};
+    CLEANUP(mem_freep) struct entry *entries = mem_calloc(target_count + 1, sizeof *entries);
+    int rc = m->stopping ? -ERR_shutting_down : entries == NULL ? -ENOMEM : 0;
+    for (size_t i = 0; rc == 0 && i < target_count; i++) {
+        rc = entry_prepare(m, &targets[i], &entries[i], e);
+    }
+    if (rc < 0) {
+        if (entries != NULL) {
+            entries_undo(m, entries, target_count);
+        }
+        return rc;
+    }
+    entries_apply(m, entries, target_count, &change);
+    *ret = change;
+    return 0;
+}
+
+/* ---- Questions ---- */
+
+size_t datanode_master_count(const struct datanode_master *m)
+{
+    size_t count = 0;
+    LIST_FOR_EACH(at, &m->children)
+    {
+        count += LIST_ENTRY(at, const struct datanode_child, node)->leaving ? 0 : 1;
+    }
+    return count;
 }
 
 void datanode_master_info(const struct datanode_master *m, size_t target,
                           struct datanode_master_info *ret)
 {
-    CHECK(target < m->worker_count);
-    *ret = m->workers[target].info;
+    LIST_FOR_EACH(at, &m->children)
+    {
+        const struct datanode_child *c = LIST_ENTRY(at, struct datanode_child, node);
+        if (!c->leaving && target-- == 0) {
+            *ret = c->info;
+            ret->former = c->former;
+            return;
+        }
+    }
+    CHECK(false && "such a target");
 }

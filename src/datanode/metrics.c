@@ -64,6 +64,7 @@ static void set_store(struct datanode_worker *w)
     set(&g->chunks_pending, info.pending_count);
     set(&g->chunks_dirty, info.dirty_count);
     set(&g->failed, info.failed < 0 || w->failed ? 1 : 0);
+    set(&g->sick, w->sick.health.sick ? 1 : 0);
 }
 
 static void set_chains(struct datanode_worker *w)

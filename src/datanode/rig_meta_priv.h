@@ -60,6 +60,7 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
     }
     struct proto_heartbeat_reply reply = {.leased = t->leased, .map_epoch = 1};
     t->dead = m->dead.count;
+    proto_bytes_to_c(m->sick, t->sick, sizeof t->sick);
     reply.forget = r->opt.dead_keep_ms != 0 ? m->dead : reply.forget;
     if (!t->deaf) {
         reply.rows = rig_rows(r, &q->arena, t->known);

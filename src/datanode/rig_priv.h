@@ -43,6 +43,7 @@ struct rig_target {
     struct peer_link *link;   /* at the metadata server */
     struct proto_register_request registered;
     unsigned registers, stops, fails;
+    char sick[121]; /* as in the newest heartbeat */
     bool lossy;
     uint32_t known[RIG_CHAINS + 1];
     uint8_t report[RIG_CHAINS + 1];
@@ -62,6 +63,7 @@ struct rig_options {
     uint64_t buffer_bytes;           /* 0: plenty */
     size_t max_updates;
     uint64_t dead_keep_ms; /* not 0: its leader lets everything go that is named */
+    struct datanode_health_limits health;
 };
 struct rig {
     struct rig_options opt;

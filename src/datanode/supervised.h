@@ -1,6 +1,7 @@
 /*
  * datanode/supervised.h -- the worker's end of the connection that it inherits from its master: it
- * says which target it serves, and hears when the master is gone.
+ * says which target it serves, then again and again that its loop turns, and hears when the master
+ * is gone.
  *
  * Owner: the loop of env; nothing blocks.
  */
@@ -12,11 +13,17 @@
 struct datanode_supervised;
 struct env;
 
+#define DATANODE_EXIT_DISK 3 /* status of a worker that ends because its disk has failed */
+
 struct datanode_supervised_user {
     const struct datanode_supervised_user_ops *ops;
 };
 struct datanode_supervised_user_ops {
     void (*lost)(struct datanode_supervised_user *u); /* once: the master has ended: stop */
+    /* Do all chains that have this target serve with it? */
+    bool (*settled)(const struct datanode_supervised_user *u);
+    /* So many lives in a row have ended because the disk failed. Only if there are any. */
+    void (*disk_failures)(struct datanode_supervised_user *u, uint32_t count);
 };
 struct datanode_supervised_options {
     const struct env *env;

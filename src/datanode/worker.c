@@ -310,6 +310,7 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
     copy_text(w->advertise, sizeof w->advertise,
               w->opt.advertise == NULL ? at.text : w->opt.advertise);
     datanode_repair_watch(w);
+    datanode_sick_start(w);
     return datanode_control_start(w);
 }
 
@@ -426,6 +427,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     dict_fini(&w->chains);
     dict_fini(&w->items);
     w->store = chunk_store_free(w->store);
+    datanode_sick_end(w);
     w->pool = buf_pool_free(w->pool);
     w->member_pool = buf_pool_free(w->member_pool);
     w->stats = stats_free(w->stats);
@@ -440,6 +442,19 @@ void datanode_worker_address(const struct datanode_worker *w, struct net_address
     peer_server_address(w->server, ret);
 }
 
+static bool worker_settled(const struct datanode_worker *w)
+{
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        bool member = cluster_row_find(&c->row, w->control.target) < c->row.count;
+        if (member && (!c->in_path || c->state != PROTO_MEMBER_SERVING)) {
+            return false;
+        }
+    }
+    return w->control.registered_once && datanode_leased(w);
+}
+
 void datanode_worker_info(const struct datanode_worker *w, struct datanode_worker_info *ret)
 {
     struct chunk_store_info info;
@@ -448,6 +463,7 @@ void datanode_worker_info(const struct datanode_worker *w, struct datanode_worke
                                          .incarnation = info.incarnation,
                                          .target = w->control.target,
                                          .leased = datanode_leased(w),
+                                         .settled = worker_settled(w),
                                          .chain_count = w->chains.count,
                                          .update_count = w->update_count,
                                          .total_bytes = info.total_bytes,
@@ -455,7 +471,8 @@ void datanode_worker_info(const struct datanode_worker *w, struct datanode_worke
                                          .used_bytes = info.used_bytes,
                                          .chunk_count = info.chunk_count,
                                          .damaged_count = info.damaged_count,
-                                         .failed = info.failed};
+                                         .failed = info.failed,
+                                         .sick = w->sick.health.sick};
     LIST_FOR_EACH(at, &w->chain_list)
     {
         const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);

@@ -13,6 +13,7 @@
 #include "base/base.h"
 #include "base/err.h"
 #include "base/text.h"
+#include "datanode/health.h"
 #include "net/stream.h"
 #include "peer/auth.h"
 
@@ -58,6 +59,8 @@ struct datanode_worker_options {
     uint64_t buffer_bytes; /* data of requests in progress, half for those of members. 0: 256 MiB */
     uint64_t dead_keep_ms; /* removed data ids are known that long at least; 0: 24 h */
     size_t max_updates;    /* writes in progress; beyond: "busy". 0: 1,024 */
+    bool blind;            /* it does not judge its disk */
+    struct datanode_health_limits health;
 };
 
 /* -ERR_in_use, -ERR_wrong_cluster, -ENOENT, -ERR_corrupt class (not a store), -EADDRINUSE, -errno;
@@ -73,6 +76,8 @@ void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms);
 struct datanode_worker *datanode_worker_free(struct datanode_worker *w);
 DEFINE_FREEP(datanode_worker)
 
+/* What is known of the disk from processes before; see health.h. */
+void datanode_worker_failures(struct datanode_worker *w, uint32_t count);
 void datanode_worker_address(const struct datanode_worker *w, struct net_address *ret);
 
 struct datanode_worker_info {
@@ -80,10 +85,12 @@ struct datanode_worker_info {
     uint64_t incarnation;
     uint32_t target; /* 0: not registered yet */
     bool leased;     /* serves what its rows let it serve */
+    bool settled;    /* and it serves in every chain that has it */
     size_t chain_count, serving_count, syncing_count;
     size_t update_count; /* writes in progress */
     uint64_t total_bytes, free_bytes, used_bytes, chunk_count, damaged_count;
     int failed; /* 0, or why the store is read-only */
+    bool sick;  /* the disk is judged so: the leader does without it where it can */
 };
 void datanode_worker_info(const struct datanode_worker *w, struct datanode_worker_info *ret);
 /* What lies below, to look at: for checks of a whole cluster. */

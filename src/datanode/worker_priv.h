@@ -26,6 +26,7 @@
 #include "datanode/decide.h"
 #include "datanode/item_priv.h"
 #include "datanode/neighbor_priv.h"
+#include "datanode/sick_priv.h"
 #include "datanode/update_priv.h"
 #include "datanode/worker.h"
 #include "loop/loop.h"
@@ -70,6 +71,7 @@ struct datanode_counters {
     X(chunks_pending)       \
     X(chunks_dirty)         \
     X(failed)               \
+    X(sick)                 \
     X(chains)               \
     X(chains_serving)       \
     X(chains_syncing)       \
@@ -120,6 +122,7 @@ struct datanode_worker {
     struct peer_user user; /* of the server */
     struct peer_server *server;
     struct datanode_control control;
+    struct datanode_sick sick;
     struct dict chains, items, neighbors;
     struct list chain_list, neighbor_list, updates, fences, fence_waits, ops, removes;
     struct list repairs, repairs_new;

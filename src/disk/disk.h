@@ -101,9 +101,16 @@ struct disk_req {
     void *backend;
 };
 
+/* Sees, on the loop, what requests take and return that go to the medium: who judges the disk. */
+struct disk_observer {
+    void (*begun)(struct disk_observer *o);
+    void (*ended)(struct disk_observer *o, const struct disk_req *req, int64_t rc, uint64_t ns);
+};
+
 struct disk {
     const struct disk_ops *ops;
     struct loop *loop;
+    struct disk_observer *observer; /* of who made it, set while nothing is in flight; or NULL */
 };
 struct disk_ops {
     void (*submit)(struct disk *d, struct disk_req *req);

@@ -670,6 +670,55 @@ BOTH(stores_and_loads)
     CHECK_RC(disk_load(b->disk, in(b, "d"), 9, &bytes, &len), EISDIR);
 }
 
+struct seen {
+    struct disk_observer observer;
+    unsigned begun, ended, errors;
+    enum disk_op last;
+    uint64_t longest_ns;
+};
+
+static void seen_begun(struct disk_observer *o)
+{
+    container_of(o, struct seen, observer)->begun++;
+}
+
+static void seen_ended(struct disk_observer *o, const struct disk_req *req, int64_t rc, uint64_t ns)
+{
+    struct seen *s = container_of(o, struct seen, observer);
+    s->ended++;
+    s->errors += rc < 0;
+    s->last = req->op;
+    s->longest_ns = base_max(s->longest_ns, ns);
+}
+
+BOTH(tells_an_observer_what_requests_take_and_return)
+{
+    struct seen s = {.observer = {.begun = seen_begun, .ended = seen_ended}};
+    b->disk->observer = &s.observer;
+    struct disk_file *f = create(b, "file");
+    CHECK_EQ(s.begun, 1);
+    CHECK_EQ(s.ended, 1);
+    CHECK_EQ(s.last, DISK_OPEN);
+    char bytes[] = "abc";
+    struct disk_req write = {.op = DISK_WRITE, .file = f, .buf = bytes, .len = 3};
+    CHECK_EQ(run(b, &write), 3);
+    CHECK_EQ(s.last, DISK_WRITE);
+    CHECK_EQ(on_file(b, DISK_SYNC, f), 0);
+    CHECK_EQ(s.last, DISK_SYNC);
+    CHECK_TRUE(s.longest_ns > 0);
+    CHECK_EQ(s.errors, 0);
+    CHECK_RC((int)on_path(b, DISK_REMOVE, "none"), ENOENT);
+    CHECK_EQ(s.errors, 1);
+    CHECK_EQ(s.begun, 4);
+    struct disk_req bad = {.op = DISK_PUNCH, .file = f}; /* refused: it never gets there */
+    CHECK_RC((int)run(b, &bad), EINVAL);
+    CHECK_EQ(s.begun, 4);
+    CHECK_EQ(s.ended, 4);
+    b->disk->observer = NULL;
+    CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
+    CHECK_EQ(s.begun, 4);
+}
+
 BOTH(makes_directories)
 {
     CHECK_OK(disk_make_directories(b->disk, in(b, "x//y/z/")));

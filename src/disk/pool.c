@@ -180,7 +180,9 @@ static void pool_end_job(struct disk_pool *p, struct pool_job *job)
     if (req->op != DISK_CLOSE) { /* a closed file is gone */
         pool_release(req);
     }
-    pool_stats_take(&p->stats, req->op, req->result, loop_now_ns(p->base.loop) - job->start_ns);
+    uint64_t took_ns = loop_now_ns(p->base.loop) - job->start_ns;
+    pool_stats_take(&p->stats, req->op, req->result, took_ns);
+    disk_request_ended(&p->base, req, req->result, took_ns);
     mem_pool_put(p->jobs, job);
 }
 
@@ -236,6 +238,7 @@ static int pool_start_job(struct disk_pool *p, struct disk_req *req)
     pool_hold(req);
     if (p->ring != NULL && disk_ring_takes(req) && disk_ring_usable(p->ring)) {
         stats_count(&p->stats.uring, 1);
+        disk_request_begun(&p->base);
         disk_ring_submit(p->ring, &job->ring);
         return 0;
     }
@@ -243,6 +246,8 @@ static int pool_start_job(struct disk_pool *p, struct disk_req *req)
     if (rc < 0) {
         pool_release(req);
         mem_pool_put(p->jobs, job);
+    } else {
+        disk_request_begun(&p->base);
     }
     return rc;
 }

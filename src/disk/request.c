@@ -37,6 +37,20 @@ bool disk_request_on_file(const struct disk_req *req)
     return false;
 }
 
+void disk_request_begun(const struct disk *d)
+{
+    if (d->observer != NULL) {
+        d->observer->begun(d->observer);
+    }
+}
+
+void disk_request_ended(const struct disk *d, const struct disk_req *req, int64_t rc, uint64_t ns)
+{
+    if (d->observer != NULL) {
+        d->observer->ended(d->observer, req, rc, ns);
+    }
+}
+
 uint64_t disk_request_bytes(const struct disk_req *req)
 {
     if (req->iov == NULL) {

@@ -21,6 +21,9 @@ struct disk_file {
 NODISCARD int disk_request_check(const struct disk_req *req);
 /* Does the operation work on req->file? */
 bool disk_request_on_file(const struct disk_req *req);
+/* Tells the observer of the disk, if it has one. */
+void disk_request_begun(const struct disk *d);
+void disk_request_ended(const struct disk *d, const struct disk_req *req, int64_t rc, uint64_t ns);
 /* Bytes of memory of a read or write; more than INT64_MAX when they do not fit. */
 uint64_t disk_request_bytes(const struct disk_req *req);
 

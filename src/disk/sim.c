@@ -21,7 +21,8 @@ struct sim_flight { /* a request on its way */
     struct sim_view *view;
     struct disk_req *req;
     uint64_t mark; /* changes made before it was submitted: what a sync covers */
-    int forced;    /* 0, or the error that it must fail with */
+    uint64_t start_ns;
+    int forced; /* 0, or the error that it must fail with */
 };
 
 static struct sim_view *view_of(struct disk *d)
@@ -139,9 +140,11 @@ static void flight_land(struct loop_sim_event *ev)
     struct mem_domain *caller = v->caller;
     view_release(req);
     int64_t rc = view_execute(v, req, f->mark, f->forced);
+    uint64_t took_ns = loop_sim_now_ns(sim) - f->start_ns;
     flight_free(f);
     v->in_flight--;
     mem_domain_enter(caller);
+    disk_request_ended(&v->base, req, rc, took_ns);
     loop_sim_mix(sim, (uint64_t)rc * 32 + (uint64_t)req->op);
     req->done(req, rc);
 }
@@ -172,6 +175,7 @@ static void view_submit(struct disk *d, struct disk_req *req)
         f->view = v;
         f->req = req;
         f->mark = m->seq;
+        f->start_ns = loop_sim_now_ns(m->sim);
         f->forced = sim_forced(m, req);
         view_hold(req);
         list_push_back(&v->flights, &f->node);
@@ -182,6 +186,9 @@ static void view_submit(struct disk *d, struct disk_req *req)
         view_refuse(v, req, rc == 0 ? -ENOMEM : rc);
     }
     mem_domain_enter(v->caller);
+    if (f != NULL) {
+        disk_request_begun(d);
+    }
 }
 
 static int64_t view_now(struct disk *d, struct disk_req *req)

@@ -202,6 +202,7 @@ static const struct loop_ops epoll_ops = {
     .spawn = loop_system_spawn,
     .child_signal = loop_system_child_signal,
     .child_forget = loop_system_child_forget,
+    .child_adopt = loop_system_child_adopt,
     .process_signal = loop_system_process_signal,
     .process_id = loop_system_process_id,
     .process_cpu_ns = loop_system_process_cpu_ns,

@@ -157,6 +157,13 @@ void loop_child_forget(struct loop *l, struct loop_child *c)
     }
 }
 
+int loop_child_adopt(struct loop *l, int64_t pid, struct loop_child *c)
+{
+    LOOP_OWNED(l);
+    CHECK(c->pid == 0);
+    return l->ops->child_adopt(l, pid, c);
+}
+
 int loop_process_signal(struct loop *l, int64_t pid, int signo)
 {
     return pid <= 0 ? -ESRCH : l->ops->process_signal(l, pid, signo);

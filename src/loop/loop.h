@@ -155,6 +155,10 @@ NODISCARD int loop_spawn(struct loop *l, const struct loop_spawn_options *opt, s
 int loop_child_signal(struct loop *l, struct loop_child *c, int signo); /* -ESRCH when it is gone */
 void loop_child_forget(struct loop *l,
                        struct loop_child *c); /* no callback any more; does not kill */
+/* A child that this process has had before it became another program (loop/self.h). -ESRCH: there
+ * is no such process. What is not a child of ours is told as ended, with an unknown code, when it
+ * ends. */
+NODISCARD int loop_child_adopt(struct loop *l, int64_t pid, struct loop_child *c);
 /* Any process by id: does it live, is it ours to signal. For `down` and pid files. */
 int loop_process_signal(struct loop *l, int64_t pid, int signo);
 /* Raises the limit of open files of this process to `want`, or as far as allowed; what it is then.

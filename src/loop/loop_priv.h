@@ -48,6 +48,7 @@ struct loop_ops {
                  struct err *e);
     int (*child_signal)(struct loop *l, struct loop_child *c, int signo);
     void (*child_forget)(struct loop *l, struct loop_child *c);
+    int (*child_adopt)(struct loop *l, int64_t pid, struct loop_child *c);
     int (*process_signal)(struct loop *l, int64_t pid, int signo);
     int64_t (*process_id)(const struct loop *l);
     uint64_t (*process_cpu_ns)(const struct loop *l);
@@ -155,6 +156,7 @@ int loop_system_spawn(struct loop *l, const struct loop_spawn_options *opt, stru
                       struct err *e);
 int loop_system_child_signal(struct loop *l, struct loop_child *c, int signo);
 void loop_system_child_forget(struct loop *l, struct loop_child *c);
+int loop_system_child_adopt(struct loop *l, int64_t pid, struct loop_child *c);
 void loop_system_children_fini(struct loop_system *s);
 int loop_system_process_signal(struct loop *l, int64_t pid, int signo);
 int64_t loop_system_process_id(const struct loop *l);

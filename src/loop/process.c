@@ -394,6 +394,30 @@ void loop_system_child_forget(struct loop *l, struct loop_child *c)
     }
 }
 
+int loop_system_child_adopt(struct loop *l, int64_t pid, struct loop_child *c)
+{
+    struct loop_system *s = container_of(l, struct loop_system, base);
+    if (pid <= 0 || pid > INT32_MAX) {
+        return -ESRCH;
+    }
+    struct process_child *p = mem_zalloc(sizeof *p);
+    if (p == NULL) {
+        return -ENOMEM;
+    }
+    p->system = s;
+    p->watch.fd = -1;
+    list_push_back(&s->children, &p->node);
+    int rc = watch_child(p, (pid_t)pid);
+    if (rc < 0) {
+        child_free(p);
+        return rc;
+    }
+    p->child = c;
+    c->pid = pid;
+    c->backend = p;
+    return 0;
+}
+
 /* Children that still run outlive the loop; init reaps them after us. */
 void loop_system_children_fini(struct loop_system *s)
 {

@@ -209,6 +209,37 @@ TEST(child_dies_with_its_parent)
     close(ends[0]);
 }
 
+/* As after an exec of the parent: nobody here has spawned it. */
+TEST(child_of_a_former_program_is_adopted)
+{
+    struct parent p;
+    parent_init(&p);
+    for (int i = 0; i < 2; i++) { /* one that runs, one that has ended already */
+        pid_t pid = fork();
+        if (pid == 0) {
+            if (i == 0) {
+                (void)pause();
+            }
+            _exit(6);
+        }
+        if (i == 1) {
+            siginfo_t info;
+            CHECK_OK(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT));
+        }
+        CHECK_OK(loop_child_adopt(p.loop, pid, &p.child));
+        CHECK_EQ(p.child.pid, pid);
+        if (i == 0) {
+            CHECK_OK(loop_child_signal(p.loop, &p.child, SIGKILL));
+        }
+        (void)loop_run(p.loop);
+        CHECK_EQ(p.status, i == 0 ? -SIGKILL : 6);
+        CHECK_RC(loop_child_adopt(p.loop, pid, &p.child), ESRCH);
+    }
+    CHECK_EQ(p.exits, 2);
+    CHECK_RC(loop_child_adopt(p.loop, 0, &p.child), ESRCH);
+    loop_free(p.loop);
+}
+
 /* --- signals --- */
 
 struct watcher {

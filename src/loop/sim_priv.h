@@ -94,6 +94,7 @@ int loop_sim_spawn(struct loop *l, const struct loop_spawn_options *opt, struct 
                    struct err *e);
 int loop_sim_child_signal(struct loop *l, struct loop_child *c, int signo);
 void loop_sim_child_forget(struct loop *l, struct loop_child *c);
+int loop_sim_child_adopt(struct loop *l, int64_t pid, struct loop_child *c);
 int loop_sim_process_signal(struct loop *l, int64_t pid, int signo);
 void loop_sim_spawn_died(struct sim_process *p); /* tells its children and its parent */
 void loop_sim_spawn_fini(struct sim_process *p);

@@ -273,6 +273,7 @@ static const struct loop_ops sim_ops = {
     .spawn = loop_sim_spawn,
     .child_signal = loop_sim_child_signal,
     .child_forget = loop_sim_child_forget,
+    .child_adopt = loop_sim_child_adopt,
     .process_signal = loop_sim_process_signal,
     .process_id = sim_process_id,
     .process_cpu_ns = sim_process_cpu_ns,

@@ -171,6 +171,27 @@ void loop_sim_child_forget(struct loop *l, struct loop_child *c)
     p->child = NULL;
 }
 
+/* A process that ended while nobody listened tells it now. */
+int loop_sim_child_adopt(struct loop *l, int64_t pid, struct loop_child *c)
+{
+    struct sim_process *self = loop_sim_process_of(l);
+    LIST_FOR_EACH(node, &self->sim->processes)
+    {
+        struct sim_process *p = LIST_ENTRY(node, struct sim_process, node);
+        if (pid > 0 && p->id == (uint64_t)pid && p->parent == self && p->child == NULL) {
+            p->child = c;
+            c->pid = pid;
+            c->backend = p;
+            if (p->state == SIM_DEAD) {
+                loop_sim_cancel(self->sim, &p->notice);
+                loop_sim_at(self->sim, &p->notice, a_moment_later(self->sim));
+            }
+            return 0;
+        }
+    }
+    return -ESRCH;
+}
+
 int loop_sim_process_signal(struct loop *l, int64_t pid, int signo)
 {
     const struct sim_process *self = loop_sim_process_of(l);

@@ -629,6 +629,47 @@ TEST(sim_child_news_nobody_waits_for)
     loop_sim_free(w.sim);
 }
 
+static void adopt_child(void *ctx)
+{
+    struct spawner *p = ctx;
+    int64_t pid = p->child.pid;
+    loop_child_forget(p->loop, &p->child);
+    CHECK_OK(loop_child_adopt(p->loop, pid, &p->child));
+    CHECK_EQ(p->child.pid, pid);
+}
+
+static void adopt_nobody(void *ctx)
+{
+    struct spawner *p = ctx;
+    struct loop_child other = {.exited = p->child.exited};
+    CHECK_RC(loop_child_adopt(p->loop, p->child.pid, &other), ESRCH); /* has a parent already */
+    CHECK_RC(loop_child_adopt(p->loop, loop_process_id(p->loop), &other), ESRCH);
+}
+
+TEST(sim_children_are_adopted)
+{
+    struct world w = world_open();
+    struct program k = {.program = {.name = "worker", .start = start_program}};
+    loop_sim_program(w.sim, &k.program);
+    struct spawner p = {.loop = w.loop};
+    loop_sim_enter(w.loop, spawn_worker, &p);
+    run_all(w.sim);
+    loop_sim_enter(w.loop, adopt_nobody, &p);
+    loop_sim_enter(w.loop, adopt_child, &p);
+    loop_sim_enter(k.started, stop_with_5, k.started);
+    run_all(w.sim);
+    CHECK_EQ(p.exits, 1);
+    CHECK_EQ(p.status, 5);
+    loop_sim_enter(w.loop, spawn_worker, &p);
+    run_all(w.sim);
+    loop_sim_kill(k.started); /* ended before anybody listens */
+    loop_sim_enter(w.loop, adopt_child, &p);
+    run_all(w.sim);
+    CHECK_EQ(p.exits, 2);
+    CHECK_EQ(p.status, -SIGKILL);
+    loop_sim_free(w.sim);
+}
+
 TEST_TORTURE(sim_survives_lack_of_memory)
 {
     CLEANUP(loop_sim_freep) struct loop_sim *s = loop_sim_new(1);

@@ -338,6 +338,13 @@ static void chain_propose(struct metanode_chain *c, const struct cluster_row *ne
     }
 }
 
+/* It was taken out, and is not to come back yet. */
+static bool chain_is_held(const struct metanode_chain *c, size_t i, uint64_t now_ns)
+{
+    const struct metanode_target *t = metanode_target_find(c->m, c->row.member[i].target);
+    return c->hold_until_ns[i] > now_ns || (t != NULL && t->ejected);
+}
+
 static void chain_step(struct metanode_chain *c)
 {
     struct metanode *m = c->m;
@@ -353,7 +360,7 @@ static void chain_step(struct metanode_chain *c)
         enum proto_member_state s = c->row.member[i].state;
         bool out = s == PROTO_MEMBER_OFFLINE || s == PROTO_MEMBER_WAITING;
         fact[i] = c->fact[i];
-        fact[i].present = fact[i].present && !(out && c->hold_until_ns[i] > times.now_ns);
+        fact[i].present = fact[i].present && !(out && chain_is_held(c, i, times.now_ns));
     }
     if (cluster_chain_step(&c->row, fact, &times, &next)) {
         chain_propose(c, &next);

@@ -303,6 +303,127 @@ static uint64_t stored(struct rig *r, const char *what)
     return strtoull(at + strlen(key), NULL, 10);
 }
 
+static enum proto_member_state state_in(const struct metanode_chain *c, uint32_t target)
+{
+    size_t i = cluster_row_find(&c->row, target);
+    return i == c->row.count ? PROTO_MEMBER_OFFLINE : c->row.member[i].state;
+}
+/* How many chains this target serves. */
+static size_t served_by(const struct rig *r, unsigned i)
+{
+    size_t n = 0;
+    LIST_FOR_EACH(node, &r->m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        n += state_in(c, r->target[i].id) == PROTO_MEMBER_SERVING;
+    }
+    return n;
+}
+
+/* R5: it is asked to stop first, everywhere where somebody else serves; and comes back when it is
+ * well. */
+TEST(a_sick_target_is_ejected_and_comes_back_when_it_is_well)
+{
+    struct rig r;
+    start_cluster(&r, 3);
+    rig_client_ready(&r, 1);
+    size_t before = served_by(&r, 0);
+    CHECK_TRUE(before > 0);
+    r.target[0].sick = "it has failed 7 times";
+    run_checked(&r, 5 * RIG_SECOND);
+    CHECK_EQ(served_by(&r, 0), 0);
+    CHECK_EQ(r.target[0].revokes, before);
+    CHECK_EQ(r.target[1].revokes + r.target[2].revokes, 0);
+    CHECK_EQ(loss_gens(&r), 0);
+    char *json = status_of(&r.client[1], PROTO_FORMAT_JSON);
+    char *text = status_of(&r.client[1], PROTO_FORMAT_TEXT);
+    CHECK_TRUE(strstr(json, "\"name\":\"target.0\",\"state\":\"sick\"") != NULL);
+    CHECK_TRUE(strstr(json, "\"ejected\":true,\"sick\":\"it has failed 7 times\"") != NULL);
+    CHECK_TRUE(strstr(json, "\"health\":\"degraded\"") != NULL);
+    CHECK_TRUE(strstr(text,
+                      "the disk of target.0 (host host20:9410) is sick: it has failed 7 times."
+                      " Chains that have another serving copy do without it") != NULL);
+    mem_free(json);
+    mem_free(text);
+    run_checked(&r, 20 * RIG_SECOND); /* longer than any hold */
+    CHECK_EQ(served_by(&r, 0), 0);
+    r.target[0].sick = NULL;
+    CHECK_TRUE(reach(&r, 2));
+    CHECK_EQ(served_by(&r, 0), before);
+    json = status_of(&r.client[1], PROTO_FORMAT_JSON);
+    CHECK_TRUE(strstr(json, "\"health\":\"healthy\"") != NULL);
+    CHECK_TRUE(strstr(json, "\"sick\":") == NULL);
+    mem_free(json);
+    rig_over(&r);
+}
+
+TEST(the_last_serving_member_stays_however_sick_it_is)
+{
+    struct rig r;
+    start_cluster(&r, 2);
+    rig_target_kill(&r, 1);
+    CHECK_TRUE(reach(&r, 1));
+    r.target[0].sick = "slow";
+    run_checked(&r, 10 * RIG_SECOND);
+    CHECK_TRUE(reach(&r, 1));
+    CHECK_EQ(r.target[0].revokes, 0);
+    rig_target_start(&r, 1, false); /* when there is another copy, it goes */
+    rig_run(&r, RIG_SECOND);
+    r.target[0].sick = "slow";
+    run_checked(&r, 10 * RIG_SECOND);
+    CHECK_EQ(served_by(&r, 0), 0);
+    CHECK_EQ(served_by(&r, 1), r.m->chains.count);
+    CHECK_EQ(loss_gens(&r), 0);
+    rig_over(&r);
+}
+
+/* What many have at once is not a disk. */
+TEST(one_of_several_sick_targets_is_ejected_at_a_time)
+{
+    struct rig r;
+    start_cluster(&r, 3);
+    rig_client_ready(&r, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        r.target[i].sick = "slow";
+    }
+    run_checked(&r, 20 * RIG_SECOND);
+    unsigned out = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        out += served_by(&r, i) == 0;
+    }
+    CHECK_EQ(out, 1);
+    CLEANUP(mem_freep) char *text = status_of(&r.client[1], PROTO_FORMAT_TEXT);
+    CHECK_TRUE(strstr(text, "too many are sick at once") != NULL);
+    CHECK_EQ(loss_gens(&r), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        r.target[i].sick = NULL;
+    }
+    CHECK_TRUE(reach(&r, 2));
+    rig_over(&r);
+}
+
+TEST(a_sick_target_that_dies_is_down)
+{
+    struct rig r;
+    start_cluster(&r, 3);
+    r.target[0].sick = "slow";
+    run_checked(&r, 5 * RIG_SECOND);
+    rig_target_kill(&r, 0);
+    r.target[1].sick = "slow too"; /* it may go now, where the third one serves */
+    run_checked(&r, 30 * RIG_SECOND);
+    LIST_FOR_EACH(node, &r.m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        CHECK_EQ(cluster_row_serving_count(&c->row), 1);
+        bool third = cluster_row_find(&c->row, r.target[2].id) < c->row.count;
+        CHECK_EQ(state_in(c, r.target[third ? 2 : 1].id), PROTO_MEMBER_SERVING);
+    }
+    rig_target_start(&r, 0, false);
+    r.target[1].sick = NULL;
+    CHECK_TRUE(reach(&r, 2));
+    rig_over(&r);
+}
+
 /* A target that is down is what one wants to know the name of, also after the server has been. */
 TEST(status_names_cluster_and_targets)
 {

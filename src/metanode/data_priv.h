@@ -29,7 +29,9 @@ struct metanode_target {
     uint32_t damaged;
     bool registered; /* with this leader */
     bool lossy, low_space, logging;
-    bool alive; /* heard within T */
+    char sick[121]; /* what is wrong with its disk, in its own words; empty: nothing */
+    bool ejected;   /* so it shall be in no chain that others serve */
+    bool alive;     /* heard within T */
     uint64_t heard_ns;
     struct peer_link *link;
     struct loop_timer expiry; /* T behind the receipt of the last heartbeat that was granted */
@@ -55,6 +57,9 @@ void metanode_target_down(struct metanode *m, struct peer_link *l);
 /* Points into `t`. */
 struct proto_target metanode_target_record(const struct metanode_target *t);
 void metanode_target_gone(struct metanode_target *t, const char *why);
+/* revoke.c: what it says of its disk. Not more than one of ten is ejected at a time, or one: many
+ * disks that are slow at once are not sick, but have too much to do. */
+void metanode_target_sick(struct metanode_target *t, struct proto_bytes words);
 bool metanode_target_named(const struct metanode_target *by, uint32_t id);
 /* forget.c: which of these data ids nobody needs to know as removed any more. */
 void metanode_forget_ask(struct metanode_target *t, const struct proto_u64s *dead);

@@ -24,6 +24,7 @@ void metanode_count(struct metanode *m, struct metanode_counts *ret)
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
         n.up += is_up(t);
         n.low_space += is_up(t) && t->low_space;
+        n.sick += is_up(t) && t->sick[0] != 0;
         n.damaged += t->damaged;
         n.total += t->total;
         n.free += t->free;
@@ -188,6 +189,26 @@ static void tell_engine(struct health *h)
     }
 }
 
+static void tell_sick(struct health *h)
+{
+    LIST_FOR_EACH(node, &h->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (t->sick[0] == 0 || !is_up(t)) {
+            continue;
+        }
+        tell(
+            h, HEALTH_WARNING,
+            t->ejected ? "Chains that have another serving copy do without it, and get it back "
+                         "when it has rested."
+                       : "It goes on serving: too many are sick at once, which may be too much "
+                         "work or something that they share.",
+            "Look at the disk (kernel log, smartctl); exchange it, or restart its worker to try it "
+            "again at once.",
+            "the disk of %s (host %s) is sick: %s", t->name, t->host, t->sick);
+    }
+}
+
 static void tell_targets(struct health *h)
 {
     char names[NAMES_SIZE];
@@ -260,6 +281,7 @@ void metanode_problems(struct metanode *m, const struct metanode_counts *n,
     tell_log(&h);
     tell_engine(&h);
     tell_targets(&h);
+    tell_sick(&h);
     tell_copies(&h);
     tell_others(&h);
 }

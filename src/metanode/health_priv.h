@@ -38,7 +38,7 @@ void metanode_space_stop(struct metanode *m, struct loop_task *stopped);
 void metanode_space_fini(struct metanode *m); /* never started, or stopped */
 
 struct metanode_counts {
-    size_t targets, up, low_space;
+    size_t targets, up, low_space, sick;
     size_t chains, full, degraded, syncing, dark; /* degraded: lack a copy that nobody fills */
     uint64_t damaged;                             /* chunks that no copy was found for yet */
     uint64_t total, free, memory;
@@ -71,6 +71,7 @@ const char *metanode_health(struct metanode *m, const struct metanode_counts *n)
     X(targets)                  \
     X(targets_up)               \
     X(targets_full)             \
+    X(targets_sick)             \
     X(chains)                   \
     X(chains_full)              \
     X(chains_degraded)          \

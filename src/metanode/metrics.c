@@ -64,6 +64,7 @@ static void set_counts(struct metanode *m)
     set(&g->targets, n.targets);
     set(&g->targets_up, n.up);
     set(&g->targets_full, n.low_space);
+    set(&g->targets_sick, n.sick);
     set(&g->chains, n.chains);
     set(&g->chains_full, n.full);
     set(&g->chains_degraded, n.degraded);

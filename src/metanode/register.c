@@ -32,6 +32,8 @@ static void register_accept(struct metanode *m, struct peer_request *r, struct m
     t->registered = true;
     if (fresh) {
         t->suspect_count = 0;
+        t->sick[0] = 0;
+        t->ejected = false;
         metanode_chains_registered(m, t, newer || t->incarnation != t->logged);
         log_info(m->env->log, "target registered", LOG_U64("target", t->id),
                  LOG_TEXT("address", t->address), LOG_U64("incarnation", t->incarnation),
@@ -214,6 +216,7 @@ static void heartbeat_note(struct metanode *m, struct metanode_target *t,
     if (t->suspect_count > 0) {
         metanode_chains_suspect(m, t);
     }
+    metanode_target_sick(t, q->sick);
 }
 
 void metanode_heartbeat(struct peer_user *u, struct peer_request *r)

@@ -1,13 +1,15 @@
 /*
- * metanode/revoke.c -- taking a live member out of a chain (R5, R6): it is asked to stop first;
- * when it has answered it counts as gone. It does not come back for a while, so that a broken link
- * between two live machines does not make them change places all the time.
+ * metanode/revoke.c -- taking a live member out of a chain (R5, R6): one that its neighbour cannot
+ * reach, or whose disk is sick. It is asked to stop first; when it has answered it counts as gone.
+ * It does not come back for a while, so that a broken link between two live machines does not make
+ * them change places all the time; with a sick disk not before it says that it is well.
  */
 #include "metanode/metanode_priv.h"
 
 #include "base/log.h"
 
 #define METANODE_HOLD_LEASES 3u
+#define METANODE_EJECT_SHARE 10u /* of all targets */
 
 struct revoke {
     struct list node;
@@ -37,15 +39,14 @@ static void revoke_done(struct peer_call *call, const struct peer_reply *r)
     mem_free(x);
 }
 
-static void revoke_start(struct metanode_chain *c, struct metanode_target *victim)
+static void revoke_start(struct metanode_chain *c, struct metanode_target *victim, const char *why)
 {
     struct metanode *m = c->m;
     struct revoke *x = c->revoking || victim->link == NULL ? NULL : mem_zalloc(sizeof *x);
     if (x == NULL) {
         return; /* named again by the next heartbeat */
     }
-    log_warn(m->env->log, "a member cannot be reached by its neighbour",
-             LOG_U64("chain", c->row.chain), LOG_U64("target", victim->id));
+    log_warn(m->env->log, why, LOG_U64("chain", c->row.chain), LOG_U64("target", victim->id));
     c->revoking = true;
     *x = (struct revoke){
         .m = m, .target = victim->id, .request = {.chain = c->row.chain, .epoch = c->row.epoch}};
@@ -90,9 +91,68 @@ void metanode_chains_suspect(struct metanode *m, const struct metanode_target *b
             metanode_target_named(by, c->row.member[next].target)) {
             struct metanode_target *victim = revoke_choose(c, i, next);
             if (victim != NULL) {
-                revoke_start(c, victim);
+                revoke_start(c, victim, "a member cannot be reached by its neighbour");
             }
         }
+    }
+}
+
+/* ---- Sick disks ---- */
+
+/* Does somebody else serve this chain, and goes on doing so as far as is known? */
+static bool serves_without(const struct metanode_chain *c, size_t i)
+{
+    for (size_t j = 0; j < c->row.count; j++) {
+        if (j != i && c->row.member[j].state == PROTO_MEMBER_SERVING && c->fact[j].present &&
+            !c->fact[j].gone) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void eject(struct metanode_target *t)
+{
+    LIST_FOR_EACH(node, &t->m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        size_t i = cluster_row_find(&c->row, t->id);
+        enum proto_member_state s =
+            i < c->row.count ? c->row.member[i].state : PROTO_MEMBER_OFFLINE;
+        bool in = s == PROTO_MEMBER_SERVING || s == PROTO_MEMBER_SYNCING;
+        if (in && !c->proposing && !c->fact[i].gone && serves_without(c, i)) {
+            revoke_start(c, t, "a member's disk is sick");
+        }
+    }
+}
+
+static size_t ejected_count(const struct metanode *m)
+{
+    size_t n = 0;
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        n += LIST_ENTRY(node, struct metanode_target, all)->ejected;
+    }
+    return n;
+}
+
+void metanode_target_sick(struct metanode_target *t, struct proto_bytes words)
+{
+    struct metanode *m = t->m;
+    bool was = t->sick[0] != 0;
+    proto_bytes_to_c(words, t->sick, sizeof t->sick);
+    bool is = t->sick[0] != 0;
+    if (is != was && is) {
+        log_warn(m->env->log, "the disk of a target is sick", LOG_U64("target", t->id),
+                 LOG_TEXT("target_name", t->name), LOG_TEXT("what", t->sick));
+    } else if (is != was) {
+        log_info(m->env->log, "the disk of a target is tried again", LOG_U64("target", t->id),
+                 LOG_TEXT("target_name", t->name));
+    }
+    t->ejected = is && (t->ejected ||
+                        ejected_count(m) < base_max(m->targets.count / METANODE_EJECT_SHARE, 1));
+    if (t->ejected) {
+        eject(t);
     }
 }
 

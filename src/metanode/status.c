@@ -45,7 +45,8 @@ static void status_words(const struct status *s, struct text *out)
 
 static const char *status_target_state(const struct metanode_target *t)
 {
-    return !t->alive || !t->registered ? "down" : t->low_space ? "full" : "up";
+    bool down = !t->alive || !t->registered;
+    return down ? "down" : t->sick[0] != 0 ? "sick" : t->low_space ? "full" : "up";
 }
 
 static size_t status_target_chains(const struct metanode_target *t, size_t *ret_serving)
@@ -102,6 +103,10 @@ static void status_json_targets(struct status *s)
         status_json_text(out, t->address);
         text_add(out, ",\"host\":");
         status_json_text(out, t->host);
+        if (t->sick[0] != 0) {
+            text_add(out, ",\"ejected\":%s,\"sick\":", t->ejected ? "true" : "false");
+            status_json_text(out, t->sick);
+        }
         text_add(out,
                  ",\"weight\":%u,\"chains\":%zu,\"serving\":%zu,\"total\":%llu,\"free\":%llu,"
                  "\"used\":%llu,\"incarnation\":%llu,\"damaged\":%u,\"silent_ms\":%llu}",

@@ -113,6 +113,8 @@ void metanode_target_gone(struct metanode_target *t, const char *why)
     }
     t->alive = false;
     t->suspect_count = 0;
+    t->sick[0] = 0; /* its next life says so again */
+    t->ejected = false;
     metanode_chains_gone(t->m, t->id);
     metanode_fence_kick(t->m); /* who serves nobody needs no fence */
 }

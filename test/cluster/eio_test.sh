@@ -4,7 +4,10 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 META_IO=threads # what is made to fail below are system calls
-start_cluster || { bad 'start'; finish; }
+"$opendfs" init -q "$cluster" --port 0 && set_meta
+# A disk that fails so often is sick, and left out for a while: a short one here.
+sed -i -e "s/^copies = .*/&\nlease = 2s/" -e 's/^\[node\..*\]/&\nrest = 1s/' "$cluster/cluster.ini"
+"$opendfs" up -q "$cluster" || { bad 'start'; finish; }
 mkdir "$work/in"
 for i in $(seq 60); do head -c $((i * 997)) /dev/urandom >"$work/in/f$i"; done
 head -c 20000000 /dev/urandom >"$work/in/big"

@@ -212,7 +212,21 @@ static void master_lost(struct datanode_supervised_user *u)
     begin_stop(container_of(u, struct world_process, supervised_user));
 }
 
-static const struct datanode_supervised_user_ops supervised_ops = {.lost = master_lost};
+static bool worker_settled(const struct datanode_supervised_user *u)
+{
+    const struct world_process *p = container_of(u, const struct world_process, supervised_user);
+    struct datanode_worker_info info;
+    datanode_worker_info(p->worker, &info);
+    return info.settled;
+}
+
+static void disk_failures(struct datanode_supervised_user *u, uint32_t count)
+{
+    datanode_worker_failures(container_of(u, struct world_process, supervised_user)->worker, count);
+}
+
+static const struct datanode_supervised_user_ops supervised_ops = {
+    .lost = master_lost, .settled = worker_settled, .disk_failures = disk_failures};
 
 static int start_worker(struct world_process *p, const int *fds, struct err *e)
 {
@@ -224,6 +238,12 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
                                         .name = n->name,
                                         .engine = DATANODE_ENGINE_FILE,
                                         .format = !n->formatted,
+                                        /* Faults end, and then all shall be well soon. */
+                                        .health = {.slow_ms = 10,
+                                                   .slow_for_ms = 500,
+                                                   .stuck_ms = 3000,
+                                                   .rest_ms = 2000,
+                                                   .rest_max_ms = 4000},
                                         .cluster_id = n->w->cluster_id,
                                         .secrets = n->w->secrets,
                                         .meta = &n->w->meta_address,
@@ -274,7 +294,8 @@ static int start_master(struct world_process *p, struct err *e)
                                         .targets = &t,
                                         .target_count = 1,
                                         .back_off_max_ms = 1000,
-                                        .stable_ms = 5000};
+                                        .stable_ms = 5000,
+                                        .watchdog_ms = 8000};
     return datanode_master_start(&o, &p->master, e);
 }
 

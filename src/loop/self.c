@@ -1,0 +1,149 @@
+/* loop/self.c -- see self.h. */
+#include "loop/self.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define PASSWD_BYTES 16384u
+#define STANDARD_ERROR 2
+#define KEPT "OPENDFS_KEPT" /* the numbers of the descriptors, a blank behind each */
+#define NUMBER_SIZE 12u
+
+int loop_self_path(char *out, size_t size)
+{
+    static const char gone[] = " (deleted)"; /* so the kernel marks one that was replaced */
+    ssize_t n = readlink("/proc/self/exe", out, size);
+    if (n < 0) {
+        return -errno;
+    }
+    if ((size_t)n >= size) {
+        return -ENAMETOOLONG;
+    }
+    out[n] = 0;
+    size_t len = (size_t)n, tail = sizeof gone - 1;
+    if (len > tail && strcmp(out + len - tail, gone) == 0) {
+        out[len - tail] = 0;
+    }
+    return 0;
+}
+
+int loop_self_log(const char *path, struct err *e)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    int rc = fd < 0 ? -errno : dup2(fd, STANDARD_ERROR) < 0 ? -errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return rc < 0 ? err_set(e, rc, "open log '%s'", path) : 0;
+}
+
+bool loop_self_is_root(void)
+{
+    return geteuid() == 0;
+}
+
+/* Groups first: afterwards they could not be changed any more. */
+static int change_ids(const char *user, uid_t uid, gid_t gid)
+{
+    if (initgroups(user, gid) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0) {
+        return -errno;
+    }
+    if (uid != 0 && (setuid(0) == 0 || geteuid() == 0)) {
+        return -EPERM; /* it could be root again */
+    }
+    return 0;
+}
+
+int loop_self_become(const char *user, struct err *e)
+{
+    struct passwd entry, *found = NULL;
+    CLEANUP(mem_freep) char *text = mem_alloc(PASSWD_BYTES);
+    if (text == NULL) {
+        return -ENOMEM;
+    }
+    int rc = -getpwnam_r(user, &entry, text, PASSWD_BYTES, &found);
+    if (rc < 0 || found == NULL) {
+        return err_set(e, rc < 0 ? rc : -ENOENT, "there is no user '%s'", user);
+    }
+    if (geteuid() != 0 && geteuid() != entry.pw_uid) {
+        return err_set(e, -EPERM, "only root can become user '%s'", user);
+    }
+    rc = geteuid() == 0 ? change_ids(user, entry.pw_uid, entry.pw_gid) : 0;
+    if (rc == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
+        rc = -errno;
+    }
+    return rc < 0 ? err_set(e, rc, "become user '%s'", user) : 0;
+}
+
+static int keep_open(const struct loop_self_program *p, bool keep)
+{
+    for (size_t i = 0; i < p->fd_count; i++) {
+        if (fcntl(p->fds[i], F_SETFD, keep ? 0 : FD_CLOEXEC) < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+static int tell_kept(const struct loop_self_program *p)
+{
+    CLEANUP(mem_freep) char *text = mem_zalloc(p->fd_count * NUMBER_SIZE + 1);
+    size_t len = 0;
+    if (text == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < p->fd_count; i++) {
+        len += (size_t)snprintf(text + len, NUMBER_SIZE, "%d ", p->fds[i]);
+    }
+    return setenv(KEPT, text, 1) < 0 || setenv(p->name, p->value, 1) < 0 ? -errno : 0;
+}
+
+int loop_self_exec(const struct loop_self_program *p, struct err *e)
+{
+    union { /* execve() does not change them, but says so nowhere */
+        const char *const *given;
+        char *const *wanted;
+    } argv = {.given = p->argv};
+    int rc = keep_open(p, true);
+    rc = rc < 0 ? rc : tell_kept(p);
+    if (rc == 0) {
+        (void)execve(p->path, argv.wanted, environ);
+        rc = -errno;
+    }
+    (void)unsetenv(p->name);
+    (void)unsetenv(KEPT);
+    (void)keep_open(p, false);
+    return err_set(e, rc, "run '%s'", p->path);
+}
+
+/* What is no number, or no descriptor, is passed over: it is only about what children get. */
+static void keep_from_children(const char *numbers)
+{
+    while (numbers != NULL && *numbers != 0) {
+        char *end = NULL;
+        long fd = strtol(numbers, &end, 10);
+        if (end != numbers && fd > STANDARD_ERROR && fd <= INT32_MAX) {
+            (void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+        }
+        numbers = end == numbers ? numbers + 1 : end;
+    }
+}
+
+char *loop_self_take(const char *name)
+{
+    keep_from_children(getenv(KEPT));
+    (void)unsetenv(KEPT);
+    const char *value = getenv(name);
+    char *copy = value == NULL ? NULL : mem_strdup(value);
+    (void)unsetenv(name);
+    return copy;
+}

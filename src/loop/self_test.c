@@ -1,0 +1,196 @@
+/* loop/self_test.c -- a real process and itself; what cannot be undone happens in a child. */
+#include "loop/self.h"
+
+#include "base/mem.h"
+#include "testing/testing.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PATH_SIZE 600u
+
+/* Exit code of what `run` does in a process of its own. */
+static int in_child(int (*run)(void *ctx), void *ctx)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(run(ctx));
+    }
+    int status = -1;
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+TEST(self_knows_its_executable)
+{
+    char path[PATH_SIZE], small[4];
+    CHECK_OK(loop_self_path(path, sizeof path));
+    CHECK_EQ(access(path, X_OK), 0);
+    CHECK_TRUE(strstr(path, "self_test") != NULL);
+    CHECK_RC(loop_self_path(small, sizeof small), ENAMETOOLONG);
+}
+
+/* Prints its path when the executable is gone: the name that it had. */
+static int path_of_removed(void *ctx)
+{
+    char path[PATH_SIZE];
+    const char *copy = ctx;
+    return loop_self_path(path, sizeof path) == 0 && strcmp(path, copy) == 0 ? 0 : 1;
+}
+
+static int exec_copy(void *ctx)
+{
+    const char *copy = ctx;
+    const char *const argv[] = {copy, "--only", "self_is_found_where_it_was", NULL};
+    struct loop_self_program p = {
+        .path = copy, .argv = argv, .name = "OPENDFS_TEST_COPY", .value = copy};
+    return -loop_self_exec(&p, NULL);
+}
+
+/* In the copy, which has been removed meanwhile, this test is run again. */
+TEST(self_is_found_where_it_was)
+{
+    CLEANUP(mem_freep) char *copy = loop_self_take("OPENDFS_TEST_COPY");
+    if (copy != NULL) {
+        CHECK_OK(unlink(copy));
+        CHECK_OK(path_of_removed(copy));
+        return;
+    }
+    char path[PATH_SIZE], to[PATH_SIZE], command[2 * PATH_SIZE + 16];
+    CHECK_OK(loop_self_path(path, sizeof path));
+    (void)snprintf(to, sizeof to, "%s/copy", testing_directory());
+    (void)snprintf(command, sizeof command, "cp %s %s", path, to);
+    CHECK_OK(system(command));
+    CHECK_EQ(in_child(exec_copy, to), 0);
+    CHECK_EQ(access(to, F_OK), -1);
+}
+
+static size_t size_of(const char *path)
+{
+    char text[64];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return n < 0 ? 0 : (size_t)n;
+}
+
+static int log_twice(void *ctx)
+{
+    const char *path = ctx;
+    char old[PATH_SIZE];
+    struct err e = {0};
+    (void)snprintf(old, sizeof old, "%s.1", path);
+    if (loop_self_log(path, &e) < 0 || write(2, "one\n", 4) != 4 || rename(path, old) < 0 ||
+        write(2, "two\n", 4) != 4 || loop_self_log(path, &e) < 0 || write(2, "three\n", 6) != 6) {
+        return 1;
+    }
+    /* A place where there is none: the log stays where it is. */
+    int rc = loop_self_log("/nowhere/log", &e);
+    bool good = rc == -ENOENT && strstr(e.text, "/nowhere/log") != NULL;
+    return good && write(2, "four\n", 5) == 5 && size_of(old) == 8 && size_of(path) == 11 ? 0 : 2;
+}
+
+TEST(self_opens_its_log_anew)
+{
+    char path[PATH_SIZE];
+    (void)snprintf(path, sizeof path, "%s/log", testing_directory());
+    CHECK_EQ(in_child(log_twice, path), 0);
+}
+
+static int exec_nothing(void *ctx)
+{
+    int *fds = ctx;
+    struct err e = {0};
+    const char *const argv[] = {"/nowhere/at/all", NULL};
+    struct loop_self_program p = {.path = argv[0],
+                                  .argv = argv,
+                                  .fds = fds,
+                                  .fd_count = 1,
+                                  .name = "OPENDFS_TEST",
+                                  .value = "left"};
+    int rc = loop_self_exec(&p, &e);
+    bool closed = (fcntl(fds[0], F_GETFD) & FD_CLOEXEC) != 0;
+    return rc == -ENOENT && strstr(e.text, argv[0]) != NULL && closed &&
+                   getenv("OPENDFS_TEST") == NULL
+               ? 0
+               : 1;
+}
+
+static int exec_shell(void *ctx)
+{
+    int *fds = ctx;
+    char script[200];
+    (void)snprintf(script, sizeof script,
+                   "test -e /proc/self/fd/%d || exit 1; test -e /proc/self/fd/%d && exit 2; "
+                   "test \"$OPENDFS_TEST\" = 'a b' || exit 3; test $$ = %d || exit 4; exit 7",
+                   fds[0], fds[1], (int)getpid());
+    const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+    struct loop_self_program p = {.path = argv[0],
+                                  .argv = argv,
+                                  .fds = fds,
+                                  .fd_count = 1,
+                                  .name = "OPENDFS_TEST",
+                                  .value = "a b"};
+    return -loop_self_exec(&p, NULL);
+}
+
+TEST(self_becomes_another_program_with_what_it_is_given)
+{
+    int fds[2];
+    CHECK_OK(pipe2(fds, O_CLOEXEC));
+    CHECK_EQ(in_child(exec_shell, fds), 7);
+    CHECK_EQ(in_child(exec_nothing, fds), 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static int take_twice(void *ctx)
+{
+    (void)ctx;
+    if (setenv("OPENDFS_TEST", "text", 1) < 0) {
+        return 1;
+    }
+    char *first = loop_self_take("OPENDFS_TEST"), *second = loop_self_take("OPENDFS_TEST");
+    bool good = first != NULL && strcmp(first, "text") == 0 && second == NULL;
+    mem_free(first);
+    return good ? 0 : 2;
+}
+
+TEST(self_takes_what_was_left_once)
+{
+    CHECK_EQ(in_child(take_twice, NULL), 0);
+}
+
+static int become_nobody(void *ctx)
+{
+    const char *user = ctx;
+    struct err e = {0};
+    if (loop_self_become(user, &e) < 0) {
+        (void)fprintf(stderr, "%s\n", e.text);
+        return 1;
+    }
+    bool gone = !loop_self_is_root() && setuid(0) < 0 && setgid(0) < 0;
+    bool locked = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
+    bool again = loop_self_become(user, &e) == 0 && loop_self_become("root", &e) == -EPERM;
+    return gone && locked && again ? 0 : 2;
+}
+
+TEST(self_gives_up_being_root)
+{
+    char nobody[] = "nobody";
+    struct err e = {0};
+    CHECK_RC(loop_self_become("no-such-user-here", &e), ENOENT);
+    CHECK_TRUE(strstr(e.text, "no-such-user-here") != NULL);
+    if (loop_self_is_root()) {
+        CHECK_EQ(in_child(become_nobody, nobody), 0);
+    } else {
+        CHECK_RC(loop_self_become("root", &e), EPERM);
+    }
+}
