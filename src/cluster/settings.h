@@ -54,7 +54,8 @@ struct cluster_settings {
     struct uuid id;
     const char *name;
     uint32_t copies;
-    uint64_t lease_ms;
+    uint64_t lease_ms, rebuild_ms;
+    uint32_t moves;
     bool insecure;
     struct cluster_settings_meta *metas;
     size_t meta_count;
