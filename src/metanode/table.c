@@ -59,30 +59,36 @@ bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes l
     return true;
 }
 
+struct cluster_target metanode_target_place(const struct metanode_target *t)
+{
+    return (struct cluster_target){.id = t->id,
+                                   .weight = t->weight,
+                                   .host_key = table_label_key(t->host, t->id),
+                                   .rack_key = table_label_key(t->rack, t->id)};
+}
+
+/* Those that take new chains: not what is to be emptied, nor what has no room above its reserve. */
 static size_t table_targets(const struct table_grow *g, struct cluster_target *out)
 {
     size_t n = 0;
     LIST_FOR_EACH(node, &g->m->targets.all)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
-        if (t->alive && t->registered && t->weight > 0 &&
+        if (t->alive && t->registered && metanode_target_stays(t) && !t->low_space &&
             metanode_target_suits(t, g->class.labels)) {
-            out[n++] = (struct cluster_target){.id = t->id,
-                                               .weight = t->weight,
-                                               .host_key = table_label_key(t->host, t->id),
-                                               .rack_key = table_label_key(t->rack, t->id)};
+            out[n++] = metanode_target_place(t);
         }
     }
     return n;
 }
 
 /* Unless it is named: hosts, if there are enough of them for all copies. */
-static enum proto_failure_domain table_domain(const struct table_grow *g,
-                                              const struct cluster_target *t, size_t n)
+enum proto_failure_domain metanode_table_domain(const struct proto_storage_class *class,
+                                                const struct cluster_target *t, size_t n)
 {
     size_t hosts = 0;
-    if (g->class.failure_domain != 0) {
-        return (enum proto_failure_domain)g->class.failure_domain;
+    if (class->failure_domain != 0) {
+        return (enum proto_failure_domain) class->failure_domain;
     }
     for (size_t i = 0; i < n; i++) {
         bool seen = false;
@@ -91,7 +97,7 @@ static enum proto_failure_domain table_domain(const struct table_grow *g,
         }
         hosts += seen ? 0 : 1;
     }
-    return hosts >= g->class.copies ? PROTO_DOMAIN_HOST : PROTO_DOMAIN_TARGET;
+    return hosts >= class->copies ? PROTO_DOMAIN_HOST : PROTO_DOMAIN_TARGET;
 }
 
 static void table_end(struct table_grow *g, int rc)
@@ -150,6 +156,7 @@ static int table_propose(struct table_grow *g, const struct cluster_row *rows, s
     }
     for (size_t i = 0; i < count; i++) {
         cluster_row_to_proto(&rows[i], member + i * CLUSTER_MEMBERS_MAX, &row[i]);
+        row[i].born = g->class.id == 0 ? 1 : g->class.table_version + 1;
         chains[old + i] = rows[i].chain;
     }
     g->table.chains = (struct proto_u32s){.at = chains, .count = old + count};
@@ -183,12 +190,43 @@ static int table_compute(struct table_grow *g)
     }
     struct cluster_placement p = {.copies = g->class.copies, .target = targets, .row = have};
     p.target_count = table_targets(g, targets);
-    p.domain = table_domain(g, targets, p.target_count);
+    p.domain = metanode_table_domain(&g->class, targets, p.target_count);
     p.row_count = have_count;
     int rc = cluster_placement_grow(&p, g->state.next_chain, &rows, &count, &enough);
     rc = rc < 0 || count == 0 ? rc : table_propose(g, rows, count);
     mem_free(rows);
     return rc < 0 ? rc : count > 0 ? 1 : g->request != NULL ? -ENOSPC : 0;
+}
+
+size_t metanode_table_spread(struct metanode *m, const struct proto_storage_class *class,
+                             struct cluster_spread *ret)
+{
+    CLEANUP(mem_freep)
+    struct cluster_target *targets = mem_calloc(m->targets.count + 1, sizeof *targets);
+    CLEANUP(mem_freep) struct cluster_row *rows = mem_calloc(m->chains.count + 1, sizeof *rows);
+    struct cluster_placement p = {.copies = class->copies, .target = targets, .row = rows};
+    if (targets == NULL || rows == NULL) {
+        return 0;
+    }
+    LIST_FOR_EACH(node, &m->targets.all)
+    { /* in order of their ids: as they were given */
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (metanode_target_stays(t) && metanode_target_suits(t, class->labels)) {
+            targets[p.target_count++] = metanode_target_place(t);
+        }
+    }
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        if (c->row.class_id == class->id) {
+            rows[p.row_count++] = c->row;
+        }
+    }
+    p.domain = metanode_table_domain(class, targets, p.target_count);
+    if (cluster_placement_spread(&p, ret) < 0) {
+        *ret = (struct cluster_spread){0}; /* the figures are missing, the rest is not */
+    }
+    return p.row_count;
 }
 
 static int table_copy(struct table_grow *g)
