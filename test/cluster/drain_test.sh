@@ -84,5 +84,5 @@ wait $reader
 same 'the reader has always had its files' "$(cat "$work/reader" 2>/dev/null | head -n 3)" ''
 same 'and has read' "$(($(cat "$work/rounds") > 2))" 1
 check 'all files are whole' sh -c "'$opendfs' get -q /files '$work/back' && diff -r '$work/in' '$work/back'"
-check 'the records are sound' "$opendfs" fsck
+check 'the records are sound' "$opendfs" fsck --namespace
 finish

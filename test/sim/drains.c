@@ -7,7 +7,8 @@
 #include <string.h>
 
 #define LOOK_NS (50 * WORLD_MS)
-#define AWAY_MAX 2u /* two copies need two targets */
+#define AWAY_MAX 2u   /* two copies need two targets */
+#define DONE_TIMES 3u /* what was said at once may be from before the last change */
 
 static void op_done(struct opendfs_op *op)
 {
@@ -66,7 +67,10 @@ static void arrived(struct drains *d, bool good)
         d->made++;
     } else if (d->step == DRAINS_STATUS && good) {
         static const char rests[] = "\"moves\":{\"state\":\"done\"";
-        d->moved = memmem(d->op.data, d->op.data_len, rests, sizeof rests - 1) != NULL;
+        bool now = memmem(d->op.data, d->op.data_len, rests, sizeof rests - 1) != NULL;
+        d->moved = now ? d->moved + 1 : 0;
+    } else if (d->step == DRAINS_BALANCE && !good) {
+        d->paused = true; /* perhaps */
     }
     if (good && d->step == DRAINS_STATUS) {
         opendfs_async_release(d->w->node[d->node].process->fs, &d->op);
@@ -106,7 +110,12 @@ static void next_last(struct drains *d)
             return;
         }
     }
-    d->ended = d->moved;
+    if (d->paused) { /* or those that are empty stay so */
+        d->paused = false;
+        start(d, DRAINS_BALANCE);
+        return;
+    }
+    d->ended = d->moved >= DONE_TIMES;
     if (!d->ended) {
         start(d, DRAINS_STATUS);
     }
@@ -126,7 +135,7 @@ static void woken(struct loop_sim_event *ev)
         bool unsure = d->step == DRAINS_PLAN && (!lives || d->op.result < 0);
         d->away[d->plan->target - 1] = unsure || d->away[d->plan->target - 1];
         arrived(d, lives && d->op.result >= 0);
-        rest(d, d->stopping ? LOOK_NS : world_between(d->w, 100, 4000) * WORLD_MS);
+        rest(d, d->stopping ? WORLD_S / 2 : world_between(d->w, 100, 4000) * WORLD_MS);
         return;
     }
     if (d->stopping) {
@@ -156,7 +165,7 @@ void drains_begin(struct drains *d)
 void drains_stop(struct drains *d)
 {
     d->stopping = true;
-    d->moved = false;
+    d->moved = 0;
 }
 
 bool drains_ended(const struct drains *d)

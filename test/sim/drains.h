@@ -15,9 +15,9 @@ struct drains {
     struct opendfs_op op;
     struct opendfs_target_plan *plan; /* of the operation under way */
     enum drains_step step;
-    unsigned node, made;
+    unsigned node, made, moved; /* moved: how often in a row status says that all is done */
     uint64_t life;
-    bool arrived, moved; /* moved: status says that nothing is under way */
+    bool arrived;
     bool away[WORLD_TARGETS], paused;
     bool stopping, ended;
 };

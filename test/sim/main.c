@@ -35,7 +35,8 @@
 #define TWICE_EVERY 10u
 #define SCENARIO_EVERY 8u
 #define NAMES_EVERY 4u
-#define DRAINS_EVERY 3u /* while targets are empty, more losses are excused */
+#define REBUILD_MS 2500u /* some that are down are not waited for */
+#define DRAINS_EVERY 3u  /* while targets are empty, more losses are excused */
 
 struct run {
     struct world world;
@@ -148,6 +149,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
     keep_init(&r->keep, w);
     drains_init(&r->drains, w);
     r->has_drains = seed % DRAINS_EVERY == 1;
+    w->rebuild_ms = r->has_drains && seed % 2 == 1 ? REBUILD_MS : 0;
     start_all(r);
     if (!world_failed(w)) {
         faults_begin(&r->faults);
