@@ -5,8 +5,8 @@
  * Pure. New chains are chosen so that each target takes part in about as many as its weight says,
  * each pair of targets shares about equally many (so that the load and the rebuild of a lost one
  * fall evenly on all others), and each target is head about equally often; no two members of a
- * chain share a failure domain. A table only grows: chains once published keep their ids and
- * places, a new version appends.
+ * chain share a failure domain. Chains keep their ids; a new version of a table
+ * has them all, but for those without room, and new ones behind them.
  */
 #pragma once
 

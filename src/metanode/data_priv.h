@@ -134,6 +134,9 @@ struct metanode_tables {
     struct loop_timer quiet;
     bool growing;  /* one at a time */
     uint32_t next; /* class to begin with */
+    struct loop_timer again;
+    uint64_t avoided_ns; /* when a version was made only because targets are full, or not any more
+                          */
 };
 void metanode_tables_touch(struct metanode *m); /* targets came or changed */
 void metanode_tables_fini(struct metanode *m);

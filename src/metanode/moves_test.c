@@ -347,6 +347,49 @@ TEST(a_full_target_gets_no_copies)
     rig_over(&r);
 }
 
+static size_t table_of(struct rig *r, uint32_t avoided)
+{
+    struct proto_cluster_map_request q = {0};
+    r->client[0].flags = PEER_CALL_AGAIN;
+    CHECK_OK(rig_call(&r->client[0], PROTO_OP_cluster_map, &q));
+    const struct proto_cluster_map_reply *map = r->client[0].reply;
+    const struct proto_table *newest = &map->tables.at[map->tables.count - 1];
+    for (size_t i = 0; i < map->tables.count; i++) {
+        newest = map->tables.at[i].version > newest->version ? &map->tables.at[i] : newest;
+    }
+    for (size_t i = 0; i < newest->chains.count; i++) {
+        const struct metanode_chain *c = metanode_chain_find(r->m, newest->chains.at[i]);
+        CHECK_TRUE(avoided == 0 || cluster_row_find(&c->row, avoided) == c->row.count);
+    }
+    return newest->chains.count;
+}
+
+/* New files do not go where there is no room; and do again, but not with every breath. */
+TEST(new_files_avoid_full_targets)
+{
+    struct rig r;
+    start_with(&r, 4, 0);
+    size_t all = r.m->chains.count;
+    CHECK_EQ(table_of(&r, 0), all);
+    CHECK_OK(balance(&r, false));
+    r.target[2].low_space = true;
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    size_t left = table_of(&r, r.target[2].id);
+    CHECK_TRUE(left > 0 && left < all);
+    r.target[2].low_space = false;
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    CHECK_EQ(table_of(&r, 0), left);
+    rig_run(&r, 600 * RIG_SECOND);
+    CHECK_EQ(table_of(&r, 0), all);
+    CHECK_EQ(r.m->chains.count, all);
+    for (unsigned i = 0; i < 4; i++) {
+        r.target[i].low_space = true;
+    }
+    rig_run(&r, 700 * RIG_SECOND);
+    CHECK_EQ(table_of(&r, 0), all); /* nothing else is left */
+    rig_over(&r);
+}
+
 TEST(only_root_plans_and_only_what_makes_sense)
 {
     struct rig r;
