@@ -130,6 +130,8 @@ static int start(struct meta_process *p, const char *name, const char *log, stru
                                  .root_uid = owner.uid,
                                  .root_gid = owner.gid,
                                  .lease_ms = s->lease_ms,
+                                 .rebuild_ms = s->rebuild_ms,
+                                 .moves = s->moves,
                                  .memory_bytes = m->memory_bytes,
                                  .engine = server_meta_engine(m),
                                  .cache_bytes = m->cache_bytes,

@@ -45,6 +45,9 @@ NODISCARD int cli_status_json(struct cli *c, struct cJSON **ret);
 const char *cli_json_text(const struct cJSON *o, const char *name);
 uint64_t cli_json_number(const struct cJSON *o, const char *name);
 
+/* targets.c: of the whole answer; nothing, when nothing is moved. */
+void cli_print_moves(const struct cJSON *status);
+
 int cli_run_up(struct cli *c);
 int cli_run_down(struct cli *c);
 int cli_run_status(struct cli *c);

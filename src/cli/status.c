@@ -76,6 +76,10 @@ static void print_target(const struct cJSON *t, bool colour)
            cli_json_text(t, "address"), cli_json_text(t, "host"), free_text, total_text,
            (unsigned long long)cli_json_number(t, "serving"),
            (unsigned long long)cli_json_number(t, "chains"));
+    const char *plan = cli_json_text(t, "plan");
+    if (strcmp(plan, "stays") != 0 && strcmp(plan, "?") != 0) {
+        printf(", %s", plan);
+    }
     uint64_t silent_ms = cli_json_number(t, "silent_ms");
     if (!is_up(t) && silent_ms > 0) {
         char since[TEXT_UNIT_SIZE];
@@ -166,6 +170,7 @@ static void print_cluster(const struct cJSON *o, bool colour)
         print_problem(at, colour);
     }
     print_contents(o);
+    cli_print_moves(o);
     cJSON_ArrayForEach(at, cJSON_GetObjectItemCaseSensitive(o, "metadata"))
     {
         print_server(at);

@@ -24,6 +24,7 @@
     X(find, NULL)                   \
     X(copy, "Contents")             \
     X(usage, "Space and limits")    \
+    X(target, "Targets and nodes")  \
     X(trash, "Removed files")       \
     X(fsck, "Checks")               \
     X(help, "Help")                 \

@@ -2,6 +2,7 @@
 #include "client/connect_priv.h"
 #include "client/op_priv.h"
 #include "opendfs/check.h"
+#include "opendfs/targets.h"
 #include "opendfs/trash.h"
 #include "opendfs/usage.h"
 
@@ -544,6 +545,22 @@ int opendfs_set_class(struct opendfs *fs, const char *path, uint32_t class_id)
     struct call c;
     call_init(&c);
     opendfs_async_set_class(fs, &c.op, path, class_id);
+    return (int)call_wait(&c);
+}
+
+int opendfs_plan_target(struct opendfs *fs, const struct opendfs_target_plan *plan)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_plan_target(fs, &c.op, plan);
+    return (int)call_wait(&c);
+}
+
+int opendfs_set_balance(struct opendfs *fs, int on)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_set_balance(fs, &c.op, on);
     return (int)call_wait(&c);
 }
 

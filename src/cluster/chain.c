@@ -222,7 +222,8 @@ int cluster_row_from_proto(const struct proto_row *from, struct cluster_row *ret
     struct cluster_row row = {.chain = from->chain,
                               .epoch = from->epoch,
                               .loss_gen = from->loss_gen,
-                              .class_id = from->class_id};
+                              .class_id = from->class_id,
+                              .born = from->born};
     if (from->members.count > CLUSTER_MEMBERS_MAX) {
         return -ERR_bad_value;
     }
@@ -250,6 +251,7 @@ void cluster_row_to_proto(const struct cluster_row *from, struct proto_member *m
                               .epoch = from->epoch,
                               .loss_gen = from->loss_gen,
                               .class_id = from->class_id,
+                              .born = from->born,
                               .members = {.at = members, .count = from->count}};
 }
 

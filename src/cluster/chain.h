@@ -24,6 +24,7 @@ struct cluster_member {
  */
 struct cluster_row {
     uint32_t chain, epoch, loss_gen, class_id;
+    uint32_t born; /* the version of its class's table that began with it */
     size_t count;
     struct cluster_member member[CLUSTER_MEMBERS_MAX];
 };

@@ -27,13 +27,19 @@ static void work_fini(struct work *w)
     mem_free(w->pairs);
 }
 
+/* target_count: it is not among them. */
 static size_t place_of(const struct cluster_placement *p, uint32_t target)
 {
-    size_t i = 0;
-    while (i < p->target_count && p->target[i].id != target) {
-        i++;
+    size_t low = 0, high = p->target_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (p->target[middle].id < target) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
     }
-    return i;
+    return low < p->target_count && p->target[low].id == target ? low : p->target_count;
 }
 
 /* Counts one chain in. Members that are no longer placeable targets are not counted. */
@@ -131,12 +137,32 @@ static size_t choose(const struct work *w, const size_t *chosen, size_t count)
     return best;
 }
 
+uint32_t cluster_chains_per_target(size_t copies, size_t targets)
+{
+    if (copies < 2 || targets < 2) {
+        return CLUSTER_CHAINS_PER_TARGET;
+    }
+    uint64_t others = (targets - 1 + copies - 2) / (copies - 1);
+    uint64_t most = CLUSTER_ROWS_MAX * copies / targets;
+    return (uint32_t)base_max(base_min(others * CLUSTER_PAIRS, most), CLUSTER_CHAINS_PER_TARGET);
+}
+
 /* Does target i have fewer chains than its weight earns it? */
 static bool lacks(const struct work *w, size_t i, size_t eligible)
 {
-    uint64_t share =
-        (uint64_t)CLUSTER_CHAINS_PER_TARGET * eligible * w->p->target[i].weight / w->weight_sum;
+    uint64_t share = (uint64_t)cluster_chains_per_target(w->p->copies, eligible) * eligible *
+                     w->p->target[i].weight / w->weight_sum;
     return w->p->target[i].weight > 0 && w->load[i] < base_max(share, 1);
+}
+
+/* How many chains may come now. Of what there is at most twice as many as the targets need: who
+ * comes and goes gets a share of old chains instead. */
+static size_t work_room(const struct work *w, size_t eligible)
+{
+    const struct cluster_placement *p = w->p;
+    uint64_t need = (uint64_t)cluster_chains_per_target(p->copies, eligible) * eligible;
+    uint64_t most = base_min(2 * need / p->copies + 1, CLUSTER_TABLE_MAX);
+    return (size_t)base_min(most - base_min(p->row_count, most), CLUSTER_ROWS_MAX);
 }
 
 /* Makes one chain around the target that lacks most. False: nobody lacks any, or no chain is
@@ -197,10 +223,9 @@ int cluster_placement_grow(const struct cluster_placement *p, uint32_t first_cha
     }
     int rc = work_init(&w, p);
     struct cluster_row row = {.epoch = 1};
-    while (rc == 0 && next_chain(&w, eligible, &row, ret_enough)) {
-        rc = p->row_count + count >= CLUSTER_TABLE_MAX
-                 ? -ERR_bad_value
-                 : mem_grow(&rows, &capacity, count + 1, sizeof *rows);
+    size_t room = work_room(&w, eligible);
+    while (rc == 0 && count < room && next_chain(&w, eligible, &row, ret_enough)) {
+        rc = mem_grow(&rows, &capacity, count + 1, sizeof *rows);
         if (rc == 0) {
             row.chain = first_chain + (uint32_t)count;
             rows[count++] = row;
@@ -215,6 +240,70 @@ int cluster_placement_grow(const struct cluster_placement *p, uint32_t first_cha
     }
     *ret = rows;
     *ret_count = count;
+    return 0;
+}
+
+/* ---- How even is it? ---- */
+
+static uint32_t permille(double most, double mean)
+{
+    double x = mean <= 0 ? 0 : most / mean * 1000 + 0.5;
+    return x >= (double)UINT32_MAX ? UINT32_MAX : (uint32_t)x;
+}
+
+/* What target `lost` shares with each other one, relative to the weight of that: most / mean. */
+static uint32_t rebuild_permille(const struct work *w, size_t lost)
+{
+    const struct cluster_placement *p = w->p;
+    double most = 0, sum = 0;
+    uint64_t weight = 0;
+    for (size_t i = 0; i < p->target_count; i++) {
+        if (p->target[i].weight == 0 || i == lost || same_domain(p, i, lost)) {
+            continue;
+        }
+        double pairs = (double)w->pairs[lost * p->target_count + i];
+        double relative = pairs / (double)p->target[i].weight;
+        most = relative > most ? relative : most;
+        sum += pairs;
+        weight += p->target[i].weight;
+    }
+    return weight == 0 ? 0 : permille(most, sum / (double)weight);
+}
+
+static void spread_of_targets(const struct work *w, const uint32_t *count, uint32_t *ret_permille)
+{
+    double most = 0, sum = 0;
+    for (size_t i = 0; i < w->p->target_count; i++) {
+        if (w->p->target[i].weight > 0) {
+            double relative = (double)count[i] / (double)w->p->target[i].weight;
+            most = relative > most ? relative : most;
+            sum += (double)count[i];
+        }
+    }
+    *ret_permille = w->weight_sum == 0 ? 0 : permille(most, sum / (double)w->weight_sum);
+}
+
+int cluster_placement_spread(const struct cluster_placement *p, struct cluster_spread *ret)
+{
+    struct work w;
+    *ret = (struct cluster_spread){0};
+    if (p->target_count == 0 || p->row_count == 0) {
+        return 0;
+    }
+    int rc = work_init(&w, p);
+    if (rc < 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < p->target_count; i++) {
+        uint32_t rebuild = p->target[i].weight == 0 ? 0 : rebuild_permille(&w, i);
+        if (rebuild > ret->rebuild_permille) {
+            ret->rebuild_permille = rebuild;
+            ret->worst = p->target[i].id;
+        }
+    }
+    spread_of_targets(&w, w.load, &ret->load_permille);
+    spread_of_targets(&w, w.heads, &ret->heads_permille);
+    work_fini(&w);
     return 0;
 }
 

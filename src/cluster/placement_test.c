@@ -28,11 +28,12 @@ static struct cluster_placement placement_of(const struct cluster_target *target
 
 static void check_even(const struct cluster_row *rows, size_t count, size_t n, size_t copies)
 {
+    uint32_t share = cluster_chains_per_target(copies, n);
     uint32_t load[TARGETS] = {0}, heads[TARGETS] = {0}, pairs[TARGETS][TARGETS] = {{0}};
     count_chains(rows, count, load, heads, pairs);
     for (size_t i = 0; i < n; i++) {
-        CHECK_TRUE(load[i] >= CLUSTER_CHAINS_PER_TARGET);
-        CHECK_TRUE(load[i] <= CLUSTER_CHAINS_PER_TARGET + 2);
+        CHECK_TRUE(load[i] >= share);
+        CHECK_TRUE(load[i] <= share + 2);
         uint32_t least = UINT32_MAX, most = 0;
         for (size_t j = 0; j < n; j++) {
             least = j != i && pairs[i][j] < least ? pairs[i][j] : least;
@@ -70,6 +71,71 @@ TEST(placement_spreads_load_heads_and_pairs)
     }
 }
 
+/* The share in the rebuild of a lost target: most / mean of those that survive it. */
+static uint32_t rebuild_of(size_t n, size_t copies, size_t per_host)
+{
+    struct cluster_target targets[48];
+    CHECK(n <= ARRAY_COUNT(targets));
+    for (uint32_t i = 0; i < n; i++) {
+        targets[i] = (struct cluster_target){
+            .id = i + 1, .weight = 100, .host_key = i / per_host, .rack_key = 1};
+    }
+    struct cluster_placement p = placement_of(targets, n, copies);
+    struct cluster_row *rows = NULL;
+    struct cluster_spread spread;
+    size_t count = 0;
+    bool enough = false;
+    p.domain = per_host > 1 ? PROTO_DOMAIN_HOST : PROTO_DOMAIN_TARGET;
+    CHECK_OK(cluster_placement_grow(&p, 1, &rows, &count, &enough));
+    CHECK_TRUE(enough);
+    p.row = rows;
+    p.row_count = count;
+    CHECK_OK(cluster_placement_spread(&p, &spread));
+    CHECK_TRUE(spread.load_permille >= 1000 && spread.load_permille <= 1130);
+    CHECK_TRUE(spread.heads_permille <= 1300);
+    mem_free(rows);
+    return spread.rebuild_permille;
+}
+
+TEST(placement_spreads_the_rebuild_of_a_lost_target)
+{
+    for (size_t copies = 2; copies <= 5; copies++) {
+        for (size_t n = copies + 1; n <= 48; n += n < 12 ? 1 : 6) {
+            uint32_t rebuild = rebuild_of(n, copies, 1);
+            CHECK_TRUE(rebuild >= 1000 && rebuild <= (copies <= 3 ? 1500 : 2000));
+        }
+        CHECK_TRUE(rebuild_of(48, copies, 4) <= 2000);
+    }
+    CHECK_EQ(rebuild_of(4, 1, 1), 0); /* there is nothing to rebuild from */
+}
+
+/* A table that was made badly is seen: target 1 shares all of its chains with target 2. */
+TEST(placement_tells_how_uneven_a_table_is)
+{
+    struct cluster_target targets[3];
+    struct cluster_row rows[2] = {{.chain = 1, .epoch = 1, .count = 2},
+                                  {.chain = 2, .epoch = 1, .count = 2}};
+    struct cluster_spread spread;
+    for (uint32_t i = 0; i < 3; i++) {
+        targets[i] = (struct cluster_target){.id = i + 1, .weight = 100, .host_key = i};
+    }
+    struct cluster_placement p = placement_of(targets, 3, 2);
+    for (size_t i = 0; i < 2; i++) {
+        rows[i].member[0] = (struct cluster_member){1, PROTO_MEMBER_SERVING};
+        rows[i].member[1] = (struct cluster_member){2, PROTO_MEMBER_SERVING};
+    }
+    p.row = rows;
+    p.row_count = 2;
+    CHECK_OK(cluster_placement_spread(&p, &spread));
+    CHECK_EQ(spread.rebuild_permille, 2000);
+    CHECK_EQ(spread.worst, 1);
+    CHECK_EQ(spread.load_permille, 1500);
+    CHECK_EQ(spread.heads_permille, 3000);
+    p.row_count = 0;
+    CHECK_OK(cluster_placement_spread(&p, &spread));
+    CHECK_EQ(spread.rebuild_permille, 0);
+}
+
 TEST(placement_adds_chains_for_a_new_target_only)
 {
     struct cluster_target targets[TARGETS];
@@ -94,6 +160,40 @@ TEST(placement_adds_chains_for_a_new_target_only)
     }
     mem_free(rows);
     mem_free(more);
+}
+
+/* Targets that come and go do not make the table longer for ever. */
+TEST(placement_has_a_limit_that_goes_with_the_targets)
+{
+    struct cluster_target targets[4];
+    CLEANUP(mem_freep) struct cluster_row *all = mem_calloc(1024, sizeof *all);
+    size_t all_count = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        targets[i] = (struct cluster_target){.id = i + 1, .weight = 100, .host_key = i};
+    }
+    for (unsigned round = 0; round < 20; round++) {
+        struct cluster_placement p = placement_of(targets, 4, 2);
+        struct cluster_row *rows = NULL;
+        size_t count = 0;
+        bool enough = false;
+        p.row = all;
+        p.row_count = all_count;
+        CHECK_OK(cluster_placement_grow(&p, 1, &rows, &count, &enough));
+        CHECK_TRUE(all_count + count <= 1024);
+        for (size_t i = 0; i < count; i++) {
+            all[all_count++] = rows[i];
+        }
+        mem_free(rows);
+        for (size_t i = 0; i < all_count; i++) { /* the last one is drained */
+            for (size_t j = 0; j < 2; j++) {
+                bool last = all[i].member[j].target == 4;
+                all[i].member[j].target = !last ? all[i].member[j].target
+                                          : all[i].member[1 - j].target == 1 ? 2
+                                                                             : 1;
+            }
+        }
+    }
+    CHECK_TRUE(all_count >= 48 && all_count <= 2 * 4 * CLUSTER_CHAINS_PER_TARGET / 2 + 1);
 }
 
 TEST(placement_keeps_copies_in_different_domains)

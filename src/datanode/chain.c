@@ -203,6 +203,9 @@ static void chain_changed(struct datanode_chain *c, bool was_in_path)
     }
     datanode_lossy_check(c->worker);
     datanode_control_report(c->worker);
+    if (!datanode_chain_is_member(c)) {
+        datanode_discard_start(c->worker);
+    }
 }
 
 static struct datanode_chain *chain_new(struct datanode_worker *w, uint32_t id)
@@ -238,6 +241,20 @@ static void chain_fence(struct datanode_chain *c, bool registration)
     } else if (over) {
         c->fenced = false;
     }
+}
+
+struct datanode_chain *datanode_chain_meet(struct datanode_worker *w, uint32_t id)
+{
+    struct datanode_chain *c = chain_new(w, id);
+    if (c != NULL) {
+        c->state = PROTO_MEMBER_OFFLINE;
+    }
+    return c;
+}
+
+bool datanode_chain_is_member(const struct datanode_chain *c)
+{
+    return cluster_row_find(&c->row, c->worker->control.target) < c->row.count;
 }
 
 int datanode_chain_take(struct datanode_worker *w, const struct proto_row *row, bool registration)

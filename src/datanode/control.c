@@ -64,6 +64,7 @@ static void control_registered(struct peer_call *c, const struct peer_reply *r)
     datanode_control_report(w);
     if (first) {
         w->opt.user->ops->registered(w->opt.user, k->target);
+        datanode_discard_start(w);
     }
 }
 
@@ -207,6 +208,9 @@ static int control_reports(struct datanode_control *k)
     LIST_FOR_EACH(at, &w->chain_list)
     {
         const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        if (c->row.count > 0 && !datanode_chain_is_member(c)) {
+            continue; /* it knows that it has left; to name a chain without a row asks for that */
+        }
         bool gone = w->failed || w->stopping; /* R5: it shows nothing, and takes nothing new */
         uint8_t report = gone ? (uint8_t)PROTO_REPORT_GONE : c->report;
         k->reports[count++] = (struct proto_chain_report){.chain = c->id,

@@ -33,6 +33,7 @@ void datanode_metrics_init(struct datanode_worker *w)
     stats_add_counter(w->stats, "copies", &c->copies);
     stats_add_counter(w->stats, "copy_bytes", &c->copy_bytes);
     stats_add_counter(w->stats, "repaired", &c->repaired);
+    stats_add_counter(w->stats, "discarded", &c->discarded);
     stats_add_histogram(w->stats, "read_time", &c->read_time);
     stats_add_histogram(w->stats, "write_time", &c->write_time);
     stats_add_histogram(w->stats, "forward_time", &c->forward_time);
@@ -74,7 +75,7 @@ static void set_chains(struct datanode_worker *w)
     LIST_FOR_EACH(node, &w->chain_list)
     {
         const struct datanode_chain *c = LIST_ENTRY(node, struct datanode_chain, all);
-        all++;
+        all += datanode_chain_is_member(c) ? 1 : 0;
         serving += c->in_path && c->state == PROTO_MEMBER_SERVING ? 1 : 0;
         syncing += c->in_path && c->state == PROTO_MEMBER_SYNCING ? 1 : 0;
     }

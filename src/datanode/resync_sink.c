@@ -171,6 +171,9 @@ void datanode_on_sync_begin(struct peer_user *user, struct peer_request *r)
     const struct proto_sync_begin_request *m = r->body;
     struct datanode_chain *c = NULL;
     int rc = sink_admit(w, r, &m->route, &c);
+    if (rc == 0 && datanode_discards(c)) {
+        rc = -ERR_busy; /* or the index would name what is just going */
+    }
     if (rc == 0 && c->sink == NULL) {
         c->sink = mem_zalloc(sizeof *c->sink);
         rc = c->sink == NULL ? -ERR_busy : 0;

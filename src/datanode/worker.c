@@ -283,6 +283,7 @@ static void worker_containers(struct datanode_worker *w)
     list_init(&w->repairs);
     list_init(&w->repairs_new);
     w->store_user.ops = &store_ops;
+    datanode_discard_init(w);
 }
 
 static int worker_begin(struct datanode_worker *w, struct err *e)
@@ -341,7 +342,7 @@ static bool worker_busy(const struct datanode_worker *w)
     return w->update_count + w->op_count + w->remove_count + w->read_count + w->sink_count +
                    w->repair_count >
                0 ||
-           w->lossy_busy || w->control.forgetting;
+           w->lossy_busy || w->control.forgetting || datanode_discard_busy(w);
 }
 
 /* Everything ends as if no row named this target any more. */
@@ -363,6 +364,7 @@ static void worker_stop_store(struct datanode_worker *w)
 {
     w->closing = true;
     datanode_repair_unwatch(w);
+    datanode_discard_fini(w);
     datanode_control_free(w);
     datanode_neighbors_free(w);
     w->store_stop.done = worker_stopped;
@@ -418,6 +420,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     datanode_neighbors_free(w);
     CHECK(!worker_busy(w));
     datanode_fences_free(w);
+    datanode_discard_fini(w);
     loop_timer_cancel(w->loop, &w->stop_timer);
     loop_undefer(w->loop, &w->fail_task);
     loop_undefer(w->loop, &w->repair_task);
@@ -464,7 +467,6 @@ void datanode_worker_info(const struct datanode_worker *w, struct datanode_worke
                                          .target = w->control.target,
                                          .leased = datanode_leased(w),
                                          .settled = worker_settled(w),
-                                         .chain_count = w->chains.count,
                                          .update_count = w->update_count,
                                          .total_bytes = info.total_bytes,
                                          .free_bytes = info.free_bytes,
@@ -476,6 +478,7 @@ void datanode_worker_info(const struct datanode_worker *w, struct datanode_worke
     LIST_FOR_EACH(at, &w->chain_list)
     {
         const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        ret->chain_count += datanode_chain_is_member(c) ? 1U : 0U;
         ret->serving_count += c->in_path && c->state == PROTO_MEMBER_SERVING ? 1U : 0U;
         ret->syncing_count += c->in_path && c->state == PROTO_MEMBER_SYNCING ? 1U : 0U;
     }

@@ -24,6 +24,7 @@
 #include "datanode/chain_priv.h"
 #include "datanode/control_priv.h"
 #include "datanode/decide.h"
+#include "datanode/discard.h"
 #include "datanode/item_priv.h"
 #include "datanode/neighbor_priv.h"
 #include "datanode/sick_priv.h"
@@ -54,7 +55,7 @@ struct datanode_counters {
     struct stats_counter reads, read_bytes, read_file, read_memory, read_copied, read_waits;
     struct stats_counter writes, write_bytes, forwards, forward_bytes, again, refused, dropped;
     struct stats_counter syncs, resends, recovered, rows, corrupt, diverged, copies, copy_bytes;
-    struct stats_counter repaired;
+    struct stats_counter repaired, discarded;
     struct stats_histogram read_time, write_time, forward_time, sync_time;
     struct stats_gauge updates, lease;
 };
@@ -127,6 +128,7 @@ struct datanode_worker {
     struct list chain_list, neighbor_list, updates, fences, fence_waits, ops, removes;
     struct list repairs, repairs_new;
     struct loop_task repair_task;
+    struct datanode_discard discard;
     struct loop_timer repair_timer; /* damaged chunks that nobody could repair yet */
     struct chunk_key repair_next;
     uint64_t repair_wait_ms;

@@ -46,11 +46,37 @@ void metanode_target_list(struct peer_user *u, struct peer_request *r)
     peer_request_answer(r, &answer, NULL);
 }
 
+/* A change that an administrator, or root at a client, asks for. */
 struct admin_change {
+    struct metanode_read read;
     struct metanode_waiter waiter;
     struct metanode *m;
     struct peer_request *request;
 };
+
+static const struct proto_caller *admin_caller(const struct peer_request *r)
+{
+    switch (r->message->opcode) {
+    case PROTO_OP_target_set:
+        return &((const struct proto_target_set_request *)r->body)->caller;
+    case PROTO_OP_balance_set:
+        return &((const struct proto_balance_set_request *)r->body)->caller;
+    default:
+        return NULL; /* of administrators only */
+    }
+}
+
+static int admin_read(struct metanode_read *read, const struct namespace_view *v)
+{
+    const struct peer_request *r = container_of(read, struct admin_change, read)->request;
+    const struct proto_caller *caller = admin_caller(r);
+    struct namespace_cred cred;
+    if (caller == NULL || (r->link != NULL && r->link->role != PROTO_ROLE_CLIENT)) {
+        return 0;
+    }
+    int rc = namespace_view_cred(v, caller->session, caller->cred, &cred);
+    return rc == 0 && cred.uid != 0 ? -EPERM : rc;
+}
 
 static void admin_changed(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
 {
@@ -61,29 +87,38 @@ static void admin_changed(struct metanode_waiter *w, int rc, const struct namesp
     } else if (x->request->message->opcode == PROTO_OP_target_add) {
         struct proto_target_add_reply answer = {.target = reply->id};
         peer_request_answer(x->request, &answer, NULL);
-    } else {
+    } else if (x->request->message->opcode == PROTO_OP_target_set) {
         struct proto_target_set_reply answer = {.map_epoch = reply->map_epoch};
+        peer_request_answer(x->request, &answer, NULL);
+    } else {
+        struct proto_balance_set_reply answer = {};
         peer_request_answer(x->request, &answer, NULL);
     }
 }
 
-static int admin_target(struct metanode *m, const struct peer_request *r, struct proto_target *ret)
+/* What it is to become, and who gets what it has. */
+static int admin_plan(struct metanode *m, const struct proto_target_set_request *q,
+                      struct proto_target *t)
 {
-    if (r->message->opcode == PROTO_OP_target_add) {
-        const struct proto_target_add_request *q = r->body;
-        if (metanode_target_of(m, &q->uuid) != NULL) {
-            return -EEXIST;
-        }
-        *ret = (struct proto_target){.uuid = q->uuid,
-                                     .address = q->address,
-                                     .host = q->host,
-                                     .rack = q->rack,
-                                     .labels = q->labels,
-                                     .weight = q->weight,
-                                     .state = PROTO_TARGET_UNKNOWN};
-        return 0;
+    const struct metanode_target *heir = metanode_target_find(m, q->heir);
+    bool replace = q->plan == PROTO_PLAN_REPLACE;
+    if (q->plan > PROTO_PLAN_REMOVE || (q->heir != 0) != replace) {
+        return -EINVAL;
     }
-    const struct proto_target_set_request *q = r->body;
+    if (replace && heir == NULL) {
+        return -ENOENT;
+    }
+    if (replace && (heir->id == t->id || !metanode_target_stays(heir))) {
+        return -EINVAL;
+    }
+    t->plan = q->plan;
+    t->heir = q->heir;
+    return 0;
+}
+
+static int admin_target_set(struct metanode *m, const struct proto_target_set_request *q,
+                            struct proto_target *ret)
+{
     const struct metanode_target *t = metanode_target_find(m, q->target);
     if (t == NULL) {
         return -ENOENT;
@@ -93,24 +128,72 @@ static int admin_target(struct metanode *m, const struct peer_request *r, struct
     ret->weight = (q->mask & PROTO_TARGET_SET_WEIGHT) != 0 ? q->weight : ret->weight;
     ret->rack = (q->mask & PROTO_TARGET_SET_RACK) != 0 ? q->rack : ret->rack;
     ret->labels = (q->mask & PROTO_TARGET_SET_LABELS) != 0 ? q->labels : ret->labels;
+    return (q->mask & PROTO_TARGET_SET_PLAN) != 0 ? admin_plan(m, q, ret) : 0;
+}
+
+static int admin_target(struct metanode *m, const struct peer_request *r, struct proto_target *ret)
+{
+    if (r->message->opcode == PROTO_OP_target_set) {
+        return admin_target_set(m, r->body, ret);
+    }
+    const struct proto_target_add_request *q = r->body;
+    if (metanode_target_of(m, &q->uuid) != NULL) {
+        return -EEXIST;
+    }
+    *ret = (struct proto_target){.uuid = q->uuid,
+                                 .address = q->address,
+                                 .host = q->host,
+                                 .rack = q->rack,
+                                 .labels = q->labels,
+                                 .weight = q->weight,
+                                 .state = PROTO_TARGET_UNKNOWN};
     return 0;
 }
 
-void metanode_target_change(struct peer_user *u, struct peer_request *r)
+/* It may. */
+static void admin_go(struct metanode_read *read, int rc)
 {
-    struct metanode *m = metanode_of(u);
-    struct namespace_target_put put = {0};
+    struct admin_change *x = container_of(read, struct admin_change, read);
+    struct metanode *m = x->m;
+    if (rc == 0 && x->request->message->opcode == PROTO_OP_balance_set) {
+        const struct proto_balance_set_request *q = x->request->body;
+        struct namespace_balance body = {.paused = q->paused};
+        rc = metanode_propose(m, NAMESPACE_BALANCE, &namespace_balance_type, &body, &x->waiter);
+    } else if (rc == 0) {
+        struct namespace_target_put put = {0};
+        rc = admin_target(m, x->request, &put.target);
+        rc = rc < 0 ? rc
+                    : metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put,
+                                       &x->waiter);
+    }
+    if (rc < 0) {
+        metanode_refuse(m, NULL, x->request, rc == -ENOMEM ? -ERR_busy : rc, NULL);
+    }
+}
+
+static void admin_change(struct metanode *m, struct peer_request *r)
+{
     if (!metanode_admit(m, r)) {
         return;
     }
     struct admin_change *x = mem_arena_alloc(&r->arena, sizeof *x); /* goes with the request */
-    int rc = x == NULL ? -ENOMEM : admin_target(m, r, &put.target);
-    if (rc == 0) {
-        *x = (struct admin_change){.m = m, .request = r, .waiter.done = admin_changed};
-        rc =
-            metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put, &x->waiter);
+    if (x == NULL) {
+        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        return;
     }
-    if (rc < 0) {
-        metanode_refuse(m, NULL, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
-    }
+    *x = (struct admin_change){.m = m,
+                               .request = r,
+                               .waiter.done = admin_changed,
+                               .read = {.run = admin_read, .done = admin_go}};
+    metanode_read(m, &x->read);
+}
+
+void metanode_target_change(struct peer_user *u, struct peer_request *r)
+{
+    admin_change(metanode_of(u), r);
+}
+
+void metanode_balance_set(struct peer_user *u, struct peer_request *r)
+{
+    admin_change(metanode_of(u), r);
 }

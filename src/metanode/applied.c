@@ -14,6 +14,7 @@ static void applied_target(struct metanode *m, const struct namespace_command *c
         return;
     }
     metanode_tables_touch(m);
+    metanode_moves_touch(m);
 }
 
 static void applied_row_list(struct metanode *m, const struct proto_row_list *rows)
@@ -152,6 +153,9 @@ void metanode_applied(struct metanode *m, const struct namespace_command *c,
             break;
         case NAMESPACE_TABLE_PUT:
             applied_table(m, c, reply);
+            break;
+        case NAMESPACE_BALANCE:
+            metanode_moves_touch(m);
             break;
         case NAMESPACE_EXPIRE:
         case PROTO_OP_session_close:

@@ -207,16 +207,59 @@ int metanode_chains_rows(struct metanode *m, uint32_t target,
     return 0;
 }
 
-static void chain_publish(struct metanode_chain *c)
+int metanode_chains_left(struct metanode *m, uint32_t target,
+                         const struct proto_chain_report_list *known, struct mem_arena *a,
+                         struct proto_row_list *rows, bool *ret_left)
+{
+    struct proto_row_list all = *rows;
+    *ret_left = false;
+    for (size_t i = 0; i < known->count; i++) {
+        const struct metanode_chain *c = metanode_chain_find(m, known->at[i].chain);
+        if (c == NULL || cluster_row_find(&c->row, target) < c->row.count) {
+            continue;
+        }
+        if (!*ret_left) { /* room for all that may follow */
+            all.at = mem_arena_alloc(a, (rows->count + known->count) * sizeof *all.at);
+            if (all.at == NULL) {
+                return -ENOMEM;
+            }
+            if (rows->count > 0) {
+                memcpy(all.at, rows->at, rows->count * sizeof *all.at);
+            }
+        }
+        *ret_left = true;
+        struct proto_member *members = mem_arena_alloc(a, c->row.count * sizeof *members);
+        if (members == NULL) {
+            return -ENOMEM;
+        }
+        cluster_row_to_proto(&c->row, members, &all.at[all.count++]);
+    }
+    *rows = all;
+    return 0;
+}
+
+static void chain_tell(struct metanode_chain *c, uint32_t target,
+                       const struct proto_row_changed_push *push)
+{
+    struct metanode_target *t = metanode_target_find(c->m, target);
+    if (t != NULL && t->link != NULL && peer_link_push(t->link, PROTO_OP_row_changed, push) < 0) {
+        return; /* its next heartbeat's answer has the row */
+    }
+}
+
+/* To its members, and to those that were until now. */
+static void chain_publish(struct metanode_chain *c, const struct cluster_row *old)
 {
     struct proto_member members[CLUSTER_MEMBERS_MAX];
     struct proto_row_changed_push push;
     cluster_row_to_proto(&c->row, members, &push.row);
     for (size_t i = 0; i < c->row.count; i++) {
-        struct metanode_target *t = metanode_target_find(c->m, c->row.member[i].target);
-        if (t != NULL && t->link != NULL &&
-            peer_link_push(t->link, PROTO_OP_row_changed, &push) < 0) {
-            continue; /* its next heartbeat's answer has the row */
+        chain_tell(c, c->row.member[i].target, &push);
+    }
+    for (size_t i = 0; i < old->count; i++) {
+        if (cluster_row_find(&c->row, old->member[i].target) == c->row.count) {
+            chain_tell(c, old->member[i].target, &push);
+            c->m->moves.done++;
         }
     }
 }
@@ -237,16 +280,19 @@ static void chain_move(struct metanode_chain *c, const struct cluster_row *next)
             c->fact[i] = (struct cluster_fact){.intact = true};
             c->must_know[i] = 0;
             c->hold_until_ns[i] = 0;
+            c->away_since_ns[i] = now == PROTO_MEMBER_OFFLINE ? metanode_now(c->m) : 0;
             continue;
         }
         c->fact[i] = old.fact[from];
         c->must_know[i] = old.must_know[from];
         c->hold_until_ns[i] = old.hold_until_ns[from];
+        c->away_since_ns[i] = old.away_since_ns[from];
         if (old.row.member[from].state != now) {
             struct cluster_fact *f = &c->fact[i];
             f->gone = f->gone && !f->present;
             f->intact = f->intact || now == PROTO_MEMBER_SERVING;
             f->synced_epoch = 0;
+            c->away_since_ns[i] = now == PROTO_MEMBER_OFFLINE ? metanode_now(c->m) : 0;
             c->must_know[i] =
                 now == PROTO_MEMBER_OFFLINE || now == PROTO_MEMBER_LAST_SERVING ? next->epoch : 0;
         }
@@ -292,12 +338,14 @@ int metanode_chain_put(struct metanode *m, const struct proto_row *from)
         return -ENOMEM;
     }
     row.class_id = row.class_id == 0 ? c->row.class_id : row.class_id;
+    struct cluster_row old = c->row;
     chain_move(c, &row);
     if (m->phase == METANODE_SERVING) {
         cluster_row_to_text(&row, text, sizeof text);
         log_info(m->env->log, fresh ? "new chain" : "row changed", LOG_TEXT("row", text));
-        chain_publish(c);
+        chain_publish(c, &old);
         metanode_chain_touch(c);
+        metanode_moves_touch(m);
     }
     return 0;
 }
@@ -343,6 +391,13 @@ static bool chain_is_held(const struct metanode_chain *c, size_t i, uint64_t now
 {
     const struct metanode_target *t = metanode_target_find(c->m, c->row.member[i].target);
     return c->hold_until_ns[i] > now_ns || (t != NULL && t->ejected);
+}
+
+void metanode_chain_change(struct metanode_chain *c, const struct cluster_row *next)
+{
+    if (!c->proposing && next->epoch == c->row.epoch + 1) {
+        chain_propose(c, next);
+    }
 }
 
 static void chain_step(struct metanode_chain *c)

@@ -23,6 +23,8 @@ struct metanode_target {
     struct uuid uuid, boot_id;
     char address[128], host[65], rack[65], labels[256], name[65];
     uint32_t weight;
+    uint8_t plan;         /* enum proto_target_plan */
+    uint32_t heir;        /* of PROTO_PLAN_REPLACE */
     uint64_t logged;      /* the incarnation of the record: it has passed R4 */
     uint64_t incarnation; /* the registered one, `logged` or above */
     uint64_t total, free, used;
@@ -31,6 +33,7 @@ struct metanode_target {
     bool lossy, low_space, logging;
     char sick[121]; /* what is wrong with its disk, in its own words; empty: nothing */
     bool ejected;   /* so it shall be in no chain that others serve */
+    bool leaving;   /* what says that it is removed is on its way into the log */
     bool alive;     /* heard within T */
     uint64_t heard_ns;
     struct peer_link *link;
@@ -54,6 +57,16 @@ int metanode_target_put(struct metanode *m, const struct proto_target *r);
 /* This leader expires nobody before it has led for T. */
 void metanode_targets_start(struct metanode *m);
 void metanode_target_down(struct metanode *m, struct peer_link *l);
+/* Does it keep copies? Not when it is drained, replaced, removed, or of weight 0. */
+static inline bool metanode_target_stays(const struct metanode_target *t)
+{
+    return t->plan == PROTO_PLAN_NORMAL && t->weight > 0;
+}
+/* It has been removed, and nothing of it is there any more. */
+static inline bool metanode_target_is_past(const struct metanode_target *t)
+{
+    return t->plan == PROTO_PLAN_REMOVED && !t->alive;
+}
 /* Points into `t`. */
 struct proto_target metanode_target_record(const struct metanode_target *t);
 void metanode_target_gone(struct metanode_target *t, const char *why);
@@ -76,8 +89,10 @@ struct metanode_chain {
     struct cluster_fact fact[CLUSTER_MEMBERS_MAX]; /* at the member's place of the row, as are */
     uint32_t must_know[CLUSTER_MEMBERS_MAX];       /* R4: no lease before it knows this epoch */
     uint64_t hold_until_ns[CLUSTER_MEMBERS_MAX];   /* removed (R6), or left: not back before */
+    uint64_t away_since_ns[CLUSTER_MEMBERS_MAX];   /* offline since; 0: it is not */
     uint64_t dark_since_ns;
     bool proposing, revoking;
+    uint32_t copies; /* of its class, as of the last look at what is to be moved; 0: not yet */
 };
 struct metanode_chains {
     struct dict by_id;
@@ -106,6 +121,15 @@ bool metanode_chains_settled(struct metanode *m, uint32_t target, bool known);
 int metanode_chains_rows(struct metanode *m, uint32_t target,
                          const struct proto_chain_report_list *known, struct mem_arena *a,
                          struct proto_row_list *ret);
+/* Rows of chains that a target names and is no member of: it has not learned yet that it left, or
+ * has chunks of before. Until then it gets no lease. In the arena, behind those that are there. */
+int metanode_chains_left(struct metanode *m, uint32_t target,
+                         const struct proto_chain_report_list *known, struct mem_arena *a,
+                         struct proto_row_list *rows, bool *ret_left);
+/* Proposes a row, unless a change of it is under way. */
+void metanode_chain_change(struct metanode_chain *c, const struct cluster_row *next);
+/* R5: asks a member to stop; it is offline when it has, and does not come back for a while. */
+void metanode_chain_revoke(struct metanode_chain *c, uint32_t target);
 /* R5, R6. */
 void metanode_chains_suspect(struct metanode *m, const struct metanode_target *by);
 void metanode_revokes_fini(struct metanode *m);
@@ -115,11 +139,13 @@ struct metanode_tables {
     struct loop_timer quiet;
     bool growing;  /* one at a time */
     uint32_t next; /* class to begin with */
+    struct loop_timer again;
+    uint64_t avoided_ns; /* when a version was made only because targets are full, or not any more
+                          */
 };
 void metanode_tables_touch(struct metanode *m); /* targets came or changed */
 void metanode_tables_fini(struct metanode *m);
 bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes labels);
-
 /* ---- garbage.c, trim.c, fence.c: what data nodes are asked until they have answered; trash.c:
  * what becomes garbage by time ---- */
 #define METANODE_CALL_MS 30000u

@@ -56,6 +56,7 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(target_add, metanode_target_change),
     METANODE_HANDLER(target_set, metanode_target_change),
     METANODE_HANDLER(class_create, metanode_class_create),
+    METANODE_HANDLER(balance_set, metanode_balance_set),
     METANODE_HANDLER(backup_open, metanode_backup_open),
     METANODE_HANDLER(backup_read, metanode_backup_read),
     METANODE_HANDLER(backup_close, metanode_backup_close),

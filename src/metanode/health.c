@@ -22,6 +22,10 @@ void metanode_count(struct metanode *m, struct metanode_counts *ret)
     LIST_FOR_EACH(node, &m->targets.all)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (metanode_target_is_past(t)) {
+            n.targets--;
+            continue;
+        }
         n.up += is_up(t);
         n.low_space += is_up(t) && t->low_space;
         n.sick += is_up(t) && t->sick[0] != 0;
@@ -31,14 +35,15 @@ void metanode_count(struct metanode *m, struct metanode_counts *ret)
     }
     LIST_FOR_EACH(node, &m->chains.all)
     {
-        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
-        size_t serving = cluster_row_serving_count(row);
-        bool syncs = serving > 0 && serving < row->count &&
-                     row->member[serving].state == PROTO_MEMBER_SYNCING;
-        n.full += serving == row->count;
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        size_t serving = cluster_row_serving_count(&c->row);
+        size_t copies = c->copies == 0 ? c->row.count : c->copies; /* more while one is moved */
+        bool lacks = serving > 0 && serving < copies;
+        bool syncs = serving < c->row.count && c->row.member[serving].state == PROTO_MEMBER_SYNCING;
+        n.full += serving >= copies;
         n.dark += serving == 0;
-        n.syncing += syncs;
-        n.degraded += serving > 0 && serving < row->count && !syncs;
+        n.syncing += lacks && syncs;
+        n.degraded += lacks && !syncs;
     }
     consensus_info(m->consensus, &n.log);
     if (n.log.full == 0 && kv_disk(m->kv) != KV_DISK_ROOM) {
@@ -75,7 +80,7 @@ static void tell(struct health *h, enum metanode_severity severity, const char *
 
 static bool is_down(const struct metanode_target *t)
 {
-    return !is_up(t);
+    return !is_up(t) && !metanode_target_is_past(t);
 }
 
 static bool is_full(const struct metanode_target *t)
@@ -245,10 +250,38 @@ static void tell_copies(struct health *h)
         tell(h, HEALTH_WARNING,
              "All data is there and can be changed, but one more failure may take some away.",
              h->n->degraded == 0 ? "Nothing: the copies are being made."
-                                 : "Bring the missing targets back; the copies are then made by "
-                                   "themselves.",
+                                 : "Bring the missing targets back; what stays away is made anew "
+                                   "on others after a while.",
              "%zu of %zu chains miss a copy, %zu of them are being filled", missing, h->n->chains,
              h->n->syncing);
+    }
+}
+
+/* What is moved, and what cannot be. */
+static void tell_moves(struct health *h)
+{
+    const struct cluster_moves_sum *s = &h->m->moves.sum;
+    uint64_t ms;
+    size_t left = metanode_moves_left(h->m, &ms);
+    char time[TEXT_UNIT_SIZE];
+    if (s->stuck > 0) {
+        tell(h, HEALTH_WARNING,
+             "They stay as they are: what is to be emptied is not, what is lost is not made anew.",
+             "Add targets, on hosts of their own, or make room on those that are full.",
+             "for the copies of %zu chains there is no target", s->stuck);
+    }
+    if (s->clashing > 0) {
+        tell(h, HEALTH_WARNING, "If that one fails, more than one copy is away.",
+             "Add targets on other hosts or racks; the copies then move apart by themselves.",
+             "%zu chains have more than one copy in one failure domain", s->clashing);
+    }
+    if (left > 0) {
+        tell(h, HEALTH_NOTE, "Reading and writing go on as always.",
+             h->m->moves.paused
+                 ? "`opendfs rebalance start` lets what only lies unevenly move, too."
+                 : "Nothing.",
+             "%zu copies are being moved or made anew (%zu at this moment)%s%s", left, s->making,
+             ms > 0 ? ", which may take " : "", ms > 0 ? text_from_ms(ms, time) : "");
     }
 }
 
@@ -283,6 +316,7 @@ void metanode_problems(struct metanode *m, const struct metanode_counts *n,
     tell_targets(&h);
     tell_sick(&h);
     tell_copies(&h);
+    tell_moves(&h);
     tell_others(&h);
 }
 

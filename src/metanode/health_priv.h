@@ -77,6 +77,9 @@ const char *metanode_health(struct metanode *m, const struct metanode_counts *n)
     X(chains_degraded)          \
     X(chains_syncing)           \
     X(chains_dark)              \
+    X(copies_to_move)           \
+    X(copies_moving)            \
+    X(chains_stuck)             \
     X(damaged_chunks)           \
     X(space_total_bytes)        \
     X(space_free_bytes)         \

@@ -101,6 +101,7 @@ static void load_serve(struct metanode *m)
     m->phase = METANODE_SERVING;
     metanode_targets_start(m);
     metanode_chains_start(m);
+    metanode_moves_start(m);
     metanode_sessions_start(m);
     metanode_cleanup_start(m);
     metanode_checkpoints_start(m);

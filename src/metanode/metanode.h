@@ -59,6 +59,9 @@ struct metanode_options {
     uint64_t lease_ms;                   /* T of targets and sessions; 0: 10,000 */
     uint64_t heartbeat_ms;               /* 0: T / 10 */
     uint64_t dark_wait_ms;               /* R3; 0: 60,000 */
+    uint64_t rebuild_ms;      /* a target is away for so long: its copies are made elsewhere; 0:
+                                 600,000 */
+    uint32_t moves;           /* copies made at a time, to a target or from one; 0: 2 */
     uint64_t table_quiet_ms;  /* targets come no more for so long: a table is published; 0: 1,000 */
     uint64_t session_keep_ms; /* silent stateful sessions end after it; 0: 24 h; others: a 24th */
     /* Of the storage class `default`, when the cluster is made. */

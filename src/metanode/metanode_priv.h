@@ -20,6 +20,7 @@
 #include "metanode/grant_priv.h"
 #include "metanode/health_priv.h"
 #include "metanode/metanode.h"
+#include "metanode/moves_priv.h"
 #include "metanode/parts_priv.h"
 #include "metanode/read.h"
 #include "metanode/share_priv.h"
@@ -107,6 +108,7 @@ struct metanode {
     struct metanode_targets targets;
     struct metanode_chains chains;
     struct metanode_tables tables;
+    struct metanode_moves moves;
     struct metanode_cleanup cleanup;
     struct metanode_checkpoints checkpoints;
     struct loop_task checkpoints_stopped;
@@ -166,6 +168,7 @@ void metanode_shutdown(struct peer_user *u, struct peer_request *r);
 void metanode_target_list(struct peer_user *u, struct peer_request *r);
 void metanode_target_change(struct peer_user *u, struct peer_request *r);
 void metanode_class_create(struct peer_user *u, struct peer_request *r);
+void metanode_balance_set(struct peer_user *u, struct peer_request *r);
 void metanode_backup_open(struct peer_user *u, struct peer_request *r);
 void metanode_backup_read(struct peer_user *u, struct peer_request *r);
 void metanode_backup_close(struct peer_user *u, struct peer_request *r);

@@ -70,6 +70,10 @@ static void set_counts(struct metanode *m)
     set(&g->chains_degraded, n.degraded);
     set(&g->chains_syncing, n.syncing);
     set(&g->chains_dark, n.dark);
+    uint64_t ms;
+    set(&g->copies_to_move, metanode_moves_left(m, &ms));
+    set(&g->copies_moving, m->moves.sum.making);
+    set(&g->chains_stuck, m->moves.sum.stuck);
     set(&g->damaged_chunks, n.damaged);
     set(&g->space_total_bytes, n.total);
     set(&g->space_free_bytes, n.free);

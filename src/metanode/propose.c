@@ -51,7 +51,8 @@ static bool proposal_is_urgent(uint16_t kind)
     static const uint16_t kinds[] = {
         PROTO_OP_session_open, PROTO_OP_session_close, PROTO_OP_credential,  PROTO_OP_slot_cancel,
         PROTO_OP_lease_return, PROTO_OP_release,       PROTO_OP_append_done, NAMESPACE_FORMAT_ROOT,
-        NAMESPACE_EXPIRE,      NAMESPACE_TARGET_PUT,   NAMESPACE_ROWS_PUT,   NAMESPACE_FENCE_DONE};
+        NAMESPACE_EXPIRE,      NAMESPACE_TARGET_PUT,   NAMESPACE_ROWS_PUT,   NAMESPACE_FENCE_DONE,
+        NAMESPACE_BALANCE};
     return kind_is_among(kind, kinds, ARRAY_COUNT(kinds));
 }
 

@@ -109,8 +109,10 @@ static int query_statfs(struct query *q, const struct namespace_view *v)
     LIST_FOR_EACH(node, &q->m->targets.all)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
-        total += t->total;
-        available += t->free;
+        if (metanode_target_stays(t)) { /* what is to be emptied takes nothing */
+            total += t->total;
+            available += t->free;
+        }
     }
     reply->total = total / copies;
     reply->free = available / copies;

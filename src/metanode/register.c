@@ -176,8 +176,9 @@ static void incarnation_record(struct metanode_target *t)
     }
 }
 
-/* R4, R7a. */
-static bool heartbeat_lease(struct metanode *m, struct metanode_target *t)
+/* R4, R7a. `left`: it is not known to have learned of all chains that it is no member of any more.
+ */
+static bool heartbeat_lease(struct metanode *m, struct metanode_target *t, bool left)
 {
     if (t->incarnation != t->logged) {
         if (metanode_chains_settled(m, t->id, false)) {
@@ -185,7 +186,7 @@ static bool heartbeat_lease(struct metanode *m, struct metanode_target *t)
         }
         return false;
     }
-    return metanode_chains_settled(m, t->id, true) && metanode_fence_acked(m, t) &&
+    return !left && metanode_chains_settled(m, t->id, true) && metanode_fence_acked(m, t) &&
            metanode_leads(m);
 }
 
@@ -201,7 +202,11 @@ static void heartbeat_note(struct metanode *m, struct metanode_target *t,
     t->total = q->total;
     t->free = q->free;
     t->used = q->used;
-    t->low_space = q->low_space;
+    if (t->low_space != q->low_space) {
+        t->low_space = q->low_space;
+        metanode_moves_touch(m);
+        metanode_tables_touch(m);
+    }
     t->damaged = q->damaged;
     t->suspect_count = base_min(q->suspects.count, ARRAY_COUNT(t->suspect));
     for (size_t i = 0; i < t->suspect_count; i++) {
@@ -236,7 +241,9 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
         t->link = r->link;
     }
     heartbeat_note(m, t, q);
+    bool left = false;
     int rc = metanode_chains_rows(m, t->id, &q->chains, &r->arena, &answer.rows);
+    rc = rc < 0 ? rc : metanode_chains_left(m, t->id, &q->chains, &r->arena, &answer.rows, &left);
     if (rc < 0) {
         metanode_refuse(m, NULL, r, -ERR_busy, NULL);
         return;
@@ -246,7 +253,7 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
     answer.forget = (struct proto_u64s){.at = forget, .count = t->forget_count};
     t->forget_count = 0;
     metanode_forget_ask(t, &q->dead); /* for the next one; `q` goes with the answer */
-    answer.leased = heartbeat_lease(m, t);
+    answer.leased = heartbeat_lease(m, t, left);
     answer.map_epoch = m->map_epoch;
     answer.wall_ms = metanode_wall_ms(m);
     if (answer.leased) {

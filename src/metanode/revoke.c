@@ -39,14 +39,17 @@ static void revoke_done(struct peer_call *call, const struct peer_reply *r)
     mem_free(x);
 }
 
-static void revoke_start(struct metanode_chain *c, struct metanode_target *victim, const char *why)
+/* False: not now. `why`: for the log, or NULL. */
+static bool revoke_start(struct metanode_chain *c, struct metanode_target *victim, const char *why)
 {
     struct metanode *m = c->m;
     struct revoke *x = c->revoking || victim->link == NULL ? NULL : mem_zalloc(sizeof *x);
     if (x == NULL) {
-        return; /* named again by the next heartbeat */
+        return false;
     }
-    log_warn(m->env->log, why, LOG_U64("chain", c->row.chain), LOG_U64("target", victim->id));
+    if (why != NULL) {
+        log_warn(m->env->log, why, LOG_U64("chain", c->row.chain), LOG_U64("target", victim->id));
+    }
     c->revoking = true;
     *x = (struct revoke){
         .m = m, .target = victim->id, .request = {.chain = c->row.chain, .epoch = c->row.epoch}};
@@ -56,6 +59,15 @@ static void revoke_start(struct metanode_chain *c, struct metanode_target *victi
                                  .timeout_ms = (uint32_t)m->opt.lease_ms};
     list_push_back(&m->chains.revokes, &x->node);
     peer_link_call(victim->link, &x->call);
+    return true;
+}
+
+void metanode_chain_revoke(struct metanode_chain *c, uint32_t target)
+{
+    struct metanode_target *t = metanode_target_find(c->m, target);
+    if (t != NULL && !c->proposing) {
+        (void)revoke_start(c, t, NULL); /* else with the next look */
+    }
 }
 
 static size_t revoke_naming(struct metanode *m, uint32_t target)
@@ -90,8 +102,8 @@ void metanode_chains_suspect(struct metanode *m, const struct metanode_target *b
         if (i < c->row.count && next < c->row.count && !c->proposing &&
             metanode_target_named(by, c->row.member[next].target)) {
             struct metanode_target *victim = revoke_choose(c, i, next);
-            if (victim != NULL) {
-                revoke_start(c, victim, "a member cannot be reached by its neighbour");
+            if (victim != NULL) { /* else, or if it cannot, with the next heartbeat */
+                (void)revoke_start(c, victim, "a member cannot be reached by its neighbour");
             }
         }
     }
@@ -121,7 +133,7 @@ static void eject(struct metanode_target *t)
             i < c->row.count ? c->row.member[i].state : PROTO_MEMBER_OFFLINE;
         bool in = s == PROTO_MEMBER_SERVING || s == PROTO_MEMBER_SYNCING;
         if (in && !c->proposing && !c->fact[i].gone && serves_without(c, i)) {
-            revoke_start(c, t, "a member's disk is sick");
+            (void)revoke_start(c, t, "a member's disk is sick");
         }
     }
 }

@@ -79,6 +79,7 @@ struct rig_target {
     struct proto_register_request reg;
     struct proto_heartbeat_request beat;
     struct proto_chain_report report[RIG_ROWS];
+    size_t report_count;
     struct loop_timer timer;
     uint64_t dead;      /* named in heartbeats; 0: none */
     unsigned forgotten; /* answers that name it */

@@ -41,10 +41,14 @@ static inline void rig_beaten(struct peer_call *call, const struct peer_reply *r
 }
 static inline void rig_target_report(struct rig_target *t)
 {
+    t->report_count = 0;
     for (size_t i = 0; i < t->row_count; i++) {
         size_t own = cluster_row_find(&t->row[i], t->id);
         bool syncs = own < t->row[i].count && t->row[i].member[own].state == PROTO_MEMBER_SYNCING;
-        t->report[i] =
+        if (own == t->row[i].count) {
+            continue; /* it knows that it is no member */
+        }
+        t->report[t->report_count++] =
             (struct proto_chain_report){.chain = t->row[i].chain,
                                         .epoch = t->row[i].epoch,
                                         .report = syncs ? PROTO_REPORT_SYNCED : PROTO_REPORT_OK,
@@ -66,7 +70,7 @@ static inline void rig_target_tick(struct loop_timer *timer)
         t->beat = (struct proto_heartbeat_request){
             .target = t->id,
             .incarnation = t->incarnation,
-            .chains = {.at = t->report, .count = t->row_count},
+            .chains = {.at = t->report, .count = t->report_count},
             .suspects = {.at = &t->suspect, .count = t->suspect != 0},
             .total = 1u << 30,
             .free = 1u << 29,

@@ -53,6 +53,8 @@ static int server_options(struct metanode *m, const struct metanode_options *opt
     m->opt.lease_ms = server_or(opt->lease_ms, METANODE_LEASE_MS);
     m->opt.heartbeat_ms = server_or(opt->heartbeat_ms, base_max(m->opt.lease_ms / 10, 1));
     m->opt.dark_wait_ms = server_or(opt->dark_wait_ms, 60000);
+    m->opt.rebuild_ms = server_or(opt->rebuild_ms, 600000);
+    m->opt.moves = (uint32_t)server_or(opt->moves, 2);
     m->opt.table_quiet_ms = server_or(opt->table_quiet_ms, 1000);
     m->opt.session_keep_ms = server_or(opt->session_keep_ms, METANODE_KEEP_MS);
     m->opt.copies = (uint32_t)server_or(opt->copies, 2);
@@ -384,6 +386,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_load_fini(m);
     metanode_cleanup_fini(m);
     metanode_tables_fini(m);
+    metanode_moves_fini(m);
     metanode_chains_fini(m);
     metanode_targets_fini(m);
     metanode_shares_fini(m);

@@ -4,19 +4,23 @@
 #include "metanode/metanode_priv.h"
 
 #define STATUS_BYTES ((size_t)1000 * 1024)
+#define STATUS_CLASSES_MAX 256u
 
 struct status {
     struct metanode_read read;
     struct metanode *m;
     struct peer_request *request;
     struct namespace_state state;
+    struct proto_storage_class_list classes;
     struct text out;
     struct metanode_counts n;
 };
 
 static int status_read(struct metanode_read *r, const struct namespace_view *v)
 {
-    return namespace_view_state(v, &container_of(r, struct status, read)->state);
+    struct status *s = container_of(r, struct status, read);
+    int rc = namespace_view_state(v, &s->state);
+    return namespace_view_both(rc, namespace_classes(v, 0, STATUS_CLASSES_MAX, &s->classes));
 }
 
 /* One line; metanode_problems() says more. */
@@ -47,6 +51,17 @@ static const char *status_target_state(const struct metanode_target *t)
 {
     bool down = !t->alive || !t->registered;
     return down ? "down" : t->sick[0] != 0 ? "sick" : t->low_space ? "full" : "up";
+}
+
+/* What is to become of it. */
+static const char *status_target_plan(const struct metanode_target *t)
+{
+    static const char *const names[] = {[PROTO_PLAN_NORMAL] = "stays",
+                                        [PROTO_PLAN_DRAIN] = "drains",
+                                        [PROTO_PLAN_REPLACE] = "is replaced",
+                                        [PROTO_PLAN_REMOVE] = "is removed",
+                                        [PROTO_PLAN_REMOVED] = "removed"};
+    return t->plan < ARRAY_COUNT(names) ? names[t->plan] : "?";
 }
 
 static size_t status_target_chains(const struct metanode_target *t, size_t *ret_serving)
@@ -96,6 +111,9 @@ static void status_json_targets(struct status *s)
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
         char uuid[UUID_TEXT_SIZE];
         size_t serving, chains = status_target_chains(t, &serving);
+        if (metanode_target_is_past(t)) {
+            continue;
+        }
         uuid_to_text(&t->uuid, uuid);
         text_add(out, "%s{\"id\":%u,\"uuid\":\"%s\",\"name\":", comma, t->id, uuid);
         status_json_text(out, t->name);
@@ -109,14 +127,58 @@ static void status_json_targets(struct status *s)
         }
         text_add(out,
                  ",\"weight\":%u,\"chains\":%zu,\"serving\":%zu,\"total\":%llu,\"free\":%llu,"
-                 "\"used\":%llu,\"incarnation\":%llu,\"damaged\":%u,\"silent_ms\":%llu}",
+                 "\"used\":%llu,\"incarnation\":%llu,\"damaged\":%u,\"silent_ms\":%llu,"
+                 "\"plan\":\"%s\",\"heir\":%u}",
                  t->weight, chains, serving, (unsigned long long)t->total,
                  (unsigned long long)t->free, (unsigned long long)t->used,
                  (unsigned long long)t->incarnation, t->damaged,
-                 (unsigned long long)status_silent_ms(t));
+                 (unsigned long long)status_silent_ms(t), status_target_plan(t), t->heir);
         comma = ",";
     }
     text_add(out, "]");
+}
+
+static void status_json_moves(struct status *s)
+{
+    const struct metanode *m = s->m;
+    const struct cluster_moves_sum *x = &m->moves.sum;
+    bool paused = s->state.balance_paused;
+    uint64_t ms, since = m->moves.begun_ns;
+    size_t left = metanode_moves_left(m, &ms);
+    const char *state = x->stuck > 0               ? "stuck"
+                        : left == 0                ? "done"
+                        : x->making > 0 || !paused ? "moving"
+                                                   : "paused";
+    text_add(&s->out,
+             "\"moves\":{\"state\":\"%s\",\"balance\":%s,\"left\":%zu,\"making\":%zu,"
+             "\"done\":%zu,\"leaving\":%zu,\"lost\":%zu,\"uneven\":%zu,\"endangered\":%zu,"
+             "\"stuck\":%zu,\"clashing\":%zu,\"since_ms\":%llu,\"left_ms\":%llu},",
+             state, paused ? "false" : "true", left, x->making, m->moves.done, x->leaving, x->lost,
+             x->uneven, x->endangered, x->stuck, x->clashing,
+             (unsigned long long)(since == 0 ? 0 : (metanode_now(m) - since) / METANODE_NS_PER_MS),
+             (unsigned long long)ms);
+}
+
+/* How evenly the chains of each class lie. */
+static void status_json_classes(struct status *s)
+{
+    struct text *out = &s->out;
+    text_add(out, "\"classes\":[");
+    for (size_t i = 0; i < s->classes.count; i++) {
+        const struct proto_storage_class *class = &s->classes.at[i];
+        struct cluster_spread spread = {0};
+        char name[65];
+        size_t chains = metanode_table_spread(s->m, class, &spread);
+        proto_bytes_to_c(class->name, name, sizeof name);
+        text_add(out, "%s{\"id\":%u,\"name\":", i == 0 ? "" : ",", class->id);
+        status_json_text(out, name);
+        text_add(out,
+                 ",\"copies\":%u,\"chains\":%zu,\"version\":%u,\"load\":%u,\"heads\":%u,"
+                 "\"rebuild\":%u,\"rebuild_of\":%u}",
+                 class->copies, chains, class->table_version, spread.load_permille,
+                 spread.heads_permille, spread.rebuild_permille, spread.worst);
+    }
+    text_add(out, "],");
 }
 
 struct status_problems {
@@ -223,6 +285,8 @@ static void status_json(struct status *s)
     metanode_problems(m, &s->n, &p.visitor);
     text_add(out, "],");
     status_json_metadata(s);
+    status_json_moves(s);
+    status_json_classes(s);
     status_json_targets(s);
     text_add(out, "}\n");
 }
@@ -270,6 +334,9 @@ static void status_text(struct status *s)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
         size_t serving, chains = status_target_chains(t, &serving);
+        if (metanode_target_is_past(t)) {
+            continue;
+        }
         text_add(out, "target %u %s %s %s on %s: %s of %s free, serving %zu of %zu chains\n", t->id,
                  t->name, t->address, status_target_state(t), t->host,
                  text_from_bytes(t->free, room), text_from_bytes(t->total, total), serving, chains);

@@ -1,13 +1,14 @@
 /*
  * metanode/table.c -- storage classes get chains when targets have come and it has been quiet for a
- * moment, so that the first table is spread over all that were started together. A table only
- * grows; each growth is a new version for new files (cluster/placement.h).
+ * moment, so that the first table is spread over all that were started together. Each growth is a
+ * new version for new files (cluster/placement.h); so is one without the chains of full targets.
  */
 #include "metanode/metanode_priv.h"
 
 #include "base/log.h"
 
 #define METANODE_CLASSES_MAX 256u
+#define TABLE_AVOID_MS 600000u
 
 /* One growth of one class, from reading what there is to the logged command. */
 struct table_grow {
@@ -20,6 +21,8 @@ struct table_grow {
     struct namespace_state state;
     struct proto_storage_class class;
     struct proto_table table;
+    uint32_t *kept; /* chains of the next table that there are already */
+    size_t kept_count;
     struct mem_arena arena; /* of what is proposed */
 };
 
@@ -59,30 +62,36 @@ bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes l
     return true;
 }
 
+struct cluster_target metanode_target_place(const struct metanode_target *t)
+{
+    return (struct cluster_target){.id = t->id,
+                                   .weight = t->weight,
+                                   .host_key = table_label_key(t->host, t->id),
+                                   .rack_key = table_label_key(t->rack, t->id)};
+}
+
+/* Those that take new chains: not what is to be emptied, nor what has no room above its reserve. */
 static size_t table_targets(const struct table_grow *g, struct cluster_target *out)
 {
     size_t n = 0;
     LIST_FOR_EACH(node, &g->m->targets.all)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
-        if (t->alive && t->registered && t->weight > 0 &&
+        if (t->alive && t->registered && metanode_target_stays(t) && !t->low_space &&
             metanode_target_suits(t, g->class.labels)) {
-            out[n++] = (struct cluster_target){.id = t->id,
-                                               .weight = t->weight,
-                                               .host_key = table_label_key(t->host, t->id),
-                                               .rack_key = table_label_key(t->rack, t->id)};
+            out[n++] = metanode_target_place(t);
         }
     }
     return n;
 }
 
 /* Unless it is named: hosts, if there are enough of them for all copies. */
-static enum proto_failure_domain table_domain(const struct table_grow *g,
-                                              const struct cluster_target *t, size_t n)
+enum proto_failure_domain metanode_table_domain(const struct proto_storage_class *class,
+                                                const struct cluster_target *t, size_t n)
 {
     size_t hosts = 0;
-    if (g->class.failure_domain != 0) {
-        return (enum proto_failure_domain)g->class.failure_domain;
+    if (class->failure_domain != 0) {
+        return (enum proto_failure_domain) class->failure_domain;
     }
     for (size_t i = 0; i < n; i++) {
         bool seen = false;
@@ -91,7 +100,7 @@ static enum proto_failure_domain table_domain(const struct table_grow *g,
         }
         hosts += seen ? 0 : 1;
     }
-    return hosts >= g->class.copies ? PROTO_DOMAIN_HOST : PROTO_DOMAIN_TARGET;
+    return hosts >= class->copies ? PROTO_DOMAIN_HOST : PROTO_DOMAIN_TARGET;
 }
 
 static void table_end(struct table_grow *g, int rc)
@@ -134,22 +143,23 @@ static void table_logged(struct metanode_waiter *w, int rc, const struct namespa
     table_end(g, rc);
 }
 
-/* The command: the old table with the new chains behind it. */
+/* The command: the chains that there are, with the new ones behind them. */
 static int table_propose(struct table_grow *g, const struct cluster_row *rows, size_t count)
 {
-    size_t old = g->table.chains.count;
-    struct proto_row *row = mem_arena_alloc(&g->arena, count * sizeof *row);
+    size_t old = g->kept_count;
+    struct proto_row *row = mem_arena_alloc(&g->arena, (count + 1) * sizeof *row);
     struct proto_member *member =
-        mem_arena_alloc(&g->arena, count * CLUSTER_MEMBERS_MAX * sizeof *member);
+        mem_arena_alloc(&g->arena, (count + 1) * CLUSTER_MEMBERS_MAX * sizeof *member);
     uint32_t *chains = mem_arena_alloc(&g->arena, (old + count) * sizeof *chains);
     if (row == NULL || member == NULL || chains == NULL) {
         return -ENOMEM;
     }
     if (old > 0) {
-        memcpy(chains, g->table.chains.at, old * sizeof *chains);
+        memcpy(chains, g->kept, old * sizeof *chains);
     }
     for (size_t i = 0; i < count; i++) {
         cluster_row_to_proto(&rows[i], member + i * CLUSTER_MEMBERS_MAX, &row[i]);
+        row[i].born = g->class.id == 0 ? 1 : g->class.table_version + 1;
         chains[old + i] = rows[i].chain;
     }
     g->table.chains = (struct proto_u32s){.at = chains, .count = old + count};
@@ -159,6 +169,55 @@ static int table_propose(struct table_grow *g, const struct cluster_row *rows, s
                                       .chains = g->table.chains};
     g->waiter.done = table_logged;
     return metanode_propose(g->m, NAMESPACE_TABLE_PUT, &namespace_table_put_type, &put, &g->waiter);
+}
+
+static bool table_is_full(struct metanode *m, const struct cluster_row *row)
+{
+    bool full = false;
+    for (size_t i = 0; i < row->count; i++) {
+        const struct metanode_target *t = metanode_target_find(m, row->member[i].target);
+        full = full || (t != NULL && t->low_space);
+    }
+    return full;
+}
+
+/* New files get the chains in which nobody is below its reserve, as long as there are such. */
+static int table_keep(struct table_grow *g, const struct cluster_row *have, size_t count)
+{
+    g->kept = mem_arena_alloc(&g->arena, (count + 1) * sizeof *g->kept);
+    if (g->kept == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!table_is_full(g->m, &have[i])) {
+            g->kept[g->kept_count++] = have[i].chain;
+        }
+    }
+    if (g->kept_count == 0) { /* all are full: then it does not matter */
+        for (size_t i = 0; i < count; i++) {
+            g->kept[g->kept_count++] = have[i].chain;
+        }
+    }
+    return 0;
+}
+
+/* Is another table wanted, without any new chain? Not too often: versions are kept for ever. */
+static bool table_avoids(struct table_grow *g)
+{
+    struct metanode *m = g->m;
+    const struct proto_u32s *now = &g->table.chains;
+    bool same = g->kept_count == now->count &&
+                (now->count == 0 || memcmp(g->kept, now->at, now->count * sizeof *now->at) == 0);
+    if (same || g->request != NULL || g->kept_count == 0) {
+        return false;
+    }
+    uint64_t due = m->tables.avoided_ns + TABLE_AVOID_MS * METANODE_NS_PER_MS;
+    if (m->tables.avoided_ns != 0 && metanode_now(m) < due) {
+        loop_timer_at(m->env->loop, &m->tables.again, due);
+        return false;
+    }
+    m->tables.avoided_ns = metanode_now(m);
+    return true;
 }
 
 /* 1: a command is under way; 0: nothing to do. */
@@ -183,12 +242,45 @@ static int table_compute(struct table_grow *g)
     }
     struct cluster_placement p = {.copies = g->class.copies, .target = targets, .row = have};
     p.target_count = table_targets(g, targets);
-    p.domain = table_domain(g, targets, p.target_count);
+    p.domain = metanode_table_domain(&g->class, targets, p.target_count);
     p.row_count = have_count;
     int rc = cluster_placement_grow(&p, g->state.next_chain, &rows, &count, &enough);
-    rc = rc < 0 || count == 0 ? rc : table_propose(g, rows, count);
+    rc = rc < 0 ? rc : table_keep(g, have, have_count);
+    bool more = rc == 0 && (count > 0 || table_avoids(g));
+    rc = more ? table_propose(g, rows, count) : rc;
     mem_free(rows);
-    return rc < 0 ? rc : count > 0 ? 1 : g->request != NULL ? -ENOSPC : 0;
+    return rc < 0 ? rc : more ? 1 : g->request != NULL ? -ENOSPC : 0;
+}
+
+size_t metanode_table_spread(struct metanode *m, const struct proto_storage_class *class,
+                             struct cluster_spread *ret)
+{
+    CLEANUP(mem_freep)
+    struct cluster_target *targets = mem_calloc(m->targets.count + 1, sizeof *targets);
+    CLEANUP(mem_freep) struct cluster_row *rows = mem_calloc(m->chains.count + 1, sizeof *rows);
+    struct cluster_placement p = {.copies = class->copies, .target = targets, .row = rows};
+    if (targets == NULL || rows == NULL) {
+        return 0;
+    }
+    LIST_FOR_EACH(node, &m->targets.all)
+    { /* in order of their ids: as they were given */
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (metanode_target_stays(t) && metanode_target_suits(t, class->labels)) {
+            targets[p.target_count++] = metanode_target_place(t);
+        }
+    }
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        if (c->row.class_id == class->id) {
+            rows[p.row_count++] = c->row;
+        }
+    }
+    p.domain = metanode_table_domain(class, targets, p.target_count);
+    if (cluster_placement_spread(&p, ret) < 0) {
+        *ret = (struct cluster_spread){0}; /* the figures are missing, the rest is not */
+    }
+    return p.row_count;
 }
 
 static int table_copy(struct table_grow *g)
@@ -302,8 +394,14 @@ static void tables_quiet(struct loop_timer *t)
     }
 }
 
+static void tables_again(struct loop_timer *t)
+{
+    metanode_tables_touch(container_of(t, struct metanode, tables.again));
+}
+
 void metanode_tables_touch(struct metanode *m)
 {
+    m->tables.again.fire = tables_again;
     m->tables.quiet.fire = tables_quiet;
     m->tables.next = 0;
     loop_timer_in(m->env->loop, &m->tables.quiet, m->opt.table_quiet_ms * METANODE_NS_PER_MS);
@@ -312,6 +410,7 @@ void metanode_tables_touch(struct metanode *m)
 void metanode_tables_fini(struct metanode *m)
 {
     loop_timer_cancel(m->env->loop, &m->tables.quiet);
+    loop_timer_cancel(m->env->loop, &m->tables.again);
 }
 
 /* What the placement relies on; the state machine checks the rest. */

@@ -72,6 +72,8 @@ int metanode_target_put(struct metanode *m, const struct proto_target *r)
     proto_bytes_to_c(r->labels, t->labels, sizeof t->labels);
     proto_bytes_to_c(r->name, t->name, sizeof t->name);
     t->weight = r->weight;
+    t->plan = r->plan;
+    t->heir = r->heir;
     t->logged = r->incarnation;
     t->incarnation = base_max(t->incarnation, r->incarnation);
     return 0;
@@ -93,6 +95,8 @@ struct proto_target metanode_target_record(const struct metanode_target *t)
         .used = t->used,
         .incarnation = t->incarnation,
         .name = proto_bytes_text(t->name),
+        .plan = t->plan,
+        .heir = t->heir,
     };
 }
 

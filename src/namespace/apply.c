@@ -83,6 +83,7 @@ static int namespace_dispatch_leader(struct namespace_plan *p)
         NAMESPACE_RUN(NAMESPACE_TABLE_PUT, namespace_table_put, namespace_table_change)
         NAMESPACE_RUN(NAMESPACE_DEFAULT_CLASS, namespace_default_class,
                       namespace_default_class_change)
+        NAMESPACE_RUN(NAMESPACE_BALANCE, namespace_balance, namespace_balance_change)
         NAMESPACE_RUN(NAMESPACE_TRASH_PURGE, namespace_trash_expire, namespace_trash_expire)
     default:
         return -EOPNOTSUPP;

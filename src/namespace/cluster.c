@@ -10,7 +10,8 @@ static bool namespace_target_same(const struct proto_target *a, const struct pro
 {
     return proto_bytes_equal(a->address, b->address) && proto_bytes_equal(a->host, b->host) &&
            proto_bytes_equal(a->rack, b->rack) && proto_bytes_equal(a->labels, b->labels) &&
-           a->weight == b->weight && a->state == b->state && a->incarnation == b->incarnation;
+           a->weight == b->weight && a->state == b->state && a->incarnation == b->incarnation &&
+           a->plan == b->plan && a->heir == b->heir;
 }
 
 static struct namespace_key namespace_key_of_uuid(enum namespace_range range, const struct uuid *u)
@@ -95,6 +96,7 @@ int namespace_rows_change(struct namespace_plan *p, const struct namespace_rows_
             return -ESTALE; /* computed from a row that is not the newest */
         }
         row.class_id = old.class_id;
+        row.born = old.born;
         rc = namespace_put_row(p, &row);
         if (rc < 0) {
             return rc;
@@ -179,6 +181,7 @@ int namespace_table_change(struct namespace_plan *p, const struct namespace_tabl
     for (size_t i = 0; i < r->rows.count && rc == 0; i++) {
         struct proto_row row = r->rows.at[i];
         row.class_id = c.id;
+        row.born = c.table_version;
         rc = namespace_put_row(p, &row);
     }
     struct proto_table t = {.class_id = c.id, .version = c.table_version, .chains = r->chains};
@@ -205,4 +208,10 @@ int namespace_default_class_change(struct namespace_plan *p,
         p->reply->map_epoch = ++p->state.map_epoch;
     }
     return rc;
+}
+
+int namespace_balance_change(struct namespace_plan *p, const struct namespace_balance *r)
+{
+    p->state.balance_paused = r->paused;
+    return 0;
 }

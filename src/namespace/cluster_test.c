@@ -90,10 +90,34 @@ TEST(tables_have_versions)
     CHECK_TRUE(got.table_version == 2 && got.copies == 3);
     CHECK_OK(RIG_VIEW(&r, namespace_view_table(&r.view, 2, 1, &table)));
     CHECK_EQ(table.chains.count, 2);
+    struct proto_row kept;
+    CHECK_OK(RIG_VIEW(&r, namespace_view_row(&r.view, 5, &kept)));
+    CHECK_EQ(kept.born, 1);
+    row.epoch = 2;
+    row.born = 7; /* is not for others to say */
+    CHECK_OK(RIG_DO(&r, NAMESPACE_ROWS_PUT, namespace_rows_put, .rows = {&row, 1}));
+    CHECK_OK(RIG_VIEW(&r, namespace_view_row(&r.view, 5, &kept)));
+    CHECK_TRUE(kept.born == 1 && kept.epoch == 2);
     CHECK_OK(RIG_DO(&r, NAMESPACE_DEFAULT_CLASS, namespace_default_class, .class_id = 2));
     CHECK_RC(RIG_DO(&r, NAMESPACE_DEFAULT_CLASS, namespace_default_class, .class_id = 3), ENOENT);
     CHECK_OK(RIG_VIEW(&r, namespace_view_class(&r.view, 0, &got)));
     CHECK_EQ(got.id, 2);
+    rig_close(&r);
+}
+
+TEST(balancing_is_paused_and_goes_on)
+{
+    struct rig r;
+    struct namespace_state s;
+    rig_open(&r);
+    CHECK_OK(RIG_VIEW(&r, namespace_view_state(&r.view, &s)));
+    CHECK_TRUE(!s.balance_paused);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_BALANCE, namespace_balance, .paused = true));
+    CHECK_OK(RIG_VIEW(&r, namespace_view_state(&r.view, &s)));
+    CHECK_TRUE(s.balance_paused);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_BALANCE, namespace_balance, .paused = false));
+    CHECK_OK(RIG_VIEW(&r, namespace_view_state(&r.view, &s)));
+    CHECK_TRUE(!s.balance_paused);
     rig_close(&r);
 }
 

@@ -191,5 +191,6 @@ int namespace_rows_change(struct namespace_plan *p, const struct namespace_rows_
 int namespace_table_change(struct namespace_plan *p, const struct namespace_table_put *r);
 int namespace_default_class_change(struct namespace_plan *p,
                                    const struct namespace_default_class *r);
+int namespace_balance_change(struct namespace_plan *p, const struct namespace_balance *r);
 int namespace_garbage_finish(struct namespace_plan *p, const struct namespace_garbage_done *r);
 int namespace_trim_finish(struct namespace_plan *p, const struct namespace_trim_done *r);

@@ -52,6 +52,7 @@ enum namespace_kind {
     /* 0x8009 was a setting of the cluster, which nothing ever set */
     NAMESPACE_DEFAULT_CLASS = 0x800a,
     NAMESPACE_TRASH_PURGE = 0x800b,
+    NAMESPACE_BALANCE = 0x800c,
 };
 
 /* What the body of a command of this kind is; NULL: there is no such kind. */

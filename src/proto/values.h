@@ -112,9 +112,18 @@ enum proto_member_state {
     PROTO_MEMBER_OFFLINE = 5,
 };
 enum proto_target_state { PROTO_TARGET_UNKNOWN, PROTO_TARGET_UP, PROTO_TARGET_DOWN };
+/* What is to become of a target. All but NORMAL: it keeps no copies. */
+enum proto_target_plan {
+    PROTO_PLAN_NORMAL,
+    PROTO_PLAN_DRAIN,
+    PROTO_PLAN_REPLACE, /* as DRAIN, then REMOVED; another target gets what it has */
+    PROTO_PLAN_REMOVE,  /* as DRAIN, then */
+    PROTO_PLAN_REMOVED, /* no chain knows it any more; it is not let in again */
+};
 #define PROTO_TARGET_SET_WEIGHT 1u
 #define PROTO_TARGET_SET_RACK 2u
 #define PROTO_TARGET_SET_LABELS 4u
+#define PROTO_TARGET_SET_PLAN 8u /* and `heir` */
 enum proto_failure_domain { PROTO_DOMAIN_TARGET = 1, PROTO_DOMAIN_HOST = 2, PROTO_DOMAIN_RACK = 3 };
 enum proto_engine { PROTO_ENGINE_EXTENT = 1, PROTO_ENGINE_FILE = 2, PROTO_ENGINE_RAM = 3 };
 /* What a worker says of one chain; registration and lost leases say the rest (chain.md 4). */

@@ -12,6 +12,7 @@
  * same names (names.h), whose history must be linearizable.
  */
 #include "append.h"
+#include "drains.h"
 #include "faults.h"
 #include "keep.h"
 #include "load.h"
@@ -34,6 +35,8 @@
 #define TWICE_EVERY 10u
 #define SCENARIO_EVERY 8u
 #define NAMES_EVERY 4u
+#define REBUILD_MS 2500u /* some that are down are not waited for */
+#define DRAINS_EVERY 3u  /* while targets are empty, more losses are excused */
 
 struct run {
     struct world world;
@@ -42,11 +45,19 @@ struct run {
     struct share share;
     struct append append;
     struct keep keep;
+    struct drains drains;
+    bool has_drains;
 };
 
 static bool is_healthy(void *context)
 {
     return world_is_healthy(&((struct run *)context)->world, WORLD_HOSTS);
+}
+
+static bool is_moved(void *context)
+{
+    struct run *r = context;
+    return !r->has_drains || drains_ended(&r->drains);
 }
 
 static bool loads_ended(void *context)
@@ -55,6 +66,9 @@ static bool loads_ended(void *context)
     bool all = true;
     for (unsigned i = 0; i < WORLD_LOADS; i++) {
         all = load_step(&r->load[i]) && all;
+    }
+    if (r->has_drains && all) {
+        drains_stop(&r->drains);
     }
     if (all && !r->share.stopping) {
         share_stop(&r->share);
@@ -78,6 +92,7 @@ static void start_all(struct run *r)
 static void audit(struct run *r)
 {
     struct world *w = &r->world;
+    world_run(w, is_moved, r, 300 * WORLD_S, "all copies are where they belong");
     world_run(w, is_healthy, r, 120 * WORLD_S, "all copies are there again");
     world_settle(w);
     if (world_failed(w)) {
@@ -132,6 +147,9 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
     share_init(&r->share, w);
     append_init(&r->append, w);
     keep_init(&r->keep, w);
+    drains_init(&r->drains, w);
+    r->has_drains = seed % DRAINS_EVERY == 1;
+    w->rebuild_ms = r->has_drains && seed % 2 == 1 ? REBUILD_MS : 0;
     start_all(r);
     if (!world_failed(w)) {
         faults_begin(&r->faults);
@@ -141,6 +159,9 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
         share_begin(&r->share);
         append_begin(&r->append);
         keep_begin(&r->keep);
+        if (r->has_drains) {
+            drains_begin(&r->drains);
+        }
         world_run(w, loads_ended, r, RUN_LIMIT_NS, "random work");
     }
     if (!world_failed(w)) {
@@ -165,6 +186,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
                r->keep.reads, r->keep.nameless);
     }
     ret->actions += r->share.count + r->append.count + r->keep.reads;
+    drains_fini(&r->drains);
     keep_fini(&r->keep);
     append_fini(&r->append);
     share_fini(&r->share);

@@ -162,6 +162,7 @@ static int start_meta(struct world_process *p, struct err *e)
                                  .name = n->name,
                                  .lease_ms = WORLD_LEASE_MS,
                                  .dark_wait_ms = 3000,
+                                 .rebuild_ms = n->w->rebuild_ms,
                                  .table_quiet_ms = 200,
                                  .session_keep_ms = SESSION_KEEP_MS,
                                  .copies = n->w->copies,

@@ -1,0 +1,117 @@
+/* datanode/discard_test.c -- what a target has of chains that it has left. */
+#include "datanode/discard.h"
+
+#include "datanode/rig_world_priv.h"
+#include "testing/testing.h"
+
+#define CHUNKS 40u
+
+static struct rig_io chunk(unsigned host, uint32_t index)
+{
+    struct rig_io io = {.host = host, .chain = 1, .data_id = 100, .length = 4096, .fill = 7};
+    io.index = index;
+    return io;
+}
+static void put_all(struct rig *r, unsigned host)
+{
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        struct rig_io io = chunk(host, i);
+        CHECK_OK(rig_write(r, &io));
+    }
+}
+static int get(struct rig *r, unsigned host, uint32_t index)
+{
+    struct rig_io io = chunk(host, index);
+    return rig_read(r, &io);
+}
+static void row(struct rig *r, const char *members)
+{
+    rig_row(r, 1, members);
+    RIG_UNTIL(r, rig_settled(r, 1));
+}
+static bool never(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+static void pass(struct rig *r, uint64_t ns)
+{
+    (void)loop_sim_run(r->world, never, NULL, loop_sim_now_ns(r->world) + ns);
+}
+static uint64_t chunks(struct rig *r, unsigned host)
+{
+    return rig_info(r, host).chunk_count;
+}
+
+TEST(what_a_chain_had_goes_when_the_target_has_left)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    put_all(&r, 1);
+    row(&r, "1s 2s 3o"); /* may come back: all of it stays */
+    pass(&r, 3 * RIG_SECOND);
+    CHECK_EQ(chunks(&r, 3), CHUNKS);
+    row(&r, "1s 2s");
+    RIG_UNTIL(&r, chunks(&r, 3) == 0);
+    CHECK_EQ(chunks(&r, 2), CHUNKS);
+    CHECK_RC(get(&r, 3, 1), ERR_not_serving);
+    row(&r, "1s 2s 3w"); /* and comes as a new one */
+    row(&r, "1s 2s 3y");
+    RIG_UNTIL(&r, r.target[3].synced[1] == r.row[1].epoch);
+    row(&r, "1s 2s 3s");
+    CHECK_EQ(chunks(&r, 3), CHUNKS);
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        CHECK_OK(get(&r, 3, i));
+    }
+    rig_close(&r);
+}
+
+/* Added again in the middle of it: what is copied then is there in the end. */
+TEST(who_comes_back_while_chunks_go_gets_all_of_them)
+{
+    for (unsigned pause = 0; pause < 6; pause++) {
+        struct rig r;
+        rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed() + pause);
+        put_all(&r, 1);
+        rig_row(&r, 1, "1s 2s");
+        pass(&r, pause * RIG_SECOND / 400);
+        row(&r, "1s 2s 3w");
+        row(&r, "1s 2s 3y");
+        RIG_UNTIL(&r, r.target[3].synced[1] == r.row[1].epoch);
+        row(&r, "1s 2s 3s");
+        for (uint32_t i = 0; i < CHUNKS; i++) {
+            CHECK_OK(get(&r, 3, i));
+        }
+        rig_close(&r);
+    }
+}
+
+/* With nobody serving it may be the last copy. */
+TEST(nothing_goes_while_the_chain_is_dark)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    put_all(&r, 1);
+    row(&r, "1l 2l");
+    pass(&r, 3 * RIG_SECOND);
+    CHECK_EQ(chunks(&r, 3), CHUNKS);
+    row(&r, "1s 2o");
+    RIG_UNTIL(&r, chunks(&r, 3) == 0);
+    CHECK_EQ(chunks(&r, 2), CHUNKS);
+    rig_close(&r);
+}
+
+/* It left while it was down: it asks for the rows of what it finds. */
+TEST(what_is_found_after_a_start_goes_too)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    put_all(&r, 1);
+    rig_kill(&r, 3);
+    row(&r, "1s 2s");
+    rig_start(&r, 3);
+    RIG_UNTIL(&r, rig_info(&r, 3).target != 0);
+    RIG_UNTIL(&r, chunks(&r, 3) == 0);
+    CHECK_EQ(chunks(&r, 1), CHUNKS);
+    rig_close(&r);
+}

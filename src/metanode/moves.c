@@ -1,0 +1,323 @@
+/*
+ * metanode/moves.c -- does what cluster/moves.h says, one step per chain at a time: a member joins
+ * (a row), is asked to stop (R5), or goes (a row). What is under way is in the rows, what is wanted
+ * in the records of the targets and of the cluster; so a later leader goes on by looking. It looks
+ * when something has changed, and from time to time for what only time changes.
+ */
+#include "metanode/metanode_priv.h"
+
+#include "base/log.h"
+
+#define MOVES_CLASSES_MAX 256u
+#define MOVES_AT_ONCE 64u
+#define MOVES_SOON_NS (20 * METANODE_NS_PER_MS)
+
+struct moves_look {
+    struct metanode_read read;
+    struct metanode *m;
+    struct namespace_state state;
+    struct proto_storage_class_list classes;
+    /* Owned. */
+    struct cluster_place *place;
+    struct cluster_target *suit; /* of one class, while its domain is found out */
+    struct cluster_moves_class *class;
+    bool *suits; /* classes x places */
+    struct metanode_chain **from;
+    struct cluster_moves_chain *chain;
+    size_t places, chains;
+};
+
+static struct moves_look *look_free(struct moves_look *l)
+{
+    mem_free(l->place);
+    mem_free(l->suit);
+    mem_free(l->class);
+    mem_free(l->suits);
+    mem_free(l->from);
+    mem_free(l->chain);
+    mem_free(l);
+    return NULL;
+}
+
+static int look_alloc(struct moves_look *l)
+{
+    struct metanode *m = l->m;
+    size_t targets = m->targets.count + 1, classes = l->classes.count + 1;
+    l->place = mem_calloc(targets, sizeof *l->place);
+    l->suit = mem_calloc(targets, sizeof *l->suit);
+    l->class = mem_calloc(classes, sizeof *l->class);
+    l->suits = mem_calloc(targets * classes, sizeof *l->suits);
+    l->from = mem_calloc(m->chains.count + 1, sizeof(struct metanode_chain *));
+    l->chain = mem_calloc(m->chains.count + 1, sizeof *l->chain);
+    bool room = l->place != NULL && l->suit != NULL && l->class != NULL && l->suits != NULL &&
+                l->from != NULL && l->chain != NULL;
+    return room ? 0 : -ENOMEM;
+}
+
+static void look_places(struct moves_look *l)
+{
+    LIST_FOR_EACH(node, &l->m->targets.all)
+    { /* in order of their ids: as they were given */
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        bool up = t->alive && t->registered;
+        l->place[l->places++] = (struct cluster_place){.target = metanode_target_place(t),
+                                                       .usable = up && !t->low_space && !t->ejected,
+                                                       .full = up && t->low_space,
+                                                       .leaves = !metanode_target_stays(t),
+                                                       .heir = t->heir};
+    }
+}
+
+static void look_class(struct moves_look *l, size_t k)
+{
+    const struct proto_storage_class *class = &l->classes.at[k];
+    bool *suits = l->suits + k * l->places;
+    size_t i = 0, n = 0;
+    LIST_FOR_EACH(node, &l->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        suits[i] = metanode_target_suits(t, class->labels);
+        if (suits[i] && !l->place[i].leaves && (l->place[i].usable || l->place[i].full)) {
+            l->suit[n++] = l->place[i].target;
+        }
+        i++;
+    }
+    l->class[k] = (struct cluster_moves_class){.id = class->id,
+                                               .copies = class->copies,
+                                               .domain = metanode_table_domain(class, l->suit, n),
+                                               .suits = suits};
+}
+
+static void look_chains(struct moves_look *l)
+{
+    uint64_t now = metanode_now(l->m), delay = l->m->opt.rebuild_ms * METANODE_NS_PER_MS;
+    LIST_FOR_EACH(node, &l->m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        struct cluster_moves_chain *to = &l->chain[l->chains];
+        *to = (struct cluster_moves_chain){.row = &c->row, .busy = c->proposing || c->revoking};
+        for (size_t i = 0; i < c->row.count; i++) {
+            uint64_t since = c->away_since_ns[i];
+            enum proto_member_state s = c->row.member[i].state;
+            bool active = s == PROTO_MEMBER_SERVING || s == PROTO_MEMBER_SYNCING;
+            to->busy = to->busy || (active && c->fact[i].gone); /* the row is going to say so */
+            to->lost |= since != 0 && now - since >= delay ? 1U << i : 0;
+        }
+        for (size_t i = 0; i < l->classes.count; i++) {
+            bool own = l->classes.at[i].id == c->row.class_id;
+            c->copies = own ? l->classes.at[i].copies : c->copies;
+        }
+        l->from[l->chains++] = c;
+    }
+}
+
+/* ---- What follows ---- */
+
+struct moves_removed {
+    struct metanode_waiter waiter;
+    struct metanode *m;
+    uint32_t target;
+};
+
+static void moves_removed(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+{
+    struct moves_removed *x = container_of(w, struct moves_removed, waiter);
+    struct metanode_target *t = metanode_target_find(x->m, x->target);
+    if (rc == 0 && reply->rc == 0) {
+        log_info(x->m->env->log, "target is removed", LOG_U64("target", x->target));
+    } /* else the next look tries again */
+    if (t != NULL) {
+        t->leaving = false;
+    }
+    mem_free(x);
+}
+
+static bool moves_is_member(struct metanode *m, uint32_t target)
+{
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        if (cluster_row_find(&c->row, target) < c->row.count || c->proposing) {
+            return true; /* it may become one with the row that is under way */
+        }
+    }
+    return false;
+}
+
+/* What no chain names any more is removed, if it is to be. */
+static void moves_remove(struct metanode *m)
+{
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        bool wanted = t->plan == PROTO_PLAN_REMOVE || t->plan == PROTO_PLAN_REPLACE;
+        if (!wanted || t->leaving || m->tables.growing || moves_is_member(m, t->id)) {
+            continue;
+        }
+        struct namespace_target_put put = {.target = metanode_target_record(t)};
+        struct moves_removed *x = mem_zalloc(sizeof *x);
+        if (x == NULL) {
+            return;
+        }
+        *x = (struct moves_removed){.m = m, .target = t->id, .waiter.done = moves_removed};
+        put.target.plan = PROTO_PLAN_REMOVED;
+        put.target.heir = 0;
+        put.target.incarnation = t->logged;
+        t->leaving = metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put,
+                                      &x->waiter) == 0;
+        if (!t->leaving) {
+            mem_free(x);
+        }
+    }
+}
+
+static void moves_make(struct metanode_chain *c, const struct cluster_move *move)
+{
+    static const char *const names[] = {[CLUSTER_MOVE_JOIN] = "joins",
+                                        [CLUSTER_MOVE_REVOKE] = "is asked to stop",
+                                        [CLUSTER_MOVE_DROP] = "goes"};
+    struct cluster_row next;
+    log_info(c->m->env->log, "a member moves", LOG_U64("chain", c->row.chain),
+             LOG_U64("target", move->target), LOG_TEXT("how", names[move->kind]));
+    if (move->kind == CLUSTER_MOVE_REVOKE) {
+        metanode_chain_revoke(c, move->target);
+        return;
+    }
+    cluster_move_row(&c->row, move, &next);
+    metanode_chain_change(c, &next);
+}
+
+static size_t moves_sum_left(const struct cluster_moves_sum *s)
+{
+    return s->leaving + s->lost + s->uneven;
+}
+
+static void moves_progress(struct metanode *m, const struct cluster_moves_sum *sum)
+{
+    struct metanode_moves *x = &m->moves;
+    bool some = moves_sum_left(sum) > 0;
+    if (some && x->begun_ns == 0) {
+        x->begun_ns = metanode_now(m);
+        x->done = 0;
+        log_info(m->env->log, "copies are to be moved", LOG_U64("leaving", sum->leaving),
+                 LOG_U64("lost", sum->lost), LOG_U64("uneven", sum->uneven));
+    } else if (!some && x->begun_ns != 0) {
+        log_info(m->env->log, "no more copies are to be moved", LOG_U64("moved", x->done));
+        x->begun_ns = 0;
+    }
+    x->sum = *sum;
+}
+
+size_t metanode_moves_left(const struct metanode *m, uint64_t *ret_ms)
+{
+    const struct metanode_moves *x = &m->moves;
+    size_t left = moves_sum_left(&x->sum);
+    uint64_t took_ms = x->begun_ns == 0 ? 0 : (metanode_now(m) - x->begun_ns) / METANODE_NS_PER_MS;
+    *ret_ms = x->done == 0 || left == 0 ? 0 : took_ms * left / x->done;
+    return left;
+}
+
+/* ---- The look ---- */
+
+static int look_read(struct metanode_read *read, const struct namespace_view *v)
+{
+    struct moves_look *l = container_of(read, struct moves_look, read);
+    int rc = namespace_view_state(v, &l->state);
+    return namespace_view_both(rc, namespace_classes(v, 0, MOVES_CLASSES_MAX, &l->classes));
+}
+
+static int look_plan(struct moves_look *l)
+{
+    struct metanode *m = l->m;
+    struct cluster_move move[MOVES_AT_ONCE];
+    struct cluster_moves_sum sum;
+    size_t count = 0;
+    int rc = look_alloc(l);
+    if (rc < 0) {
+        return rc;
+    }
+    look_places(l);
+    for (size_t i = 0; i < l->classes.count; i++) {
+        look_class(l, i);
+    }
+    look_chains(l);
+    m->moves.paused = l->state.balance_paused;
+    const struct cluster_moves_facts facts = {.place = l->place,
+                                              .place_count = l->places,
+                                              .class = l->class,
+                                              .class_count = l->classes.count,
+                                              .chain = l->chain,
+                                              .chain_count = l->chains,
+                                              .per_target = m->opt.moves,
+                                              .balance = !l->state.balance_paused};
+    rc = cluster_moves_plan(&facts, move, MOVES_AT_ONCE, &count, &sum);
+    if (rc < 0) {
+        return rc;
+    }
+    moves_progress(m, &sum);
+    for (size_t i = 0; i < count; i++) {
+        moves_make(l->from[move[i].chain], &move[i]);
+    }
+    moves_remove(m);
+    return 0;
+}
+
+static void look_done(struct metanode_read *read, int rc)
+{
+    struct moves_look *l = container_of(read, struct moves_look, read);
+    struct metanode *m = l->m;
+    if (rc == 0 && m->phase == METANODE_SERVING && m->stop == NULL) {
+        rc = look_plan(l);
+    }
+    if (rc < 0 && rc != -ERR_busy) {
+        log_warn(m->env->log, "cannot see which copies have to be moved", LOG_RC(rc));
+    }
+    look_free(l);
+    m->moves.looking = false;
+    if (m->phase == METANODE_SERVING && m->stop == NULL) {
+        loop_timer_in(m->env->loop, &m->moves.timer,
+                      m->moves.again ? MOVES_SOON_NS : m->opt.heartbeat_ms * METANODE_NS_PER_MS);
+    }
+    m->moves.again = false;
+}
+
+static void moves_look(struct loop_timer *timer)
+{
+    struct metanode *m = container_of(timer, struct metanode, moves.timer);
+    m->moves.soon = false;
+    if (m->moves.looking || m->phase != METANODE_SERVING || m->stop != NULL) {
+        return;
+    }
+    struct moves_look *l = mem_zalloc(sizeof *l);
+    if (l == NULL) {
+        loop_timer_in(m->env->loop, timer, m->opt.heartbeat_ms * METANODE_NS_PER_MS);
+        return;
+    }
+    m->moves.looking = true;
+    *l = (struct moves_look){.m = m, .read = {.run = look_read, .done = look_done}};
+    metanode_read(m, &l->read);
+}
+
+void metanode_moves_start(struct metanode *m)
+{
+    m->moves.timer.fire = moves_look;
+    /* Not before it is known again who is up. */
+    loop_timer_in(m->env->loop, &m->moves.timer, metanode_lease_ns(m));
+}
+
+void metanode_moves_touch(struct metanode *m)
+{
+    uint64_t known = m->serve_ns + metanode_lease_ns(m);
+    if (m->moves.looking) {
+        m->moves.again = true;
+    } else if (m->phase == METANODE_SERVING && m->stop == NULL && !m->moves.soon &&
+               metanode_now(m) >= known) {
+        m->moves.soon = true;
+        loop_timer_in(m->env->loop, &m->moves.timer, MOVES_SOON_NS);
+    }
+}
+
+void metanode_moves_fini(struct metanode *m)
+{
+    loop_timer_cancel(m->env->loop, &m->moves.timer);
+}

@@ -1,0 +1,408 @@
+/*
+ * metanode/moves_test.c -- targets that are emptied, replaced, removed, lost for good and added:
+ * what becomes of the chains, with R5 and the number of copies looked at after every step.
+ */
+#include "metanode/metanode_priv.h"
+
+#include "metanode/rig_session_priv.h"
+#include "metanode/rig_target_priv.h"
+#include "testing/testing.h"
+
+static size_t members_on(const struct rig *r, uint32_t target)
+{
+    size_t n = 0;
+    LIST_FOR_EACH(node, &r->m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        n += cluster_row_find(row, target) < row->count;
+    }
+    return n;
+}
+
+static size_t serving_least(const struct rig *r)
+{
+    size_t least = SIZE_MAX;
+    LIST_FOR_EACH(node, &r->m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        least = base_min(least, cluster_row_serving_count(row));
+    }
+    return least;
+}
+
+/* Two copies, all of them serving, and nothing is under way. */
+static bool all_rest(void *ctx)
+{
+    const struct rig *r = ctx;
+    bool all = r->m != NULL && r->m->phase == METANODE_SERVING && r->m->chains.count > 0;
+    uint64_t ms;
+    if (!all) {
+        return false;
+    }
+    LIST_FOR_EACH(node, &r->m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        all = all && c->row.count == 2 && cluster_row_serving_count(&c->row) == 2 &&
+              !c->proposing && !c->revoking;
+    }
+    return all && metanode_moves_left(r->m, &ms) == 0;
+}
+
+/* Nobody who may serve by his own clock believes to serve what the row does not say (R5, I8). */
+static void check_leases(const struct rig *r)
+{
+    for (unsigned i = 0; i < RIG_TARGETS; i++) {
+        const struct rig_target *t = &r->target[i];
+        if (!t->running || !t->leased || loop_now_ns(t->env.loop) >= t->leased_until_ns) {
+            continue;
+        }
+        for (size_t k = 0; k < t->row_count; k++) {
+            const struct metanode_chain *c = metanode_chain_find(r->m, t->row[k].chain);
+            size_t own = cluster_row_find(&t->row[k], t->id);
+            if (own < t->row[k].count && c != NULL &&
+                t->row[k].member[own].state == PROTO_MEMBER_SERVING) {
+                size_t now = cluster_row_find(&c->row, t->id);
+                CHECK_TRUE(now < c->row.count && c->row.member[now].state == PROTO_MEMBER_SERVING);
+            }
+        }
+    }
+}
+
+struct watch {
+    struct rig *rig;
+    size_t least; /* copies that every chain has at every moment */
+    bool (*until)(void *ctx);
+};
+static bool watched(void *ctx)
+{
+    struct watch *w = ctx;
+    if (w->rig->m->phase == METANODE_SERVING) {
+        check_leases(w->rig);
+        LIST_FOR_EACH(node, &w->rig->m->chains.all)
+        {
+            const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+            char text[512];
+            cluster_row_to_text(row, text, sizeof text);
+            if (cluster_row_serving_count(row) < w->least) {
+                fprintf(stderr, "%llu %s\n", (unsigned long long)loop_sim_now_ns(w->rig->sim),
+                        text);
+            }
+        }
+        CHECK_TRUE(serving_least(w->rig) >= w->least);
+    }
+    return w->until(w->rig);
+}
+static bool never(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+static bool watch(struct rig *r, size_t least, bool (*until)(void *ctx))
+{
+    struct watch w = {.rig = r, .least = least, .until = until};
+    return loop_sim_run(r->sim, watched, &w, loop_sim_now_ns(r->sim) + 300 * RIG_SECOND);
+}
+static void watch_for(struct rig *r, size_t least, uint64_t ns)
+{
+    struct watch w = {.rig = r, .least = least, .until = never};
+    (void)loop_sim_run(r->sim, watched, &w, loop_sim_now_ns(r->sim) + ns);
+}
+
+static void start_with(struct rig *r, unsigned targets, uint64_t rebuild_ms)
+{
+    rig_new(r, testing_seed());
+    r->opt.rebuild_ms = rebuild_ms;
+    rig_serve(r);
+    for (unsigned i = 0; i < targets; i++) {
+        rig_target_start(r, i, false);
+    }
+    CHECK_TRUE(rig_until(r, all_rest, r));
+    rig_run(r, 4 * RIG_SECOND); /* its first look is T after its start */
+    rig_client_ready(r, 0);
+}
+
+static int plan(struct rig *r, unsigned target, uint8_t what, uint32_t heir)
+{
+    struct proto_target_set_request q = {.target = r->target[target].id,
+                                         .mask = PROTO_TARGET_SET_PLAN,
+                                         .plan = what,
+                                         .heir = heir,
+                                         .caller = rig_caller(&r->client[0])};
+    r->client[0].flags = PEER_CALL_AGAIN;
+    return rig_call(&r->client[0], PROTO_OP_target_set, &q);
+}
+
+static int balance(struct rig *r, bool on)
+{
+    struct proto_balance_set_request q = {.paused = !on, .caller = rig_caller(&r->client[0])};
+    r->client[0].flags = PEER_CALL_AGAIN;
+    return rig_call(&r->client[0], PROTO_OP_balance_set, &q);
+}
+
+static bool says(struct rig *r, const char *text)
+{
+    struct proto_status_request q = {.format = PROTO_FORMAT_JSON};
+    r->client[0].flags = PEER_CALL_AGAIN;
+    CHECK_OK(rig_call(&r->client[0], PROTO_OP_status, &q));
+    const struct proto_status_reply *m = r->client[0].reply;
+    return memmem(m->body.at, m->body.len, text, strlen(text)) != NULL;
+}
+
+TEST(a_target_is_drained_and_comes_back)
+{
+    struct rig r;
+    start_with(&r, 4, 0);
+    size_t had = members_on(&r, r.target[2].id);
+    CHECK_TRUE(had > 0);
+    CHECK_OK(plan(&r, 2, PROTO_PLAN_DRAIN, 0));
+    CHECK_TRUE(says(&r, "\"plan\":\"drains\""));
+    watch_for(&r, 2, RIG_SECOND / 2);
+    CHECK_TRUE(says(&r, "\"state\":\"moving\""));
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_EQ(members_on(&r, r.target[2].id), 0);
+    CHECK_TRUE(r.target[2].revokes >= had);
+    CHECK_TRUE(says(&r, "\"moves\":{\"state\":\"done\""));
+    watch_for(&r, 2, 20 * RIG_SECOND);
+    CHECK_EQ(members_on(&r, r.target[2].id), 0);
+    CHECK_TRUE(r.target[2].leased); /* it is well, and empty */
+    CHECK_OK(plan(&r, 2, PROTO_PLAN_NORMAL, 0));
+    watch_for(&r, 2, RIG_SECOND);
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_TRUE(members_on(&r, r.target[2].id) + 2 >= had);
+    rig_over(&r);
+}
+
+/* What is wanted and what is under way is in the records: the next leader goes on. */
+TEST(a_drain_goes_on_after_the_server_has_died)
+{
+    struct rig r;
+    start_with(&r, 4, 0);
+    CHECK_OK(plan(&r, 0, PROTO_PLAN_DRAIN, 0));
+    for (unsigned i = 0; i < 3; i++) {
+        watch_for(&r, 2, RIG_SECOND / 3);
+        rig_kill(&r);
+        rig_serve(&r);
+        watch_for(&r, 2, 3 * RIG_SECOND);
+    }
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_EQ(members_on(&r, r.target[0].id), 0);
+    rig_over(&r);
+}
+
+static bool is_removed(void *ctx)
+{
+    const struct rig *r = ctx;
+    const struct metanode_target *t = metanode_target_find(r->m, r->target[3].id);
+    return t->plan == PROTO_PLAN_REMOVED;
+}
+
+TEST(a_removed_target_is_not_seen_any_more)
+{
+    struct rig r;
+    start_with(&r, 4, 0);
+    CHECK_OK(plan(&r, 3, PROTO_PLAN_REMOVE, 0));
+    CHECK_TRUE(watch(&r, 2, is_removed));
+    CHECK_EQ(members_on(&r, r.target[3].id), 0);
+    CHECK_TRUE(says(&r, "target.3"));
+    rig_target_kill(&r, 3);
+    rig_run(&r, 4 * RIG_SECOND);
+    CHECK_TRUE(!says(&r, "target.3"));
+    CHECK_TRUE(says(&r, "\"health\":\"healthy\""));
+    rig_target_start(&r, 3, false); /* somebody starts it again: it is given nothing */
+    watch_for(&r, 2, 10 * RIG_SECOND);
+    CHECK_EQ(members_on(&r, r.target[3].id), 0);
+    CHECK_TRUE(says(&r, "\"plan\":\"removed\""));
+    rig_over(&r);
+}
+
+/* It is down: nobody waits for the delay. */
+TEST(a_lost_target_is_removed_at_once)
+{
+    struct rig r;
+    start_with(&r, 4, 3600000);
+    rig_target_kill(&r, 3);
+    watch_for(&r, 1, 4 * RIG_SECOND);
+    CHECK_EQ(serving_least(&r), 1);
+    CHECK_OK(plan(&r, 3, PROTO_PLAN_REMOVE, 0));
+    CHECK_TRUE(watch(&r, 1, is_removed));
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    rig_over(&r);
+}
+
+TEST(a_lost_target_is_rebuilt_after_the_delay)
+{
+    struct rig r;
+    start_with(&r, 4, 20000);
+    rig_target_kill(&r, 1);
+    watch_for(&r, 1, 15 * RIG_SECOND);
+    size_t lost = members_on(&r, r.target[1].id);
+    CHECK_TRUE(lost > 0);
+    CHECK_EQ(serving_least(&r), 1); /* it may come back */
+    CHECK_TRUE(says(&r, "\"lost\":0"));
+    watch_for(&r, 1, 10 * RIG_SECOND);
+    CHECK_TRUE(watch(&r, 1, all_rest));
+    CHECK_EQ(members_on(&r, r.target[1].id), 0);
+    rig_target_start(&r, 1, false); /* and now it does: as an empty one, which gets its share */
+    watch_for(&r, 2, 2 * RIG_SECOND);
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_TRUE(members_on(&r, r.target[1].id) + 2 >= lost);
+    rig_over(&r);
+}
+
+/* Cut off, not dead: when it is heard again it believes to be a member, and gets no lease by it. */
+TEST(who_was_cut_off_meanwhile_learns_that_it_has_left)
+{
+    struct rig r;
+    start_with(&r, 4, 5000);
+    CHECK_OK(balance(&r, false));
+    r.target[1].cut = r.target[1].deaf = true;
+    watch_for(&r, 1, 8 * RIG_SECOND);
+    CHECK_TRUE(watch(&r, 1, all_rest));
+    CHECK_EQ(members_on(&r, r.target[1].id), 0);
+    r.target[1].leased = false;
+    r.target[1].cut = r.target[1].deaf = false;
+    watch_for(&r, 2, 3 * RIG_SECOND);
+    CHECK_TRUE(r.target[1].leased);
+    for (size_t k = 0; k < r.target[1].row_count; k++) {
+        const struct cluster_row *row = &r.target[1].row[k];
+        CHECK_TRUE(row->born > 1 || cluster_row_find(row, r.target[1].id) == row->count);
+    }
+    rig_over(&r);
+}
+
+TEST(a_new_target_gets_copies_of_old_chains)
+{
+    struct rig r;
+    start_with(&r, 3, 0);
+    size_t old = r.m->chains.count, on_old = 0;
+    CHECK_OK(balance(&r, false));
+    CHECK_TRUE(says(&r, "\"balance\":false"));
+    rig_target_start(&r, 3, false);
+    watch_for(&r, 2, 10 * RIG_SECOND);
+    CHECK_TRUE(r.m->chains.count > old); /* new files use it at once */
+    size_t at_first = members_on(&r, r.target[3].id);
+    CHECK_EQ(at_first, r.m->chains.count - old);
+    CHECK_OK(balance(&r, true));
+    watch_for(&r, 2, RIG_SECOND);
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    LIST_FOR_EACH(node, &r.m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        on_old += row->born == 1 && cluster_row_find(row, r.target[3].id) < row->count;
+    }
+    CHECK_TRUE(on_old + 1 >= old * 2 / 4 && on_old <= old * 2 / 4 + 1);
+    rig_over(&r);
+}
+
+TEST(an_heir_replaces_a_target)
+{
+    struct rig r;
+    start_with(&r, 3, 0);
+    CHECK_OK(balance(&r, false));
+    rig_target_start(&r, 3, false);
+    watch_for(&r, 2, 10 * RIG_SECOND);
+    r.target[3].id = metanode_target_of(r.m, &r.target[3].uuid)->id;
+    CHECK_OK(plan(&r, 0, PROTO_PLAN_REPLACE, r.target[3].id));
+    watch_for(&r, 2, RIG_SECOND);
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_EQ(members_on(&r, r.target[0].id), 0);
+    CHECK_TRUE(members_on(&r, r.target[3].id) >= CLUSTER_CHAINS_PER_TARGET);
+    rig_run(&r, 2 * RIG_SECOND);
+    CHECK_EQ(metanode_target_find(r.m, r.target[0].id)->plan, PROTO_PLAN_REMOVED);
+    rig_over(&r);
+}
+
+/* Nobody can take what is there: it stays, and that is said. */
+TEST(without_a_place_to_go_copies_stay)
+{
+    struct rig r;
+    start_with(&r, 2, 0);
+    CHECK_OK(plan(&r, 0, PROTO_PLAN_DRAIN, 0));
+    watch_for(&r, 2, 10 * RIG_SECOND);
+    CHECK_EQ(members_on(&r, r.target[0].id), r.m->chains.count);
+    CHECK_TRUE(says(&r, "\"state\":\"stuck\""));
+    CHECK_TRUE(says(&r, "there is no target"));
+    rig_target_start(&r, 2, false);
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_EQ(members_on(&r, r.target[0].id), 0);
+    rig_over(&r);
+}
+
+TEST(a_full_target_gets_no_copies)
+{
+    struct rig r;
+    start_with(&r, 3, 0);
+    rig_target_start(&r, 3, false);
+    r.target[3].low_space = true;
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    size_t had = members_on(&r, r.target[3].id);
+    CHECK_OK(plan(&r, 0, PROTO_PLAN_DRAIN, 0));
+    watch_for(&r, 2, 30 * RIG_SECOND);
+    CHECK_TRUE(members_on(&r, r.target[3].id) <= had);
+    r.target[3].low_space = false;
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_EQ(members_on(&r, r.target[0].id), 0);
+    rig_over(&r);
+}
+
+static size_t table_of(struct rig *r, uint32_t avoided)
+{
+    struct proto_cluster_map_request q = {0};
+    r->client[0].flags = PEER_CALL_AGAIN;
+    CHECK_OK(rig_call(&r->client[0], PROTO_OP_cluster_map, &q));
+    const struct proto_cluster_map_reply *map = r->client[0].reply;
+    const struct proto_table *newest = &map->tables.at[map->tables.count - 1];
+    for (size_t i = 0; i < map->tables.count; i++) {
+        newest = map->tables.at[i].version > newest->version ? &map->tables.at[i] : newest;
+    }
+    for (size_t i = 0; i < newest->chains.count; i++) {
+        const struct metanode_chain *c = metanode_chain_find(r->m, newest->chains.at[i]);
+        CHECK_TRUE(avoided == 0 || cluster_row_find(&c->row, avoided) == c->row.count);
+    }
+    return newest->chains.count;
+}
+
+/* New files do not go where there is no room; and do again, but not with every breath. */
+TEST(new_files_avoid_full_targets)
+{
+    struct rig r;
+    start_with(&r, 4, 0);
+    size_t all = r.m->chains.count;
+    CHECK_EQ(table_of(&r, 0), all);
+    CHECK_OK(balance(&r, false));
+    r.target[2].low_space = true;
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    size_t left = table_of(&r, r.target[2].id);
+    CHECK_TRUE(left > 0 && left < all);
+    r.target[2].low_space = false;
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    CHECK_EQ(table_of(&r, 0), left);
+    rig_run(&r, 600 * RIG_SECOND);
+    CHECK_EQ(table_of(&r, 0), all);
+    CHECK_EQ(r.m->chains.count, all);
+    for (unsigned i = 0; i < 4; i++) {
+        r.target[i].low_space = true;
+    }
+    rig_run(&r, 700 * RIG_SECOND);
+    CHECK_EQ(table_of(&r, 0), all); /* nothing else is left */
+    rig_over(&r);
+}
+
+TEST(only_root_plans_and_only_what_makes_sense)
+{
+    struct rig r;
+    start_with(&r, 2, 0);
+    CHECK_RC(plan(&r, 0, PROTO_PLAN_REMOVED, 0), EINVAL);
+    CHECK_RC(plan(&r, 0, PROTO_PLAN_REPLACE, 0), EINVAL);
+    CHECK_RC(plan(&r, 0, PROTO_PLAN_REPLACE, r.target[0].id), EINVAL);
+    CHECK_RC(plan(&r, 0, PROTO_PLAN_REPLACE, 999), ENOENT);
+    CHECK_RC(plan(&r, 0, PROTO_PLAN_DRAIN, r.target[1].id), EINVAL);
+    r.target[3].id = 999;
+    CHECK_RC(plan(&r, 3, PROTO_PLAN_DRAIN, 0), ENOENT);
+    CHECK_OK(rig_credential(&r.client[0], 1000));
+    CHECK_RC(plan(&r, 0, PROTO_PLAN_DRAIN, 0), EPERM);
+    CHECK_RC(balance(&r, false), EPERM);
+    rig_over(&r);
+}

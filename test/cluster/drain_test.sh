@@ -1,0 +1,88 @@
+#!/bin/bash
+# Targets of a running cluster are drained, removed, lost and added, while a reader compares its files all the time.
+set -u
+. "$(dirname "$0")/lib.sh"
+field() { timeout 20 "$opendfs" status --json | python3 -c "import json,sys; o = json.load(sys.stdin); print($1)"; }
+target() { field "[t['$2'] for t in o['targets'] if t['name'] == '$1']"; }
+# becomes SECONDS EXPRESSION: status says that it is true before the time is over.
+becomes() {
+    local end=$((SECONDS + $1))
+    while [ "$(field "$2" 2>"$work/out")" != True ]; do
+        if [ $SECONDS -ge $end ]; then
+            timeout 20 "$opendfs" status >"$work/out" 2>&1
+            return 1
+        fi
+    done
+}
+waits() { if becomes "$2" "$3"; then ok "$1"; else bad "$1: $(head -n 4 "$work/out" | tr '\n' ' ')"; fi; }
+empty() { echo "[(t['chains'], t['used'] < 1000000) for t in o['targets'] if t['name'] == '$1'] == [(0, True)]"; }
+rest="o['moves']['left'] == 0 and o['chains']['full'] == o['chains']['total'] and o['moves']['state'] == 'done'"
+
+check 'a cluster of five targets' "$opendfs" init -q "$cluster" --port 0 --copies 2 --targets 5
+set_meta
+sed -i "s/^copies = .*/&\nlease = 2s\nrebuild = 6s/" "$cluster/cluster.ini"
+check 'up' "$opendfs" up -q "$cluster"
+mkdir "$work/in"
+for i in $(seq 12); do head -c $((i * 400000)) /dev/urandom >"$work/in/$i"; done
+check 'files' "$opendfs" put -q "$work/in" /files
+
+# The reader: whatever moves, each file is there and whole.
+(
+    rounds=0
+    while [ ! -e "$work/stop" ]; do
+        for i in $(seq 12); do
+            timeout 60 "$opendfs" get -q "/files/$i" - 2>>"$work/reader" | cmp -s - "$work/in/$i" || echo "file $i" >>"$work/reader"
+        done
+        rounds=$((rounds + 1))
+        echo $rounds >"$work/rounds"
+    done
+) &
+reader=$!
+
+# --- how chains lie ---
+same 'the table is even' "$(field "[(c['name'], c['load'] <= 1100, 1000 <= c['rebuild'] <= 1500) for c in o['classes']]")" \
+    "[('default', True, True)]"
+fails 'class table' 0 'rebuild of a lost target 1.' "$opendfs" class table
+fails 'of a class that is not there' 1 "there is no storage class 'nope'" "$opendfs" class table nope
+
+# --- drain ---
+same 'it has chains' "$(field "[t['chains'] > 0 for t in o['targets'] if t['name'] == 'target.1']")" '[True]'
+fails 'a target that is not there' 1 "there is no target '9'" "$opendfs" target drain 9
+check 'target drain' "$opendfs" target drain target.1
+waits 'progress is told' 20 "o['moves']['done'] > 0 or o['moves']['left'] > 0"
+waits 'it is empty' 120 "$(empty target.1)"
+waits 'nothing is left to do' 60 "$rest"
+fails 'status tells that it drains' 0 ', drains' "$opendfs" status
+fails 'rebalance status' 0 'done' "$opendfs" rebalance status
+
+# --- the metadata server dies in the middle ---
+check 'target undrain' "$opendfs" target undrain 1
+waits 'it is used again' 60 "[t['chains'] > 0 for t in o['targets'] if t['name'] == 'target.1'] == [True]"
+check 'node drain' "$opendfs" node drain 2
+kill -9 "$(pid_of meta.0)"
+check 'up again' "$opendfs" up -q "$cluster"
+waits 'the drain goes on' 150 "$(empty target.2)"
+
+# --- replace and remove ---
+fails 'not by one that drains' 1 'Invalid argument' "$opendfs" target replace target.3 target.2
+check 'node undrain' "$opendfs" node undrain 2
+check 'target remove' "$opendfs" target remove target.3
+waits 'it is removed' 150 "[t['plan'] for t in o['targets'] if t['name'] == 'target.3'] == ['removed']"
+waits 'and the rest is whole' 60 "$rest"
+
+# --- lost for good ---
+kill -STOP "$(pid_of node.4)" # it starts no new worker
+kill -9 "$(pid_of target.4)"
+waits 'its chains lack a copy' 30 "o['chains']['full'] < o['chains']['total']"
+waits 'they are made anew elsewhere' 150 "o['chains']['full'] == o['chains']['total'] and [t['chains'] for t in o['targets'] if t['name'] == 'target.4'] == [0]"
+kill -CONT "$(pid_of node.4)"
+waits 'back, it gets its share' 150 "[t['chains'] > 0 for t in o['targets'] if t['name'] == 'target.4'] == [True] and $rest"
+
+# --- what is there ---
+touch "$work/stop"
+wait $reader
+same 'the reader has always had its files' "$(cat "$work/reader" 2>/dev/null | head -n 3)" ''
+same 'and has read' "$(($(cat "$work/rounds") > 2))" 1
+check 'all files are whole' sh -c "'$opendfs' get -q /files '$work/back' && diff -r '$work/in' '$work/back'"
+check 'the records are sound' "$opendfs" fsck --namespace
+finish
