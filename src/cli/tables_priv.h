@@ -26,6 +26,7 @@
     X(usage, "Space and limits")    \
     X(trash, "Removed files")       \
     X(fsck, "Checks")               \
+    X(why, NULL)                    \
     X(help, "Help")                 \
     X(complete, NULL)
 
