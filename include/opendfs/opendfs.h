@@ -54,8 +54,8 @@ struct opendfs_options {
     uint64_t connect_ms; /* opendfs_connect() gives up after so long, with -ETIMEDOUT; 0: as any
                             operation */
     /* Where this client runs, as `host` and `rack` of data nodes in cluster.ini: near copies are
-     * read first. Lent for the call; NULL: not known (a target at a loopback address is near in any
-     * case). */
+     * read first. Lent for the call; NULL: not known (a target at one of our own addresses is seen
+     * to be near in any case). */
     const char *host, *rack;
 };
 

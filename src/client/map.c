@@ -28,6 +28,7 @@ struct client_target {
     struct opendfs *fs;
     uint32_t id;
     struct net_address address, used; /* as the map says; of `peer` */
+    bool here;                        /* a link to it has not left this machine */
     char name[LABEL_SIZE], host[LABEL_SIZE], rack[LABEL_SIZE];
     struct peer *peer;
     struct peer_user user;
@@ -164,16 +165,17 @@ static void map_take_target(struct client_map *m, const struct proto_target *fro
     if (t == NULL) {
         return; /* with the next map */
     }
+    t->here = t->here && strcmp(t->address.text, address.text) == 0;
     t->address = address;
     proto_bytes_to_c(from->name, t->name, sizeof t->name);
     proto_bytes_to_c(from->host, t->host, sizeof t->host);
     proto_bytes_to_c(from->rack, t->rack, sizeof t->rack);
 }
 
-/* On our own machine: it says so, or its address cannot be elsewhere. */
+/* On our own machine: it says so, its address cannot be elsewhere, or was ours. */
 static bool target_is_here(const struct client_target *t)
 {
-    return net_address_is_loopback(&t->address) ||
+    return t->here || net_address_is_loopback(&t->address) ||
            (t->fs->host[0] != '\0' && strcmp(t->fs->host, t->host) == 0);
 }
 
@@ -393,8 +395,11 @@ int client_map_chain(struct opendfs *fs, const struct proto_layout *layout, uint
 
 static void target_up(struct peer_user *u, struct peer_link *l)
 {
-    (void)u;
-    (void)l;
+    struct client_target *t = container_of(u, struct client_target, user);
+    if (!t->here && net_conn_within_host(l->conn)) {
+        t->here = true;
+        map_measure(t->fs->map);
+    }
 }
 static void target_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
 {

@@ -6,10 +6,10 @@
 #include <string.h>
 
 /*
- * Where the pieces of a file are, a page of chunks at a time: the inode; a right to ask, for
- * members do not answer without; the map, asked for now, because it is the state of now that is
- * wanted; then one STAT to each serving member of each chunk, all at once. A member that does not
- * answer within STAT_MS is one of which nothing is known.
+ * Where the pieces of a file are, a page of chunks at a time: the inode; a right to ask, because
+ * members do not answer without; the map, asked anew, because the present state is wanted; then one
+ * STAT to each serving member of each chunk, all at once. A member that does not answer within
+ * STAT_MS is one of which nothing is known.
  */
 
 #define STAT_MS 5000u
