@@ -160,7 +160,9 @@ void opendfs_async_statfs(struct opendfs *fs, struct opendfs_op *op); /* `space`
 void opendfs_async_status_json(struct opendfs *fs, struct opendfs_op *op);
 /* Statistics of one server in the text format of Prometheus: of the metadata leader (`target` 0),
  * or of the target with this number, which has some seconds to answer (-ETIMEDOUT; -ENOENT: there
- * is none). In `data` and `data_len`, as status_json. */
+ * is none). In `data` and `data_len`, as status_json. OPENDFS_METRICS_OWN: of this client, with
+ * what it has seen of each target. */
+#define OPENDFS_METRICS_OWN UINT32_MAX
 void opendfs_async_metrics(struct opendfs *fs, struct opendfs_op *op, uint32_t target);
 
 #ifdef __cplusplus

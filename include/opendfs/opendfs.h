@@ -53,6 +53,10 @@ struct opendfs_options {
                        has a default access control list */
     uint64_t connect_ms; /* opendfs_connect() gives up after so long, with -ETIMEDOUT; 0: as any
                             operation */
+    /* Where this client runs, as `host` and `rack` of data nodes in cluster.ini: near copies are
+     * read first. Lent for the call; NULL: not known (a target at one of our own addresses is seen
+     * to be near in any case). */
+    const char *host, *rack;
 };
 
 /* Connects: returns when a metadata leader has answered. *ret is freed by opendfs_disconnect().

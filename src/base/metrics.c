@@ -12,12 +12,12 @@
 
 #define NAME_SIZE 112u
 #define LABEL_SIZE 64u
-#define LABEL_GROUP "messages/"
 #define BUCKET_STEP 4u /* one of four: powers of two */
 
 struct metric {
     char name[NAME_SIZE];
-    char message[LABEL_SIZE]; /* "": it has no such label */
+    const char *key;        /* of the label; NULL: it has none */
+    char label[LABEL_SIZE]; /* its value */
     char path[STATS_PATH_SIZE];
     size_t order; /* of the first one of its name */
     int kind;
@@ -38,23 +38,36 @@ static bool ends_with(const char *text, const char *end)
     return len >= n && strcmp(text + len - n, end) == 0;
 }
 
+/* Groups of which each member is a value of a label. */
+static const struct {
+    const char *group, *key;
+} label_groups[] = {{"messages/", "message"}, {"targets/", "target"}};
+
 /* "server/messages/create/latency": the name, and "create" for the label. */
+static void metric_label(struct metric *m, const char *path, struct text *plain)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(label_groups); i++) {
+        const char *group = strstr(path, label_groups[i].group);
+        const char *value = group == NULL ? NULL : group + strlen(label_groups[i].group);
+        const char *leaf = value == NULL ? NULL : strchr(value, '/');
+        if (leaf != NULL) {
+            struct text label;
+            text_add(plain, "%.*s%s", (int)(value - path), path, leaf + 1);
+            text_init(&label, m->label, sizeof m->label);
+            text_add(&label, "%.*s", (int)(leaf - value), value);
+            m->key = label_groups[i].key;
+            return;
+        }
+    }
+    text_add(plain, "%s", path);
+}
+
 static void metric_name(struct metric *m, const char *path)
 {
     char plain[STATS_PATH_SIZE];
     struct text t;
-    const char *group = strstr(path, LABEL_GROUP);
-    const char *message = group == NULL ? NULL : group + strlen(LABEL_GROUP);
-    const char *leaf = message == NULL ? NULL : strchr(message, '/');
     text_init(&t, plain, sizeof plain);
-    if (leaf == NULL) {
-        text_add(&t, "%s", path);
-    } else {
-        text_add(&t, "%.*s%s", (int)(message - path), path, leaf + 1);
-        struct text label;
-        text_init(&label, m->message, sizeof m->message);
-        text_add(&label, "%.*s", (int)(leaf - message), message);
-    }
+    metric_label(m, path, &t);
     for (char *p = plain; *p != 0; p++) {
         bool good = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || *p == '_' ||
                     (*p >= '0' && *p <= '9');
@@ -87,7 +100,7 @@ static void gather_visit(struct stats_visitor *visitor, const struct stats_value
     struct metric m = {.kind = (int)v->kind, .value = v->value, .order = g->count};
     metric_name(&m, v->path);
     bool never = v->kind == STATS_IS_HISTOGRAM ? v->histogram->count == 0 : v->value == 0;
-    if (never && m.message[0] != 0) {
+    if (never && m.key != NULL) {
         return;
     }
     if (v->kind == STATS_IS_HISTOGRAM) {
@@ -107,7 +120,7 @@ static int compare_names(const void *a, const void *b)
     const struct metric *x = a, *y = b;
     int order = strcmp(x->name, y->name);
     order = order != 0 ? order : x->kind - y->kind;
-    order = order != 0 ? order : strcmp(x->message, y->message);
+    order = order != 0 ? order : strcmp(x->label, y->label);
     return order != 0 ? order : x->order < y->order ? -1 : x->order > y->order ? 1 : 0;
 }
 
@@ -115,7 +128,7 @@ static int compare_order(const void *a, const void *b)
 {
     const struct metric *x = a, *y = b;
     int order = x->order < y->order ? -1 : x->order > y->order ? 1 : 0;
-    return order != 0 ? order : strcmp(x->message, y->message);
+    return order != 0 ? order : strcmp(x->label, y->label);
 }
 
 static void add_up(struct metric *to, const struct metric *m)
@@ -142,7 +155,7 @@ static void merge(struct gather *g)
     for (size_t i = 0; i < g->count; i++) {
         struct metric *m = &g->metric[i], *last = kept == 0 ? NULL : &g->metric[kept - 1];
         bool same = last != NULL && strcmp(last->name, m->name) == 0;
-        if (same && last->kind == m->kind && strcmp(last->message, m->message) != 0) {
+        if (same && last->kind == m->kind && strcmp(last->label, m->label) != 0) {
             m->order = last->order;
             g->metric[kept++] = *m;
             continue;
@@ -180,14 +193,14 @@ static void add_sample(struct text *out, const struct metric *m, const char *lab
 {
     const char *comma = "";
     text_add(out, "%s%s", m->name, suffix);
-    if (labels[0] == 0 && m->message[0] == 0 && le[0] == 0) {
+    if (labels[0] == 0 && m->key == NULL && le[0] == 0) {
         return;
     }
     text_add(out, "{%s", labels);
     comma = labels[0] == 0 ? "" : ",";
-    if (m->message[0] != 0) {
-        text_add(out, "%smessage=\"", comma);
-        metrics_label_text(out, m->message);
+    if (m->key != NULL) {
+        text_add(out, "%s%s=\"", comma, m->key);
+        metrics_label_text(out, m->label);
         text_add(out, "\"");
         comma = ",";
     }

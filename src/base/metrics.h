@@ -3,8 +3,8 @@
  *
  * Names: "opendfs_" and the groups of the tree, with "_total" behind counters, "_seconds" behind
  * histograms and "_bytes" where the leaf says so. The group below "messages" is the label
- * `message`. Leaves of equal names (one for each connection, say) are added up. Counters and
- * histograms of messages that never came are left out.
+ * `message`, the one below "targets" the label `target`. Leaves of equal names (one for each
+ * connection, say) are added up. Those with such a label that are zero are left out.
  */
 #pragma once
 

@@ -131,3 +131,20 @@ TEST_TORTURE(metrics_without_memory_add_nothing)
     }
     TRY(rc);
 }
+
+TEST(metrics_label_targets)
+{
+    CLEANUP(stats_freep) struct stats *client = stats_new(NULL, "client");
+    struct stats *targets = stats_new(client, "targets");
+    struct stats *one = stats_new(targets, "1"), *two = stats_new(targets, "2");
+    struct stats_counter c[2] = {{0}};
+    stats_add_counter(one, "reads", &c[0]);
+    stats_add_counter(two, "reads", &c[1]);
+    stats_count(&c[0], 5);
+    render(client, "", NULL);
+    CHECK_TRUE(strstr(out, "opendfs_client_targets_reads_total{target=\"1\"} 5\n") != NULL);
+    CHECK_TRUE(strstr(out, "target=\"2\"") == NULL);
+    stats_count(&c[1], 1);
+    render(client, "cluster=\"x\"", NULL);
+    CHECK_TRUE(strstr(out, "_total{cluster=\"x\",target=\"2\"} 1\n") != NULL);
+}

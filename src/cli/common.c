@@ -102,7 +102,9 @@ static int connect_patiently(struct cli *c)
                                 .secret_file = cli_environment("OPENDFS_SECRET"),
                                 .uid = UINT32_MAX,
                                 .gid = UINT32_MAX,
-                                .connect_ms = CONNECT_QUIET_MS};
+                                .connect_ms = CONNECT_QUIET_MS,
+                                .host = cli_environment("OPENDFS_HOST"),
+                                .rack = cli_environment("OPENDFS_RACK")};
     int rc = opendfs_connect(&o, &c->fs);
     if (rc == -ETIMEDOUT) {
         cli_say(c, "no metadata server answers yet (%s): waiting. Does the cluster run?",

@@ -215,6 +215,9 @@ static void put_files(void)
              "The cluster when there is no --cluster; else the working directory.");
     put_term("OPENDFS_SECRET", "File with the client secret; needed when a cluster is named by the "
                                "addresses of its metadata servers.");
+    put_term("OPENDFS_HOST, OPENDFS_RACK",
+             "Where the command runs, as host and rack of data nodes in cluster.ini: copies that "
+             "are near are read first.");
     fputs(".SH FILES\n", stdout);
     put_term("cluster.ini", "The configuration of a cluster; made by `opendfs init`, which appends "
                             "all keys as comments.");

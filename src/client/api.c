@@ -5,6 +5,7 @@
 #include "opendfs/targets.h"
 #include "opendfs/trash.h"
 #include "opendfs/usage.h"
+#include "opendfs/where.h"
 
 #include <string.h>
 
@@ -463,6 +464,35 @@ int opendfs_check_next(struct opendfs *fs, struct opendfs_check *check,
     int rc = (int)call_wait(&c);
     if (rc == 0) {
         *ret = client_op_of(&c.op)->held; /* the caller's from here on */
+    }
+    return rc;
+}
+
+/* --- where --------------------------------------------------------------------------------------
+ */
+
+int opendfs_where(struct opendfs *fs, const struct opendfs_where_query *query,
+                  struct opendfs_where **ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_where(fs, &c.op, query);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = client_op_of(&c.op)->held; /* the caller's from here on */
+    }
+    return rc;
+}
+
+int opendfs_names_next(struct opendfs *fs, struct opendfs_names *names,
+                       struct opendfs_names_page **ret)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_names_next(fs, &c.op, names);
+    int rc = (int)call_wait(&c);
+    if (rc == 0) {
+        *ret = client_op_of(&c.op)->held;
     }
     return rc;
 }

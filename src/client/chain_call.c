@@ -9,7 +9,6 @@
  */
 
 #define ATTEMPT_MS 15000u
-#define READ_MS 3000u
 #define BLIND_MS 2000u /* while there is no link */
 #define WAIT_MIN_MS 10u
 #define WAIT_MAX_MS 1000u
@@ -84,6 +83,13 @@ void client_chain_resume(struct client_chain_call *c, enum client_verdict v)
     }
 }
 
+void client_chain_end(struct client_chain_call *c, int rc)
+{
+    const struct peer_reply r = {.rc = rc};
+    CHECK(c->active && !peer_call_active(&c->peer));
+    chain_finish(c, &r);
+}
+
 static enum client_verdict chain_refused(struct client_chain_call *c, const struct peer_reply *r)
 {
     if (r->rc == -ERR_stale_epoch) {
@@ -133,7 +139,7 @@ static uint32_t chain_attempt_ms(const struct client_chain_call *c, const struct
     if (peer_link_of(p, 0) == NULL) {
         return BLIND_MS;
     }
-    return !c->hurries ? ATTEMPT_MS : READ_MS << base_min(c->attempts - 1, 4);
+    return !c->hurries ? ATTEMPT_MS : CLIENT_READ_MS << base_min(c->attempts - 1, 4);
 }
 
 static void chain_send(struct client_chain_call *c)

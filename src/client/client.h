@@ -32,8 +32,9 @@ struct client_options {
     uint32_t umask;         /* as in struct opendfs_options */
     const uint32_t *groups; /* copied */
     size_t group_count;
-    uint64_t cache_bytes; /* 0: CLIENT_CACHE_BYTES; at least CLIENT_CACHE_MIN */
-    uint64_t timeout_ms;  /* 0: never */
+    uint64_t cache_bytes;    /* 0: CLIENT_CACHE_BYTES; at least CLIENT_CACHE_MIN */
+    uint64_t timeout_ms;     /* 0: never */
+    const char *host, *rack; /* as the map names those of targets; copied, may be NULL */
 };
 /* Begins to connect. Operations may be started at once: they wait for the session. -ENOMEM,
  * -EINVAL. */

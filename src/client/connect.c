@@ -185,7 +185,9 @@ static int thread_connect(struct client_thread *t, const struct opendfs_options 
                                        .groups = groups != NULL ? groups : o->groups,
                                        .group_count = groups != NULL ? count : o->group_count,
                                        .cache_bytes = o->cache_bytes,
-                                       .timeout_ms = o->timeout_ms};
+                                       .timeout_ms = o->timeout_ms,
+                                       .host = o->host,
+                                       .rack = o->rack};
     rc = client_new(&opt, &t->fs);
     if (rc < 0) {
         return rc;

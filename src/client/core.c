@@ -3,6 +3,7 @@
 #include "client/update_priv.h"
 #include "wire/frame.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct opendfs *fs_alloc(const struct client_options *opt)
@@ -21,11 +22,14 @@ static struct opendfs *fs_alloc(const struct client_options *opt)
     fs->cache_bytes = opt->cache_bytes == 0 ? CLIENT_CACHE_BYTES : opt->cache_bytes;
     fs->cache_bytes = base_max(fs->cache_bytes, CLIENT_CACHE_MIN);
     fs->inline_limit = PROTO_CELL_BYTES;
+    snprintf(fs->host, sizeof fs->host, "%s", opt->host == NULL ? "" : opt->host);
+    snprintf(fs->rack, sizeof fs->rack, "%s", opt->rack == NULL ? "" : opt->rack);
     fs->meta_user.ops = &client_meta_user_ops;
     list_init(&fs->calls);
     list_init(&fs->slot_queue);
     list_init(&fs->ops);
     list_init(&fs->resting);
+    client_budget_init(&fs->hedges);
     client_inodes_init(fs);
     client_session_init(fs);
     return fs;
@@ -50,7 +54,8 @@ static int fs_copy_options(struct opendfs *fs, const struct client_options *opt)
 static void fs_add_stats(struct opendfs *fs)
 {
     struct client_counters *c = &fs->counters;
-    fs->stats = fs->env.stats == NULL ? NULL : stats_new(fs->env.stats, "client");
+    fs->stats = stats_new(fs->env.stats, "client"); /* if nobody's, its own: metrics.c */
+    fs->target_stats = fs->stats == NULL ? NULL : stats_new(fs->stats, "targets");
     stats_add_counter(fs->stats, "operations", &c->operations);
     stats_add_counter(fs->stats, "failures", &c->failures);
     stats_add_counter(fs->stats, "retries", &c->retries);
@@ -61,6 +66,10 @@ static void fs_add_stats(struct opendfs *fs)
     stats_add_counter(fs->stats, "edge_reads", &c->edge_reads);
     stats_add_counter(fs->stats, "bad_cells", &c->bad_cells);
     stats_add_counter(fs->stats, "lost", &c->lost);
+    stats_add_counter(fs->stats, "fallbacks", &c->fallbacks);
+    stats_add_counter(fs->stats, "hedges", &c->hedges);
+    stats_add_counter(fs->stats, "hedges_won", &c->hedges_won);
+    stats_add_counter(fs->stats, "hedges_refused", &c->hedges_refused);
 }
 
 /* Half of the memory is for data that comes in, half for data that goes out: neither can keep the

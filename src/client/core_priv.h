@@ -8,6 +8,7 @@
 #include "base/env.h"
 #include "base/list.h"
 #include "base/stats.h"
+#include "client/choose_priv.h"
 #include "client/client.h"
 #include "peer/client.h"
 
@@ -16,6 +17,7 @@
 #define CLIENT_LEASE_MS 10000u
 #define CLIENT_NS_PER_MS UINT64_C(1000000)
 #define CLIENT_CALLS_MAX 4096u
+#define CLIENT_LABEL_MAX 64u
 
 struct client_call;
 struct client_map;
@@ -57,7 +59,7 @@ struct client_session {
 
 struct client_counters {
     struct stats_counter operations, failures, retries, sessions, map_fetches, write_bytes,
-        read_bytes, edge_reads, bad_cells, lost;
+        read_bytes, edge_reads, bad_cells, lost, fallbacks, hedges, hedges_won, hedges_refused;
 };
 
 struct opendfs {
@@ -68,6 +70,7 @@ struct opendfs {
     uint32_t *groups;
     size_t group_count;
     uint64_t timeout_ms, cache_bytes;
+    char host[CLIENT_LABEL_MAX + 1], rack[CLIENT_LABEL_MAX + 1]; /* where it runs; "": not known */
     struct peer_secrets secrets;
     struct peer_user meta_user;
     struct peer *meta;
@@ -85,13 +88,15 @@ struct opendfs {
     struct client_map *map;
     struct dict inodes; /* open files */
     uint64_t write_seq;
-    unsigned reports; /* of damage, under way */
+    unsigned reports;            /* of damage, under way */
+    unsigned hedging;            /* requests to another member, under way */
+    struct client_budget hedges; /* how many more there may be */
     _Atomic uint32_t inline_limit;
     bool stopping, freeing;
     void (*stopped)(void *context);
     void *stopped_context;
     struct loop_task stop_task;
-    struct stats *stats;
+    struct stats *stats, *target_stats;
     struct client_counters counters;
     struct client_thread *thread; /* made by opendfs_connect() */
 };

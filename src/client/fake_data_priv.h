@@ -1,31 +1,7 @@
 /* client/fake_data_priv.h -- for tests only: the targets of fake_priv.h. */
 #pragma once
 
-#include "client/fake_stats_priv.h"
-
-/* 0, or it was refused: epoch and capability. */
-static inline bool fake_refused(struct fake_node *n, struct peer_request *r,
-                                const struct proto_route *route, const struct proto_capability *cap)
-{
-    struct fake_cluster *c = n->cluster;
-    struct proto_member members[2];
-    struct proto_failure f = {0};
-    if (route->chain == 0 || route->chain > FAKE_CHAINS) {
-        peer_request_fail(r, -ERR_not_serving, NULL);
-        return true;
-    }
-    if (route->epoch != c->chain[route->chain - 1].epoch) {
-        bool older = route->epoch < c->chain[route->chain - 1].epoch;
-        fake_row(c, route->chain, members, &f.row);
-        peer_request_fail(r, older ? -ERR_stale_epoch : -ERR_ahead_epoch, &f);
-        return true;
-    }
-    if (cap->key_id < n->key_min) {
-        peer_request_fail(r, -ERR_capability_expired, NULL);
-        return true;
-    }
-    return false;
-}
+#include "client/fake_read_priv.h"
 
 static inline bool fake_sums_fit(const struct proto_write_request *q, const struct slice *data)
 {
@@ -120,50 +96,6 @@ static inline void fake_write(struct peer_user *u, struct peer_request *r)
     peer_request_answer(r, &reply, NULL);
 }
 
-static inline void fake_read_answer(struct fake_node *n, struct peer_request *r,
-                                    const struct proto_read_request *q)
-{
-    const struct fake_chunk *k = fake_chunk(n->cluster, q->chunk, false);
-    uint32_t length = k == NULL ? 0 : k->length, crcs[FAKE_CELLS];
-    uint32_t from = (uint32_t)base_align_down(q->offset, PROTO_CELL_BYTES);
-    uint32_t end = (uint32_t)base_min(base_align_up(q->offset + q->length, 4096), length);
-    uint32_t len = end > from ? end - from : 0;
-    struct proto_read_reply reply = {
-        .route = q->route, .length = length, .offset = from, .crcs.at = crcs};
-    if (len == 0) {
-        peer_request_answer(r, &reply, NULL);
-        return;
-    }
-    struct buf *b = buf_get(n->pool, len);
-    CHECK(b != NULL);
-    memcpy(b->at, k->bytes + from, len);
-    for (uint32_t at = 0; at < len; at += PROTO_CELL_BYTES) {
-        crcs[reply.crcs.count++] = crc32c(0, b->at + at, base_min(PROTO_CELL_BYTES, len - at));
-    }
-    b->at[len / 2] ^= n->corrupt ? 1 : 0;
-    const struct net_conn_response data = {.data = {{.buf = b, .at = b->at, .len = len}},
-                                           .data_count = 1};
-    peer_request_answer(r, &reply, &data);
-    buf_unref(b);
-}
-
-static inline void fake_read(struct peer_user *u, struct peer_request *r)
-{
-    struct fake_node *n = container_of(u, struct fake_node, user);
-    const struct proto_read_request *q = r->body;
-    n->reads++;
-    n->checks += (q->flags & PROTO_READ_CHECK) != 0 ? 1 : 0;
-    n->cluster->reads++;
-    if (fake_refused(n, r, &q->route, &q->capability)) {
-        return;
-    }
-    if (fake_fault_hits(&n->read_fault)) {
-        peer_request_fail(r, n->read_fault.rc, NULL);
-        return;
-    }
-    fake_read_answer(n, r, q);
-}
-
 static inline void fake_sync(struct peer_user *u, struct peer_request *r)
 {
     struct fake_node *n = container_of(u, struct fake_node, user);
@@ -187,6 +119,7 @@ static inline void fake_sync(struct peer_user *u, struct peer_request *r)
 static const struct peer_handler fake_data_handlers[] = {
     {.opcode = PROTO_OP_write, .request = fake_write},
     {.opcode = PROTO_OP_read, .request = fake_read},
+    {.opcode = PROTO_OP_stat, .request = fake_stat},
     {.opcode = PROTO_OP_stats, .request = fake_data_stats},
     {.opcode = PROTO_OP_sync, .request = fake_sync},
 };

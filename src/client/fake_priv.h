@@ -18,6 +18,7 @@
 #define FAKE_TARGETS 3u
 #define FAKE_CHAINS 4u
 #define FAKE_CHUNKS 192u
+#define FAKE_SLOW 32u
 #define FAKE_CHUNK_BYTES (64u << 10)
 #define FAKE_CELLS (FAKE_CHUNK_BYTES / PROTO_CELL_BYTES)
 
@@ -102,9 +103,18 @@ struct fake_node {
     struct peer_link *newest; /* control link that is up */
     /* of targets */
     struct fake_fault write_fault, read_fault, sync_fault;
-    bool corrupt;     /* answers with a flipped bit */
+    bool corrupt; /* answers with a flipped bit */
+    bool repairs; /* until it is told so */
+    bool lacks;   /* says that it has no chunk */
+    enum { FAKE_HONEST, FAKE_SHORT, FAKE_ELSEWHERE, FAKE_NO_SUMS } lie; /* answers to reads */
+    uint64_t slow_ns; /* answers to reads after that */
+    struct fake_slow {
+        struct loop_timer timer;
+        struct fake_node *node;
+        struct peer_request *request; /* NULL: free */
+    } slow[FAKE_SLOW];
     uint32_t key_min; /* older capabilities are refused */
-    unsigned reads, writes, checks, retries;
+    unsigned reads, writes, checks, retries, cancelled;
 };
 
 static inline void fake_cluster_init(struct fake_cluster *c)
@@ -182,19 +192,4 @@ static inline struct fake_chunk *fake_chunk(struct fake_cluster *c, struct proto
         empty->key = key;
     }
     return make ? empty : NULL;
-}
-static inline void fake_row(struct fake_cluster *c, uint32_t chain, struct proto_member *members,
-                            struct proto_row *ret)
-{
-    *ret = (struct proto_row){.chain = chain,
-                              .epoch = c->chain[chain - 1].epoch,
-                              .loss_gen = c->chain[chain - 1].loss_gen,
-                              .members = {.at = members, .count = 2},
-                              .class_id = 1};
-    for (size_t i = 0; i < 2; i++) {
-        bool serves = i < c->chain[chain - 1].serving;
-        members[i] =
-            (struct proto_member){.target = c->chain[chain - 1].order[i],
-                                  .state = serves ? PROTO_MEMBER_SERVING : PROTO_MEMBER_OFFLINE};
-    }
 }

@@ -109,7 +109,7 @@ static inline void fake_map(struct peer_user *u, struct peer_request *r)
     }
     for (uint32_t i = 0; i < FAKE_TARGETS; i++) {
         targets[i].id = i + 1;
-        targets[i].address = proto_bytes_text(c->target[i]->at.text);
+        targets[i].address = targets[i].host = proto_bytes_text(c->target[i]->at.text);
     }
     const struct proto_cluster_map_reply m = {.epoch = c->map_epoch,
                                               .classes = {(struct proto_storage_class *)&class, 1},
@@ -150,6 +150,7 @@ static const struct peer_handler fake_meta_handlers[] = {
     {.opcode = PROTO_OP_status, .request = fake_status},
     {.opcode = PROTO_OP_stats, .request = fake_stats},
     {.opcode = PROTO_OP_cluster_map, .request = fake_map},
+    {.opcode = PROTO_OP_names, .request = fake_names},
 };
 
 static inline void fake_up(struct peer_user *u, struct peer_link *l)
@@ -190,6 +191,7 @@ static inline void fake_start(struct fake_node *n)
 }
 static inline void fake_end(struct fake_node *n)
 {
+    fake_slow_end(n);
     n->server = peer_server_free(n->server);
 }
 static inline void fake_pool_end(struct fake_node *n)

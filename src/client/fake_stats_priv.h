@@ -17,6 +17,24 @@ static inline void fake_stats(struct peer_user *u, struct peer_request *r)
         peer_request_fail(r, -EINVAL, NULL);
     }
 }
+/* One name a page: the inode's own, then "again" twice. */
+static inline void fake_names(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_names_request *q = r->body;
+    const struct fake_inode *n =
+        fake_find(container_of(u, struct fake_node, user)->cluster, q->ino);
+    bool first = q->after_parent == 0;
+    struct proto_inode_name name = {.parent = first ? 1 : q->after_parent + 1,
+                                    .name =
+                                        proto_bytes_text(first && n != NULL ? n->name : "again"),
+                                    .path = proto_bytes_text(first ? "/" : "/d/e")};
+    const struct proto_names_reply m = {.names = {&name, 1}, .more = q->after_parent < 2};
+    if (n == NULL) {
+        peer_request_fail(r, -ENOENT, NULL);
+    } else {
+        peer_request_answer(r, &m, NULL);
+    }
+}
 /* "opendfs_target N" */
 static inline void fake_data_stats(struct peer_user *u, struct peer_request *r)
 {

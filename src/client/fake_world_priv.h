@@ -19,6 +19,7 @@ struct world {
     struct fake_cluster *cluster;
     struct fake_node node[NODES]; /* the metadata server, the targets */
     struct loop *loop[NODES], *client_loop;
+    unsigned client_host; /* node i is on i + 1 */
     struct env env;
     struct client_options opt;
     struct opendfs *fs;
@@ -69,9 +70,10 @@ static inline void world_new_client(void *ctx)
     struct world *w = ctx;
     CHECK(client_new(&w->opt, &w->fs) == 0);
 }
-static inline void world_open(struct world *w, uint64_t seed)
+static inline void world_open_at(struct world *w, uint64_t seed, unsigned client_host)
 {
     memset(w, 0, sizeof *w);
+    w->client_host = client_host;
     w->cluster = mem_zalloc(sizeof *w->cluster);
     CHECK(w->cluster != NULL);
     fake_cluster_init(w->cluster);
@@ -88,13 +90,17 @@ static inline void world_open(struct world *w, uint64_t seed)
     }
     CHECK(loop_sim_process(w->sim, "client", 0, &w->client_loop) == 0);
     w->env.loop = w->client_loop;
-    CHECK(net_sim_open(w->net, 0, w->client_loop, &w->env.net) == 0);
+    CHECK(net_sim_open(w->net, w->client_host, w->client_loop, &w->env.net) == 0);
     w->opt = (struct client_options){.env = &w->env,
                                      .addresses = &w->node[0].at,
                                      .address_count = 1,
                                      .uid = 1000,
                                      .cache_bytes = CLIENT_CACHE_MIN};
     fake_secrets(&w->opt.secrets);
+}
+static inline void world_open(struct world *w, uint64_t seed)
+{
+    world_open_at(w, seed, 0);
 }
 static inline void world_start(struct world *w)
 {

@@ -1,7 +1,9 @@
 #include "client/map_priv.h"
 
+#include "base/text.h"
 #include "cluster/placement.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -11,6 +13,7 @@
  */
 
 #define MAP_RETRY_MS 100u
+#define LABEL_SIZE (CLIENT_LABEL_MAX + 1)
 
 struct map_table {
     struct proto_table table; /* chains: owned */
@@ -25,8 +28,11 @@ struct client_target {
     struct opendfs *fs;
     uint32_t id;
     struct net_address address, used; /* as the map says; of `peer` */
+    bool here;                        /* a link to it has not left this machine */
+    char name[LABEL_SIZE], host[LABEL_SIZE], rack[LABEL_SIZE];
     struct peer *peer;
     struct peer_user user;
+    struct client_source source;
 };
 struct client_map {
     struct opendfs *fs;
@@ -39,6 +45,8 @@ struct client_map {
     struct list waiting, next;    /* for this fetch; for the one after it */
     struct list tables;
     struct dict rows, targets;
+    struct client_class *classes; /* owned */
+    size_t class_count;
     struct list old_peers;
 };
 struct old_peer {
@@ -68,6 +76,7 @@ static void target_dropped(struct dict_node *n, void *owner)
     struct client_target *t = container_of(n, struct client_target, node);
     (void)owner;
     peer_free(t->peer);
+    stats_free(t->source.stats);
     mem_free(t);
 }
 static const struct dict_ops target_ops = {.equal = target_equal, .dropped = target_dropped};
@@ -111,6 +120,36 @@ void client_map_take_row(struct opendfs *fs, const struct proto_row *told)
     }
 }
 
+static void target_add_stats(struct client_target *t)
+{
+    struct client_source *s = &t->source;
+    char name[16];
+    snprintf(name, sizeof name, "%u", t->id);
+    s->stats = stats_new(t->fs->target_stats, name);
+    stats_add_counter(s->stats, "reads", &s->reads);
+    stats_add_counter(s->stats, "failures", &s->failures);
+    stats_add_counter(s->stats, "bad_cells", &s->bad_cells);
+    stats_add_counter(s->stats, "hedges", &s->hedges);
+    stats_add_histogram(s->stats, "read_time", &s->read_time);
+}
+
+static struct client_target *map_new_target(struct client_map *m, uint32_t id)
+{
+    struct client_target *t = mem_zalloc(sizeof *t);
+    if (t == NULL) {
+        return NULL;
+    }
+    t->fs = m->fs;
+    t->id = id;
+    t->source.distance = CLIENT_ELSEWHERE;
+    if (dict_insert(&m->targets, dict_hash_u64(&m->targets, id), &t->node) < 0) {
+        mem_free(t);
+        return NULL;
+    }
+    target_add_stats(t);
+    return t;
+}
+
 static void map_take_target(struct client_map *m, const struct proto_target *from)
 {
     uint64_t hash = dict_hash_u64(&m->targets, from->id);
@@ -121,19 +160,42 @@ static void map_take_target(struct client_map *m, const struct proto_target *fro
         0) {
         return; /* it has never registered */
     }
-    if (n != NULL) {
-        container_of(n, struct client_target, node)->address = address;
-        return;
-    }
-    struct client_target *t = mem_zalloc(sizeof *t);
+    struct client_target *t =
+        n != NULL ? container_of(n, struct client_target, node) : map_new_target(m, from->id);
     if (t == NULL) {
-        return;
+        return; /* with the next map */
     }
-    t->fs = m->fs;
-    t->id = from->id;
+    t->here = t->here && strcmp(t->address.text, address.text) == 0;
     t->address = address;
-    if (dict_insert(&m->targets, hash, &t->node) < 0) {
-        mem_free(t);
+    proto_bytes_to_c(from->name, t->name, sizeof t->name);
+    proto_bytes_to_c(from->host, t->host, sizeof t->host);
+    proto_bytes_to_c(from->rack, t->rack, sizeof t->rack);
+}
+
+/* On our own machine: it says so, its address cannot be elsewhere, or was ours. */
+static bool target_is_here(const struct client_target *t)
+{
+    return t->here || net_address_is_loopback(&t->address) ||
+           (t->fs->host[0] != '\0' && strcmp(t->fs->host, t->host) == 0);
+}
+
+/* Who has not been told in which rack it is finds out by a target beside it. */
+static void map_measure(struct client_map *m)
+{
+    const char *rack = m->fs->rack;
+    struct dict_iter it;
+    struct dict_node *n;
+    dict_iter_init(&it, &m->targets);
+    while (rack[0] == '\0' && (n = dict_iter_next(&it)) != NULL) {
+        const struct client_target *t = container_of(n, struct client_target, node);
+        rack = target_is_here(t) ? t->rack : rack;
+    }
+    dict_iter_init(&it, &m->targets);
+    while ((n = dict_iter_next(&it)) != NULL) {
+        struct client_target *t = container_of(n, struct client_target, node);
+        t->source.distance = target_is_here(t)
+                                 ? CLIENT_SAME_HOST
+                                 : client_distance_of(m->fs->host, rack, t->host, t->rack);
     }
 }
 
@@ -167,8 +229,25 @@ static void map_take_table(struct client_map *m, const struct proto_table *from)
     list_push_front(&m->tables, &t->node);
 }
 
+static void map_take_classes(struct client_map *m, const struct proto_storage_class_list *l)
+{
+    struct client_class *classes = l->count == 0 ? NULL : mem_calloc(l->count, sizeof *classes);
+    if (classes == NULL) {
+        return; /* not the first page, or the old ones stay */
+    }
+    for (size_t i = 0; i < l->count; i++) {
+        classes[i].id = l->at[i].id;
+        classes[i].copies = l->at[i].copies;
+        proto_bytes_to_c(l->at[i].name, classes[i].name, sizeof classes[i].name);
+    }
+    mem_free(m->classes);
+    m->classes = classes;
+    m->class_count = l->count;
+}
+
 static void map_take(struct client_map *m, const struct proto_cluster_map_reply *r)
 {
+    map_take_classes(m, &r->classes);
     for (size_t i = 0; i < r->rows.count; i++) {
         client_map_take_row(m->fs, &r->rows.at[i]);
     }
@@ -178,6 +257,7 @@ static void map_take(struct client_map *m, const struct proto_cluster_map_reply 
     for (size_t i = 0; i < r->targets.count; i++) {
         map_take_target(m, &r->targets.at[i]);
     }
+    map_measure(m);
     for (size_t i = 0; i < r->classes.count; i++) {
         const struct proto_storage_class *c = &r->classes.at[i];
         if (i == 0 || c->id == 1) { /* new files are of the first, unless their parent says so */
@@ -315,8 +395,11 @@ int client_map_chain(struct opendfs *fs, const struct proto_layout *layout, uint
 
 static void target_up(struct peer_user *u, struct peer_link *l)
 {
-    (void)u;
-    (void)l;
+    struct client_target *t = container_of(u, struct client_target, user);
+    if (!t->here && net_conn_within_host(l->conn)) {
+        t->here = true;
+        map_measure(t->fs->map);
+    }
 }
 static void target_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
 {
@@ -367,14 +450,19 @@ static void target_leave(struct client_target *t)
     loop_defer(t->fs->loop, &m->reap);
 }
 
-int client_map_peer(struct opendfs *fs, uint32_t target, struct peer **ret)
+static struct client_target *map_target(struct opendfs *fs, uint32_t target)
 {
     struct client_map *m = fs->map;
     struct dict_node *n = dict_find(&m->targets, dict_hash_u64(&m->targets, target), &target);
-    if (n == NULL) {
+    return n == NULL ? NULL : container_of(n, struct client_target, node);
+}
+
+int client_map_peer(struct opendfs *fs, uint32_t target, struct peer **ret)
+{
+    struct client_target *t = map_target(fs, target);
+    if (t == NULL) {
         return -ERR_waiting_row;
     }
-    struct client_target *t = container_of(n, struct client_target, node);
     if (t->peer != NULL && strcmp(t->used.text, t->address.text) != 0) {
         target_leave(t);
     }
@@ -387,14 +475,44 @@ int client_map_peer(struct opendfs *fs, uint32_t target, struct peer **ret)
 
 bool client_map_reachable(struct opendfs *fs, uint32_t target)
 {
-    struct client_map *m = fs->map;
-    struct dict_node *n = dict_find(&m->targets, dict_hash_u64(&m->targets, target), &target);
-    if (n == NULL) {
-        return false;
+    const struct client_target *t = map_target(fs, target);
+    return t != NULL && (t->peer == NULL || peer_link_of(t->peer, 0) != NULL ||
+                         peer_trouble(t->peer)->text[0] == '\0');
+}
+
+struct client_source *client_map_source(struct opendfs *fs, uint32_t target)
+{
+    struct client_target *t = map_target(fs, target);
+    return t == NULL ? NULL : &t->source;
+}
+
+void client_map_target_text(struct opendfs *fs, uint32_t target, struct text *out)
+{
+    const struct client_target *t = map_target(fs, target);
+    text_add(out, "target %u", target);
+    if (t != NULL) {
+        text_add(out, " (%s)", t->address.text);
     }
-    const struct client_target *t = container_of(n, struct client_target, node);
-    return t->peer == NULL || peer_link_of(t->peer, 0) != NULL ||
-           peer_trouble(t->peer)->text[0] == '\0';
+}
+
+void client_map_target(struct opendfs *fs, uint32_t target, struct client_map_target *ret)
+{
+    const struct client_target *t = map_target(fs, target);
+    *ret = (struct client_map_target){.name = "", .host = "", .rack = "", .address = ""};
+    if (t != NULL) {
+        *ret = (struct client_map_target){
+            .name = t->name, .host = t->host, .rack = t->rack, .address = t->address.text};
+    }
+}
+
+const struct client_class *client_map_class(struct opendfs *fs, uint32_t id)
+{
+    for (size_t i = 0; i < fs->map->class_count; i++) {
+        if (fs->map->classes[i].id == id) {
+            return &fs->map->classes[i];
+        }
+    }
+    return NULL;
 }
 
 void client_map_stop(struct opendfs *fs)
@@ -456,6 +574,7 @@ void client_map_fini(struct opendfs *fs)
         mem_free(t->table.chains.at);
         mem_free(t);
     }
+    mem_free(m->classes);
     mem_free(m);
     fs->map = NULL;
 }

@@ -6,8 +6,11 @@
  */
 #pragma once
 
+#include "client/choose_priv.h"
 #include "client/core_priv.h"
 #include "cluster/chain.h"
+
+#define CLIENT_READ_MS 3000u /* one attempt of a read, at first */
 
 /* Waits for the end of one fetch of the map. */
 struct client_map_waiter {
@@ -34,6 +37,26 @@ NODISCARD int client_map_chain(struct opendfs *fs, const struct proto_layout *la
 NODISCARD int client_map_peer(struct opendfs *fs, uint32_t target, struct peer **ret);
 /* False: it was tried and does not answer. */
 bool client_map_reachable(struct opendfs *fs, uint32_t target);
+/* A target as a place to read from. It stays where it is as long as the map. */
+struct client_source {
+    struct client_load load;
+    enum client_distance distance;
+    struct stats *stats; /* "targets/N"; NULL: no memory */
+    struct stats_counter reads, failures, bad_cells, hedges;
+    struct stats_histogram read_time;
+};
+struct client_source *client_map_source(struct opendfs *fs, uint32_t target); /* NULL: not known */
+/* "target 3 (host:9410)", as far as it is known. */
+void client_map_target_text(struct opendfs *fs, uint32_t target, struct text *out);
+struct client_map_target {
+    const char *name, *host, *rack, *address; /* lent; "": not known */
+};
+void client_map_target(struct opendfs *fs, uint32_t target, struct client_map_target *ret);
+struct client_class {
+    uint32_t id, copies;
+    char name[CLIENT_LABEL_MAX + 1];
+};
+const struct client_class *client_map_class(struct opendfs *fs, uint32_t id); /* NULL: not known */
 /* Connections end; nothing new begins. */
 void client_map_stop(struct opendfs *fs);
 
@@ -86,5 +109,7 @@ struct client_chain_call {
 };
 void client_chain_start(struct opendfs *fs, struct client_chain_call *c);
 void client_chain_resume(struct client_chain_call *c, enum client_verdict v);
+/* Instead of it: the owner has the outcome. `done` comes from inside. */
+void client_chain_end(struct client_chain_call *c, int rc);
 /* `done` with -ERR_cancelled comes from inside or later. */
 void client_chain_cancel(struct client_chain_call *c);

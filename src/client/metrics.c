@@ -1,15 +1,19 @@
 #include "client/map_priv.h"
 #include "client/op_priv.h"
 
+#include "base/metrics.h"
+
 #include <stdio.h>
 #include <string.h>
 
 /*
  * Statistics of one server: of the metadata leader, or of a target, whose address the map knows. A
  * target is given METRICS_MS: who asks for numbers does not want to wait for a machine that is off.
+ * Or those of this client, which nobody else can tell.
  */
 
 #define METRICS_MS 5000u
+#define OWN_BYTES ((size_t)1 << 20)
 
 struct metrics_ask {
     struct opendfs_op *op;
@@ -136,9 +140,39 @@ static void ask_target(struct opendfs_op *op)
     client_map_refresh(a->fs, &a->map);
 }
 
+/* ---- This client ---- */
+
+static int own_text(struct opendfs_op *op)
+{
+    const struct metrics_options opt = {.labels = ""};
+    char *at = mem_alloc(OWN_BYTES);
+    if (at == NULL) {
+        return -ENOMEM;
+    }
+    struct text out;
+    text_init(&out, at, OWN_BYTES);
+    int rc = metrics_to_text(client_op_of(op)->fs->stats, &opt, &out);
+    if (rc < 0 || out.cut) {
+        mem_free(at);
+        return rc < 0 ? rc : -EMSGSIZE;
+    }
+    op->data = at;
+    op->data_len = out.len;
+    client_op_hold(op, at, free_held);
+    return 0;
+}
+
+static void ask_own(struct opendfs_op *op)
+{
+    client_op_finish(op, own_text(op), NULL, NULL);
+}
+
 void opendfs_async_metrics(struct opendfs *fs, struct opendfs_op *op, uint32_t target)
 {
     client_op_of(op)->path = NULL;
     client_op_of(op)->flags = target;
-    client_op_start(fs, op, target == 0 ? ask_leader : ask_target);
+    client_op_start(fs, op,
+                    target == 0                     ? ask_leader
+                    : target == OPENDFS_METRICS_OWN ? ask_own
+                                                    : ask_target);
 }

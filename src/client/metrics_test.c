@@ -42,3 +42,26 @@ TEST(metrics_of_a_dead_target_do_not_take_for_ever)
     check_text(&w, "opendfs_target 2\n");
     world_close(&w);
 }
+
+/* Nobody else can tell what this client has seen. */
+TEST(metrics_of_this_client_name_its_targets)
+{
+    static uint8_t bytes[3 * FAKE_CHUNK_BYTES];
+    struct world w;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ | OPENDFS_WRITE | OPENDFS_CREATE);
+    CHECK_EQ(DO(&w, pwrite, f, bytes, sizeof bytes, 0), sizeof bytes);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(DO(&w, pread, f, bytes, sizeof bytes, 0), sizeof bytes);
+    CHECK_OK(DO(&w, metrics, OPENDFS_METRICS_OWN));
+    const char *text = w.op.data;
+    CHECK_EQ(strlen(text), w.op.data_len);
+    CHECK_TRUE(strstr(text, "opendfs_client_read_bytes_total 196608\n") != NULL);
+    CHECK_TRUE(strstr(text, "opendfs_client_hedges_total 0\n") != NULL);
+    CHECK_TRUE(strstr(text, "opendfs_client_targets_reads_total{target=\"") != NULL);
+    CHECK_TRUE(strstr(text, "opendfs_client_targets_read_seconds_bucket{target=\"") != NULL);
+    opendfs_async_release(w.fs, &w.op);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}

@@ -111,6 +111,8 @@ union client_request {
     struct proto_trash_restore_request trash_restore;
     struct proto_trash_purge_request trash_purge;
     struct proto_fsck_request fsck;
+    struct proto_capability_renew_request capability_renew;
+    struct proto_names_request names;
 };
 struct client_task {
     struct opendfs *fs;
@@ -124,6 +126,7 @@ struct client_task {
     char first_name[PROTO_NAME_MAX + 1];
     size_t first_len;
     char *made; /* make_directories: the path so far */
+    void *own;  /* of where.c */
     struct client_inode *inode;
     struct loop_timer again;
     struct list again_node; /* of opendfs.resting */

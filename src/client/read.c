@@ -54,6 +54,15 @@ static size_t fetch_place(struct client_fetch *f, struct client_inode *i, uint64
 /* --- large reads --------------------------------------------------------------------------------
  */
 
+/* Which chunk it was, and what its members say. */
+static void read_failed(struct client_io *io, const struct client_fetch *f, int rc)
+{
+    if (io->rc == 0) {
+        io->rc = rc;
+        io->why = client_fetch_explain(f); /* NULL: then the error alone */
+    }
+}
+
 static void part_done(struct client_fetch *f, int rc)
 {
     struct client_part *p = container_of(f, struct client_part, fetch);
@@ -61,7 +70,7 @@ static void part_done(struct client_fetch *f, int rc)
     p->active = false;
     io->parts_active--;
     if (rc < 0) {
-        io->rc = io->rc == 0 ? rc : io->rc;
+        read_failed(io, f, rc);
     } else if (io->kind == IO_READ_LENT) {
         io->lent = f->data; /* the reference goes along */
         f->data = (struct slice){0};
@@ -293,6 +302,7 @@ static int blocks_ready(struct client_io *io, uint64_t first, uint64_t last)
         }
         if (b->ready && b->rc < 0) {
             int rc = b->rc;
+            read_failed(io, &b->fetch, rc);
             block_free(b);
             return rc;
         }

@@ -7,6 +7,12 @@
 #include "client/inode_priv.h"
 
 /* fetch.c: reads a range of one chunk from one of its serving members, verified. */
+struct client_fetch_try { /* what a member has said to this read */
+    uint32_t target;
+    int rc;     /* the newest failure */
+    bool bad;   /* it cannot give good bytes */
+    bool tried; /* others come first */
+};
 struct client_fetch {
     struct client_inode *inode;
     uint32_t index, offset, len; /* offset and len: whole cells, except at the chunk's end */
@@ -19,16 +25,25 @@ struct client_fetch {
     struct proto_read_request request;
     struct list node;
     struct client_held held;
-    uint32_t bad[CLUSTER_MEMBERS_MAX];
-    size_t bad_count;
-    uint32_t avoid;
-    bool last_serving;
+    struct client_fetch_try tries[CLUSTER_MEMBERS_MAX];
+    size_t try_count;
+    bool last_serving; /* an update is not committed yet: there it is soonest */
     unsigned cap_tries;
     int rc;
+    uint64_t sent_ns; /* the newest attempt */
+    /* hedge.c */
+    struct loop_timer late;
+    struct client_hedge *hedge;  /* asks another member meanwhile; NULL: nobody */
+    bool won;                    /* the outcome is that of the hedge */
+    bool parked;                 /* the attempt has failed, the hedge goes on; if it fails, too: */
+    enum client_verdict verdict; /* then this */
 };
 /* -ERR_waiting_row and the like come through `done` as well, later. */
 void client_fetch_start(struct client_fetch *f);
 void client_fetch_cancel(struct client_fetch *f);
+/* Of one that has failed: which chunk it was, and what its members have said. mem_free(); NULL: no
+ * member has said anything, or no memory. */
+char *client_fetch_explain(const struct client_fetch *f);
 
 /* update.c: changes of chunks, one unanswered per chunk. */
 enum client_update_state { UPDATE_OPEN, UPDATE_CLOSED, UPDATE_FILLING, UPDATE_SENT };

@@ -37,6 +37,7 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(statfs, metanode_query),
     METANODE_HANDLER(dir_stats, metanode_query),
     METANODE_HANDLER(trash_list, metanode_query),
+    METANODE_HANDLER(names, metanode_query),
     METANODE_HANDLER(cluster_map, metanode_query),
     METANODE_HANDLER(session_open, metanode_session_open),
     METANODE_HANDLER(session_resume, metanode_session_resume),

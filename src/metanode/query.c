@@ -24,6 +24,7 @@ union query_reply {
     struct proto_dir_stats_reply dir_stats;
     struct proto_cluster_map_reply cluster_map;
     struct proto_trash_list_reply trash_list;
+    struct proto_names_reply names;
 };
 
 struct query {
@@ -178,6 +179,8 @@ static int query_ask(struct query *q, const struct namespace_view *v)
         return query_map(q, v);
     case PROTO_OP_trash_list:
         return namespace_trash_list(v, q->request->body, &q->reply.trash_list);
+    case PROTO_OP_names:
+        return namespace_names(v, q->request->body, &q->reply.names);
     default:
         return query_names(q, v);
     }

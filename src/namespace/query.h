@@ -43,6 +43,9 @@ NODISCARD int namespace_listxattr(const struct namespace_view *v,
 NODISCARD int namespace_trash_list(const struct namespace_view *v,
                                    const struct proto_trash_list_request *q,
                                    struct proto_trash_list_reply *ret);
+/* For root (-EPERM). None: it is the root, or has been removed. */
+NODISCARD int namespace_names(const struct namespace_view *v, const struct proto_names_request *q,
+                              struct proto_names_reply *ret);
 /* The retention that holds for `n` into a reply to getattr. */
 NODISCARD int namespace_query_keeping(const struct namespace_view *v, uint64_t ino,
                                       const struct namespace_inode *n,

@@ -400,6 +400,7 @@ int net_conn_new(const struct net_conn_options *opt, struct stream *s, struct ne
     init_lists(c);
     add_counters(c, opt->stats);
     s->ops->peer(s, c->peer, sizeof c->peer);
+    c->within_host = s->ops->within_host(s);
     loop_timer_in(c->loop, &c->keepalive, c->opt.keepalive_ms * NS_PER_MS);
     stream_attach(s, &c->events);
     *ret = c;
@@ -437,4 +438,9 @@ bool net_conn_full(const struct net_conn *c)
 void net_conn_peer(const struct net_conn *c, char *out, size_t size)
 {
     (void)snprintf(out, size, "%s", c->peer);
+}
+
+bool net_conn_within_host(const struct net_conn *c)
+{
+    return c->within_host;
 }

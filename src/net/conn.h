@@ -87,6 +87,7 @@ size_t net_conn_queued(const struct net_conn *c); /* bytes that have not left */
 bool net_conn_full(const struct net_conn *c); /* more is queued than max_send_bytes: hold back; see
                                                  net_conn_wait_room */
 void net_conn_peer(const struct net_conn *c, char *out, size_t size);
+bool net_conn_within_host(const struct net_conn *c); /* both ends have one IP address */
 
 /* One waiter for room in the send queue; called once, in FIFO order; also when the connection ends
  * (then calls say -ERR_closed), not when it is freed. */

@@ -112,6 +112,11 @@ static void fuzz_peer(const struct stream *s, char *out, size_t size)
     (void)s;
     memset(out, 0, size);
 }
+static bool fuzz_within_host(const struct stream *s)
+{
+    (void)s;
+    return false;
+}
 static struct stream *fuzz_close(struct stream *s)
 {
     struct fuzz *f = fuzz_of(s);
@@ -126,6 +131,7 @@ static const struct stream_ops fuzz_ops = {.attach = fuzz_attach,
                                            .send_file = fuzz_send_file,
                                            .sink = fuzz_sink,
                                            .peer = fuzz_peer,
+                                           .within_host = fuzz_within_host,
                                            .close = fuzz_close};
 
 /* --- The user of the connection --------------------------------------------------------------- */

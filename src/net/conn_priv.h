@@ -103,7 +103,7 @@ struct net_conn {
     struct stream *stream; /* NULL: closed */
     struct stream_user events;
     enum conn_state state;
-    bool trusted, freed, reported;
+    bool trusted, freed, reported, within_host;
     unsigned depth;
     int rc;
     char reason[120];

@@ -129,6 +129,7 @@ TEST(conn_survives_a_storm_over_tcp)
 {
     struct socket_rig r = {.rc = 0};
     rig_start(&r, "127.0.0.1:0");
+    CHECK_TRUE(net_conn_within_host(r.client.conn) && net_conn_within_host(r.server.conn));
     CHECK_TRUE(storm_over_sockets(&r) > 1000);
 }
 

@@ -345,6 +345,12 @@ static void sim_peer(const struct stream *st, char *out, size_t size)
     }
 }
 
+static bool sim_within_host(const struct stream *st)
+{
+    const struct net_sim_end *e = (const struct net_sim_end *)(const void *)st;
+    return e->link->end[0].host == e->link->end[1].host;
+}
+
 static struct stream *sim_close(struct stream *st)
 {
     LOOP_OWNED(st->net->loop);
@@ -359,6 +365,7 @@ static const struct stream_ops sim_stream_ops = {
     .send_file = sim_send_file,
     .sink = sim_sink,
     .peer = sim_peer,
+    .within_host = sim_within_host,
     .close = sim_close,
 };
 

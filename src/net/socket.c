@@ -117,6 +117,28 @@ static void socket_peer(const struct stream *st, char *out, size_t size)
     }
 }
 
+/* Do both ends of the connection have the same address, so that no network lies between them? */
+static bool within_host(int fd)
+{
+    union net_socket_address here = {.storage = {.ss_family = AF_UNSPEC}}, there = here;
+    socklen_t here_len = sizeof here, there_len = sizeof there;
+    if (getsockname(fd, &here.any, &here_len) < 0 || getpeername(fd, &there.any, &there_len) < 0 ||
+        here.any.sa_family != there.any.sa_family) {
+        return false;
+    }
+    if (here.any.sa_family == AF_INET) {
+        return here.v4.sin_addr.s_addr == there.v4.sin_addr.s_addr;
+    }
+    return here.any.sa_family == AF_INET6 &&
+           memcmp(&here.v6.sin6_addr, &there.v6.sin6_addr, sizeof here.v6.sin6_addr) == 0;
+}
+
+static bool socket_within_host(const struct stream *st)
+{
+    const struct socket_stream *s = (const struct socket_stream *)(const void *)st;
+    return within_host(s->watch.fd);
+}
+
 static struct stream *socket_close(struct stream *st)
 {
     struct socket_stream *s = socket_of(st);
@@ -136,24 +158,9 @@ static const struct stream_ops socket_stream_ops = {
     .send_file = socket_send_file,
     .sink = socket_sink,
     .peer = socket_peer,
+    .within_host = socket_within_host,
     .close = socket_close,
 };
-
-/* Do both ends of the connection have the same address, so that no network lies between them? */
-static bool within_host(int fd)
-{
-    union net_socket_address here = {.storage = {.ss_family = AF_UNSPEC}}, there = here;
-    socklen_t here_len = sizeof here, there_len = sizeof there;
-    if (getsockname(fd, &here.any, &here_len) < 0 || getpeername(fd, &there.any, &there_len) < 0 ||
-        here.any.sa_family != there.any.sa_family) {
-        return false;
-    }
-    if (here.any.sa_family == AF_INET) {
-        return here.v4.sin_addr.s_addr == there.v4.sin_addr.s_addr;
-    }
-    return here.any.sa_family == AF_INET6 &&
-           memcmp(&here.v6.sin6_addr, &there.v6.sin6_addr, sizeof here.v6.sin6_addr) == 0;
-}
 
 /*
  * All of it fails on unix sockets, which have nothing to turn off. Within a host there is no

@@ -49,6 +49,7 @@ struct stream_ops {
                          bool more);
     struct disk_sink *(*sink)(struct stream *s);
     void (*peer)(const struct stream *s, char *out, size_t size);
+    bool (*within_host)(const struct stream *s); /* both ends have one IP address */
     struct stream *(*close)(struct stream *s);
 };
 /* From here on `u` hears of events; the first ready() comes soon. It may say more than is true
