@@ -45,6 +45,7 @@ RIG int rig_start_now(struct rig_target *t)
         .buffer_bytes = r->opt.buffer_bytes,
         .max_updates = r->opt.max_updates,
         .dead_keep_ms = r->opt.dead_keep_ms,
+        .scrub_ms = r->opt.scrub_ms,
         .ram_bytes = r->opt.small == host ? r->opt.small_bytes : 64u << 20,
         .low_bytes = r->opt.small == host && r->opt.low_bytes > 0 ? r->opt.low_bytes : 1};
     struct err e = {0};

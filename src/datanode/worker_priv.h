@@ -3,6 +3,8 @@
  * to one loop.
  *
  *   control.c    metadata leader: registration, heartbeats, lease, where other targets are
+ *   reporter.c   what it is told besides; report.c: the queue
+ *   scrub.c      the check of all chunks in the background
  *   chain.c      rows, roles, what a new row means (R12)
  *   item.c       chunks in use: locks, marks, waiting readers
  *   neighbor.c   links to other members
@@ -26,6 +28,8 @@
 #include "datanode/decide.h"
 #include "datanode/item_priv.h"
 #include "datanode/neighbor_priv.h"
+#include "datanode/reporter.h"
+#include "datanode/scrub.h"
 #include "datanode/update_priv.h"
 #include "datanode/worker.h"
 #include "loop/loop.h"
@@ -120,6 +124,8 @@ struct datanode_worker {
     struct peer_user user; /* of the server */
     struct peer_server *server;
     struct datanode_control control;
+    struct datanode_reporter reporter;
+    struct datanode_scrub scrub;
     struct dict chains, items, neighbors;
     struct list chain_list, neighbor_list, updates, fences, fence_waits, ops, removes;
     struct list repairs, repairs_new;
@@ -128,7 +134,7 @@ struct datanode_worker {
     struct chunk_key repair_next;
     uint64_t repair_wait_ms;
     size_t update_count, fence_count, fence_wait_count, op_count, touched_count, read_count,
-        remove_count, sink_count, repair_count;
+        remove_count, remove_active, sink_count, repair_count;
     bool failed, stopping, closing, left, served;
     uint64_t stopping_ns, stop_at_ns;
     struct loop_timer stop_timer;
