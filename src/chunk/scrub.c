@@ -172,7 +172,7 @@ static void scrub_round_end(struct chunk_scrub *s)
     i->round = (struct chunk_scrub_round){0};
     s->unsaved = true;
     scrub_save(s);
-    scrub_in(s, IDLE_MS * NS_PER_MS);
+    scrub_in(s, base_min(IDLE_MS, s->opt.round_ms) * NS_PER_MS);
 }
 
 /* One round in its time, also when it went faster because there was less to do at its end. */
