@@ -120,7 +120,9 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         .host = n->host,
         .rack = n->rack,
         .labels = t->labels,
-        .weight = t->weight};
+        .weight = t->weight,
+        .scrub_ms = t->scrub_ms == 0 ? DATANODE_SCRUB_NEVER : t->scrub_ms,
+        .scrub_permille = t->scrub_percent * 10};
     p->user.ops = &worker_ops;
     h->stop = begin_stop;
     return datanode_worker_start(&o, &p->worker, e);

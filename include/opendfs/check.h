@@ -1,5 +1,6 @@
 /*
- * opendfs/check.h -- do all records of the metadata agree with each other?
+ * opendfs/check.h -- do all records of the metadata agree with each other? And what is known to be
+ * wrong with what data nodes hold, and whose it is?
  *
  * For root. The metadata leader looks at all records of one moment, some thousand per call, while
  * everything else goes on; one check at a time in a cluster. Results and threads as in
@@ -30,6 +31,7 @@ struct opendfs_check_page {
 /* Start with zero; moved on by each call. */
 struct opendfs_check {
     uint64_t run, records;
+    int data; /* set before the first call: not the metadata, but what data nodes hold */
 };
 
 /* The next part; *ret is freed by opendfs_free(). -EPERM: not root; -EBUSY or -EAGAIN: another

@@ -365,12 +365,38 @@ static void verify_pin(struct chunk_work *w)
 
 static void verify_step(struct chunk_work *w);
 
+/* What the page cache has of the file goes, unless it is not stable. Then `step`. */
+static void verify_drop(struct chunk_work *w, void (*step)(struct chunk_work *w, int64_t got))
+{
+    w->own_pin.file = w->e->file;
+    w->own_pin.file->refs++;
+    w->io = (struct disk_req){.op = DISK_DROP, .file = w->own_pin.file->file};
+    chunk_work_io(w, &w->io, step);
+}
+
+static void verify_over(struct chunk_work *w, int64_t got)
+{
+    (void)got; /* only a hint for the cache */
+    chunk_file_unref(w->own_pin.file);
+    chunk_work_end(w, w->kept);
+}
+
+static void verify_end(struct chunk_work *w, int rc)
+{
+    w->kept = rc;
+    if (w->uncached && w->e->file != NULL) {
+        verify_drop(w, verify_over);
+    } else {
+        chunk_work_end(w, rc);
+    }
+}
+
 static void verify_bad(struct chunk_work *w, int rc)
 {
     bool pending = w->own_pin.which == CHUNK_PENDING;
     unpin_own(w);
     if (!err_is(rc, EIO)) {
-        chunk_work_end(w, rc);
+        verify_end(w, rc);
         return;
     }
     rc = err_is(rc, ERR_corrupt) ? rc : -ERR_corrupt;
@@ -381,7 +407,7 @@ static void verify_bad(struct chunk_work *w, int rc)
     }
     w->kept = w->kept == 0 ? rc : w->kept;
     if (pending || w->e->pending == NULL) {
-        chunk_work_end(w, w->kept);
+        verify_end(w, w->kept);
         return;
     }
     w->turned = true;
@@ -408,7 +434,7 @@ static void verify_step(struct chunk_work *w)
         bool more = w->own_pin.which == CHUNK_COMMITTED && w->e->pending != NULL;
         unpin_own(w);
         if (!more) {
-            chunk_work_end(w, w->kept);
+            verify_end(w, w->kept);
             return;
         }
         w->turned = true;
@@ -420,11 +446,27 @@ static void verify_step(struct chunk_work *w)
           w->bytes);
 }
 
+static void verify_dropped(struct chunk_work *w, int64_t got)
+{
+    (void)got; /* then what the cache has is looked at */
+    chunk_file_unref(w->own_pin.file);
+    verify_pin(w);
+    verify_step(w);
+}
+
 static void verify_hot(struct chunk_work *w, int rc)
 {
+    struct chunk_entry *e = w->e;
     w->bytes = rc == 0 ? mem_alloc(VERIFY_BYTES) : NULL;
     if (w->bytes == NULL) {
         chunk_work_end(w, rc == 0 ? -ENOMEM : rc);
+        return;
+    }
+    if (w->of.verify->medium && e->file != NULL) {
+        const struct chunk_version *v = e->committed != NULL ? e->committed : e->pending;
+        w->uncached =
+            !disk_resident(w->s->disk, e->file->file, CHUNK_BLOCK, base_max(v->meta.length, 1));
+        verify_drop(w, verify_dropped);
         return;
     }
     verify_pin(w);

@@ -118,6 +118,7 @@ struct chunk_work {
     uint32_t life;
     uint8_t slot;
     /* read, verify */
+    bool uncached; /* its pages go when it is over */
     struct chunk_pin own_pin;
     uint32_t at, end, cell;
     uint8_t *to;

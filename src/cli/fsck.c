@@ -1,4 +1,4 @@
-/* cli/fsck.c -- fsck: what is wrong in the metadata, in words. */
+/* cli/fsck.c -- fsck: what is wrong in the metadata and on the data nodes, in words. */
 #include "cli/cli_priv.h"
 #include "cli/tables_priv.h"
 
@@ -57,9 +57,9 @@ static int fsck_page(struct fsck *k, const struct opendfs_check_page *page)
     return status;
 }
 
-static int fsck_all(struct fsck *k)
+static int fsck_all(struct fsck *k, bool data)
 {
-    struct opendfs_check check = {0};
+    struct opendfs_check check = {.data = data ? 1 : 0};
     bool done = false;
     int status = 0;
     while (!done && status == 0) {
@@ -79,7 +79,7 @@ static const char *fsck_text(const struct cJSON *o, const char *name)
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, name));
 }
 
-static void fsck_print(const struct fsck *k)
+static void fsck_print(const struct fsck *k, bool data)
 {
     const struct cJSON *o;
     cJSON_ArrayForEach(o, k->findings)
@@ -95,7 +95,11 @@ static void fsck_print(const struct fsck *k)
     if (k->count > SHOWN_MAX) {
         printf("and %llu more\n", (unsigned long long)(k->count - SHOWN_MAX));
     }
-    if (k->count == 0) {
+    if (data && k->count == 0) {
+        printf("nothing is known to be wrong with what the data nodes hold\n");
+    } else if (data) {
+        printf("%llu findings on the data nodes\n", (unsigned long long)k->count);
+    } else if (k->count == 0) {
         printf("%llu records agree with each other\n", (unsigned long long)k->records);
     } else {
         printf("%llu findings in %llu records: the metadata are damaged\n",
@@ -103,18 +107,38 @@ static void fsck_print(const struct fsck *k)
     }
 }
 
+/* Adds what it finds to `all` (JSON) or prints it. */
+static int fsck_part(struct cli *c, bool data, struct cJSON *all, struct fsck *total)
+{
+    struct fsck k = {.c = c, .findings = cJSON_CreateArray()};
+    int status = fsck_all(&k, data);
+    total->count += k.count;
+    total->records += data ? 0 : k.records;
+    if (status == 0 && !c->json) {
+        fsck_print(&k, data);
+    }
+    while (status == 0 && c->json && cJSON_GetArraySize(k.findings) > 0) {
+        cJSON_AddItemToArray(all, cJSON_DetachItemFromArray(k.findings, 0));
+    }
+    cJSON_Delete(k.findings);
+    return status;
+}
+
 static int run_fsck(struct cli *c)
 {
     struct fsck k = {.c = c};
-    if (!cli_flag(c, "namespace")) {
-        return cli_usage(c, "say what to check: --namespace");
-    }
+    bool all = !cli_flag(c, "namespace") && !cli_flag(c, "data");
     int status = cli_connect(c);
     if (status != 0) {
         return status;
     }
     k.findings = cJSON_CreateArray();
-    status = fsck_all(&k);
+    if (all || cli_flag(c, "namespace")) {
+        status = fsck_part(c, false, k.findings, &k);
+    }
+    if (status == 0 && (all || cli_flag(c, "data"))) {
+        status = fsck_part(c, true, k.findings, &k);
+    }
     if (status == 0 && c->json) {
         struct cJSON *o = cJSON_CreateObject();
         cJSON_AddNumberToObject(o, "records", (double)k.records);
@@ -122,8 +146,6 @@ static int run_fsck(struct cli *c)
         cJSON_AddItemToObject(o, "findings", k.findings);
         k.findings = NULL;
         cli_print_json(o);
-    } else if (status == 0) {
-        fsck_print(&k);
     }
     cJSON_Delete(k.findings);
     return status != 0 || k.count > 0 ? CLI_EXIT_FAILED : 0;
@@ -131,17 +153,22 @@ static int run_fsck(struct cli *c)
 
 static const struct cli_option fsck_options[] = {
     {"namespace", 0, NULL,
-     "names, inodes, sessions, chains, counters: all records of the metadata"},
+     "only names, inodes, sessions, chains, counters: all records of the metadata"},
+    {"data", 0, NULL,
+     "only what data nodes hold: damaged chunks and their files, chains without all copies"},
     {NULL, 0, NULL, NULL},
 };
 const struct cli_command cli_fsck_commands[] = {
     {.name = "fsck",
      .arguments = "",
-     .summary = "check the metadata of a running cluster",
+     .summary = "check a running cluster: its metadata, and what data nodes hold",
      .details =
          "For root. Reads all records of one moment, a few thousand at a time, so that nobody "
-         "waits; changes\nnothing. Each finding names the file, what is wrong, and a word for "
-         "programs. The exit status is 1 when\nthere are any.",
+         "waits; changes\nnothing. Of the data nodes it says what is known: chunks that readers or "
+         "the check in the background\nhave found damaged, with the files that they belong to, "
+         "failed disks, targets that are down, chains\nthat lack copies, removed files that wait. "
+         "Each finding names the file, what is wrong, and a word for\nprograms. The exit status is "
+         "1 when there are any.",
      .options = fsck_options,
      .run = run_fsck},
 };

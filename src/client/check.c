@@ -72,7 +72,8 @@ static void check_run(struct opendfs_op *op)
     const struct opendfs_check *check = client_op_of(op)->out;
     struct client_task *t = client_task_new(op);
     if (t != NULL) {
-        t->request.fsck = (struct proto_fsck_request){.run = check->run, .records = check->records};
+        t->request.fsck = (struct proto_fsck_request){
+            .run = check->run, .records = check->records, .data = check->data != 0};
         client_task_query(t, PROTO_OP_fsck, check_done);
     }
 }

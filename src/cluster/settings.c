@@ -198,6 +198,21 @@ static const struct config_key keys[] = {
      .default_text = "",
      .max = 255,
      .help = "recorded, for people"},
+    {.section = "target",
+     .name = "scrub",
+     .type = CONFIG_MS,
+     .many = true,
+     .default_text = "21d",
+     .help = "every chunk is read and checked once in that time; 0: never"},
+    {.section = "target",
+     .name = "scrub_share",
+     .type = CONFIG_PERCENT,
+     .many = true,
+     .default_text = "10%",
+     .min = 1,
+     .max = 100,
+     .help =
+         "of the time of the disk, at most, for that; an eighth of it while clients are served"},
     {.section = "secrets",
      .name = "server",
      .type = CONFIG_TEXT,
@@ -367,6 +382,8 @@ static int fill_target(struct cluster_settings *s, struct cluster_settings_targe
     t->io = (enum cluster_io)config_u64(s->config, section, "io");
     t->weight = (uint32_t)config_u64(s->config, section, "weight");
     t->labels = config_text(s->config, section, "labels");
+    t->scrub_ms = config_u64(s->config, section, "scrub");
+    t->scrub_percent = (uint32_t)config_u64(s->config, section, "scrub_share");
     return check_directory(s, t->directory, section, e);
 }
 

@@ -50,6 +50,8 @@ struct cluster_settings_target {
     enum cluster_io io;
     uint32_t weight;
     const char *labels;
+    uint64_t scrub_ms; /* 0: never */
+    uint32_t scrub_percent;
 };
 struct cluster_settings {
     struct config *config; /* owner of the texts */

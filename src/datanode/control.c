@@ -62,6 +62,7 @@ static void control_registered(struct peer_call *c, const struct peer_reply *r)
     take_rows(w, &m->rows, first);
     datanode_control_want_map(w);
     datanode_control_report(w);
+    datanode_reporter_registered(w);
     if (first) {
         w->opt.user->ops->registered(w->opt.user, k->target);
         datanode_discard_start(w);
@@ -111,23 +112,28 @@ static void control_forget_next(struct datanode_control *k);
 
 static void control_forgotten(struct chunk_change *c, int rc)
 {
-    struct datanode_control *k = container_of(c, struct datanode_control, forget);
+    struct datanode_control *k = container_of(c, struct datanode_forgetting, change)->control;
     (void)rc; /* the leader names it again until it is gone from the list */
-    k->forgetting = false;
-    control_forget_next(k);
+    if (--k->forgetting == 0) {
+        control_forget_next(k);
+    }
 }
 
+/* As many as one stable write takes. */
 static void control_forget_next(struct datanode_control *k)
 {
     struct datanode_worker *w = worker_of(k);
-    if (k->forgetting || k->forget_count == 0 || w->closing) {
+    if (k->forgetting > 0 || w->closing) {
         return;
     }
-    k->forgetting = true;
-    uint64_t data_id = k->forget_ids[--k->forget_count];
-    k->forget = (struct chunk_change){
-        .done = control_forgotten, .op = CHUNK_FORGET_DEAD, .key = {.data_id = data_id}};
-    chunk_store_change(w->store, &k->forget);
+    while (k->forget_count > 0 && k->forgetting < ARRAY_COUNT(k->forget)) {
+        struct datanode_forgetting *f = &k->forget[k->forgetting++];
+        uint64_t data_id = k->forget_ids[--k->forget_count];
+        f->control = k;
+        f->change = (struct chunk_change){
+            .done = control_forgotten, .op = CHUNK_FORGET_DEAD, .key = {.data_id = data_id}};
+        chunk_store_change(w->store, &f->change);
+    }
 }
 
 static void control_forget(struct datanode_control *k, const struct proto_u64s *ids)
@@ -236,6 +242,7 @@ static void control_beat(struct datanode_control *k)
     chunk_store_info(w->store, &info);
     datanode_sick_words(w, k->sick);
     size_t suspects = datanode_neighbors_suspects(w, k->suspects, ARRAY_COUNT(k->suspects));
+    size_t dead = control_dead(k), first = base_min(dead, DATANODE_DEAD_FIRST);
     k->beat = (struct proto_heartbeat_request){
         .target = k->target,
         .incarnation = w->incarnation,
@@ -245,8 +252,9 @@ static void control_beat(struct datanode_control *k)
         .used = info.used_bytes,
         .low_space = info.low,
         .damaged = (uint32_t)base_min(info.damaged_count, UINT32_MAX),
-        .dead = {.at = k->dead_ids, .count = control_dead(k)},
-        .sick = proto_bytes_text(k->sick)};
+        .dead = {.at = k->dead_ids, .count = first},
+        .sick = proto_bytes_text(k->sick),
+        .more_dead = {.at = k->dead_ids + first, .count = dead - first}};
     if (control_reports(k) < 0) {
         return; /* the next one may have memory */
     }
@@ -269,6 +277,7 @@ static void control_beat_tick(struct loop_timer *t)
     datanode_sick_tick(w);
     datanode_neighbors_tick(w);
     datanode_chains_tick(w);
+    datanode_reporter_tick(w);
     control_beat(k);
 }
 
@@ -418,6 +427,7 @@ int datanode_control_start(struct datanode_worker *w)
     k->register_timer.fire = control_register_again;
     k->map_timer.fire = control_map;
     k->beat_soon.run = control_beat_soon;
+    datanode_reporter_init(w);
     const struct peer_options opt = {.env = &w->env,
                                      .user = &k->user,
                                      .handlers = control_handlers,
@@ -447,6 +457,7 @@ void datanode_control_free(struct datanode_worker *w)
     loop_timer_cancel(w->loop, &k->register_timer);
     loop_timer_cancel(w->loop, &k->map_timer);
     loop_undefer(w->loop, &k->beat_soon);
+    datanode_reporter_fini(w);
     mem_free(k->reports);
     k->reports = NULL;
 }

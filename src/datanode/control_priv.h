@@ -9,6 +9,16 @@
 
 struct datanode_worker;
 
+#define DATANODE_DEAD_FIRST 64u   /* in the field that all versions know */
+#define DATANODE_DEAD_NAMED 1088u /* in all */
+#define DATANODE_FORGET_BATCH 64u /* one stable write */
+
+struct datanode_control;
+struct datanode_forgetting {
+    struct chunk_change change;
+    struct datanode_control *control;
+};
+
 struct datanode_control {
     struct peer *peer;
     struct peer_user user;
@@ -29,11 +39,12 @@ struct datanode_control {
     char sick[DATANODE_HEALTH_TEXT];
     struct loop_timer beat_timer, register_timer, map_timer;
     struct loop_task beat_soon;
-    struct chunk_change forget;
-    uint64_t forget_ids[64];
+    struct datanode_forgetting forget[DATANODE_FORGET_BATCH];
+    uint64_t forget_ids[DATANODE_DEAD_NAMED];
     size_t forget_count;
-    bool forgetting;
-    uint64_t dead_ids[64], dead_after; /* named in a heartbeat; how far the list was looked at */
+    unsigned forgetting;                                /* of `forget`, in flight */
+    uint64_t dead_ids[DATANODE_DEAD_NAMED], dead_after; /* named in a heartbeat; how far the list
+                                                           was looked at */
 };
 NODISCARD int datanode_control_start(struct datanode_worker *w);
 void datanode_control_free(struct datanode_worker *w);

@@ -40,6 +40,7 @@ void datanode_metrics_init(struct datanode_worker *w)
     stats_add_histogram(w->stats, "sync_time", &c->sync_time);
     stats_add_gauge(w->stats, "updates", &c->updates);
     stats_add_gauge(w->stats, "lease", &c->lease);
+    datanode_scrub_metrics_init(w);
 #define GAUGE_ADD(name) stats_add_gauge(w->stats, #name, &w->gauges.name);
     DATANODE_GAUGES(GAUGE_ADD)
 #undef GAUGE_ADD
@@ -89,6 +90,7 @@ static void set_all(struct datanode_worker *w)
     struct datanode_gauges *g = &w->gauges;
     set_store(w);
     set_chains(w);
+    datanode_scrub_metrics_set(w);
     set(&g->reads_waiting, w->read_count);
     set(&g->removes_waiting, w->remove_count);
     set(&g->repairs_waiting, w->repair_count);

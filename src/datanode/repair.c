@@ -68,6 +68,7 @@ static void repair_stored(struct chunk_update *s, int rc)
     p->storing = false;
     if (rc == 0) {
         stats_count(&p->worker->counters.repaired, 1);
+        datanode_report_damage(p->worker, p->chain->id, p->item->key, PROTO_DAMAGE_REPAIRED);
     }
     log_warn(p->worker->env.log, rc == 0 ? "chunk was repaired" : "chunk cannot be repaired",
              LOG_U64("data", p->item->key.data_id), LOG_U64("index", p->item->key.index),
@@ -185,6 +186,9 @@ static void repair_next(struct repair *p)
     p->calling = false;
     log_error(p->worker->env.log, "no good copy of a damaged chunk",
               LOG_U64("data", p->item->key.data_id), LOG_U64("index", p->item->key.index));
+    if (!p->open) {
+        datanode_report_damage(p->worker, p->chain->id, p->item->key, PROTO_DAMAGE_NO_COPY);
+    }
     repair_over(p, p->open ? -ERR_busy : -ERR_corrupt);
 }
 
@@ -196,6 +200,7 @@ static void repair_go(struct repair *p)
     if (!damaged || p->worker->left) {
         repair_over(p, rc < 0 || p->worker->left ? -ERR_busy : 0); /* healed meanwhile */
     } else if (chunk_identity_none(p->info.committed)) {
+        datanode_report_damage(p->worker, p->chain->id, p->item->key, PROTO_DAMAGE_NO_COPY);
         repair_over(p, -ERR_corrupt); /* not even known what it was: nobody can be asked for it */
     } else {
         p->asks_serving = true;
@@ -299,9 +304,15 @@ static void watch_fired(struct loop_timer *t)
     struct chunk_store_info all;
     struct chunk_info info;
     chunk_store_info(w->store, &all);
+    struct datanode_reporter *told = &w->reporter;
     if (all.damaged_count == 0 || w->closing || w->failed) {
         w->repair_next = (struct chunk_key){0};
+        told->damage_due = told->damage_telling = false;
         return;
+    }
+    if (w->repair_next.data_id == 0 && w->repair_next.index == 0) { /* from the first on */
+        told->damage_telling = told->damage_due;
+        told->damage_due = false;
     }
     int rc = 0;
     for (unsigned i = 0; i < WATCH_LOOKS && w->repair_count < REPAIRS_MAX; i++) {
@@ -309,8 +320,11 @@ static void watch_fired(struct loop_timer *t)
         if (rc < 0) {
             break;
         }
-        struct datanode_chain *c =
-            (info.flags & CHUNK_DAMAGED) == 0 ? NULL : datanode_chain_find(w, info.chain);
+        bool damaged = (info.flags & CHUNK_DAMAGED) != 0;
+        struct datanode_chain *c = damaged ? datanode_chain_find(w, info.chain) : NULL;
+        if (damaged && told->damage_telling) {
+            datanode_report_damage(w, info.chain, info.key, PROTO_DAMAGE_FOUND);
+        }
         if (c != NULL && c->in_path && c->state == PROTO_MEMBER_SERVING) {
             datanode_repair_key(c, info.key);
         }

@@ -511,6 +511,7 @@ static void end_synced(struct chunk_sync *s, int rc)
     log_info(c->worker->env.log, "resync is done", LOG_U64("chain", c->id),
              LOG_U64("epoch", c->row.epoch), LOG_U64("same", m->same), LOG_U64("copied", m->copied),
              LOG_U64("dropped", m->dropped));
+    datanode_report_resynced(c->worker, c->id, c->row.epoch, m);
     peer_request_answer(r, &reply, NULL);
     datanode_lossy_check(c->worker);
     datanode_control_report(c->worker);

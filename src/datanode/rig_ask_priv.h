@@ -144,17 +144,28 @@ RIG int rig_read(struct rig *r, const struct rig_io *io)
 }
 
 /* REMOVE as the metadata leader sends it: the test's own client speaks with its role here. */
-RIG int rig_remove(struct rig *r, const struct rig_io *io)
+/* io->data_id and `count` - 1 others, `step` apart. */
+RIG int rig_remove_many(struct rig *r, const struct rig_io *io, unsigned count, int step)
 {
     struct rig_call *c = mem_zalloc(sizeof *c);
     *c = (struct rig_call){.rig = r, .host = io->host, .as_meta = true};
-    c->m.remove = (struct proto_remove_request){.route = rig_route(r, io), .data_id = io->data_id};
+    for (unsigned i = 1; i < count; i++) {
+        c->more[i - 1] = io->data_id + (uint64_t)((int64_t)i * step);
+    }
+    c->m.remove = (struct proto_remove_request){.route = rig_route(r, io),
+                                                .data_id = io->data_id,
+                                                .more = {.at = c->more, .count = count - 1}};
     c->call.opcode = PROTO_OP_remove;
     rig_in(r->client.loop, rig_call_inside, c);
     RIG_UNTIL(r, c->done);
     int rc = c->rc;
+    CHECK(rc < 0 || c->length == count);
     mem_free(c);
     return rc;
+}
+RIG int rig_remove(struct rig *r, const struct rig_io *io)
+{
+    return rig_remove_many(r, io, 1, 1);
 }
 
 /* As the metadata leader. */

@@ -61,6 +61,7 @@ struct rig_call {
         struct proto_fence_request fence;
     } m;
     uint32_t crc[RIG_CELLS];
+    uint64_t more[64];
     struct buf buf;
     struct proto_chunk chunk;
     /* of the reply */
@@ -104,6 +105,8 @@ RIG void rig_called(struct peer_call *call, const struct peer_reply *r)
         c->identity = (struct chunk_identity){m->identity.aepoch, m->identity.ver};
         c->length = m->length;
         c->offset = m->offset;
+    } else if (r->rc == 0 && call->opcode == PROTO_OP_remove) {
+        c->length = ((const struct proto_remove_reply *)r->body)->removed;
     } else if (r->rc == 0 && call->opcode == PROTO_OP_stat) {
         const struct proto_stat_reply *m = r->body;
         c->stat_count = m->chunks.count;

@@ -30,6 +30,7 @@ RIG void rig_on_register(struct peer_user *u, struct peer_request *q)
     struct rig_target *t = &r->target[host];
     t->registered = *m;
     t->registers++;
+    t->stranger = false;
     t->lossy = m->lossy;
     memset(t->known, 0, sizeof t->known);
     memset(t->report, 0, sizeof t->report);
@@ -47,6 +48,10 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
     struct rig *r = container_of(u, struct rig, meta_user);
     const struct proto_heartbeat_request *m = q->body;
     struct rig_target *t = &r->target[m->target];
+    if (t->stranger) {
+        peer_request_fail(q, -ESTALE, NULL);
+        return;
+    }
     t->link = q->link;
     t->heard_ns = loop_sim_now_ns(r->world);
     t->granted_ns = t->leased ? t->heard_ns : t->granted_ns;
@@ -59,13 +64,43 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
         t->synced[c->chain] = c->synced_epoch;
     }
     struct proto_heartbeat_reply reply = {.leased = t->leased, .map_epoch = 1};
-    t->dead = m->dead.count;
     proto_bytes_to_c(m->sick, t->sick, sizeof t->sick);
-    reply.forget = r->opt.dead_keep_ms != 0 ? m->dead : reply.forget;
+    t->dead = m->dead.count + m->more_dead.count;
+    reply.forget.at = mem_arena_alloc(&q->arena, (t->dead + 1) * sizeof *reply.forget.at);
+    for (size_t i = 0; i < t->dead && r->opt.dead_keep_ms != 0; i++) {
+        size_t more = i - m->dead.count;
+        reply.forget.at[reply.forget.count++] =
+            i < m->dead.count ? m->dead.at[i] : m->more_dead.at[more];
+    }
     if (!t->deaf) {
         reply.rows = rig_rows(r, &q->arena, t->known);
     }
     peer_request_answer(q, &reply, NULL);
+}
+RIG void rig_on_report(struct peer_user *u, struct peer_request *q)
+{
+    struct rig *r = container_of(u, struct rig, meta_user);
+    const struct proto_report_request *m = q->body;
+    const struct proto_report_reply reply = {};
+    struct rig_target *t = &r->target[m->target];
+    t->reports++;
+    for (size_t i = 0; i < m->items.count; i++) {
+        const struct proto_report_item *x = &m->items.at[i];
+        t->found += x->kind == PROTO_REPORT_DAMAGE && x->damage == PROTO_DAMAGE_FOUND;
+        t->repaired += x->kind == PROTO_REPORT_DAMAGE && x->damage == PROTO_DAMAGE_REPAIRED;
+        t->no_copy += x->kind == PROTO_REPORT_DAMAGE && x->damage == PROTO_DAMAGE_NO_COPY;
+        t->resynced += x->kind == PROTO_REPORT_RESYNCED;
+        t->whole += x->chunk.data_id == 0;
+    }
+    t->disk_error = m->disk_error < 0 ? m->disk_error : t->disk_error;
+    if (m->has_figures) {
+        t->figures = m->figures;
+    }
+    if (t->ignores) {
+        peer_request_fail(q, -ERR_busy, NULL);
+    } else {
+        peer_request_answer(q, &reply, NULL);
+    }
 }
 RIG void rig_on_map(struct peer_user *u, struct peer_request *q)
 {
@@ -96,6 +131,7 @@ static const struct peer_handler rig_meta_handlers[] = {
     {.opcode = PROTO_OP_register, .request = rig_on_register},
     {.opcode = PROTO_OP_heartbeat, .request = rig_on_heartbeat},
     {.opcode = PROTO_OP_cluster_map, .request = rig_on_map},
+    {.opcode = PROTO_OP_report, .request = rig_on_report},
 };
 RIG void rig_meta_inside(void *ctx)
 {

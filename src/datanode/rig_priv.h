@@ -51,6 +51,12 @@ struct rig_target {
     uint32_t suspect;              /* named last */
     size_t dead;                   /* data ids named by the newest heartbeat */
     uint64_t heard_ns, granted_ns; /* of the world: its newest heartbeat; one with a lease */
+    bool stranger;                 /* a new leader: does not know it until it has registered */
+    bool ignores;                  /* its leader does not answer reports, but has heard them */
+    unsigned reports;              /* that came */
+    unsigned found, repaired, no_copy, resynced, whole; /* items of them */
+    int disk_error;
+    struct proto_report_figures figures; /* the newest */
     struct peer_user client_user;
     struct peer *client, *meta_client; /* the test's ways to it */
 };
@@ -62,6 +68,7 @@ struct rig_options {
     uint64_t small_bytes, low_bytes; /* low_bytes 0: no low-water mark */
     uint64_t buffer_bytes;           /* 0: plenty */
     size_t max_updates;
+    uint64_t scrub_ms;     /* 0: as if nobody had said anything */
     uint64_t dead_keep_ms; /* not 0: its leader lets everything go that is named */
     struct datanode_health_limits health;
 };

@@ -46,6 +46,7 @@ RIG int rig_start_now(struct rig_target *t)
         .max_updates = r->opt.max_updates,
         .dead_keep_ms = r->opt.dead_keep_ms,
         .health = r->opt.health,
+        .scrub_ms = r->opt.scrub_ms,
         .ram_bytes = r->opt.small == host ? r->opt.small_bytes : 64u << 20,
         .low_bytes = r->opt.small == host && r->opt.low_bytes > 0 ? r->opt.low_bytes : 1};
     struct err e = {0};

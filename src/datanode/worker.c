@@ -63,6 +63,7 @@ static void worker_store_failed(struct chunk_user *u, int rc, const char *reason
     w->fail_task.run = worker_fail;
     loop_defer(w->loop, &w->fail_task);
     datanode_control_report(w);
+    datanode_report_failed(w);
 }
 
 static void worker_store_damaged(struct chunk_user *u, struct chunk_key key)
@@ -76,6 +77,7 @@ static void worker_store_damaged(struct chunk_user *u, struct chunk_key key)
         return;
     }
     struct datanode_chain *c = datanode_chain_find(w, info.chain);
+    datanode_report_damage(w, info.chain, key, PROTO_DAMAGE_FOUND);
     if (c != NULL && c->in_path && c->state == PROTO_MEMBER_SERVING) {
         datanode_repair_key(c, key);
     }
@@ -312,7 +314,8 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
               w->opt.advertise == NULL ? at.text : w->opt.advertise);
     datanode_repair_watch(w);
     datanode_sick_start(w);
-    return datanode_control_start(w);
+    rc = datanode_scrub_start(w);
+    return rc < 0 ? rc : datanode_control_start(w);
 }
 
 int datanode_worker_start(const struct datanode_worker_options *opt, struct datanode_worker **ret,
@@ -342,7 +345,8 @@ static bool worker_busy(const struct datanode_worker *w)
     return w->update_count + w->op_count + w->remove_count + w->read_count + w->sink_count +
                    w->repair_count >
                0 ||
-           w->lossy_busy || w->control.forgetting || datanode_discard_busy(w);
+           w->lossy_busy || w->control.forgetting || datanode_discard_busy(w) ||
+           chunk_scrub_active(w->scrub.scrub);
 }
 
 /* Everything ends as if no row named this target any more. */
@@ -402,6 +406,7 @@ void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms)
     w->stop_at_ns = w->stopping_ns + limit_ms * NS_PER_MS;
     w->stop_timer.fire = worker_stop_poll;
     datanode_fences_free(w);
+    datanode_scrub_stop(w);
     datanode_control_report(w); /* nobody has to wait until the lease is over */
     peer_server_stop(w->server, limit_ms + 1000, worker_served);
     loop_timer_in(w->loop, &w->stop_timer, STOP_POLL_NS);
@@ -429,6 +434,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     dict_fini(&w->neighbors);
     dict_fini(&w->chains);
     dict_fini(&w->items);
+    datanode_scrub_free(w);
     w->store = chunk_store_free(w->store);
     datanode_sick_end(w);
     w->pool = buf_pool_free(w->pool);

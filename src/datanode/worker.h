@@ -35,6 +35,7 @@ struct datanode_worker_user_ops {
     void (*stopped)(struct datanode_worker_user *u, int rc);
 };
 
+#define DATANODE_SCRUB_NEVER UINT64_MAX /* `scrub_ms` */
 enum datanode_engine { DATANODE_ENGINE_FILE = 1, DATANODE_ENGINE_RAM };
 
 /* Everything is copied, except env and user. */
@@ -61,6 +62,8 @@ struct datanode_worker_options {
     size_t max_updates;    /* writes in progress; beyond: "busy". 0: 1,024 */
     bool blind;            /* it does not judge its disk */
     struct datanode_health_limits health;
+    uint64_t scrub_ms;       /* all chunks are checked once in that time. 0: three weeks */
+    uint32_t scrub_permille; /* of the disk's time, at most. 0: 100 */
 };
 
 /* -ERR_in_use, -ERR_wrong_cluster, -ENOENT, -ERR_corrupt class (not a store), -EADDRINUSE, -errno;

@@ -3,6 +3,8 @@
  * to one loop.
  *
  *   control.c    metadata leader: registration, heartbeats, lease, where other targets are
+ *   reporter.c   what it is told besides; report.c: the queue
+ *   scrub.c      the check of all chunks in the background
  *   chain.c      rows, roles, what a new row means (R12)
  *   item.c       chunks in use: locks, marks, waiting readers
  *   neighbor.c   links to other members
@@ -26,7 +28,10 @@
 #include "datanode/decide.h"
 #include "datanode/discard.h"
 #include "datanode/item_priv.h"
+#include "datanode/metrics_priv.h"
 #include "datanode/neighbor_priv.h"
+#include "datanode/reporter.h"
+#include "datanode/scrub.h"
 #include "datanode/sick_priv.h"
 #include "datanode/update_priv.h"
 #include "datanode/worker.h"
@@ -47,43 +52,6 @@
 
 /* ---- Requests ---- */
 
-struct datanode_fence {
-    struct list node;
-    uint64_t session, cap_epoch, until_ms;
-};
-struct datanode_counters {
-    struct stats_counter reads, read_bytes, read_file, read_memory, read_copied, read_waits;
-    struct stats_counter writes, write_bytes, forwards, forward_bytes, again, refused, dropped;
-    struct stats_counter syncs, resends, recovered, rows, corrupt, diverged, copies, copy_bytes;
-    struct stats_counter repaired, discarded;
-    struct stats_histogram read_time, write_time, forward_time, sync_time;
-    struct stats_gauge updates, lease;
-};
-
-/* metrics.c: gauges that are set when somebody looks. */
-#define DATANODE_GAUGES(X)  \
-    X(space_total_bytes)    \
-    X(space_free_bytes)     \
-    X(space_used_bytes)     \
-    X(space_reserved_bytes) \
-    X(space_low)            \
-    X(chunks)               \
-    X(chunks_damaged)       \
-    X(chunks_pending)       \
-    X(chunks_dirty)         \
-    X(failed)               \
-    X(sick)                 \
-    X(chains)               \
-    X(chains_serving)       \
-    X(chains_syncing)       \
-    X(reads_waiting)        \
-    X(removes_waiting)      \
-    X(repairs_waiting)
-struct datanode_gauges {
-#define DATANODE_GAUGE_FIELD(name) struct stats_gauge name;
-    DATANODE_GAUGES(DATANODE_GAUGE_FIELD)
-};
-void datanode_metrics_init(struct datanode_worker *w);
 void datanode_on_stats(struct peer_user *user, struct peer_request *r);
 
 void datanode_on_write(struct peer_user *user, struct peer_request *r);
@@ -124,6 +92,8 @@ struct datanode_worker {
     struct peer_server *server;
     struct datanode_control control;
     struct datanode_sick sick;
+    struct datanode_reporter reporter;
+    struct datanode_scrub scrub;
     struct dict chains, items, neighbors;
     struct list chain_list, neighbor_list, updates, fences, fence_waits, ops, removes;
     struct list repairs, repairs_new;
@@ -133,7 +103,7 @@ struct datanode_worker {
     struct chunk_key repair_next;
     uint64_t repair_wait_ms;
     size_t update_count, fence_count, fence_wait_count, op_count, touched_count, read_count,
-        remove_count, sink_count, repair_count;
+        remove_count, remove_active, sink_count, repair_count;
     bool failed, stopping, closing, left, served;
     uint64_t stopping_ns, stop_at_ns;
     struct loop_timer stop_timer;

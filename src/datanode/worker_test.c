@@ -2,6 +2,7 @@
  */
 #include "datanode/worker.h"
 
+#include "chunk/store.h"
 #include "datanode/rig_world_priv.h"
 #include "testing/testing.h"
 
@@ -353,6 +354,35 @@ TEST(worker_removes_a_data_id)
     CHECK_EQ(rig_info(&r, 2).chunk_count, 0);
     io.host = 1;
     CHECK_OK(rig_remove(&r, &io)); /* again: done already */
+    rig_close(&r);
+}
+
+/* Section 9, many at once: all members, stable when it is answered, nothing new of them. */
+TEST(worker_removes_many_data_ids_at_once)
+{
+    struct rig r;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .length = 5000, .fill = 3};
+    for (io.data_id = 100; io.data_id < 200; io.data_id += 7) {
+        CHECK_OK(rig_write(&r, &io));
+    }
+    uint64_t before = rig_info(&r, 1).chunk_count;
+    CHECK_EQ(before, 15);
+    io.data_id = 100;
+    CHECK_RC(rig_remove_many(&r, &io, 3, 0), ERR_bad_value); /* not rising */
+    CHECK_RC(rig_remove_many(&r, &io, 3, -1), ERR_bad_value);
+    CHECK_EQ(rig_info(&r, 1).chunk_count, before);
+    CHECK_OK(rig_remove_many(&r, &io, 60, 1)); /* 100 to 159 */
+    CHECK_EQ(rig_info(&r, 1).chunk_count, before - 9);
+    CHECK_EQ(rig_info(&r, 2).chunk_count, before - 9);
+    for (unsigned host = 1; host <= 2; host++) {
+        rig_crash(&r, host);
+        rig_start(&r, host);
+        RIG_UNTIL(&r, rig_info(&r, host).target != 0);
+        CHECK_TRUE(chunk_store_dead(datanode_worker_store(r.target[host].worker), 100));
+        CHECK_TRUE(chunk_store_dead(datanode_worker_store(r.target[host].worker), 159));
+        CHECK_TRUE(!chunk_store_dead(datanode_worker_store(r.target[host].worker), 160));
+    }
     rig_close(&r);
 }
 

@@ -6,7 +6,8 @@ int metanode_cleanup_init(struct metanode *m)
 {
     metanode_errand_init(&m->cleanup.garbage, m, &metanode_garbage_ops);
     metanode_errand_init(&m->cleanup.trims, m, &metanode_trim_ops);
-    int rc = metanode_fence_init(m);
+    int rc = metanode_garbage_init(m);
+    rc = rc < 0 ? rc : metanode_fence_init(m);
     rc = rc < 0 ? rc : metanode_trash_init(m);
     return rc < 0 ? rc : metanode_fsck_init(m);
 }
@@ -32,6 +33,7 @@ void metanode_cleanup_fini(struct metanode *m)
 {
     metanode_errand_fini(&m->cleanup.garbage);
     metanode_errand_fini(&m->cleanup.trims);
+    metanode_garbage_fini(m);
     metanode_fence_fini(m);
     metanode_trash_fini(m);
     metanode_fsck_fini(m);

@@ -8,13 +8,14 @@
 #include "loop/loop.h"
 #include "metanode/errand_priv.h"
 #include "peer/link.h"
+#include "proto/proto.h"
 
 struct mem_arena;
 struct metanode;
 struct peer_request;
 
 /* ---- target.c, register.c: data nodes ---- */
-#define METANODE_FORGET_MAX 64u
+#define METANODE_FORGET_MAX 1088u
 
 struct metanode_target {
     struct list all;
@@ -43,6 +44,12 @@ struct metanode_target {
     uint64_t forget[METANODE_FORGET_MAX]; /* for the answer to its next heartbeat */
     size_t forget_count;
     bool forget_asked; /* is being found out */
+    /* report.c */
+    int disk_error; /* 0: none was told */
+    uint64_t disk_error_ns;
+    char disk_text[256];
+    bool has_figures;
+    struct proto_report_figures figures;
 };
 struct metanode_targets {
     struct list all;
@@ -75,7 +82,7 @@ void metanode_target_gone(struct metanode_target *t, const char *why);
 void metanode_target_sick(struct metanode_target *t, struct proto_bytes words);
 bool metanode_target_named(const struct metanode_target *by, uint32_t id);
 /* forget.c: which of these data ids nobody needs to know as removed any more. */
-void metanode_forget_ask(struct metanode_target *t, const struct proto_u64s *dead);
+void metanode_forget_ask(struct metanode_target *t, const struct proto_heartbeat_request *q);
 void metanode_register(struct peer_user *u, struct peer_request *r);
 void metanode_heartbeat(struct peer_user *u, struct peer_request *r);
 void metanode_exited(struct peer_user *u, struct peer_request *r);
@@ -153,6 +160,7 @@ bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes l
 #define METANODE_BACKOFF_MAX_MS 10000u
 struct metanode_cleanup {
     struct metanode_errand garbage, trims;
+    struct metanode_garbage *page; /* of the garbage, that is being removed */
     struct metanode_fences *fencing;
     struct metanode_trash *trash;
     struct metanode_check *check;
@@ -167,6 +175,8 @@ struct peer_link *metanode_head_link(struct metanode *m, uint32_t chain,
                                      struct proto_route *ret_route);
 
 extern const struct metanode_errand_ops metanode_garbage_ops, metanode_trim_ops;
+int metanode_garbage_init(struct metanode *m);
+void metanode_garbage_fini(struct metanode *m);
 int metanode_fence_init(struct metanode *m);
 void metanode_fence_stop(struct metanode *m);
 void metanode_fence_fini(struct metanode *m);

@@ -45,20 +45,27 @@ static void forget_read_done(struct metanode_read *read, int rc)
     mem_free(x);
 }
 
-void metanode_forget_ask(struct metanode_target *t, const struct proto_u64s *dead)
+static void forget_name(struct forget_check *x, const struct proto_u64s *dead)
 {
-    struct forget_check *x = dead->count == 0 || t->forget_asked ? NULL : mem_zalloc(sizeof *x);
+    for (size_t i = 0; i < dead->count && x->count < ARRAY_COUNT(x->id); i++) {
+        if (dead->at[i] != 0) {
+            x->id[x->count++] = dead->at[i];
+        }
+    }
+}
+
+void metanode_forget_ask(struct metanode_target *t, const struct proto_heartbeat_request *q)
+{
+    bool none = q->dead.count == 0 || t->forget_asked;
+    struct forget_check *x = none ? NULL : mem_zalloc(sizeof *x);
     if (x == NULL) {
         return; /* it asks again */
     }
     x->m = t->m;
     x->target = t->id;
     x->read = (struct metanode_read){.run = forget_read, .done = forget_read_done};
-    for (size_t i = 0; i < dead->count && x->count < ARRAY_COUNT(x->id); i++) {
-        if (dead->at[i] != 0) {
-            x->id[x->count++] = dead->at[i];
-        }
-    }
+    forget_name(x, &q->dead);
+    forget_name(x, &q->more_dead);
     t->forget_asked = true;
     metanode_read(t->m, &x->read);
 }

@@ -3,6 +3,7 @@
  * thousand records of a snapshot that is kept between the questions, so that nobody else waits for
  * long. One check at a time; the snapshot of one that is not asked for any more is let go.
  */
+#include "metanode/fsck_data_priv.h"
 #include "metanode/metanode_priv.h"
 
 #include "namespace/fsck.h"
@@ -23,6 +24,11 @@ struct metanode_check {
     struct namespace_fsck_sink sink;
     struct loop_timer idle;
     uint64_t run, session;
+    /* what data nodes hold */
+    bool wants_data, over; /* over: all was told */
+    struct metanode_fsck_data data;
+    struct metanode_fsck_more more;
+    struct namespace_state state;
     /* of the question that is being answered */
     struct peer_request *request;
     struct proto_finding *found; /* in its arena */
@@ -47,6 +53,18 @@ static void check_idle(struct loop_timer *t)
     }
 }
 
+static int check_start(struct metanode_check *x)
+{
+    x->over = false;
+    if (x->wants_data) {
+        metanode_fsck_data_begin(x->m, &x->data);
+        x->more = (struct metanode_fsck_more){0};
+        x->fsck.data_id = x->data.id;
+        x->fsck.data_count = x->data.count;
+    }
+    return kv_snapshot_new(x->m->kv, &x->snapshot);
+}
+
 static struct proto_bytes check_text(struct metanode_check *x, const char *text)
 {
     size_t len = strlen(text);
@@ -55,14 +73,50 @@ static struct proto_bytes check_text(struct metanode_check *x, const char *text)
     return proto_bytes_of(copy, copy == NULL ? 0 : len);
 }
 
-static void check_found(struct namespace_fsck_sink *s, const struct namespace_finding *f)
+static void check_add(struct metanode_check *x, const struct namespace_finding *f)
 {
-    struct metanode_check *x = container_of(s, struct metanode_check, sink);
     CHECK(x->count < CHECK_PAGE_FINDINGS);
     x->found[x->count++] = (struct proto_finding){.code = check_text(x, f->code),
                                                   .ino = f->ino,
                                                   .path = check_text(x, f->path),
                                                   .text = check_text(x, f->text)};
+}
+
+/* A file that has a data id which was asked for. */
+static void check_whose(struct metanode_check *x, const struct namespace_finding *f)
+{
+    struct namespace_finding told = *f;
+    struct text text;
+    for (size_t i = 0; i < x->data.count; i++) {
+        x->data.found[i] = x->data.found[i] || x->data.id[i] == f->data_id;
+    }
+    text_init(&text, told.text, sizeof told.text);
+    told.code = metanode_fsck_data_of(x->m, f->data_id, &text);
+    check_add(x, &told);
+}
+
+static void check_found(struct namespace_fsck_sink *s, const struct namespace_finding *f)
+{
+    struct metanode_check *x = container_of(s, struct metanode_check, sink);
+    if (f->data_id != 0) {
+        check_whose(x, f);
+    } else {
+        check_add(x, f);
+    }
+}
+
+/* What belongs to no file, as far as the page has room. */
+static void check_more(struct metanode_check *x)
+{
+    bool some = x->wants_data;
+    while (some && x->count < CHECK_PAGE_FINDINGS) {
+        some = metanode_fsck_data_more(x->m, &x->data, x->state.garbage, &x->more);
+        if (some) {
+            x->found[x->count++] = (struct proto_finding){.code = check_text(x, x->more.code),
+                                                          .text = check_text(x, x->more.text)};
+        }
+    }
+    x->over = !some;
 }
 
 static void check_answer(struct metanode_check *x, int rc)
@@ -71,6 +125,9 @@ static void check_answer(struct metanode_check *x, int rc)
     struct metanode_session *s = metanode_session_find(m, x->session);
     struct peer_request *r = x->request;
     rc = rc == 0 && !metanode_leads(m) ? -ERR_not_leader : rc;
+    if (rc == 0 && x->fsck.done) {
+        check_more(x);
+    }
     rc = rc == 0 && x->overflow > 0 ? -ERR_busy : rc;
     x->request = NULL;
     if (rc < 0 || s == NULL) {
@@ -81,7 +138,7 @@ static void check_answer(struct metanode_check *x, int rc)
     struct proto_fsck_reply reply = {.trailer = metanode_trailer(m, s),
                                      .run = x->run,
                                      .records = x->fsck.records,
-                                     .done = x->fsck.done,
+                                     .done = x->over,
                                      .restarted = x->restarted,
                                      .findings = {.at = x->found, .count = x->count}};
     if (reply.done) {
@@ -107,7 +164,7 @@ static int check_again(struct metanode_check *x)
     x->restarted = true;
     x->count = 0;
     x->until = CHECK_PAGE_RECORDS;
-    return kv_snapshot_new(x->m->kv, &x->snapshot);
+    return check_start(x);
 }
 
 static void check_fetched(struct kv_fetch *f, int rc);
@@ -122,6 +179,11 @@ static int check_page(struct metanode_check *x)
         mem_arena_reset(&x->arena);
         v.snapshot = x->snapshot;
         rc = check_may(x, &v);
+        rc = rc < 0 ? rc : namespace_view_state(&v, &x->state);
+        if (rc == 0 && x->wants_data && x->data.count == 0) {
+            x->fsck.done = true; /* nobody's data is looked for */
+            break;
+        }
         rc = rc < 0 ? rc : namespace_fsck_step(&v, CHECK_STEP, &x->fsck, &x->sink);
         if (rc == 0) {
             kv_need_release(&x->need);
@@ -165,7 +227,8 @@ static int check_begin(struct metanode_check *x, const struct proto_fsck_request
         }
         check_end(x);
         x->run = loop_random(x->m->env->loop) | 1;
-        return kv_snapshot_new(x->m->kv, &x->snapshot);
+        x->wants_data = q->data;
+        return check_start(x);
     }
     bool same = x->snapshot != NULL && q->run == x->run && q->records == x->fsck.records;
     return same && q->caller.session == x->session ? 0 : -ESTALE;

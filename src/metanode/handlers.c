@@ -50,6 +50,7 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(register, metanode_register),
     METANODE_HANDLER(heartbeat, metanode_heartbeat),
     METANODE_HANDLER(exited, metanode_exited),
+    METANODE_HANDLER(report, metanode_report),
     METANODE_HANDLER(status, metanode_status),
     METANODE_HANDLER(stats, metanode_stats),
     METANODE_HANDLER(shutdown, metanode_shutdown),

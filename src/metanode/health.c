@@ -45,6 +45,11 @@ void metanode_count(struct metanode *m, struct metanode_counts *ret)
         n.syncing += lacks && syncs;
         n.degraded += lacks && !syncs;
     }
+    LIST_FOR_EACH(node, &m->reports.damages)
+    {
+        const struct metanode_damage *d = LIST_ENTRY(node, struct metanode_damage, all);
+        n.no_copy += d->damage == PROTO_DAMAGE_NO_COPY && metanode_damage_stands(m, d) ? 1U : 0U;
+    }
     consensus_info(m->consensus, &n.log);
     if (n.log.full == 0 && kv_disk(m->kv) != KV_DISK_ROOM) {
         n.log.full = -ENOSPC; /* changes are refused, to whoever of both it belongs */
@@ -86,6 +91,11 @@ static bool is_down(const struct metanode_target *t)
 static bool is_full(const struct metanode_target *t)
 {
     return is_up(t) && t->low_space;
+}
+
+static bool is_broken(const struct metanode_target *t)
+{
+    return metanode_disk_failed(t);
 }
 
 static bool is_damaged(const struct metanode_target *t)
@@ -143,6 +153,18 @@ static void tell_dark(struct health *h)
                  : "Wait some seconds: targets that have just come are being looked at.",
         "%zu of %zu chains have no serving copy%s%s", h->n->dark, h->n->chains,
         down > 0 ? "; down: " : "", down > 0 ? names : "");
+}
+
+static void tell_lost(struct health *h)
+{
+    if (h->n->no_copy > 0) {
+        tell(h, HEALTH_UNAVAILABLE,
+             "Reading them fails (input/output error); the rest of their files can be read.",
+             "Bring targets back that are down, they may have a good copy; else write those files "
+             "anew, or remove them. `opendfs status --json` names the chunks.",
+             "%llu damaged chunk%s without a good copy", (unsigned long long)h->n->no_copy,
+             h->n->no_copy == 1 ? "" : "s");
+    }
 }
 
 /* Before the log finds no room at all. */
@@ -233,6 +255,15 @@ static void tell_targets(struct health *h)
              "%zu of %zu targets %s full: %s", count, h->n->targets, count == 1 ? "is" : "are",
              names);
     }
+    count = name_targets(h->m, is_broken, names);
+    if (count > 0) {
+        tell(h, HEALTH_WARNING,
+             "It is started again and filled with what it lacks; what it goes on losing has one "
+             "copy less meanwhile.",
+             "When it comes again, exchange the disk; the log of the node has the cause.",
+             "the disk of %zu target%s has failed within the last hour: %s", count,
+             count == 1 ? "" : "s", names);
+    }
     count = name_targets(h->m, is_damaged, names);
     if (count > 0) {
         tell(h, HEALTH_WARNING,
@@ -310,6 +341,7 @@ void metanode_problems(struct metanode *m, const struct metanode_counts *n,
 {
     struct health h = {.m = m, .n = n, .v = v};
     tell_dark(&h);
+    tell_lost(&h);
     tell_starting(&h);
     tell_log(&h);
     tell_engine(&h);

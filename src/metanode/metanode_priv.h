@@ -23,6 +23,7 @@
 #include "metanode/moves_priv.h"
 #include "metanode/parts_priv.h"
 #include "metanode/read.h"
+#include "metanode/report_priv.h"
 #include "metanode/share_priv.h"
 #include "namespace/namespace.h"
 #include "peer/server.h"
@@ -106,6 +107,7 @@ struct metanode {
     struct metanode_appends appends;
     struct metanode_writers writers;
     struct metanode_targets targets;
+    struct metanode_reports reports;
     struct metanode_chains chains;
     struct metanode_tables tables;
     struct metanode_moves moves;

@@ -34,6 +34,7 @@ static void register_accept(struct metanode *m, struct peer_request *r, struct m
         t->suspect_count = 0;
         t->sick[0] = 0;
         t->ejected = false;
+        metanode_damages_forget(m, t->id);
         metanode_chains_registered(m, t, newer || t->incarnation != t->logged);
         log_info(m->env->log, "target registered", LOG_U64("target", t->id),
                  LOG_TEXT("address", t->address), LOG_U64("incarnation", t->incarnation),
@@ -208,6 +209,9 @@ static void heartbeat_note(struct metanode *m, struct metanode_target *t,
         metanode_tables_touch(m);
     }
     t->damaged = q->damaged;
+    if (t->damaged == 0) {
+        metanode_damages_forget(m, t->id);
+    }
     t->suspect_count = base_min(q->suspects.count, ARRAY_COUNT(t->suspect));
     for (size_t i = 0; i < t->suspect_count; i++) {
         t->suspect[i] = q->suspects.at[i];
@@ -252,7 +256,7 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
     memcpy(forget, t->forget, t->forget_count * sizeof *forget);
     answer.forget = (struct proto_u64s){.at = forget, .count = t->forget_count};
     t->forget_count = 0;
-    metanode_forget_ask(t, &q->dead); /* for the next one; `q` goes with the answer */
+    metanode_forget_ask(t, q); /* for the next one; `q` goes with the answer */
     answer.leased = heartbeat_lease(m, t, left);
     answer.map_epoch = m->map_epoch;
     answer.wall_ms = metanode_wall_ms(m);

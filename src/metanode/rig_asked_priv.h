@@ -65,13 +65,19 @@ static inline void rig_on_remove(struct peer_user *u, struct peer_request *r)
 {
     struct rig_target *t = rig_target_of(u);
     const struct proto_remove_request *q = r->body;
-    struct proto_remove_reply answer = {.route = q->route};
+    size_t count = t->early ? 1 : q->more.count + 1;
+    struct proto_remove_reply answer = {.route = q->route,
+                                        .removed = t->early ? 0 : (uint32_t)count};
     if (t->refuse_removes > 0) {
         t->refuse_removes--;
         peer_request_fail(r, -ERR_busy, NULL);
         return;
     }
-    t->removed[t->removes++ % ARRAY_COUNT(t->removed)] = q->data_id;
+    t->remove_requests++;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t data_id = i == 0 ? q->data_id : q->more.at[i - 1];
+        t->removed[t->removes++ % ARRAY_COUNT(t->removed)] = data_id;
+    }
     peer_request_answer(r, &answer, NULL);
 }
 static inline void rig_on_stat(struct peer_user *u, struct peer_request *r)

@@ -68,7 +68,7 @@ struct rig_target {
     bool lossy, running, registered, leased, deaf, low_space;
     const char *sick; /* NULL: its disk is well */
     bool cut;         /* its heartbeats do not come any more */
-    uint32_t id, suspect;
+    uint32_t id, suspect, damaged;
     uint64_t heartbeat_ms, lease_ms, leased_until_ns;
     struct cluster_row row[RIG_ROWS];
     size_t row_count;
@@ -83,7 +83,8 @@ struct rig_target {
     struct loop_timer timer;
     uint64_t dead;      /* named in heartbeats; 0: none */
     unsigned forgotten; /* answers that name it */
-    unsigned removes, refuse_removes, revokes, fences, stats, cuts;
+    unsigned removes, remove_requests, refuse_removes, revokes, fences, stats, cuts;
+    bool early; /* of a version that removes one data id at a time */
     bool refuse_fences, refuse_stats;
     uint64_t removed[64];
     uint64_t fenced_session;

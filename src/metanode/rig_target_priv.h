@@ -75,6 +75,7 @@ static inline void rig_target_tick(struct loop_timer *timer)
             .total = 1u << 30,
             .free = 1u << 29,
             .low_space = t->low_space,
+            .damaged = t->damaged,
             .dead = {.at = &t->dead, .count = t->dead != 0},
             .sick = proto_bytes_text(t->sick == NULL ? "" : t->sick)};
     } else {

@@ -172,6 +172,7 @@ static void server_statistics(struct metanode *m)
     metanode_turns_statistics(m);
     metanode_grants_statistics(m);
     metanode_gauges_init(m);
+    metanode_reports_statistics(m);
 }
 
 bool metanode_engine_failed(struct metanode *m)
@@ -218,6 +219,7 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
     metanode_appends_init(m);
     metanode_writers_init(m);
     metanode_targets_init(m);
+    metanode_reports_init(m);
     int rc = server_options(m, opt);
     metanode_checkpoints_init(m);
     rc = rc < 0 ? rc : metanode_sessions_init(m);
@@ -389,6 +391,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_moves_fini(m);
     metanode_chains_fini(m);
     metanode_targets_fini(m);
+    metanode_reports_fini(m);
     metanode_shares_fini(m);
     metanode_appends_fini(m);
     metanode_writers_fini(m);

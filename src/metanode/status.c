@@ -5,6 +5,7 @@
 
 #define STATUS_BYTES ((size_t)1000 * 1024)
 #define STATUS_CLASSES_MAX 256u
+#define STATUS_DAMAGES 256u /* chunks that are named */
 
 struct status {
     struct metanode_read read;
@@ -101,6 +102,53 @@ static uint64_t status_silent_ms(const struct metanode_target *t)
     return t->heard_ns == 0 ? 0 : (metanode_now(t->m) - t->heard_ns) / METANODE_NS_PER_MS;
 }
 
+/* What its worker has reported: report.c. */
+static void status_json_told(const struct metanode_target *t, struct text *out)
+{
+    const struct proto_report_figures *f = &t->figures;
+    if (metanode_disk_failed(t)) {
+        text_add(out, ",\"disk_error\":");
+        status_json_text(out, t->disk_text);
+    }
+    if (t->has_figures) {
+        text_add(out, ",\"chunks\":%llu,\"dirty\":%llu,\"reserved\":%llu,\"resting\":%llu",
+                 (unsigned long long)f->chunks, (unsigned long long)f->dirty,
+                 (unsigned long long)f->reserved, (unsigned long long)f->resting);
+        text_add(out,
+                 ",\"scrub\":{\"begun_ms\":%llu,\"permille\":%u,\"found\":%llu,"
+                 "\"last_ms\":%llu,\"last_took_ms\":%llu,\"last_found\":%llu,"
+                 "\"found_ever\":%llu,\"repaired\":%llu}",
+                 (unsigned long long)f->scrub.begun_ms, f->scrub.permille,
+                 (unsigned long long)f->scrub.found, (unsigned long long)f->scrub.last_ms,
+                 (unsigned long long)f->scrub.last_took_ms, (unsigned long long)f->scrub.last_found,
+                 (unsigned long long)f->scrub.found_ever, (unsigned long long)f->scrub.repaired);
+    }
+    text_add(out, "}");
+}
+
+static void status_json_damages(struct status *s)
+{
+    struct metanode *m = s->m;
+    const char *comma = "";
+    size_t count = 0;
+    text_add(&s->out, "\"damages\":[");
+    LIST_FOR_EACH(node, &m->reports.damages)
+    {
+        const struct metanode_damage *d = LIST_ENTRY(node, struct metanode_damage, all);
+        if (!metanode_damage_stands(m, d) || count == STATUS_DAMAGES) {
+            continue;
+        }
+        text_add(&s->out,
+                 "%s{\"target\":%u,\"chain\":%u,\"data\":\"%llu\",\"index\":%u,"
+                 "\"copy\":%s}",
+                 comma, d->target, d->chain, (unsigned long long)d->chunk.data_id, d->chunk.index,
+                 d->damage == PROTO_DAMAGE_NO_COPY ? "false" : "true");
+        comma = ",";
+        count++;
+    }
+    text_add(&s->out, "],");
+}
+
 static void status_json_targets(struct status *s)
 {
     struct text *out = &s->out;
@@ -128,11 +176,12 @@ static void status_json_targets(struct status *s)
         text_add(out,
                  ",\"weight\":%u,\"chains\":%zu,\"serving\":%zu,\"total\":%llu,\"free\":%llu,"
                  "\"used\":%llu,\"incarnation\":%llu,\"damaged\":%u,\"silent_ms\":%llu,"
-                 "\"plan\":\"%s\",\"heir\":%u}",
+                 "\"plan\":\"%s\",\"heir\":%u",
                  t->weight, chains, serving, (unsigned long long)t->total,
                  (unsigned long long)t->free, (unsigned long long)t->used,
                  (unsigned long long)t->incarnation, t->damaged,
                  (unsigned long long)status_silent_ms(t), status_target_plan(t), t->heir);
+        status_json_told(t, out);
         comma = ",";
     }
     text_add(out, "]");
@@ -287,6 +336,7 @@ static void status_json(struct status *s)
     status_json_metadata(s);
     status_json_moves(s);
     status_json_classes(s);
+    status_json_damages(s);
     status_json_targets(s);
     text_add(out, "}\n");
 }

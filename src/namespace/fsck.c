@@ -17,6 +17,7 @@ void namespace_fsck_say(struct fsck_check *c, const char *code, uint64_t ino, co
     va_list args;
     f->code = code;
     f->ino = ino;
+    f->data_id = 0;
     f->path[0] = 0;
     text_init(&t, f->text, sizeof f->text);
     va_start(args, fmt);
@@ -123,10 +124,43 @@ static int fsck_path(struct fsck_check *c, struct namespace_finding *f)
 
 /* ---- one record ---- */
 
+static bool fsck_is_wanted(const struct namespace_fsck *f, uint64_t data_id)
+{
+    size_t low = 0, high = f->data_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (f->data_id[middle] < data_id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < f->data_count && f->data_id[low] == data_id;
+}
+
+/* Whose data is it? */
+static int fsck_data(struct fsck_check *c, enum namespace_range range)
+{
+    struct namespace_inode n;
+    int rc = range == NAMESPACE_INODE && c->key.len == 9
+                 ? proto_decode(&namespace_inode_type, c->value.at, c->value.len, c->v->arena, &n)
+                 : -ERR_bad_value;
+    c->next.records++;
+    if (rc == 0 && n.data_id != 0 && fsck_is_wanted(&c->next, n.data_id)) {
+        namespace_fsck_say(c, NAMESPACE_FSCK_DATA, fsck_id(c, 1), "its data id is %llu",
+                           (unsigned long long)n.data_id);
+        c->found[c->count - 1].data_id = n.data_id;
+    }
+    return fsck_is_broken(rc) ? 0 : rc;
+}
+
 static int fsck_record(struct fsck_check *c)
 {
     enum namespace_range range = *(const uint8_t *)c->key.at;
     bool known = false;
+    if (c->next.data_id != NULL) {
+        return fsck_data(c, range);
+    }
     int rc = namespace_fsck_names_record(c, range, &known);
     rc = rc < 0 || known ? rc : namespace_fsck_session_record(c, range, &known);
     rc = rc < 0 || known ? rc : namespace_fsck_cluster_record(c, range, &known);
@@ -182,7 +216,9 @@ static int fsck_one(struct fsck_check *c, const struct kv_slice *key)
         rc = fsck_run_end(c);
     }
     if (rc == 0 && key == NULL) {
-        fsck_totals(c);
+        if (c->next.data_id == NULL) {
+            fsck_totals(c);
+        }
         c->next.done = true;
     } else if (rc == 0) {
         rc = fsck_record(c);

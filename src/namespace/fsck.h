@@ -16,6 +16,7 @@
 #define NAMESPACE_FSCK_TEXT 200u
 struct namespace_finding {
     const char *code; /* "name.dangling": for programs; constant */
+    uint64_t data_id; /* of NAMESPACE_FSCK_DATA */
     uint64_t ino;     /* what it is about; 0: no inode */
     char text[NAMESPACE_FSCK_TEXT];
     char path[NAMESPACE_TRASH_PATH_MAX + 1]; /* of the inode, as far as it is known */
@@ -29,8 +30,14 @@ struct namespace_fsck_run {
     struct namespace_dir_stats sum;
 };
 
-/* Start with all zero, call until `done` on the same snapshot. */
+/* The code of a finding that only says whose data it is. */
+#define NAMESPACE_FSCK_DATA "data.of"
+
+/* Start with all zero, or with data ids: then nothing is checked, and for each file that has one of
+ * them that is told. Call until `done` on the same snapshot. */
 struct namespace_fsck {
+    const uint64_t *data_id; /* ascending, lent; NULL: check */
+    size_t data_count;
     uint64_t records;  /* looked at */
     uint64_t findings; /* told */
     bool done;

@@ -325,6 +325,44 @@ TEST(unlinked_files_live_while_open)
     rig_close(&r);
 }
 
+/* What all chains have removed is said at once: the records go, those that some chain answered for
+ * before included; others stay. */
+TEST(garbage_of_many_files_ends_by_one_command)
+{
+    struct rig r;
+    struct two t;
+    struct namespace_garbages g;
+    uint64_t ids[4] = {0};
+    two_open(&r, &t, true);
+    for (unsigned i = 0; i < 4; i++) {
+        const char name[2] = {(char)('a' + i), 0};
+        uint64_t ino = new_file(&r, name, PROTO_CREATE_WOPEN);
+        uint64_t epoch = r.reply.result.cap_epoch;
+        ids[i] = r.reply.layout.data_id;
+        CHECK_OK(RIG_OP(&r, commit, .ino = ino, .cap_epoch = epoch, .size = 9000, .allocated = 9000,
+                        .flags = PROTO_COMMIT_RELEASE));
+        CHECK_OK(RIG_OP(&r, unlink, .parent = 1, .name = rig_text(name)));
+    }
+    CHECK_OK(RIG_VIEW(&r, namespace_garbages(&r.view, 0, 10, &g)));
+    CHECK_EQ(g.count, 4);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done, .chain = 2,
+                    .data_ids = {.at = ids, .count = 4}));
+    uint64_t falling[2] = {ids[1], ids[0]};
+    CHECK_RC(RIG_DO(&r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done, .all = true,
+                    .data_ids = {.at = falling, .count = 2}),
+             EINVAL);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done, .all = true,
+                    .data_ids = {.at = ids, .count = 3}));
+    CHECK_OK(RIG_VIEW(&r, namespace_garbages(&r.view, 0, 10, &g)));
+    CHECK_EQ(g.count, 1);
+    CHECK_EQ(g.ids[0], ids[3]);
+    CHECK_OK(RIG_DO(&r, NAMESPACE_GARBAGE_DONE, namespace_garbage_done, .all = true,
+                    .data_ids = {.at = ids, .count = 4})); /* said twice, of three */
+    CHECK_OK(RIG_VIEW(&r, namespace_garbages(&r.view, 0, 10, &g)));
+    CHECK_EQ(g.count, 0);
+    rig_close(&r);
+}
+
 /* Its writer closes it, and flushes nothing (section 7): nobody ever sees what it had behind the
  * recorded size (I10), also if that size grows later. */
 TEST(the_writer_of_an_unlinked_file_leaves_nothing_behind)

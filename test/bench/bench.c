@@ -60,10 +60,11 @@ static const struct {
     const char *name, *group;
     int (*run)(unsigned rounds);
 } bench_table[] = {
-    {"rpc", "first", bench_rpc},    {"data", "first", bench_first},
-    {"apply", "meta", bench_apply}, {"apply_tree", "meta", bench_apply_tree},
-    {"names", "meta", bench_meta},  {"restart", "restart", bench_restart},
-    {"size", "size", bench_size},   {"disk", "disk", bench_disk},
+    {"rpc", "first", bench_rpc},     {"data", "first", bench_first},
+    {"apply", "meta", bench_apply},  {"apply_tree", "meta", bench_apply_tree},
+    {"names", "meta", bench_meta},   {"restart", "restart", bench_restart},
+    {"size", "size", bench_size},    {"disk", "disk", bench_disk},
+    {"small", "small", bench_small},
 };
 
 static int usage(void)

@@ -34,3 +34,4 @@ int bench_size(unsigned rounds);
 int bench_apply(unsigned rounds);
 int bench_apply_tree(unsigned rounds);
 int bench_disk(unsigned rounds);
+int bench_small(unsigned rounds);

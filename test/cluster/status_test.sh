@@ -107,7 +107,7 @@ if [ -z "${mounted:-}" ]; then
 fi
 "$opendfs" mkdir /fill
 # A put that fails gives back what it has written: small ones leave no room behind them.
-for size in 20000000 1000000 100000; do
+for size in 20000000 1000000 100000 10000; do
     head -c $size "$work/in" >"$work/piece"
     for i in $(seq 40); do timeout 60 "$opendfs" put -q "$work/piece" "/fill/$size.$i" >/dev/null 2>&1 || break; done
 done

@@ -112,7 +112,8 @@ check 'rm for fsck' "$opendfs" rm -r /in/tree
 if [ "$(id -u)" = 0 ]; then
     fails 'nothing is wrong' 0 'agree with each other' "$opendfs" fsck --namespace
     fails 'nothing is wrong for programs' 0 '"findings":[]' "$opendfs" fsck --namespace --json
-    fails 'no part named' 2 '--namespace' "$opendfs" fsck
+    until_so 'nothing is wrong on the data nodes' "$opendfs" fsck --data
+    fails 'both parts' 0 'agree with each other' "$opendfs" fsck
     check 'keep on the root' "$opendfs" trash keep / 1h
     check 'put for root' "$opendfs" put -q "$work/in/10" /mine
     check 'rm for root' "$opendfs" rm /mine

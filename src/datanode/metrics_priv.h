@@ -1,0 +1,43 @@
+/* datanode/metrics_priv.h -- what a worker counts, and gauges that are set when somebody looks. */
+#pragma once
+
+#include "base/stats.h"
+
+struct datanode_worker;
+
+struct datanode_fence {
+    struct list node;
+    uint64_t session, cap_epoch, until_ms;
+};
+struct datanode_counters {
+    struct stats_counter reads, read_bytes, read_file, read_memory, read_copied, read_waits;
+    struct stats_counter writes, write_bytes, forwards, forward_bytes, again, refused, dropped;
+    struct stats_counter syncs, resends, recovered, rows, corrupt, diverged, copies, copy_bytes;
+    struct stats_counter repaired, discarded;
+    struct stats_histogram read_time, write_time, forward_time, sync_time;
+    struct stats_gauge updates, lease;
+};
+
+#define DATANODE_GAUGES(X)  \
+    X(space_total_bytes)    \
+    X(space_free_bytes)     \
+    X(space_used_bytes)     \
+    X(space_reserved_bytes) \
+    X(space_low)            \
+    X(chunks)               \
+    X(chunks_damaged)       \
+    X(chunks_pending)       \
+    X(chunks_dirty)         \
+    X(failed)               \
+    X(sick)                 \
+    X(chains)               \
+    X(chains_serving)       \
+    X(chains_syncing)       \
+    X(reads_waiting)        \
+    X(removes_waiting)      \
+    X(repairs_waiting)
+struct datanode_gauges {
+#define DATANODE_GAUGE_FIELD(name) struct stats_gauge name;
+    DATANODE_GAUGES(DATANODE_GAUGE_FIELD)
+};
+void datanode_metrics_init(struct datanode_worker *w); /* metrics.c */
