@@ -5,10 +5,6 @@
 
 struct datanode_worker;
 
-struct datanode_fence {
-    struct list node;
-    uint64_t session, cap_epoch, until_ms;
-};
 struct datanode_counters {
     struct stats_counter reads, read_bytes, read_file, read_memory, read_copied, read_waits;
     struct stats_counter writes, write_bytes, forwards, forward_bytes, again, refused, dropped;

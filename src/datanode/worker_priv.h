@@ -52,6 +52,11 @@
 
 /* ---- Requests ---- */
 
+struct datanode_fence {
+    struct list node;
+    uint64_t session, cap_epoch, until_ms;
+};
+
 void datanode_on_stats(struct peer_user *user, struct peer_request *r);
 
 void datanode_on_write(struct peer_user *user, struct peer_request *r);
