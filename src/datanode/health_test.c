@@ -54,7 +54,7 @@ TEST(a_disk_that_works_is_well)
     CHECK_TRUE(!datanode_health_judge(&r.h, r.now_ns));
     for (unsigned i = 0; i < 200; i++) {
         CHECK_TRUE(!requests(&r, (enum datanode_health_kind)(i % DATANODE_HEALTH_KINDS), 50,
-                             (1 + i % 7) * 500 * US));
+                             (UINT64_C(1) + i % 7) * 500 * US));
     }
     r.now_ns += 86400000 * MS; /* idle for a day */
     CHECK_TRUE(!datanode_health_judge(&r.h, r.now_ns));

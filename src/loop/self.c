@@ -2,12 +2,12 @@
 #include "loop/self.h"
 
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -94,17 +94,37 @@ static int keep_open(const struct loop_self_program *p, bool keep)
     return 0;
 }
 
-static int tell_kept(const struct loop_self_program *p)
+/* "NAME=" and the numbers. */
+static char *kept_text(const struct loop_self_program *p)
 {
-    CLEANUP(mem_freep) char *text = mem_zalloc(p->fd_count * NUMBER_SIZE + 1);
-    size_t len = 0;
-    if (text == NULL) {
-        return -ENOMEM;
+    static const char name[] = KEPT "=";
+    size_t size = sizeof name + p->fd_count * NUMBER_SIZE;
+    char *text = mem_zalloc(size);
+    struct text t;
+    if (text != NULL) {
+        text_init(&t, text, size);
+        text_add(&t, "%s", name);
+        for (size_t i = 0; i < p->fd_count; i++) {
+            text_add(&t, "%d ", p->fds[i]);
+        }
     }
-    for (size_t i = 0; i < p->fd_count; i++) {
-        len += (size_t)snprintf(text + len, NUMBER_SIZE, "%d ", p->fds[i]);
+    return text;
+}
+
+/* That of this process, with two more. */
+static char **environment(char *first, char *second)
+{
+    size_t count = 0;
+    while (environ[count] != NULL) {
+        count++;
     }
-    return setenv(KEPT, text, 1) < 0 || setenv(p->name, p->value, 1) < 0 ? -errno : 0;
+    char **env = mem_calloc(count + 3, sizeof *env);
+    if (env != NULL) {
+        memcpy(env, environ, count * sizeof *env);
+        env[count] = first;
+        env[count + 1] = second;
+    }
+    return env;
 }
 
 int loop_self_exec(const struct loop_self_program *p, struct err *e)
@@ -113,14 +133,17 @@ int loop_self_exec(const struct loop_self_program *p, struct err *e)
         const char *const *given;
         char *const *wanted;
     } argv = {.given = p->argv};
+    CLEANUP(mem_freep) char *kept = kept_text(p);
+    CLEANUP(mem_freep) char *value = mem_printf("%s=%s", p->name, p->value);
+    CLEANUP(mem_freep) char **env = environment(kept, value);
+    if (kept == NULL || value == NULL || env == NULL) {
+        return -ENOMEM;
+    }
     int rc = keep_open(p, true);
-    rc = rc < 0 ? rc : tell_kept(p);
     if (rc == 0) {
-        (void)execve(p->path, argv.wanted, environ);
+        (void)execve(p->path, argv.wanted, env);
         rc = -errno;
     }
-    (void)unsetenv(p->name);
-    (void)unsetenv(KEPT);
     (void)keep_open(p, false);
     return err_set(e, rc, "run '%s'", p->path);
 }
@@ -138,12 +161,26 @@ static void keep_from_children(const char *numbers)
     }
 }
 
+/* The value of a variable, which is not in the environment any more. It was in the memory of the
+ * process from the beginning, and stays there. NULL: there is none. */
+static const char *take_variable(const char *name)
+{
+    size_t len = strlen(name), to = 0;
+    const char *value = NULL;
+    for (size_t from = 0; environ[from] != NULL; from++) {
+        if (strncmp(environ[from], name, len) == 0 && environ[from][len] == '=') {
+            value = environ[from] + len + 1;
+        } else {
+            environ[to++] = environ[from];
+        }
+    }
+    environ[to] = NULL;
+    return value;
+}
+
 char *loop_self_take(const char *name)
 {
-    keep_from_children(getenv(KEPT));
-    (void)unsetenv(KEPT);
-    const char *value = getenv(name);
-    char *copy = value == NULL ? NULL : mem_strdup(value);
-    (void)unsetenv(name);
-    return copy;
+    keep_from_children(take_variable(KEPT));
+    const char *value = take_variable(name);
+    return value == NULL ? NULL : mem_strdup(value);
 }

@@ -32,6 +32,7 @@ struct loop_self_program {
     const char *name, *value;
 };
 NODISCARD int loop_self_exec(const struct loop_self_program *p, struct err *e);
-/* In that other program, before it starts children: the text, once, so that no child gets it; nor
- * do they get the descriptors. NULL: there is none. mem_free(). */
+/* In that other program, before it starts children, while no other thread looks at the environment:
+ * the text, once, so that no child gets it; nor do they get the descriptors. NULL: there is none.
+ * mem_free(). */
 char *loop_self_take(const char *name);

@@ -45,6 +45,15 @@ check 'healthy again' within 60 healthy
 same 'nobody else was touched' "$(pid_of target.0)" "$other"
 check 'metrics count it' sh -c "'$opendfs' metrics | grep -q 'worker_hangs{.*daemon=\"target.1\"} 1'"
 
+# --- a worker that ends: nobody waits for its lease ---
+killed=$(pid_of target.0)
+gone() { [ "$(grep -c 'target is gone.*its process has ended' "$log/meta.0.log")" -gt "$1" ]; }
+before=$(grep -c 'target is gone.*its process has ended' "$log/meta.0.log")
+kill -9 "$killed"
+check 'the metadata server hears of it at once' within 2 gone "$before"
+check 'it is started again' within 10 is_other target.0 "$killed"
+check 'healthy after that' within 60 healthy
+
 # --- another configuration ---
 for i in 0 1 2; do eval "pid$i=$(pid_of target.$i)"; done
 mkdir "$cluster/target.3" && touch "$cluster/target.3/opendfs-new"

@@ -1,7 +1,7 @@
 #!/bin/bash
-# A data node becomes another program under load (ROUNDS times, 3): no operation fails, what was read is right, all
-# sockets and the master's process stay, and one worker after the other is replaced. An executable that cannot run
-# changes nothing.
+# A data node becomes another program under load (ROUNDS times, 3; with COPIES of each chunk, 2): no operation fails,
+# what was read is right, all sockets and the master's process stay, and one worker after the other is replaced. An
+# executable that cannot run changes nothing.
 set -u
 . "$(dirname "$0")/lib.sh"
 original=$opendfs
@@ -21,7 +21,7 @@ within() {
     done
 }
 healthy() { timeout 20 "$original" status --check; }
-check 'a cluster of one node' "$original" init -q "$cluster" --port 0
+check 'a cluster of one node' "$original" init -q "$cluster" --port 0 --copies "${COPIES:-2}"
 set_meta
 sed -i -e "s/^copies = .*/&\nlease = 4s/" -e '/^\[node\.[1-9]\]/,/^$/d' -e 's/^node = .*/node = 0/' "$cluster/cluster.ini"
 check 'up' "$opendfs" up -q "$cluster"
