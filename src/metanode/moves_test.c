@@ -261,6 +261,10 @@ TEST(who_was_cut_off_meanwhile_learns_that_it_has_left)
     CHECK_EQ(members_on(&r, r.target[1].id), 0);
     r.target[1].leased = false;
     r.target[1].cut = r.target[1].deaf = false;
+    r.target[1].blind = true; /* what it was told it has not learned until it says so */
+    watch_for(&r, 2, 3 * RIG_SECOND);
+    CHECK_TRUE(!r.target[1].leased);
+    r.target[1].blind = false;
     watch_for(&r, 2, 3 * RIG_SECOND);
     CHECK_TRUE(r.target[1].leased);
     for (size_t k = 0; k < r.target[1].row_count; k++) {

@@ -66,7 +66,8 @@ struct rig_target {
     struct uuid uuid, boot_id;
     uint64_t incarnation;
     bool lossy, running, registered, leased, deaf, low_space;
-    bool cut; /* its heartbeats do not come any more */
+    bool blind; /* it has no memory for the rows that heartbeats bring */
+    bool cut;   /* its heartbeats do not come any more */
     uint32_t id, suspect;
     uint64_t heartbeat_ms, lease_ms, leased_until_ns;
     struct cluster_row row[RIG_ROWS];
