@@ -118,6 +118,7 @@ void metanode_target_gone(struct metanode_target *t, const char *why)
     t->alive = false;
     t->suspect_count = 0;
     metanode_chains_gone(t->m, t->id);
+    metanode_moves_touch(t->m);
     metanode_fence_kick(t->m); /* who serves nobody needs no fence */
 }
 
