@@ -123,13 +123,12 @@ static void start_with(struct rig *r, unsigned targets, uint64_t rebuild_ms)
 
 static int plan(struct rig *r, unsigned target, uint8_t what, uint32_t heir)
 {
-    struct proto_target_set_request q = {.target = r->target[target].id,
-                                         .mask = PROTO_TARGET_SET_PLAN,
-                                         .plan = what,
-                                         .heir = heir,
-                                         .caller = rig_caller(&r->client[0])};
+    struct proto_target_plan_request q = {.target = r->target[target].id,
+                                          .plan = what,
+                                          .heir = heir,
+                                          .caller = rig_caller(&r->client[0])};
     r->client[0].flags = PEER_CALL_AGAIN;
-    return rig_call(&r->client[0], PROTO_OP_target_set, &q);
+    return rig_call(&r->client[0], PROTO_OP_target_plan, &q);
 }
 
 static int balance(struct rig *r, bool on)
