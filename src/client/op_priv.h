@@ -103,7 +103,7 @@ union client_request {
     struct proto_set_quota_request set_quota;
     struct proto_cluster_map_request cluster_map;
     struct proto_class_create_request class_create;
-    struct proto_target_set_request target_set;
+    struct proto_target_plan_request target_plan;
     struct proto_balance_set_request balance_set;
     struct proto_status_request status;
     struct proto_stats_request stats;

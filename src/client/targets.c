@@ -9,23 +9,14 @@ static void target_done(struct client_task *t, const struct peer_reply *r)
     client_task_finish(t, r->rc);
 }
 
-static struct proto_caller target_caller(const struct client_task *t)
-{
-    return (struct proto_caller){.session = t->fs->session.id, .cred = t->fs->session.cred};
-}
-
 static void plan_run(struct opendfs_op *op)
 {
     const struct opendfs_target_plan *p = client_op_of(op)->in;
     struct client_task *t = client_task_new(op);
     if (t != NULL) {
-        t->request.target_set = (struct proto_target_set_request){.target = p->target,
-                                                                  .mask = PROTO_TARGET_SET_PLAN,
-                                                                  .plan = (uint8_t)p->plan,
-                                                                  .heir = p->heir,
-                                                                  .caller = target_caller(t)};
-        t->next = target_done;
-        client_ask(t->fs, &t->call, PROTO_OP_target_set, &t->request);
+        t->request.target_plan = (struct proto_target_plan_request){
+            .target = p->target, .plan = (uint8_t)base_min(p->plan, UINT8_MAX), .heir = p->heir};
+        client_task_query(t, PROTO_OP_target_plan, target_done);
     }
 }
 
@@ -41,10 +32,9 @@ static void balance_run(struct opendfs_op *op)
 {
     struct client_task *t = client_task_new(op);
     if (t != NULL) {
-        t->request.balance_set = (struct proto_balance_set_request){
-            .paused = client_op_of(op)->mode == 0, .caller = target_caller(t)};
-        t->next = target_done;
-        client_ask(t->fs, &t->call, PROTO_OP_balance_set, &t->request);
+        t->request.balance_set =
+            (struct proto_balance_set_request){.paused = client_op_of(op)->mode == 0};
+        client_task_query(t, PROTO_OP_balance_set, target_done);
     }
 }
 

@@ -10,12 +10,16 @@ RIG void rig_row_wire(const struct cluster_row *row, struct proto_row *ret,
 {
     cluster_row_to_proto(row, members, ret);
 }
-RIG struct proto_row_list rig_rows(struct rig *r, struct mem_arena *a, const uint32_t *known)
+/* Newer rows of chains that target `id` is a member of, or has named (t; NULL: nothing yet). */
+RIG struct proto_row_list rig_rows(struct rig *r, struct mem_arena *a, const struct rig_target *t,
+                                   uint32_t id)
 {
     struct proto_row_list list = {0};
     list.at = mem_arena_alloc(a, (RIG_CHAINS + 1) * sizeof *list.at);
     for (unsigned i = 1; i <= RIG_CHAINS; i++) {
-        if (r->row[i].epoch > (known == NULL ? 0 : known[i])) {
+        bool member = cluster_row_find(&r->row[i], id) < r->row[i].count;
+        bool newer = r->row[i].epoch > (t == NULL ? 0 : t->known[i]);
+        if (newer && (member || (t != NULL && t->named[i]))) {
             struct proto_member *m = mem_arena_alloc(a, CLUSTER_MEMBERS_MAX * sizeof *m);
             rig_row_wire(&r->row[i], &list.at[list.count++], m);
         }
@@ -37,7 +41,7 @@ RIG void rig_on_register(struct peer_user *u, struct peer_request *q)
     memset(t->synced, 0, sizeof t->synced);
     t->link = q->link;
     const struct proto_register_reply reply = {.target = host,
-                                               .rows = rig_rows(r, &q->arena, NULL),
+                                               .rows = rig_rows(r, &q->arena, NULL, host),
                                                .lease_ms = RIG_LEASE_MS,
                                                .heartbeat_ms = RIG_LEASE_MS / 10,
                                                .map_epoch = 1};
@@ -57,9 +61,11 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
     t->granted_ns = t->leased ? t->heard_ns : t->granted_ns;
     t->suspect = m->suspects.count == 0 ? 0 : m->suspects.at[0];
     memset(t->known, 0, sizeof t->known);
+    memset(t->named, 0, sizeof t->named);
     for (size_t i = 0; i < m->chains.count; i++) {
         const struct proto_chain_report *c = &m->chains.at[i];
         t->known[c->chain] = c->epoch;
+        t->named[c->chain] = true;
         t->report[c->chain] = c->report;
         t->synced[c->chain] = c->synced_epoch;
     }
@@ -73,7 +79,7 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
             i < m->dead.count ? m->dead.at[i] : m->more_dead.at[more];
     }
     if (!t->deaf) {
-        reply.rows = rig_rows(r, &q->arena, t->known);
+        reply.rows = rig_rows(r, &q->arena, t, m->target);
     }
     peer_request_answer(q, &reply, NULL);
 }

@@ -46,6 +46,7 @@ struct rig_target {
     char sick[121]; /* as in the newest heartbeat */
     bool lossy;
     uint32_t known[RIG_CHAINS + 1];
+    bool named[RIG_CHAINS + 1]; /* in its newest heartbeat */
     uint8_t report[RIG_CHAINS + 1];
     uint32_t synced[RIG_CHAINS + 1];
     uint32_t suspect;              /* named last */

@@ -46,37 +46,11 @@ void metanode_target_list(struct peer_user *u, struct peer_request *r)
     peer_request_answer(r, &answer, NULL);
 }
 
-/* A change that an administrator, or root at a client, asks for. */
 struct admin_change {
-    struct metanode_read read;
     struct metanode_waiter waiter;
     struct metanode *m;
     struct peer_request *request;
 };
-
-static const struct proto_caller *admin_caller(const struct peer_request *r)
-{
-    switch (r->message->opcode) {
-    case PROTO_OP_target_set:
-        return &((const struct proto_target_set_request *)r->body)->caller;
-    case PROTO_OP_balance_set:
-        return &((const struct proto_balance_set_request *)r->body)->caller;
-    default:
-        return NULL; /* of administrators only */
-    }
-}
-
-static int admin_read(struct metanode_read *read, const struct namespace_view *v)
-{
-    const struct peer_request *r = container_of(read, struct admin_change, read)->request;
-    const struct proto_caller *caller = admin_caller(r);
-    struct namespace_cred cred;
-    if (caller == NULL || (r->link != NULL && r->link->role != PROTO_ROLE_CLIENT)) {
-        return 0;
-    }
-    int rc = namespace_view_cred(v, caller->session, caller->cred, &cred);
-    return rc == 0 && cred.uid != 0 ? -EPERM : rc;
-}
 
 static void admin_changed(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
 {
@@ -87,38 +61,29 @@ static void admin_changed(struct metanode_waiter *w, int rc, const struct namesp
     } else if (x->request->message->opcode == PROTO_OP_target_add) {
         struct proto_target_add_reply answer = {.target = reply->id};
         peer_request_answer(x->request, &answer, NULL);
-    } else if (x->request->message->opcode == PROTO_OP_target_set) {
+    } else {
         struct proto_target_set_reply answer = {.map_epoch = reply->map_epoch};
         peer_request_answer(x->request, &answer, NULL);
-    } else {
-        struct proto_balance_set_reply answer = {};
-        peer_request_answer(x->request, &answer, NULL);
     }
 }
 
-/* What it is to become, and who gets what it has. */
-static int admin_plan(struct metanode *m, const struct proto_target_set_request *q,
-                      struct proto_target *t)
+static int admin_target(struct metanode *m, const struct peer_request *r, struct proto_target *ret)
 {
-    const struct metanode_target *heir = metanode_target_find(m, q->heir);
-    bool replace = q->plan == PROTO_PLAN_REPLACE;
-    if (q->plan > PROTO_PLAN_REMOVE || (q->heir != 0) != replace) {
-        return -EINVAL;
+    if (r->message->opcode == PROTO_OP_target_add) {
+        const struct proto_target_add_request *q = r->body;
+        if (metanode_target_of(m, &q->uuid) != NULL) {
+            return -EEXIST;
+        }
+        *ret = (struct proto_target){.uuid = q->uuid,
+                                     .address = q->address,
+                                     .host = q->host,
+                                     .rack = q->rack,
+                                     .labels = q->labels,
+                                     .weight = q->weight,
+                                     .state = PROTO_TARGET_UNKNOWN};
+        return 0;
     }
-    if (replace && heir == NULL) {
-        return -ENOENT;
-    }
-    if (replace && (heir->id == t->id || !metanode_target_stays(heir))) {
-        return -EINVAL;
-    }
-    t->plan = q->plan;
-    t->heir = q->heir;
-    return 0;
-}
-
-static int admin_target_set(struct metanode *m, const struct proto_target_set_request *q,
-                            struct proto_target *ret)
-{
+    const struct proto_target_set_request *q = r->body;
     const struct metanode_target *t = metanode_target_find(m, q->target);
     if (t == NULL) {
         return -ENOENT;
@@ -128,32 +93,93 @@ static int admin_target_set(struct metanode *m, const struct proto_target_set_re
     ret->weight = (q->mask & PROTO_TARGET_SET_WEIGHT) != 0 ? q->weight : ret->weight;
     ret->rack = (q->mask & PROTO_TARGET_SET_RACK) != 0 ? q->rack : ret->rack;
     ret->labels = (q->mask & PROTO_TARGET_SET_LABELS) != 0 ? q->labels : ret->labels;
-    return (q->mask & PROTO_TARGET_SET_PLAN) != 0 ? admin_plan(m, q, ret) : 0;
+    return 0;
 }
 
-static int admin_target(struct metanode *m, const struct peer_request *r, struct proto_target *ret)
+void metanode_target_change(struct peer_user *u, struct peer_request *r)
 {
-    if (r->message->opcode == PROTO_OP_target_set) {
-        return admin_target_set(m, r->body, ret);
+    struct metanode *m = metanode_of(u);
+    struct namespace_target_put put = {0};
+    if (!metanode_admit(m, r)) {
+        return;
     }
-    const struct proto_target_add_request *q = r->body;
-    if (metanode_target_of(m, &q->uuid) != NULL) {
-        return -EEXIST;
+    struct admin_change *x = mem_arena_alloc(&r->arena, sizeof *x); /* goes with the request */
+    int rc = x == NULL ? -ENOMEM : admin_target(m, r, &put.target);
+    if (rc == 0) {
+        *x = (struct admin_change){.m = m, .request = r, .waiter.done = admin_changed};
+        rc =
+            metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put, &x->waiter);
     }
-    *ret = (struct proto_target){.uuid = q->uuid,
-                                 .address = q->address,
-                                 .host = q->host,
-                                 .rack = q->rack,
-                                 .labels = q->labels,
-                                 .weight = q->weight,
-                                 .state = PROTO_TARGET_UNKNOWN};
+    if (rc < 0) {
+        metanode_refuse(m, NULL, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
+    }
+}
+
+/* ---- What becomes of targets: by root at a client ---- */
+
+struct admin_plan {
+    struct metanode_read read;
+    struct metanode_waiter waiter;
+    struct metanode *m;
+    struct peer_request *request;
+    const struct proto_caller *caller;
+};
+
+static int plan_read(struct metanode_read *read, const struct namespace_view *v)
+{
+    const struct admin_plan *x = container_of(read, struct admin_plan, read);
+    struct namespace_cred cred;
+    int rc = namespace_view_cred(v, x->caller->session, x->caller->cred, &cred);
+    return rc == 0 && cred.uid != 0 ? -EPERM : rc;
+}
+
+static void plan_end(struct admin_plan *x, int rc)
+{
+    struct metanode *m = x->m;
+    struct metanode_session *s = metanode_session_find(m, x->caller->session);
+    if (rc < 0 || s == NULL) {
+        rc = s == NULL ? -ERR_session_expired : rc == -ENOMEM ? -ERR_busy : rc;
+        metanode_refuse(m, s, x->request, rc, NULL);
+    } else if (x->request->message->opcode == PROTO_OP_target_plan) {
+        struct proto_target_plan_reply answer = {.trailer = metanode_trailer(m, s)};
+        peer_request_answer(x->request, &answer, NULL);
+    } else {
+        struct proto_balance_set_reply answer = {.trailer = metanode_trailer(m, s)};
+        peer_request_answer(x->request, &answer, NULL);
+    }
+}
+
+static void plan_logged(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+{
+    plan_end(container_of(w, struct admin_plan, waiter), rc == 0 ? reply->rc : rc);
+}
+
+static int plan_of(struct metanode *m, const struct proto_target_plan_request *q,
+                   struct proto_target *ret)
+{
+    const struct metanode_target *t = metanode_target_find(m, q->target);
+    const struct metanode_target *heir = metanode_target_find(m, q->heir);
+    bool replace = q->plan == PROTO_PLAN_REPLACE;
+    if (q->plan > PROTO_PLAN_REMOVE || (q->heir != 0) != replace) {
+        return -EINVAL;
+    }
+    if (t == NULL || (replace && heir == NULL)) {
+        return -ENOENT;
+    }
+    if (replace && (heir == t || !metanode_target_stays(heir))) {
+        return -EINVAL;
+    }
+    *ret = metanode_target_record(t);
+    ret->incarnation = t->logged;
+    ret->plan = q->plan;
+    ret->heir = q->heir;
     return 0;
 }
 
 /* It may. */
-static void admin_go(struct metanode_read *read, int rc)
+static void plan_go(struct metanode_read *read, int rc)
 {
-    struct admin_change *x = container_of(read, struct admin_change, read);
+    struct admin_plan *x = container_of(read, struct admin_plan, read);
     struct metanode *m = x->m;
     if (rc == 0 && x->request->message->opcode == PROTO_OP_balance_set) {
         const struct proto_balance_set_request *q = x->request->body;
@@ -161,39 +187,34 @@ static void admin_go(struct metanode_read *read, int rc)
         rc = metanode_propose(m, NAMESPACE_BALANCE, &namespace_balance_type, &body, &x->waiter);
     } else if (rc == 0) {
         struct namespace_target_put put = {0};
-        rc = admin_target(m, x->request, &put.target);
+        rc = plan_of(m, x->request->body, &put.target);
         rc = rc < 0 ? rc
                     : metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put,
                                        &x->waiter);
     }
     if (rc < 0) {
-        metanode_refuse(m, NULL, x->request, rc == -ENOMEM ? -ERR_busy : rc, NULL);
+        plan_end(x, rc);
     }
 }
 
-static void admin_change(struct metanode *m, struct peer_request *r)
+void metanode_plan_change(struct peer_user *u, struct peer_request *r)
 {
-    if (!metanode_admit(m, r)) {
+    struct metanode *m = metanode_of(u);
+    const struct proto_caller *caller = r->body; /* first in both requests */
+    struct metanode_session *s =
+        metanode_admit(m, r) ? metanode_session_of(m, r, caller->session) : NULL;
+    if (s == NULL) {
         return;
     }
-    struct admin_change *x = mem_arena_alloc(&r->arena, sizeof *x); /* goes with the request */
+    struct admin_plan *x = mem_arena_alloc(&r->arena, sizeof *x); /* goes with the request */
     if (x == NULL) {
-        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        metanode_refuse(m, s, r, -ERR_busy, NULL);
         return;
     }
-    *x = (struct admin_change){.m = m,
-                               .request = r,
-                               .waiter.done = admin_changed,
-                               .read = {.run = admin_read, .done = admin_go}};
+    *x = (struct admin_plan){.m = m,
+                             .request = r,
+                             .caller = caller,
+                             .waiter.done = plan_logged,
+                             .read = {.run = plan_read, .done = plan_go}};
     metanode_read(m, &x->read);
-}
-
-void metanode_target_change(struct peer_user *u, struct peer_request *r)
-{
-    admin_change(metanode_of(u), r);
-}
-
-void metanode_balance_set(struct peer_user *u, struct peer_request *r)
-{
-    admin_change(metanode_of(u), r);
 }

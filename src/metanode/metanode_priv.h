@@ -170,7 +170,7 @@ void metanode_shutdown(struct peer_user *u, struct peer_request *r);
 void metanode_target_list(struct peer_user *u, struct peer_request *r);
 void metanode_target_change(struct peer_user *u, struct peer_request *r);
 void metanode_class_create(struct peer_user *u, struct peer_request *r);
-void metanode_balance_set(struct peer_user *u, struct peer_request *r);
+void metanode_plan_change(struct peer_user *u, struct peer_request *r);
 void metanode_backup_open(struct peer_user *u, struct peer_request *r);
 void metanode_backup_read(struct peer_user *u, struct peer_request *r);
 void metanode_backup_close(struct peer_user *u, struct peer_request *r);

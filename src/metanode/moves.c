@@ -274,11 +274,32 @@ static void look_done(struct metanode_read *read, int rc)
     }
     look_free(l);
     m->moves.looking = false;
+    m->moves.looked = m->moves.looked && rc == 0;
     if (m->phase == METANODE_SERVING && m->stop == NULL) {
         loop_timer_in(m->env->loop, &m->moves.timer,
                       m->moves.again ? MOVES_SOON_NS : m->opt.heartbeat_ms * METANODE_NS_PER_MS);
     }
     m->moves.again = false;
+}
+
+/* Would it find the same as last time, which was nothing? */
+static bool moves_are_idle(struct metanode *m)
+{
+    const struct cluster_moves_sum *s = &m->moves.sum;
+    bool idle = m->moves.looked && moves_sum_left(s) + s->making + s->stuck + s->clashing == 0;
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        idle = idle && t->plan != PROTO_PLAN_REMOVE && t->plan != PROTO_PLAN_REPLACE;
+    }
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        for (size_t i = 0; i < c->row.count && idle; i++) {
+            idle = c->away_since_ns[i] == 0; /* else its time may be over */
+        }
+    }
+    return idle;
 }
 
 static void moves_look(struct loop_timer *timer)
@@ -288,12 +309,12 @@ static void moves_look(struct loop_timer *timer)
     if (m->moves.looking || m->phase != METANODE_SERVING || m->stop != NULL) {
         return;
     }
-    struct moves_look *l = mem_zalloc(sizeof *l);
+    struct moves_look *l = moves_are_idle(m) ? NULL : mem_zalloc(sizeof *l);
     if (l == NULL) {
         loop_timer_in(m->env->loop, timer, m->opt.heartbeat_ms * METANODE_NS_PER_MS);
         return;
     }
-    m->moves.looking = true;
+    m->moves.looking = m->moves.looked = true;
     *l = (struct moves_look){.m = m, .read = {.run = look_read, .done = look_done}};
     metanode_read(m, &l->read);
 }
@@ -308,6 +329,7 @@ void metanode_moves_start(struct metanode *m)
 void metanode_moves_touch(struct metanode *m)
 {
     uint64_t known = m->serve_ns + metanode_lease_ns(m);
+    m->moves.looked = false;
     if (m->moves.looking) {
         m->moves.again = true;
     } else if (m->phase == METANODE_SERVING && m->stop == NULL && !m->moves.soon &&

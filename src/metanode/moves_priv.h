@@ -22,6 +22,7 @@ size_t metanode_table_spread(struct metanode *m, const struct proto_storage_clas
 struct metanode_moves {
     struct loop_timer timer;
     bool looking, again, soon;
+    bool looked;                  /* nothing has changed since it looked last */
     bool paused;                  /* as of the last look: the record says so */
     struct cluster_moves_sum sum; /* of the last look */
     uint64_t begun_ns;            /* since when there has been something to do; 0: there is not */

@@ -123,13 +123,12 @@ static void start_with(struct rig *r, unsigned targets, uint64_t rebuild_ms)
 
 static int plan(struct rig *r, unsigned target, uint8_t what, uint32_t heir)
 {
-    struct proto_target_set_request q = {.target = r->target[target].id,
-                                         .mask = PROTO_TARGET_SET_PLAN,
-                                         .plan = what,
-                                         .heir = heir,
-                                         .caller = rig_caller(&r->client[0])};
+    struct proto_target_plan_request q = {.target = r->target[target].id,
+                                          .plan = what,
+                                          .heir = heir,
+                                          .caller = rig_caller(&r->client[0])};
     r->client[0].flags = PEER_CALL_AGAIN;
-    return rig_call(&r->client[0], PROTO_OP_target_set, &q);
+    return rig_call(&r->client[0], PROTO_OP_target_plan, &q);
 }
 
 static int balance(struct rig *r, bool on)
@@ -261,6 +260,10 @@ TEST(who_was_cut_off_meanwhile_learns_that_it_has_left)
     CHECK_EQ(members_on(&r, r.target[1].id), 0);
     r.target[1].leased = false;
     r.target[1].cut = r.target[1].deaf = false;
+    r.target[1].blind = true; /* what it was told it has not learned until it says so */
+    watch_for(&r, 2, 3 * RIG_SECOND);
+    CHECK_TRUE(!r.target[1].leased);
+    r.target[1].blind = false;
     watch_for(&r, 2, 3 * RIG_SECOND);
     CHECK_TRUE(r.target[1].leased);
     for (size_t k = 0; k < r.target[1].row_count; k++) {

@@ -57,6 +57,7 @@ static void register_accept(struct metanode *m, struct peer_request *r, struct m
                                           .wall_ms = metanode_wall_ms(m)};
     peer_request_answer(r, &answer, NULL);
     metanode_tables_touch(m);
+    metanode_moves_touch(m);
     metanode_fence_kick(m);
     if (fresh) {
         metanode_errand_hurry(&m->cleanup.garbage);
@@ -198,6 +199,7 @@ static void heartbeat_note(struct metanode *m, struct metanode_target *t,
         log_info(m->env->log, "target is back", LOG_U64("target", t->id));
         t->alive = true;
         metanode_tables_touch(m);
+        metanode_moves_touch(m);
     }
     t->heard_ns = metanode_now(m);
     t->total = q->total;

@@ -30,7 +30,9 @@ static inline void rig_beaten(struct peer_call *call, const struct peer_reply *r
         return;
     }
     const struct proto_heartbeat_reply *m = r->body;
-    rig_target_rows(t, &m->rows);
+    if (!t->blind) {
+        rig_target_rows(t, &m->rows);
+    }
     t->leased = m->leased;
     for (size_t i = 0; i < m->forget.count; i++) {
         t->forgotten += m->forget.at[i] == t->dead;

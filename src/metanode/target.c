@@ -120,6 +120,7 @@ void metanode_target_gone(struct metanode_target *t, const char *why)
     t->sick[0] = 0; /* its next life says so again */
     t->ejected = false;
     metanode_chains_gone(t->m, t->id);
+    metanode_moves_touch(t->m);
     metanode_fence_kick(t->m); /* who serves nobody needs no fence */
 }
 

@@ -123,7 +123,6 @@ enum proto_target_plan {
 #define PROTO_TARGET_SET_WEIGHT 1u
 #define PROTO_TARGET_SET_RACK 2u
 #define PROTO_TARGET_SET_LABELS 4u
-#define PROTO_TARGET_SET_PLAN 8u /* and `heir` */
 enum proto_failure_domain { PROTO_DOMAIN_TARGET = 1, PROTO_DOMAIN_HOST = 2, PROTO_DOMAIN_RACK = 3 };
 enum proto_engine { PROTO_ENGINE_EXTENT = 1, PROTO_ENGINE_FILE = 2, PROTO_ENGINE_RAM = 3 };
 /* What a worker says of one chain; registration and lost leases say the rest (chain.md 4). */
