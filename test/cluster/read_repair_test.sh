@@ -57,6 +57,8 @@ check 'the right bytes afterwards' is_whole /big
 # --- all members of a chunk ---
 for file in $(copies 00000003); do damage "$file"; done
 fails 'no good copy' 1 "chunk 3, chain $(field 'o["chunks"][3]["chain"]' /big): target " "$opendfs" get -q /big "$work/bad"
+fails 'why knows' 1 'chunk 3)' "$opendfs" why /big
+same 'which copies they are' "$(field '[m["damaged"] for m in o["chunks"][3]["members"]]' /big)" '[True, True]'
 if [ ! -e "$work/bad" ]; then ok 'nothing under the final name'; else bad 'damaged bytes under the final name'; fi
 
 # --- a target less ---
