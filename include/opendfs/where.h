@@ -28,6 +28,7 @@ struct opendfs_where_member {
     int result;      /* what it answered: 0, or a negative errno: nothing is known of its copy */
     const char *why; /* not 0: in words */
     int there;       /* it has the chunk; else the chunk is a hole, or lost */
+    int damaged;     /* it knows that its copy is bad */
     uint32_t epoch;  /* with `version` the identity: equal identity is equal contents */
     uint64_t version;
     uint32_t length_bytes;

@@ -128,6 +128,9 @@ static void print_member(const struct opendfs_where_chunk *k, const struct opend
         printf("does not say: %s\n", m->why);
     } else if (!m->there) {
         printf("does not have it\n");
+    } else if (m->damaged) {
+        printf("%u bytes, identity %u.%llu: damaged\n", m->length_bytes, m->epoch,
+               (unsigned long long)m->version);
     } else {
         printf("%u bytes, identity %u.%llu%s\n", m->length_bytes, m->epoch,
                (unsigned long long)m->version, cli_why_is_good(k, m) ? "" : ": other contents");
@@ -186,6 +189,7 @@ static void json_chunk(const struct why_run *w, const struct opendfs_where_chunk
             cli_json_add_i64(j, "identity_version", (int64_t)m->version);
             cJSON_AddNumberToObject(j, "length", m->length_bytes);
             cJSON_AddNumberToObject(j, "allocated", (double)m->allocated_bytes);
+            cJSON_AddBoolToObject(j, "damaged", m->damaged != 0);
             cJSON_AddBoolToObject(j, "good", cli_why_is_good(k, m));
         }
         cJSON_AddItemToArray(members, j);

@@ -20,7 +20,7 @@ void cli_why_host_text(const struct opendfs_where_target *t, char out[WHY_HOST_S
 
 static bool member_has(const struct opendfs_where_member *m)
 {
-    return m->state == OPENDFS_MEMBER_SERVING && m->result == 0 && m->there;
+    return m->state == OPENDFS_MEMBER_SERVING && m->result == 0 && m->there && !m->damaged;
 }
 
 /* The first member that has it says what it is: a chain's order is the order of its commits. */
@@ -85,7 +85,7 @@ static void why_keep(struct why *y, const struct why_set *s)
 /* ---- Chunks ---- */
 
 struct chunk_sum {
-    size_t serving, silent, has, good;
+    size_t serving, silent, damaged, has, good;
 };
 
 static struct chunk_sum chunk_sum(const struct opendfs_where_chunk *k, struct why_set *set)
@@ -97,6 +97,7 @@ static struct chunk_sum chunk_sum(const struct opendfs_where_chunk *k, struct wh
         bool serves = m->state == OPENDFS_MEMBER_SERVING;
         n.serving += serves ? 1 : 0;
         n.silent += serves && m->result != 0 ? 1 : 0;
+        n.damaged += serves && m->damaged ? 1 : 0;
         n.has += member_has(m) ? 1 : 0;
         if (cli_why_is_good(k, m)) {
             n.good++;
@@ -112,7 +113,7 @@ enum why_kind cli_why_add(struct why *y, const struct opendfs_where_chunk *k, ui
     struct why_set set = {.first = k->index, .chunk_count = 1};
     struct chunk_sum n = chunk_sum(k, &set);
     y->chunks++;
-    if (n.has == 0 && n.serving > n.silent) {
+    if (n.has == 0 && n.damaged == 0 && n.serving > n.silent) {
         y->holes++;
         return WHY_HOLE;
     }
@@ -123,7 +124,7 @@ enum why_kind cli_why_add(struct why *y, const struct opendfs_where_chunk *k, ui
         return WHY_UNREADABLE;
     }
     why_keep(y, &set);
-    if (n.good < n.serving - n.silent) {
+    if (n.good < n.serving - n.silent - n.damaged) {
         y->different++;
         return WHY_DIFFERENT;
     }

@@ -14,7 +14,7 @@ static const struct opendfs_where_target target[] = {
     {.id = 5, .name = "target.4", .host = ""},
 };
 
-/* "1:serving:7" and so on: target, state letter, version (0: not there; "!": no answer). */
+/* "1s7 2s7d 3o": target, serving or offline, version (0: not there; "!": no answer), damaged. */
 static struct opendfs_where_chunk chunk(uint32_t index, const char *text)
 {
     static struct opendfs_where_member members[8];
@@ -30,6 +30,8 @@ static struct opendfs_where_chunk chunk(uint32_t index, const char *text)
         m->there = *at >= '1' && *at <= '9';
         m->version = m->there ? (uint64_t)(*at - '0') : 0;
         at += *at != 0 && *at != ' ' ? 1 : 0;
+        m->damaged = *at == 'd';
+        at += m->damaged;
     }
     return k;
 }
@@ -108,6 +110,18 @@ TEST(only_what_members_say_counts)
     check_set(&y->set[1], "losing host of target 5 loses chunk 4");
     struct opendfs_where_chunk k = chunk(2, "1s3 2s4");
     CHECK_TRUE(cli_why_is_good(&k, &k.members[0]) && !cli_why_is_good(&k, &k.members[1]));
+    mem_free(y);
+}
+
+TEST(damaged_copies_are_none)
+{
+    struct why *y = fresh();
+    CHECK_EQ(add(y, 0, "1s3 2s3d"), WHY_FEW);
+    CHECK_EQ(add(y, 1, "1s3d 2s3"), WHY_FEW); /* who leads may be damaged, too */
+    CHECK_EQ(y->least, 1);
+    check_set(&y->set[1], "losing host b loses chunk 1");
+    CHECK_EQ(add(y, 2, "1s3d 2s3d"), WHY_UNREADABLE);
+    CHECK_EQ(add(y, 3, "1s3d 2s0"), WHY_UNREADABLE); /* no hole: somebody had it */
     mem_free(y);
 }
 

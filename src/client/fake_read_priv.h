@@ -149,10 +149,12 @@ static inline void fake_stat(struct peer_user *u, struct peer_request *r)
         const struct proto_chunk key = {q->data_id, q->first_index + i};
         const struct fake_chunk *k = fake_chunk(n->cluster, key, false);
         if (k != NULL && k->length > 0) {
-            stat[m.chunks.count++] = (struct proto_chunk_stat){.index = key.index,
-                                                               .identity = {1, k->ver},
-                                                               .length = k->length,
-                                                               .allocated = k->length};
+            stat[m.chunks.count++] =
+                (struct proto_chunk_stat){.index = key.index,
+                                          .identity = {1, k->ver},
+                                          .length = k->length,
+                                          .allocated = k->length,
+                                          .chunk_flags = n->corrupt ? PROTO_CHUNK_DAMAGED : 0};
         }
     }
     peer_request_answer(r, &m, NULL);

@@ -89,6 +89,7 @@ static void where_answered(struct peer_call *c, const struct peer_reply *r)
         const struct proto_chunk_stat *s = &reply->chunks.at[i];
         if (s->index == a->request.first_index) {
             a->member->there = 1;
+            a->member->damaged = (s->chunk_flags & PROTO_CHUNK_DAMAGED) != 0;
             a->member->epoch = s->identity.aepoch;
             a->member->version = s->identity.ver;
             a->member->length_bytes = s->length;

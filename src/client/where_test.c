@@ -105,6 +105,9 @@ TEST(members_that_are_gone_or_lack_it_are_told_apart)
     CHECK_EQ(p->chunks[0].members[0].result, 0);
     CHECK_TRUE(!p->chunks[0].members[0].there && p->chunks[0].members[1].there);
     opendfs_async_release(w.fs, &w.op);
+    w.node[two].corrupt = true; /* and knows it */
+    CHECK_TRUE(where(&w, &q)->chunks[0].members[1].damaged);
+    opendfs_async_release(w.fs, &w.op);
     w.node[two].key_min = 99; /* it refuses, whatever the capability */
     p = where(&w, &q);
     CHECK_EQ(p->chunks[0].members[1].result, -EACCES);

@@ -362,7 +362,8 @@ static int stat_collect(struct datanode_chain *c, const struct proto_stat_reques
                 (struct proto_chunk_stat){.index = info.key.index,
                                           .identity = datanode_identity_wire(info.committed),
                                           .length = info.length,
-                                          .allocated = info.allocated_bytes};
+                                          .allocated = info.allocated_bytes,
+                                          .chunk_flags = info.flags};
         }
         if (info.key.index == UINT32_MAX) {
             break;
