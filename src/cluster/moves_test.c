@@ -321,7 +321,7 @@ static void lose(struct world *w, size_t place)
     w->place[place].usable = false;
 }
 
-static void one_goes(struct world *w, size_t n, size_t copies, size_t i)
+static void check_one_goes(struct world *w, size_t n, size_t copies, size_t i)
 {
     world_make(w, n, copies, 1);
     drain(w, i);
@@ -345,7 +345,7 @@ TEST(every_target_of_every_small_cluster_goes)
     for (size_t copies = 1; copies <= 5; copies++) {
         for (size_t n = copies + 1; n <= copies + 3; n++) {
             for (size_t i = 0; i < n; i++) {
-                one_goes(w, n, copies, i);
+                check_one_goes(w, n, copies, i);
             }
         }
     }
