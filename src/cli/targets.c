@@ -145,13 +145,14 @@ static int run_node_remove(struct cli *c)
 void cli_print_moves(const struct cJSON *status)
 {
     const struct cJSON *m = cJSON_GetObjectItemCaseSensitive(status, "moves");
-    uint64_t left = cli_json_number(m, "left"), done = cli_json_number(m, "done");
+    uint64_t left = cli_json_number(m, "left"), done = cli_json_number(m, "done"),
+             all = done + left;
     uint64_t left_ms = cli_json_number(m, "left_ms");
     bool balance = !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(m, "balance"));
     char time[TEXT_UNIT_SIZE];
     if (left > 0) {
         printf("  moving copies: %llu of %llu done, %llu under way", (unsigned long long)done,
-               (unsigned long long)(done + left), (unsigned long long)cli_json_number(m, "making"));
+               (unsigned long long)all, (unsigned long long)cli_json_number(m, "making"));
         if (left_ms > 0) {
             printf(", about %s to go", text_from_ms(left_ms, time));
         }

@@ -321,6 +321,23 @@ static void lose(struct world *w, size_t place)
     w->place[place].usable = false;
 }
 
+static void check_one_goes(struct world *w, size_t n, size_t copies, size_t i)
+{
+    world_make(w, n, copies, 1);
+    drain(w, i);
+    world_rest(w);
+    check_whole(w);
+    CHECK_EQ(members_on(w, (uint32_t)i + 1), 0);
+    check_even(w, 3);
+    if (copies > 1) { /* else what it had is gone */
+        world_make(w, n, copies, 1);
+        lose(w, i);
+        world_rest(w);
+        check_whole(w);
+        CHECK_EQ(members_on(w, (uint32_t)i + 1), 0);
+    }
+}
+
 /* Every small cluster, each of its targets drained or lost. */
 TEST(every_target_of_every_small_cluster_goes)
 {
@@ -328,19 +345,7 @@ TEST(every_target_of_every_small_cluster_goes)
     for (size_t copies = 1; copies <= 5; copies++) {
         for (size_t n = copies + 1; n <= copies + 3; n++) {
             for (size_t i = 0; i < n; i++) {
-                world_make(w, n, copies, 1);
-                drain(w, i);
-                world_rest(w);
-                check_whole(w);
-                CHECK_EQ(members_on(w, (uint32_t)i + 1), 0);
-                check_even(w, 3);
-                if (copies > 1) { /* else what it had is gone */
-                    world_make(w, n, copies, 1);
-                    lose(w, i);
-                    world_rest(w);
-                    check_whole(w);
-                    CHECK_EQ(members_on(w, (uint32_t)i + 1), 0);
-                }
+                check_one_goes(w, n, copies, i);
             }
         }
     }
