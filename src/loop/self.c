@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define PASSWD_BYTES 16384u
@@ -52,15 +51,9 @@ bool loop_self_is_root(void)
     return geteuid() == 0;
 }
 
-/* Groups first: afterwards they could not be changed any more. The log goes along, so that it can
- * be opened anew. */
+/* Groups first: afterwards they could not be changed any more. */
 static int change_ids(const char *user, uid_t uid, gid_t gid)
 {
-    struct stat log;
-    if (fstat(STANDARD_ERROR, &log) == 0 && S_ISREG(log.st_mode) &&
-        fchown(STANDARD_ERROR, uid, gid) < 0) {
-        return -errno;
-    }
     if (initgroups(user, gid) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0) {
         return -errno;
     }
