@@ -374,7 +374,10 @@ static void check_time(struct actor *a)
                    history_kind_name(r->kind), a->path,
                    (long long)(a->time_ns - a->op.stat.ctime_ns));
     }
-    n->time_ns = a->op.stat.ctime_ns > n->time_ns ? a->op.stat.ctime_ns : n->time_ns;
+    /* That of a file may be the clock of whoever writes it; it comes with a repeated answer. */
+    if (type_of(&a->op.stat) != HISTORY_FILE) {
+        n->time_ns = a->op.stat.ctime_ns > n->time_ns ? a->op.stat.ctime_ns : n->time_ns;
+    }
 }
 
 /* Nobody will know what became of it. Who goes on is somebody else. */
