@@ -390,7 +390,8 @@ static void unknown(struct actor *a)
 /* These say that nothing is known. */
 static bool is_doubt(int64_t rc)
 {
-    return rc == -EIO || rc == -ETIMEDOUT || rc == -ECANCELED;
+    return rc == -EIO || rc == -ETIMEDOUT || rc == -ECANCELED ||
+           rc == -ESTALE; /* its session has ended meanwhile, and the answer with it */
 }
 
 static void say(const struct actor *a)
