@@ -390,8 +390,7 @@ static void unknown(struct actor *a)
 /* These say that nothing is known. */
 static bool is_doubt(int64_t rc)
 {
-    return rc == -EIO || rc == -ETIMEDOUT || rc == -ECANCELED ||
-           rc == -ESTALE; /* its session has ended meanwhile, and the answer with it */
+    return rc == -EIO || rc == -ETIMEDOUT || rc == -ECANCELED;
 }
 
 static void say(const struct actor *a)
@@ -415,6 +414,10 @@ static void release_inside(void *context)
 static void finish(struct actor *a, int64_t rc)
 {
     struct names *n = a->n;
+    if (rc == -ERR_gone_since) { /* a repeated answer: it was done, and is gone by now */
+        memset(&a->op.stat, 0, sizeof a->op.stat);
+        rc = 0;
+    }
     if (is_doubt(rc)) {
         say(a);
         unknown(a);

@@ -322,16 +322,19 @@ static bool is_same(const struct rest_chunk *a, const struct rest_chunk *b)
            a->digest == b->digest && a->tgen == b->tgen;
 }
 
-/* Of a chain that it has left while its process was down: nobody reads it, and it stays. */
+/* Of a chain that it has left while its process was down: nobody reads it, and it stays. A process
+ * that has lived from the beginning has seen it leave. */
 static bool is_left(const struct rest_target *t, const struct rest_chunk *c)
 {
     const struct rest_row *row = row_find(t->rest, c->chain);
+    struct chunk_store_info info;
     for (size_t i = 0; row != NULL && i < row->count; i++) {
         if (target_find(t->rest, row->target[i]) == t) {
             return false;
         }
     }
-    return true;
+    chunk_store_info(store_of(t), &info);
+    return info.incarnation > 1;
 }
 
 static void compare_members(const struct rest_target *t, const struct rest_chunk *c)
