@@ -387,10 +387,11 @@ static void unknown(struct actor *a)
     a->process = a->n->processes++;
 }
 
-/* These say that nothing is known. */
-static bool is_doubt(int64_t rc)
+/* These say that nothing is known; or that what was made to be opened has gone since. */
+static bool is_doubt(const struct actor *a, int64_t rc)
 {
-    return rc == -EIO || rc == -ETIMEDOUT || rc == -ECANCELED;
+    return rc == -EIO || rc == -ETIMEDOUT || rc == -ECANCELED ||
+           (rc == -ESTALE && a->step == NAMES_OPEN);
 }
 
 static void say(const struct actor *a)
@@ -414,11 +415,7 @@ static void release_inside(void *context)
 static void finish(struct actor *a, int64_t rc)
 {
     struct names *n = a->n;
-    if (rc == -ERR_gone_since) { /* a repeated answer: it was done, and is gone by now */
-        memset(&a->op.stat, 0, sizeof a->op.stat);
-        rc = 0;
-    }
-    if (is_doubt(rc)) {
+    if (is_doubt(a, rc)) {
         say(a);
         unknown(a);
     } else {
