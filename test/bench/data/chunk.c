@@ -185,8 +185,16 @@ static int chunk_connect(struct flow_way *w)
     return link_open(&container_of(w, struct chunk_way, way)->cluster);
 }
 
+static void chunk_free(struct flow_way *w)
+{
+    struct chunk_way *x = container_of(w, struct chunk_way, way);
+    free(x->cluster.chain);
+    free(x->data);
+    free(x);
+}
+
 static const struct flow_way_ops chunk_ops = {
-    .connect = chunk_connect, .ask = chunk_ask, .answer = chunk_answer};
+    .connect = chunk_connect, .ask = chunk_ask, .answer = chunk_answer, .free = chunk_free};
 
 struct chunk_way *chunk_way_new(const struct data_args *a, bool writes)
 {

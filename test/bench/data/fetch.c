@@ -42,6 +42,7 @@ void data_fetch(const struct data_args *a)
         opt.answer_bytes = FETCH_CHECK;
     }
     flow_run(&opt);
+    opt.way->ops->free(opt.way);
 }
 
 void data_store(const struct data_args *a)
@@ -52,6 +53,7 @@ void data_store(const struct data_args *a)
     opt.ask_bytes = FETCH_ASK + base_min(x->set.bytes, CHUNK_BYTES) / PROTO_CELL_BYTES * 4 +
                     base_min(x->set.bytes, CHUNK_BYTES);
     flow_run(&opt);
+    opt.way->ops->free(opt.way);
 }
 
 static void files_write(const char *path, uint64_t object, uint64_t bytes, uint8_t *piece)
@@ -83,8 +85,9 @@ void data_files(const struct data_args *a)
     }
     data_meter_begin(&meter, "");
     for (uint64_t i = 0; i < objects; i++) {
-        (void)snprintf(path, sizeof path, "%s/o/%llu", directory, (unsigned long long)(base + i));
-        files_write(path, base + i, bytes, piece);
+        uint64_t object = base + i;
+        (void)snprintf(path, sizeof path, "%s/o/%llu", directory, (unsigned long long)object);
+        files_write(path, object, bytes, piece);
     }
     data_meter_end(&meter, "files", objects, objects * bytes);
     free(piece);

@@ -27,6 +27,7 @@ struct flow_way_ops {
     /* How many of these bytes are the next answer, without what is skipped; 0: more are needed. */
     size_t (*answer)(struct flow_way *w, unsigned connection, const uint8_t *at, size_t len,
                      struct flow_answer *ret);
+    void (*free)(struct flow_way *w);
 };
 struct flow_options {
     struct flow_way *way;

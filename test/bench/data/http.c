@@ -86,8 +86,13 @@ static int http_connect(struct flow_way *w)
     return flow_connect(container_of(w, struct http_way, way)->address);
 }
 
+static void http_free(struct flow_way *w)
+{
+    free(container_of(w, struct http_way, way));
+}
+
 static const struct flow_way_ops http_ops = {
-    .connect = http_connect, .ask = http_ask, .answer = http_answer};
+    .connect = http_connect, .ask = http_ask, .answer = http_answer, .free = http_free};
 
 struct flow_way *http_way_new(const struct data_args *a)
 {

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 MIB = 1 << 20
+PR_SET_PDEATHSIG = 1
 
 
 def read(path):
@@ -27,8 +28,15 @@ class Processes:
     def __init__(self):
         self.running = []
 
-    def start(self, command, **more):
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **more)
+    def start(self, command, first=None, dies_by=signal.SIGKILL, **more):
+        """`first` is called before its program. Should this process be killed, it gets the signal `dies_by`."""
+        libc = ctypes.CDLL(None)
+
+        def before():
+            libc.prctl(PR_SET_PDEATHSIG, int(dies_by))
+            if first is not None:
+                first()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=before, **more)
         self.running.append(process)
         return process
 

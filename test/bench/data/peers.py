@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 
 import local
@@ -56,7 +57,8 @@ class Nginx:
         with open(config, "w") as f:
             f.write(NGINX % {"dir": directory, "port": self.port, "user": "user root;" if os.geteuid() == 0 else ""})
         errors = os.path.join(directory, "error.log")
-        self.process = processes.start([program("nginx"), "-e", errors, "-p", directory, "-c", config])
+        self.process = processes.start([program("nginx"), "-e", errors, "-p", directory, "-c", config],
+                                       dies_by=signal.SIGTERM)
         local.wait_for("nginx listens", 20, self.listens)
 
     def listens(self):

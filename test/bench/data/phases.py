@@ -179,7 +179,7 @@ def phase_cold(run):
 
 def cache_warm(run, group, path):
     """Another program's file, read once: what a reader that fills the page cache would put out of it."""
-    run.processes.run(["cat", path], 120, preexec_fn=group.enter, quiet=True)
+    run.processes.run(["cat", path], 120, first=group.enter, quiet=True)
 
 
 def phase_cache(run):

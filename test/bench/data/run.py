@@ -61,6 +61,7 @@ class Table:
         """`peer`: what the others did in the same rounds, or a limit; `target`: of the ratio, without a peer of the
         value."""
         self.figures += 1
+        note = note if peer else ""
         values = sorted(values)
         value = statistics.median(values)
         other = statistics.median(peer) if peer else None
