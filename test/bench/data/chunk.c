@@ -88,6 +88,7 @@ static void chunk_ask_write(struct chunk_way *x, const struct chunk_piece *p, st
                                     .chunk = chunk_name(p),
                                     .client = x->cluster.capability.session,
                                     .seq = 1 + p->offset % CHUNK_BYTES,
+                                    .retry = p->again,
                                     .kind = PROTO_WRITE_AT,
                                     .offset = (uint32_t)(p->offset % CHUNK_BYTES),
                                     .length = p->len,
@@ -108,7 +109,9 @@ static bool chunk_ask(struct flow_way *w, unsigned connection, unsigned slot,
     struct chunk_way *x = container_of(w, struct chunk_way, way);
     struct chunk_piece *p = &x->asked[connection][slot];
     struct wire_frame f = {.id = slot + 1};
-    if (!chunk_set_next(&x->set, connection, p)) {
+    if (x->again_count[connection] > 0) {
+        *p = x->again[connection][--x->again_count[connection]];
+    } else if (!chunk_set_next(&x->set, connection, p)) {
         return false;
     }
     if (x->writes) {
@@ -163,12 +166,19 @@ static size_t chunk_answer(struct flow_way *w, unsigned connection, const uint8_
         ret->skip = whole - FRAME_BYTES;
         return FRAME_BYTES;
     }
-    link_check(&f, at + FRAME_BYTES);
     if (f.id == 0 || f.id > FLOW_DEPTH_MAX) {
         data_die("answer", "to no request");
     }
     ret->slot = f.id - 1;
-    const struct chunk_piece *p = &x->asked[connection][ret->slot];
+    struct chunk_piece *p = &x->asked[connection][ret->slot];
+    if (f.status == -ERR_busy) {
+        p->again = true;
+        CHECK(x->again_count[connection] < FLOW_DEPTH_MAX);
+        x->again[connection][x->again_count[connection]++] = *p;
+        ret->busy = true;
+        return whole;
+    }
+    link_check(&f, at + FRAME_BYTES);
     ret->bytes = p->len;
     if (!x->writes && f.data_len != p->len) {
         data_die("READ", "fewer bytes than were stored");

@@ -21,6 +21,7 @@ struct chunk_set {
 struct chunk_piece {
     uint64_t object, offset;
     uint32_t len;
+    bool again; /* the server was busy */
 };
 void chunk_set_init(struct chunk_set *s, const struct data_args *a);
 /* The next piece for a connection; false: there are no more. A piece ends where a chunk does. */
@@ -34,6 +35,8 @@ struct chunk_way {
     uint32_t read_flags; /* PROTO_READ_... */
     uint8_t *data;       /* CHUNK_BYTES: of the WRITE that is made */
     struct chunk_piece asked[FLOW_CONNECTIONS_MAX][FLOW_DEPTH_MAX];
+    struct chunk_piece again[FLOW_CONNECTIONS_MAX][FLOW_DEPTH_MAX];
+    unsigned again_count[FLOW_CONNECTIONS_MAX];
 };
 struct chunk_way *chunk_way_new(const struct data_args *a, bool writes);
 

@@ -34,6 +34,7 @@ struct data_meter {
     struct data_io io;
     uint32_t *sample; /* microseconds */
     size_t samples;
+    uint64_t busy; /* how often a server had no room */
 };
 void data_meter_begin(struct data_meter *m, const char *servers);
 void data_meter_took(struct data_meter *m, double seconds); /* one request */

@@ -16,11 +16,14 @@
 
 #define FLOW_STALL_MS 30000
 #define FLOW_EVENTS 64
+#define FLOW_REST_S 0.05 /* as the library does when a server is busy */
+#define FLOW_REST_MS 50
 
 struct flow_conn {
     int fd;
     unsigned number, active;
     bool more, wants_room; /* something is left to ask; the socket took not all */
+    double rest_until;     /* 0: does not rest */
     double began[FLOW_DEPTH_MAX];
     bool used[FLOW_DEPTH_MAX];
     uint8_t *out, *in;
@@ -32,9 +35,9 @@ struct flow {
     struct flow_conn *conn;
     struct data_meter meter;
     int ep;
-    unsigned active; /* requests */
+    unsigned active, resting; /* requests; connections */
     bool over;
-    uint64_t count, bytes;
+    uint64_t count, bytes, busy;
     size_t out_size, in_size;
 };
 
@@ -111,7 +114,7 @@ static void conn_ask(struct flow *f, struct flow_conn *c)
     memmove(c->out, c->out + c->out_from, c->out_len - c->out_from);
     c->out_len -= c->out_from;
     c->out_from = 0;
-    while (!f->over && c->more && c->active < opt->depth) {
+    while (!f->over && c->more && c->rest_until <= 0 && c->active < opt->depth) {
         unsigned slot = conn_slot(c);
         struct wire_writer w = wire_writer_over(c->out + c->out_len, f->out_size - c->out_len);
         c->more = opt->way->ops->ask(opt->way, c->number, slot, &w);
@@ -138,10 +141,18 @@ static void conn_answered(struct flow *f, struct flow_conn *c)
         return;
     }
     CHECK(a->slot < FLOW_DEPTH_MAX && c->used[a->slot]);
-    data_meter_took(&f->meter, data_now() - c->began[a->slot]);
+    double now = data_now();
     c->used[a->slot] = false;
     c->active--;
     f->active--;
+    if (a->busy) {
+        f->busy++;
+        f->resting += c->rest_until > 0 ? 0U : 1U;
+        c->rest_until = now + FLOW_REST_S;
+        c->more = true;
+        return;
+    }
+    data_meter_took(&f->meter, now - c->began[a->slot]);
     f->count++;
     f->bytes += a->bytes;
 }
@@ -231,11 +242,25 @@ static void flow_close(struct flow *f)
     free(f->conn);
 }
 
+/* Those that have rested go on. */
+static void flow_wake(struct flow *f)
+{
+    double now = data_now();
+    for (unsigned i = 0; i < f->opt->connections && f->resting > 0; i++) {
+        struct flow_conn *c = &f->conn[i];
+        if (c->rest_until > 0 && c->rest_until <= now) {
+            c->rest_until = 0;
+            f->resting--;
+            conn_ask(f, c);
+        }
+    }
+}
+
 static void flow_events(struct flow *f)
 {
     struct epoll_event event[FLOW_EVENTS];
-    int n = epoll_wait(f->ep, event, FLOW_EVENTS, FLOW_STALL_MS);
-    if (n == 0) {
+    int n = epoll_wait(f->ep, event, FLOW_EVENTS, f->resting > 0 ? FLOW_REST_MS : FLOW_STALL_MS);
+    if (n == 0 && f->resting == 0) {
         data_die("the server", "has answered nothing for half a minute");
     }
     for (int i = 0; i < n; i++) {
@@ -245,6 +270,7 @@ static void flow_events(struct flow *f)
         }
         conn_ask(f, c);
     }
+    flow_wake(f);
 }
 
 void flow_run(const struct flow_options *opt)
@@ -260,10 +286,11 @@ void flow_run(const struct flow_options *opt)
     for (unsigned i = 0; i < opt->connections; i++) {
         conn_ask(&f, &f.conn[i]);
     }
-    while (f.active > 0) {
+    while (f.active > 0 || f.resting > 0) {
         flow_events(&f);
         f.over = data_now() >= end;
     }
+    f.meter.busy = f.busy;
     data_meter_end(&f.meter, opt->command, f.count, f.bytes);
     flow_close(&f);
 }

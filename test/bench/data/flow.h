@@ -16,6 +16,7 @@ struct flow_answer {
     unsigned slot;  /* which request; FLOW_NONE: of none */
     uint64_t bytes; /* data that came with it, as the user counts */
     uint64_t skip;  /* bytes behind it that belong to it and that nobody looks at */
+    bool busy;      /* to be asked again later: the connection rests, `ask` gives it once more */
 };
 struct flow_way {
     const struct flow_way_ops *ops;

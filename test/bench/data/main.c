@@ -181,12 +181,12 @@ void data_meter_end(struct data_meter *m, const char *command, uint64_t count, u
     qsort(m->sample, n, sizeof *m->sample, meter_compare);
     printf("{\"command\":\"%s\",\"count\":%llu,\"bytes\":%llu,\"seconds\":%.6f,"
            "\"server_cpu\":%.6f,\"client_cpu\":%.6f,\"server_read\":%llu,\"server_written\":%llu,"
-           "\"p50_us\":%u,\"p99_us\":%u,\"worst_us\":%u}\n",
+           "\"p50_us\":%u,\"p99_us\":%u,\"worst_us\":%u,\"busy\":%llu}\n",
            command, (unsigned long long)count, (unsigned long long)bytes, seconds,
            cpu - m->server_cpu, own, (unsigned long long)(io.read_bytes - m->io.read_bytes),
            (unsigned long long)(io.written_bytes - m->io.written_bytes),
            n == 0 ? 0 : m->sample[n / 2], n == 0 ? 0 : m->sample[n - 1 - n / 100],
-           n == 0 ? 0 : m->sample[n - 1]);
+           n == 0 ? 0 : m->sample[n - 1], (unsigned long long)m->busy);
     free(m->sample);
     m->sample = NULL;
 }
