@@ -61,7 +61,7 @@ class Table:
         """`peer`: what the others did in the same rounds, or a limit; `target`: of the ratio, without a peer of the
         value."""
         self.figures += 1
-        note = note if peer else ""
+        note = note if peer else "" if target is None else "(a limit)"
         values = sorted(values)
         value = statistics.median(values)
         other = statistics.median(peer) if peer else None
@@ -73,6 +73,8 @@ class Table:
         print("%-28s %14.4g %-8s q1 %.4g q3 %.4g  %s %s %s" %
               (name, value, unit, values[len(values) // 4], values[3 * len(values) // 4],
                "" if other is None else "peer %.4g ratio %.3f" % (other, ratio or 0), wanted, note), file=sys.stderr)
+        if other is None and target is not None:
+            other, ratio = target, value / target
         print(json.dumps({"bench": "datanode", "name": name, "value": value, "unit": unit, "peer_value": other,
                           "ratio": ratio, "target": target, "at_most": at_most, "note": note, "size": size,
                           "samples": len(values), "q1": values[len(values) // 4],
