@@ -83,13 +83,14 @@ class Cluster:
             text = re.sub(r"^(copies = .*)$", lambda m: m.group(1) + "\nlease = " + lease, text, count=1, flags=re.M)
         with open(path, "w") as f:
             f.write(text)
-        self.up()
+        try:
+            self.command("up", "-q", directory)
+        except (RuntimeError, subprocess.TimeoutExpired):
+            self.close()  # some of its servers may run
+            raise
 
     def command(self, *args, seconds=120):
         return self.processes.run([self.opendfs] + list(args), seconds)
-
-    def up(self):
-        self.command("up", "-q", self.directory)
 
     def status(self):
         return json.loads(self.command("-C", self.directory, "status", "--json"))
