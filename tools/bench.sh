@@ -11,7 +11,15 @@ opendfs=$build/prog/opendfs
 work=$(mktemp -d "${BENCH_DIR:-$build}/bench.XXXXXX")
 
 clean() {
+    local pid
     "$opendfs" down -q "$work/cluster" 2>/dev/null || true
+    # What the clusters and servers of BENCH=datanode have left behind, should their script have been killed.
+    for pid in $(cat "$work"/*/run/*.pid "$work"/*/nginx.pid 2>/dev/null); do
+        if [ -r "/proc/$pid/cmdline" ] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "$work"; then
+            kill -CONT "$pid" 2>/dev/null || true
+            kill "$pid" 2>/dev/null || true
+        fi
+    done
     rm -rf "$work"
 }
 trap clean EXIT
@@ -21,6 +29,17 @@ if [ "$name" = tree ]; then
     shift 2
     [[ " $* " == *" raw="* ]] || set -- "$@" "raw=$build/bench-tree.$(date +%Y%m%d-%H%M%S).raw"
     test/bench/tree/run.py "$build/test/bench_tree" "$work" "$@"
+    exit
+fi
+# Data nodes beside nginx, fio and MooseFS, as far as they are installed (tools/deps.sh nginx-light fio moosefs-master
+# moosefs-chunkserver moosefs-client). Further arguments, here or in BENCH_ARGS: values as test/bench/data/run.py takes
+# them. Raw lines are kept in the build directory.
+if [ "$name" = datanode ]; then
+    shift 2
+    # shellcheck disable=SC2086 # words
+    set -- "$@" ${BENCH_ARGS:-}
+    [[ " $* " == *" raw="* ]] || set -- "$@" "raw=$build/bench-datanode.$(date +%Y%m%d-%H%M%S).raw"
+    test/bench/data/run.py "$build" "$work" "$@"
     exit
 fi
 # More files than fit in memory: the metadata in a tree, with a budget (BENCH_MEMORY) of which half is cache

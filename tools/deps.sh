@@ -1,6 +1,7 @@
 #!/bin/bash
 # Install what building, testing and running OpenDFS needs, from Debian only (12 with backports, 13).
-# Run as root, or as a user who may use sudo. Installs nothing when everything is already there. Arguments: further packages.
+# Run as root, or as a user who may use sudo. Installs nothing when everything is already there. Arguments: further
+# packages; services among them are not started.
 set -euo pipefail
 
 packages=(
@@ -91,6 +92,13 @@ add_backports() {
 printf 'deps.sh: installing %s\n' "${missing[*]:-libraft $raft_version}" >&2
 if [ "$VERSION_ID" = 12 ]; then
     add_backports
+fi
+# Benchmarks start servers by themselves, with configurations of their own.
+policy=/usr/sbin/policy-rc.d
+if [ $# -gt 0 ] && [ ! -e $policy ]; then
+    trap 'as_root rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod 755 $policy
 fi
 apt=(apt-get -y -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
 export DEBIAN_FRONTEND=noninteractive

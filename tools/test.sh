@@ -219,6 +219,8 @@ if [ "$mode" = soak ]; then
     check bench-tree tools/bench.sh tree build/release 1 soak=1 total=36000 raw="$PWD/$logs/bench-tree.raw"
     check bench-size env BENCH_FILES=100000000 BENCH_SECONDS=36000 BENCH_RAW="$PWD/$logs/bench-size.raw" \
         tools/bench.sh size build/release
+    check bench-datanode tools/bench.sh datanode build/release 3 soak=1 ios=uring,threads total=28800 \
+        raw="$PWD/$logs/bench-datanode.raw"
 fi
 case $mode in
 quick) check tidy tools/tidy.sh changed ;;

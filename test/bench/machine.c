@@ -31,8 +31,7 @@ double machine_now(void)
 
 /* --- Processes -------------------------------------------------------------------------------- */
 
-/* Of all its threads, and of the children that it has waited for. */
-static double process_cpu(const char *pid)
+double machine_process_cpu(const char *pid)
 {
     char path[64], text[1024];
     unsigned long long ticks[4] = {0};
@@ -71,7 +70,7 @@ double machine_cluster_cpu(const char *directory, const char *names)
         (void)snprintf(path, sizeof path, "%s/run/%s", directory, entry->d_name);
         FILE *f = fopen(path, "re");
         if (f != NULL && fscanf(f, "%20[0-9]", pid) == 1) {
-            seconds += process_cpu(pid);
+            seconds += machine_process_cpu(pid);
         }
         if (f != NULL) {
             (void)fclose(f);

@@ -9,6 +9,9 @@
 #define MACHINE_FILE_BYTES (UINT64_C(2) << 30)
 
 double machine_now(void); /* seconds of a steady clock */
+/* CPU seconds so far of all threads of a process, and of the children that it has waited for; 0:
+ * there is none. */
+double machine_process_cpu(const char *pid);
 /* CPU seconds so far of the processes of the cluster in `directory` whose names begin so: "node."
  * (masters), "target." (workers), "meta."; "": all. */
 double machine_cluster_cpu(const char *directory, const char *names);
