@@ -318,9 +318,10 @@ static int add_metas(struct cluster_settings *s, const char *path, struct err *e
             s->meta_count++;
             return -ENOMEM;
         }
-        if (m->cache_bytes > m->memory_bytes / 2) {
+        if (m->cache_bytes > m->memory_bytes / 4 * 3) {
             s->meta_count++;
-            return config_error(s->config, section, "cache", e, "more than half of `memory`");
+            return config_error(s->config, section, "cache", e,
+                                "more than three quarters of `memory`");
         }
     }
     return 0;

@@ -37,14 +37,14 @@ struct tree_shape {
     uint32_t part_raw;     /* 16 KiB: of a partition of a run */
     uint32_t fanout;       /* 32 children: with more a node is split, below a quarter merged */
     uint32_t runs_max;     /* 4 runs of a slot: instead of one more they become one */
-    uint32_t filter_bits;  /* 12 per key of a leaf, half as many more of buffers; 0: no filters */
+    uint32_t filter_bits;  /* 10 per key of a leaf, half as many more of buffers; 0: no filters */
     uint8_t codec;         /* enum tree_codec_id */
     uint8_t file_id[TREE_FILE_ID_BYTES];
 };
 #define TREE_SHAPE_DEFAULT                                                         \
     {                                                                              \
         .leaf_raw = 1u << 20, .basement_raw = 16u << 10, .internal_raw = 4u << 20, \
-        .part_raw = 16u << 10, .fanout = 32, .runs_max = 4, .filter_bits = 12,     \
+        .part_raw = 16u << 10, .fanout = 32, .runs_max = 4, .filter_bits = 10,     \
         .codec = TREE_CODEC_LZ4                                                    \
     }
 

@@ -32,6 +32,14 @@ static unsigned filter_bits(const struct tree_shape *s, enum tree_filter_kind ki
     return (unsigned)base_min(bits, TREE_FILTER_BITS_MAX);
 }
 
+/* Filters are most of what must stay in memory when names are looked up at random, so that there is
+ * room for little more than there is: a leaf that gets much is written as a whole anyway. What
+ * passes through a buffer stays in its filter until that is made anew. */
+static uint64_t filter_room(enum tree_filter_kind kind, uint64_t count)
+{
+    return kind == TREE_FILTER_RUNS ? 2 * count + 1 : count + count / 4 + 1;
+}
+
 bool tree_flush_filter_worn(const struct tree_shape *s, const struct flush_worn *x)
 {
     uint64_t capacity = tree_filter_capacity(x->len, filter_bits(s, x->kind));
@@ -43,7 +51,7 @@ int tree_flush_filter(struct flush_job *j, const struct flush_filter *x, uint8_t
 {
     unsigned bits = filter_bits(j->f->shape, x->kind);
     uint64_t count = x->end - x->first;
-    uint64_t keys = base_max(x->room, count + count / 4 + 1);
+    uint64_t keys = filter_room(x->kind, count);
     size_t len = x->base != NULL ? x->base_len : tree_filter_bytes(keys, bits);
     uint8_t *bytes = tree_cache_get(j->f->cache, len);
     if (bytes == NULL) {

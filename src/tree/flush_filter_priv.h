@@ -9,12 +9,11 @@
 /* Of a record; of a message in a run. */
 int tree_flush_print(struct flush_job *j, struct kv_slice key);
 int tree_flush_print_run(struct flush_job *j, struct kv_slice key, unsigned run);
-/* Fingerprints [first, end) into a copy of `base`, or into a new one for `room` keys or more. */
+/* Fingerprints [first, end) into a copy of `base`, or into a new one with some room for more. */
 struct flush_filter {
     enum tree_filter_kind kind; /* of a new one */
     const uint8_t *base;        /* may be NULL */
     size_t base_len;
-    uint64_t room;
     size_t first, end;
 };
 int tree_flush_filter(struct flush_job *j, const struct flush_filter *x, uint8_t **ret,

@@ -13,8 +13,6 @@
 
 #include <string.h>
 
-#define LEAF_KEY_BYTES 64u /* of a record, about: filters have room for as many as fit */
-
 struct leaf_piece {
     struct kv_slice low; /* lent */
     struct tree_part *part;
@@ -465,7 +463,6 @@ static int leaf_make_filter(struct leaf_writer *w, const struct leaf_cut *cut,
     struct flush_job *j = w->job;
     bool last = cut->end == w->piece_count;
     struct flush_filter x = {.kind = TREE_FILTER_BLOOM,
-                             .room = j->f->shape->leaf_raw / LEAF_KEY_BYTES,
                              .first = w->piece[cut->first].print_first,
                              .end = last ? j->print_count : w->piece[cut->end].print_first};
     struct tree_part *old = NULL;

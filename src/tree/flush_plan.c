@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-#define PLAN_KEY_BYTES 64u /* of a message, about: filters have room for as many as fit */
-
 void tree_flush_plan_fini(struct flush_plan *p)
 {
     for (size_t i = 0; i < p->part_count; i++) {
@@ -125,7 +123,6 @@ static int plan_filter(struct flush_job *j, const struct plan_cut *cut, uint8_t 
     const struct flush_plan *p = cut->plan;
     bool last = cut->end == p->slot_count;
     struct flush_filter x = {.kind = TREE_FILTER_RUNS,
-                             .room = j->f->shape->internal_raw / PLAN_KEY_BYTES,
                              .first = p->slot[cut->first].print_first,
                              .end = last ? j->print_count : p->slot[cut->end].print_first};
     if (p->filter != NULL) {
