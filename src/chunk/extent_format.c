@@ -255,58 +255,6 @@ int chunk_group_decode(struct kv_slice from, unsigned cells, uint32_t *crc, uint
 
 /* ---- Contents ---- */
 
-void chunk_write_meta(struct wire_writer *w, const struct chunk_meta *m)
-{
-    wire_write_u32(w, m->identity.aepoch);
-    wire_write_u64(w, m->identity.ver);
-    wire_write_u32(w, m->base.aepoch);
-    wire_write_u64(w, m->base.ver);
-    wire_write_u8(w, m->kind);
-    wire_write_u8(w, m->whole ? 1 : 0);
-    wire_write_u32(w, m->length);
-    wire_write_u32(w, m->digest);
-    wire_write_u32(w, m->tgen);
-    wire_write_u16(w, m->flags);
-    wire_write_u8(w, (uint8_t)m->recent_count);
-}
-
-void chunk_read_meta(struct wire_reader *r, struct chunk_meta *m)
-{
-    *m = (struct chunk_meta){.identity.aepoch = wire_read_u32(r)};
-    m->identity.ver = wire_read_u64(r);
-    m->base.aepoch = wire_read_u32(r);
-    m->base.ver = wire_read_u64(r);
-    m->kind = wire_read_u8(r);
-    uint8_t whole = wire_read_u8(r);
-    m->whole = whole != 0;
-    m->length = wire_read_u32(r);
-    m->digest = wire_read_u32(r);
-    m->tgen = wire_read_u32(r);
-    m->flags = wire_read_u16(r);
-    m->recent_count = wire_read_u8(r);
-    r->bad = r->bad || m->length > CHUNK_LENGTH_MAX || m->recent_count > CHUNK_RECENT_MAX ||
-             (m->flags & ~CHUNK_FLAGS_ALL) != 0 || whole > 1 || m->kind < CHUNK_WRITE ||
-             m->kind > CHUNK_WHOLE || chunk_identity_none(m->identity);
-}
-
-void chunk_write_recent(struct wire_writer *w, const struct chunk_recent *x)
-{
-    wire_write_u64(w, x->client);
-    wire_write_u64(w, x->seq);
-    wire_write_u64(w, x->ver);
-    wire_write_u32(w, x->result);
-    wire_write_u64(w, x->time_ms);
-}
-
-void chunk_read_recent(struct wire_reader *r, struct chunk_recent *ret)
-{
-    ret->client = wire_read_u64(r);
-    ret->seq = wire_read_u64(r);
-    ret->ver = wire_read_u64(r);
-    ret->result = wire_read_u32(r);
-    ret->time_ms = wire_read_u64(r);
-}
-
 static void content_encode(struct wire_writer *w, const struct chunk_content *c)
 {
     chunk_write_meta(w, &c->meta);

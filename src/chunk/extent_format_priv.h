@@ -1,8 +1,8 @@
 /* chunk/extent_format_priv.h -- what values of the index and records of the journal share. */
 #pragma once
 
+#include "chunk/content_priv.h"
 #include "chunk/extent_format.h"
-#include "wire/wire.h"
 
 static inline void chunk_write_unit(struct wire_writer *w, uint64_t unit)
 {
@@ -16,7 +16,3 @@ static inline uint64_t chunk_read_unit(struct wire_reader *r)
     return unit;
 }
 uint32_t chunk_cells_run(const uint64_t *unit, uint32_t cell, uint32_t end);
-void chunk_write_meta(struct wire_writer *w, const struct chunk_meta *m);
-void chunk_read_meta(struct wire_reader *r, struct chunk_meta *m);
-void chunk_write_recent(struct wire_writer *w, const struct chunk_recent *x);
-void chunk_read_recent(struct wire_reader *r, struct chunk_recent *ret);

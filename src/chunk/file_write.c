@@ -159,6 +159,19 @@ void chunk_file_write(struct chunk_work *w, chunk_next *next)
 
 /* ---- The file of a chunk goes ---- */
 
+static void remove_begin(struct chunk_work *w, chunk_next *next,
+                         void (*step)(struct chunk_work *w, int64_t rc))
+{
+    w->path = chunk_path(w->s, w->e->item.key);
+    if (w->path == NULL) {
+        next(w, -ENOMEM);
+        return;
+    }
+    w->next = next;
+    w->io = (struct disk_req){.op = DISK_REMOVE, .path = w->path};
+    chunk_work_io(w, &w->io, step);
+}
+
 static void unmake_done(struct chunk_work *w, int64_t rc)
 {
     mem_freep(&w->path);
@@ -172,14 +185,7 @@ void chunk_file_unmake(struct chunk_work *w, chunk_next *next)
         return;
     }
     chunk_entry_gone(w->s, w->e);
-    w->path = chunk_path(w->s, w->e->item.key);
-    if (w->path == NULL) {
-        next(w, -ENOMEM);
-        return;
-    }
-    w->next = next;
-    w->io = (struct disk_req){.op = DISK_REMOVE, .path = w->path};
-    chunk_work_io(w, &w->io, unmake_done);
+    remove_begin(w, next, unmake_done);
 }
 
 static void remove_done(struct chunk_work *w, int64_t got)
@@ -198,12 +204,5 @@ static void remove_done(struct chunk_work *w, int64_t got)
 
 void chunk_file_remove(struct chunk_work *w, chunk_next *next)
 {
-    w->path = chunk_path(w->s, w->e->item.key);
-    if (w->path == NULL) {
-        next(w, -ENOMEM);
-        return;
-    }
-    w->next = next;
-    w->io = (struct disk_req){.op = DISK_REMOVE, .path = w->path};
-    chunk_work_io(w, &w->io, remove_done);
+    remove_begin(w, next, remove_done);
 }

@@ -2,7 +2,7 @@
 #include "chunk/record_format.h"
 
 #include "base/crc32c.h"
-#include "wire/wire.h"
+#include "chunk/content_priv.h"
 
 #define RECORD_MAGIC UINT32_C(0x4b48434f) /* "OCHK" */
 #define SUPER_MAGIC UINT32_C(0x5553434f)  /* "OCSU" */
@@ -11,9 +11,9 @@
 #define PRESENT_PENDING 2u
 #define PRESENT_DAMAGED 4u
 
-/* ---- Records ---- */
+/* ---- Contents ---- */
 
-static void meta_encode(struct wire_writer *w, const struct chunk_meta *m)
+void chunk_write_meta(struct wire_writer *w, const struct chunk_meta *m)
 {
     wire_write_u32(w, m->identity.aepoch);
     wire_write_u64(w, m->identity.ver);
@@ -26,6 +26,50 @@ static void meta_encode(struct wire_writer *w, const struct chunk_meta *m)
     wire_write_u32(w, m->tgen);
     wire_write_u16(w, m->flags);
     wire_write_u8(w, (uint8_t)m->recent_count);
+}
+
+void chunk_read_meta(struct wire_reader *r, struct chunk_meta *m)
+{
+    *m = (struct chunk_meta){.identity.aepoch = wire_read_u32(r)};
+    m->identity.ver = wire_read_u64(r);
+    m->base.aepoch = wire_read_u32(r);
+    m->base.ver = wire_read_u64(r);
+    m->kind = wire_read_u8(r);
+    uint8_t whole = wire_read_u8(r);
+    m->whole = whole != 0;
+    m->length = wire_read_u32(r);
+    m->digest = wire_read_u32(r);
+    m->tgen = wire_read_u32(r);
+    m->flags = wire_read_u16(r);
+    m->recent_count = wire_read_u8(r);
+    r->bad = r->bad || m->length > CHUNK_LENGTH_MAX || m->recent_count > CHUNK_RECENT_MAX ||
+             (m->flags & ~CHUNK_FLAGS_ALL) != 0 || whole > 1 || m->kind < CHUNK_WRITE ||
+             m->kind > CHUNK_WHOLE || chunk_identity_none(m->identity);
+}
+
+void chunk_write_recent(struct wire_writer *w, const struct chunk_recent *x)
+{
+    wire_write_u64(w, x->client);
+    wire_write_u64(w, x->seq);
+    wire_write_u64(w, x->ver);
+    wire_write_u32(w, x->result);
+    wire_write_u64(w, x->time_ms);
+}
+
+void chunk_read_recent(struct wire_reader *r, struct chunk_recent *ret)
+{
+    ret->client = wire_read_u64(r);
+    ret->seq = wire_read_u64(r);
+    ret->ver = wire_read_u64(r);
+    ret->result = wire_read_u32(r);
+    ret->time_ms = wire_read_u64(r);
+}
+
+/* ---- Records ---- */
+
+static void meta_encode(struct wire_writer *w, const struct chunk_meta *m)
+{
+    chunk_write_meta(w, m);
     wire_write_u32(w, m->table_block);
     wire_write_u32(w, m->table_bytes);
     wire_write_u32(w, m->table_crc);
@@ -65,30 +109,14 @@ void chunk_record_encode(const struct chunk_record *r, uint8_t to[CHUNK_SLOT_BYT
 
 static void meta_decode(struct wire_reader *r, struct chunk_meta *m)
 {
-    *m = (struct chunk_meta){0};
-    m->identity.aepoch = wire_read_u32(r);
-    m->identity.ver = wire_read_u64(r);
-    m->base.aepoch = wire_read_u32(r);
-    m->base.ver = wire_read_u64(r);
-    m->kind = wire_read_u8(r);
-    uint8_t whole = wire_read_u8(r);
-    m->whole = whole != 0;
-    m->length = wire_read_u32(r);
-    m->digest = wire_read_u32(r);
-    m->tgen = wire_read_u32(r);
-    m->flags = wire_read_u16(r);
-    m->recent_count = wire_read_u8(r);
+    chunk_read_meta(r, m);
     m->table_block = wire_read_u32(r);
     m->table_bytes = wire_read_u32(r);
     m->table_crc = wire_read_u32(r);
     if (m->table_block == 0) {
         m->table = wire_read_bytes(r, m->table_bytes);
     }
-    bool good = m->length <= CHUNK_LENGTH_MAX && m->recent_count <= CHUNK_RECENT_MAX &&
-                m->table_bytes <= CHUNK_TABLE_MAX && (m->flags & ~CHUNK_FLAGS_ALL) == 0 &&
-                whole <= 1 && m->kind >= CHUNK_WRITE && m->kind <= CHUNK_WHOLE &&
-                !chunk_identity_none(m->identity);
-    r->bad = r->bad || !good;
+    r->bad = r->bad || m->table_bytes > CHUNK_TABLE_MAX;
     if (!r->bad && m->table_block == 0) {
         r->bad = crc32c(0, m->table, m->table_bytes) != m->table_crc;
     }
@@ -190,11 +218,7 @@ size_t chunk_table_encode(const struct chunk_table *t, uint8_t *to, size_t size)
         cell += n;
     }
     for (unsigned i = 0; i < t->recent_count; i++) {
-        wire_write_u64(&w, t->recent[i].client);
-        wire_write_u64(&w, t->recent[i].seq);
-        wire_write_u64(&w, t->recent[i].ver);
-        wire_write_u32(&w, t->recent[i].result);
-        wire_write_u64(&w, t->recent[i].time_ms);
+        chunk_write_recent(&w, &t->recent[i]);
     }
     CHECK(!w.bad);
     if (to != NULL) {
@@ -222,11 +246,7 @@ int chunk_table_decode(const uint8_t *from, size_t len, struct chunk_table *t)
         next = cell + n;
     }
     for (unsigned i = 0; i < t->recent_count; i++) {
-        t->recent[i].client = wire_read_u64(&r);
-        t->recent[i].seq = wire_read_u64(&r);
-        t->recent[i].ver = wire_read_u64(&r);
-        t->recent[i].result = wire_read_u32(&r);
-        t->recent[i].time_ms = wire_read_u64(&r);
+        chunk_read_recent(&r, &t->recent[i]);
     }
     return r.bad || r.left != 0 ? -ERR_bad_value : 0;
 }

@@ -64,13 +64,16 @@ void client_fetch_failed(struct client_fetch *f, uint32_t target, int rc)
 bool client_fetch_all_bad(const struct client_fetch *f)
 {
     const struct cluster_row *row = client_map_row(f->chain.fs, f->chain.chain);
+    size_t bad = 0;
     for (size_t i = 0; row != NULL && i < row->count; i++) {
         const struct client_fetch_try *t = fetch_find(f, row->member[i].target);
-        if (row->member[i].state == PROTO_MEMBER_SERVING && (t == NULL || !t->bad)) {
+        bool serves = row->member[i].state == PROTO_MEMBER_SERVING;
+        if (serves && (t == NULL || !t->bad)) {
             return false;
         }
+        bad += serves ? 1 : 0;
     }
-    return true;
+    return bad > 0; /* of a chain that is dark nothing is known */
 }
 
 char *client_fetch_explain(const struct client_fetch *f)

@@ -225,7 +225,7 @@ static void dirs_next(struct client_task *t);
 static void dirs_done(struct client_task *t, const struct peer_reply *r)
 {
     const struct proto_create_reply *m = r->body;
-    if (r->rc < 0 && r->rc != -EEXIST) {
+    if (r->rc < 0 && r->rc != -EEXIST && r->rc != -ERR_gone_since) {
         client_task_fail(t, r);
         return;
     }
@@ -239,7 +239,7 @@ static void dirs_done(struct client_task *t, const struct peer_reply *r)
         dirs_next(t);
         return;
     }
-    client_walk_start(t, t->walked); /* somebody else made it: look again */
+    client_walk_start(t, t->walked); /* somebody else made it, or removed it: look again */
 }
 
 /* Makes the name at `rest` in first_dir. */

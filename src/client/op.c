@@ -220,7 +220,10 @@ static void task_landed(struct client_call *c, const struct peer_reply *r)
     struct client_task *t = container_of(c, struct client_task, call);
     client_op_of(t->op)->cancel = NULL;
     t->unanswered = !r->answered;
-    r = task_gone(c, r) ? &gone : r;
+    if (task_gone(c, r)) {
+        t->op->stat = (struct opendfs_stat){.ino = task_attr(c->peer.opcode, r->body)->ino};
+        r = &gone;
+    }
     if (r->rc == -EDQUOT && r->failure != NULL) { /* which directory, which limit */
         t->told = r->rc;
         proto_bytes_to_c(r->failure->text, t->words, sizeof t->words);
@@ -275,9 +278,11 @@ void client_task_finish(struct client_task *t, int64_t rc)
     client_op_finish(op, rc, client_op_of(op)->path, why);
 }
 
+/* What was done was done, though somebody has removed it since: all that is left to tell is its
+ * number. */
 void client_task_fail(struct client_task *t, const struct peer_reply *r)
 {
-    client_task_finish(t, r->rc);
+    client_task_finish(t, r->rc == -ERR_gone_since ? 0 : r->rc);
 }
 
 bool client_task_again(struct client_task *t, int rc, void (*walked)(struct client_task *t, int rc))

@@ -351,7 +351,7 @@ static void open_created(struct client_task *t, const struct proto_create_reply 
 static void create_done(struct client_task *t, const struct peer_reply *r)
 {
     if (r->rc < 0) {
-        client_task_fail(t, r);
+        client_task_finish(t, r->rc); /* also what has gone since: there is nothing to open */
         return;
     }
     const struct proto_create_reply *m = r->body;

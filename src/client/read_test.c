@@ -419,6 +419,39 @@ TEST(a_second_request_goes_on_when_the_first_one_fails)
     }
 }
 
+/* Meanwhile nobody serves the chain: that says nothing about its bytes. */
+TEST(a_chain_that_gets_dark_meanwhile_is_waited_for)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w, 0);
+    learn(&w, f);
+    uint32_t chain;
+    uint8_t byte;
+    struct proto_member members[2];
+    struct proto_row row;
+    CHECK_OK(client_map_chain(w.fs, &f->inode->layout, 4, &chain));
+    const uint32_t *order = w.cluster->chain[chain - 1].order;
+    w.node[order[0]].slow_ns = w.node[order[1]].slow_ns = 100 * MS;
+    opendfs_async_pread(w.fs, world_op(&w), f, &byte, 1, 4 * CHUNK);
+    world_run(&w, 50 * MS);
+    CHECK_EQ(w.fs->hedging, 1);
+    bool first = counter(&client_map_source(w.fs, order[0])->hedges) == 0;
+    net_sim_reset(w.net, 0, host_of(order[first ? 0 : 1]));
+    world_run(&w, 10 * MS);
+    w.cluster->chain[chain - 1].epoch++;
+    w.cluster->chain[chain - 1].serving = 0;
+    fake_row(w.cluster, chain, members, &row);
+    client_map_take_row(w.fs, &row);
+    net_sim_reset(w.net, 0, host_of(order[first ? 1 : 0]));
+    world_run(&w, SECOND);
+    CHECK_TRUE(!w.done);
+    w.cluster->chain[chain - 1].epoch++;
+    w.cluster->chain[chain - 1].serving = 2;
+    CHECK_EQ(world_wait(&w), 1);
+    CHECK_EQ(byte, pattern[4 * CHUNK]);
+    finish(&w, f);
+}
+
 /* A second request may bring bad bytes, too: the first one is waited for. */
 TEST(bad_bytes_do_not_win)
 {

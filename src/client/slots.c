@@ -158,8 +158,9 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
     if (call_renewed(c, r)) {
         fs->session.renewed_ns = loop_tick_ns(fs->loop);
     }
-    if (r->answered && r->rc == -ERR_session_expired && !fs->freeing && !call_late(c)) {
-        call_sessionless(c);
+    bool expired = r->answered && r->rc == -ERR_session_expired && !fs->freeing;
+    if (expired && (!call_late(c) || (c->mutation && c->doubtful))) {
+        call_sessionless(c); /* late or not: it may have happened */
         return;
     }
     bool settled = r->answered && !err_is(r->rc, EAGAIN);

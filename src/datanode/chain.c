@@ -243,6 +243,18 @@ static void chain_fence(struct datanode_chain *c, bool registration)
     }
 }
 
+/* Epochs rise by one for each change; a metadata server that was restored from a backup leaps over
+ * many. Its rows are old ones: who has left by them may have the only copies of what moved since.
+ */
+#define CHAIN_LEAP 32768u
+
+static void chain_release(struct datanode_chain *c, const struct cluster_row *next)
+{
+    bool knew = c->row.count > 0 && (datanode_chain_is_member(c) || c->released);
+    bool is = cluster_row_find(next, c->worker->control.target) < next->count;
+    c->released = !is && knew && next->epoch - c->row.epoch < CHAIN_LEAP;
+}
+
 struct datanode_chain *datanode_chain_meet(struct datanode_worker *w, uint32_t id)
 {
     struct datanode_chain *c = chain_new(w, id);
@@ -281,6 +293,7 @@ int datanode_chain_take(struct datanode_worker *w, const struct proto_row *row, 
         return 0;
     }
     bool was_in_path = c->in_path;
+    chain_release(c, &next);
     c->row = next;
     stats_count(&w->counters.rows, 1);
     chain_fence(c, registration);

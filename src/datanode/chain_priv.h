@@ -21,6 +21,8 @@ struct datanode_chain {
     enum proto_member_state state; /* own, in the row; OFFLINE when it is not in it */
     bool head, in_path;            /* in_path: serving or syncing, and not fenced */
     bool fenced;                   /* R4 */
+    bool released; /* this process was a member and saw it leave, step by step: what it has of it is
+                      not needed any more */
     uint32_t registered_epoch;
     uint32_t revoked_epoch; /* R5: stopped in this epoch */
     uint32_t successor;     /* target id, 0: none */

@@ -53,6 +53,10 @@ static void control_registered(struct peer_call *c, const struct peer_reply *r)
         return;
     }
     const struct proto_register_reply *m = r->body;
+    if (k->registered_once && m->target != k->target) { /* rows are judged by that number */
+        datanode_worker_fail(w, -ERR_bad_value, "the metadata server gave it another number");
+        return;
+    }
     control_clock(k, m->wall_ms);
     k->target = m->target;
     k->lease_ms = m->lease_ms == 0 ? DEFAULT_LEASE_MS : m->lease_ms;

@@ -56,11 +56,11 @@ static void discard_gone(struct chunk_change *ch, int rc)
     discard_soon(w);
 }
 
-/* May what is here of this chain go? Not while nobody serves it: then it may be the last. */
+/* May what is here of this chain go? Not while nobody serves it: then it may be the last. And not
+ * when it only looks as if this target had left: see chain_release(). */
 static bool discard_may(const struct datanode_chain *c)
 {
-    return c->row.count > 0 && !datanode_chain_is_member(c) &&
-           cluster_row_serving_count(&c->row) > 0;
+    return c->released && !datanode_chain_is_member(c) && cluster_row_serving_count(&c->row) > 0;
 }
 
 /* False: not now, the same chunk again when a job has ended. */

@@ -1,7 +1,9 @@
 /*
- * datanode/discard.h -- chunks of chains that this target is no member of any more. They go when a
- * row of the leader says so, in which another one serves; what is found of chains of which no row
- * is known is named in heartbeats, so that one comes. Private to the folder.
+ * datanode/discard.h -- chunks of chains that this target is no member of any more. They go when
+ * this process was a member and has seen it leave, by rows that follow each other, and another one
+ * serves. What is found after a start, or after rows that leap (a metadata server that was restored
+ * from a backup), stays: it may be the only copy. Of what is found of chains of which no row is
+ * known, one is asked for in heartbeats. Private to the folder.
  */
 #pragma once
 

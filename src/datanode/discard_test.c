@@ -101,8 +101,9 @@ TEST(nothing_goes_while_the_chain_is_dark)
     rig_close(&r);
 }
 
-/* It left while it was down: it asks for the rows of what it finds. */
-TEST(what_is_found_after_a_start_goes_too)
+/* It left while it was down, as far as it can tell: the metadata may be those of a backup. It is
+ * told the row all the same. */
+TEST(what_is_found_after_a_start_stays)
 {
     struct rig r;
     rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
@@ -111,7 +112,27 @@ TEST(what_is_found_after_a_start_goes_too)
     row(&r, "1s 2s");
     rig_start(&r, 3);
     RIG_UNTIL(&r, rig_info(&r, 3).target != 0);
+    pass(&r, 5 * RIG_SECOND);
+    CHECK_EQ(chunks(&r, 3), CHUNKS);
+    row(&r, "1s 2s 3w"); /* it comes back, and leaves again before its eyes */
+    row(&r, "1s 2s");
     RIG_UNTIL(&r, chunks(&r, 3) == 0);
     CHECK_EQ(chunks(&r, 1), CHUNKS);
+    rig_close(&r);
+}
+
+/* The rows of a backup: others served then. What has moved here since is nowhere else. */
+TEST(nothing_goes_by_rows_that_leap)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    put_all(&r, 1);
+    r.row[1].epoch += 65536;
+    row(&r, "1s 2s");
+    pass(&r, 5 * RIG_SECOND);
+    CHECK_EQ(chunks(&r, 3), CHUNKS);
+    row(&r, "2s 1s"); /* and by those that follow */
+    pass(&r, 5 * RIG_SECOND);
+    CHECK_EQ(chunks(&r, 3), CHUNKS);
     rig_close(&r);
 }

@@ -85,6 +85,10 @@ void datanode_health_took(struct datanode_health *h, enum datanode_health_kind k
                           uint64_t now_ns)
 {
     struct datanode_health_pace *p = &h->pace[kind];
+    /* One that took minutes, because the machine stood still, says no more than one that was slow.
+     */
+    uint64_t slow_ns = base_max(h->limits.slow_ms * NS_PER_MS, p->usual_ns * h->limits.slow_factor);
+    ns = p->count < KNOWN_AFTER ? ns : base_min(ns, 2 * slow_ns);
     p->mean_ns = p->count == 0 ? ns : step_towards(p->mean_ns, ns, MEAN_OF);
     if (!is_slow(h, p, ns)) {
         unsigned of = p->count < USUAL_OF ? (unsigned)p->count + 1 : USUAL_OF;

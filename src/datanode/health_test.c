@@ -126,6 +126,18 @@ TEST(a_slow_moment_is_not_a_sick_disk)
     }
 }
 
+/* The machine was stopped for an hour with a request under way, and little happens afterwards. */
+TEST(a_pause_of_the_machine_is_not_a_sick_disk)
+{
+    struct rig r = rig_of(NULL);
+    CHECK_TRUE(!requests(&r, DATANODE_HEALTH_READ, 500, 5 * MS));
+    CHECK_TRUE(!requests(&r, DATANODE_HEALTH_READ, 1, 3600000 * MS));
+    for (unsigned i = 0; i < 100; i++) {
+        r.now_ns += 2500 * MS;
+        CHECK_TRUE(!requests(&r, DATANODE_HEALTH_READ, 1, 5 * MS));
+    }
+}
+
 TEST(slow_long_ago_is_not_slow_now)
 {
     struct rig r = rig_of(NULL);

@@ -9,10 +9,14 @@ static bool is_of_chunk(const struct datanode_report *r)
 /* Does `all` tell what `one` is about? */
 static bool covers(const struct datanode_report *all, const struct datanode_report *one)
 {
-    if (all->kind != one->kind || (all->chain != 0 && all->chain != one->chain)) {
+    bool same = all->chain == one->chain;
+    if (all->kind != one->kind) {
         return false;
     }
-    return all->chain == 0 || !is_of_chunk(all) || chunk_key_compare(all->chunk, one->chunk) == 0;
+    if (is_of_chunk(all)) { /* also of one whose chain is not known: 0 */
+        return same && chunk_key_compare(all->chunk, one->chunk) == 0;
+    }
+    return all->chain == 0 || same;
 }
 
 static void merge(struct datanode_report *into, const struct datanode_report *r)
@@ -69,9 +73,19 @@ static void make_room(struct datanode_reports *q)
         gather(q, best->kind, best->chain);
         return;
     }
-    for (size_t i = 0; i < q->count; i++) { /* a chain each: the least urgent kind */
-        best = q->at[i].kind > best->kind ? &q->at[i] : best;
+    /* A chain each: the least urgent kind of which there are several. There is one: there are many
+     * more reports than kinds. */
+    size_t of[PROTO_REPORT_RESYNCED + 1] = {0};
+    best = NULL;
+    for (size_t i = 0; i < q->count; i++) {
+        CHECK((size_t)q->at[i].kind < ARRAY_COUNT(of));
+        of[q->at[i].kind]++;
     }
+    for (size_t i = 0; i < q->count; i++) {
+        bool several = of[q->at[i].kind] > 1;
+        best = several && (best == NULL || q->at[i].kind > best->kind) ? &q->at[i] : best;
+    }
+    CHECK(best != NULL);
     gather(q, best->kind, 0);
 }
 
@@ -97,6 +111,7 @@ void datanode_reports_add(struct datanode_reports *q, const struct datanode_repo
         new.number = ++q->number;
     }
     if (old == NULL) {
+        CHECK(q->count < DATANODE_REPORTS_MAX);
         q->at[q->count++] = new;
         return;
     }

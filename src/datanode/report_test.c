@@ -102,6 +102,34 @@ TEST(report_queue_makes_one_of_all_chains_when_each_has_one)
     CHECK_EQ(out[2].copied, 2 * (DATANODE_REPORTS_MAX - 1));
 }
 
+TEST(report_queue_has_room_when_the_least_urgent_is_alone)
+{
+    struct datanode_reports q = {0};
+    add_resync(&q, 1, 2);
+    for (uint32_t i = 1; i < DATANODE_REPORTS_MAX + 50; i++) {
+        add_damage(&q, i, 9, PROTO_DAMAGE_FOUND);
+        CHECK_TRUE(q.count <= DATANODE_REPORTS_MAX);
+    }
+    struct datanode_report out[4];
+    CHECK_EQ(datanode_reports_take(&q, out, 4), 2); /* one on all damage */
+    CHECK_EQ(out[0].kind, PROTO_REPORT_DAMAGE);
+    CHECK_EQ(out[0].chain, 0);
+    CHECK_EQ(out[0].merged, DATANODE_REPORTS_MAX + 49);
+    CHECK_EQ(out[1].kind, PROTO_REPORT_RESYNCED);
+}
+
+/* A chunk without a readable record. */
+TEST(report_queue_keeps_a_chunk_of_an_unknown_chain_apart)
+{
+    struct datanode_reports q = {0};
+    add_damage(&q, 0, 7, PROTO_DAMAGE_FOUND);
+    add_damage(&q, 3, 8, PROTO_DAMAGE_FOUND);
+    add_damage(&q, 3, 9, PROTO_DAMAGE_REPAIRED);
+    CHECK_EQ(q.count, 3);
+    add_damage(&q, 0, 7, PROTO_DAMAGE_REPAIRED);
+    CHECK_EQ(q.count, 3);
+}
+
 /* Whatever comes and whenever answers do: each report is told by one that was sent later, or is
  * still there. */
 #define CHAINS 300u

@@ -47,14 +47,11 @@ static void worker_fail(struct loop_task *t)
     w->opt.user->ops->failed(w->opt.user, w->fail_rc, w->fail_reason);
 }
 
-/* Section 8.3: the page cache is not to be trusted again. */
-static void worker_store_failed(struct chunk_user *u, int rc, const char *reason)
+void datanode_worker_fail(struct datanode_worker *w, int rc, const char *reason)
 {
-    struct datanode_worker *w = container_of(u, struct datanode_worker, store_user);
     if (w->failed) {
         return;
     }
-    log_error(w->env.log, "the disk has failed", LOG_RC(rc), LOG_TEXT("reason", reason));
     w->failed = true;
     w->fail_rc = rc;
     struct text text;
@@ -63,6 +60,17 @@ static void worker_store_failed(struct chunk_user *u, int rc, const char *reason
     w->fail_task.run = worker_fail;
     loop_defer(w->loop, &w->fail_task);
     datanode_control_report(w);
+}
+
+/* Section 8.3: the page cache is not to be trusted again. */
+static void worker_store_failed(struct chunk_user *u, int rc, const char *reason)
+{
+    struct datanode_worker *w = container_of(u, struct datanode_worker, store_user);
+    if (w->failed) {
+        return;
+    }
+    log_error(w->env.log, "the disk has failed", LOG_RC(rc), LOG_TEXT("reason", reason));
+    datanode_worker_fail(w, rc, reason);
     datanode_report_failed(w);
 }
 

@@ -122,6 +122,8 @@ struct datanode_worker {
     struct datanode_gauges gauges;
 };
 
+/* It serves no more and asks its owner to end it. Once. */
+void datanode_worker_fail(struct datanode_worker *w, int rc, const char *reason);
 /* Answers with an error; a stale epoch with the row. `c` may be NULL. */
 void datanode_refuse(struct peer_request *r, int rc, const struct datanode_chain *c);
 static inline struct datanode_worker *datanode_worker_of(struct peer_user *user)

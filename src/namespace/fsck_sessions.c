@@ -23,11 +23,14 @@ static int fsck_session(struct fsck_check *c)
         return rc;
     }
     struct namespace_key client = namespace_key(NAMESPACE_CLIENT);
+    struct namespace_id newest = {0};
     namespace_key_add_bytes(&client, proto_bytes_of(s.client.bytes, sizeof s.client.bytes));
-    rc = namespace_fsck_has(c, &client);
+    rc = NAMESPACE_GET(c->v, &client, namespace_id, &newest);
     c->next.seen.sessions++;
-    FSCK_WANT(c, rc != 0, "session.client", 0, "session %llu is of a client that nobody knows",
-              FSCK_U(fsck_id(c, 1)));
+    /* None: the newest has been closed, and this one is older and has not run out yet. */
+    FSCK_WANT(c, rc != 1 || newest.id >= fsck_id(c, 1), "session.client", 0,
+              "session %llu is newer than that which its client is said to have, %llu",
+              FSCK_U(fsck_id(c, 1)), FSCK_U(newest.id));
     FSCK_WANT(c, fsck_id(c, 1) < c->state.next_session, "session.number", 0,
               "the number of session %llu was never given", FSCK_U(fsck_id(c, 1)));
     return rc < 0 ? rc : 0;

@@ -158,6 +158,20 @@ TEST(a_sound_state_has_nothing)
     rig_close(&s.r);
 }
 
+/* The newest session of a client is closed, and an older one has not run out. */
+TEST(an_older_session_may_outlive_a_newer)
+{
+    struct scene s;
+    scene_open(&s);
+    uint64_t older = rig_session(&s.r, 3, 33);
+    uint64_t newer = rig_session(&s.r, 3, 34);
+    CHECK_TRUE(newer > older);
+    CHECK_OK(RIG_DO(&s.r, PROTO_OP_session_close, proto_session_close_request, .session = newer,
+                    .verifier = 34));
+    fsck_run_clean(&s.r);
+    rig_close(&s.r);
+}
+
 TEST(names_that_lie_are_found)
 {
     CHECK_DAMAGE("name.dangling", "/dir", { plant_delete(r, inode_key(s.file)); });
@@ -323,6 +337,16 @@ TEST(sessions_that_do_not_fit_are_found)
     CHECK_DAMAGE("session.count", NULL, {
         struct namespace_key key = namespace_key_u64(NAMESPACE_OBLIGATIONS, s.session);
         plant(r, &key, "\7\0\0\0\0\0\0", 8);
+    });
+    CHECK_DAMAGE("session.client", NULL, {
+        struct namespace_key key = namespace_key(NAMESPACE_CLIENT);
+        struct namespace_id id = {.id = rig_session(r, 3, 33)};
+        struct namespace_session newer;
+        (void)rig_session(r, 3, 34);
+        CHECK_OK(RIG_VIEW(r, namespace_view_session(&r->view, id.id, &newer)));
+        namespace_key_add_bytes(&key,
+                                proto_bytes_of(newer.client.bytes, sizeof newer.client.bytes));
+        PLANT(r, &key, namespace_id, &id);
     });
     CHECK_DAMAGE("session.missing", NULL,
                  { plant_delete(r, namespace_key_u64(NAMESPACE_SESSION, s.session)); });

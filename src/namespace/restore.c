@@ -52,6 +52,12 @@ int namespace_restore(const struct namespace_view *v, const struct namespace_res
     s->next_session = restore_leap(s->next_session, r->floor);
     s->cap_epoch = restore_leap(s->cap_epoch, r->floor);
     s->map_epoch = restore_leap(s->map_epoch, r->floor);
+    if (s->next_chain > UINT32_MAX - 2 * RESTORE_EPOCH_LEAP) {
+        return -EOVERFLOW;
+    }
+    s->next_chain += RESTORE_EPOCH_LEAP; /* numbers that were given since are not given again */
+    s->balance_paused =
+        true; /* until somebody has looked: what moved since is not where rows say */
     rc = restore_rows(&p, r->epoch_floor);
     return rc < 0 ? rc : NAMESPACE_PUT(&p, &key, namespace_state, s);
 }

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define FORCE_OPS 8u
-#define FORCE_DEPTH (FORCE_OPS * 2u * (HISTORY_DEPTH + 1u))
+#define FORCE_DEPTH ((size_t)FORCE_OPS * 2u * (HISTORY_DEPTH + 1u))
 
 struct force_frame {
     struct tree tree;

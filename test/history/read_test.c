@@ -83,10 +83,10 @@ TEST(refused)
         "{\"type\":\"invoke\",\"process\":0,\"time\":-1,\"f\":\"unlink\",\"path\":\"/a\"}",
         "{\"type\":\"invoke\",\"process\":99999999,\"time\":1,\"f\":\"unlink\",\"path\":\"/a\"}",
         "{\"type\":\"invoke\",\"process\":0,\"time\":1,\"f\":\"unlink\",\"path\":\"/\\u0061\"}",
-        "{\"type\":\"invoke\",\"process\":0,\"time\":18446744073709551616,\"f\":\"stat\","
-        "\"path\":\"/\"}",
-        "{\"type\":\"invoke\",\"process\":0,\"time\":1,\"f\":\"create\",\"path\":\"/"
-        "a\",\"mode\":1}",
+        ("{\"type\":\"invoke\",\"process\":0,\"time\":18446744073709551616,\"f\":\"stat\","
+         "\"path\":\"/\"}"),
+        ("{\"type\":\"invoke\",\"process\":0,\"time\":1,\"f\":\"create\",\"path\":\"/"
+         "a\",\"mode\":1}"),
         "{\"type\":\"invoke\"",
         "[]",
         HEADER,

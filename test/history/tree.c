@@ -456,6 +456,15 @@ void tree_normalize(struct tree *t)
 
 /* ---- For people ---- */
 
+static void entries_to_text(const struct tree_inode *n, const struct history *h, struct text *out)
+{
+    for (unsigned k = 0; k < HISTORY_NAMES; k++) {
+        if (n->entry[k] != TREE_NONE) {
+            text_add(out, " %s=%u", h->name[k], n->entry[k]);
+        }
+    }
+}
+
 void tree_to_text(const struct tree *t, const struct history *h, struct text *out)
 {
     for (unsigned i = 0; i < TREE_INODES; i++) {
@@ -465,11 +474,7 @@ void tree_to_text(const struct tree *t, const struct history *h, struct text *ou
         }
         text_add(out, "%u: %s mode %o", i, history_type_name((enum history_type)n->type), n->mode);
         if (n->type == HISTORY_DIRECTORY) {
-            for (unsigned k = 0; k < HISTORY_NAMES; k++) {
-                if (n->entry[k] != TREE_NONE) {
-                    text_add(out, " %s=%u", h->name[k], n->entry[k]);
-                }
-            }
+            entries_to_text(n, h, out);
         } else {
             text_add(out, " names %u content %u", n->names, n->content);
         }

@@ -374,7 +374,10 @@ static void check_time(struct actor *a)
                    history_kind_name(r->kind), a->path,
                    (long long)(a->time_ns - a->op.stat.ctime_ns));
     }
-    n->time_ns = a->op.stat.ctime_ns > n->time_ns ? a->op.stat.ctime_ns : n->time_ns;
+    /* That of a file may be the clock of whoever writes it; it comes with a repeated answer. */
+    if (type_of(&a->op.stat) != HISTORY_FILE) {
+        n->time_ns = a->op.stat.ctime_ns > n->time_ns ? a->op.stat.ctime_ns : n->time_ns;
+    }
 }
 
 /* Nobody will know what became of it. Who goes on is somebody else. */
@@ -384,10 +387,11 @@ static void unknown(struct actor *a)
     a->process = a->n->processes++;
 }
 
-/* These say that nothing is known. */
-static bool is_doubt(int64_t rc)
+/* These say that nothing is known; or that what was made to be opened has gone since. */
+static bool is_doubt(const struct actor *a, int64_t rc)
 {
-    return rc == -EIO || rc == -ETIMEDOUT || rc == -ECANCELED;
+    return rc == -EIO || rc == -ETIMEDOUT || rc == -ECANCELED ||
+           (rc == -ESTALE && a->step == NAMES_OPEN);
 }
 
 static void say(const struct actor *a)
@@ -411,7 +415,7 @@ static void release_inside(void *context)
 static void finish(struct actor *a, int64_t rc)
 {
     struct names *n = a->n;
-    if (is_doubt(rc)) {
+    if (is_doubt(a, rc)) {
         say(a);
         unknown(a);
     } else {
