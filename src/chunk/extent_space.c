@@ -1,9 +1,9 @@
 /*
- * chunk/extent_space.c -- containers of the `extent` engine: how they grow, who has which units, and
- * the writes into them.
+ * chunk/extent_space.c -- containers of the `extent` engine: how they grow, who has which units,
+ * and how units come back.
  *
  * Units are taken before anything is written to them, and nobody else has them until they are given
- * back: what an update took in vain at once, what it wrote after a rest (rest.c). Unit 0 of each
+ * back: what an update took in vain at once, what was written after a rest. Unit 0 of each
  * container is its header, so that no extent goes over the end of one.
  */
 #include "chunk/extent_priv.h"
@@ -16,7 +16,7 @@
 #define SPACE_MAGIC UINT32_C(0x5053434f) /* "OCSP" */
 #define SPACE_VERSION 1u
 #define SPACE_SECTOR 512u
-#define SOON_BYTES (512u << 10) /* large updates go to the medium while more of them come */
+#define RELEASE_LOOK_MAX 64u
 
 /* ---- Headers ---- */
 
@@ -51,20 +51,162 @@ static char *container_path(const char *root, uint32_t number)
     return mem_printf("%s/space.%04x", root, number);
 }
 
-/* ---- Places ---- */
-
-static struct chunk_container *container_of_unit(const struct chunk_extent *x, uint64_t unit)
+struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint64_t unit)
 {
     CHECK(unit / CHUNK_CONTAINER_UNITS < x->container_count);
-    return &x->container[unit / CHUNK_CONTAINER_UNITS];
+    return x->container[unit / CHUNK_CONTAINER_UNITS];
 }
 
-struct chunk_place chunk_extent_place(const struct chunk_store *s, const struct chunk_file *f,
-                                      uint64_t block)
+/* ---- Open ---- */
+
+static int container_room(struct chunk_extent *x)
 {
-    (void)f;
-    return (struct chunk_place){.file = container_of_unit(s->extent, block)->file,
-                                .offset = block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT};
+    int rc = mem_grow(&x->container, &x->container_capacity, x->container_count + 1,
+                      sizeof *x->container);
+    struct chunk_container *c = rc < 0 ? NULL : mem_zalloc(sizeof *c);
+    if (c == NULL) {
+        return -ENOMEM;
+    }
+    c->x = x;
+    x->container[x->container_count] = c;
+    return 0;
+}
+
+/* Its units: what was allocated in whole steps. */
+static int container_look(struct chunk_extent *x, struct disk_file *file, uint32_t number)
+{
+    uint8_t head[CHUNK_UNIT];
+    struct disk_req req = {.op = DISK_READ, .file = file, .buf = head, .len = sizeof head};
+    int64_t got = disk_now(x->s->disk, &req);
+    if (got < (int64_t)sizeof head) {
+        return got < 0 ? (int)got : -ERR_short_msg;
+    }
+    int rc = header_check(&x->s->super.target, number, head);
+    if (rc < 0) {
+        return rc;
+    }
+    req = (struct disk_req){.op = DISK_STAT, .file = file};
+    got = disk_now(x->s->disk, &req);
+    uint64_t units = req.stat.size_bytes / CHUNK_UNIT / CHUNK_GROW_UNITS * CHUNK_GROW_UNITS;
+    x->units = (uint64_t)number * CHUNK_CONTAINER_UNITS + base_min(units, CHUNK_CONTAINER_UNITS);
+    return got < 0 ? (int)got : 0;
+}
+
+static int container_close(struct chunk_extent *x, struct disk_file *file, int rc)
+{
+    struct disk_req req = {.op = DISK_CLOSE, .file = file};
+    (void)disk_now(x->s->disk, &req);
+    return rc;
+}
+
+/* 1: there is one; 0: there is none of this number, or it was not yet whole when power failed. */
+static int container_open(struct chunk_extent *x, uint32_t number, struct err *e)
+{
+    CLEANUP(mem_freep) char *path = container_path(x->s->directory, number);
+    if (path == NULL) {
+        return -ENOMEM;
+    }
+    struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE};
+    int64_t rc = disk_now(x->s->disk, &req);
+    if (rc == -ENOENT) {
+        return 0;
+    }
+    if (rc < 0) {
+        return err_set(e, (int)rc, "'%s'", path);
+    }
+    struct disk_file *file = req.file;
+    req = (struct disk_req){.op = DISK_STAT, .file = file};
+    rc = disk_now(x->s->disk, &req);
+    bool begun = rc >= 0 && req.stat.size_bytes >= CHUNK_GROW_UNITS * CHUNK_UNIT;
+    int bad = rc < 0 ? (int)rc : begun ? container_look(x, file, number) : 0;
+    if (bad < 0 || !begun) {
+        bad = bad < 0 ? err_set(e, bad, "'%s' is no container of this target", path) : 0;
+        return container_close(x, file, bad);
+    }
+    bad = container_room(x);
+    if (bad < 0) {
+        return container_close(x, file, bad);
+    }
+    x->container[x->container_count++]->file = file;
+    return 1;
+}
+
+static void space_claim_header(struct chunk_extent *x, uint64_t unit)
+{
+    const struct tree_space_extent header = {.unit = unit, .count = 1};
+    int rc = tree_space_claim(x->space, header);
+    CHECK(rc == 0);
+}
+
+int chunk_space_open(struct chunk_extent *x, struct err *e)
+{
+    const struct tree_space_options opt = {.grow_units = CHUNK_GROW_UNITS};
+    int rc = tree_space_new(&opt, &x->space);
+    int more = 1;
+    for (uint32_t number = 0; rc == 0 && more == 1; number++) {
+        bool full = x->units == number * CHUNK_CONTAINER_UNITS;
+        more = container_open(x, number, e);
+        rc = more < 0 ? more : 0;
+        if (more == 1 && !full) {
+            rc = err_set(e, -ERR_bad_length, "'%s/space.%04x' is shorter than it was",
+                         x->s->directory, number - 1);
+        }
+    }
+    rc = rc < 0 ? rc : tree_space_prepare(x->space, x->units);
+    if (rc < 0) {
+        return rc;
+    }
+    if (x->units > 0) {
+        tree_space_resize(x->space, x->units);
+    }
+    for (size_t i = 0; i < x->container_count; i++) {
+        space_claim_header(x, i * CHUNK_CONTAINER_UNITS);
+    }
+    return 0;
+}
+
+void chunk_space_close(struct chunk_extent *x)
+{
+    for (size_t i = 0; i < x->container_count; i++) {
+        struct disk_req req = {.op = DISK_CLOSE, .file = x->container[i]->file};
+        (void)disk_now(x->s->disk, &req);
+        mem_free(x->container[i]);
+    }
+    mem_free(x->container);
+    mem_free(x->grow_path);
+    mem_free(x->header);
+    x->space = tree_space_free(x->space);
+}
+
+/* In regions, each of which an extent lies within. */
+static uint32_t region_part(uint64_t unit, uint32_t count)
+{
+    return (uint32_t)base_min(count, TREE_SPACE_REGION_UNITS - unit % TREE_SPACE_REGION_UNITS);
+}
+
+int chunk_space_claim(struct chunk_extent *x, uint64_t unit, uint32_t count)
+{
+    while (count > 0) {
+        uint32_t n = region_part(unit, count);
+        const struct tree_space_extent one = {.unit = unit, .count = n};
+        int rc = tree_space_claim(x->space, one);
+        if (rc < 0) {
+            return rc;
+        }
+        unit += n;
+        count -= n;
+    }
+    return 0;
+}
+
+static void space_give(struct chunk_extent *x, uint64_t unit, uint32_t count)
+{
+    while (count > 0) {
+        uint32_t n = region_part(unit, count);
+        tree_space_give(x->space, (struct tree_space_extent){.unit = unit, .count = n});
+        unit += n;
+        count -= n;
+    }
 }
 
 /* ---- Growing ---- */
@@ -75,15 +217,6 @@ struct chunk_place chunk_extent_place(const struct chunk_store *s, const struct 
  */
 static void grow_submit(struct chunk_extent *x, const struct disk_req *req);
 static void space_again(struct chunk_work *w, int rc);
-
-/* Unit 0 of a container, if the new units begin with one. */
-static void space_claim_header(struct chunk_extent *x, uint64_t first)
-{
-    struct tree_space_extent header = {.unit = first, .count = 1};
-    if (first % CHUNK_CONTAINER_UNITS == 0) {
-        CHECK(tree_space_claim(x->space, header) == 0);
-    }
-}
 
 static void grow_over(struct chunk_extent *x, int rc)
 {
@@ -100,42 +233,63 @@ static void grow_over(struct chunk_extent *x, int rc)
 
 static void grow_allocate(struct chunk_extent *x)
 {
-    uint64_t from = x->units % CHUNK_CONTAINER_UNITS;
     const struct disk_req req = {.op = DISK_ALLOCATE,
-                                 .file = x->container[x->container_count - 1].file,
-                                 .offset = from * CHUNK_UNIT,
+                                 .file = x->container[x->container_count - 1]->file,
+                                 .offset = x->units % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
                                  .len = CHUNK_GROW_UNITS * CHUNK_UNIT};
     grow_submit(x, &req);
 }
 
-/* The next request after this one is done. */
+static void grow_allocated(struct chunk_extent *x)
+{
+    uint64_t first = x->units;
+    x->units += CHUNK_GROW_UNITS;
+    tree_space_resize(x->space, x->units);
+    if (first % CHUNK_CONTAINER_UNITS == 0) {
+        space_claim_header(x, first);
+    }
+    grow_over(x, 0);
+}
+
+/* The request after this one, which is done. */
 static void grow_next(struct chunk_extent *x, enum disk_op was)
 {
-    struct chunk_container *made = &x->container[x->container_count];
-    struct disk_req req = {.file = made->file};
-    switch (was) {
-    case DISK_OPEN:
+    struct disk_req req = {.file = x->container[x->container_count]->file};
+    if (was == DISK_OPEN) {
         req.op = DISK_WRITE;
         req.buf = x->header;
         req.len = CHUNK_UNIT;
-        break;
-    case DISK_WRITE:
+    } else if (was == DISK_WRITE) {
         req.op = DISK_SYNC_ALL;
-        break;
-    case DISK_SYNC_ALL:
+    } else {
         req = (struct disk_req){.op = DISK_SYNC_DIR, .path = x->s->directory};
-        break;
-    case DISK_SYNC_DIR:
-        x->container_count++;
-        grow_allocate(x);
-        return;
-    default:
-        x->units += CHUNK_GROW_UNITS;
-        tree_space_resize(x->space, x->units);
-        space_claim_header(x, x->units - CHUNK_GROW_UNITS);
-        grow_over(x, 0);
+    }
+    grow_submit(x, &req);
+}
+
+/* A container that is not whole is made anew by the next one who needs it. */
+static void grow_drop(struct chunk_extent *x)
+{
+    int rc = x->grow_rc;
+    mem_free(x->container[x->container_count]);
+    x->container[x->container_count] = NULL;
+    x->grow_rc = 0;
+    grow_over(x, rc);
+}
+
+static void grow_failed(struct chunk_extent *x, enum disk_op was, int rc)
+{
+    if (was == DISK_ALLOCATE) {
+        grow_over(x, rc);
         return;
     }
+    x->grow_rc = rc;
+    struct disk_file *file = x->container[x->container_count]->file;
+    if (file == NULL) {
+        grow_drop(x);
+        return;
+    }
+    const struct disk_req req = {.op = DISK_CLOSE, .file = file};
     grow_submit(x, &req);
 }
 
@@ -143,6 +297,7 @@ static void grow_done(struct disk_req *req, int64_t rc)
 {
     struct chunk_extent *x = container_of(req, struct chunk_extent, grow);
     struct chunk_store *s = x->s;
+    enum disk_op was = req->op;
     s->in_flight--;
     if (s->freed) {
         if (s->in_flight == 0) {
@@ -150,13 +305,20 @@ static void grow_done(struct disk_req *req, int64_t rc)
         }
         return;
     }
-    if (req->op == DISK_OPEN && rc >= 0) {
-        x->container[x->container_count] = (struct chunk_container){.file = req->file};
+    if (was == DISK_OPEN && rc >= 0) {
+        x->container[x->container_count]->file = req->file;
     }
-    if (rc < 0) { /* a container that is not whole is made anew by the next one who needs it */
-        grow_over(x, (int)rc);
+    if (was == DISK_CLOSE) {
+        grow_drop(x);
+    } else if (rc < 0) {
+        grow_failed(x, was, (int)rc);
+    } else if (was == DISK_ALLOCATE) {
+        grow_allocated(x);
+    } else if (was == DISK_SYNC_DIR) {
+        x->container_count++;
+        grow_allocate(x);
     } else {
-        grow_next(x, req->op);
+        grow_next(x, was);
     }
     chunk_stop_check(s);
 }
@@ -169,26 +331,16 @@ static void grow_submit(struct chunk_extent *x, const struct disk_req *req)
     disk_submit(x->s->disk, &x->grow);
 }
 
-/* False: there is no memory for it, or it runs already. */
-static int grow_begin(struct chunk_extent *x)
+static int grow_container(struct chunk_extent *x)
 {
-    if (x->growing) {
-        return 0;
-    }
-    int rc = tree_space_prepare(x->space, x->units + CHUNK_GROW_UNITS);
-    if (rc < 0) {
-        return rc;
-    }
-    if (x->units % CHUNK_CONTAINER_UNITS != 0) {
-        x->growing = true;
-        grow_allocate(x);
-        return 0;
-    }
-    uint32_t number = (uint32_t)(x->units / CHUNK_CONTAINER_UNITS);
-    rc = mem_grow(&x->container, &x->container_capacity, (size_t)number + 1, sizeof *x->container);
+    uint32_t number = (uint32_t)x->container_count;
+    int rc = container_room(x);
     x->grow_path = rc < 0 ? NULL : container_path(x->s->directory, number);
     x->header = rc < 0 ? NULL : mem_aligned(CHUNK_UNIT, CHUNK_UNIT);
     if (x->grow_path == NULL || x->header == NULL) {
+        if (rc == 0) {
+            mem_free(x->container[number]);
+        }
         mem_freep(&x->grow_path);
         mem_freep(&x->header);
         return -ENOMEM;
@@ -201,20 +353,33 @@ static int grow_begin(struct chunk_extent *x)
     return 0;
 }
 
+static int grow_begin(struct chunk_extent *x)
+{
+    if (x->growing) {
+        return 0;
+    }
+    int rc = tree_space_prepare(x->space, x->units + CHUNK_GROW_UNITS);
+    if (rc < 0) {
+        return rc;
+    }
+    if (x->units % CHUNK_CONTAINER_UNITS == 0) {
+        return grow_container(x);
+    }
+    x->growing = true;
+    grow_allocate(x);
+    return 0;
+}
+
 /* ---- Taking and giving ---- */
 
 static void taken_give(struct chunk_extent *x, struct chunk_plan *p)
 {
     for (unsigned i = p->taken_used; i < p->taken_count; i++) {
-        struct tree_space_extent left = p->taken[i];
         uint32_t used = i == p->taken_used ? p->taken_part : 0;
-        left.unit += used;
-        left.count -= used;
-        if (left.count > 0) {
-            tree_space_give(x->space, left);
-        }
+        space_give(x, p->taken[i].unit + used, p->taken[i].count - used);
     }
-    mem_freep(&p->taken);
+    mem_free(p->taken);
+    p->taken = NULL;
     p->taken_count = p->taken_used = p->taken_part = 0;
 }
 
@@ -223,6 +388,8 @@ static int taken_get(struct chunk_extent *x, struct chunk_plan *p, uint32_t unit
 {
     size_t capacity = 0;
     CHECK(p->taken_count == 0);
+    mem_free(p->taken);
+    p->taken = NULL;
     while (units > 0) {
         int rc = mem_grow(&p->taken, &capacity, (size_t)p->taken_count + 1, sizeof *p->taken);
         struct tree_space_extent *one = rc < 0 ? NULL : &p->taken[p->taken_count];
@@ -238,7 +405,8 @@ static int taken_get(struct chunk_extent *x, struct chunk_plan *p, uint32_t unit
     return 0;
 }
 
-/* The file system's, beside what the containers have already. */
+/* The file system's, beside what the containers have already; the journal and the index need some,
+ * also for what removes. */
 static bool space_is_there(const struct chunk_store *s, uint64_t bytes)
 {
     uint64_t keep = base_min(s->total_bytes / 1024, UINT64_C(256) << 20);
@@ -248,12 +416,12 @@ static bool space_is_there(const struct chunk_store *s, uint64_t bytes)
 static void space_try(struct chunk_work *w, bool grown)
 {
     struct chunk_extent *x = w->s->extent;
-    int rc = taken_get(x, w->plan, w->plan->new_blocks);
+    int rc = taken_get(x, w->plan, w->plan->taken_wanted);
     if (rc != -ENOSPC) {
         w->next(w, rc);
         return;
     }
-    bool may = space_is_there(w->s, CHUNK_GROW_UNITS * CHUNK_UNIT);
+    bool may = x->growing || space_is_there(w->s, CHUNK_GROW_UNITS * CHUNK_UNIT);
     rc = grown || !may ? -ENOSPC : grow_begin(x);
     if (rc < 0) {
         w->next(w, rc);
@@ -274,10 +442,111 @@ static void space_again(struct chunk_work *w, int rc)
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
+    w->plan->taken_wanted = w->plan->new_blocks;
     space_try(w, false);
 }
 
 void chunk_extent_unreserve(struct chunk_work *w)
 {
     taken_give(w->s->extent, w->plan);
+}
+
+/* ---- Units that have rested ---- */
+
+static void release_pump(struct chunk_extent *x);
+
+static void release_over(struct chunk_extent *x, int rc)
+{
+    struct chunk_store *s = x->s;
+    struct chunk_release *r = &x->release;
+    struct chunk_entry *e = r->e;
+    if (rc == 0) {
+        s->resting_bytes -= (uint64_t)r->rest->count * CHUNK_UNIT;
+        space_give(x, r->rest->block, r->rest->count);
+        list_remove(&r->rest->node);
+        mem_free(r->rest);
+    }
+    r->e = NULL;
+    r->rest = NULL;
+    e->holds--;
+    e->releasing = false;
+    if (list_empty(&e->resting)) {
+        list_remove(&e->rests);
+    }
+    chunk_entry_settle(s, e);
+    if (rc == 0) { /* else the next second tries again */
+        release_pump(x);
+    }
+    chunk_stop_check(s);
+}
+
+static void release_done(struct disk_req *req, int64_t rc)
+{
+    struct chunk_extent *x = container_of(req, struct chunk_extent, release.req);
+    struct chunk_store *s = x->s;
+    s->in_flight--;
+    if (s->freed) {
+        if (s->in_flight == 0) {
+            chunk_store_destroy(s);
+        }
+        return;
+    }
+    if (rc < 0 || req->op == DISK_ALLOCATE) {
+        release_over(x, rc < 0 ? (int)rc : 0);
+        return;
+    }
+    req->op = DISK_ALLOCATE; /* so that a write there does not fail for space */
+    s->in_flight++;
+    disk_submit(s->disk, req);
+}
+
+static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct chunk_rest *rest)
+{
+    x->release.e = e;
+    x->release.rest = rest;
+    e->holds++;
+    e->releasing = true;
+    x->release.req =
+        (struct disk_req){.op = DISK_PUNCH,
+                          .file = chunk_space_container(x, rest->block)->file,
+                          .offset = rest->block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
+                          .len = (uint64_t)rest->count * CHUNK_UNIT,
+                          .done = release_done};
+    x->s->in_flight++;
+    disk_submit(x->s->disk, &x->release.req);
+}
+
+/* They began to rest in about this order: when the first of an entry's is too young, so are those
+ * behind it. One that is held back by a pin, or not stable, goes to the end. */
+static void release_pump(struct chunk_extent *x)
+{
+    struct chunk_store *s = x->s;
+    for (unsigned i = 0; i < RELEASE_LOOK_MAX && x->release.e == NULL && !list_empty(&s->rests);
+         i++) {
+        struct chunk_entry *e = LIST_ENTRY(s->rests.next, struct chunk_entry, rests);
+        struct chunk_rest *rest = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
+        if (rest->at_ns > loop_tick_ns(s->loop)) {
+            return;
+        }
+        if (chunk_rest_due(s, e)) {
+            release_begin(x, e, rest);
+            return;
+        }
+        list_remove(&e->rests);
+        list_push_back(&s->rests, &e->rests);
+    }
+}
+
+void chunk_space_release(struct chunk_extent *x)
+{
+    release_pump(x);
+}
+
+void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e)
+{
+    (void)e;
+    if (s->stopping) {
+        return;
+    }
+    release_pump(s->extent);
 }

@@ -22,6 +22,7 @@
 #define FILE_MAX 65536u
 
 struct bench {
+    struct chunk_start start;
     struct loop_sim *sim;
     struct disk_sim *machine;
     struct loop *loop;
@@ -54,6 +55,12 @@ static void user_damaged(struct chunk_user *u, struct chunk_key key)
 
 static const struct chunk_user_ops user_ops = {.failed = user_failed, .damaged = user_damaged};
 
+static void store_started(struct chunk_start *start, int rc)
+{
+    (void)start;
+    CHECK_OK(rc);
+}
+
 static void open_now(void *ctx)
 {
     struct bench *b = ctx;
@@ -72,6 +79,10 @@ static void open_now(void *ctx)
     b->format = false;
     b->store = NULL;
     b->rc = chunk_store_open(&opt, &b->store, NULL);
+    b->start.done = store_started;
+    if (b->rc == 0) {
+        chunk_store_start(b->store, &b->start);
+    }
 }
 
 static int boot(struct bench *b)

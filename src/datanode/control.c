@@ -73,6 +73,19 @@ static void control_registered(struct peer_call *c, const struct peer_reply *r)
     }
 }
 
+static uint8_t control_engine(const struct datanode_worker *w)
+{
+    switch (w->opt.engine) {
+    case DATANODE_ENGINE_RAM:
+        return PROTO_ENGINE_RAM;
+    case DATANODE_ENGINE_EXTENT:
+        return PROTO_ENGINE_EXTENT;
+    case DATANODE_ENGINE_FILE:
+    default:
+        return PROTO_ENGINE_FILE;
+    }
+}
+
 static void control_register(struct datanode_control *k)
 {
     struct datanode_worker *w = worker_of(k);
@@ -92,7 +105,7 @@ static void control_register(struct datanode_control *k)
         .rack = proto_bytes_text(w->rack),
         .labels = proto_bytes_text(w->labels),
         .weight = w->opt.weight,
-        .engine = w->opt.engine == DATANODE_ENGINE_RAM ? PROTO_ENGINE_RAM : PROTO_ENGINE_FILE,
+        .engine = control_engine(w),
         .total = info.total_bytes,
         .free = info.free_bytes,
         .used = info.used_bytes,

@@ -250,15 +250,19 @@ static int worker_options(struct datanode_worker *w, const struct datanode_worke
 
 static int worker_open_store(struct datanode_worker *w, struct err *e)
 {
+    static const enum chunk_engine engine[] = {[DATANODE_ENGINE_FILE] = CHUNK_ENGINE_FILE,
+                                               [DATANODE_ENGINE_RAM] = CHUNK_ENGINE_RAM,
+                                               [DATANODE_ENGINE_EXTENT] = CHUNK_ENGINE_EXTENT};
+    CHECK((size_t)w->opt.engine < ARRAY_COUNT(engine));
     const struct chunk_options opt = {
         .env = &w->env,
-        .engine = w->opt.engine == DATANODE_ENGINE_RAM ? CHUNK_ENGINE_RAM : CHUNK_ENGINE_FILE,
+        .engine = engine[w->opt.engine],
         .directory = w->opt.directory,
         .cluster = w->opt.cluster_id,
         .user = &w->store_user,
         .ram_bytes = w->opt.ram_bytes,
         .low_bytes = w->opt.low_bytes};
-    if (w->opt.format && w->opt.engine == DATANODE_ENGINE_FILE) {
+    if (w->opt.format && w->opt.engine != DATANODE_ENGINE_RAM) {
         struct chunk_format_options format = {0};
         loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);
         struct err ignored = {0};
@@ -296,6 +300,21 @@ static void worker_containers(struct datanode_worker *w)
     datanode_discard_init(w);
 }
 
+/* From here on its leader hears of it. */
+static void worker_store_started(struct chunk_start *start, int rc)
+{
+    struct datanode_worker *w = container_of(start, struct datanode_worker, store_start);
+    if (w->stopping) {
+        return;
+    }
+    rc = rc < 0 ? rc : datanode_scrub_start(w);
+    rc = rc < 0 ? rc : datanode_control_start(w);
+    if (rc < 0) {
+        log_error(w->env.log, "the target cannot be started", LOG_RC(rc));
+        w->opt.user->ops->failed(w->opt.user, rc, "the target cannot be started");
+    }
+}
+
 static int worker_begin(struct datanode_worker *w, struct err *e)
 {
     w->stats = stats_new(w->env.stats, "target");
@@ -322,8 +341,9 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
               w->opt.advertise == NULL ? at.text : w->opt.advertise);
     datanode_repair_watch(w);
     datanode_sick_start(w);
-    rc = datanode_scrub_start(w);
-    return rc < 0 ? rc : datanode_control_start(w);
+    w->store_start.done = worker_store_started;
+    chunk_store_start(w->store, &w->store_start);
+    return 0;
 }
 
 int datanode_worker_start(const struct datanode_worker_options *opt, struct datanode_worker **ret,
@@ -377,7 +397,9 @@ static void worker_stop_store(struct datanode_worker *w)
     w->closing = true;
     datanode_repair_unwatch(w);
     datanode_discard_fini(w);
-    datanode_control_free(w);
+    if (w->control.peer != NULL) {
+        datanode_control_free(w);
+    }
     datanode_neighbors_free(w);
     w->store_stop.done = worker_stopped;
     chunk_store_stop(w->store, &w->store_stop);
@@ -415,7 +437,9 @@ void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms)
     w->stop_timer.fire = worker_stop_poll;
     datanode_fences_free(w);
     datanode_scrub_stop(w);
-    datanode_control_report(w); /* nobody has to wait until the lease is over */
+    if (w->control.peer != NULL) {
+        datanode_control_report(w); /* nobody has to wait until the lease is over */
+    }
     peer_server_stop(w->server, limit_ms + 1000, worker_served);
     loop_timer_in(w->loop, &w->stop_timer, STOP_POLL_NS);
 }
