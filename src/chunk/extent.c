@@ -133,9 +133,14 @@ static void extent_hot(struct chunk_work *w, bool create, chunk_next *next)
     next(w, 0);
 }
 
-/* An update that has failed leaves units, which it gives back. */
+/* An update of a chunk that did not come to be leaves units, which it gives back. */
 static void extent_unmake(struct chunk_work *w, chunk_next *next)
 {
+    struct chunk_entry *e = w->e;
+    if (!e->kept) {
+        chunk_entry_clean(w->s, e);
+        e->written = e->stable = e->change;
+    }
     next(w, 0);
 }
 

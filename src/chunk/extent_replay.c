@@ -10,6 +10,10 @@
 
 #include <string.h>
 
+#define SEGMENT_BYTES (UINT64_C(16) << 20)
+#define RECORD_BYTES_MAX ((size_t)64 << 10)
+#define QUEUE_BYTES ((size_t)256 << 20) /* of all works that there can be, about */
+
 static struct chunk_loading *loading_of(struct journal_user *u)
 {
     return container_of(u, struct chunk_extent, user)->loading;
@@ -311,6 +315,12 @@ static int replay_open(struct chunk_extent *x, struct err *e)
                                   .directory = directory,
                                   .name = "chunk_journal",
                                   .user = &x->user,
+                                  .segment_bytes = x->s->opt.journal_bytes == 0
+                                                       ? SEGMENT_BYTES
+                                                       : x->s->opt.journal_bytes,
+                                  .max_record_bytes = RECORD_BYTES_MAX,
+                                  .queue_records = (size_t)2 * CHUNK_WORKS_MAX,
+                                  .queue_bytes = QUEUE_BYTES,
                                   .first_index =
                                       base_max(x->loading->begin, x->loading->known) + 1};
     memcpy(opt.owner, x->s->super.target.bytes, sizeof opt.owner);

@@ -17,6 +17,7 @@
 #define SPACE_VERSION 1u
 #define SPACE_SECTOR 512u
 #define RELEASE_LOOK_MAX 64u
+#define JOURNAL_MANY_BYTES (UINT64_C(192) << 20)
 
 /* ---- Headers ---- */
 
@@ -127,7 +128,8 @@ static int container_open(struct chunk_extent *x, uint32_t number, struct err *e
     if (bad < 0) {
         return container_close(x, file, bad);
     }
-    x->container[x->container_count++]->file = file;
+    x->container[x->container_count]->file = file;
+    x->container[x->container_count++]->dirty = true; /* whoever died may have written to it */
     return 1;
 }
 
@@ -439,9 +441,23 @@ static void space_again(struct chunk_work *w, int rc)
     }
 }
 
+/* What was promised ends in the journal; it is trimmed when the index has a new checkpoint. */
+static bool journal_full(const struct chunk_extent *x)
+{
+    struct journal_info info;
+    journal_info(x->journal, &info);
+    return info.size_bytes >= JOURNAL_MANY_BYTES;
+}
+
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
+    if (journal_full(w->s->extent)) {
+        w->s->extent->checkpoint_due = true; /* and no time is spared */
+        chunk_extent_checkpoint(w->s->extent);
+        next(w, -ERR_busy);
+        return;
+    }
     w->plan->taken_wanted = w->plan->new_blocks;
     space_try(w, false);
 }
@@ -521,8 +537,10 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
 static void release_pump(struct chunk_extent *x)
 {
     struct chunk_store *s = x->s;
-    for (unsigned i = 0; i < RELEASE_LOOK_MAX && x->release.e == NULL && !list_empty(&s->rests);
-         i++) {
+    for (unsigned i = 0; i < RELEASE_LOOK_MAX && !list_empty(&s->rests); i++) {
+        if (x->release.e != NULL || s->stopping) {
+            return;
+        }
         struct chunk_entry *e = LIST_ENTRY(s->rests.next, struct chunk_entry, rests);
         struct chunk_rest *rest = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
         if (rest->at_ns > loop_tick_ns(s->loop)) {
@@ -545,8 +563,5 @@ void chunk_space_release(struct chunk_extent *x)
 void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e)
 {
     (void)e;
-    if (s->stopping) {
-        return;
-    }
     release_pump(s->extent);
 }

@@ -54,7 +54,11 @@ void chunk_start_over(struct chunk_extent *x, int rc)
         return;
     }
     l->checkpoint = true;
-    x->s->round_active = true;
+    x->s->round_active = true; /* an end waits */
+    if (x->checkpointing) {
+        kv_checkpoint_hurry(x->index);
+        return;
+    }
     if (x->checkpointed) {
         start_end(x, 0);
         return;

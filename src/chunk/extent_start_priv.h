@@ -43,6 +43,7 @@ struct chunk_loading {
     uint32_t cell, end; /* of the content: being read from, to */
     bool pending;       /* the pending content; else the committed one */
     uint8_t *bytes;
+    uint32_t wanted; /* bytes of the read */
     struct disk_req req;
     bool checkpoint; /* the last step: what is believed becomes stable */
 };

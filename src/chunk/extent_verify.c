@@ -124,7 +124,7 @@ static void verify_read(struct disk_req *req, int64_t got)
         return;
     }
     int rc = got < 0                      ? (int)got
-             : got < (int64_t)l->req.len  ? -ERR_short_msg
+             : got < (int64_t)l->wanted    ? -ERR_short_msg
              : verify_good(l)             ? 0
                                           : -ERR_bad_crc;
     if (rc < 0) {
@@ -133,6 +133,27 @@ static void verify_read(struct disk_req *req, int64_t got)
     }
     l->cell = l->end;
     verify_next(l);
+}
+
+/* A sync that has failed left pages that look as if they were written: what is believed must be
+ * what the medium has. Pages that are still to be written stay, and the first round writes them. */
+static void verify_dropped(struct disk_req *req, int64_t got)
+{
+    struct chunk_loading *l = container_of(req, struct chunk_loading, req);
+    struct chunk_store *s = l->x->s;
+    (void)got;
+    s->in_flight--;
+    if (s->freed) {
+        if (s->in_flight == 0) {
+            chunk_store_destroy(s);
+        }
+        return;
+    }
+    l->req.op = DISK_READ;
+    l->req.len = l->wanted;
+    l->req.done = verify_read;
+    s->in_flight++;
+    disk_submit(s->disk, &l->req);
 }
 
 /* Neighbouring cells that lie in neighbouring units, at once. */
@@ -146,12 +167,13 @@ static void verify_submit(struct chunk_loading *l, const struct chunk_version *v
         l->end++;
     }
     uint32_t last = chunk_cell_bytes(v->meta.length, l->end - 1);
-    l->req = (struct disk_req){.op = DISK_READ,
+    l->wanted = (l->end - 1 - l->cell) * CHUNK_CELL + last;
+    l->req = (struct disk_req){.op = DISK_DROP,
                                .file = chunk_space_container(l->x, unit)->file,
                                .offset = unit % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
                                .buf = l->bytes,
-                               .len = (uint64_t)(l->end - 1 - l->cell) * CHUNK_CELL + last,
-                               .done = verify_read};
+                               .len = (uint64_t)(l->end - l->cell) * CHUNK_CELL,
+                               .done = verify_dropped};
     l->x->s->in_flight++;
     disk_submit(l->x->s->disk, &l->req);
 }

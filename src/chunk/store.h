@@ -45,7 +45,8 @@ struct chunk_options {
     struct uuid cluster;   /* another cluster's store is refused */
     struct chunk_user *user;
     uint64_t ram_bytes;  /* capacity of `ram`; 0: 1 GiB */
-    uint64_t index_bytes; /* of memory for the index of `extent`; 0: 64 MiB */
+    uint64_t index_bytes;   /* of memory for the index of `extent`; 0: 64 MiB */
+    uint64_t journal_bytes; /* of a segment of its journal; 0: 16 MiB */
     uint64_t low_bytes;  /* free space below which info says `low`; 0: 2 %, at least 1 GiB on
                             disks above 50 GiB */
     uint32_t open_files; /* kept open; 0: 1,024 */

@@ -107,6 +107,7 @@ static struct chunk_options bench_options(struct bench *b)
                                   .user = &b->user,
                                   .ram_bytes = 8 << 20,
                                   .index_bytes = 16 << 20,
+                                  .journal_bytes = 1 << 20,
                                   .low_bytes = 65536,
                                   .open_files = 2,
                                   .flush_ms = 40,
