@@ -518,19 +518,26 @@ static void arrived(struct opendfs_op *op)
 
 /* ---- The journal ---- */
 
-static int read_journal(struct load *l, const char *path)
+/* Two numbers; whoever wrote it may have been killed in the middle of the last line. */
+static bool read_pair(const char *line, uint32_t *lane, uint32_t *number)
 {
-    unsigned lane;
-    uint32_t number;
-    char word[8] = "";
-    FILE *f = fopen(path, "r");
-    unsigned long long seed;
-    if (f == NULL || fscanf(f, "seed %llu\n", &seed) != 1) {
+    char *rest, *end;
+    unsigned long a = strtoul(line, &rest, 10), b = strtoul(rest, &end, 10);
+    *lane = (uint32_t)a;
+    *number = (uint32_t)b;
+    return rest != line && end != rest && *end == '\n' && a <= UINT32_MAX && b <= UINT32_MAX;
+}
+
+static int read_lines(struct load *l, const char *path, FILE *f)
+{
+    char line[64], *end;
+    uint32_t lane, number;
+    if (fgets(line, sizeof line, f) == NULL || strncmp(line, "seed ", 5) != 0) {
         fprintf(stderr, "%s: not a journal\n", path);
         return -1;
     }
-    l->seed = seed;
-    while (fscanf(f, "%u %u\n", &lane, &number) == 2) {
+    l->seed = strtoull(line + 5, &end, 10);
+    while (fgets(line, sizeof line, f) != NULL && read_pair(line, &lane, &number)) {
         if (lane >= LANES || number != l->answered[lane] + 1) {
             fprintf(stderr, "%s: lane %u has %u behind %u\n", path, lane, number,
                     lane < LANES ? l->answered[lane] : 0);
@@ -538,16 +545,27 @@ static int read_journal(struct load *l, const char *path)
         }
         l->answered[lane] = number;
     }
-    l->whole = fscanf(f, "%7s", word) == 1 && strcmp(word, "end") == 0;
+    l->whole = strcmp(line, "end\n") == 0;
+    return *end == '\n' ? 0 : -1;
+}
+
+static int read_journal(struct load *l, const char *path)
+{
+    FILE *f = fopen(path, "r");
+    if (f == NULL) {
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+        return -1;
+    }
+    int rc = read_lines(l, path, f);
     fclose(f);
-    for (unsigned i = 0; i < LANES; i++) {
+    for (unsigned i = 0; i < LANES && rc == 0; i++) {
         struct lane *a = &l->lane[i];
         for (uint32_t k = 1; k <= l->answered[i]; k++) {
             struct doing d = next_doing(l, a, k);
             (void)model_do(&a->model, &d, k);
         }
     }
-    return 0;
+    return rc;
 }
 
 /* ---- Life ---- */
