@@ -99,8 +99,10 @@ static void print_summary(struct chunk_process *p)
     struct tree_line *l = &p->line;
     struct chunk_store_info i;
     chunk_store_info(p->store, &i);
-    tree_line_begin(l, &p->to, p->tool != CHUNK_TOOL_VERIFY ? "store" : p->bad > 0 ? "damaged"
-                                                                                     : "sound");
+    tree_line_begin(l, &p->to,
+                    p->tool != CHUNK_TOOL_VERIFY ? "store"
+                    : p->bad > 0                 ? "damaged"
+                                                 : "sound");
     tree_line_text(l, "engine", engine_name(p->looked.engine));
     tree_line_number(l, "incarnation", i.incarnation);
     tree_line_number(l, "chunks", i.chunk_count);

@@ -1,6 +1,7 @@
 /*
  * chunk/engine_priv.h -- what engines do each in their way, below requests, turns, contents and
- * pins, which are the same for all: file.c (a file for each chunk), extent.c (containers) and ram.c.
+ * pins, which are the same for all: file.c (a file for each chunk), extent.c (containers) and
+ * ram.c.
  *
  * Steps of a work end with its `next`, also at once; rc < 0: it failed, and left nothing behind but
  * what the engine finds again by itself.

@@ -16,8 +16,8 @@ static struct tree_options index_options(const struct chunk_options *opt, const 
     return (struct tree_options){.env = opt->env,
                                  .path = path,
                                  .owner = target->bytes,
-                                 .cache_bytes = opt->index_bytes == 0 ? INDEX_BYTES
-                                                                      : opt->index_bytes};
+                                 .cache_bytes =
+                                     opt->index_bytes == 0 ? INDEX_BYTES : opt->index_bytes};
 }
 
 static int extent_format(const struct chunk_options *opt, struct chunk_super *super, struct err *e)

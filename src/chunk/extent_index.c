@@ -118,9 +118,9 @@ static void index_groups(struct kv_batch *b, struct chunk_key key, unsigned firs
         if (!group_same(had, v, g)) {
             uint8_t bytes[CHUNK_GROUP_BYTES_MAX];
             struct chunk_index_key k = chunk_key_part(key, first + g);
-            size_t len = chunk_group_encode(v->crc + (size_t)g * CHUNK_GROUP,
-                                            v->block + (size_t)g * CHUNK_GROUP, group_cells(v, g),
-                                            bytes);
+            size_t len =
+                chunk_group_encode(v->crc + (size_t)g * CHUNK_GROUP,
+                                   v->block + (size_t)g * CHUNK_GROUP, group_cells(v, g), bytes);
             (void)kv_batch_put(b, chunk_index_slice(&k), kv_slice_of(bytes, len));
         }
     }
@@ -198,10 +198,10 @@ static void index_about(struct kv_batch *b, const struct chunk_shot *shot, uint6
 {
     const struct chunk_indexed *had = &shot->e->indexed;
     const struct chunk_state *st = &shot->state;
-    const uint64_t change[4] = {
-        (uint64_t)shot->exists - had->exists,
-        (uint64_t)(shot->exists && st->damaged) - (had->exists && had->damaged),
-        (uint64_t)(st->pending != NULL) - (had->pending != NULL), units};
+    const uint64_t change[4] = {(uint64_t)shot->exists - had->exists,
+                                (uint64_t)(shot->exists && st->damaged) -
+                                    (had->exists && had->damaged),
+                                (uint64_t)(st->pending != NULL) - (had->pending != NULL), units};
     struct kv_field field[4];
     size_t count = 0;
     for (uint16_t i = 0; i < 4; i++) {

@@ -114,7 +114,7 @@ static int load_head(struct chunk_loading *l, struct chunk_key key, struct kv_sl
     }
     l->e = e;
     return (h->has_committed && committed == NULL) || (h->has_pending && pending == NULL) ? -ENOMEM
-                                                                                           : 0;
+                                                                                          : 0;
 }
 
 static int load_group(struct chunk_loading *l, struct chunk_key key, unsigned part,

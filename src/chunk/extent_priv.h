@@ -42,7 +42,7 @@ struct chunk_append {
         struct chunk_identity identity;
         uint64_t change;
         uint32_t life;
-    } *flip;
+    } * flip;
 };
 
 /* An entry as it was when a round began. */
@@ -80,8 +80,8 @@ struct chunk_extent {
     size_t container_count, container_capacity;
     uint64_t units; /* that the containers have */
     struct disk_req grow;
-    bool growing;
-    int grow_rc; /* why what was begun is given up */
+    bool growing, grow_made; /* made: allocated, its length is being made stable */
+    int grow_rc;             /* why what was begun is given up */
     char *grow_path;
     uint8_t *header;
     struct list growers; /* works that wait for units */

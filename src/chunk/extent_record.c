@@ -116,8 +116,8 @@ static int flips_encode(struct chunk_append *a, size_t *ret)
         return -ENOMEM;
     }
     for (size_t i = 0; i < a->flip_count; i++) {
-        listed[i] = (struct chunk_listed){.key = a->flip[i].e->item.key,
-                                          .identity = a->flip[i].identity};
+        listed[i] =
+            (struct chunk_listed){.key = a->flip[i].e->item.key, .identity = a->flip[i].identity};
     }
     *ret = chunk_list_encode(CHUNK_JOURNAL_COMMIT, listed, a->flip_count, a->bytes);
     return 0;
@@ -138,10 +138,8 @@ static int flips_append_some(struct chunk_extent *x)
     for (size_t i = 0; i < max; i++) {
         struct chunk_entry *e = LIST_ENTRY(list_pop_front(&x->flips), struct chunk_entry, flip);
         e->holds++;
-        a->flip[a->flip_count++] = (struct chunk_flip){.e = e,
-                                                       .identity = e->committed->meta.identity,
-                                                       .change = e->change,
-                                                       .life = e->life};
+        a->flip[a->flip_count++] = (struct chunk_flip){
+            .e = e, .identity = e->committed->meta.identity, .change = e->change, .life = e->life};
     }
     x->flip_count -= max;
     int rc = flips_encode(a, &len);
@@ -172,7 +170,8 @@ void chunk_extent_committed(struct chunk_store *s, struct chunk_entry *e)
         x->flip_count++;
     }
     if (x->flip_count >= FLIPS_MANY && s->failed == 0) {
-        (void)chunk_extent_flush_flips(x); /* without memory the next round does it */
+        int rc = chunk_extent_flush_flips(x);
+        (void)rc; /* without memory the next round does it */
     }
 }
 
@@ -210,9 +209,9 @@ static void record_done(struct chunk_append *a, int rc)
 
 static struct chunk_cells cells_of(const struct chunk_version *v)
 {
-    return v == NULL ? (struct chunk_cells){0}
-                     : (struct chunk_cells){
-                           .length = v->meta.length, .crc = v->crc, .unit = v->block};
+    return v == NULL
+               ? (struct chunk_cells){0}
+               : (struct chunk_cells){.length = v->meta.length, .crc = v->crc, .unit = v->block};
 }
 
 static int record_encode(const struct chunk_work *w, const struct chunk_state *st, uint8_t **ret,

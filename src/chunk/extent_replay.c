@@ -141,8 +141,7 @@ static int replay_update(struct chunk_loading *l, const struct journal_record *r
     if (r->index <= e->known) {
         return 0;
     }
-    struct chunk_version *v =
-        chunk_version_new(chunk_cells(d->meta.length), d->meta.recent_count);
+    struct chunk_version *v = chunk_version_new(chunk_cells(d->meta.length), d->meta.recent_count);
     rc = v == NULL ? -ENOMEM : replay_touch(l, e, r->index);
     rc = rc < 0 ? rc : replay_build(r, e, d, v);
     if (rc == 0) {
@@ -186,8 +185,8 @@ static int replay_commit(struct chunk_loading *l, const struct chunk_listed *one
         }
         return 0;
     }
-    bool done = e->committed != NULL &&
-                chunk_identity_equal(e->committed->meta.identity, one->identity);
+    bool done =
+        e->committed != NULL && chunk_identity_equal(e->committed->meta.identity, one->identity);
     return done ? 0 : replay_break(l, e);
 }
 
@@ -195,8 +194,7 @@ static int replay_change(struct chunk_loading *l, const struct journal_record *r
 {
     struct chunk_store *s = l->x->s;
     CLEANUP(mem_freep) struct chunk_delta *d = mem_zalloc(sizeof *d);
-    int rc =
-        d == NULL ? -ENOMEM : chunk_delta_decode(CHUNK_JOURNAL_CHANGE, r->bytes, r->len, d);
+    int rc = d == NULL ? -ENOMEM : chunk_delta_decode(CHUNK_JOURNAL_CHANGE, r->bytes, r->len, d);
     struct chunk_entry *e = rc < 0 ? NULL : chunk_entry_get(s, d->key, false);
     if (e == NULL || !e->exists || r->index <= e->known) {
         return rc;
@@ -248,8 +246,8 @@ static int replay_list(struct chunk_loading *l, const struct journal_record *r)
 {
     CLEANUP(mem_freep) struct chunk_listed *listed = mem_calloc(CHUNK_LIST_MAX, sizeof *listed);
     size_t count = 0;
-    int rc = listed == NULL ? -ENOMEM
-                            : chunk_list_decode(r->type, r->bytes, r->len, listed, &count);
+    int rc =
+        listed == NULL ? -ENOMEM : chunk_list_decode(r->type, r->bytes, r->len, listed, &count);
     for (size_t i = 0; i < count && rc == 0; i++) {
         rc = r->type == CHUNK_JOURNAL_COMMIT ? replay_commit(l, &listed[i], r->index)
                                              : replay_delete(l, listed[i].key, r->index);
@@ -311,18 +309,16 @@ static const struct journal_user_ops replay_ops = {
 static int replay_open(struct chunk_extent *x, struct err *e)
 {
     CLEANUP(mem_freep) char *directory = mem_printf("%s/journal", x->s->directory);
-    struct journal_options opt = {.env = x->s->opt.env,
-                                  .directory = directory,
-                                  .name = "chunk_journal",
-                                  .user = &x->user,
-                                  .segment_bytes = x->s->opt.journal_bytes == 0
-                                                       ? SEGMENT_BYTES
-                                                       : x->s->opt.journal_bytes,
-                                  .max_record_bytes = RECORD_BYTES_MAX,
-                                  .queue_records = (size_t)2 * CHUNK_WORKS_MAX,
-                                  .queue_bytes = QUEUE_BYTES,
-                                  .first_index =
-                                      base_max(x->loading->begin, x->loading->known) + 1};
+    struct journal_options opt = {
+        .env = x->s->opt.env,
+        .directory = directory,
+        .name = "chunk_journal",
+        .user = &x->user,
+        .segment_bytes = x->s->opt.journal_bytes == 0 ? SEGMENT_BYTES : x->s->opt.journal_bytes,
+        .max_record_bytes = RECORD_BYTES_MAX,
+        .queue_records = (size_t)2 * CHUNK_WORKS_MAX,
+        .queue_bytes = QUEUE_BYTES,
+        .first_index = base_max(x->loading->begin, x->loading->known) + 1};
     memcpy(opt.owner, x->s->super.target.bytes, sizeof opt.owner);
     return directory == NULL ? -ENOMEM : journal_open(&opt, &x->journal, e);
 }

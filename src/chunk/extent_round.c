@@ -180,8 +180,8 @@ static void round_data(struct chunk_extent *x)
         struct chunk_container *c = x->container[i];
         if (c->dirty) {
             c->dirty = false;
-            c->sync = (struct disk_req){
-                .op = DISK_SYNC, .file = c->file, .done = round_container_synced};
+            c->sync =
+                (struct disk_req){.op = DISK_SYNC, .file = c->file, .done = round_container_synced};
             r->left++;
             x->s->in_flight++;
             disk_submit(x->s->disk, &c->sync);
@@ -377,8 +377,8 @@ void chunk_extent_checkpoint(struct chunk_extent *x)
     x->checkpointing = x->checkpointed = true;
     x->checkpoint_ns = now;
     x->bytes_since = 0;
-    x->checkpoint = (struct kv_checkpoint){
-        .done = checkpoint_done, .pace_ns = x->checkpoint_due ? 0 : CHECKPOINT_PACE_NS};
+    x->checkpoint = (struct kv_checkpoint){.done = checkpoint_done,
+                                           .pace_ns = x->checkpoint_due ? 0 : CHECKPOINT_PACE_NS};
     kv_checkpoint(x->index, &x->checkpoint);
 }
 

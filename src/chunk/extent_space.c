@@ -140,6 +140,25 @@ static void space_claim_header(struct chunk_extent *x, uint64_t unit)
     CHECK(rc == 0);
 }
 
+/* The end of the last container: what was begun behind it goes, and the end is stable, also when
+ * a sync has failed before, so that it only looks like that. */
+static int space_settle_end(struct chunk_extent *x)
+{
+    if (x->container_count == 0) {
+        return 0;
+    }
+    uint64_t units = x->units - (x->container_count - 1) * CHUNK_CONTAINER_UNITS;
+    struct disk_req req = {.op = DISK_TRUNCATE,
+                           .file = x->container[x->container_count - 1]->file,
+                           .len = units * CHUNK_UNIT};
+    int64_t rc = disk_now(x->s->disk, &req);
+    if (rc >= 0) {
+        req = (struct disk_req){.op = DISK_SYNC_ALL, .file = req.file};
+        rc = disk_now(x->s->disk, &req);
+    }
+    return rc < 0 ? (int)rc : 0;
+}
+
 int chunk_space_open(struct chunk_extent *x, struct err *e)
 {
     const struct tree_space_options opt = {.grow_units = CHUNK_GROW_UNITS};
@@ -153,6 +172,9 @@ int chunk_space_open(struct chunk_extent *x, struct err *e)
             rc = err_set(e, -ERR_bad_length, "'%s/space.%04x' is shorter than it was",
                          x->s->directory, number - 1);
         }
+    }
+    if (rc == 0 && !x->s->super.clean) {
+        rc = err_set(e, space_settle_end(x), "the last container of '%s'", x->s->directory);
     }
     rc = rc < 0 ? rc : tree_space_prepare(x->space, x->units);
     if (rc < 0) {
@@ -214,8 +236,9 @@ static void space_give(struct chunk_extent *x, uint64_t unit, uint32_t count)
 /* ---- Growing ---- */
 
 /*
- * By steps: space allocated at the end of the last container; when that is full, first a new one:
- * made, its header written and synced, then its name. One step at a time, for all who wait.
+ * By steps: space allocated at the end of the last container and its length made stable; when that
+ * is full, first a new one: made, its header written and synced, then its name. One step at a time,
+ * for all who wait.
  */
 static void grow_submit(struct chunk_extent *x, const struct disk_req *req);
 static void space_again(struct chunk_work *w, int rc);
@@ -253,7 +276,7 @@ static void grow_allocated(struct chunk_extent *x)
     grow_over(x, 0);
 }
 
-/* The request after this one, which is done. */
+/* Of a new container: the request after this one, which is done. */
 static void grow_next(struct chunk_extent *x, enum disk_op was)
 {
     struct disk_req req = {.file = x->container[x->container_count]->file};
@@ -269,6 +292,15 @@ static void grow_next(struct chunk_extent *x, enum disk_op was)
     grow_submit(x, &req);
 }
 
+/* So that nothing lies behind an end that a power cut takes back. */
+static void grow_sync(struct chunk_extent *x)
+{
+    const struct disk_req req = {.op = DISK_SYNC_ALL,
+                                 .file = x->container[x->container_count - 1]->file};
+    x->grow_made = true;
+    grow_submit(x, &req);
+}
+
 /* A container that is not whole is made anew by the next one who needs it. */
 static void grow_drop(struct chunk_extent *x)
 {
@@ -281,7 +313,11 @@ static void grow_drop(struct chunk_extent *x)
 
 static void grow_failed(struct chunk_extent *x, enum disk_op was, int rc)
 {
-    if (was == DISK_ALLOCATE) {
+    if (was == DISK_ALLOCATE || x->grow_made) {
+        if (x->grow_made) { /* what else it should have made stable is lost, perhaps */
+            chunk_store_fail(x->s, rc, "a sync failed");
+        }
+        x->grow_made = false;
         grow_over(x, rc);
         return;
     }
@@ -315,6 +351,9 @@ static void grow_done(struct disk_req *req, int64_t rc)
     } else if (rc < 0) {
         grow_failed(x, was, (int)rc);
     } else if (was == DISK_ALLOCATE) {
+        grow_sync(x);
+    } else if (x->grow_made) {
+        x->grow_made = false;
         grow_allocated(x);
     } else if (was == DISK_SYNC_DIR) {
         x->container_count++;
@@ -364,7 +403,7 @@ static int grow_begin(struct chunk_extent *x)
     if (rc < 0) {
         return rc;
     }
-    if (x->units % CHUNK_CONTAINER_UNITS == 0) {
+    if (x->units == x->container_count * CHUNK_CONTAINER_UNITS) {
         return grow_container(x);
     }
     x->growing = true;
@@ -522,12 +561,11 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
     x->release.rest = rest;
     e->holds++;
     e->releasing = true;
-    x->release.req =
-        (struct disk_req){.op = DISK_PUNCH,
-                          .file = chunk_space_container(x, rest->block)->file,
-                          .offset = rest->block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
-                          .len = (uint64_t)rest->count * CHUNK_UNIT,
-                          .done = release_done};
+    x->release.req = (struct disk_req){.op = DISK_PUNCH,
+                                       .file = chunk_space_container(x, rest->block)->file,
+                                       .offset = rest->block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
+                                       .len = (uint64_t)rest->count * CHUNK_UNIT,
+                                       .done = release_done};
     x->s->in_flight++;
     disk_submit(x->s->disk, &x->release.req);
 }

@@ -1,8 +1,8 @@
 /*
  * chunk/extent_verify.c -- the `extent` engine, while it starts: of chunks that records tell of
  * which may not have been stable, the cells that those records wrote are read. What is not there is
- * what a power cut took: a bad pending content is dropped, and with a bad committed one the chunk is
- * what it was before all of those records.
+ * what a power cut took: a bad pending content is dropped, and with a bad committed one the chunk
+ * is what it was before all of those records.
  */
 #include "chunk/extent_start_priv.h"
 
@@ -123,10 +123,10 @@ static void verify_read(struct disk_req *req, int64_t got)
         }
         return;
     }
-    int rc = got < 0                      ? (int)got
-             : got < (int64_t)l->wanted    ? -ERR_short_msg
-             : verify_good(l)             ? 0
-                                          : -ERR_bad_crc;
+    int rc = got < 0                    ? (int)got
+             : got < (int64_t)l->wanted ? -ERR_short_msg
+             : verify_good(l)           ? 0
+                                        : -ERR_bad_crc;
     if (rc < 0) {
         verify_content_over(l, rc);
         return;

@@ -84,8 +84,8 @@ static int write_pieces(struct chunk_work *w, uint64_t from, uint64_t len)
             continue;
         }
         uint64_t n = base_min(have - from, len);
-        iov[count++] = (struct iovec){.iov_base = (uint8_t *)p->iov[i].iov_base + from,
-                                      .iov_len = n};
+        iov[count++] =
+            (struct iovec){.iov_base = (uint8_t *)p->iov[i].iov_base + from, .iov_len = n};
         from = 0;
         len -= n;
     }
@@ -131,9 +131,8 @@ static void write_more(struct chunk_work *w)
         return;
     }
     uint64_t from = (uint64_t)w->at * CHUNK_UNIT, bytes = (uint64_t)count * CHUNK_UNIT;
-    w->io = (struct disk_req){.flags = bytes >= SOON_BYTES ? DISK_SOON : 0,
-                              .iov = p->iov,
-                              .iov_count = p->iov_count};
+    w->io = (struct disk_req){
+        .flags = bytes >= SOON_BYTES ? DISK_SOON : 0, .iov = p->iov, .iov_count = p->iov_count};
     uint64_t all = write_bytes(p);
     int rc = from == 0 && bytes >= all ? 0 : write_pieces(w, from, base_min(bytes, all - from));
     if (rc < 0 && w->left > 0) {
@@ -155,8 +154,8 @@ static void write_tail(struct chunk_work *w)
 {
     const struct chunk_plan *p = w->plan;
     w->e->tail_block = 0; /* a write that fails may have left anything there */
-    w->tail_io = (struct disk_req){
-        .offset = p->tail_offset, .iov = p->tail, .iov_count = p->tail_count};
+    w->tail_io =
+        (struct disk_req){.offset = p->tail_offset, .iov = p->tail, .iov_count = p->tail_count};
     write_begin(w, &w->tail_io, p->tail_block);
 }
 

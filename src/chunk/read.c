@@ -415,8 +415,8 @@ static void verify_bad(struct chunk_work *w, int rc)
     verify_step(w);
 }
 
-/* The chunk has no file of its own: what the cache has of its cells goes, from w->at to w->end; then
- * `next`. */
+/* The chunk has no file of its own: what the cache has of its cells goes, from w->at to w->end;
+ * then `next`. */
 static void verify_drop_cells(struct chunk_work *w);
 
 static void verify_dropped_cells(struct chunk_work *w, int64_t got)

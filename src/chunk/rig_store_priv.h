@@ -32,10 +32,10 @@ struct store_rig {
     bool format, over;
     int rc;
     struct err error;
-    struct chunk_update *update; /* the request that is waited for */
-    struct chunk_change *change;
-    struct chunk_sync *sync;
-    struct chunk_read *read;
+    struct chunk_update update; /* the request that is waited for */
+    struct chunk_change change;
+    struct chunk_sync sync;
+    struct chunk_read read;
     struct chunk_stop stop;
 };
 
@@ -54,13 +54,11 @@ static const struct chunk_user_ops rig_user_ops = {.failed = rig_failed, .damage
 
 /* ---- Waiting: one request at a time ---- */
 
-static struct store_rig *rig_now; /* whose request it is: tests run one after the other */
-
-RIG void rig_over(int rc)
+RIG void rig_over(struct store_rig *r, int rc)
 {
-    CHECK_TRUE(!rig_now->over);
-    rig_now->over = true;
-    rig_now->rc = rc;
+    CHECK_TRUE(!r->over);
+    r->over = true;
+    r->rc = rc;
 }
 RIG bool rig_is_over(void *ctx)
 {
@@ -68,7 +66,6 @@ RIG bool rig_is_over(void *ctx)
 }
 RIG int rig_wait(struct store_rig *r, void (*submit)(void *ctx))
 {
-    rig_now = r;
     r->over = false;
     loop_sim_enter(r->loop, submit, r);
     CHECK_TRUE(loop_sim_run(r->sim, rig_is_over, r, loop_sim_now_ns(r->sim) + RIG_LIMIT_NS));
@@ -88,8 +85,7 @@ RIG void rig_pass(struct store_rig *r, uint64_t ms)
 
 RIG void rig_started(struct chunk_start *s, int rc)
 {
-    (void)s;
-    rig_over(rc);
+    rig_over(container_of(s, struct store_rig, start), rc);
 }
 RIG void rig_open_in(void *ctx)
 {
@@ -107,7 +103,7 @@ RIG void rig_open_in(void *ctx)
     r->start.done = rig_started;
     int rc = chunk_store_open(&opt, &r->store, &r->error);
     if (rc < 0) {
-        rig_over(rc);
+        rig_over(r, rc);
     } else {
         chunk_store_start(r->store, &r->start);
     }
@@ -159,8 +155,7 @@ RIG void rig_end(struct store_rig *r)
 }
 RIG void rig_stopped(struct chunk_stop *s, int rc)
 {
-    (void)s;
-    rig_over(rc);
+    rig_over(container_of(s, struct store_rig, stop), rc);
 }
 RIG void rig_stop_in(void *ctx)
 {
@@ -172,7 +167,7 @@ RIG void rig_free_in(void *ctx)
 {
     struct store_rig *r = ctx;
     r->store = chunk_store_free(r->store);
-    rig_over(0);
+    rig_over(r, 0);
 }
 /* All is stable, the process ends. */
 RIG void rig_stop(struct store_rig *r)

@@ -103,8 +103,7 @@ static int boot(struct bench *b)
     b->env = (struct env){.loop = b->loop, .disk = b->disk};
     b->started = false;
     loop_sim_enter(b->loop, open_now, b);
-    CHECK_TRUE(
-        loop_sim_run(b->sim, is_open, b, loop_sim_now_ns(b->sim) + UINT64_C(60000000000)));
+    CHECK_TRUE(loop_sim_run(b->sim, is_open, b, loop_sim_now_ns(b->sim) + UINT64_C(60000000000)));
     return b->rc;
 }
 

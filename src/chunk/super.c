@@ -163,8 +163,7 @@ static bool is_there(struct disk *d, const char *path)
     return disk_now(d, &req) >= 0;
 }
 
-int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked *ret,
-                     struct err *e)
+int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked *ret, struct err *e)
 {
     CLEANUP(mem_freep) char *path = mem_printf("%s/super", directory);
     CLEANUP(mem_freep) char *index = mem_printf("%s/index", directory);
@@ -182,8 +181,8 @@ int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked 
     int bad = super_read(d, file, &super);
     req = (struct disk_req){.op = DISK_CLOSE, .file = file};
     (void)disk_now(d, &req);
-    *ret = (struct chunk_looked){.engine = is_there(d, index) ? CHUNK_ENGINE_EXTENT
-                                                              : CHUNK_ENGINE_FILE,
+    *ret = (struct chunk_looked){.engine =
+                                     is_there(d, index) ? CHUNK_ENGINE_EXTENT : CHUNK_ENGINE_FILE,
                                  .target = super.target,
                                  .cluster = super.cluster,
                                  .incarnation = super.incarnation,

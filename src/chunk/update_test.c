@@ -193,7 +193,8 @@ static void real_directory(enum chunk_engine engine)
     mem_free(crc);
     mem_free(calls);
     disk_free(b.disk);
-    loop_free(b.loop);    mem_free(b.directory);
+    loop_free(b.loop);
+    mem_free(b.directory);
 }
 
 TEST(file_in_a_real_directory)

@@ -96,20 +96,20 @@ static void control_register(struct datanode_control *k)
     chunk_store_info(w->store, &info);
     k->registering = true;
     struct proto_register_request *m = &k->register_request;
-    *m = (struct proto_register_request){
-        .uuid = info.target,
-        .incarnation = info.incarnation,
-        .lossy = info.lossy || w->opt.engine == DATANODE_ENGINE_RAM,
-        .address = proto_bytes_text(w->advertise),
-        .host = proto_bytes_text(w->host),
-        .rack = proto_bytes_text(w->rack),
-        .labels = proto_bytes_text(w->labels),
-        .weight = w->opt.weight,
-        .engine = control_engine(w),
-        .total = info.total_bytes,
-        .free = info.free_bytes,
-        .used = info.used_bytes,
-        .name = proto_bytes_text(w->name)};
+    *m =
+        (struct proto_register_request){.uuid = info.target,
+                                        .incarnation = info.incarnation,
+                                        .lossy = info.lossy || w->opt.engine == DATANODE_ENGINE_RAM,
+                                        .address = proto_bytes_text(w->advertise),
+                                        .host = proto_bytes_text(w->host),
+                                        .rack = proto_bytes_text(w->rack),
+                                        .labels = proto_bytes_text(w->labels),
+                                        .weight = w->opt.weight,
+                                        .engine = control_engine(w),
+                                        .total = info.total_bytes,
+                                        .free = info.free_bytes,
+                                        .used = info.used_bytes,
+                                        .name = proto_bytes_text(w->name)};
     loop_boot_id(w->loop, m->boot_id.bytes);
     k->register_call = (struct peer_call){.done = control_registered,
                                           .request = m,

@@ -254,14 +254,13 @@ static int worker_open_store(struct datanode_worker *w, struct err *e)
                                                [DATANODE_ENGINE_RAM] = CHUNK_ENGINE_RAM,
                                                [DATANODE_ENGINE_EXTENT] = CHUNK_ENGINE_EXTENT};
     CHECK((size_t)w->opt.engine < ARRAY_COUNT(engine));
-    const struct chunk_options opt = {
-        .env = &w->env,
-        .engine = engine[w->opt.engine],
-        .directory = w->opt.directory,
-        .cluster = w->opt.cluster_id,
-        .user = &w->store_user,
-        .ram_bytes = w->opt.ram_bytes,
-        .low_bytes = w->opt.low_bytes};
+    const struct chunk_options opt = {.env = &w->env,
+                                      .engine = engine[w->opt.engine],
+                                      .directory = w->opt.directory,
+                                      .cluster = w->opt.cluster_id,
+                                      .user = &w->store_user,
+                                      .ram_bytes = w->opt.ram_bytes,
+                                      .low_bytes = w->opt.low_bytes};
     if (w->opt.format && w->opt.engine != DATANODE_ENGINE_RAM) {
         struct chunk_format_options format = {0};
         loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);
