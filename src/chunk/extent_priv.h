@@ -60,7 +60,6 @@ struct chunk_round {
     uint64_t flips, low;            /* lists that it waits for; records up to it are in the shots */
     unsigned left;                  /* syncs under way */
     int rc;
-    struct journal_sync sync;
     struct kv_batch batch;
     struct kv_room room;
     struct list waiters, next; /* works: of this round, and of the next */
@@ -126,12 +125,14 @@ void chunk_extent_remove(struct chunk_work *w, chunk_next *next);
 void chunk_extent_committed(struct chunk_store *s, struct chunk_entry *e);
 /* Records of the commits that no record tells of yet. 0, -ENOMEM. */
 NODISCARD int chunk_extent_flush_flips(struct chunk_extent *x);
+/* What records up to `index` describe is stable; ends with chunk_extent_synced(). */
 void chunk_extent_append_stable(struct chunk_extent *x, uint64_t index);
 void chunk_extent_journal_failed(struct journal_user *u, int rc, const char *reason);
 
 /* ---- extent_round.c ---- */
 void chunk_extent_sync(struct chunk_store *s, struct chunk_work *w);
 void chunk_extent_round(struct chunk_store *s);
+void chunk_extent_synced(struct chunk_extent *x, int rc);
 void chunk_extent_flips_done(struct chunk_extent *x); /* another list of commits is over */
 void chunk_extent_checkpoint(struct chunk_extent *x);
 void chunk_extent_tick(struct chunk_store *s);

@@ -42,7 +42,8 @@ static void append_over(struct journal_append *j, int rc)
     chunk_stop_check(s);
 }
 
-static void append_submit(struct chunk_append *a, enum chunk_journal_type type, size_t len)
+static void append_submit(struct chunk_append *a, enum chunk_journal_type type,
+                          enum journal_durability durability, size_t len)
 {
     struct chunk_extent *x = a->x;
     a->iov = (struct iovec){.iov_base = a->bytes, .iov_len = len};
@@ -50,7 +51,7 @@ static void append_submit(struct chunk_append *a, enum chunk_journal_type type, 
                                         .iov = &a->iov,
                                         .iov_count = 1,
                                         .type = type,
-                                        .durability = JOURNAL_WRITTEN};
+                                        .durability = durability};
     x->bytes_since += len;
     x->s->in_flight++;
     list_push_back(&x->appending, &a->node);
@@ -149,7 +150,7 @@ static int flips_append_some(struct chunk_extent *x)
         return rc;
     }
     x->lists++;
-    append_submit(a, CHUNK_JOURNAL_COMMIT, len);
+    append_submit(a, CHUNK_JOURNAL_COMMIT, JOURNAL_WRITTEN, len);
     return 0;
 }
 
@@ -264,7 +265,7 @@ static int record_append(struct chunk_work *w, const struct chunk_state *st)
         return rc;
     }
     chunk_entry_change(w);
-    append_submit(a, type, len);
+    append_submit(a, type, JOURNAL_WRITTEN, len);
     return 0;
 }
 
@@ -336,7 +337,7 @@ void chunk_extent_remove(struct chunk_work *w, chunk_next *next)
         next(w, -ENOMEM);
         return;
     }
-    append_submit(a, CHUNK_JOURNAL_DELETE,
+    append_submit(a, CHUNK_JOURNAL_DELETE, JOURNAL_WRITTEN,
                   chunk_list_encode(CHUNK_JOURNAL_DELETE, &one, 1, a->bytes));
 }
 
@@ -344,21 +345,21 @@ void chunk_extent_remove(struct chunk_work *w, chunk_next *next)
 
 static void stable_recorded(struct chunk_append *a, int rc)
 {
-    (void)rc; /* without it a start verifies more than it would have to */
+    struct chunk_extent *x = a->x;
     append_free(a);
+    chunk_extent_synced(x, rc);
 }
 
 void chunk_extent_append_stable(struct chunk_extent *x, uint64_t index)
 {
     struct chunk_append *a = append_new(x, stable_recorded);
-    if (a == NULL) {
+    uint8_t *bytes = a == NULL ? NULL : mem_zalloc(CHUNK_STABLE_BYTES);
+    if (bytes == NULL) {
+        mem_free(a);
+        chunk_extent_synced(x, -ENOMEM);
         return;
     }
-    a->bytes = mem_zalloc(CHUNK_STABLE_BYTES);
-    if (a->bytes == NULL) {
-        append_free(a);
-        return;
-    }
-    chunk_stable_encode(index, a->bytes);
-    append_submit(a, CHUNK_JOURNAL_STABLE, CHUNK_STABLE_BYTES);
+    chunk_stable_encode(index, bytes);
+    a->bytes = bytes;
+    append_submit(a, CHUNK_JOURNAL_STABLE, JOURNAL_STABLE, CHUNK_STABLE_BYTES);
 }

@@ -120,9 +120,8 @@ static void round_index(struct chunk_extent *x)
 
 /* ---- What was done is stable ---- */
 
-static void round_synced(struct journal_sync *sync, int rc)
+void chunk_extent_synced(struct chunk_extent *x, int rc)
 {
-    struct chunk_extent *x = container_of(sync, struct chunk_extent, round.sync);
     struct chunk_round *r = &x->round;
     if (rc < 0 || x->s->failed != 0) {
         round_over(x, rc < 0 ? rc : -ERR_failed_before);
@@ -134,10 +133,11 @@ static void round_synced(struct journal_sync *sync, int rc)
     }
     r->step = ROUND_INDEX;
     round_wake(x, 0);
-    chunk_extent_append_stable(x, r->low);
     round_index(x);
 }
 
+/* The data is stable. A record says so, and when that is stable all before it are: after a power
+ * cut nothing falls back behind what somebody was told of, or whose units others have by now. */
 static void round_journal(struct chunk_extent *x)
 {
     struct chunk_round *r = &x->round;
@@ -147,8 +147,7 @@ static void round_journal(struct chunk_extent *x)
         return;
     }
     r->step = ROUND_JOURNAL;
-    r->sync = (struct journal_sync){.done = round_synced};
-    journal_sync(x->journal, &r->sync);
+    chunk_extent_append_stable(x, r->low);
 }
 
 static void round_container_synced(struct disk_req *req, int64_t rc)
