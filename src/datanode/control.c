@@ -305,6 +305,9 @@ static void control_beat_soon(struct loop_task *t)
 
 void datanode_control_report(struct datanode_worker *w)
 {
+    if (w->control.peer == NULL) {
+        return; /* its store is not started: there is nobody to tell yet */
+    }
     if (!w->closing) {
         loop_defer(w->loop, &w->control.beat_soon);
     }

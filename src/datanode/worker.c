@@ -436,9 +436,7 @@ void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms)
     w->stop_timer.fire = worker_stop_poll;
     datanode_fences_free(w);
     datanode_scrub_stop(w);
-    if (w->control.peer != NULL) {
-        datanode_control_report(w); /* nobody has to wait until the lease is over */
-    }
+    datanode_control_report(w); /* nobody has to wait until the lease is over */
     peer_server_stop(w->server, limit_ms + 1000, worker_served);
     loop_timer_in(w->loop, &w->stop_timer, STOP_POLL_NS);
 }
