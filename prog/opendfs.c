@@ -50,6 +50,9 @@ static const struct cli_option tree_dump_options[] = {
     OLDER,
     END};
 static const struct cli_option tree_stats_options[] = {OLDER, END};
+static const struct cli_option chunk_stats_options[] = {END};
+static const struct cli_option chunk_walk_options[] = {
+    {"data", 0, "ID", "only chunks of this data id"}, END};
 static const struct cli_option tree_copy_options[] = {OLDER, END};
 static const struct cli_option tree_rebuild_options[] = {
     {"out", 'o', "FILE", "the new file; must not be there"},
@@ -154,6 +157,34 @@ static const struct cli_command servers[] = {
      .min_arguments = 1,
      .max_arguments = 1,
      .run = server_tree_rebuild},
+    {.name = "chunk stats",
+     .arguments = "DIR",
+     .summary = "figures of the data directory of a target",
+     .details = "For a directory that no server has open. It is started as a server would: what "
+                "its journal has is done\nagain, and then it is marked as clean.",
+     .options = chunk_stats_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_chunk_stats},
+    {.name = "chunk dump",
+     .arguments = "DIR",
+     .summary = "list the chunks of a data directory",
+     .details = "As `chunk stats`, behind a line for each chunk: file data id and index, chain, "
+                "identity, length, digest.",
+     .options = chunk_walk_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_chunk_dump},
+    {.name = "chunk verify",
+     .arguments = "DIR",
+     .summary = "read all chunks of a data directory and compare their checksums",
+     .details = "As `chunk stats`; all contents are read from the medium. A line says which chunk "
+                "is damaged, and the exit\nstatus is 1 then. The server repairs it from another "
+                "copy when it runs.",
+     .options = chunk_walk_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_chunk_verify},
     {.name = "data",
      .arguments = "",
      .summary = "run a data node in the foreground",

@@ -14,6 +14,9 @@ int server_tree_dump(struct cli *c);
 int server_tree_stats(struct cli *c);
 int server_tree_copy(struct cli *c);
 int server_tree_rebuild(struct cli *c);
+int server_chunk_stats(struct cli *c); /* opendfs chunk stats, and so on */
+int server_chunk_dump(struct cli *c);
+int server_chunk_verify(struct cli *c);
 int server_data(struct cli *c);   /* opendfs data: the master */
 int server_worker(struct cli *c); /* started by the master */
 

@@ -108,7 +108,9 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         .user = &p->user,
         .directory = t->directory,
         .name = t->name,
-        .engine = t->engine == CLUSTER_ENGINE_RAM ? DATANODE_ENGINE_RAM : DATANODE_ENGINE_FILE,
+        .engine = t->engine == CLUSTER_ENGINE_RAM      ? DATANODE_ENGINE_RAM
+                  : t->engine == CLUSTER_ENGINE_EXTENT ? DATANODE_ENGINE_EXTENT
+                                                       : DATANODE_ENGINE_FILE,
         .format = fresh,
         .cluster_id = h->settings->id,
         .secrets = h->secrets,

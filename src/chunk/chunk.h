@@ -23,6 +23,13 @@ static inline int chunk_key_compare(struct chunk_key a, struct chunk_key b)
     }
     return a.index == b.index ? 0 : a.index < b.index ? -1 : 1;
 }
+/* To the key behind it; false: there is none. */
+static inline bool chunk_key_step(struct chunk_key *k)
+{
+    k->index++;
+    k->data_id += k->index == 0 ? 1 : 0;
+    return k->index != 0 || k->data_id != 0;
+}
 
 /* Names one content of one chunk: equal identity is equal bytes. {0, 0}: none. */
 struct chunk_identity {

@@ -1,6 +1,7 @@
 /*
  * chunk/engine_priv.h -- what engines do each in their way, below requests, turns, contents and
- * pins, which are the same for all: file.c (a file for each chunk) and ram.c.
+ * pins, which are the same for all: file.c (a file for each chunk), extent.c (containers) and
+ * ram.c.
  *
  * Steps of a work end with its `next`, also at once; rc < 0: it failed, and left nothing behind but
  * what the engine finds again by itself.
@@ -22,10 +23,12 @@ struct chunk_engine_ops {
     bool on_disk; /* it has a directory with a superblock and a list of removed data */
     bool joins;   /* blocks with numbers one after the other lie so */
     /* In an empty directory, before its superblock is made; blocks. */
-    int (*format)(struct disk *d, const char *root, struct chunk_super *super, struct err *e);
+    int (*format)(const struct chunk_options *opt, struct chunk_super *super, struct err *e);
     /* Superblock and list are open; blocks. close() follows in any case, and blocks, too. */
     int (*open)(struct chunk_store *s, struct err *e);
     void (*close)(struct chunk_store *s);
+    /* What cannot be done at once: ends with chunk_store_started(). NULL: nothing. */
+    void (*start)(struct chunk_store *s);
     /* Before a work's turn: what is to be known of the chunk is. NULL: it always is. */
     void (*load)(struct chunk_work *w, chunk_next *next);
     /* Bytes and cells of its contents can be had; `create`: there may be none. */
@@ -54,6 +57,9 @@ struct chunk_engine_ops {
     void (*tick)(struct chunk_store *s);
     void (*round)(struct chunk_store *s);
     bool (*settled)(const struct chunk_store *s); /* nothing is left for a round */
+    /* Ends what runs by itself, also of a store that has failed; chunk_stop_check() follows. True:
+     * that has been done. NULL: there is nothing. */
+    bool (*end)(struct chunk_store *s);
     void (*figures)(const struct chunk_store *s, struct chunk_store_info *ret);
 };
-extern const struct chunk_engine_ops chunk_engine_file, chunk_engine_ram;
+extern const struct chunk_engine_ops chunk_engine_file, chunk_engine_extent, chunk_engine_ram;

@@ -153,6 +153,7 @@ struct chunk_entry *chunk_entry_get(struct chunk_store *s, struct chunk_key key,
     list_init(&e->dirty);
     list_init(&e->sync);
     list_init(&e->rests);
+    list_init(&e->flip);
     if (chunk_index_insert(&s->index, &e->item) < 0) {
         mem_free(e);
         return NULL;
@@ -187,8 +188,11 @@ void chunk_entry_free(struct chunk_store *s, struct chunk_entry *e)
     entry_forget_rest(s, e);
     list_remove(&e->dirty);
     list_remove(&e->sync);
+    list_remove(&e->flip);
     chunk_version_unref(e->committed);
     chunk_version_unref(e->pending);
+    chunk_version_unref(e->indexed.committed);
+    chunk_version_unref(e->indexed.pending);
     mem_free(e);
 }
 
@@ -407,6 +411,17 @@ void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chu
     if (old->meta.table_block != 0) {
         chunk_rest_add(s, e, old->meta.table_block, version_table_blocks(old), e->change);
     }
+}
+
+bool chunk_rest_due(const struct chunk_store *s, const struct chunk_entry *e)
+{
+    if (list_empty(&e->resting)) {
+        return false;
+    }
+    const struct chunk_rest *r = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
+    bool pinned = !list_empty(&e->pins) &&
+                  LIST_ENTRY(e->pins.next, struct chunk_pin, node)->number <= r->number;
+    return !pinned && r->change <= e->stable && r->at_ns <= loop_tick_ns(s->loop);
 }
 
 void chunk_entry_rested(struct chunk_store *s, struct chunk_entry *e)

@@ -275,3 +275,24 @@ int chunk_list_decode(enum chunk_journal_type type, const uint8_t *from, size_t 
     *ret_count = count;
     return r.bad || r.left != 0 ? -ERR_bad_value : 0;
 }
+
+/* ---- What is stable ---- */
+
+void chunk_stable_encode(uint64_t index, uint8_t to[CHUNK_STABLE_BYTES])
+{
+    memset(to, 0, CHUNK_STABLE_BYTES);
+    wire_store_u16(to, CHUNK_INDEX_VERSION);
+    wire_store_u64(to + 8, index);
+}
+
+int chunk_stable_decode(const uint8_t *from, size_t len, uint64_t *ret)
+{
+    if (len != CHUNK_STABLE_BYTES) {
+        return -ERR_bad_length;
+    }
+    if (wire_load_u16(from) != CHUNK_INDEX_VERSION) {
+        return -ERR_bad_version;
+    }
+    *ret = wire_load_u64(from + 8);
+    return wire_load_u16(from + 2) == 0 && wire_load_u32(from + 4) == 0 ? 0 : -ERR_bad_value;
+}

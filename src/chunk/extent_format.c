@@ -291,6 +291,7 @@ size_t chunk_head_encode(const struct chunk_head *h, uint8_t to[CHUNK_HEAD_BYTES
     wire_write_u8(&w, (uint8_t)present);
     wire_write_u32(&w, h->chain);
     wire_write_u64(&w, h->last_ver);
+    wire_write_u64(&w, h->known);
     if (h->has_committed) {
         content_encode(&w, &h->committed);
     }
@@ -313,6 +314,7 @@ int chunk_head_decode(struct kv_slice from, struct chunk_head *ret)
     ret->damaged = (present & PRESENT_DAMAGED) != 0;
     ret->chain = wire_read_u32(&r);
     ret->last_ver = wire_read_u64(&r);
+    ret->known = wire_read_u64(&r);
     r.bad = r.bad || present > 7 || (present == 0 && ret->last_ver == 0);
     if (ret->has_committed && !r.bad) {
         content_decode(&r, &ret->committed);

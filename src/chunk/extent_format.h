@@ -77,6 +77,7 @@ struct chunk_content {
 struct chunk_head {
     uint32_t chain;
     uint64_t last_ver;
+    uint64_t known; /* index of the newest record of the journal that is in here */
     bool damaged, has_committed, has_pending;
     struct chunk_content committed, pending;
 };
@@ -85,7 +86,7 @@ static inline bool chunk_content_is_small(uint32_t length)
     return chunk_cells(length) <= CHUNK_GROUP;
 }
 #define CHUNK_CONTENT_BYTES_MAX (48u + 36u * CHUNK_RECENT_MAX + CHUNK_GROUP * 12u + 1u)
-#define CHUNK_HEAD_BYTES_MAX (16u + 2u * CHUNK_CONTENT_BYTES_MAX)
+#define CHUNK_HEAD_BYTES_MAX (24u + 2u * CHUNK_CONTENT_BYTES_MAX)
 /* Returns the length. */
 size_t chunk_head_encode(const struct chunk_head *h, uint8_t to[CHUNK_HEAD_BYTES_MAX]);
 NODISCARD int chunk_head_decode(struct kv_slice from, struct chunk_head *ret);
@@ -149,5 +150,9 @@ struct chunk_listed {
 #define CHUNK_LIST_BYTES_MAX (4u + CHUNK_LIST_MAX * 24u)
 size_t chunk_list_encode(enum chunk_journal_type type, const struct chunk_listed *item,
                          size_t count, uint8_t to[CHUNK_LIST_BYTES_MAX]);
+/* STABLE: up to which record. */
+#define CHUNK_STABLE_BYTES 16u
+void chunk_stable_encode(uint64_t index, uint8_t to[CHUNK_STABLE_BYTES]);
+NODISCARD int chunk_stable_decode(const uint8_t *from, size_t len, uint64_t *ret);
 NODISCARD int chunk_list_decode(enum chunk_journal_type type, const uint8_t *from, size_t len,
                                 struct chunk_listed *ret, size_t *ret_count); /* CHUNK_LIST_MAX */

@@ -1,4 +1,5 @@
 /* chunk/file.c -- the `file` engine: one file for each chunk. Format, open, end. */
+#include "base/env.h"
 #include "chunk/file_priv.h"
 
 #include <string.h>
@@ -14,8 +15,10 @@ static int format_make(struct disk *d, enum disk_op op, const char *path, struct
     return rc < 0 ? err_set(e, (int)rc, "format: '%s'", path) : 0;
 }
 
-static int file_format(struct disk *d, const char *root, struct chunk_super *super, struct err *e)
+static int file_format(const struct chunk_options *opt, struct chunk_super *super, struct err *e)
 {
+    struct disk *d = opt->env->disk;
+    const char *root = opt->directory;
     super->fan_out = super->fan_out == 0 ? FAN_OUT : super->fan_out;
     uint32_t fan_out = super->fan_out;
     if (fan_out > 256 || (fan_out & (fan_out - 1)) != 0) {

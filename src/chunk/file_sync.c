@@ -321,17 +321,6 @@ void chunk_file_round(struct chunk_store *s)
 
 /* ---- Space that has rested ---- */
 
-static bool release_due(const struct chunk_store *s, const struct chunk_entry *e)
-{
-    if (list_empty(&e->resting) || !e->exists) {
-        return false;
-    }
-    const struct chunk_rest *r = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
-    bool pinned = !list_empty(&e->pins) &&
-                  LIST_ENTRY(e->pins.next, struct chunk_pin, node)->number <= r->number;
-    return !pinned && r->change <= e->stable && r->at_ns <= loop_tick_ns(s->loop);
-}
-
 static void release_finish(struct chunk_work *w, int rc)
 {
     (void)rc; /* what is left is tried again, or found by the next start */
@@ -363,7 +352,7 @@ static void release_punched(struct chunk_work *w, int64_t got)
 static void release_next(struct chunk_work *w, int rc)
 {
     struct chunk_entry *e = w->e;
-    if (rc < 0 || !release_due(w->s, e)) {
+    if (rc < 0 || !e->exists || !chunk_rest_due(w->s, e)) {
         chunk_work_end(w, rc);
         return;
     }
@@ -390,7 +379,7 @@ static void release_some(struct chunk_store *s)
         struct chunk_entry *e = LIST_ENTRY(s->rests.next, struct chunk_entry, rests);
         list_remove(&e->rests);
         list_push_back(&s->rests, &e->rests);
-        if (e->releasing || !release_due(s, e)) {
+        if (e->releasing || !e->exists || !chunk_rest_due(s, e)) {
             continue;
         }
         struct chunk_work *w = chunk_work_new(s);

@@ -27,6 +27,8 @@ void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block
 /* All blocks of `old` that `other` (may be NULL) does not have. */
 void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chunk_version *old,
                         const struct chunk_version *other);
+/* The first of it may be given back: stable, no pin is older, and long enough ago. */
+bool chunk_rest_due(const struct chunk_store *s, const struct chunk_entry *e);
 /* Its engine may give back what has rested. */
 void chunk_entry_rested(struct chunk_store *s, struct chunk_entry *e);
 void chunk_entry_change(struct chunk_work *w); /* w->captured: the change that it makes */
@@ -83,4 +85,5 @@ void chunk_pin_begin(struct chunk_store *s, struct chunk_pin *p, struct chunk_en
                      struct chunk_version *v);
 
 /* ---- store.c ---- */
+void chunk_store_started(struct chunk_store *s, int rc); /* by the engine, also at once */
 void chunk_store_destroy(struct chunk_store *s);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "chunk/parts_priv.h"
+#include "tree/space.h"
 
 /* A cell that keeps bytes of its old content, or zeros beside the new bytes. */
 struct chunk_edge {
@@ -23,6 +24,9 @@ struct chunk_plan {
     uint32_t new_blocks; /* at most, table included */
     uint64_t reserved_bytes;
     uint32_t reserved_block, reserved_count; /* allocated in the file; 0: only counted */
+    struct tree_space_extent *taken;         /* `extent`: units that are its own ... */
+    unsigned taken_count, taken_used;        /* ... and which of them have a cell: all before */
+    uint32_t taken_part, taken_wanted;       /* taken_used, and so many units of that one */
     /* Made with the data: */
     struct iovec *iov;
     unsigned iov_count, iov_capacity;

@@ -415,6 +415,44 @@ static void verify_bad(struct chunk_work *w, int rc)
     verify_step(w);
 }
 
+/* The chunk has no file of its own: what the cache has of its cells goes, from w->at to w->end;
+ * then `next`. */
+static void verify_drop_cells(struct chunk_work *w);
+
+static void verify_dropped_cells(struct chunk_work *w, int64_t got)
+{
+    (void)got; /* only a hint for the cache */
+    verify_drop_cells(w);
+}
+
+static void verify_drop_cells(struct chunk_work *w)
+{
+    while (w->at < w->end) {
+        struct chunk_piece piece = piece_at(w->s, &w->own_pin, w->at, w->end);
+        w->at += piece.len;
+        if (piece.file != NULL) {
+            w->io = (struct disk_req){.op = DISK_DROP,
+                                      .file = piece.file,
+                                      .offset = piece.offset,
+                                      .len = base_align_up(piece.len, CHUNK_CELL)};
+            chunk_work_io(w, &w->io, verify_dropped_cells);
+            return;
+        }
+    }
+    w->next(w, 0);
+}
+
+static bool verify_by_cells(const struct chunk_work *w)
+{
+    return w->of.verify->medium && w->own_pin.file == NULL && w->s->engine->on_disk;
+}
+
+static void verify_cleaned(struct chunk_work *w, int rc)
+{
+    (void)rc;
+    verify_step(w);
+}
+
 static void verify_fetched(struct chunk_work *w, int rc)
 {
     if (rc == 0 && !fetch_good(w->own_pin.version, w->cell * CHUNK_CELL, w->end, w->bytes)) {
@@ -424,8 +462,23 @@ static void verify_fetched(struct chunk_work *w, int rc)
         verify_bad(w, rc);
         return;
     }
+    uint32_t from = w->cell * CHUNK_CELL;
     w->cell = (w->end + CHUNK_CELL - 1) / CHUNK_CELL;
+    if (w->uncached && verify_by_cells(w)) { /* what nobody had asked for is not left there */
+        w->uncached = false;
+        w->at = from;
+        w->next = verify_cleaned;
+        verify_drop_cells(w);
+        return;
+    }
     verify_step(w);
+}
+
+static void verify_fetch(struct chunk_work *w, int rc)
+{
+    (void)rc; /* what the cache has is looked at if it did not go */
+    w->next = verify_fetched;
+    fetch(w, w->cell * CHUNK_CELL, w->end, w->bytes);
 }
 
 static void verify_step(struct chunk_work *w)
@@ -440,10 +493,17 @@ static void verify_step(struct chunk_work *w)
         w->turned = true;
         verify_pin(w);
     }
-    uint64_t from = (uint64_t)w->cell * CHUNK_CELL;
-    w->next = verify_fetched;
-    fetch(w, (uint32_t)from, (uint32_t)base_min(w->own_pin.chunk_length, from + VERIFY_BYTES),
-          w->bytes);
+    w->at = w->cell * CHUNK_CELL;
+    w->end = (uint32_t)base_min(w->own_pin.chunk_length, w->at + VERIFY_BYTES);
+    if (!verify_by_cells(w)) {
+        verify_fetch(w, 0);
+        return;
+    }
+    struct chunk_piece piece = piece_at(w->s, &w->own_pin, w->at, w->end);
+    w->uncached = piece.file != NULL &&
+                  !disk_resident(w->s->disk, piece.file, piece.offset, base_max(piece.len, 1));
+    w->next = verify_fetch;
+    verify_drop_cells(w);
 }
 
 static void verify_dropped(struct chunk_work *w, int64_t got)

@@ -22,6 +22,9 @@
 #define FILE_MAX 65536u
 
 struct bench {
+    enum chunk_engine engine;
+    struct chunk_start start;
+    bool started;
     struct loop_sim *sim;
     struct disk_sim *machine;
     struct loop *loop;
@@ -54,14 +57,23 @@ static void user_damaged(struct chunk_user *u, struct chunk_key key)
 
 static const struct chunk_user_ops user_ops = {.failed = user_failed, .damaged = user_damaged};
 
+static void store_started(struct chunk_start *start, int rc)
+{
+    struct bench *b = container_of(start, struct bench, start);
+    b->started = true;
+    b->rc = rc;
+}
+
 static void open_now(void *ctx)
 {
     struct bench *b = ctx;
     struct chunk_options opt = {.env = &b->env,
-                                .engine = CHUNK_ENGINE_FILE,
+                                .engine = b->engine,
                                 .directory = "/data",
                                 .cluster = cluster,
                                 .user = &b->user,
+                                .index_bytes = 16 << 20,
+                                .journal_bytes = 1 << 20,
                                 .low_bytes = 65536,
                                 .rest_ms = 1};
     if (b->format) {
@@ -72,6 +84,16 @@ static void open_now(void *ctx)
     b->format = false;
     b->store = NULL;
     b->rc = chunk_store_open(&opt, &b->store, NULL);
+    b->start.done = store_started;
+    if (b->rc == 0) {
+        chunk_store_start(b->store, &b->start);
+    }
+}
+
+static bool is_open(void *ctx)
+{
+    const struct bench *b = ctx;
+    return b->started || b->rc < 0;
 }
 
 static int boot(struct bench *b)
@@ -79,14 +101,17 @@ static int boot(struct bench *b)
     CHECK_OK(loop_sim_process(b->sim, "data", 1, &b->loop));
     CHECK_OK(disk_sim_open(b->machine, b->loop, &b->disk));
     b->env = (struct env){.loop = b->loop, .disk = b->disk};
+    b->started = false;
     loop_sim_enter(b->loop, open_now, b);
+    CHECK_TRUE(loop_sim_run(b->sim, is_open, b, loop_sim_now_ns(b->sim) + UINT64_C(60000000000)));
     return b->rc;
 }
 
-static struct bench *bench_new(uint64_t seed)
+static struct bench *bench_new(enum chunk_engine engine, uint64_t seed)
 {
     struct bench *b = mem_zalloc(sizeof *b);
     CHECK_TRUE(b != NULL);
+    b->engine = engine;
     b->user.ops = &user_ops;
     b->sim = loop_sim_new(seed);
     CHECK_TRUE(b->sim != NULL);
@@ -329,7 +354,7 @@ static void make_version(struct bench *b, unsigned ver)
 /* A store that was stopped with all five versions done, the last one of 100 bytes. */
 static struct bench *damaged_new(struct image *m)
 {
-    struct bench *b = bench_new(testing_seed());
+    struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed());
     for (unsigned ver = 1; ver <= VERSIONS; ver++) {
         make_version(b, ver);
     }
@@ -545,12 +570,18 @@ static void check_kept(struct bench *b, bool damage_too)
 }
 
 /* true: the story met the fault. */
-static bool fail_once(enum disk_op op, int rc, uint64_t nth, uint64_t count, uint64_t seed)
+struct fault {
+    enum disk_op op;
+    int rc;
+    uint64_t nth, count;
+};
+static bool fail_once(enum chunk_engine engine, struct fault f, uint64_t seed)
 {
-    bool power = seed == 0 && (nth + (uint64_t)op) % 2 == 0;
-    struct bench *b = bench_new(testing_seed() + nth + seed);
+    enum disk_op op = f.op;
+    bool power = seed == 0 && (f.nth + (uint64_t)op) % 2 == 0;
+    struct bench *b = bench_new(engine, testing_seed() + f.nth + seed);
     struct story s = {0};
-    disk_sim_fail(b->machine, op, NULL, nth, count, rc);
+    disk_sim_fail(b->machine, op, NULL, f.nth, f.count, f.rc);
     tell(b, &s);
     bool met = s.any_error || b->failures > 0;
     loop_sim_kill(b->loop);
@@ -567,37 +598,52 @@ static bool fail_once(enum disk_op op, int rc, uint64_t nth, uint64_t count, uin
     return met;
 }
 
-TEST(failing_disks_lose_nothing)
+/* `must`: what the engine cannot do without. */
+static void failing_disks(enum chunk_engine engine, enum disk_op must)
 {
     static const enum disk_op ops[] = {DISK_OPEN,   DISK_CLOSE,    DISK_READ,     DISK_WRITE,
                                        DISK_SYNC,   DISK_SYNC_ALL, DISK_SYNC_DIR, DISK_ALLOCATE,
                                        DISK_REMOVE, DISK_PUNCH,    DISK_STATFS};
     for (size_t i = 0; i < ARRAY_COUNT(ops); i++) {
         unsigned met = 0;
+        bool fills = ops[i] == DISK_WRITE || ops[i] == DISK_ALLOCATE || ops[i] == DISK_SYNC;
         for (uint64_t nth = 1; nth <= 24; nth++) {
-            met += fail_once(ops[i], -EIO, nth, 1, 0) ? 1 : 0;
-            met += fail_once(ops[i], -EIO, nth, 0, 0) ? 1 : 0;
-            if (ops[i] == DISK_WRITE || ops[i] == DISK_ALLOCATE || ops[i] == DISK_SYNC) {
-                met += fail_once(ops[i], -ENOSPC, nth, 1, 0) ? 1 : 0;
-                met += fail_once(ops[i], -ENOSPC, nth, 0, 0) ? 1 : 0;
+            for (uint64_t count = 0; count < 2; count++) {
+                struct fault f = {ops[i], -EIO, nth, count};
+                met += fail_once(engine, f, 0) ? 1 : 0;
+                f.rc = -ENOSPC;
+                met += fills && fail_once(engine, f, 0) ? 1 : 0;
             }
         }
-        CHECK_TRUE(met > 0 || (ops[i] != DISK_WRITE && ops[i] != DISK_SYNC_ALL));
+        CHECK_TRUE(met > 0 || (ops[i] != DISK_WRITE && ops[i] != must));
     }
+}
+
+TEST(failing_disks_lose_nothing)
+{
+    failing_disks(CHUNK_ENGINE_FILE, DISK_SYNC_ALL);
+}
+
+TEST(failing_disks_lose_nothing_of_containers)
+{
+    failing_disks(CHUNK_ENGINE_EXTENT, DISK_SYNC);
 }
 
 TEST(failed_syncs_are_not_believed_later)
 {
     for (uint64_t seed = 1; seed <= 50; seed++) {
-        CHECK_TRUE(fail_once(DISK_SYNC, -EIO, 1 + seed % 2, 1, seed));
-        CHECK_TRUE(fail_once(DISK_SYNC_ALL, -EIO, 1, 1, seed));
+        const struct fault data = {DISK_SYNC, -EIO, 1 + seed % 2, 1};
+        const struct fault all = {DISK_SYNC_ALL, -EIO, 1, 1};
+        CHECK_TRUE(fail_once(CHUNK_ENGINE_FILE, data, seed));
+        CHECK_TRUE(fail_once(CHUNK_ENGINE_FILE, all, seed));
+        CHECK_TRUE(fail_once(CHUNK_ENGINE_EXTENT, data, seed));
     }
 }
 
 /* A disk that fills up refuses growth and loses nothing; deleting makes room. */
 TEST(full_disks_refuse)
 {
-    struct bench *b = bench_new(testing_seed());
+    struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed());
     disk_sim_capacity(b->machine, disk_sim_used_bytes(b->machine) + UINT64_C(4) * CHUNK_CELL);
     struct story s = {0};
     CHECK_TRUE(tell_version(b, &s, 1)); /* block 0 and three cells */

@@ -77,6 +77,7 @@ TEST(scrub_record_is_what_was_written_or_refused)
 /* ---- Rounds ---- */
 
 struct bench {
+    struct chunk_start start;
     struct loop_sim *sim;
     struct disk_sim *machine;
     struct loop *loop;
@@ -117,6 +118,12 @@ static bool user_busy(struct chunk_scrub_user *u)
 }
 static const struct chunk_scrub_user_ops scrub_ops = {.busy = user_busy};
 
+static void store_started(struct chunk_start *start, int rc)
+{
+    (void)start;
+    CHECK_OK(rc);
+}
+
 static void open_in(void *ctx)
 {
     struct bench *b = ctx;
@@ -134,6 +141,8 @@ static void open_in(void *ctx)
     }
     b->format = false;
     CHECK_OK(chunk_store_open(&opt, &b->store, NULL));
+    b->start.done = store_started;
+    chunk_store_start(b->store, &b->start);
 }
 static void scrub_in(void *ctx)
 {

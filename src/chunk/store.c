@@ -10,7 +10,15 @@
 
 static const struct chunk_engine_ops *engine_of(const struct chunk_options *opt)
 {
-    return opt->engine == CHUNK_ENGINE_RAM ? &chunk_engine_ram : &chunk_engine_file;
+    switch (opt->engine) {
+    case CHUNK_ENGINE_RAM:
+        return &chunk_engine_ram;
+    case CHUNK_ENGINE_EXTENT:
+        return &chunk_engine_extent;
+    case CHUNK_ENGINE_FILE:
+    default:
+        return &chunk_engine_file;
+    }
 }
 
 /* ---- Format ---- */
@@ -62,7 +70,7 @@ int chunk_store_format(const struct chunk_options *opt, const struct chunk_forma
         return 0;
     }
     int rc = format_empty(d, opt->directory, e);
-    rc = rc < 0 ? rc : engine->format(d, opt->directory, &super, e);
+    rc = rc < 0 ? rc : engine->format(opt, &super, e);
     if (rc < 0) {
         return rc;
     }
@@ -158,11 +166,46 @@ int chunk_store_open(const struct chunk_options *opt, struct chunk_store **ret, 
     if (rc < 0) {
         return rc;
     }
-    s->round_at_ns = loop_now_ns(s->loop);
-    loop_timer_in(s->loop, &s->timer, TICK_FIRST_NS);
     *ret = s;
     s = NULL;
     return 0;
+}
+
+/* ---- Start ---- */
+
+static void start_tell(struct loop_task *t)
+{
+    struct chunk_store *s = container_of(t, struct chunk_store, started_task);
+    struct chunk_start *start = s->start;
+    s->start = NULL;
+    start->done(start, s->start_rc);
+}
+
+void chunk_store_started(struct chunk_store *s, int rc)
+{
+    if (rc < 0) {
+        s->failed = rc; /* nothing is marked as good at its end */
+    } else {
+        s->started = true;
+        s->round_at_ns = loop_now_ns(s->loop);
+        loop_timer_in(s->loop, &s->timer, TICK_FIRST_NS);
+    }
+    s->start_rc = rc;
+    s->started_task.run = start_tell;
+    loop_defer(s->loop, &s->started_task);
+}
+
+void chunk_store_start(struct chunk_store *s, struct chunk_start *start)
+{
+    LOOP_OWNED(s->loop);
+    CHECK(s->start == NULL);
+    CHECK(!s->started);
+    s->start = start;
+    if (s->engine->start != NULL) {
+        s->engine->start(s);
+    } else {
+        chunk_store_started(s, 0);
+    }
 }
 
 /* ---- End ---- */
@@ -227,6 +270,7 @@ struct chunk_store *chunk_store_free(struct chunk_store *s)
         loop_timer_cancel(s->loop, &s->timer);
         loop_undefer(s->loop, &s->task);
         loop_undefer(s->loop, &s->stopped);
+        loop_undefer(s->loop, &s->started_task);
     }
     if (s->in_flight == 0) {
         chunk_store_destroy(s);
@@ -275,9 +319,7 @@ int chunk_store_next(struct chunk_store *s, struct chunk_key from, struct chunk_
     const struct chunk_entry *e = chunk_entry_of(chunk_index_next(&s->index, from));
     while (e != NULL && !e->exists) { /* in the making, or going */
         from = e->item.key;
-        from.index++;
-        from.data_id += from.index == 0 ? 1 : 0;
-        if (from.index == 0 && from.data_id == 0) {
+        if (!chunk_key_step(&from)) {
             return -ENOENT;
         }
         e = chunk_entry_of(chunk_index_next(&s->index, from));

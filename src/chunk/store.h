@@ -1,7 +1,7 @@
 /*
  * chunk/store.h -- a chunk store: one target's data directory. Engines: `file` (one file per
- * chunk), `ram`. What a record means and must survive: the replication protocol; layout on disk:
- * doc/format/chunk.md.
+ * chunk), `extent` (large containers), `ram`. What a record means and must survive: the replication
+ * protocol; layout on disk: doc/format/chunk.md, doc/format/extent.md.
  *
  * Thread: the loop of env, for everything. Format, open and free block (start-up and end);
  * everything else does not. Requests are caller-owned, zero-initialised, embedded; `done` is called
@@ -25,6 +25,7 @@
 
 struct chunk_store;
 struct chunk_version; /* one content, immutable, counted */
+struct disk;
 struct disk_file;
 struct env;
 
@@ -36,21 +37,23 @@ struct chunk_user_ops {
     void (*damaged)(struct chunk_user *u, struct chunk_key key); /* newly found and flagged */
 };
 
-enum chunk_engine { CHUNK_ENGINE_FILE = 1, CHUNK_ENGINE_RAM };
+enum chunk_engine { CHUNK_ENGINE_FILE = 1, CHUNK_ENGINE_RAM, CHUNK_ENGINE_EXTENT };
 
 struct chunk_options {
     const struct env *env;
     enum chunk_engine engine;
-    const char *directory; /* of `file`; copied */
+    const char *directory; /* of `file` and `extent`; copied */
     struct uuid cluster;   /* another cluster's store is refused */
     struct chunk_user *user;
-    uint64_t ram_bytes;  /* capacity of `ram`; 0: 1 GiB */
-    uint64_t low_bytes;  /* free space below which info says `low`; 0: 2 %, at least 1 GiB on
-                            disks above 50 GiB */
-    uint32_t open_files; /* kept open; 0: 1,024 */
-    uint32_t parallel;   /* files read or synced at the same time; 0: 16 */
-    uint32_t flush_ms;   /* what is older is made stable in the background; 0: 5,000 */
-    uint32_t rest_ms;    /* superseded space rests before it is given back; 0: 60,000 */
+    uint64_t ram_bytes;     /* capacity of `ram`; 0: 1 GiB */
+    uint64_t index_bytes;   /* of memory for the index of `extent`; 0: 64 MiB */
+    uint64_t journal_bytes; /* of a segment of its journal; 0: 16 MiB */
+    uint64_t low_bytes;     /* free space below which info says `low`; 0: 2 %, at least 1 GiB on
+                               disks above 50 GiB */
+    uint32_t open_files;    /* kept open; 0: 1,024 */
+    uint32_t parallel;      /* files read or synced at the same time; 0: 16 */
+    uint32_t flush_ms;      /* what is older is made stable in the background; 0: 5,000 */
+    uint32_t rest_ms;       /* superseded space rests before it is given back; 0: 60,000 */
 };
 
 /* Makes a store in an existing, empty directory (`ram`: nothing to do). -ENOTEMPTY. */
@@ -61,6 +64,16 @@ struct chunk_format_options {
 NODISCARD int chunk_store_format(const struct chunk_options *opt,
                                  const struct chunk_format_options *format, struct err *e);
 
+/* What a directory says about itself; blocks. -ERR_corrupt class: it is none of a store. */
+struct chunk_looked {
+    enum chunk_engine engine;
+    struct uuid target, cluster;
+    uint64_t incarnation;
+    bool lossy, clean;
+};
+NODISCARD int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked *ret,
+                               struct err *e);
+
 /*
  * Locks, checks, recovers, raises the incarnation (stable). -ERR_in_use; -ERR_wrong_cluster;
  * -ENOENT no directory; -ERR_corrupt class: not a store or a damaged superblock. A `ram` store is
@@ -68,8 +81,14 @@ NODISCARD int chunk_store_format(const struct chunk_options *opt,
  */
 NODISCARD int chunk_store_open(const struct chunk_options *opt, struct chunk_store **ret,
                                struct err *e);
+/* Once, before anything else but info and the end: what an open leaves to be done without blocking.
+ * Whatever it says, chunk_store_stop() comes before chunk_store_free(). */
+struct chunk_start {
+    void (*done)(struct chunk_start *s, int rc);
+};
+void chunk_store_start(struct chunk_store *s, struct chunk_start *start);
 /* Makes all stable and marks the store clean; `done` comes when nothing is under way. No requests
- * after it. A store may also be freed without, once its requests are done. */
+ * after it. A store that was not started may also be freed without. */
 struct chunk_stop {
     void (*done)(struct chunk_stop *s, int rc);
 };
@@ -87,6 +106,7 @@ struct chunk_store_info {
     uint64_t chunk_count, damaged_count, pending_count, dirty_count;
     uint64_t total_bytes, free_bytes; /* of the file system, as of the last look (each second) */
     uint64_t used_bytes, reserved_bytes, resting_bytes;
+    uint64_t wrong; /* what its start found in the index that contradicts itself */
     bool low;
 };
 void chunk_store_info(const struct chunk_store *s, struct chunk_store_info *ret);

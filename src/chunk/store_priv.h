@@ -78,6 +78,17 @@ struct chunk_entry {
     struct list dirty; /* change is not stable */
     struct list sync;  /* in the queue of syncs */
     struct list rests; /* something rests */
+    /* extent */
+    struct list flip; /* no record tells of its commit yet */
+    uint64_t known;   /* its newest record in the journal */
+    bool kept;        /* it has gone, and the index does not know it */
+    bool broken;      /* what the journal tells of cannot be built (while it starts) */
+    uint32_t touched; /* its place among those that unstable records tell of, from 1 on */
+    struct chunk_indexed {
+        struct chunk_version *committed, *pending; /* counted */
+        uint32_t chain;
+        bool exists, damaged;
+    } indexed; /* what the index has of it */
 };
 
 struct chunk_waiter {
@@ -95,6 +106,7 @@ struct chunk_work {
     void (*begin)(struct chunk_work *w);            /* its turn has come */
     void (*step)(struct chunk_work *w, int64_t rc); /* after I/O */
     void (*next)(struct chunk_work *w, int rc);     /* after a sequence of steps */
+    void (*then)(struct chunk_work *w, int rc);     /* after a sequence of sequences */
     void (*finish)(struct chunk_work *w, int rc);   /* tells the owner, last */
     union {
         struct chunk_update *update;
@@ -178,6 +190,11 @@ struct chunk_store {
     struct disk_req look;
     bool looking;
     uint64_t looked_ns;
+    struct chunk_extent *extent; /* its engine's */
+    bool started;
+    struct chunk_start *start;
+    struct loop_task started_task;
+    int start_rc;
     /* ram */
     uint8_t **page;
     uint32_t *free_page;

@@ -85,9 +85,18 @@ static const struct chunk_user_ops user_ops = {.failed = user_failed, .damaged =
 
 struct opening {
     struct bench *b;
-    bool format;
+    bool format, started;
     int rc;
+    struct chunk_start start;
 };
+
+static void open_started(struct chunk_start *s, int rc)
+{
+    struct opening *o = container_of(s, struct opening, start);
+    CHECK_TRUE(!o->started);
+    o->started = true;
+    o->rc = rc;
+}
 
 static struct chunk_options bench_options(struct bench *b)
 {
@@ -97,6 +106,8 @@ static struct chunk_options bench_options(struct bench *b)
                                   .cluster = cluster,
                                   .user = &b->user,
                                   .ram_bytes = 8 << 20,
+                                  .index_bytes = 16 << 20,
+                                  .journal_bytes = 1 << 20,
                                   .low_bytes = 65536,
                                   .open_files = 2,
                                   .flush_ms = 40,
@@ -115,6 +126,16 @@ static void open_now(void *ctx)
     }
     b->store = NULL;
     o->rc = chunk_store_open(&opt, &b->store, NULL);
+    o->start.done = open_started;
+    if (o->rc == 0) {
+        chunk_store_start(b->store, &o->start);
+    }
+}
+
+static bool open_is_over(void *ctx)
+{
+    const struct opening *o = ctx;
+    return o->started || o->rc < 0;
 }
 
 static int bench_open(struct bench *b, bool format)
@@ -124,6 +145,12 @@ static int bench_open(struct bench *b, bool format)
     b->env = (struct env){.loop = b->loop, .disk = b->disk};
     struct opening o = {.b = b, .format = format};
     loop_sim_enter(b->loop, open_now, &o);
+    CHECK_TRUE(loop_sim_run(b->sim, open_is_over, &o, loop_sim_now_ns(b->sim) + LIMIT_NS));
+    if (o.rc == 0) {
+        struct chunk_store_info info;
+        chunk_store_info(b->store, &info);
+        CHECK_EQ(info.wrong, 0);
+    }
     return o.rc;
 }
 
@@ -764,7 +791,7 @@ static unsigned model_check(enum chunk_engine engine)
         }
         CHECK_EQ(b->damages, 0);
         bench_stop(b);
-        if (engine == CHUNK_ENGINE_FILE) {
+        if (engine != CHUNK_ENGINE_RAM) {
             CHECK_OK(bench_open(b, false));
             for (unsigned i = 0; i < KEYS; i++) {
                 check_state(b, i); /* also commits: a stop makes all stable */
@@ -782,16 +809,21 @@ TEST(file_agrees_with_the_model)
     CHECK_TRUE(model_check(CHUNK_ENGINE_FILE) > 0);
 }
 
+TEST(extent_agrees_with_the_model)
+{
+    CHECK_TRUE(model_check(CHUNK_ENGINE_EXTENT) > 0);
+}
+
 TEST(ram_agrees_with_the_model)
 {
     CHECK_TRUE(model_check(CHUNK_ENGINE_RAM) > 0);
 }
 
 /* Each life ends at a random moment, by kill or power cut. */
-TEST(file_survives_what_it_must)
+static void survives(enum chunk_engine engine)
 {
     for (uint64_t round = 0; round < 40; round++) {
-        struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed() * 1000 + round);
+        struct bench *b = bench_new(engine, testing_seed() * 1000 + round);
         uint64_t mode = round % 4;
         disk_sim_crash_mode(b->machine, mode == 0   ? DISK_SIM_KEEP_ALL
                                         : mode == 1 ? DISK_SIM_LOSE_ALL
@@ -804,6 +836,16 @@ TEST(file_survives_what_it_must)
         CHECK_EQ(b->failures, 0);
         bench_end(b);
     }
+}
+
+TEST(file_survives_what_it_must)
+{
+    survives(CHUNK_ENGINE_FILE);
+}
+
+TEST(extent_survives_what_it_must)
+{
+    survives(CHUNK_ENGINE_EXTENT);
 }
 
 /* ---- Pins ---- */
@@ -891,6 +933,11 @@ TEST(file_pins_hold)
     CHECK_TRUE(pins_hold(CHUNK_ENGINE_FILE) > 0);
 }
 
+TEST(extent_pins_hold)
+{
+    CHECK_TRUE(pins_hold(CHUNK_ENGINE_EXTENT) > 0);
+}
+
 TEST(ram_pins_hold)
 {
     CHECK_TRUE(pins_hold(CHUNK_ENGINE_RAM) > 0);
@@ -968,7 +1015,7 @@ static unsigned removed_data(enum chunk_engine engine)
     call(b, &j->call, 0);
     CHECK_RC(j->call.rc, ERR_gone);
     job_free(j);
-    if (engine == CHUNK_ENGINE_FILE) { /* the list is stable, whether the files went or not */
+    if (engine != CHUNK_ENGINE_RAM) { /* the list is stable, whether the files went or not */
         loop_sim_kill(b->loop);
         disk_sim_crash_mode(b->machine, DISK_SIM_LOSE_ALL);
         disk_sim_crash(b->machine);
@@ -992,6 +1039,11 @@ static unsigned removed_data(enum chunk_engine engine)
 TEST(file_removed_data_stays_away)
 {
     CHECK_TRUE(removed_data(CHUNK_ENGINE_FILE) > 0);
+}
+
+TEST(extent_removed_data_stays_away)
+{
+    CHECK_TRUE(removed_data(CHUNK_ENGINE_EXTENT) > 0);
 }
 
 TEST(ram_removed_data_stays_away)

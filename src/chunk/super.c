@@ -132,29 +132,63 @@ int chunk_super_save_now(struct chunk_store *s)
 
 /* The newer one of two good copies. A damaged copy is no reason to refuse: one is always being
  * replaced when power fails. */
-static int super_read(struct chunk_store *s)
+static int super_read(struct disk *d, struct disk_file *file, struct chunk_super *ret)
 {
     int result = -ERR_short_msg;
     bool found = false;
     for (uint64_t copy = 0; copy < CHUNK_SUPER_COPIES; copy++) {
         uint8_t bytes[CHUNK_SUPER_BYTES];
         struct disk_req req = {.op = DISK_READ,
-                               .file = s->super_file,
+                               .file = file,
                                .offset = super_offset(copy),
                                .buf = bytes,
                                .len = sizeof bytes};
-        int64_t got = disk_now(s->disk, &req);
+        int64_t got = disk_now(d, &req);
         struct chunk_super x;
         int rc = got < 0                       ? (int)got
                  : got < (int64_t)sizeof bytes ? -ERR_short_msg
                                                : chunk_super_decode(bytes, &x);
-        if (rc == 0 && (!found || x.number > s->super.number)) {
-            s->super = x;
+        if (rc == 0 && (!found || x.number > ret->number)) {
+            *ret = x;
             found = true;
         }
         result = found ? 0 : rc;
     }
     return result;
+}
+
+static bool is_there(struct disk *d, const char *path)
+{
+    struct disk_req req = {.op = DISK_STAT, .path = path};
+    return disk_now(d, &req) >= 0;
+}
+
+int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked *ret, struct err *e)
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/super", directory);
+    CLEANUP(mem_freep) char *index = mem_printf("%s/index", directory);
+    struct chunk_super super = {0};
+    if (path == NULL || index == NULL) {
+        return -ENOMEM;
+    }
+    struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_ONLY};
+    int64_t rc = disk_now(d, &req);
+    if (rc < 0) {
+        int code = rc == -ENOENT && is_there(d, directory) ? -ERR_bad_magic : (int)rc;
+        return err_set(e, code, "'%s' is not a formatted data directory", directory);
+    }
+    struct disk_file *file = req.file;
+    int bad = super_read(d, file, &super);
+    req = (struct disk_req){.op = DISK_CLOSE, .file = file};
+    (void)disk_now(d, &req);
+    *ret = (struct chunk_looked){.engine =
+                                     is_there(d, index) ? CHUNK_ENGINE_EXTENT : CHUNK_ENGINE_FILE,
+                                 .target = super.target,
+                                 .cluster = super.cluster,
+                                 .incarnation = super.incarnation,
+                                 .lossy = super.lossy,
+                                 .clean = super.clean};
+    return bad < 0 ? err_set(e, bad, "superblock of '%s'", directory) : 0;
 }
 
 int chunk_super_open(struct chunk_store *s, struct err *e)
@@ -178,7 +212,7 @@ int chunk_super_open(struct chunk_store *s, struct err *e)
     req = (struct disk_req){.op = DISK_LOCK, .file = s->super_file};
     rc = disk_now(s->disk, &req);
     if (rc == 0) {
-        rc = super_read(s);
+        rc = super_read(s->disk, s->super_file, &s->super);
     }
     if (rc < 0) {
         return err_set(e, (int)rc, "superblock of '%s'", s->directory);

@@ -124,7 +124,7 @@ void chunk_stop_check(struct chunk_store *s)
         s->super_busy || s->stopped.queued) {
         return;
     }
-    bool good = s->super_file != NULL && s->failed == 0 && !s->stop_failed;
+    bool good = s->super_file != NULL && s->started && s->failed == 0 && !s->stop_failed;
     if (good && !s->engine->settled(s)) {
         s->engine->round(s);
         return;
@@ -133,6 +133,9 @@ void chunk_stop_check(struct chunk_store *s)
         s->marking = true;
         s->super.clean = true;
         chunk_super_save(s, NULL);
+        return;
+    }
+    if (s->engine->end != NULL && !s->engine->end(s)) {
         return;
     }
     s->stop_rc = s->stop_rc == 0 ? s->failed : s->stop_rc;

@@ -15,6 +15,9 @@
 #define SMALL 700u
 
 struct bench {
+    struct chunk_start start;
+    enum chunk_engine engine;
+    char *directory;
     struct loop *loop;
     struct disk *disk;
     struct env env;
@@ -76,11 +79,18 @@ static void wait_for(struct bench *b, unsigned count)
     b->done = 0;
 }
 
+static void store_started(struct chunk_start *start, int rc)
+{
+    struct bench *b = container_of(start, struct bench, start);
+    b->done++;
+    b->rc = rc;
+}
+
 static void bench_open(struct bench *b, bool format)
 {
     struct chunk_options opt = {.env = &b->env,
-                                .engine = CHUNK_ENGINE_FILE,
-                                .directory = testing_directory(),
+                                .engine = b->engine,
+                                .directory = b->directory,
                                 .cluster = {.bytes = "cluster"},
                                 .user = &b->user};
     if (format) {
@@ -88,6 +98,9 @@ static void bench_open(struct bench *b, bool format)
         CHECK_OK(chunk_store_format(&opt, &f, NULL));
     }
     CHECK_OK(chunk_store_open(&opt, &b->store, NULL));
+    b->start.done = store_started;
+    chunk_store_start(b->store, &b->start);
+    wait_for(b, 1);
 }
 
 static void bench_close(struct bench *b)
@@ -131,13 +144,15 @@ static void read_back(struct bench *b, struct chunk_key key, const uint8_t *byte
 }
 
 /* One of 4 MiB and many small ones at once; synced, committed, there after a restart. */
-TEST(real_directory)
+static void real_directory(enum chunk_engine engine)
 {
-    struct bench b = {.user = {.ops = &user_ops}};
+    struct bench b = {.user = {.ops = &user_ops}, .engine = engine};
     CHECK_OK(loop_new(&(struct loop_options){.name = "test"}, &b.loop, NULL));
     b.env = (struct env){.loop = b.loop};
     CHECK_OK(disk_pool_new(&b.env, &(struct disk_pool_options){.max_threads = 4}, &b.disk));
     b.env.disk = b.disk;
+    b.directory = mem_printf("%s/%d", testing_directory(), (int)engine);
+    CHECK_OK(disk_make_directories(b.disk, b.directory));
     bench_open(&b, true);
     uint8_t *bytes = mem_alloc(BIG);
     uint32_t *crc = mem_calloc((size_t)CHUNK_CELLS_MAX * (SMALL_COUNT + 1), sizeof *crc);
@@ -179,4 +194,15 @@ TEST(real_directory)
     mem_free(calls);
     disk_free(b.disk);
     loop_free(b.loop);
+    mem_free(b.directory);
+}
+
+TEST(file_in_a_real_directory)
+{
+    real_directory(CHUNK_ENGINE_FILE);
+}
+
+TEST(extent_in_a_real_directory)
+{
+    real_directory(CHUNK_ENGINE_EXTENT);
 }

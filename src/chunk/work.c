@@ -5,6 +5,7 @@
 
 struct chunk_work *chunk_work_new(struct chunk_store *s)
 {
+    CHECK(s->started);
     struct chunk_work *w = s->work_count < CHUNK_WORKS_MAX ? mem_zalloc(sizeof *w) : NULL;
     if (w == NULL) {
         return NULL;

@@ -8,7 +8,7 @@
 
 #define META_CACHE_BYTES (UINT64_C(256) << 20)
 
-static const char *const engines[] = {"file", "ram", NULL};
+static const char *const engines[] = {"file", "ram", "extent", NULL};
 static const char *const meta_engines[] = {"auto", "memory", "tree", NULL};
 static const char *const ios[] = {"auto", "uring", "threads", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
@@ -176,7 +176,7 @@ static const struct config_key keys[] = {
      .many = true,
      .default_text = "file",
      .choices = engines,
-     .help = "file: one file per chunk; ram: tests"},
+     .help = "file: one file per chunk; extent: large containers; ram: tests"},
     {.section = "target",
      .name = "io",
      .type = CONFIG_ENUM,

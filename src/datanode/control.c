@@ -73,6 +73,19 @@ static void control_registered(struct peer_call *c, const struct peer_reply *r)
     }
 }
 
+static uint8_t control_engine(const struct datanode_worker *w)
+{
+    switch (w->opt.engine) {
+    case DATANODE_ENGINE_RAM:
+        return PROTO_ENGINE_RAM;
+    case DATANODE_ENGINE_EXTENT:
+        return PROTO_ENGINE_EXTENT;
+    case DATANODE_ENGINE_FILE:
+    default:
+        return PROTO_ENGINE_FILE;
+    }
+}
+
 static void control_register(struct datanode_control *k)
 {
     struct datanode_worker *w = worker_of(k);
@@ -83,20 +96,20 @@ static void control_register(struct datanode_control *k)
     chunk_store_info(w->store, &info);
     k->registering = true;
     struct proto_register_request *m = &k->register_request;
-    *m = (struct proto_register_request){
-        .uuid = info.target,
-        .incarnation = info.incarnation,
-        .lossy = info.lossy || w->opt.engine == DATANODE_ENGINE_RAM,
-        .address = proto_bytes_text(w->advertise),
-        .host = proto_bytes_text(w->host),
-        .rack = proto_bytes_text(w->rack),
-        .labels = proto_bytes_text(w->labels),
-        .weight = w->opt.weight,
-        .engine = w->opt.engine == DATANODE_ENGINE_RAM ? PROTO_ENGINE_RAM : PROTO_ENGINE_FILE,
-        .total = info.total_bytes,
-        .free = info.free_bytes,
-        .used = info.used_bytes,
-        .name = proto_bytes_text(w->name)};
+    *m =
+        (struct proto_register_request){.uuid = info.target,
+                                        .incarnation = info.incarnation,
+                                        .lossy = info.lossy || w->opt.engine == DATANODE_ENGINE_RAM,
+                                        .address = proto_bytes_text(w->advertise),
+                                        .host = proto_bytes_text(w->host),
+                                        .rack = proto_bytes_text(w->rack),
+                                        .labels = proto_bytes_text(w->labels),
+                                        .weight = w->opt.weight,
+                                        .engine = control_engine(w),
+                                        .total = info.total_bytes,
+                                        .free = info.free_bytes,
+                                        .used = info.used_bytes,
+                                        .name = proto_bytes_text(w->name)};
     loop_boot_id(w->loop, m->boot_id.bytes);
     k->register_call = (struct peer_call){.done = control_registered,
                                           .request = m,
@@ -292,6 +305,9 @@ static void control_beat_soon(struct loop_task *t)
 
 void datanode_control_report(struct datanode_worker *w)
 {
+    if (w->control.peer == NULL) {
+        return; /* its store is not started: there is nobody to tell yet */
+    }
     if (!w->closing) {
         loop_defer(w->loop, &w->control.beat_soon);
     }

@@ -56,7 +56,7 @@ RIG int rig_start_now(struct rig_target *t)
 RIG void rig_start_inside(void *ctx)
 {
     struct rig_target *t = ctx;
-    if (t->rig->opt.engine == DATANODE_ENGINE_FILE) {
+    if (t->rig->opt.engine != DATANODE_ENGINE_RAM) {
         struct disk_req req = {.op = DISK_MKDIR, .path = "/store"};
         int64_t rc = disk_now(t->process.env.disk, &req);
         CHECK(rc == 0 || rc == -EEXIST);

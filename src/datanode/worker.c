@@ -250,15 +250,18 @@ static int worker_options(struct datanode_worker *w, const struct datanode_worke
 
 static int worker_open_store(struct datanode_worker *w, struct err *e)
 {
-    const struct chunk_options opt = {
-        .env = &w->env,
-        .engine = w->opt.engine == DATANODE_ENGINE_RAM ? CHUNK_ENGINE_RAM : CHUNK_ENGINE_FILE,
-        .directory = w->opt.directory,
-        .cluster = w->opt.cluster_id,
-        .user = &w->store_user,
-        .ram_bytes = w->opt.ram_bytes,
-        .low_bytes = w->opt.low_bytes};
-    if (w->opt.format && w->opt.engine == DATANODE_ENGINE_FILE) {
+    static const enum chunk_engine engine[] = {[DATANODE_ENGINE_FILE] = CHUNK_ENGINE_FILE,
+                                               [DATANODE_ENGINE_RAM] = CHUNK_ENGINE_RAM,
+                                               [DATANODE_ENGINE_EXTENT] = CHUNK_ENGINE_EXTENT};
+    CHECK((size_t)w->opt.engine < ARRAY_COUNT(engine));
+    const struct chunk_options opt = {.env = &w->env,
+                                      .engine = engine[w->opt.engine],
+                                      .directory = w->opt.directory,
+                                      .cluster = w->opt.cluster_id,
+                                      .user = &w->store_user,
+                                      .ram_bytes = w->opt.ram_bytes,
+                                      .low_bytes = w->opt.low_bytes};
+    if (w->opt.format && w->opt.engine != DATANODE_ENGINE_RAM) {
         struct chunk_format_options format = {0};
         loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);
         struct err ignored = {0};
@@ -296,6 +299,21 @@ static void worker_containers(struct datanode_worker *w)
     datanode_discard_init(w);
 }
 
+/* From here on its leader hears of it. */
+static void worker_store_started(struct chunk_start *start, int rc)
+{
+    struct datanode_worker *w = container_of(start, struct datanode_worker, store_start);
+    if (w->stopping) {
+        return;
+    }
+    rc = rc < 0 ? rc : datanode_scrub_start(w);
+    rc = rc < 0 ? rc : datanode_control_start(w);
+    if (rc < 0) {
+        log_error(w->env.log, "the target cannot be started", LOG_RC(rc));
+        w->opt.user->ops->failed(w->opt.user, rc, "the target cannot be started");
+    }
+}
+
 static int worker_begin(struct datanode_worker *w, struct err *e)
 {
     w->stats = stats_new(w->env.stats, "target");
@@ -322,8 +340,9 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
               w->opt.advertise == NULL ? at.text : w->opt.advertise);
     datanode_repair_watch(w);
     datanode_sick_start(w);
-    rc = datanode_scrub_start(w);
-    return rc < 0 ? rc : datanode_control_start(w);
+    w->store_start.done = worker_store_started;
+    chunk_store_start(w->store, &w->store_start);
+    return 0;
 }
 
 int datanode_worker_start(const struct datanode_worker_options *opt, struct datanode_worker **ret,
@@ -377,7 +396,9 @@ static void worker_stop_store(struct datanode_worker *w)
     w->closing = true;
     datanode_repair_unwatch(w);
     datanode_discard_fini(w);
-    datanode_control_free(w);
+    if (w->control.peer != NULL) {
+        datanode_control_free(w);
+    }
     datanode_neighbors_free(w);
     w->store_stop.done = worker_stopped;
     chunk_store_stop(w->store, &w->store_stop);

@@ -112,6 +112,7 @@ struct datanode_worker {
     bool failed, stopping, closing, left, served;
     uint64_t stopping_ns, stop_at_ns;
     struct loop_timer stop_timer;
+    struct chunk_start store_start;
     struct chunk_stop store_stop;
     struct chunk_change lossy;
     bool lossy_busy;

@@ -337,7 +337,8 @@ int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
     case DISK_SYNC_DIR:
         return ops_sync_dir(req);
     case DISK_DROP:
-        return -posix_fadvise(req->file->fd, 0, 0, POSIX_FADV_DONTNEED);
+        return -posix_fadvise(req->file->fd, (off_t)req->offset, (off_t)req->len,
+                              POSIX_FADV_DONTNEED);
     case DISK_ALLOCATE:
         return ops_fallocate(req, (req->flags & DISK_KEEP_SIZE) != 0 ? FALLOC_FL_KEEP_SIZE : 0);
     case DISK_PUNCH:

@@ -237,7 +237,8 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
                                         .user = &p->worker_user,
                                         .directory = "/target",
                                         .name = n->name,
-                                        .engine = DATANODE_ENGINE_FILE,
+                                        .engine = n->extents ? DATANODE_ENGINE_EXTENT
+                                                             : DATANODE_ENGINE_FILE,
                                         .format = !n->formatted,
                                         /* Faults end, and then all shall be well soon. */
                                         .health = {.slow_ms = 10,

@@ -1,0 +1,180 @@
+/* chunk/extent.c -- the `extent` engine: containers, index, journal. Format, open, end. */
+#include "chunk/extent_priv.h"
+
+#include "base/env.h"
+#include "tree/tree.h"
+
+#include <string.h>
+
+#define INDEX_BYTES (UINT64_C(64) << 20)
+
+/* ---- Format ---- */
+
+static struct tree_options index_options(const struct chunk_options *opt, const char *path,
+                                         const struct uuid *target)
+{
+    return (struct tree_options){.env = opt->env,
+                                 .path = path,
+                                 .owner = target->bytes,
+                                 .cache_bytes =
+                                     opt->index_bytes == 0 ? INDEX_BYTES : opt->index_bytes};
+}
+
+static int extent_format(const struct chunk_options *opt, struct chunk_super *super, struct err *e)
+{
+    CLEANUP(mem_freep) char *index = mem_printf("%s/index", opt->directory);
+    CLEANUP(mem_freep) char *journal = mem_printf("%s/journal", opt->directory);
+    if (index == NULL || journal == NULL) {
+        return -ENOMEM;
+    }
+    super->fan_out = 1; /* there are no directories */
+    struct disk_req req = {.op = DISK_MKDIR, .path = journal};
+    int64_t rc = disk_now(opt->env->disk, &req);
+    if (rc < 0) {
+        return err_set(e, (int)rc, "format: '%s'", journal);
+    }
+    struct tree_options tree = index_options(opt, index, &super->target);
+    return tree_create(&tree, e);
+}
+
+/* ---- Open ---- */
+
+static int extent_open(struct chunk_store *s, struct err *e)
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/index", s->directory);
+    struct chunk_extent *x = path == NULL ? NULL : mem_zalloc(sizeof *x);
+    struct tree_found found = {0};
+    if (x == NULL) {
+        return -ENOMEM;
+    }
+    x->s = s;
+    s->extent = x;
+    list_init(&x->growers);
+    list_init(&x->appending);
+    list_init(&x->flips);
+    list_init(&x->round.waiters);
+    list_init(&x->round.next);
+    int rc = chunk_space_open(x, e);
+    struct tree_options tree = index_options(&s->opt, path, &s->super.target);
+    rc = rc < 0 ? rc : tree_open(&tree, &x->index, &found, e);
+    x->newer = found.index;
+    x->older = found.older == 0 ? found.index : base_min(found.older, found.index);
+    return rc;
+}
+
+static void extent_close(struct chunk_store *s)
+{
+    struct chunk_extent *x = s->extent;
+    if (x == NULL) {
+        return;
+    }
+    x->journal = journal_free(x->journal);
+    x->index = kv_free(x->index);
+    chunk_space_close(x);
+    kv_batch_fini(&x->round.batch);
+    mem_free(x);
+    s->extent = NULL;
+}
+
+/* ---- The end ---- */
+
+static void end_kv(struct kv_stop *stop)
+{
+    struct chunk_extent *x = container_of(stop, struct chunk_extent, kv_stop);
+    x->kv_ended = true;
+    chunk_stop_check(x->s);
+}
+
+static void end_journal(struct journal_stop *stop, int rc)
+{
+    struct chunk_extent *x = container_of(stop, struct chunk_extent, journal_stop);
+    x->journal_ended = true;
+    if (x->s->stop_rc == 0) {
+        x->s->stop_rc = rc;
+    }
+    chunk_stop_check(x->s);
+}
+
+static bool extent_end(struct chunk_store *s)
+{
+    struct chunk_extent *x = s->extent;
+    if (!x->ending) {
+        x->ending = true;
+        x->kv_stop.done = end_kv;
+        x->journal_stop.done = end_journal;
+        x->journal_ended = x->journal == NULL;
+        kv_stop(x->index, &x->kv_stop);
+        if (x->journal != NULL) {
+            journal_stop(x->journal, &x->journal_stop);
+        }
+    }
+    return x->kv_ended && x->journal_ended;
+}
+
+static bool extent_settled(const struct chunk_store *s)
+{
+    const struct chunk_extent *x = s->extent;
+    return list_empty(&s->dirty) && x->flip_count == 0 && x->checkpointed && !x->checkpointing;
+}
+
+/* ---- Small things ---- */
+
+static struct chunk_place extent_place(const struct chunk_store *s, const struct chunk_file *f,
+                                       uint64_t block)
+{
+    (void)f;
+    return (struct chunk_place){.file = chunk_space_container(s->extent, block)->file,
+                                .offset = block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT};
+}
+
+static void extent_hot(struct chunk_work *w, bool create, chunk_next *next)
+{
+    (void)create;
+    next(w, 0);
+}
+
+/* An update of a chunk that did not come to be leaves units, which it gives back. */
+static void extent_unmake(struct chunk_work *w, chunk_next *next)
+{
+    struct chunk_entry *e = w->e;
+    if (!e->kept) {
+        chunk_entry_clean(w->s, e);
+        e->written = e->stable = e->change;
+    }
+    next(w, 0);
+}
+
+static void extent_figures(const struct chunk_store *s, struct chunk_store_info *ret)
+{
+    struct tree_space_info info = {0};
+    tree_space_info(s->extent->space, &info);
+    ret->free_bytes = s->free_bytes + info.free * CHUNK_UNIT;
+    ret->low = ret->free_bytes < s->low_bytes + s->reserved_bytes;
+    ret->wrong = s->extent->wrong;
+}
+
+const struct chunk_engine_ops chunk_engine_extent = {
+    .on_disk = true,
+    .joins = true,
+    .format = extent_format,
+    .open = extent_open,
+    .close = extent_close,
+    .start = chunk_extent_start,
+    .hot = extent_hot,
+    .place = extent_place,
+    .reserve = chunk_extent_reserve,
+    .unreserve = chunk_extent_unreserve,
+    .write = chunk_extent_write,
+    .waste = chunk_extent_waste,
+    .unmake = extent_unmake,
+    .record = chunk_extent_record,
+    .remove = chunk_extent_remove,
+    .committed = chunk_extent_committed,
+    .rested = chunk_extent_rested,
+    .sync = chunk_extent_sync,
+    .tick = chunk_extent_tick,
+    .round = chunk_extent_round,
+    .settled = extent_settled,
+    .end = extent_end,
+    .figures = extent_figures,
+};

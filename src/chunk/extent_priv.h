@@ -1,0 +1,149 @@
+/*
+ * chunk/extent_priv.h -- the parts of the `extent` engine: see engine_priv.h for what they do,
+ * doc/format/extent.md for what they keep.
+ *
+ * An update writes its cells, then appends to the journal what has changed; then it is done. A
+ * round makes all that is done stable (containers, then journal) and tells the index, which so
+ * never knows what a power cut could take back. Checkpoints of the index let the journal be
+ * trimmed.
+ */
+#pragma once
+
+#include "chunk/engine_priv.h"
+#include "chunk/extent_format.h"
+#include "journal/journal.h"
+#include "kv/kv.h"
+#include "tree/space.h"
+
+#define CHUNK_CONTAINER_UNITS (UINT64_C(1) << 24)
+#define CHUNK_GROW_UNITS ((UINT64_C(64) << 20) / CHUNK_UNIT)
+#define CHUNK_ALL_UNITS UINT64_MAX
+
+struct chunk_container {
+    struct chunk_extent *x;
+    struct disk_file *file;
+    struct disk_req sync;
+    bool dirty; /* written since the last sync of it began */
+};
+
+/* A record on its way to the journal. */
+struct chunk_append {
+    struct list node; /* of x->appending, in order */
+    struct chunk_extent *x;
+    void (*done)(struct chunk_append *a, int rc);
+    struct journal_append append;
+    struct iovec iov;
+    uint8_t *bytes;
+    struct chunk_work *w; /* of an update or change */
+    uint64_t captured;    /* the change that it tells of */
+    size_t flip_count;
+    struct chunk_flip { /* of a list of commits */
+        struct chunk_entry *e;
+        struct chunk_identity identity;
+        uint64_t change;
+        uint32_t life;
+    } * flip;
+};
+
+/* An entry as it was when a round began. */
+struct chunk_shot {
+    struct chunk_entry *e;
+    struct chunk_state state; /* with references */
+    uint64_t written, known;
+    bool exists;
+};
+
+struct chunk_round {
+    enum { ROUND_FLIPS = 1, ROUND_DATA, ROUND_JOURNAL, ROUND_INDEX } step;
+    struct chunk_shot *shot;
+    size_t count, indexed, batched; /* those that the index has; and will have with the batch */
+    uint64_t flips, low;            /* lists that it waits for; records up to it are in the shots */
+    unsigned left;                  /* syncs under way */
+    int rc;
+    struct kv_batch batch;
+    struct kv_room room;
+    struct list waiters, next; /* works: of this round, and of the next */
+};
+
+/* A range of units that has rested: punched, allocated anew, then free. */
+struct chunk_release {
+    struct disk_req req;
+    struct chunk_entry *e; /* NULL: none is under way */
+    struct chunk_rest *rest;
+};
+
+struct chunk_extent {
+    struct chunk_store *s;
+    struct tree_space *space;
+    struct chunk_container **container;
+    size_t container_count, container_capacity;
+    uint64_t units; /* that the containers have */
+    struct disk_req grow;
+    bool growing, grow_made; /* made: allocated, its length is being made stable */
+    int grow_rc;             /* why what was begun is given up */
+    char *grow_path;
+    uint8_t *header;
+    struct list growers; /* works that wait for units */
+    struct chunk_release release;
+    struct kv *index;
+    struct journal *journal;
+    struct journal_user user;
+    struct list appending, flips; /* chunk_append; entries with a commit that no record tells of */
+    size_t flip_count;
+    uint64_t lists, lists_done; /* of commits: appended, and those that are done */
+    int lists_rc;               /* of those that failed since a round began */
+    struct chunk_round round;
+    struct kv_checkpoint checkpoint;
+    bool checkpointing, checkpoint_due, checkpointed;
+    uint64_t checkpoint_ns, bytes_since; /* of journal, since the last one began */
+    uint64_t older, newer;               /* indexes of the checkpoints that are kept */
+    struct chunk_loading *loading;       /* while it starts */
+    bool loaded;                         /* rounds may begin */
+    struct kv_stop kv_stop;
+    struct journal_stop journal_stop;
+    bool ending, kv_ended, journal_ended;
+    uint64_t wrong; /* what the start found that should not be */
+};
+
+/* ---- extent_space.c ---- */
+NODISCARD int chunk_space_open(struct chunk_extent *x, struct err *e);
+void chunk_space_close(struct chunk_extent *x);
+NODISCARD int chunk_space_claim(struct chunk_extent *x, uint64_t unit, uint32_t count);
+struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint64_t unit);
+void chunk_space_release(struct chunk_extent *x); /* what has rested long enough */
+void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
+void chunk_extent_unreserve(struct chunk_work *w);
+void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e);
+
+/* ---- extent_write.c ---- */
+void chunk_extent_write(struct chunk_work *w, chunk_next *next);
+void chunk_extent_waste(struct chunk_work *w);
+
+/* ---- extent_record.c ---- */
+void chunk_extent_record(struct chunk_work *w, const struct chunk_state *st, chunk_next *next);
+void chunk_extent_remove(struct chunk_work *w, chunk_next *next);
+void chunk_extent_committed(struct chunk_store *s, struct chunk_entry *e);
+/* Records of the commits that no record tells of yet. 0, -ENOMEM. */
+NODISCARD int chunk_extent_flush_flips(struct chunk_extent *x);
+/* What records up to `index` describe is stable; ends with chunk_extent_synced(). */
+void chunk_extent_append_stable(struct chunk_extent *x, uint64_t index);
+void chunk_extent_journal_failed(struct journal_user *u, int rc, const char *reason);
+
+/* ---- extent_round.c ---- */
+void chunk_extent_sync(struct chunk_store *s, struct chunk_work *w);
+void chunk_extent_round(struct chunk_store *s);
+void chunk_extent_synced(struct chunk_extent *x, int rc);
+void chunk_extent_flips_done(struct chunk_extent *x); /* another list of commits is over */
+void chunk_extent_checkpoint(struct chunk_extent *x);
+void chunk_extent_tick(struct chunk_store *s);
+
+/* ---- extent_index.c ---- */
+/* Adds to `b` what makes of the index's state of the entry that of the shot; -ENOMEM is sticky. */
+void chunk_index_shot(struct kv_batch *b, const struct chunk_shot *shot);
+/* The index has it. */
+void chunk_index_shot_done(struct chunk_shot *shot);
+void chunk_shot_fini(struct chunk_shot *shot);
+
+/* ---- extent_start.c ---- */
+void chunk_extent_start(struct chunk_store *s);
+void chunk_start_over(struct chunk_extent *x, int rc); /* its round, or its checkpoint */

@@ -1,0 +1,397 @@
+/*
+ * chunk/extent_round.c -- the `extent` engine: rounds, which make all that is done stable and tell
+ * the index; syncs, which wait for the next round; checkpoints; the end.
+ *
+ * A round: commits are journaled; what is dirty is looked at; containers are synced, then the
+ * journal, behind which those who wait are told; then the index gets what was looked at. It may
+ * know more than the journal's records up to `low`, of which it knows everything: each chunk's
+ * head says which record is its newest, so that a replay from `low` on passes over what is there.
+ */
+#include "chunk/extent_priv.h"
+
+#include <string.h>
+
+#define SLICE_BYTES (1u << 20)
+#define STOP_TRIES 8u
+#define CHECKPOINT_BYTES (UINT64_C(24) << 20)
+#define CHECKPOINT_NS (UINT64_C(60) * 1000000000)
+#define CHECKPOINT_PACE_NS (UINT64_C(20) * 1000000000)
+
+static void round_index(struct chunk_extent *x);
+
+/* ---- The end of a round ---- */
+
+static void round_wake(struct chunk_extent *x, int rc)
+{
+    struct list *waiters = &x->round.waiters;
+    for (struct list *node = list_pop_front(waiters); node != NULL;
+         node = list_pop_front(waiters)) {
+        struct chunk_work *w = LIST_ENTRY(node, struct chunk_work, ready);
+        w->kept = rc;
+        chunk_work_ready(w);
+    }
+}
+
+static void round_over(struct chunk_extent *x, int rc)
+{
+    struct chunk_store *s = x->s;
+    struct chunk_round *r = &x->round;
+    round_wake(x, rc);
+    for (size_t i = 0; i < r->count; i++) {
+        struct chunk_entry *e = r->shot[i].e;
+        chunk_shot_fini(&r->shot[i]);
+        e->holds--;
+        chunk_entry_settle(s, e);
+    }
+    mem_free(r->shot);
+    r->shot = NULL;
+    r->count = r->indexed = r->batched = 0;
+    kv_batch_fini(&r->batch);
+    s->round_active = false;
+    if (rc < 0 && s->stopping && (s->failed != 0 || ++s->stop_tries >= STOP_TRIES)) {
+        s->stop_rc = rc;
+        s->stop_failed = true;
+    }
+    if (x->loading != NULL) {
+        chunk_start_over(x, rc);
+    } else if (!list_empty(&r->next)) {
+        chunk_extent_round(s);
+    }
+    chunk_stop_check(s);
+}
+
+/* ---- Index ---- */
+
+static void round_room(struct kv_room *room)
+{
+    struct chunk_extent *x = container_of(room, struct chunk_extent, round.room);
+    round_index(x);
+}
+
+static void round_batched(struct chunk_extent *x)
+{
+    struct chunk_store *s = x->s;
+    struct chunk_round *r = &x->round;
+    for (; r->indexed < r->batched; r->indexed++) {
+        struct chunk_shot *shot = &r->shot[r->indexed];
+        struct chunk_entry *e = shot->e;
+        chunk_index_shot_done(shot);
+        if (e->change != shot->written || e->stable != e->change) {
+            continue; /* more has happened to it */
+        }
+        chunk_entry_clean(s, e);
+        if (e->kept) { /* the index knows that it has gone */
+            e->kept = false;
+            e->holds--;
+        }
+    }
+    kv_batch_clear(&r->batch);
+}
+
+/* A part of the shots at a time. */
+static void round_index(struct chunk_extent *x)
+{
+    struct chunk_round *r = &x->round;
+    int rc = 0;
+    while (r->indexed < r->count && rc == 0) {
+        while (r->batched < r->count && r->batch.len < SLICE_BYTES) {
+            chunk_index_shot(&r->batch, &r->shot[r->batched++]);
+        }
+        bool last = r->batched == r->count;
+        uint64_t index = kv_applied_index(x->index);
+        rc = kv_commit(x->index, &r->batch, last ? base_max(index, r->low) : index);
+        if (rc == 0) {
+            round_batched(x);
+        }
+    }
+    if (rc == -ERR_busy) {
+        r->room.done = round_room;
+        kv_room(x->index, &r->room);
+        return;
+    }
+    if (rc == 0) {
+        x->checkpointed = false;
+    } else if (rc != -ENOMEM) { /* they stay dirty: a later round tries again */
+        chunk_store_fail(x->s, rc, "the index could not be changed");
+    }
+    chunk_extent_checkpoint(x);
+    round_over(x, rc == 0 || x->loading == NULL ? 0 : rc);
+}
+
+/* ---- What was done is stable ---- */
+
+void chunk_extent_synced(struct chunk_extent *x, int rc)
+{
+    struct chunk_round *r = &x->round;
+    if (rc < 0 || x->s->failed != 0) {
+        round_over(x, rc < 0 ? rc : -ERR_failed_before);
+        return;
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        struct chunk_entry *e = r->shot[i].e;
+        e->stable = base_max(e->stable, r->shot[i].written);
+    }
+    r->step = ROUND_INDEX;
+    round_wake(x, 0);
+    round_index(x);
+}
+
+/* The data is stable. A record says so, and when that is stable all before it are: after a power
+ * cut nothing falls back behind what somebody was told of, or whose units others have by now. */
+static void round_journal(struct chunk_extent *x)
+{
+    struct chunk_round *r = &x->round;
+    if (r->rc < 0) {
+        chunk_store_fail(x->s, r->rc, "a sync failed");
+        round_over(x, r->rc);
+        return;
+    }
+    r->step = ROUND_JOURNAL;
+    chunk_extent_append_stable(x, r->low);
+}
+
+static void round_container_synced(struct disk_req *req, int64_t rc)
+{
+    struct chunk_container *c = container_of(req, struct chunk_container, sync);
+    struct chunk_extent *x = c->x;
+    struct chunk_store *s = x->s;
+    s->in_flight--;
+    if (s->freed) {
+        if (s->in_flight == 0) {
+            chunk_store_destroy(s);
+        }
+        return;
+    }
+    if (rc < 0 && x->round.rc == 0) {
+        x->round.rc = (int)rc;
+    }
+    if (--x->round.left == 0) {
+        round_journal(x);
+    }
+}
+
+static void round_data(struct chunk_extent *x)
+{
+    struct chunk_round *r = &x->round;
+    r->step = ROUND_DATA;
+    r->left = 1; /* nothing completes inside submit, but there may be nothing */
+    for (size_t i = 0; i < x->container_count; i++) {
+        struct chunk_container *c = x->container[i];
+        if (c->dirty) {
+            c->dirty = false;
+            c->sync =
+                (struct disk_req){.op = DISK_SYNC, .file = c->file, .done = round_container_synced};
+            r->left++;
+            x->s->in_flight++;
+            disk_submit(x->s->disk, &c->sync);
+        }
+    }
+    if (--r->left == 0) {
+        round_journal(x);
+    }
+}
+
+/* ---- What is dirty ---- */
+
+/* All records up to it are done, and so in what entries say. */
+static uint64_t round_low(const struct chunk_extent *x)
+{
+    struct journal_info info;
+    LIST_FOR_EACH(node, &x->appending)
+    {
+        const struct chunk_append *a = LIST_ENTRY(node, struct chunk_append, node);
+        if (a->append.index != 0) {
+            return a->append.index - 1;
+        }
+    }
+    journal_info(x->journal, &info);
+    return info.next_index - 1;
+}
+
+static struct chunk_shot shot_of(struct chunk_entry *e)
+{
+    struct chunk_shot shot = {.e = e,
+                              .state = chunk_state_of(e),
+                              .written = e->written,
+                              .known = e->known,
+                              .exists = e->exists};
+    if (shot.state.committed != NULL) {
+        chunk_version_ref(shot.state.committed);
+    }
+    if (shot.state.pending != NULL) {
+        chunk_version_ref(shot.state.pending);
+    }
+    return shot;
+}
+
+static void round_look(struct chunk_extent *x)
+{
+    struct chunk_store *s = x->s;
+    struct chunk_round *r = &x->round;
+    if (x->lists_rc < 0) {
+        round_over(x, x->lists_rc);
+        return;
+    }
+    r->shot = mem_calloc(s->dirty_count + 1, sizeof *r->shot);
+    if (r->shot == NULL) {
+        round_over(x, -ENOMEM);
+        return;
+    }
+    LIST_FOR_EACH(node, &s->dirty)
+    {
+        struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, dirty);
+        e->holds++;
+        r->shot[r->count++] = shot_of(e);
+    }
+    r->low = round_low(x);
+    round_data(x);
+}
+
+void chunk_extent_flips_done(struct chunk_extent *x)
+{
+    const struct chunk_round *r = &x->round;
+    if (x->s->round_active && r->step == ROUND_FLIPS && x->lists_done >= r->flips) {
+        round_look(x);
+    }
+}
+
+static void round_begin(struct chunk_extent *x)
+{
+    struct chunk_store *s = x->s;
+    struct chunk_round *r = &x->round;
+    s->round_active = true;
+    s->round_at_ns = loop_now_ns(s->loop);
+    list_splice_back(&r->waiters, &r->next);
+    r->rc = 0;
+    x->lists_rc = 0;
+    int rc = chunk_extent_flush_flips(x);
+    if (rc < 0) {
+        round_over(x, rc);
+        return;
+    }
+    r->flips = x->lists;
+    r->step = ROUND_FLIPS;
+    chunk_extent_flips_done(x);
+}
+
+static bool round_needed(const struct chunk_extent *x)
+{
+    return !list_empty(&x->s->dirty) || !list_empty(&x->round.next) || x->flip_count > 0;
+}
+
+void chunk_extent_round(struct chunk_store *s)
+{
+    struct chunk_extent *x = s->extent;
+    if (s->round_active || !x->loaded) {
+        return;
+    }
+    if (s->failed != 0) {
+        list_splice_back(&x->round.waiters, &x->round.next);
+        round_wake(x, -ERR_failed_before);
+        return;
+    }
+    if (round_needed(x)) {
+        round_begin(x);
+    } else if (s->stopping) {
+        x->checkpoint_due = true;
+        chunk_extent_checkpoint(x);
+    }
+}
+
+/* ---- Syncs ---- */
+
+static void sync_waited(struct chunk_work *w)
+{
+    w->finish(w, w->kept);
+}
+
+static bool sync_dirty(struct chunk_store *s, const struct chunk_sync *c)
+{
+    for (size_t i = 0; c->scope == CHUNK_SYNC_KEYS && i < c->key_count; i++) {
+        const struct chunk_entry *e = chunk_entry_get(s, c->key[i], false);
+        if (e != NULL && e->stable != e->change) {
+            return true;
+        }
+    }
+    if (c->scope == CHUNK_SYNC_KEYS) {
+        return false;
+    }
+    LIST_FOR_EACH(node, &s->dirty)
+    {
+        const struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, dirty);
+        bool covered = c->scope == CHUNK_SYNC_ALL || e->item.key.data_id == c->data_id;
+        if (covered && e->stable != e->change) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void chunk_extent_sync(struct chunk_store *s, struct chunk_work *w)
+{
+    w->begin = sync_waited;
+    if (!sync_dirty(s, w->of.sync)) {
+        chunk_work_ready(w);
+        return;
+    }
+    list_remove(&w->ready);
+    list_push_back(&s->extent->round.next, &w->ready);
+    chunk_extent_round(s);
+}
+
+/* ---- Checkpoints ---- */
+
+static void checkpoint_done(struct kv_checkpoint *c, int rc)
+{
+    struct chunk_extent *x = container_of(c, struct chunk_extent, checkpoint);
+    x->checkpointing = false;
+    if (rc == 0) {
+        x->older = x->newer;
+        x->newer = c->index;
+        x->checkpoint_due = false;
+        journal_trim(x->journal, x->older + 1);
+    } else {
+        x->checkpointed = false;
+        if (x->s->stopping && ++x->s->stop_tries >= STOP_TRIES) {
+            x->s->stop_rc = rc;
+            x->s->stop_failed = true;
+        }
+    }
+    if (x->loading != NULL) {
+        chunk_start_over(x, rc);
+    }
+    chunk_stop_check(x->s);
+}
+
+/* When it is time for one. Of a store that is not changed nothing is written. */
+void chunk_extent_checkpoint(struct chunk_extent *x)
+{
+    struct chunk_store *s = x->s;
+    uint64_t now = loop_now_ns(s->loop);
+    bool due = x->checkpoint_due || x->bytes_since >= CHECKPOINT_BYTES ||
+               now - x->checkpoint_ns >= CHECKPOINT_NS;
+    if (!due || x->checkpointed || x->checkpointing || s->failed != 0 || x->ending) {
+        return;
+    }
+    x->checkpointing = x->checkpointed = true;
+    x->checkpoint_ns = now;
+    x->bytes_since = 0;
+    x->checkpoint = (struct kv_checkpoint){.done = checkpoint_done,
+                                           .pace_ns = x->checkpoint_due ? 0 : CHECKPOINT_PACE_NS};
+    kv_checkpoint(x->index, &x->checkpoint);
+}
+
+/* ---- Once a second ---- */
+
+void chunk_extent_tick(struct chunk_store *s)
+{
+    struct chunk_extent *x = s->extent;
+    if (!s->started || s->stopping) {
+        return;
+    }
+    if (loop_now_ns(s->loop) - s->round_at_ns >= (uint64_t)s->opt.flush_ms * 1000000) {
+        chunk_extent_round(s);
+    }
+    chunk_extent_checkpoint(x);
+    chunk_space_release(x);
+}

@@ -1,0 +1,293 @@
+/*
+ * chunk/extent_test.c -- what is of the `extent` engine alone: units and who has them, containers,
+ * index and journal that are damaged or gone.
+ */
+#include "chunk/rig_put_priv.h"
+
+#include "base/rand.h"
+#include "chunk/extent_priv.h"
+
+#define COUNT 40u
+#define SMALL 26624u /* 26 KiB */
+
+static struct chunk_key key_of(uint64_t i)
+{
+    return (struct chunk_key){.data_id = 100 + i};
+}
+
+static uint64_t units_used(const struct store_rig *r)
+{
+    struct tree_space_info info;
+    tree_space_info(r->store->extent->space, &info);
+    return info.used;
+}
+
+static void check_sound(const struct store_rig *r)
+{
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.wrong, 0);
+    CHECK_EQ(info.failed, 0);
+}
+
+/* ---- Units ---- */
+
+TEST(units_come_back)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    uint64_t before = 1; /* the header */
+    for (unsigned round = 1; round <= 3; round++) {
+        for (uint64_t i = 0; i < COUNT; i++) {
+            CHECK_OK(rig_put_whole(r, key_of(i), 1, SMALL));
+        }
+        CHECK_EQ(units_used(r), before + COUNT * 7);
+        for (uint64_t i = 0; i < COUNT; i++) {
+            CHECK_OK(rig_check(r, key_of(i), 1, SMALL));
+            CHECK_OK(rig_delete(r, key_of(i)));
+        }
+        rig_pass(r, 4000);
+        CHECK_EQ(units_used(r), before);
+        check_sound(r);
+    }
+    rig_stop(r);
+    CHECK_OK(rig_boot(r));
+    CHECK_EQ(units_used(r), before);
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+TEST(units_of_an_overwritten_content_come_back)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    uint64_t before = 1; /* the header */
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, 64 * CHUNK_CELL));
+    for (uint64_t ver = 2; ver < 40; ver++) {
+        const struct rig_piece p = {key_of(1), ver, CHUNK_WHOLE, 0, 64 * CHUNK_CELL};
+        CHECK_OK(rig_put(r, p));
+    }
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 4000);
+    CHECK_EQ(units_used(r), before + 64);
+    CHECK_OK(rig_restart(r, true));
+    CHECK_EQ(units_used(r), before + 64);
+    CHECK_OK(rig_check(r, key_of(1), 39, 64 * CHUNK_CELL));
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* Holes of one unit each: a content takes as many as it needs. */
+TEST(a_content_may_lie_in_many_places)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    const uint32_t big = 900;
+    uint64_t free_units = CHUNK_GROW_UNITS - 1 - 3 * 1024; /* of the first step of growth */
+    for (uint64_t i = 0; i < 3; i++) {
+        CHECK_OK(rig_put_whole(r, key_of(i), 1, CHUNK_LENGTH_MAX));
+    }
+    while (free_units > 2 * (uint64_t)big) {
+        uint64_t n = base_min(free_units - 2 * (uint64_t)big, 1024);
+        CHECK_OK(rig_put_whole(r, key_of(1000 + free_units), 1, (uint32_t)n * CHUNK_CELL));
+        free_units -= n;
+    }
+    for (uint64_t i = 0; i < free_units; i++) {
+        CHECK_OK(rig_put_whole(r, key_of(100000 + i), 1, 100));
+    }
+    CHECK_EQ(r->store->extent->units, CHUNK_GROW_UNITS);
+    disk_sim_capacity(r->machine, disk_sim_used_bytes(r->machine) + (40 << 20));
+    for (uint64_t i = 0; i < free_units; i += 2) {
+        CHECK_OK(rig_delete(r, key_of(100000 + i)));
+    }
+    rig_pass(r, 5000);
+    CHECK_OK(rig_put_whole(r, key_of(5), 1, big * CHUNK_CELL));
+    CHECK_EQ(r->store->extent->units, CHUNK_GROW_UNITS); /* there was no room to grow */
+    CHECK_OK(rig_check(r, key_of(5), 1, big * CHUNK_CELL));
+    CHECK_OK(rig_sync(r));
+    CHECK_OK(rig_restart(r, true));
+    CHECK_OK(rig_check(r, key_of(5), 1, big * CHUNK_CELL));
+    for (uint64_t i = 1; i < free_units; i += 200) {
+        CHECK_OK(rig_check(r, key_of(100000 + i), 1, 100));
+    }
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* Who sends from a pinned content reads its bytes, whatever became of the chunk, and nobody gets
+ * its units. */
+TEST(pinned_units_are_nobody_elses)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    const uint32_t length = 16 * CHUNK_CELL;
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, length));
+    struct chunk_pin pin = {.key = key_of(1), .length = length};
+    CHECK_OK(chunk_store_pin(r->store, &pin));
+    struct chunk_piece piece;
+    unsigned count = 0;
+    CHECK_EQ(chunk_pin_pieces(r->store, &pin, 0, &piece, 1, &count), length);
+    for (uint64_t ver = 2; ver < 10; ver++) {
+        CHECK_OK(rig_put_whole(r, key_of(1), ver, length));
+        CHECK_OK(rig_put_whole(r, key_of(ver), 1, length));
+        CHECK_OK(rig_sync(r));
+        rig_pass(r, 2000);
+    }
+    uint8_t *got = mem_zalloc(length), *want = mem_zalloc(length);
+    struct disk_req req = {
+        .op = DISK_READ, .file = piece.file, .offset = piece.offset, .buf = got, .len = length};
+    CHECK_EQ(disk_now(r->disk, &req), length);
+    rig_fill(want, length, key_of(1), 1);
+    CHECK_BYTES(got, want, length);
+    CHECK_TRUE(units_used(r) >= 1 + 10 * 16);
+    chunk_store_unpin(r->store, &pin);
+    rig_pass(r, 3000);
+    CHECK_EQ(units_used(r), 1 + 9 * 16);
+    mem_free(got);
+    mem_free(want);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* ---- The medium ---- */
+
+/* Whatever bit of whatever file is another: the store says so, or the chunk, or nothing was lost.
+ */
+static unsigned flip(const char *path, uint64_t bytes, uint64_t step)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    unsigned found = 0;
+    for (uint64_t i = 0; i < 8; i++) {
+        CHECK_OK(rig_put_whole(r, key_of(i), 1, 20 * CHUNK_CELL + 7));
+    }
+    CHECK_OK(rig_sync(r));
+    rig_stop(r);
+    for (uint64_t at = testing_seed() % step; at < bytes; at += step) {
+        CHECK_OK(disk_sim_corrupt(r->machine, path, at, (uint8_t)(1u << (at % 8))));
+        int rc = rig_boot(r);
+        found += rc < 0 ? 1 : 0;
+        if (rc < 0) {
+            CHECK_ERR(rc, EIO);
+        }
+        for (uint64_t i = 0; rc == 0 && i < 8; i++) {
+            int one = rig_check(r, key_of(i), 1, 20 * CHUNK_CELL + 7);
+            if (one < 0) {
+                CHECK_ERR(one, ERR_corrupt);
+                found++;
+            }
+        }
+        loop_sim_kill(r->loop);
+        CHECK_OK(disk_sim_corrupt(r->machine, path, at, (uint8_t)(1u << (at % 8))));
+    }
+    rig_end(r);
+    return found;
+}
+
+TEST(damaged_cells_are_found)
+{
+    CHECK_TRUE(flip("/data/space.0000", (8 * 21 + 1) * CHUNK_UNIT, 8 * 997) > 10);
+}
+
+TEST(a_damaged_header_of_a_container_is_refused)
+{
+    CHECK_TRUE(flip("/data/space.0000", 512, 37) > 0);
+}
+
+/* One superblock of two may be damaged; of both, nothing is believed. */
+TEST(a_damaged_index_is_never_believed)
+{
+    (void)flip("/data/index", 4096, 61);
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, SMALL));
+    rig_stop(r);
+    CHECK_OK(disk_sim_corrupt(r->machine, "/data/index", 40, 1));
+    CHECK_OK(disk_sim_corrupt(r->machine, "/data/index", 65536 + 40, 1));
+    CHECK_ERR(rig_boot(r), ERR_corrupt);
+    rig_end(r);
+}
+
+/* A journal that ends before what the index has of it, or begins behind it, has lost something. */
+TEST(a_journal_that_is_gone_is_missed)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, SMALL));
+    CHECK_OK(rig_sync(r));
+    loop_sim_kill(r->loop); /* the index has no checkpoint that knows of it */
+    CHECK_OK(loop_sim_process(r->sim, "data", 1, &r->loop));
+    CHECK_OK(disk_sim_open(r->machine, r->loop, &r->disk));
+    struct disk_req req = {.op = DISK_LIST, .path = "/data/journal"};
+    CHECK_TRUE(disk_now(r->disk, &req) > 0);
+    struct disk_names *names = req.names;
+    for (size_t i = 0; i < names->count; i++) {
+        CLEANUP(mem_freep) char *path = mem_printf("/data/journal/%s", names->name[i]);
+        struct disk_req remove = {.op = DISK_REMOVE, .path = path};
+        CHECK_EQ(disk_now(r->disk, &remove), 0);
+    }
+    mem_free(names);
+    loop_sim_kill(r->loop);
+    int rc = rig_boot(r); /* nobody can know, for nothing says that there was more */
+    if (rc == 0) {
+        CHECK_RC(rig_check(r, key_of(1), 1, SMALL), ENOENT);
+    }
+    rig_end(r);
+}
+
+TEST(another_targets_container_is_refused)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, SMALL));
+    rig_stop(r);
+    CHECK_OK(loop_sim_process(r->sim, "data", 1, &r->loop));
+    CHECK_OK(disk_sim_open(r->machine, r->loop, &r->disk));
+    struct disk_req req = {
+        .op = DISK_RENAME, .path = "/data/space.0000", .path_to = "/data/space.0001"};
+    CHECK_EQ(disk_now(r->disk, &req), 0);
+    loop_sim_kill(r->loop);
+    CHECK_OK(rig_boot(r)); /* it has a chunk, and lacks the container */
+    CHECK_TRUE(rig_check(r, key_of(1), 1, SMALL) < 0);
+    loop_sim_kill(r->loop);
+    rig_end(r);
+}
+
+/* ---- Many ---- */
+
+/* Kills and power cuts among many chunks: what was synced is there, sound, and nothing is counted
+ * wrongly. */
+TEST(many_chunks_survive)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    struct rand rand;
+    uint64_t ver[COUNT] = {0}, synced[COUNT] = {0};
+    rand_seed(&rand, testing_seed());
+    for (unsigned life = 0; life < 12; life++) {
+        for (unsigned i = 0; i < 60; i++) {
+            uint64_t k = rand_below(&rand, COUNT);
+            CHECK_OK(rig_put_whole(r, key_of(k), ++ver[k], (uint32_t)(1 + k * 3000)));
+            if (rand_chance(&rand, 1, 12)) {
+                CHECK_OK(rig_sync(r));
+                memcpy(synced, ver, sizeof ver);
+            }
+        }
+        CHECK_OK(rig_restart(r, rand_chance(&rand, 1, 2)));
+        check_sound(r);
+        for (uint64_t k = 0; k < COUNT; k++) {
+            struct chunk_info info = {0};
+            int rc = chunk_store_lookup(r->store, key_of(k), &info);
+            CHECK_TRUE(rc == 0 || synced[k] == 0);
+            uint64_t newest = info.has_pending ? info.pending.ver : info.committed.ver;
+            CHECK_TRUE(newest >= synced[k]);
+            CHECK_TRUE(newest <= ver[k]);
+            CHECK_EQ(info.flags & CHUNK_DAMAGED, 0);
+            if (info.committed.ver > 0) {
+                CHECK_OK(rig_check(r, key_of(k), info.committed.ver, (uint32_t)(1 + k * 3000)));
+            }
+            if (rc == 0 && info.has_pending) {
+                CHECK_OK(rig_delete(r, key_of(k))); /* so that the next one begins anew */
+                newest = 0;
+            }
+            ver[k] = synced[k] = newest;
+        }
+        CHECK_OK(rig_sync(r));
+    }
+    rig_stop(r);
+    rig_end(r);
+}
