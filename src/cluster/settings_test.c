@@ -78,7 +78,7 @@ TEST(the_cache_of_the_metadata_is_a_part_of_its_memory)
     } good[] = {{"memory = 64M\n", 16},
                 {"memory = 1G\n", 256},
                 {"memory = 100G\n", 256},
-                {"memory = 1G\ncache = 512M\n", 512},
+                {"memory = 1G\ncache = 768M\n", 768},
                 {"engine = memory\ncache = 100M\n", 100}};
     for (size_t i = 0; i < ARRAY_COUNT(good); i++) {
         CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
@@ -104,7 +104,7 @@ TEST(settings_say_what_is_wrong_and_where)
               "[target.1]\nnode = a\naddress = x:0\ndirectory = d\n",
          "target.0"},
         {HEAD "[node.a]\ncopies = 3\n", "cluster.ini:7"},
-        {HEAD "memory = 1G\ncache = 513M\n", "cluster.ini:7"},
+        {HEAD "memory = 1G\ncache = 769M\n", "cluster.ini:7"},
         {HEAD "engine = ram\n", "engine"},
         {HEAD "io = fast\n", "io"},
         {"[cluster]\nid = " ID "\nlease = 10\n", "cluster.ini:3"},
