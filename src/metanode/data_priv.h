@@ -96,7 +96,8 @@ struct metanode_chain {
     struct cluster_fact fact[CLUSTER_MEMBERS_MAX]; /* at the member's place of the row, as are */
     uint32_t must_know[CLUSTER_MEMBERS_MAX];       /* R4: no lease before it knows this epoch */
     uint64_t hold_until_ns[CLUSTER_MEMBERS_MAX];   /* removed (R6), or left: not back before */
-    uint64_t away_since_ns[CLUSTER_MEMBERS_MAX];   /* offline since; 0: it is not */
+    uint64_t away_since_ns[CLUSTER_MEMBERS_MAX];   /* offline since, or waiting, and cannot come in;
+                                                      0: it is not */
     uint64_t dark_since_ns;
     bool proposing, revoking;
     uint32_t copies; /* of its class, as of the last look at what is to be moved; 0: not yet */

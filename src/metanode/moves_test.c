@@ -393,6 +393,96 @@ TEST(new_files_avoid_full_targets)
     rig_over(&r);
 }
 
+/* --- who dies, or is not let in, before it is a copy ----------------------------------------- */
+
+static struct metanode_chain *chain_of(const struct rig *r, unsigned a, unsigned b)
+{
+    LIST_FOR_EACH(node, &r->m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        if (cluster_row_find(&c->row, r->target[a].id) < c->row.count &&
+            cluster_row_find(&c->row, r->target[b].id) < c->row.count) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static bool is_changing(void *ctx)
+{
+    return ((const struct metanode_chain *)ctx)->proposing;
+}
+
+static bool has_three(void *ctx)
+{
+    return ((const struct metanode_chain *)ctx)->row.count == 3;
+}
+
+static bool is_whole(void *ctx)
+{
+    return cluster_row_serving_count(&((const struct metanode_chain *)ctx)->row) == 2;
+}
+
+/* As metanode_exited(): its master has said so. */
+static void end_in(void *ctx)
+{
+    struct metanode_target *t = ctx;
+    t->registered = false;
+    loop_timer_cancel(t->m->env->loop, &t->expiry);
+    metanode_target_gone(t, "its process has ended");
+}
+
+/* Of a chain of targets 0 and 1 only the first is left, and only target 2 may get the copy. */
+static struct metanode_chain *lose_one(struct rig *r)
+{
+    start_with(r, 4, 20000);
+    CHECK_OK(balance(r, false));
+    r->target[3].low_space = true;
+    struct metanode_chain *c = chain_of(r, 0, 1);
+    CHECK_TRUE(c != NULL);
+    rig_target_kill(r, 1);
+    rig_run(r, 10 * RIG_SECOND);
+    CHECK_EQ(cluster_row_serving_count(&c->row), 1);
+    return c;
+}
+
+/* It ends between the plan and the row with it: nobody will say any more that it is gone. */
+TEST(who_dies_while_it_joins_does_not_keep_others_out)
+{
+    struct rig r;
+    struct metanode_chain *c = lose_one(&r);
+    CHECK_TRUE(rig_until(&r, is_changing, c));
+    CHECK_EQ(c->row.count, 2);
+    rig_target_kill(&r, 2);
+    loop_sim_enter(r.loop, end_in, metanode_target_find(r.m, r.target[2].id));
+    CHECK_TRUE(rig_until(&r, has_three, c));
+    r.target[3].low_space = false;
+    CHECK_TRUE(rig_until(&r, is_whole, c));
+    CHECK_TRUE(cluster_row_find(&c->row, r.target[3].id) < 2);
+    rig_over(&r);
+}
+
+/* Alive, and not let in as long as its disk is sick. */
+TEST(who_is_ejected_while_it_waits_does_not_keep_others_out)
+{
+    struct rig r;
+    struct metanode_chain *c = lose_one(&r);
+    r.target[2].blind = r.target[2].deaf = true; /* so it waits */
+    CHECK_TRUE(rig_until(&r, has_three, c));
+    r.target[2].sick = "slow";
+    rig_run(&r, RIG_SECOND / 2);
+    r.target[2].blind = r.target[2].deaf = false;
+    rig_run(&r, 3 * RIG_SECOND);
+    CHECK_TRUE(metanode_target_find(r.m, r.target[2].id)->ejected);
+    size_t i = cluster_row_find(&c->row, r.target[2].id);
+    CHECK_TRUE(i < c->row.count);
+    CHECK_EQ(c->row.member[i].state, PROTO_MEMBER_WAITING);
+    r.target[3].low_space = false;
+    CHECK_TRUE(rig_until(&r, is_whole, c));
+    CHECK_TRUE(cluster_row_find(&c->row, r.target[3].id) < 2);
+    rig_over(&r);
+}
+
 TEST(only_root_plans_and_only_what_makes_sense)
 {
     struct rig r;
