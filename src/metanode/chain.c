@@ -215,7 +215,9 @@ int metanode_chains_left(struct metanode *m, uint32_t target,
     *ret_left = false;
     for (size_t i = 0; i < known->count; i++) {
         const struct metanode_chain *c = metanode_chain_find(m, known->at[i].chain);
-        if (c == NULL || cluster_row_find(&c->row, target) < c->row.count) {
+        bool member = c != NULL && cluster_row_find(&c->row, target) < c->row.count;
+        /* An earlier version names what it has left for ever; by this epoch it knows that. */
+        if (c == NULL || member || known->at[i].epoch == c->row.epoch) {
             continue;
         }
         if (!*ret_left) { /* room for all that may follow */

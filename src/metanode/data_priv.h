@@ -129,8 +129,9 @@ bool metanode_chains_settled(struct metanode *m, uint32_t target, bool known);
 int metanode_chains_rows(struct metanode *m, uint32_t target,
                          const struct proto_chain_report_list *known, struct mem_arena *a,
                          struct proto_row_list *ret);
-/* Rows of chains that a target names and is no member of: it has not learned yet that it left, or
- * has chunks of before. Until then it gets no lease. In the arena, behind those that are there. */
+/* Rows of chains that a target names and is no member of, with another epoch than the row's: it has
+ * not learned yet that it left, or has chunks of before. Until then it gets no lease. In the arena,
+ * behind those that are there. */
 int metanode_chains_left(struct metanode *m, uint32_t target,
                          const struct proto_chain_report_list *known, struct mem_arena *a,
                          struct proto_row_list *rows, bool *ret_left);

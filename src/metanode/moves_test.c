@@ -273,6 +273,22 @@ TEST(who_was_cut_off_meanwhile_learns_that_it_has_left)
     rig_over(&r);
 }
 
+/* Earlier versions name for ever what they have left, with the epoch by which they know it. */
+TEST(who_knows_that_it_has_left_gets_its_lease_whatever_it_names)
+{
+    struct rig r;
+    start_with(&r, 4, 0);
+    r.target[2].early = true;
+    CHECK_OK(plan(&r, 2, PROTO_PLAN_DRAIN, 0));
+    watch_for(&r, 2, RIG_SECOND);
+    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_EQ(members_on(&r, r.target[2].id), 0);
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    CHECK_TRUE(r.target[2].report_count > 0);
+    CHECK_TRUE(r.target[2].leased);
+    rig_over(&r);
+}
+
 TEST(a_new_target_gets_copies_of_old_chains)
 {
     struct rig r;
