@@ -167,12 +167,6 @@ bool host_has_user(const struct host *h)
     return h->settings->user[0] != 0 && loop_self_is_root();
 }
 
-int host_become_user(struct host *h, struct err *e)
-{
-    int rc = h->log_path == NULL ? 0 : loop_self_log(h->log_path, e); /* perhaps only root may */
-    return rc < 0 || !host_has_user(h) ? rc : loop_self_become(h->settings->user, e);
-}
-
 void host_open_log(struct host *h)
 {
     struct err e = {0};
@@ -180,6 +174,31 @@ void host_open_log(struct host *h)
     if (rc < 0) {
         log_error(h->log, "the log is not opened anew", LOG_TEXT("error", err_message(&e, rc)));
     }
+}
+
+/* Perhaps only root may make it; later this user opens it anew. */
+static void give_log(struct host *h)
+{
+    struct err e = {0};
+    int rc = h->log_path == NULL ? 0 : loop_self_give_log(h->log_path, h->settings->user, &e);
+    if (rc < 0) {
+        log_warn(h->log, "the log stays with root", LOG_TEXT("error", err_message(&e, rc)));
+    }
+}
+
+int host_become_user(struct host *h, struct err *e)
+{
+    int rc = 0;
+    if (h->pid_fd > 0) {
+        host_open_log(h); /* the program before has left one: what runs does not end for a log */
+    } else if (h->log_path != NULL) {
+        rc = loop_self_log(h->log_path, e);
+    }
+    if (rc < 0 || !host_has_user(h)) {
+        return rc;
+    }
+    give_log(h);
+    return loop_self_become(h->settings->user, e);
 }
 
 /* ---- Files in run/ ---- */
@@ -276,21 +295,25 @@ static bool gets_free(struct host *h, const struct net_address *at)
     return false;
 }
 
+int host_configured_address(struct host *h, const char *configured, struct net_address *ret,
+                            struct err *e)
+{
+    int rc = net_address_parse(configured, CLUSTER_PORT_META, ret, e);
+    if (rc == 0 && !net_address_is_loopback(ret) && !h->settings->insecure) {
+        rc = err_set(e, -ERR_config,
+                     "'%s' is not a loopback address, and connections are not encrypted: only "
+                     "with 'insecure = yes' in [cluster]",
+                     configured);
+    }
+    return rc;
+}
+
 int host_listen_address(struct host *h, const char *configured, struct net_address *ret,
                         struct err *e)
 {
-    int rc = net_address_parse(configured, CLUSTER_PORT_META, ret, e);
-    if (rc < 0) {
+    int rc = host_configured_address(h, configured, ret, e);
+    if (rc < 0 || !client_directory_port_is_free_choice(configured)) {
         return rc;
-    }
-    if (!net_address_is_loopback(ret) && !h->settings->insecure) {
-        return err_set(e, -ERR_config,
-                       "'%s' is not a loopback address, and connections are not encrypted: only "
-                       "with 'insecure = yes' in [cluster]",
-                       configured);
-    }
-    if (!client_directory_port_is_free_choice(configured)) {
-        return 0;
     }
     char line[NET_ADDRESS_SIZE];
     struct net_address last;

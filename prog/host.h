@@ -59,7 +59,7 @@ int host_pid_fd(const struct host *h); /* of the file that was taken */
 /* Of a process that is root, and is not to be: `user` of the configuration. */
 bool host_has_user(const struct host *h);
 /* Opens the log at h->log_path, if that is not NULL; then it is that user, if there is one and this
- * is root. */
+ * is root, and so is the log. After an upgrade a log that cannot be opened stays where it is. */
 NODISCARD int host_become_user(struct host *h, struct err *e);
 /* Standard error goes to the end of h->log_path. If it cannot: stays where it is, which is logged.
  */
@@ -69,8 +69,10 @@ void host_open_log(struct host *h);
 NODISCARD int host_watch_signals(struct host *h, struct err *e);
 void host_fini(struct host *h);
 
-/* Where to listen: `configured`, and for port 0 the port of last time if it is free. Refuses other
- * addresses than loopback unless insecure = yes. */
+/* `configured`, as it is. Refuses other addresses than loopback unless insecure = yes. */
+NODISCARD int host_configured_address(struct host *h, const char *configured,
+                                      struct net_address *ret, struct err *e);
+/* Where to listen: that, and for port 0 the port of last time if it is free. */
 NODISCARD int host_listen_address(struct host *h, const char *configured, struct net_address *ret,
                                   struct err *e);
 NODISCARD int host_publish_address(struct host *h, const struct net_address *at, struct err *e);

@@ -2,6 +2,7 @@
  * datanode/change_test.c -- a master whose workers hang, which gets another configuration, and
  * which goes on as another program.
  */
+#include "datanode/master_priv.h"
 #include "datanode/rig_master_priv.h"
 
 /* ---- Hanging workers ---- */
@@ -368,6 +369,90 @@ TEST(an_upgrade_with_another_configuration)
     rig_close(&r);
 }
 
+/* What the configuration says by now may be wrong: nothing that runs ends for that. */
+TEST(an_upgrade_does_without_addresses_that_are_taken)
+{
+    struct rig r;
+    struct datanode_master_legacy legacy = {.fd_count = 0};
+    rig_open(&r, SERVES, 1);
+    r.legacy = &legacy;
+    start_master(&r);
+    UNTIL(&r, info(&r, 0)->settled);
+    CHECK_OK(loop_sim_process(r.world, "other", DATA_HOST, &r.other.loop));
+    loop_sim_enter(r.other.loop, listen_inside, &r); /* 9501 */
+    r.opt.target_count = 2;                          /* target.1 is to be there, */
+    r.port = 9501;                                   /* and so is target.0 */
+    upgrade(&r);
+    CHECK_OK(r.start_rc);
+    CHECK_EQ(datanode_master_count(r.master), 1);
+    UNTIL(&r, r.life_count == 2 && info(&r, 0)->settled);
+    CHECK_TRUE(!r.info.former);
+    want(&r, 0, 1);
+    CHECK_OK(reload(&r)); /* where it is: at its old address */
+    CHECK_EQ(r.change.changed, 0);
+    loop_sim_kill(r.other.loop);
+    r.other.loop = NULL;
+    want(&r, 0, 2); /* and now there is room */
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.added, 1);
+    UNTIL(&r, info(&r, 1)->serving);
+    rig_close(&r);
+}
+
+/* With port 0 it was chosen once; that is where it stays. */
+TEST(a_chosen_port_stays)
+{
+    struct rig r;
+    struct datanode_master_legacy legacy = {.fd_count = 0};
+    rig_open(&r, SERVES, 1);
+    r.legacy = &legacy;
+    start_master(&r); /* as if 9500 was that of last time */
+    UNTIL(&r, info(&r, 0)->settled);
+    want(&r, 0, 1);
+    r.wanted[0].listen = address(DATA_HOST, 0);
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.changed, 0);
+    r.any_port = true;
+    upgrade(&r);
+    CHECK_OK(r.start_rc);
+    UNTIL(&r, r.life_count == 2 && info(&r, 0)->settled);
+    want(&r, 0, 1);
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.changed, 0); /* still at 9500 */
+    r.wanted[0].listen = address(OTHER_HOST, 0);
+    CHECK_EQ(datanode_stays_at("host2:9500", r.wanted[0].listen.text), false);
+    rig_close(&r);
+}
+
+/* Who was asked to end before the upgrade has to end after it, and that is reported. */
+TEST(an_upgrade_does_not_forget_who_is_leaving)
+{
+    struct rig r;
+    struct datanode_master_legacy legacy = {.fd_count = 0};
+    rig_open(&r, STUBBORN, 2);
+    r.legacy = &legacy;
+    r.opt.stop_ms = 3000;
+    start_master(&r);
+    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled);
+    want(&r, 0, 1);
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.removed, 1);
+    r.opt.target_count = 1;
+    upgrade(&r);
+    CHECK_OK(r.start_rc);
+    upgrade(&r); /* and once more */
+    CHECK_OK(r.start_rc);
+    UNTIL(&r, r.report_count == 2); /* the other one is restarted with the new program */
+    CHECK_EQ(r.report[0].uuid.bytes[0] + r.report[1].uuid.bytes[0], 1 + 2);
+    CHECK_EQ(r.report[0].status, -SIGKILL);
+    CHECK_EQ(r.report[1].status, -SIGKILL);
+    UNTIL(&r, r.life_count == 3 && info(&r, 0)->serving);
+    for_ms(&r, 60000);
+    CHECK_EQ(r.life_count, 3);
+    CHECK_EQ(r.report_count, 2);
+    rig_close(&r);
+}
+
 TEST(what_a_former_program_left_may_be_damaged)
 {
     static const char *const texts[] = {
@@ -376,7 +461,9 @@ TEST(what_a_former_program_left_may_be_damaged)
         "target target.0 host2:9500 x 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n",
         "target target.0 host2:9500 3 4 5 01020300 1 1 0 0\n",
         "target target.0 host2:9500 99999999999 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n",
-        "target target.0 host2:9500 12345 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n"};
+        "target target.0 host2:9500 12345 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n",
+        "target target.0 host2:9500 0 -1 0 01020300-0000-0000-0000-000000000000 1 0 0 0 leaving x "
+        "y\n"};
     for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
         struct rig r;
         rig_open(&r, SERVES, 1);

@@ -37,6 +37,9 @@ RIG void master_inside(void *ctx)
     for (unsigned i = 0; i < TARGETS; i++) {
         targets[i] = target_of(i);
     }
+    if (r->port > 0 || r->any_port) {
+        targets[0].listen = address(DATA_HOST, r->port);
+    }
     r->opt.env = &r->data.env;
     r->opt.user = &r->user;
     r->opt.cluster_id = cluster;
