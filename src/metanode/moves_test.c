@@ -366,6 +366,43 @@ TEST(a_full_target_gets_no_copies)
     rig_over(&r);
 }
 
+/* Chains do without it: it is not to be in new ones either. When it is well it gets its share. */
+TEST(a_sick_target_gets_no_chains)
+{
+    struct rig r;
+    start_with(&r, 3, 0);
+    CHECK_OK(balance(&r, false));
+    size_t had = r.m->chains.count;
+    rig_target_start(&r, 3, false);
+    r.target[3].sick = "slow";
+    watch_for(&r, 2, 10 * RIG_SECOND);
+    CHECK_TRUE(metanode_target_find(r.m, r.target[3].id)->ejected);
+    CHECK_EQ(members_on(&r, r.target[3].id), 0);
+    CHECK_EQ(r.m->chains.count, had);
+    r.target[3].sick = NULL;
+    watch_for(&r, 2, 10 * RIG_SECOND);
+    CHECK_TRUE(members_on(&r, r.target[3].id) > 0);
+    CHECK_TRUE(r.m->chains.count > had);
+    rig_over(&r);
+}
+
+/* Nobody else is there: better two copies, one of them on a sick disk, than none at all. */
+TEST(the_first_chains_are_made_with_sick_targets_where_there_are_no_others)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_target_start(&r, 0, false);
+    rig_target_start(&r, 1, false);
+    r.target[1].sick = "slow";
+    rig_run(&r, 10 * RIG_SECOND);
+    CHECK_TRUE(metanode_target_find(r.m, r.target[1].id)->ejected);
+    CHECK_TRUE(r.m->chains.count > 0);
+    CHECK_EQ(members_on(&r, r.target[1].id), r.m->chains.count);
+    CHECK_EQ(serving_least(&r), 1);
+    rig_over(&r);
+}
+
 static size_t table_of(struct rig *r, uint32_t avoided)
 {
     struct proto_cluster_map_request q = {0};

@@ -161,10 +161,15 @@ void metanode_target_sick(struct metanode_target *t, struct proto_bytes words)
         log_info(m->env->log, "the disk of a target is tried again", LOG_U64("target", t->id),
                  LOG_TEXT("target_name", t->name));
     }
-    t->ejected = is && (t->ejected ||
-                        ejected_count(m) < base_max(m->targets.count / METANODE_EJECT_SHARE, 1));
+    bool out = t->ejected;
+    t->ejected =
+        is && (out || ejected_count(m) < base_max(m->targets.count / METANODE_EJECT_SHARE, 1));
     if (t->ejected) {
         eject(t);
+    }
+    if (t->ejected != out) { /* who may get copies, and new chains, is somebody else now */
+        metanode_tables_touch(m);
+        metanode_moves_touch(m);
     }
 }
 
