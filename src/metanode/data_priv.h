@@ -31,10 +31,9 @@ struct metanode_target {
     uint64_t total, free, used;
     uint32_t damaged;
     bool registered; /* with this leader */
-    bool lossy, low_space, logging;
+    bool lossy, low_space;
     char sick[121]; /* what is wrong with its disk, in its own words; empty: nothing */
     bool ejected;   /* so it shall be in no chain that others serve */
-    bool leaving;   /* what says that it is removed is on its way into the log */
     bool alive;     /* heard within T */
     uint64_t heard_ns;
     struct peer_link *link;
@@ -53,6 +52,7 @@ struct metanode_target {
 };
 struct metanode_targets {
     struct list all;
+    struct list writes; /* of records, under way: write_priv.h */
     size_t count;
 };
 void metanode_targets_init(struct metanode *m);

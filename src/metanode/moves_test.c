@@ -509,6 +509,10 @@ TEST(who_dies_while_it_joins_does_not_keep_others_out)
     rig_target_kill(&r, 2);
     loop_sim_enter(r.loop, end_in, metanode_target_find(r.m, r.target[2].id));
     CHECK_TRUE(rig_until(&r, has_three, c));
+    rig_run(&r, RIG_SECOND);
+    size_t i = cluster_row_find(&c->row, r.target[2].id);
+    CHECK_TRUE(i < c->row.count);
+    CHECK_EQ(c->row.member[i].state, PROTO_MEMBER_OFFLINE);
     r.target[3].low_space = false;
     CHECK_TRUE(rig_until(&r, is_whole, c));
     CHECK_TRUE(cluster_row_find(&c->row, r.target[3].id) < 2);
@@ -533,6 +537,59 @@ TEST(who_is_ejected_while_it_waits_does_not_keep_others_out)
     r.target[3].low_space = false;
     CHECK_TRUE(rig_until(&r, is_whole, c));
     CHECK_TRUE(cluster_row_find(&c->row, r.target[3].id) < 2);
+    rig_over(&r);
+}
+
+/* Its chains have seen its new life: the next heartbeat has that recorded. */
+static bool is_to_be_recorded(void *ctx)
+{
+    const struct rig *r = ctx;
+    const struct metanode_target *t = metanode_target_find(r->m, r->target[0].id);
+    return t->incarnation != t->logged && metanode_chains_settled(r->m, t->id, false);
+}
+
+static bool is_writing(void *ctx)
+{
+    return !list_empty(&((const struct rig *)ctx)->m->targets.writes);
+}
+
+static void beat_in(void *ctx)
+{
+    struct rig_target *t = ctx;
+    loop_timer_in(t->env.loop, &t->timer, 0);
+}
+
+/* Both are in the record of the target, and neither takes back what the other says. */
+TEST(a_plan_and_a_new_life_do_not_revert_each_other)
+{
+    struct rig r;
+    start_with(&r, 2, 0);
+    disk_sim_slow(r.disk, 20 * METANODE_NS_PER_MS); /* so that both are under way at a time */
+    for (unsigned i = 0; i < 4; i++) {
+        struct proto_target_plan_request q = {.target = r.target[0].id,
+                                              .plan = i < 2 ? PROTO_PLAN_DRAIN : PROTO_PLAN_NORMAL};
+        rig_target_kill(&r, 0);
+        rig_target_start(&r, 0, false);
+        CHECK_TRUE(rig_until(&r, is_to_be_recorded, &r));
+        q.caller = rig_caller(&r.client[0]);
+        r.client[0].flags = PEER_CALL_AGAIN;
+        if (i % 2 == 0) { /* the plan is written first, or the new life */
+            rig_begin(&r.client[0], PROTO_OP_target_plan, &q);
+        }
+        CHECK_TRUE(rig_until(&r, is_writing, &r));
+        if (i % 2 == 0) {
+            loop_sim_enter(r.target[0].env.loop, beat_in, &r.target[0]);
+        } else {
+            rig_begin(&r.client[0], PROTO_OP_target_plan, &q);
+        }
+        CHECK_OK(rig_end(&r.client[0]));
+        rig_run(&r, RIG_SECOND);
+        const struct metanode_target *t = metanode_target_find(r.m, r.target[0].id);
+        CHECK_EQ(t->plan, q.plan);
+        CHECK_EQ(t->logged, r.target[0].incarnation);
+        rig_run(&r, RIG_SECOND);
+        CHECK_TRUE(r.target[0].leased);
+    }
     rig_over(&r);
 }
 
