@@ -40,6 +40,20 @@ bool datanode_discards(const struct datanode_chain *c)
     return found;
 }
 
+static bool discard_ends(const struct datanode_worker *w)
+{
+    return w->stopping || w->closing || w->left || w->failed;
+}
+
+/* Something is left: another walk, after this one. It may have ended, while this was under way. */
+static void discard_again(struct datanode_worker *w)
+{
+    w->discard.again = true;
+    if (!w->discard.walking && !discard_ends(w)) {
+        loop_timer_in(w->loop, &w->discard.later, DISCARD_PAUSE_MS * NS_PER_MS);
+    }
+}
+
 static void discard_gone(struct chunk_change *ch, int rc)
 {
     struct datanode_discard_job *j = container_of(ch, struct datanode_discard_job, change);
@@ -48,7 +62,7 @@ static void discard_gone(struct chunk_change *ch, int rc)
     if (rc == 0) {
         stats_count(&w->counters.discarded, 1);
     } else if (rc != -ENOENT) {
-        w->discard.again = true;
+        discard_again(w);
     }
     j->item = NULL;
     datanode_item_unlock(it);
@@ -93,11 +107,6 @@ static bool discard_one(struct datanode_worker *w, const struct chunk_info *info
     j->change = (struct chunk_change){.done = discard_gone, .op = CHUNK_DELETE, .key = info->key};
     chunk_store_change(w->store, &j->change);
     return true;
-}
-
-static bool discard_ends(const struct datanode_worker *w)
-{
-    return w->stopping || w->closing || w->left || w->failed;
 }
 
 static void discard_over(struct datanode_worker *w)

@@ -1,6 +1,7 @@
 /* datanode/discard_test.c -- what a target has of chains that it has left. */
 #include "datanode/discard.h"
 
+#include "base/fault.h"
 #include "datanode/rig_world_priv.h"
 #include "testing/testing.h"
 
@@ -82,6 +83,26 @@ TEST(who_comes_back_while_chunks_go_gets_all_of_them)
         for (uint32_t i = 0; i < CHUNKS; i++) {
             CHECK_OK(get(&r, 3, i));
         }
+        rig_close(&r);
+    }
+}
+
+/* A chunk that cannot be deleted just now is not left for ever: also when the walk is over by then.
+ */
+TEST(what_could_not_go_goes_later)
+{
+    for (uint64_t nth = 1; nth <= 40; nth++) {
+        struct rig r;
+        CLEANUP(fault_freep) struct fault *fault = fault_new();
+        CHECK_TRUE(fault != NULL);
+        rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+        struct rig_io io = chunk(1, 0);
+        CHECK_OK(rig_write(&r, &io));
+        fault_arm(fault, "mem.alloc", nth, 1);
+        (void)rig_domain(&r, 3, fault);
+        rig_row(&r, 1, "1s 2s");
+        RIG_UNTIL(&r, chunks(&r, 3) == 0);
+        (void)rig_domain(&r, 3, NULL);
         rig_close(&r);
     }
 }
