@@ -41,6 +41,7 @@ struct data_process {
     char program[PATH_BYTES];
     const char *config_path;
     char *legacy; /* of the program before */
+    bool checks;  /* it only looks whether it could start */
 };
 
 static void stopped(struct datanode_master_user *u)
@@ -105,8 +106,8 @@ static int targets_add(struct data_process *p, const struct cluster_settings *s,
     l->settings[l->count++] = settings;
     memcpy(argv, words, sizeof words);
     *to = (struct datanode_master_target){.name = t->name, .argv = argv, .settings = settings};
-    /* What runs has its sockets; to look whether its ports are free would only take time. */
-    bool runs = p->master != NULL || p->legacy != NULL;
+    /* What runs has its sockets: there is nothing to wait for. */
+    bool runs = p->master != NULL || p->legacy != NULL || p->checks;
     int rc = runs ? host_configured_address(&p->host, t->address, &to->listen, e)
                   : host_listen_address(&p->host, t->address, &to->listen, e);
     return rc < 0 ? err_prefix(e, rc, "%s", t->name) : 0;
@@ -308,7 +309,7 @@ static int start(struct data_process *p, struct cli *c, struct err *e)
     struct host *h = &p->host;
     struct target_list l = {0};
     size_t node = 0;
-    bool check = cli_flag(c, "check");
+    bool check = p->checks = cli_flag(c, "check");
     const char *inherited = NULL;
     int rc = find_node(h->settings, cli_value(c, "node"), &node, e);
     if (rc < 0) {
@@ -327,6 +328,7 @@ static int start(struct data_process *p, struct cli *c, struct err *e)
         printf("%s: %zu target%s\n", h->name, l.count, l.count == 1 ? "" : "s");
     }
     if (rc == 0 && !check) {
+        host_await_pid_file(h); /* before anything runs that would not wait */
         rc = host_watch_signals(h, e);
         rc = rc < 0 ? rc : watch_upgrade(p, e);
         rc = rc < 0 ? rc : start_master(p, &l, node, inherited, e);
