@@ -71,10 +71,12 @@ static void discard_gone(struct chunk_change *ch, int rc)
 }
 
 /* May what is here of this chain go? Not while nobody serves it: then it may be the last. And not
- * when it only looks as if this target had left: see chain_release(). */
+ * when it only looks as if this target had left: see chain_release(). Nor before it is sure that it
+ * will still know, after a restart, that it has nothing of this chain. */
 static bool discard_may(const struct datanode_chain *c)
 {
-    return c->released && !datanode_chain_is_member(c) && cluster_row_serving_count(&c->row) > 0;
+    return c->released && !datanode_chain_is_member(c) && cluster_row_serving_count(&c->row) > 0 &&
+           datanode_hold_stable(c);
 }
 
 /* False: not now, the same chunk again when a job has ended. */

@@ -157,3 +157,64 @@ TEST(nothing_goes_by_rows_that_leap)
     CHECK_EQ(chunks(&r, 3), CHUNKS);
     rig_close(&r);
 }
+
+static void rows_of_a_backup(struct rig *r, uint32_t chain, const char *members)
+{
+    r->row[chain].epoch += 400000000;
+    rig_row(r, chain, members);
+    RIG_UNTIL(r, rig_settled(r, chain));
+}
+
+/* Others have moved in since the backup, and this one has deleted what it had: zeros are no answer.
+ */
+TEST(who_has_left_does_not_serve_by_the_rows_of_a_backup)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    put_all(&r, 1);
+    row(&r, "1s 2s");
+    RIG_UNTIL(&r, chunks(&r, 3) == 0);
+    rows_of_a_backup(&r, 1, "1s 2s 3s");
+    CHECK_RC(get(&r, 3, 1), ERR_not_serving);
+    CHECK_EQ(r.target[3].report[1], PROTO_REPORT_GONE);
+    CHECK_EQ(r.target[1].report[1], PROTO_REPORT_OK);
+    rows_of_a_backup(&r, 1, "1l 2l 3l"); /* dark: one of the others is promoted */
+    CHECK_EQ(r.target[3].report[1], PROTO_REPORT_GONE);
+    CHECK_EQ(r.target[2].report[1], PROTO_REPORT_OK);
+    row(&r, "2s 1o 3o");
+    RIG_UNTIL(&r, r.target[3].report[1] == PROTO_REPORT_OK); /* it may come back */
+    row(&r, "2s 3w 1o");
+    row(&r, "2s 3y 1o");
+    RIG_UNTIL(&r, r.target[3].synced[1] == r.row[1].epoch);
+    row(&r, "2s 3s 1o");
+    CHECK_EQ(r.target[3].report[1], PROTO_REPORT_OK);
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        CHECK_OK(get(&r, 3, i));
+    }
+    rows_of_a_backup(&r, 1, "2s 3s"); /* one that it has is good at once */
+    CHECK_OK(get(&r, 3, 1));
+    rig_close(&r);
+}
+
+/* It was away when the backup says that it serves; and one of which it has never heard. */
+TEST(who_is_not_whole_does_not_serve_by_the_rows_of_a_backup)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2s 3o");
+    put_all(&r, 1);
+    rows_of_a_backup(&r, 1, "1s 2s 3s");
+    CHECK_RC(get(&r, 3, 1), ERR_not_serving);
+    CHECK_EQ(r.target[3].report[1], PROTO_REPORT_GONE);
+    CHECK_OK(get(&r, 2, 1));
+    rows_of_a_backup(&r, 2, "1s 2s 3s");
+    for (unsigned host = 1; host <= 3; host++) {
+        CHECK_EQ(r.target[host].report[2], PROTO_REPORT_GONE);
+    }
+    rig_row(&r, 3, "3s 1s"); /* a new one begins empty */
+    RIG_UNTIL(&r, rig_settled(&r, 3));
+    CHECK_EQ(r.target[3].report[3], PROTO_REPORT_OK);
+    struct rig_io io = {.host = 3, .chain = 3, .data_id = 300, .length = 4096, .fill = 3};
+    CHECK_OK(rig_write(&r, &io));
+    rig_close(&r);
+}
