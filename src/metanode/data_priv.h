@@ -59,6 +59,9 @@ void metanode_targets_init(struct metanode *m);
 void metanode_targets_fini(struct metanode *m);
 struct metanode_target *metanode_target_find(struct metanode *m, uint32_t id);
 struct metanode_target *metanode_target_of(struct metanode *m, const struct uuid *uuid);
+/* Whose request it is, if that is registered with this leader; else NULL, and it is answered. */
+struct metanode_target *metanode_target_who(struct metanode *m, struct peer_request *r, uint32_t id,
+                                            uint64_t incarnation);
 /* From the stored record: new or changed. */
 int metanode_target_put(struct metanode *m, const struct proto_target *r);
 /* This leader expires nobody before it has led for T. */

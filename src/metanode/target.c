@@ -49,6 +49,20 @@ struct metanode_target *metanode_target_of(struct metanode *m, const struct uuid
     return NULL;
 }
 
+struct metanode_target *metanode_target_who(struct metanode *m, struct peer_request *r, uint32_t id,
+                                            uint64_t incarnation)
+{
+    if (!metanode_admit(m, r)) {
+        return NULL;
+    }
+    struct metanode_target *t = metanode_target_find(m, id);
+    if (t == NULL || !t->registered || t->incarnation != incarnation) {
+        metanode_refuse(m, NULL, r, -ESTALE, "register first");
+        return NULL;
+    }
+    return t;
+}
+
 int metanode_target_put(struct metanode *m, const struct proto_target *r)
 {
     struct metanode_target *t = metanode_target_find(m, r->id);
