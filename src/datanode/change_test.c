@@ -12,9 +12,7 @@ TEST(a_worker_whose_loop_stands_still_is_killed_and_started_again)
     struct rig r;
     rig_open(&r, SERVES, 2);
     r.opt.watchdog_ms = 8000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     for_ms(&r, 120000);
     CHECK_EQ(r.life_count, 2);
     struct life *f = &r.life[1];
@@ -62,8 +60,7 @@ TEST(workers_are_not_killed_for_a_pause_of_their_master)
     struct rig r;
     rig_open(&r, SERVES, TARGETS);
     r.opt.watchdog_ms = 8000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled && info(&r, 2)->settled);
+    start_all(&r, true);
     for (unsigned i = 0; i < 3; i++) {
         loop_sim_pause(r.data.loop, true);
         for_ms(&r, 120000);
@@ -79,8 +76,7 @@ TEST(nobody_is_watched_who_is_not_to_be)
 {
     struct rig r;
     rig_open(&r, SERVES, 1);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled);
+    start_all(&r, true);
     loop_sim_pause(r.life[0].process.loop, true);
     for_ms(&r, 600000);
     CHECK_EQ(r.life_count, 1);
@@ -143,9 +139,7 @@ TEST(reload_starts_and_stops_targets_and_leaves_the_others_alone)
 {
     struct rig r;
     rig_open(&r, SERVES, 2);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     want(&r, 0, 2);
     CHECK_OK(reload(&r)); /* the same as before */
     CHECK_EQ(r.change.added + r.change.removed + r.change.changed, 0);
@@ -177,9 +171,7 @@ TEST(reload_restarts_a_target_with_other_settings_only)
     struct rig r;
     rig_open(&r, SERVES, 2);
     r.opt.back_off_min_ms = 10000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     int64_t stays = info(&r, 1)->pid;
     want(&r, 0, 2);
     r.wanted[0].settings = "disk=2";
@@ -207,8 +199,7 @@ TEST(a_reload_that_fails_changes_nothing)
 {
     struct rig r;
     rig_open(&r, SERVES, 1);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
+    start_all(&r, false);
     CHECK_OK(loop_sim_process(r.world, "other", DATA_HOST, &r.other.loop));
     loop_sim_enter(r.other.loop, listen_inside, &r);
     want(&r, 0, 3); /* the second one's address is taken */
@@ -239,9 +230,7 @@ TEST(a_removed_target_that_does_not_end_is_killed)
     struct rig r;
     rig_open(&r, STUBBORN, 2);
     r.opt.stop_ms = 3000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     want(&r, 0, 1);
     CHECK_OK(reload(&r));
     for_ms(&r, 2500);
@@ -277,8 +266,7 @@ TEST(an_upgrade_restarts_one_worker_after_the_other)
     struct datanode_master_legacy legacy = {.fd_count = 0};
     rig_open(&r, SERVES, TARGETS);
     r.legacy = &legacy;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled && info(&r, 2)->settled);
+    start_all(&r, true);
     upgrade(&r);
     CHECK_OK(r.start_rc);
     CHECK_TRUE(legacy.fd_count >= TARGETS);
@@ -314,8 +302,7 @@ TEST(an_upgrade_does_not_wait_for_ever_for_one_worker)
     rig_open(&r, SERVES, TARGETS);
     r.legacy = &legacy;
     r.opt.roll_ms = 5000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving && info(&r, 1)->serving && info(&r, 2)->serving);
+    start_all(&r, false);
     r.unsettled = true;
     upgrade(&r);
     UNTIL(&r, r.life_count == 2 * TARGETS);
@@ -332,8 +319,7 @@ TEST(a_worker_that_dies_during_an_upgrade_is_one_that_dies)
     struct datanode_master_legacy legacy = {.fd_count = 0};
     rig_open(&r, SERVES, 2);
     r.legacy = &legacy;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled);
+    start_all(&r, true);
     r.unsettled = true; /* the first one keeps the other waiting */
     upgrade(&r);
     UNTIL(&r, r.life_count == 3);
@@ -357,8 +343,7 @@ TEST(an_upgrade_with_another_configuration)
     struct datanode_master_legacy legacy = {.fd_count = 0};
     rig_open(&r, SERVES, 2);
     r.legacy = &legacy;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled);
+    start_all(&r, true);
     r.opt.target_count = 1; /* target.1 is not named any more */
     upgrade(&r);
     UNTIL(&r, r.report_count == 2);
@@ -376,8 +361,7 @@ TEST(an_upgrade_does_without_addresses_that_are_taken)
     struct datanode_master_legacy legacy = {.fd_count = 0};
     rig_open(&r, SERVES, 1);
     r.legacy = &legacy;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled);
+    start_all(&r, true);
     CHECK_OK(loop_sim_process(r.world, "other", DATA_HOST, &r.other.loop));
     loop_sim_enter(r.other.loop, listen_inside, &r); /* 9501 */
     r.opt.target_count = 2;                          /* target.1 is to be there, */
@@ -406,8 +390,7 @@ TEST(a_chosen_port_stays)
     struct datanode_master_legacy legacy = {.fd_count = 0};
     rig_open(&r, SERVES, 1);
     r.legacy = &legacy;
-    start_master(&r); /* as if 9500 was that of last time */
-    UNTIL(&r, info(&r, 0)->settled);
+    start_all(&r, true); /* as if 9500 was that of last time */
     want(&r, 0, 1);
     r.wanted[0].listen = address(DATA_HOST, 0);
     CHECK_OK(reload(&r));
@@ -432,8 +415,7 @@ TEST(an_upgrade_does_not_forget_who_is_leaving)
     rig_open(&r, STUBBORN, 2);
     r.legacy = &legacy;
     r.opt.stop_ms = 3000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled);
+    start_all(&r, true);
     want(&r, 0, 1);
     CHECK_OK(reload(&r));
     CHECK_EQ(r.change.removed, 1);

@@ -102,6 +102,15 @@ RIG const struct datanode_master_info *info(struct rig *r, unsigned target)
     return &r->info;
 }
 
+/* Until all targets serve; or until they say that all their chains do so. */
+RIG void start_all(struct rig *r, bool settled)
+{
+    start_master(r);
+    for (unsigned i = 0; i < r->opt.target_count; i++) {
+        UNTIL(r, settled ? info(r, i)->settled : info(r, i)->serving);
+    }
+}
+
 RIG void stop_inside(void *ctx)
 {
     struct rig *r = ctx;

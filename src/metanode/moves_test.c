@@ -108,6 +108,13 @@ static void watch_for(struct rig *r, size_t least, uint64_t ns)
     (void)loop_sim_run(r->sim, watched, &w, loop_sim_now_ns(r->sim) + ns);
 }
 
+/* For so long, and then until all rest again. */
+static void rest_after(struct rig *r, size_t least, uint64_t ns)
+{
+    watch_for(r, least, ns);
+    CHECK_TRUE(watch(r, least, all_rest));
+}
+
 static void start_with(struct rig *r, unsigned targets, uint64_t rebuild_ms)
 {
     rig_new(r, testing_seed());
@@ -165,8 +172,7 @@ TEST(a_target_is_drained_and_comes_back)
     CHECK_EQ(members_on(&r, r.target[2].id), 0);
     CHECK_TRUE(r.target[2].leased); /* it is well, and empty */
     CHECK_OK(plan(&r, 2, PROTO_PLAN_NORMAL, 0));
-    watch_for(&r, 2, RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, RIG_SECOND);
     CHECK_TRUE(members_on(&r, r.target[2].id) + 2 >= had);
     rig_over(&r);
 }
@@ -238,12 +244,10 @@ TEST(a_lost_target_is_rebuilt_after_the_delay)
     CHECK_TRUE(lost > 0);
     CHECK_EQ(serving_least(&r), 1); /* it may come back */
     CHECK_TRUE(says(&r, "\"lost\":0"));
-    watch_for(&r, 1, 10 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 1, all_rest));
+    rest_after(&r, 1, 10 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[1].id), 0);
     rig_target_start(&r, 1, false); /* and now it does: as an empty one, which gets its share */
-    watch_for(&r, 2, 2 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, 2 * RIG_SECOND);
     CHECK_TRUE(members_on(&r, r.target[1].id) + 2 >= lost);
     rig_over(&r);
 }
@@ -255,8 +259,7 @@ TEST(who_was_cut_off_meanwhile_learns_that_it_has_left)
     start_with(&r, 4, 5000);
     CHECK_OK(balance(&r, false));
     r.target[1].cut = r.target[1].deaf = true;
-    watch_for(&r, 1, 8 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 1, all_rest));
+    rest_after(&r, 1, 8 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[1].id), 0);
     r.target[1].leased = false;
     r.target[1].cut = r.target[1].deaf = false;
@@ -280,8 +283,7 @@ TEST(who_knows_that_it_has_left_gets_its_lease_whatever_it_names)
     start_with(&r, 4, 0);
     r.target[2].early = true;
     CHECK_OK(plan(&r, 2, PROTO_PLAN_DRAIN, 0));
-    watch_for(&r, 2, RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[2].id), 0);
     watch_for(&r, 2, 5 * RIG_SECOND);
     CHECK_TRUE(r.target[2].report_count > 0);
@@ -302,8 +304,7 @@ TEST(a_new_target_gets_copies_of_old_chains)
     size_t at_first = members_on(&r, r.target[3].id);
     CHECK_EQ(at_first, r.m->chains.count - old);
     CHECK_OK(balance(&r, true));
-    watch_for(&r, 2, RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, RIG_SECOND);
     LIST_FOR_EACH(node, &r.m->chains.all)
     {
         const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
@@ -322,8 +323,7 @@ TEST(an_heir_replaces_a_target)
     watch_for(&r, 2, 10 * RIG_SECOND);
     r.target[3].id = metanode_target_of(r.m, &r.target[3].uuid)->id;
     CHECK_OK(plan(&r, 0, PROTO_PLAN_REPLACE, r.target[3].id));
-    watch_for(&r, 2, RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[0].id), 0);
     CHECK_TRUE(members_on(&r, r.target[3].id) >= CLUSTER_CHAINS_PER_TARGET);
     rig_run(&r, 2 * RIG_SECOND);
@@ -342,8 +342,7 @@ TEST(without_a_place_to_go_copies_stay)
     CHECK_TRUE(says(&r, "\"state\":\"stuck\""));
     CHECK_TRUE(says(&r, "there is no target"));
     rig_target_start(&r, 2, false);
-    watch_for(&r, 2, 5 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, 5 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[0].id), 0);
     rig_over(&r);
 }
@@ -360,8 +359,7 @@ TEST(a_full_target_gets_no_copies)
     watch_for(&r, 2, 30 * RIG_SECOND);
     CHECK_TRUE(members_on(&r, r.target[3].id) <= had);
     r.target[3].low_space = false;
-    watch_for(&r, 2, 5 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, 5 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[0].id), 0);
     rig_over(&r);
 }
