@@ -62,7 +62,7 @@ struct rig_target {
     struct env env;
     struct peer *peer;
     struct net_address at;
-    char name[16];
+    char name[24];
     struct uuid uuid, boot_id;
     uint64_t incarnation;
     bool lossy, running, registered, leased, deaf, low_space;
