@@ -41,6 +41,7 @@ struct data_process {
     char program[PATH_BYTES];
     const char *config_path;
     char *legacy; /* of the program before */
+    bool checks;  /* it only looks whether it could start */
 };
 
 static void stopped(struct datanode_master_user *u)
@@ -105,7 +106,10 @@ static int targets_add(struct data_process *p, const struct cluster_settings *s,
     l->settings[l->count++] = settings;
     memcpy(argv, words, sizeof words);
     *to = (struct datanode_master_target){.name = t->name, .argv = argv, .settings = settings};
-    int rc = host_listen_address(&p->host, t->address, &to->listen, e);
+    /* What runs has its sockets: there is nothing to wait for. */
+    bool runs = p->master != NULL || p->legacy != NULL || p->checks;
+    int rc = runs ? host_configured_address(&p->host, t->address, &to->listen, e)
+                  : host_listen_address(&p->host, t->address, &to->listen, e);
     return rc < 0 ? err_prefix(e, rc, "%s", t->name) : 0;
 }
 
@@ -275,15 +279,13 @@ static int take_legacy(struct data_process *p, const char **ret, struct err *e)
 /* ---- Start ---- */
 
 static int start_master(struct data_process *p, const struct target_list *l, size_t node,
-                        struct err *e)
+                        const char *inherited, struct err *e)
 {
     struct host *h = &p->host;
     const struct cluster_settings_node *n = &h->settings->nodes[node];
-    const char *inherited = NULL;
-    int rc = take_legacy(p, &inherited, e);
     /* Who gives up being root takes the file as who it is then. */
     bool later = host_has_user(h);
-    rc = rc < 0 || later ? rc : host_take_pid_file(h, e);
+    int rc = later ? 0 : host_take_pid_file(h, e);
     struct datanode_master_options o = {
         .env = &h->env,
         .user = &p->user,
@@ -307,7 +309,8 @@ static int start(struct data_process *p, struct cli *c, struct err *e)
     struct host *h = &p->host;
     struct target_list l = {0};
     size_t node = 0;
-    bool check = cli_flag(c, "check");
+    bool check = p->checks = cli_flag(c, "check");
+    const char *inherited = NULL;
     int rc = find_node(h->settings, cli_value(c, "node"), &node, e);
     if (rc < 0) {
         return rc;
@@ -318,15 +321,17 @@ static int start(struct data_process *p, struct cli *c, struct err *e)
     h->rotated = rotated;
     h->log_path = cli_value(c, "log");
     rc = host_set_name(h, h->settings->nodes[node].name, e);
+    rc = rc < 0 || check ? rc : take_legacy(p, &inherited, e);
     rc = rc < 0 ? rc : targets_make(p, h->settings, node, &l, e);
     rc = rc < 0 ? rc : client_directory_addresses(h->disk, h->settings, &p->meta, e);
     if (rc == 0 && check) {
         printf("%s: %zu target%s\n", h->name, l.count, l.count == 1 ? "" : "s");
     }
     if (rc == 0 && !check) {
+        host_await_pid_file(h); /* before anything runs that would not wait */
         rc = host_watch_signals(h, e);
         rc = rc < 0 ? rc : watch_upgrade(p, e);
-        rc = rc < 0 ? rc : start_master(p, &l, node, e);
+        rc = rc < 0 ? rc : start_master(p, &l, node, inherited, e);
     }
     targets_fini(&l);
     return rc;

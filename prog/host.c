@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PORT_TRIES 100u
-#define PORT_PAUSE_NS UINT64_C(20000000)
+#define NS_PER_MS UINT64_C(1000000)
+#define WAIT_MS UINT64_C(5000) /* for what this server must have */
+#define PORT_MS UINT64_C(2000) /* for the port of last time: another one does as well */
+#define WAIT_PAUSE_MS UINT64_C(20)
 
 #define SECRET_FILE_MAX 256u
 #define PID_SIZE 32u
@@ -167,12 +169,6 @@ bool host_has_user(const struct host *h)
     return h->settings->user[0] != 0 && loop_self_is_root();
 }
 
-int host_become_user(struct host *h, struct err *e)
-{
-    int rc = h->log_path == NULL ? 0 : loop_self_log(h->log_path, e); /* perhaps only root may */
-    return rc < 0 || !host_has_user(h) ? rc : loop_self_become(h->settings->user, e);
-}
-
 void host_open_log(struct host *h)
 {
     struct err e = {0};
@@ -180,6 +176,61 @@ void host_open_log(struct host *h)
     if (rc < 0) {
         log_error(h->log, "the log is not opened anew", LOG_TEXT("error", err_message(&e, rc)));
     }
+}
+
+/* Perhaps only root may make it; later this user opens it anew. */
+static void give_log(struct host *h)
+{
+    struct err e = {0};
+    int rc = h->log_path == NULL ? 0 : loop_self_give_log(h->log_path, h->settings->user, &e);
+    if (rc < 0) {
+        log_warn(h->log, "the log stays with root", LOG_TEXT("error", err_message(&e, rc)));
+    }
+}
+
+int host_become_user(struct host *h, struct err *e)
+{
+    int rc = 0;
+    if (h->pid_fd > 0) {
+        host_open_log(h); /* the program before has left one: what runs does not end for a log */
+    } else if (h->log_path != NULL) {
+        rc = loop_self_log(h->log_path, e);
+    }
+    if (rc < 0 || !host_has_user(h)) {
+        return rc;
+    }
+    give_log(h);
+    return loop_self_become(h->settings->user, e);
+}
+
+/* ---- What the former life has not let go of yet ---- */
+
+static void pause_over(struct loop_timer *t)
+{
+    (void)t;
+}
+
+static bool wait_within(struct host *h, struct host_wait *w, uint64_t limit_ms)
+{
+    struct loop_timer t = {.fire = pause_over};
+    uint64_t now_ns = loop_now_ns(h->loop);
+    if (w->end_ns == 0) {
+        w->end_ns = now_ns + limit_ms * NS_PER_MS;
+        log_info(h->log, "waiting for what somebody else still has", LOG_TEXT("what", w->what));
+    }
+    if (now_ns >= w->end_ns || h->stopping) {
+        return false;
+    }
+    loop_timer_in(h->loop, &t, WAIT_PAUSE_MS * NS_PER_MS);
+    while (loop_timer_active(&t)) {
+        loop_run_once(h->loop, WAIT_PAUSE_MS * NS_PER_MS);
+    }
+    return !h->stopping;
+}
+
+bool host_wait(struct host *h, struct host_wait *w)
+{
+    return wait_within(h, w, WAIT_MS);
 }
 
 /* ---- Files in run/ ---- */
@@ -197,6 +248,22 @@ void host_inherit_pid_file(struct host *h, int fd)
 int host_pid_fd(const struct host *h)
 {
     return h->pid_fd > 0 ? h->pid_fd : disk_file_fd(h->pid_file);
+}
+
+void host_await_pid_file(struct host *h)
+{
+    CLEANUP(mem_freep) char *path = run_path(h, h->name, "pid");
+    struct disk_req open = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE};
+    struct host_wait wait = {.what = path};
+    if (h->pid_fd > 0 || path == NULL || disk_now(h->disk, &open) < 0) {
+        return; /* it is this process's, or of nobody, or whoever takes it says what is wrong */
+    }
+    struct disk_req lock;
+    do {
+        lock = (struct disk_req){.op = DISK_LOCK, .file = open.file};
+    } while (disk_now(h->disk, &lock) == -ERR_in_use && host_wait(h, &wait));
+    struct disk_req close = {.op = DISK_CLOSE, .file = open.file};
+    (void)disk_now(h->disk, &close); /* nothing was written through it */
 }
 
 int host_take_pid_file(struct host *h, struct err *e)
@@ -243,60 +310,51 @@ int host_publish_address(struct host *h, const struct net_address *at, struct er
     return rc < 0 ? err_set(e, rc, "publish the address in '%s'", path) : 0;
 }
 
-/* Is the address free now? */
-static bool can_listen(struct host *h, const struct net_address *at)
-{
-    struct net_listener *li = NULL;
-    if (net_listen(h->net, at, NULL, &li) < 0) {
-        return false;
-    }
-    net_listener_close(h->net, li);
-    return true;
-}
-
-static void wait_over(struct loop_timer *t)
-{
-    (void)t;
-}
-
 /* The former life of a server that was killed lets go of its lock before it lets go of its port,
- * and whoever is connected looks for the server there. */
-static bool gets_free(struct host *h, const struct net_address *at)
+ * and whoever is connected looks for the server there. False: somebody else has it. */
+static bool gets_free(struct host *h, const struct net_address *at, uint64_t limit_ms)
 {
-    struct loop_timer t = {.fire = wait_over};
-    for (unsigned i = 0; i < PORT_TRIES; i++) {
-        if (can_listen(h, at)) {
-            return true;
-        }
-        loop_timer_in(h->loop, &t, PORT_PAUSE_NS);
-        while (loop_timer_active(&t)) {
-            loop_run_once(h->loop, PORT_PAUSE_NS);
-        }
+    struct host_wait wait = {.what = at->text};
+    struct net_listener *li = NULL;
+    int rc;
+    do {
+        rc = net_listen(h->net, at, NULL, &li);
+    } while (rc == -EADDRINUSE && wait_within(h, &wait, limit_ms));
+    if (rc == 0) {
+        net_listener_close(h->net, li);
     }
-    return false;
+    return rc == 0;
+}
+
+int host_configured_address(struct host *h, const char *configured, struct net_address *ret,
+                            struct err *e)
+{
+    int rc = net_address_parse(configured, CLUSTER_PORT_META, ret, e);
+    if (rc == 0 && !net_address_is_loopback(ret) && !h->settings->insecure) {
+        rc = err_set(e, -ERR_config,
+                     "'%s' is not a loopback address, and connections are not encrypted: only "
+                     "with 'insecure = yes' in [cluster]",
+                     configured);
+    }
+    return rc;
 }
 
 int host_listen_address(struct host *h, const char *configured, struct net_address *ret,
                         struct err *e)
 {
-    int rc = net_address_parse(configured, CLUSTER_PORT_META, ret, e);
+    int rc = host_configured_address(h, configured, ret, e);
     if (rc < 0) {
         return rc;
     }
-    if (!net_address_is_loopback(ret) && !h->settings->insecure) {
-        return err_set(e, -ERR_config,
-                       "'%s' is not a loopback address, and connections are not encrypted: only "
-                       "with 'insecure = yes' in [cluster]",
-                       configured);
-    }
     if (!client_directory_port_is_free_choice(configured)) {
+        (void)gets_free(h, ret, WAIT_MS); /* if not, who listens there says why */
         return 0;
     }
     char line[NET_ADDRESS_SIZE];
     struct net_address last;
     CLEANUP(mem_freep) char *port = run_path(h, h->name, "port");
     if (port != NULL && client_directory_line(h->disk, port, line, sizeof line) == 0 &&
-        net_address_parse(line, 0, &last, NULL) == 0 && gets_free(h, &last)) {
+        net_address_parse(line, 0, &last, NULL) == 0 && gets_free(h, &last, PORT_MS)) {
         *ret = last;
     }
     return 0;
@@ -325,7 +383,9 @@ static void stop_wanted(struct host *h)
     if (!h->stopping) {
         h->stopping = true;
         log_info(h->log, "stopping");
-        h->stop(h);
+        if (h->stop != NULL) {
+            h->stop(h);
+        }
     }
 }
 

@@ -83,6 +83,18 @@ enum metanode_engine_kind server_meta_engine(const struct cluster_settings_meta 
     return kinds[m->engine];
 }
 
+static int start_node(struct meta_process *p, const struct metanode_options *o, struct err *e)
+{
+    struct host *h = &p->host;
+    struct host_wait wait = {.what = o->directory};
+    int rc;
+    do {
+        rc = metanode_start(o, &p->node, e);
+    } while (rc == -ERR_in_use && host_wait(h, &wait));
+    h->stop = rc == 0 ? begin_stop : NULL;
+    return rc;
+}
+
 static int start(struct meta_process *p, const char *name, const char *log, struct err *e)
 {
     struct host *h = &p->host;
@@ -99,6 +111,9 @@ static int start(struct meta_process *p, const char *name, const char *log, stru
     bool create = false;
     rc = rc < 0 ? rc : host_set_name(h, m->name, e);
     rc = rc < 0 ? rc : host_become_user(h, e); /* all that it opens belongs to that user */
+    if (rc == 0) {
+        host_await_pid_file(h);
+    }
     rc = rc < 0 ? rc : host_take_pid_file(h, e);
     rc = rc < 0 ? rc : host_set_io(h, m->io, e);
     rc = rc < 0 ? rc : host_listen_address(h, m->address, &listen, e);
@@ -116,7 +131,6 @@ static int start(struct meta_process *p, const char *name, const char *log, stru
         }
     }
     p->user.ops = &ops;
-    h->stop = begin_stop;
     loop_set_polling(h->loop, LOOP_POLL_US);
     struct metanode_options o = {.env = &h->env,
                                  .user = &p->user,
@@ -137,7 +151,7 @@ static int start(struct meta_process *p, const char *name, const char *log, stru
                                  .cache_bytes = m->cache_bytes,
                                  .max_connections = room_for_connections(h),
                                  .copies = s->copies};
-    return metanode_start(&o, &p->node, e);
+    return start_node(p, &o, e);
 }
 
 int server_meta(struct cli *c)

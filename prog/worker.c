@@ -126,8 +126,12 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         .scrub_ms = t->scrub_ms == 0 ? DATANODE_SCRUB_NEVER : t->scrub_ms,
         .scrub_permille = t->scrub_percent * 10};
     p->user.ops = &worker_ops;
-    h->stop = begin_stop;
-    return datanode_worker_start(&o, &p->worker, e);
+    struct host_wait wait = {.what = t->directory};
+    do {
+        rc = datanode_worker_start(&o, &p->worker, e);
+    } while (rc == -ERR_in_use && host_wait(h, &wait));
+    h->stop = rc == 0 ? begin_stop : NULL;
+    return rc;
 }
 
 static int join_master(struct worker_process *p, const struct cluster_settings_target *t,
@@ -166,6 +170,9 @@ static int start(struct worker_process *p, const char *name, const char *log, st
     h->log_path = log;
     rc = host_set_name(h, t->name, e);
     host_open_log(h); /* else it has the master's */
+    if (rc == 0) {
+        host_await_pid_file(h);
+    }
     rc = rc < 0 ? rc : host_take_pid_file(h, e);
     rc = rc < 0 ? rc : host_watch_signals(h, e);
     rc = rc < 0 ? rc : client_directory_addresses(h->disk, h->settings, &p->meta, e);

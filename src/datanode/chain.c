@@ -117,7 +117,9 @@ static void chain_roles(struct datanode_chain *c)
     bool is_member = self < row->count;
     c->state = is_member ? row->member[self].state : PROTO_MEMBER_OFFLINE;
     bool active = c->state == PROTO_MEMBER_SERVING || c->state == PROTO_MEMBER_SYNCING;
-    c->in_path = active && !c->fenced;
+    bool serves = c->state == PROTO_MEMBER_SERVING || c->state == PROTO_MEMBER_LAST_SERVING;
+    c->refused = is_member && serves && (!c->held || c->stale);
+    c->in_path = active && !c->fenced && !c->refused;
     c->head = active && cluster_row_head(row) == self;
     c->successor = 0;
     c->predecessor = 0;
@@ -217,6 +219,7 @@ static struct datanode_chain *chain_new(struct datanode_worker *w, uint32_t id)
     c->worker = w;
     c->id = id;
     c->report = PROTO_REPORT_OK;
+    c->noted_lost = datanode_hold_was_lost(w, id);
     c->recover.run = recover_run;
     c->recover_again.fire = recover_again;
     list_init(&c->items);
@@ -255,11 +258,45 @@ static void chain_release(struct datanode_chain *c, const struct cluster_row *ne
     c->released = !is && knew && next->epoch - c->row.epoch < CHAIN_LEAP;
 }
 
+/* As long as it is said to serve it reports that it is gone: then it is offline, and comes back by
+ * a session; or another one of the set is promoted. */
+static void chain_hold(struct datanode_chain *c, const struct cluster_row *next, bool registration)
+{
+    size_t self = cluster_row_find(next, c->worker->control.target);
+    bool is = self < next->count;
+    const struct datanode_hold_view v = {
+        .before = c->state,
+        .now = is ? next->member[self].state : PROTO_MEMBER_OFFLINE,
+        .is = is,
+        .first = c->row.count == 0,
+        .met = c->met,
+        .lost = c->noted_lost,
+        .registration = registration,
+        .leaps = next->epoch - c->row.epoch >= CHAIN_LEAP,
+        .synced = c->row.count > 0 && c->synced_epoch == c->row.epoch,
+        .held = c->held,
+        .stale = c->stale};
+    c->held = datanode_hold_decide(&v);
+    c->stale = datanode_stale_decide(&v);
+}
+
+static void chain_say_refused(const struct datanode_chain *c, bool before)
+{
+    if (c->refused && !before) {
+        log_error(c->worker->env.log,
+                  c->held ? "this target was away when it is said to have served: it refuses"
+                          : "this target has no whole copy of a chain that it is said to serve: it "
+                            "refuses",
+                  LOG_U64("chain", c->id), LOG_U64("epoch", c->row.epoch));
+    }
+}
+
 struct datanode_chain *datanode_chain_meet(struct datanode_worker *w, uint32_t id)
 {
     struct datanode_chain *c = chain_new(w, id);
     if (c != NULL) {
         c->state = PROTO_MEMBER_OFFLINE;
+        c->met = true;
     }
     return c;
 }
@@ -292,12 +329,15 @@ int datanode_chain_take(struct datanode_worker *w, const struct proto_row *row, 
     if (next.epoch <= c->row.epoch) {
         return 0;
     }
-    bool was_in_path = c->in_path;
+    bool was_in_path = c->in_path, was_refused = c->refused;
     chain_release(c, &next);
+    chain_hold(c, &next, registration);
     c->row = next;
     stats_count(&w->counters.rows, 1);
     chain_fence(c, registration);
     chain_roles(c);
+    chain_say_refused(c, was_refused);
+    datanode_hold_note(c);
     chain_changed(c, was_in_path);
     return 0;
 }

@@ -21,6 +21,11 @@ struct datanode_chain {
     enum proto_member_state state; /* own, in the row; OFFLINE when it is not in it */
     bool head, in_path;            /* in_path: serving or syncing, and not fenced */
     bool fenced;                   /* R4 */
+    bool held;                     /* it has a whole copy: datanode_hold_decide() */
+    bool stale;                    /* datanode_stale_decide() */
+    bool refused;                  /* it is said to serve, and does not: one of these two */
+    bool noted_lost;               /* what the file says of that: hold.h */
+    bool met;                      /* chunks of it were found before a row was known */
     bool released; /* this process was a member and saw it leave, step by step: what it has of it is
                       not needed any more */
     uint32_t registered_epoch;

@@ -2,6 +2,7 @@
  * datanode/change_test.c -- a master whose workers hang, which gets another configuration, and
  * which goes on as another program.
  */
+#include "datanode/master_priv.h"
 #include "datanode/rig_master_priv.h"
 
 /* ---- Hanging workers ---- */
@@ -11,9 +12,7 @@ TEST(a_worker_whose_loop_stands_still_is_killed_and_started_again)
     struct rig r;
     rig_open(&r, SERVES, 2);
     r.opt.watchdog_ms = 8000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     for_ms(&r, 120000);
     CHECK_EQ(r.life_count, 2);
     struct life *f = &r.life[1];
@@ -61,8 +60,7 @@ TEST(workers_are_not_killed_for_a_pause_of_their_master)
     struct rig r;
     rig_open(&r, SERVES, TARGETS);
     r.opt.watchdog_ms = 8000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled && info(&r, 2)->settled);
+    start_all(&r, true);
     for (unsigned i = 0; i < 3; i++) {
         loop_sim_pause(r.data.loop, true);
         for_ms(&r, 120000);
@@ -78,8 +76,7 @@ TEST(nobody_is_watched_who_is_not_to_be)
 {
     struct rig r;
     rig_open(&r, SERVES, 1);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled);
+    start_all(&r, true);
     loop_sim_pause(r.life[0].process.loop, true);
     for_ms(&r, 600000);
     CHECK_EQ(r.life_count, 1);
@@ -142,9 +139,7 @@ TEST(reload_starts_and_stops_targets_and_leaves_the_others_alone)
 {
     struct rig r;
     rig_open(&r, SERVES, 2);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     want(&r, 0, 2);
     CHECK_OK(reload(&r)); /* the same as before */
     CHECK_EQ(r.change.added + r.change.removed + r.change.changed, 0);
@@ -176,9 +171,7 @@ TEST(reload_restarts_a_target_with_other_settings_only)
     struct rig r;
     rig_open(&r, SERVES, 2);
     r.opt.back_off_min_ms = 10000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     int64_t stays = info(&r, 1)->pid;
     want(&r, 0, 2);
     r.wanted[0].settings = "disk=2";
@@ -206,8 +199,7 @@ TEST(a_reload_that_fails_changes_nothing)
 {
     struct rig r;
     rig_open(&r, SERVES, 1);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
+    start_all(&r, false);
     CHECK_OK(loop_sim_process(r.world, "other", DATA_HOST, &r.other.loop));
     loop_sim_enter(r.other.loop, listen_inside, &r);
     want(&r, 0, 3); /* the second one's address is taken */
@@ -238,9 +230,7 @@ TEST(a_removed_target_that_does_not_end_is_killed)
     struct rig r;
     rig_open(&r, STUBBORN, 2);
     r.opt.stop_ms = 3000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     want(&r, 0, 1);
     CHECK_OK(reload(&r));
     for_ms(&r, 2500);
@@ -276,8 +266,7 @@ TEST(an_upgrade_restarts_one_worker_after_the_other)
     struct datanode_master_legacy legacy = {.fd_count = 0};
     rig_open(&r, SERVES, TARGETS);
     r.legacy = &legacy;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled && info(&r, 2)->settled);
+    start_all(&r, true);
     upgrade(&r);
     CHECK_OK(r.start_rc);
     CHECK_TRUE(legacy.fd_count >= TARGETS);
@@ -313,8 +302,7 @@ TEST(an_upgrade_does_not_wait_for_ever_for_one_worker)
     rig_open(&r, SERVES, TARGETS);
     r.legacy = &legacy;
     r.opt.roll_ms = 5000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving && info(&r, 1)->serving && info(&r, 2)->serving);
+    start_all(&r, false);
     r.unsettled = true;
     upgrade(&r);
     UNTIL(&r, r.life_count == 2 * TARGETS);
@@ -331,8 +319,7 @@ TEST(a_worker_that_dies_during_an_upgrade_is_one_that_dies)
     struct datanode_master_legacy legacy = {.fd_count = 0};
     rig_open(&r, SERVES, 2);
     r.legacy = &legacy;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled);
+    start_all(&r, true);
     r.unsettled = true; /* the first one keeps the other waiting */
     upgrade(&r);
     UNTIL(&r, r.life_count == 3);
@@ -356,8 +343,7 @@ TEST(an_upgrade_with_another_configuration)
     struct datanode_master_legacy legacy = {.fd_count = 0};
     rig_open(&r, SERVES, 2);
     r.legacy = &legacy;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->settled && info(&r, 1)->settled);
+    start_all(&r, true);
     r.opt.target_count = 1; /* target.1 is not named any more */
     upgrade(&r);
     UNTIL(&r, r.report_count == 2);
@@ -365,6 +351,87 @@ TEST(an_upgrade_with_another_configuration)
     for_ms(&r, 60000);
     CHECK_EQ(datanode_master_count(r.master), 1);
     CHECK_EQ(r.life_count, 3);
+    rig_close(&r);
+}
+
+/* What the configuration says by now may be wrong: nothing that runs ends for that. */
+TEST(an_upgrade_does_without_addresses_that_are_taken)
+{
+    struct rig r;
+    struct datanode_master_legacy legacy = {.fd_count = 0};
+    rig_open(&r, SERVES, 1);
+    r.legacy = &legacy;
+    start_all(&r, true);
+    CHECK_OK(loop_sim_process(r.world, "other", DATA_HOST, &r.other.loop));
+    loop_sim_enter(r.other.loop, listen_inside, &r); /* 9501 */
+    r.opt.target_count = 2;                          /* target.1 is to be there, */
+    r.port = 9501;                                   /* and so is target.0 */
+    upgrade(&r);
+    CHECK_OK(r.start_rc);
+    CHECK_EQ(datanode_master_count(r.master), 1);
+    UNTIL(&r, r.life_count == 2 && info(&r, 0)->settled);
+    CHECK_TRUE(!r.info.former);
+    want(&r, 0, 1);
+    CHECK_OK(reload(&r)); /* where it is: at its old address */
+    CHECK_EQ(r.change.changed, 0);
+    loop_sim_kill(r.other.loop);
+    r.other.loop = NULL;
+    want(&r, 0, 2); /* and now there is room */
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.added, 1);
+    UNTIL(&r, info(&r, 1)->serving);
+    rig_close(&r);
+}
+
+/* With port 0 it was chosen once; that is where it stays. */
+TEST(a_chosen_port_stays)
+{
+    struct rig r;
+    struct datanode_master_legacy legacy = {.fd_count = 0};
+    rig_open(&r, SERVES, 1);
+    r.legacy = &legacy;
+    start_all(&r, true); /* as if 9500 was that of last time */
+    want(&r, 0, 1);
+    r.wanted[0].listen = address(DATA_HOST, 0);
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.changed, 0);
+    r.any_port = true;
+    upgrade(&r);
+    CHECK_OK(r.start_rc);
+    UNTIL(&r, r.life_count == 2 && info(&r, 0)->settled);
+    want(&r, 0, 1);
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.changed, 0); /* still at 9500 */
+    r.wanted[0].listen = address(OTHER_HOST, 0);
+    CHECK_EQ(datanode_stays_at("host2:9500", r.wanted[0].listen.text), false);
+    rig_close(&r);
+}
+
+/* Who was asked to end before the upgrade has to end after it, and that is reported. */
+TEST(an_upgrade_does_not_forget_who_is_leaving)
+{
+    struct rig r;
+    struct datanode_master_legacy legacy = {.fd_count = 0};
+    rig_open(&r, STUBBORN, 2);
+    r.legacy = &legacy;
+    r.opt.stop_ms = 3000;
+    start_all(&r, true);
+    want(&r, 0, 1);
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.removed, 1);
+    r.opt.target_count = 1;
+    upgrade(&r);
+    CHECK_OK(r.start_rc);
+    upgrade(&r); /* and once more */
+    CHECK_OK(r.start_rc);
+    UNTIL(&r, r.report_count == 2); /* the other one is restarted with the new program */
+    CHECK_EQ(r.report[0].uuid.bytes[0] + r.report[1].uuid.bytes[0], 1 + 2);
+    CHECK_EQ(r.report[0].status, -SIGKILL);
+    CHECK_EQ(r.report[1].status, -SIGKILL);
+    UNTIL(&r, r.life_count == 3 && info(&r, 0)->serving);
+    for_ms(&r, 60000);
+    CHECK_EQ(r.life_count, 3);
+    CHECK_EQ(r.report_count, 2);
     rig_close(&r);
 }
 
@@ -376,7 +443,9 @@ TEST(what_a_former_program_left_may_be_damaged)
         "target target.0 host2:9500 x 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n",
         "target target.0 host2:9500 3 4 5 01020300 1 1 0 0\n",
         "target target.0 host2:9500 99999999999 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n",
-        "target target.0 host2:9500 12345 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n"};
+        "target target.0 host2:9500 12345 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n",
+        "target target.0 host2:9500 0 -1 0 01020300-0000-0000-0000-000000000000 1 0 0 0 leaving x "
+        "y\n"};
     for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
         struct rig r;
         rig_open(&r, SERVES, 1);

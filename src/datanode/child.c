@@ -423,8 +423,9 @@ static int listen_for(struct datanode_child *c, int fd, struct err *e)
 {
     struct net *net = c->master->opt.env->net;
     const struct net_address *at = &c->target.listen;
-    int rc = fd > 0 ? net_listen_fd(net, fd, NULL, &c->listener)
-                    : net_listen(net, at, NULL, &c->listener);
+    int rc = fd == DATANODE_CHILD_NO_SOCKET ? 0
+             : fd > 0                       ? net_listen_fd(net, fd, NULL, &c->listener)
+                                            : net_listen(net, at, NULL, &c->listener);
     return rc < 0 ? err_set(e, rc, "listen on %s for %s", at->text, c->target.name) : 0;
 }
 

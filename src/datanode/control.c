@@ -234,7 +234,8 @@ static int control_reports(struct datanode_control *k)
         if (c->row.count > 0 && !datanode_chain_is_member(c)) {
             continue; /* it knows that it has left; to name a chain without a row asks for that */
         }
-        bool gone = w->failed || w->stopping; /* R5: it shows nothing, and takes nothing new */
+        /* R5: it shows nothing, and takes nothing new. */
+        bool gone = w->failed || w->stopping || c->refused;
         uint8_t report = gone ? (uint8_t)PROTO_REPORT_GONE : c->report;
         k->reports[count++] = (struct proto_chain_report){.chain = c->id,
                                                           .epoch = c->row.epoch,

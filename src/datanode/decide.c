@@ -190,6 +190,37 @@ enum datanode_walk_action datanode_walk_decide(const struct datanode_walk_side *
 /* ---- R4 ----------------------------------------------------------------------------------------
  */
 
+static bool hold_serves(enum proto_member_state s)
+{
+    return s == PROTO_MEMBER_SERVING || s == PROTO_MEMBER_LAST_SERVING;
+}
+
+/*
+ * Whole is what began with the chain, what an earlier process had and did not note as left, and
+ * what a session has made whole. Who has left may have deleted all of it.
+ */
+bool datanode_hold_decide(const struct datanode_hold_view *v)
+{
+    bool begins = v->registration || (hold_serves(v->now) && !v->leaps);
+    if (!v->is) {
+        return false;
+    }
+    return v->first ? begins && !v->met && !v->lost : v->held;
+}
+
+/*
+ * By the steps of the table nobody comes to serving from elsewhere without a session, however many
+ * rows it has missed, unless an administrator says so, which raises loss_gen; by the rows of a
+ * backup somebody may, and has missed what the others have.
+ */
+bool datanode_stale_decide(const struct datanode_hold_view *v)
+{
+    if (!v->is || !hold_serves(v->now)) {
+        return false;
+    }
+    return v->stale || (v->leaps && !v->first && !hold_serves(v->before) && !v->synced);
+}
+
 /*
  * A row that was made after the registration shows it: the member is out of service in it; or it
  * serves alone, which after a restart it can only do by promotion (two rows, of which this worker

@@ -83,6 +83,23 @@ enum datanode_walk_action { DATANODE_WALK_SAME, DATANODE_WALK_COPY, DATANODE_WAL
 enum datanode_walk_action datanode_walk_decide(const struct datanode_walk_side *source,
                                                const struct datanode_walk_side *syncing);
 
+/* ---- A new row: may this target serve, if it says so? ---- */
+struct datanode_hold_view {
+    enum proto_member_state before, now; /* own, in the row known before and in the new one */
+    bool is;                             /* it is a member in the new one */
+    bool first;                          /* no row was known */
+    bool met;                            /* but chunks were found */
+    bool lost;                           /* an earlier process has left it, or had not all of it */
+    bool registration; /* the new one came with this process's first registration */
+    bool leaps;       /* its epoch is far above the known one: the metadata are those of a backup */
+    bool synced;      /* a session has ended in the known epoch */
+    bool held, stale; /* as of the known row */
+};
+/* Has it a whole copy, or had it when it was last there? */
+bool datanode_hold_decide(const struct datanode_hold_view *v);
+/* Is it said to serve by the rows of a backup, and was not there when they were made? */
+bool datanode_stale_decide(const struct datanode_hold_view *v);
+
 /* ---- R4: may a member whose process started anew take part? ---- */
 struct datanode_fence_view {
     const struct cluster_row *row;

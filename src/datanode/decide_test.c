@@ -301,3 +301,68 @@ TEST(decide_restart_is_over_with_a_row_that_knows_of_it)
     row.epoch = 7;
     CHECK_TRUE(!datanode_restart_over(&v));
 }
+
+/* ---- Who has a whole copy ---- */
+
+TEST(decide_hold_by_the_first_row)
+{
+    struct datanode_hold_view v = {
+        .before = PROTO_MEMBER_OFFLINE, .now = PROTO_MEMBER_SERVING, .is = true, .first = true};
+    CHECK_TRUE(datanode_hold_decide(&v)); /* it begins with the chain */
+    v.leaps = true;
+    CHECK_TRUE(!datanode_hold_decide(&v)); /* an old chain, and it has never heard of it */
+    v.leaps = false;
+    v.now = PROTO_MEMBER_WAITING;
+    CHECK_TRUE(!datanode_hold_decide(&v)); /* it joins */
+    v.registration = true;
+    CHECK_TRUE(datanode_hold_decide(&v)); /* it was there before it was started anew */
+    v.leaps = true;
+    v.now = PROTO_MEMBER_LAST_SERVING;
+    CHECK_TRUE(datanode_hold_decide(&v));
+    v.lost = true;
+    CHECK_TRUE(!datanode_hold_decide(&v)); /* R4 knows nothing of that */
+    v.lost = false;
+    v.met = true;
+    CHECK_TRUE(!datanode_hold_decide(&v));
+    CHECK_TRUE(!datanode_stale_decide(&v));
+}
+
+TEST(decide_hold_ends_by_leaving)
+{
+    struct datanode_hold_view v = {
+        .before = PROTO_MEMBER_OFFLINE, .now = PROTO_MEMBER_SERVING, .is = true, .held = true};
+    CHECK_TRUE(datanode_hold_decide(&v));
+    v.is = false;
+    CHECK_TRUE(!datanode_hold_decide(&v));
+    v.is = true;
+    v.held = false;
+    CHECK_TRUE(!datanode_hold_decide(&v));
+}
+
+TEST(decide_stale_by_the_rows_of_a_backup)
+{
+    static const enum proto_member_state away[] = {PROTO_MEMBER_SYNCING, PROTO_MEMBER_WAITING,
+                                                   PROTO_MEMBER_OFFLINE};
+    struct datanode_hold_view v = {
+        .before = PROTO_MEMBER_SERVING, .now = PROTO_MEMBER_SERVING, .is = true, .leaps = true};
+    CHECK_TRUE(!datanode_stale_decide(&v));
+    v.before = PROTO_MEMBER_LAST_SERVING;
+    CHECK_TRUE(!datanode_stale_decide(&v));
+    for (size_t i = 0; i < ARRAY_COUNT(away); i++) {
+        v.before = away[i];
+        v.leaps = false; /* an administrator's command */
+        CHECK_TRUE(!datanode_stale_decide(&v));
+        v.leaps = true;
+        CHECK_TRUE(datanode_stale_decide(&v));
+        v.synced = true;
+        CHECK_TRUE(!datanode_stale_decide(&v));
+        v.synced = false;
+    }
+    v.stale = true;
+    v.leaps = false;
+    v.before = PROTO_MEMBER_SERVING;
+    v.now = PROTO_MEMBER_LAST_SERVING; /* it goes on being so */
+    CHECK_TRUE(datanode_stale_decide(&v));
+    v.now = PROTO_MEMBER_OFFLINE;
+    CHECK_TRUE(!datanode_stale_decide(&v));
+}

@@ -40,6 +40,20 @@ bool datanode_discards(const struct datanode_chain *c)
     return found;
 }
 
+static bool discard_ends(const struct datanode_worker *w)
+{
+    return w->stopping || w->closing || w->left || w->failed;
+}
+
+/* Something is left: another walk, after this one. It may have ended, while this was under way. */
+static void discard_again(struct datanode_worker *w)
+{
+    w->discard.again = true;
+    if (!w->discard.walking && !discard_ends(w)) {
+        loop_timer_in(w->loop, &w->discard.later, DISCARD_PAUSE_MS * NS_PER_MS);
+    }
+}
+
 static void discard_gone(struct chunk_change *ch, int rc)
 {
     struct datanode_discard_job *j = container_of(ch, struct datanode_discard_job, change);
@@ -48,7 +62,7 @@ static void discard_gone(struct chunk_change *ch, int rc)
     if (rc == 0) {
         stats_count(&w->counters.discarded, 1);
     } else if (rc != -ENOENT) {
-        w->discard.again = true;
+        discard_again(w);
     }
     j->item = NULL;
     datanode_item_unlock(it);
@@ -57,10 +71,12 @@ static void discard_gone(struct chunk_change *ch, int rc)
 }
 
 /* May what is here of this chain go? Not while nobody serves it: then it may be the last. And not
- * when it only looks as if this target had left: see chain_release(). */
+ * when it only looks as if this target had left: see chain_release(). Nor before it is sure that it
+ * will still know, after a restart, that it has nothing of this chain. */
 static bool discard_may(const struct datanode_chain *c)
 {
-    return c->released && !datanode_chain_is_member(c) && cluster_row_serving_count(&c->row) > 0;
+    return c->released && !datanode_chain_is_member(c) && cluster_row_serving_count(&c->row) > 0 &&
+           datanode_hold_stable(c);
 }
 
 /* False: not now, the same chunk again when a job has ended. */
@@ -93,11 +109,6 @@ static bool discard_one(struct datanode_worker *w, const struct chunk_info *info
     j->change = (struct chunk_change){.done = discard_gone, .op = CHUNK_DELETE, .key = info->key};
     chunk_store_change(w->store, &j->change);
     return true;
-}
-
-static bool discard_ends(const struct datanode_worker *w)
-{
-    return w->stopping || w->closing || w->left || w->failed;
 }
 
 static void discard_over(struct datanode_worker *w)

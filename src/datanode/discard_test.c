@@ -1,6 +1,7 @@
 /* datanode/discard_test.c -- what a target has of chains that it has left. */
 #include "datanode/discard.h"
 
+#include "base/fault.h"
 #include "datanode/rig_world_priv.h"
 #include "testing/testing.h"
 
@@ -86,6 +87,26 @@ TEST(who_comes_back_while_chunks_go_gets_all_of_them)
     }
 }
 
+/* A chunk that cannot be deleted just now is not left for ever: also when the walk is over by then.
+ */
+TEST(what_could_not_go_goes_later)
+{
+    for (uint64_t nth = 1; nth <= 40; nth++) {
+        struct rig r;
+        CLEANUP(fault_freep) struct fault *fault = fault_new();
+        CHECK_TRUE(fault != NULL);
+        rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+        struct rig_io io = chunk(1, 0);
+        CHECK_OK(rig_write(&r, &io));
+        fault_arm(fault, "mem.alloc", nth, 1);
+        (void)rig_domain(&r, 3, fault);
+        rig_row(&r, 1, "1s 2s");
+        RIG_UNTIL(&r, chunks(&r, 3) == 0);
+        (void)rig_domain(&r, 3, NULL);
+        rig_close(&r);
+    }
+}
+
 /* With nobody serving it may be the last copy. */
 TEST(nothing_goes_while_the_chain_is_dark)
 {
@@ -134,5 +155,66 @@ TEST(nothing_goes_by_rows_that_leap)
     row(&r, "2s 1s"); /* and by those that follow */
     pass(&r, 5 * RIG_SECOND);
     CHECK_EQ(chunks(&r, 3), CHUNKS);
+    rig_close(&r);
+}
+
+static void rows_of_a_backup(struct rig *r, uint32_t chain, const char *members)
+{
+    r->row[chain].epoch += 400000000;
+    rig_row(r, chain, members);
+    RIG_UNTIL(r, rig_settled(r, chain));
+}
+
+/* Others have moved in since the backup, and this one has deleted what it had: zeros are no answer.
+ */
+TEST(who_has_left_does_not_serve_by_the_rows_of_a_backup)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    put_all(&r, 1);
+    row(&r, "1s 2s");
+    RIG_UNTIL(&r, chunks(&r, 3) == 0);
+    rows_of_a_backup(&r, 1, "1s 2s 3s");
+    CHECK_RC(get(&r, 3, 1), ERR_not_serving);
+    CHECK_EQ(r.target[3].report[1], PROTO_REPORT_GONE);
+    CHECK_EQ(r.target[1].report[1], PROTO_REPORT_OK);
+    rows_of_a_backup(&r, 1, "1l 2l 3l"); /* dark: one of the others is promoted */
+    CHECK_EQ(r.target[3].report[1], PROTO_REPORT_GONE);
+    CHECK_EQ(r.target[2].report[1], PROTO_REPORT_OK);
+    row(&r, "2s 1o 3o");
+    RIG_UNTIL(&r, r.target[3].report[1] == PROTO_REPORT_OK); /* it may come back */
+    row(&r, "2s 3w 1o");
+    row(&r, "2s 3y 1o");
+    RIG_UNTIL(&r, r.target[3].synced[1] == r.row[1].epoch);
+    row(&r, "2s 3s 1o");
+    CHECK_EQ(r.target[3].report[1], PROTO_REPORT_OK);
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        CHECK_OK(get(&r, 3, i));
+    }
+    rows_of_a_backup(&r, 1, "2s 3s"); /* one that it has is good at once */
+    CHECK_OK(get(&r, 3, 1));
+    rig_close(&r);
+}
+
+/* It was away when the backup says that it serves; and one of which it has never heard. */
+TEST(who_is_not_whole_does_not_serve_by_the_rows_of_a_backup)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2s 3o");
+    put_all(&r, 1);
+    rows_of_a_backup(&r, 1, "1s 2s 3s");
+    CHECK_RC(get(&r, 3, 1), ERR_not_serving);
+    CHECK_EQ(r.target[3].report[1], PROTO_REPORT_GONE);
+    CHECK_OK(get(&r, 2, 1));
+    rows_of_a_backup(&r, 2, "1s 2s 3s");
+    for (unsigned host = 1; host <= 3; host++) {
+        CHECK_EQ(r.target[host].report[2], PROTO_REPORT_GONE);
+    }
+    rig_row(&r, 3, "3s 1s"); /* a new one begins empty */
+    RIG_UNTIL(&r, rig_settled(&r, 3));
+    CHECK_EQ(r.target[3].report[3], PROTO_REPORT_OK);
+    struct rig_io io = {.host = 3, .chain = 3, .data_id = 300, .length = 4096, .fill = 3};
+    CHECK_OK(rig_write(&r, &io));
     rig_close(&r);
 }

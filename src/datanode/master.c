@@ -115,16 +115,30 @@ static void roll_due(struct loop_timer *t)
     datanode_master_roll(m);
 }
 
+static int add_child(struct datanode_master *m, const struct datanode_master_target *t,
+                     struct err *e)
+{
+    struct datanode_child *c = NULL;
+    struct err why = {0};
+    int rc = datanode_child_new(m, t, 0, &c, &why);
+    if (rc < 0 && m->opt.inherited != NULL) { /* what runs does not end for that */
+        log_error(m->opt.env->log, "a new target is not started", LOG_TEXT("target", t->name),
+                  LOG_TEXT("error", err_message(&why, rc)));
+        return 0;
+    }
+    if (rc < 0 && e != NULL) {
+        *e = why;
+    }
+    return rc;
+}
+
 /* Those that run already stay; all others are started. */
 static int add_children(struct datanode_master *m, struct err *e)
 {
     int rc = m->opt.inherited == NULL ? 0 : datanode_master_inherit(m, e);
     for (size_t i = 0; rc == 0 && i < m->opt.target_count; i++) {
         const struct datanode_master_target *t = &m->opt.targets[i];
-        struct datanode_child *c = datanode_master_find(m, t->name);
-        if (c == NULL) {
-            rc = datanode_child_new(m, t, 0, &c, e);
-        }
+        rc = datanode_master_find(m, t->name) != NULL ? 0 : add_child(m, t, e);
     }
     return rc;
 }
@@ -230,6 +244,13 @@ static bool arguments_equal(const char *const *a, const char *const *b)
     return text_equal(a[i], b[i]);
 }
 
+bool datanode_stays_at(const char *has, const char *wanted)
+{
+    size_t len = strlen(wanted);
+    bool any_port = len > 2 && strcmp(wanted + len - 2, ":0") == 0;
+    return strcmp(has, wanted) == 0 || (any_port && strncmp(has, wanted, len - 1) == 0);
+}
+
 static int entry_prepare(struct datanode_master *m, const struct datanode_master_target *t,
                          struct entry *n, struct err *e)
 {
@@ -239,10 +260,11 @@ static int entry_prepare(struct datanode_master *m, const struct datanode_master
         return datanode_child_new(m, t, 0, &n->child, e);
     }
     const struct datanode_master_target *old = &n->child->target;
-    bool moved = strcmp(old->listen.text, t->listen.text) != 0;
+    bool moved = !datanode_stays_at(old->listen.text, t->listen.text);
     n->changed = moved || !text_equal(old->settings, t->settings) ||
                  !text_equal(old->log_path, t->log_path) || !arguments_equal(old->argv, t->argv);
     int rc = datanode_target_copy(t, &n->target);
+    n->target.listen = moved ? t->listen : old->listen;
     if (rc == 0 && moved) {
         rc = net_listen(m->opt.env->net, &t->listen, NULL, &n->listener);
         rc = rc < 0 ? err_set(e, rc, "listen on %s for %s", t->listen.text, t->name) : 0;

@@ -93,7 +93,8 @@ NODISCARD int datanode_master_reload(struct datanode_master *m,
  * workers, which run on. The next master takes all of it over, and then restarts one worker after
  * the other, so that each runs the new program: the next one when all chains of the one before
  * serve again, or after roll_ms. Changes nothing: if there is no other program after all, this
- * master goes on.
+ * master goes on. What the next one cannot have (an address that is taken) it logs and does
+ * without.
  */
 #define DATANODE_MASTER_FDS 512u /* two of each target */
 struct datanode_master_legacy {

@@ -63,6 +63,7 @@ static inline uint64_t datanode_or_default(uint64_t v, uint64_t otherwise)
 /* ---- child.c ---- */
 
 /* Listens; `fd` above 0: the listening socket is there already. Appended to the master's list. */
+#define DATANODE_CHILD_NO_SOCKET (-1) /* as `fd`: it is to leave, and has none any more */
 NODISCARD int datanode_child_new(struct datanode_master *m, const struct datanode_master_target *t,
                                  int fd, struct datanode_child **ret, struct err *e);
 /* Its process, if there is one, goes on and is forgotten. */
@@ -89,6 +90,9 @@ void datanode_target_fini(struct datanode_master_target *t);
 /* Told by a child: its process has ended, or it is freed. */
 void datanode_master_look(struct datanode_master *m);
 struct datanode_child *datanode_master_find(const struct datanode_master *m, const char *name);
+
+/* Does the wanted address leave it where it is? Also with port 0: it has been chosen. */
+bool datanode_stays_at(const char *has, const char *wanted);
 
 /* ---- upgrade.c ---- */
 

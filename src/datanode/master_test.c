@@ -28,10 +28,7 @@ TEST(a_killed_worker_is_reported_at_once_and_started_again)
 {
     struct rig r;
     rig_open(&r, SERVES, TARGETS);
-    start_master(&r);
-    for (unsigned i = 0; i < TARGETS; i++) {
-        UNTIL(&r, info(&r, i)->serving);
-    }
+    start_all(&r, false);
     struct life *f = &r.life[1];
     unsigned target = f->target;
     uint64_t at_ns = loop_sim_now_ns(r.world);
@@ -132,8 +129,7 @@ TEST(connections_wait_while_a_worker_is_started_again)
     struct rig r;
     rig_open(&r, SERVES, 1);
     r.opt.back_off_min_ms = 1000;
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
+    start_all(&r, false);
     loop_sim_kill(r.life[0].process.loop);
     for_ms(&r, 100);
     CHECK_OK(loop_sim_process(r.world, "other", OTHER_HOST, &r.other.loop));
@@ -149,10 +145,7 @@ TEST(stop_ends_all_workers_and_starts_none)
 {
     struct rig r;
     rig_open(&r, SERVES, TARGETS);
-    start_master(&r);
-    for (unsigned i = 0; i < TARGETS; i++) {
-        UNTIL(&r, info(&r, i)->serving);
-    }
+    start_all(&r, false);
     stop_master(&r, 10000);
     CHECK_EQ(r.stops, 0); /* never from inside */
     UNTIL(&r, r.stops == 1);
@@ -174,9 +167,7 @@ TEST(stop_kills_a_worker_that_does_not_end)
 {
     struct rig r;
     rig_open(&r, STUBBORN, 2);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     uint64_t at_ns = loop_sim_now_ns(r.world);
     stop_master(&r, 60000);
     for_ms(&r, 1000);
@@ -213,9 +204,7 @@ TEST(a_worker_hears_that_its_master_is_gone)
 {
     struct rig r;
     rig_open(&r, STUBBORN, 2);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     loop_sim_kill(r.data.loop);
     UNTIL(&r, r.life[0].lost == 1 && r.life[1].lost == 1);
     for_ms(&r, 60000);
@@ -257,8 +246,7 @@ TEST(a_worker_whose_master_stands_still_waits_for_it)
 {
     struct rig r;
     rig_open(&r, SERVES, 1);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
+    start_all(&r, false);
     loop_sim_pause(r.data.loop, true);
     for_ms(&r, 120000);
     CHECK_EQ(r.life[0].lost, 0);
@@ -313,8 +301,7 @@ TEST(reports_wait_for_a_metadata_server)
 {
     struct rig r;
     rig_open(&r, SERVES, 1);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
+    start_all(&r, false);
     loop_sim_kill(r.meta.loop);
     for (unsigned i = 1; i <= 3; i++) { /* the newest is what matters */
         loop_sim_kill(last_life(&r)->process.loop);
@@ -335,9 +322,7 @@ TEST(workers_outlive_the_end_of_the_object)
 {
     struct rig r;
     rig_open(&r, SERVES, 2);
-    start_master(&r);
-    UNTIL(&r, info(&r, 0)->serving);
-    UNTIL(&r, info(&r, 1)->serving);
+    start_all(&r, false);
     loop_sim_enter(r.data.loop, free_inside, &r);
     UNTIL(&r, r.life[0].lost == 1); /* they are told, and end on their own */
     CHECK_TRUE(!loop_sim_exited(r.life[0].process.loop, NULL));

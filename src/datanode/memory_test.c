@@ -20,25 +20,6 @@ struct tale {
     size_t left_bytes;
 };
 
-struct domain_call {
-    struct fault *fault;
-    size_t bytes;
-};
-static void domain_inside(void *ctx)
-{
-    struct domain_call *c = ctx;
-    struct mem_domain *d = mem_domain_enter(NULL);
-    mem_domain_set_fault(d, c->fault);
-    c->bytes = mem_domain_bytes(d);
-    (void)mem_domain_enter(d);
-}
-static size_t domain(struct rig *r, unsigned host, struct fault *fault)
-{
-    struct domain_call c = {.fault = fault};
-    rig_in(r->target[host].process.loop, domain_inside, &c);
-    return c.bytes;
-}
-
 /* May the client ask again? "Out of memory" would be the end for it. */
 static bool passing(int rc)
 {
@@ -172,7 +153,7 @@ static void tale_run(struct tale *t, unsigned victim, enum datanode_engine engin
     if (nth > 0) {
         fault_arm(t->fault, POINT, nth, nth % 3 == 0 ? 7 : 1);
     }
-    (void)domain(r, victim, t->fault);
+    (void)rig_domain(r, victim, t->fault);
     tale_tell(r);
     for (unsigned host = 2; host >= 1; host--) {
         rig_in(r->target[host].process.loop, rig_stop_inside, &r->target[host]);
@@ -180,7 +161,7 @@ static void tale_run(struct tale *t, unsigned victim, enum datanode_engine engin
         rig_in(r->target[host].process.loop, rig_free_inside, &r->target[host]);
         r->target[host].alive = false;
         if (host == victim) {
-            t->left_bytes = domain(r, host, NULL);
+            t->left_bytes = rig_domain(r, host, NULL);
         }
     }
     t->passed = fault_passed(t->fault, POINT);
@@ -234,8 +215,8 @@ struct start_call {
 static void start_inside(void *ctx)
 {
     struct start_call *c = ctx;
-    struct domain_call d = {.fault = c->fault};
-    domain_inside(&d);
+    struct rig_domain_call d = {.fault = c->fault};
+    rig_domain_inside(&d);
     c->before_bytes = d.bytes;
     if (c->nth > 0) {
         fault_arm(c->fault, POINT, c->nth, 1);
@@ -243,7 +224,7 @@ static void start_inside(void *ctx)
     c->target->worker = NULL;
     c->rc = rig_start_now(c->target);
     d.fault = NULL;
-    domain_inside(&d);
+    rig_domain_inside(&d);
     c->after_bytes = d.bytes;
 }
 /* The only target starts again; its nth allocation on the way fails. */

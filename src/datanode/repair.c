@@ -310,8 +310,9 @@ static void watch_fired(struct loop_timer *t)
         told->damage_due = told->damage_telling = false;
         return;
     }
-    if (w->repair_next.data_id == 0 && w->repair_next.index == 0) { /* from the first on */
-        told->damage_telling = told->damage_due;
+    if (w->repair_next.data_id == 0 && w->repair_next.index == 0) {
+        /* From the first on; still, if there was no room for a single one last time. */
+        told->damage_telling = told->damage_telling || told->damage_due;
         told->damage_due = false;
     }
     int rc = 0;
@@ -337,6 +338,7 @@ static void watch_fired(struct loop_timer *t)
         return;
     }
     w->repair_next = (struct chunk_key){0};
+    told->damage_telling = false;
     w->repair_wait_ms = base_min(w->repair_wait_ms * 2, WATCH_MAX_MS);
     watch_in(w, w->repair_wait_ms);
 }

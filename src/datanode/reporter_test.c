@@ -60,6 +60,37 @@ TEST(reporter_tells_a_new_leader_what_stands)
     rig_close(&r);
 }
 
+/* All places for repairs are taken when its turn comes: that is no reason to leave it out. */
+TEST(reporter_tells_a_new_leader_while_others_are_repaired)
+{
+    struct rig r;
+    open_chain(&r, 2);
+    for (uint8_t id = 101; id < 121; id++) {
+        struct rig_io io = io_first;
+        io.data_id = id;
+        CHECK_OK(rig_write(&r, &io));
+        CHECK_OK(rig_sync(&r, &io));
+        spoil_data(&r, 2, id, 4096 + 10);
+    }
+    loop_sim_pause(r.target[1].process.loop, true); /* asked for a good copy, it says nothing */
+    for (uint8_t id = 101; id < 121; id++) {
+        struct rig_io io = io_first;
+        io.host = 2;
+        io.data_id = id;
+        io.check = true;
+        CHECK_RC(rig_read(&r, &io), ERR_corrupt);
+    }
+    CHECK_EQ(rig_info(&r, 2).damaged_count, 20);
+    rig_for_ms(&r, 100);
+    r.target[2].stranger = true;
+    RIG_UNTIL(&r, !r.target[2].stranger);
+    r.target[2].found = 0;
+    RIG_UNTIL(&r, r.target[2].found >= 20);
+    loop_sim_pause(r.target[1].process.loop, false);
+    RIG_UNTIL(&r, rig_info(&r, 2).damaged_count == 0);
+    rig_close(&r);
+}
+
 TEST(reporter_tells_of_a_resync)
 {
     struct rig r;

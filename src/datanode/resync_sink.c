@@ -486,11 +486,11 @@ struct end_op {
     struct datanode_chain *chain;
     struct peer_request *request;
     struct chunk_sync sync;
+    struct datanode_hold_wait wait;
 };
 
-static void end_synced(struct chunk_sync *s, int rc)
+static void end_over(struct end_op *op, int rc)
 {
-    struct end_op *op = container_of(s, struct end_op, sync);
     struct datanode_chain *c = op->chain;
     struct peer_request *r = op->request;
     const struct proto_sync_end_request *m = r->body;
@@ -498,6 +498,10 @@ static void end_synced(struct chunk_sync *s, int rc)
     mem_free(op);
     if (c->row.epoch != m->route.epoch) {
         datanode_refuse(r, -ERR_stale_epoch, c);
+        return;
+    }
+    if (rc == -ERR_busy) {
+        datanode_refuse(r, rc, c);
         return;
     }
     if (rc < 0) {
@@ -515,6 +519,33 @@ static void end_synced(struct chunk_sync *s, int rc)
     peer_request_answer(r, &reply, NULL);
     datanode_lossy_check(c->worker);
     datanode_control_report(c->worker);
+}
+
+/* Else a power cut right after would leave a copy that does not know that it is one. */
+static void end_noted(struct datanode_hold_wait *wait)
+{
+    struct end_op *op = container_of(wait, struct end_op, wait);
+    if (datanode_hold_stable(op->chain)) {
+        end_over(op, 0);
+    } else if (op->worker->holds.busy) { /* it came too late for the write before */
+        datanode_hold_await(op->chain, wait);
+    } else {
+        end_over(op, -ERR_busy);
+    }
+}
+
+static void end_synced(struct chunk_sync *s, int rc)
+{
+    struct end_op *op = container_of(s, struct end_op, sync);
+    struct datanode_chain *c = op->chain;
+    const struct proto_sync_end_request *m = op->request->body;
+    if (rc < 0 || c->row.epoch != m->route.epoch) {
+        end_over(op, rc);
+        return;
+    }
+    c->held = true;
+    datanode_hold_note(c);
+    end_noted(&op->wait);
 }
 
 void datanode_on_sync_end(struct peer_user *user, struct peer_request *r)
@@ -535,6 +566,7 @@ void datanode_on_sync_end(struct peer_user *user, struct peer_request *r)
     *op = (struct end_op){.worker = w,
                           .chain = c,
                           .request = r,
-                          .sync = {.done = end_synced, .scope = CHUNK_SYNC_ALL}};
+                          .sync = {.done = end_synced, .scope = CHUNK_SYNC_ALL},
+                          .wait.done = end_noted};
     chunk_store_sync(w->store, &op->sync);
 }

@@ -37,6 +37,9 @@ RIG void master_inside(void *ctx)
     for (unsigned i = 0; i < TARGETS; i++) {
         targets[i] = target_of(i);
     }
+    if (r->port > 0 || r->any_port) {
+        targets[0].listen = address(DATA_HOST, r->port);
+    }
     r->opt.env = &r->data.env;
     r->opt.user = &r->user;
     r->opt.cluster_id = cluster;
@@ -97,6 +100,15 @@ RIG const struct datanode_master_info *info(struct rig *r, unsigned target)
     r->asked = target;
     loop_sim_enter(r->data.loop, ask_info, r);
     return &r->info;
+}
+
+/* Until all targets serve; or until they say that all their chains do so. */
+RIG void start_all(struct rig *r, bool settled)
+{
+    start_master(r);
+    for (unsigned i = 0; i < r->opt.target_count; i++) {
+        UNTIL(r, settled ? info(r, i)->settled : info(r, i)->serving);
+    }
 }
 
 RIG void stop_inside(void *ctx)

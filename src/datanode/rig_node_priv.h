@@ -83,6 +83,8 @@ struct rig {
     unsigned wanted_count;
     struct datanode_master_change change;
     struct datanode_master_legacy *legacy;
+    unsigned port; /* of target.0, for a master that starts; 0: its own */
+    bool any_port; /* whatever it is */
 };
 
 RIG struct peer_secrets secrets(void)

@@ -90,6 +90,26 @@ RIG void rig_crash(struct rig *r, unsigned host)
     loop_sim_reboot(r->world, host);
 }
 
+/* What it has allocated; from now on allocations fail as `fault` says (NULL: they do not). */
+struct rig_domain_call {
+    struct fault *fault;
+    size_t bytes;
+};
+RIG void rig_domain_inside(void *ctx)
+{
+    struct rig_domain_call *c = ctx;
+    struct mem_domain *d = mem_domain_enter(NULL);
+    mem_domain_set_fault(d, c->fault);
+    c->bytes = mem_domain_bytes(d);
+    (void)mem_domain_enter(d);
+}
+RIG size_t rig_domain(struct rig *r, unsigned host, struct fault *fault)
+{
+    struct rig_domain_call c = {.fault = fault};
+    rig_in(r->target[host].process.loop, rig_domain_inside, &c);
+    return c.bytes;
+}
+
 /* ---- All of it ---- */
 
 RIG void rig_open(struct rig *r, const struct rig_options *opt)

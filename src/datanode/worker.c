@@ -295,6 +295,7 @@ static void worker_containers(struct datanode_worker *w)
     list_init(&w->removes);
     list_init(&w->repairs);
     list_init(&w->repairs_new);
+    list_init(&w->holds.waits);
     w->store_user.ops = &store_ops;
     datanode_discard_init(w);
 }
@@ -328,9 +329,8 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
         return -ENOMEM;
     }
     int rc = worker_open_store(w, e);
-    if (rc == 0) {
-        rc = worker_serve(w, e);
-    }
+    rc = rc < 0 ? rc : datanode_holds_open(w, e);
+    rc = rc < 0 ? rc : worker_serve(w, e);
     if (rc < 0) {
         return rc;
     }
@@ -372,7 +372,7 @@ static bool worker_busy(const struct datanode_worker *w)
     return w->update_count + w->op_count + w->remove_count + w->read_count + w->sink_count +
                    w->repair_count >
                0 ||
-           w->lossy_busy || w->control.forgetting || datanode_discard_busy(w) ||
+           w->lossy_busy || w->holds.busy || w->control.forgetting || datanode_discard_busy(w) ||
            chunk_scrub_active(w->scrub.scrub);
 }
 
@@ -455,6 +455,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     CHECK(!worker_busy(w));
     datanode_fences_free(w);
     datanode_discard_fini(w);
+    datanode_holds_close(w);
     loop_timer_cancel(w->loop, &w->stop_timer);
     loop_undefer(w->loop, &w->fail_task);
     loop_undefer(w->loop, &w->repair_task);

@@ -27,6 +27,7 @@
 #include "datanode/control_priv.h"
 #include "datanode/decide.h"
 #include "datanode/discard.h"
+#include "datanode/hold.h"
 #include "datanode/item_priv.h"
 #include "datanode/metrics_priv.h"
 #include "datanode/neighbor_priv.h"
@@ -104,6 +105,7 @@ struct datanode_worker {
     struct list repairs, repairs_new;
     struct loop_task repair_task;
     struct datanode_discard discard;
+    struct datanode_holds holds;
     struct loop_timer repair_timer; /* damaged chunks that nobody could repair yet */
     struct chunk_key repair_next;
     uint64_t repair_wait_ms;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PASSWD_BYTES 16384u
@@ -51,6 +52,39 @@ bool loop_self_is_root(void)
     return geteuid() == 0;
 }
 
+/* `text`: PASSWD_BYTES of the caller's. */
+static int find_user(const char *user, char *text, struct passwd *ret, struct err *e)
+{
+    struct passwd *found = NULL;
+    int rc = -getpwnam_r(user, ret, text, PASSWD_BYTES, &found);
+    rc = rc == 0 && found == NULL ? -ENOENT : rc;
+    return rc < 0 ? err_set(e, rc, "there is no user '%s'", user) : 0;
+}
+
+/* Only what is root's, a plain file and has no other name: who may make names in this folder could
+ * have given it that of any file of the system. */
+int loop_self_give_log(const char *path, const char *user, struct err *e)
+{
+    struct passwd entry;
+    struct stat st;
+    CLEANUP(mem_freep) char *text = mem_alloc(PASSWD_BYTES);
+    int rc = text == NULL ? -ENOMEM : find_user(user, text, &entry, e);
+    if (rc < 0) {
+        return rc;
+    }
+    int fd = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ELOOP ? 0 : err_set(e, -errno, "open log '%s'", path);
+    }
+    rc = fstat(fd, &st) < 0 ? -errno : 0;
+    bool plain = rc == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 && st.st_nlink == 1;
+    if (plain && fchown(fd, entry.pw_uid, entry.pw_gid) < 0) {
+        rc = -errno;
+    }
+    close(fd);
+    return rc < 0 ? err_set(e, rc, "give log '%s' to '%s'", path, user) : 0;
+}
+
 /* Groups first: afterwards they could not be changed any more. */
 static int change_ids(const char *user, uid_t uid, gid_t gid)
 {
@@ -65,14 +99,11 @@ static int change_ids(const char *user, uid_t uid, gid_t gid)
 
 int loop_self_become(const char *user, struct err *e)
 {
-    struct passwd entry, *found = NULL;
+    struct passwd entry;
     CLEANUP(mem_freep) char *text = mem_alloc(PASSWD_BYTES);
-    if (text == NULL) {
-        return -ENOMEM;
-    }
-    int rc = -getpwnam_r(user, &entry, text, PASSWD_BYTES, &found);
-    if (rc < 0 || found == NULL) {
-        return err_set(e, rc < 0 ? rc : -ENOENT, "there is no user '%s'", user);
+    int rc = text == NULL ? -ENOMEM : find_user(user, text, &entry, e);
+    if (rc < 0) {
+        return rc;
     }
     if (geteuid() != 0 && geteuid() != entry.pw_uid) {
         return err_set(e, -EPERM, "only root can become user '%s'", user);

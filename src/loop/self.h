@@ -16,6 +16,9 @@ NODISCARD int loop_self_path(char *out, size_t size);
 NODISCARD int loop_self_log(const char *path, struct err *e);
 
 bool loop_self_is_root(void);
+/* The log at `path` belongs to that user from now on, so that it can be opened anew by who is not
+ * root any more. A link, or what is not root's own plain file, stays as it is. */
+NODISCARD int loop_self_give_log(const char *path, const char *user, struct err *e);
 /* Gives up being root for good: the user's ids and groups, no way to more rights by any program
  * (no_new_privs). All threads. Fine for who is that user already. -ENOENT: nobody has this name;
  * -EPERM: somebody else, and not root. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +163,41 @@ TEST(self_becomes_another_program_with_what_it_is_given)
     CHECK_EQ(in_child(exec_nothing, fds), 0);
     close(fds[0]);
     close(fds[1]);
+}
+
+static uid_t owner_of(const char *path)
+{
+    struct stat st = {.st_uid = (uid_t)-1};
+    (void)lstat(path, &st);
+    return st.st_uid;
+}
+
+/* What only looks like a log of root's: a second name, or a link, may be of any file. */
+TEST(self_gives_its_log_away_and_no_other_file)
+{
+    char log[PATH_SIZE], other[PATH_SIZE], second[PATH_SIZE], link_to[PATH_SIZE];
+    struct err e = {0};
+    (void)snprintf(log, sizeof log, "%s/given", testing_directory());
+    (void)snprintf(other, sizeof other, "%s/other", testing_directory());
+    (void)snprintf(second, sizeof second, "%s/second", testing_directory());
+    (void)snprintf(link_to, sizeof link_to, "%s/link", testing_directory());
+    CHECK_RC(loop_self_give_log(log, "nobody", &e), ENOENT);
+    CHECK_TRUE(strstr(e.text, log) != NULL);
+    int fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    int fd2 = open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    CHECK_TRUE(fd >= 0 && fd2 >= 0);
+    CHECK_OK(link(other, second));
+    CHECK_OK(symlink(log, link_to));
+    CHECK_RC(loop_self_give_log(log, "no-such-user-here", &e), ENOENT);
+    uid_t own = geteuid();
+    CHECK_OK(loop_self_give_log(second, "nobody", &e));
+    CHECK_EQ(owner_of(other), own);
+    CHECK_OK(loop_self_give_log(link_to, "nobody", &e));
+    CHECK_EQ(owner_of(log), own);
+    CHECK_OK(loop_self_give_log(log, "nobody", &e)); /* not root's, if this is not root: it stays */
+    CHECK_TRUE((owner_of(log) == own) == !loop_self_is_root());
+    close(fd);
+    close(fd2);
 }
 
 static int become_nobody(void *ctx)

@@ -1,4 +1,4 @@
-#include "metanode/metanode_priv.h"
+#include "metanode/write_priv.h"
 
 #include "base/log.h"
 
@@ -47,15 +47,15 @@ void metanode_target_list(struct peer_user *u, struct peer_request *r)
 }
 
 struct admin_change {
-    struct metanode_waiter waiter;
+    struct metanode_target_write write;
     struct metanode *m;
     struct peer_request *request;
 };
 
-static void admin_changed(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+static void admin_changed(struct metanode_target_write *w, int rc,
+                          const struct namespace_reply *reply)
 {
-    struct admin_change *x = container_of(w, struct admin_change, waiter);
-    rc = rc == 0 ? reply->rc : rc;
+    struct admin_change *x = container_of(w, struct admin_change, write);
     if (rc < 0) {
         metanode_refuse(x->m, NULL, x->request, rc, NULL);
     } else if (x->request->message->opcode == PROTO_OP_target_add) {
@@ -99,16 +99,15 @@ static int admin_target(struct metanode *m, const struct peer_request *r, struct
 void metanode_target_change(struct peer_user *u, struct peer_request *r)
 {
     struct metanode *m = metanode_of(u);
-    struct namespace_target_put put = {0};
+    struct proto_target record = {0};
     if (!metanode_admit(m, r)) {
         return;
     }
     struct admin_change *x = mem_arena_alloc(&r->arena, sizeof *x); /* goes with the request */
-    int rc = x == NULL ? -ENOMEM : admin_target(m, r, &put.target);
+    int rc = x == NULL ? -ENOMEM : admin_target(m, r, &record);
     if (rc == 0) {
-        *x = (struct admin_change){.m = m, .request = r, .waiter.done = admin_changed};
-        rc =
-            metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put, &x->waiter);
+        *x = (struct admin_change){.m = m, .request = r, .write.done = admin_changed};
+        rc = metanode_target_write(m, &x->write, &record);
     }
     if (rc < 0) {
         metanode_refuse(m, NULL, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
@@ -119,7 +118,8 @@ void metanode_target_change(struct peer_user *u, struct peer_request *r)
 
 struct admin_plan {
     struct metanode_read read;
-    struct metanode_waiter waiter;
+    struct metanode_target_write write;
+    struct metanode_waiter waiter; /* of what is no target's */
     struct metanode *m;
     struct peer_request *request;
     const struct proto_caller *caller;
@@ -154,6 +154,13 @@ static void plan_logged(struct metanode_waiter *w, int rc, const struct namespac
     plan_end(container_of(w, struct admin_plan, waiter), rc == 0 ? reply->rc : rc);
 }
 
+static void plan_written(struct metanode_target_write *w, int rc,
+                         const struct namespace_reply *reply)
+{
+    (void)reply;
+    plan_end(container_of(w, struct admin_plan, write), rc);
+}
+
 static int plan_of(struct metanode *m, const struct proto_target_plan_request *q,
                    struct proto_target *ret)
 {
@@ -186,11 +193,9 @@ static void plan_go(struct metanode_read *read, int rc)
         struct namespace_balance body = {.paused = q->paused};
         rc = metanode_propose(m, NAMESPACE_BALANCE, &namespace_balance_type, &body, &x->waiter);
     } else if (rc == 0) {
-        struct namespace_target_put put = {0};
-        rc = plan_of(m, x->request->body, &put.target);
-        rc = rc < 0 ? rc
-                    : metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put,
-                                       &x->waiter);
+        struct proto_target record = {0};
+        rc = plan_of(m, x->request->body, &record);
+        rc = rc < 0 ? rc : metanode_target_write(m, &x->write, &record);
     }
     if (rc < 0) {
         plan_end(x, rc);
@@ -215,6 +220,7 @@ void metanode_plan_change(struct peer_user *u, struct peer_request *r)
                              .request = r,
                              .caller = caller,
                              .waiter.done = plan_logged,
+                             .write.done = plan_written,
                              .read = {.run = plan_read, .done = plan_go}};
     metanode_read(m, &x->read);
 }

@@ -215,7 +215,9 @@ int metanode_chains_left(struct metanode *m, uint32_t target,
     *ret_left = false;
     for (size_t i = 0; i < known->count; i++) {
         const struct metanode_chain *c = metanode_chain_find(m, known->at[i].chain);
-        if (c == NULL || cluster_row_find(&c->row, target) < c->row.count) {
+        bool member = c != NULL && cluster_row_find(&c->row, target) < c->row.count;
+        /* An earlier version names what it has left for ever; by this epoch it knows that. */
+        if (c == NULL || member || known->at[i].epoch == c->row.epoch) {
             continue;
         }
         if (!*ret_left) { /* room for all that may follow */
@@ -269,6 +271,36 @@ static bool chain_is_dark(const struct cluster_row *row)
     return cluster_row_serving_count(row) == 0;
 }
 
+/* Has it ended between the plan of a row and the row? Then nobody says so any more. One that is
+ * only not known yet has its expiry before it. */
+static bool chain_came_late(struct metanode *m, uint32_t target)
+{
+    const struct metanode_target *t = metanode_target_find(m, target);
+    return m->phase == METANODE_SERVING &&
+           (t == NULL || (!t->alive && !loop_timer_active(&t->expiry)));
+}
+
+static void chain_join(struct metanode_chain *c, size_t i, const struct cluster_member *joined)
+{
+    uint64_t now_ns = metanode_now(c->m);
+    c->fact[i] = (struct cluster_fact){.intact = true};
+    c->must_know[i] = 0;
+    c->hold_until_ns[i] = 0;
+    c->away_since_ns[i] = joined->state == PROTO_MEMBER_OFFLINE ? now_ns : 0;
+    if (chain_came_late(c->m, joined->target)) {
+        c->fact[i].gone = true;
+        c->fact[i].gone_ns = now_ns;
+    }
+}
+
+/* One that waits is not back before it may come in: see chain_step(). */
+static uint64_t chain_away_since(const struct metanode_chain *c, uint64_t before_ns,
+                                 enum proto_member_state now)
+{
+    bool out = now == PROTO_MEMBER_OFFLINE || now == PROTO_MEMBER_WAITING;
+    return !out ? 0 : before_ns != 0 ? before_ns : metanode_now(c->m);
+}
+
 /* The facts follow their members to the places of the new row. */
 static void chain_move(struct metanode_chain *c, const struct cluster_row *next)
 {
@@ -277,10 +309,7 @@ static void chain_move(struct metanode_chain *c, const struct cluster_row *next)
         size_t from = cluster_row_find(&old.row, next->member[i].target);
         enum proto_member_state now = next->member[i].state;
         if (from == old.row.count) {
-            c->fact[i] = (struct cluster_fact){.intact = true};
-            c->must_know[i] = 0;
-            c->hold_until_ns[i] = 0;
-            c->away_since_ns[i] = now == PROTO_MEMBER_OFFLINE ? metanode_now(c->m) : 0;
+            chain_join(c, i, &next->member[i]);
             continue;
         }
         c->fact[i] = old.fact[from];
@@ -292,7 +321,7 @@ static void chain_move(struct metanode_chain *c, const struct cluster_row *next)
             f->gone = f->gone && !f->present;
             f->intact = f->intact || now == PROTO_MEMBER_SERVING;
             f->synced_epoch = 0;
-            c->away_since_ns[i] = now == PROTO_MEMBER_OFFLINE ? metanode_now(c->m) : 0;
+            c->away_since_ns[i] = chain_away_since(c, old.away_since_ns[from], now);
             c->must_know[i] =
                 now == PROTO_MEMBER_OFFLINE || now == PROTO_MEMBER_LAST_SERVING ? next->epoch : 0;
         }
@@ -416,6 +445,11 @@ static void chain_step(struct metanode_chain *c)
         bool out = s == PROTO_MEMBER_OFFLINE || s == PROTO_MEMBER_WAITING;
         fact[i] = c->fact[i];
         fact[i].present = fact[i].present && !(out && chain_is_held(c, i, times.now_ns));
+        if (s == PROTO_MEMBER_WAITING) { /* dead, ejected, without its row: as good as offline */
+            c->away_since_ns[i] = fact[i].present            ? 0
+                                  : c->away_since_ns[i] != 0 ? c->away_since_ns[i]
+                                                             : times.now_ns;
+        }
     }
     if (cluster_chain_step(&c->row, fact, &times, &next)) {
         chain_propose(c, &next);

@@ -377,6 +377,31 @@ TEST(the_last_serving_member_stays_however_sick_it_is)
     rig_over(&r);
 }
 
+/* R6: a sick member that has stopped, and cannot reach its successor either, does not have that
+ * stopped, too: nobody would serve. */
+TEST(who_has_stopped_takes_nobody_with_it)
+{
+    struct rig r;
+    start_cluster(&r, 2);
+    rig_run(&r, RIG_SECOND);
+    r.target[1].cut = true; /* heard again before its lease is over; until then the row waits, R1 */
+    r.target[0].sick = "slow";
+    rig_run(&r, 2 * RIG_SECOND / 5);
+    CHECK_TRUE(r.target[0].revokes > 0);
+    r.target[0].suspect = r.target[1].id;
+    rig_run(&r, 3 * RIG_SECOND / 5);
+    r.target[1].cut = false;
+    run_checked(&r, 3 * RIG_SECOND);
+    CHECK_EQ(r.target[1].revokes, 0);
+    CHECK_EQ(served_by(&r, 0), 0);
+    CHECK_EQ(served_by(&r, 1), r.m->chains.count);
+    CHECK_EQ(loss_gens(&r), 0);
+    r.target[0].suspect = 0;
+    r.target[0].sick = NULL;
+    CHECK_TRUE(reach(&r, 2));
+    rig_over(&r);
+}
+
 /* What many have at once is not a disk. */
 TEST(one_of_several_sick_targets_is_ejected_at_a_time)
 {

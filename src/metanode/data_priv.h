@@ -31,10 +31,9 @@ struct metanode_target {
     uint64_t total, free, used;
     uint32_t damaged;
     bool registered; /* with this leader */
-    bool lossy, low_space, logging;
+    bool lossy, low_space;
     char sick[121]; /* what is wrong with its disk, in its own words; empty: nothing */
     bool ejected;   /* so it shall be in no chain that others serve */
-    bool leaving;   /* what says that it is removed is on its way into the log */
     bool alive;     /* heard within T */
     uint64_t heard_ns;
     struct peer_link *link;
@@ -53,12 +52,16 @@ struct metanode_target {
 };
 struct metanode_targets {
     struct list all;
+    struct list writes; /* of records, under way: write_priv.h */
     size_t count;
 };
 void metanode_targets_init(struct metanode *m);
 void metanode_targets_fini(struct metanode *m);
 struct metanode_target *metanode_target_find(struct metanode *m, uint32_t id);
 struct metanode_target *metanode_target_of(struct metanode *m, const struct uuid *uuid);
+/* Whose request it is, if that is registered with this leader; else NULL, and it is answered. */
+struct metanode_target *metanode_target_who(struct metanode *m, struct peer_request *r, uint32_t id,
+                                            uint64_t incarnation);
 /* From the stored record: new or changed. */
 int metanode_target_put(struct metanode *m, const struct proto_target *r);
 /* This leader expires nobody before it has led for T. */
@@ -96,7 +99,8 @@ struct metanode_chain {
     struct cluster_fact fact[CLUSTER_MEMBERS_MAX]; /* at the member's place of the row, as are */
     uint32_t must_know[CLUSTER_MEMBERS_MAX];       /* R4: no lease before it knows this epoch */
     uint64_t hold_until_ns[CLUSTER_MEMBERS_MAX];   /* removed (R6), or left: not back before */
-    uint64_t away_since_ns[CLUSTER_MEMBERS_MAX];   /* offline since; 0: it is not */
+    uint64_t away_since_ns[CLUSTER_MEMBERS_MAX];   /* offline since, or waiting, and cannot come in;
+                                                      0: it is not */
     uint64_t dark_since_ns;
     bool proposing, revoking;
     uint32_t copies; /* of its class, as of the last look at what is to be moved; 0: not yet */
@@ -128,8 +132,9 @@ bool metanode_chains_settled(struct metanode *m, uint32_t target, bool known);
 int metanode_chains_rows(struct metanode *m, uint32_t target,
                          const struct proto_chain_report_list *known, struct mem_arena *a,
                          struct proto_row_list *ret);
-/* Rows of chains that a target names and is no member of: it has not learned yet that it left, or
- * has chunks of before. Until then it gets no lease. In the arena, behind those that are there. */
+/* Rows of chains that a target names and is no member of, with another epoch than the row's: it has
+ * not learned yet that it left, or has chunks of before. Until then it gets no lease. In the arena,
+ * behind those that are there. */
 int metanode_chains_left(struct metanode *m, uint32_t target,
                          const struct proto_chain_report_list *known, struct mem_arena *a,
                          struct proto_row_list *rows, bool *ret_left);

@@ -4,7 +4,7 @@
  * in the records of the targets and of the cluster; so a later leader goes on by looking. It looks
  * when something has changed, and from time to time for what only time changes.
  */
-#include "metanode/metanode_priv.h"
+#include "metanode/write_priv.h"
 
 #include "base/log.h"
 
@@ -114,20 +114,16 @@ static void look_chains(struct moves_look *l)
 /* ---- What follows ---- */
 
 struct moves_removed {
-    struct metanode_waiter waiter;
+    struct metanode_target_write write;
     struct metanode *m;
-    uint32_t target;
 };
 
-static void moves_removed(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+static void moves_removed(struct metanode_target_write *w, int rc,
+                          const struct namespace_reply *reply)
 {
-    struct moves_removed *x = container_of(w, struct moves_removed, waiter);
-    struct metanode_target *t = metanode_target_find(x->m, x->target);
-    if (rc == 0 && reply->rc == 0) {
-        log_info(x->m->env->log, "target is removed", LOG_U64("target", x->target));
-    } /* else the next look tries again */
-    if (t != NULL) {
-        t->leaving = false;
+    struct moves_removed *x = container_of(w, struct moves_removed, write);
+    if (rc == 0) { /* else the next look tries again */
+        log_info(x->m->env->log, "target is removed", LOG_U64("target", reply->id));
     }
     mem_free(x);
 }
@@ -151,21 +147,19 @@ static void moves_remove(struct metanode *m)
     {
         struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
         bool wanted = t->plan == PROTO_PLAN_REMOVE || t->plan == PROTO_PLAN_REPLACE;
-        if (!wanted || t->leaving || m->tables.growing || moves_is_member(m, t->id)) {
+        if (!wanted || m->tables.growing || moves_is_member(m, t->id)) {
             continue;
         }
-        struct namespace_target_put put = {.target = metanode_target_record(t)};
+        struct proto_target record = metanode_target_record(t);
         struct moves_removed *x = mem_zalloc(sizeof *x);
         if (x == NULL) {
             return;
         }
-        *x = (struct moves_removed){.m = m, .target = t->id, .waiter.done = moves_removed};
-        put.target.plan = PROTO_PLAN_REMOVED;
-        put.target.heir = 0;
-        put.target.incarnation = t->logged;
-        t->leaving = metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put,
-                                      &x->waiter) == 0;
-        if (!t->leaving) {
+        *x = (struct moves_removed){.m = m, .write.done = moves_removed};
+        record.plan = PROTO_PLAN_REMOVED;
+        record.heir = 0;
+        record.incarnation = t->logged;
+        if (metanode_target_write(m, &x->write, &record) < 0) { /* it is on its way, say */
             mem_free(x);
         }
     }

@@ -108,6 +108,13 @@ static void watch_for(struct rig *r, size_t least, uint64_t ns)
     (void)loop_sim_run(r->sim, watched, &w, loop_sim_now_ns(r->sim) + ns);
 }
 
+/* For so long, and then until all rest again. */
+static void rest_after(struct rig *r, size_t least, uint64_t ns)
+{
+    watch_for(r, least, ns);
+    CHECK_TRUE(watch(r, least, all_rest));
+}
+
 static void start_with(struct rig *r, unsigned targets, uint64_t rebuild_ms)
 {
     rig_new(r, testing_seed());
@@ -165,8 +172,7 @@ TEST(a_target_is_drained_and_comes_back)
     CHECK_EQ(members_on(&r, r.target[2].id), 0);
     CHECK_TRUE(r.target[2].leased); /* it is well, and empty */
     CHECK_OK(plan(&r, 2, PROTO_PLAN_NORMAL, 0));
-    watch_for(&r, 2, RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, RIG_SECOND);
     CHECK_TRUE(members_on(&r, r.target[2].id) + 2 >= had);
     rig_over(&r);
 }
@@ -238,12 +244,10 @@ TEST(a_lost_target_is_rebuilt_after_the_delay)
     CHECK_TRUE(lost > 0);
     CHECK_EQ(serving_least(&r), 1); /* it may come back */
     CHECK_TRUE(says(&r, "\"lost\":0"));
-    watch_for(&r, 1, 10 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 1, all_rest));
+    rest_after(&r, 1, 10 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[1].id), 0);
     rig_target_start(&r, 1, false); /* and now it does: as an empty one, which gets its share */
-    watch_for(&r, 2, 2 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, 2 * RIG_SECOND);
     CHECK_TRUE(members_on(&r, r.target[1].id) + 2 >= lost);
     rig_over(&r);
 }
@@ -255,8 +259,7 @@ TEST(who_was_cut_off_meanwhile_learns_that_it_has_left)
     start_with(&r, 4, 5000);
     CHECK_OK(balance(&r, false));
     r.target[1].cut = r.target[1].deaf = true;
-    watch_for(&r, 1, 8 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 1, all_rest));
+    rest_after(&r, 1, 8 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[1].id), 0);
     r.target[1].leased = false;
     r.target[1].cut = r.target[1].deaf = false;
@@ -273,6 +276,21 @@ TEST(who_was_cut_off_meanwhile_learns_that_it_has_left)
     rig_over(&r);
 }
 
+/* Earlier versions name for ever what they have left, with the epoch by which they know it. */
+TEST(who_knows_that_it_has_left_gets_its_lease_whatever_it_names)
+{
+    struct rig r;
+    start_with(&r, 4, 0);
+    r.target[2].early = true;
+    CHECK_OK(plan(&r, 2, PROTO_PLAN_DRAIN, 0));
+    rest_after(&r, 2, RIG_SECOND);
+    CHECK_EQ(members_on(&r, r.target[2].id), 0);
+    watch_for(&r, 2, 5 * RIG_SECOND);
+    CHECK_TRUE(r.target[2].report_count > 0);
+    CHECK_TRUE(r.target[2].leased);
+    rig_over(&r);
+}
+
 TEST(a_new_target_gets_copies_of_old_chains)
 {
     struct rig r;
@@ -286,8 +304,7 @@ TEST(a_new_target_gets_copies_of_old_chains)
     size_t at_first = members_on(&r, r.target[3].id);
     CHECK_EQ(at_first, r.m->chains.count - old);
     CHECK_OK(balance(&r, true));
-    watch_for(&r, 2, RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, RIG_SECOND);
     LIST_FOR_EACH(node, &r.m->chains.all)
     {
         const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
@@ -306,8 +323,7 @@ TEST(an_heir_replaces_a_target)
     watch_for(&r, 2, 10 * RIG_SECOND);
     r.target[3].id = metanode_target_of(r.m, &r.target[3].uuid)->id;
     CHECK_OK(plan(&r, 0, PROTO_PLAN_REPLACE, r.target[3].id));
-    watch_for(&r, 2, RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[0].id), 0);
     CHECK_TRUE(members_on(&r, r.target[3].id) >= CLUSTER_CHAINS_PER_TARGET);
     rig_run(&r, 2 * RIG_SECOND);
@@ -326,8 +342,7 @@ TEST(without_a_place_to_go_copies_stay)
     CHECK_TRUE(says(&r, "\"state\":\"stuck\""));
     CHECK_TRUE(says(&r, "there is no target"));
     rig_target_start(&r, 2, false);
-    watch_for(&r, 2, 5 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, 5 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[0].id), 0);
     rig_over(&r);
 }
@@ -344,9 +359,45 @@ TEST(a_full_target_gets_no_copies)
     watch_for(&r, 2, 30 * RIG_SECOND);
     CHECK_TRUE(members_on(&r, r.target[3].id) <= had);
     r.target[3].low_space = false;
-    watch_for(&r, 2, 5 * RIG_SECOND);
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    rest_after(&r, 2, 5 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[0].id), 0);
+    rig_over(&r);
+}
+
+/* Chains do without it: it is not to be in new ones either. When it is well it gets its share. */
+TEST(a_sick_target_gets_no_chains)
+{
+    struct rig r;
+    start_with(&r, 3, 0);
+    CHECK_OK(balance(&r, false));
+    size_t had = r.m->chains.count;
+    rig_target_start(&r, 3, false);
+    r.target[3].sick = "slow";
+    watch_for(&r, 2, 10 * RIG_SECOND);
+    CHECK_TRUE(metanode_target_find(r.m, r.target[3].id)->ejected);
+    CHECK_EQ(members_on(&r, r.target[3].id), 0);
+    CHECK_EQ(r.m->chains.count, had);
+    r.target[3].sick = NULL;
+    watch_for(&r, 2, 10 * RIG_SECOND);
+    CHECK_TRUE(members_on(&r, r.target[3].id) > 0);
+    CHECK_TRUE(r.m->chains.count > had);
+    rig_over(&r);
+}
+
+/* Nobody else is there: better two copies, one of them on a sick disk, than none at all. */
+TEST(the_first_chains_are_made_with_sick_targets_where_there_are_no_others)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    rig_target_start(&r, 0, false);
+    rig_target_start(&r, 1, false);
+    r.target[1].sick = "slow";
+    rig_run(&r, 10 * RIG_SECOND);
+    CHECK_TRUE(metanode_target_find(r.m, r.target[1].id)->ejected);
+    CHECK_TRUE(r.m->chains.count > 0);
+    CHECK_EQ(members_on(&r, r.target[1].id), r.m->chains.count);
+    CHECK_EQ(serving_least(&r), 1);
     rig_over(&r);
 }
 
@@ -390,6 +441,153 @@ TEST(new_files_avoid_full_targets)
     }
     rig_run(&r, 700 * RIG_SECOND);
     CHECK_EQ(table_of(&r, 0), all); /* nothing else is left */
+    rig_over(&r);
+}
+
+/* --- who dies, or is not let in, before it is a copy ----------------------------------------- */
+
+static struct metanode_chain *chain_of(const struct rig *r, unsigned a, unsigned b)
+{
+    LIST_FOR_EACH(node, &r->m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        if (cluster_row_find(&c->row, r->target[a].id) < c->row.count &&
+            cluster_row_find(&c->row, r->target[b].id) < c->row.count) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static bool is_changing(void *ctx)
+{
+    return ((const struct metanode_chain *)ctx)->proposing;
+}
+
+static bool has_three(void *ctx)
+{
+    return ((const struct metanode_chain *)ctx)->row.count == 3;
+}
+
+static bool is_whole(void *ctx)
+{
+    return cluster_row_serving_count(&((const struct metanode_chain *)ctx)->row) == 2;
+}
+
+/* As metanode_exited(): its master has said so. */
+static void end_in(void *ctx)
+{
+    struct metanode_target *t = ctx;
+    t->registered = false;
+    loop_timer_cancel(t->m->env->loop, &t->expiry);
+    metanode_target_gone(t, "its process has ended");
+}
+
+/* Of a chain of targets 0 and 1 only the first is left, and only target 2 may get the copy. */
+static struct metanode_chain *lose_one(struct rig *r)
+{
+    start_with(r, 4, 20000);
+    CHECK_OK(balance(r, false));
+    r->target[3].low_space = true;
+    struct metanode_chain *c = chain_of(r, 0, 1);
+    CHECK_TRUE(c != NULL);
+    rig_target_kill(r, 1);
+    rig_run(r, 10 * RIG_SECOND);
+    CHECK_EQ(cluster_row_serving_count(&c->row), 1);
+    return c;
+}
+
+/* It ends between the plan and the row with it: nobody will say any more that it is gone. */
+TEST(who_dies_while_it_joins_does_not_keep_others_out)
+{
+    struct rig r;
+    struct metanode_chain *c = lose_one(&r);
+    CHECK_TRUE(rig_until(&r, is_changing, c));
+    CHECK_EQ(c->row.count, 2);
+    rig_target_kill(&r, 2);
+    loop_sim_enter(r.loop, end_in, metanode_target_find(r.m, r.target[2].id));
+    CHECK_TRUE(rig_until(&r, has_three, c));
+    rig_run(&r, RIG_SECOND);
+    size_t i = cluster_row_find(&c->row, r.target[2].id);
+    CHECK_TRUE(i < c->row.count);
+    CHECK_EQ(c->row.member[i].state, PROTO_MEMBER_OFFLINE);
+    r.target[3].low_space = false;
+    CHECK_TRUE(rig_until(&r, is_whole, c));
+    CHECK_TRUE(cluster_row_find(&c->row, r.target[3].id) < 2);
+    rig_over(&r);
+}
+
+/* Alive, and not let in as long as its disk is sick. */
+TEST(who_is_ejected_while_it_waits_does_not_keep_others_out)
+{
+    struct rig r;
+    struct metanode_chain *c = lose_one(&r);
+    r.target[2].blind = r.target[2].deaf = true; /* so it waits */
+    CHECK_TRUE(rig_until(&r, has_three, c));
+    r.target[2].sick = "slow";
+    rig_run(&r, RIG_SECOND / 2);
+    r.target[2].blind = r.target[2].deaf = false;
+    rig_run(&r, 3 * RIG_SECOND);
+    CHECK_TRUE(metanode_target_find(r.m, r.target[2].id)->ejected);
+    size_t i = cluster_row_find(&c->row, r.target[2].id);
+    CHECK_TRUE(i < c->row.count);
+    CHECK_EQ(c->row.member[i].state, PROTO_MEMBER_WAITING);
+    r.target[3].low_space = false;
+    CHECK_TRUE(rig_until(&r, is_whole, c));
+    CHECK_TRUE(cluster_row_find(&c->row, r.target[3].id) < 2);
+    rig_over(&r);
+}
+
+/* Its chains have seen its new life: the next heartbeat has that recorded. */
+static bool is_to_be_recorded(void *ctx)
+{
+    const struct rig *r = ctx;
+    const struct metanode_target *t = metanode_target_find(r->m, r->target[0].id);
+    return t->incarnation != t->logged && metanode_chains_settled(r->m, t->id, false);
+}
+
+static bool is_writing(void *ctx)
+{
+    return !list_empty(&((const struct rig *)ctx)->m->targets.writes);
+}
+
+static void beat_in(void *ctx)
+{
+    struct rig_target *t = ctx;
+    loop_timer_in(t->env.loop, &t->timer, 0);
+}
+
+/* Both are in the record of the target, and neither takes back what the other says. */
+TEST(a_plan_and_a_new_life_do_not_revert_each_other)
+{
+    struct rig r;
+    start_with(&r, 2, 0);
+    disk_sim_slow(r.disk, 20 * METANODE_NS_PER_MS); /* so that both are under way at a time */
+    for (unsigned i = 0; i < 4; i++) {
+        struct proto_target_plan_request q = {.target = r.target[0].id,
+                                              .plan = i < 2 ? PROTO_PLAN_DRAIN : PROTO_PLAN_NORMAL};
+        rig_target_kill(&r, 0);
+        rig_target_start(&r, 0, false);
+        CHECK_TRUE(rig_until(&r, is_to_be_recorded, &r));
+        q.caller = rig_caller(&r.client[0]);
+        r.client[0].flags = PEER_CALL_AGAIN;
+        if (i % 2 == 0) { /* the plan is written first, or the new life */
+            rig_begin(&r.client[0], PROTO_OP_target_plan, &q);
+        }
+        CHECK_TRUE(rig_until(&r, is_writing, &r));
+        if (i % 2 == 0) {
+            loop_sim_enter(r.target[0].env.loop, beat_in, &r.target[0]);
+        } else {
+            rig_begin(&r.client[0], PROTO_OP_target_plan, &q);
+        }
+        CHECK_OK(rig_end(&r.client[0]));
+        rig_run(&r, RIG_SECOND);
+        const struct metanode_target *t = metanode_target_find(r.m, r.target[0].id);
+        CHECK_EQ(t->plan, q.plan);
+        CHECK_EQ(t->logged, r.target[0].incarnation);
+        rig_run(&r, RIG_SECOND);
+        CHECK_TRUE(r.target[0].leased);
+    }
     rig_over(&r);
 }
 

@@ -98,7 +98,7 @@ int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
                      const struct namespace_command *said, struct metanode_proposal **ret)
 {
     struct namespace_command c = said != NULL ? *said : (struct namespace_command){0};
-    c.version = NAMESPACE_COMMAND_VERSION;
+    c.version = (uint16_t)base_max(c.version, NAMESPACE_COMMAND_FIRST);
     c.kind = kind;
     c.time_ns = (int64_t)loop_wall_ns(m->env->loop);
     c.random = loop_random(m->env->loop);
@@ -148,7 +148,8 @@ int metanode_propose(struct metanode *m, uint16_t kind, const struct proto_type 
     struct wire_writer writer = wire_writer_over(bytes, len);
     rc = proto_encode(type, body, &writer);
     struct metanode_proposal *p;
-    rc = rc < 0 ? rc : metanode_command(m, kind, proto_bytes_of(bytes, writer.len), NULL, &p);
+    const struct namespace_command said = {.version = namespace_command_version(kind, body)};
+    rc = rc < 0 ? rc : metanode_command(m, kind, proto_bytes_of(bytes, writer.len), &said, &p);
     if (rc == 0) {
         metanode_submit(p, w);
     }

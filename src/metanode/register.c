@@ -5,12 +5,12 @@
  * R4: the record of a target holds an incarnation only when every chain has seen it leave: until
  * then a later leader must find out as well that it is new.
  */
-#include "metanode/metanode_priv.h"
+#include "metanode/write_priv.h"
 
 #include "base/log.h"
 
 struct registration {
-    struct metanode_waiter waiter;
+    struct metanode_target_write write;
     struct metanode *m;
     struct peer_request *request;
 };
@@ -65,11 +65,11 @@ static void register_accept(struct metanode *m, struct peer_request *r, struct m
     }
 }
 
-static void register_logged(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+static void register_logged(struct metanode_target_write *x, int rc,
+                            const struct namespace_reply *reply)
 {
-    struct registration *g = container_of(w, struct registration, waiter);
+    struct registration *g = container_of(x, struct registration, write);
     struct metanode_target *t = rc == 0 ? metanode_target_find(g->m, reply->id) : NULL;
-    rc = rc == 0 ? reply->rc : rc;
     if (rc < 0 || t == NULL) {
         metanode_refuse(g->m, NULL, g->request, rc < 0 ? rc : -ERR_busy, NULL);
         return;
@@ -129,51 +129,35 @@ void metanode_register(struct peer_user *u, struct peer_request *r)
         return;
     }
     struct registration *g = mem_arena_alloc(&r->arena, sizeof *g); /* goes with the request */
-    struct namespace_target_put put = {.target = register_record(t, q)};
+    struct proto_target record = register_record(t, q);
     int rc = g == NULL ? -ENOMEM : 0;
     if (rc == 0) {
-        *g = (struct registration){.m = m, .request = r, .waiter.done = register_logged};
-        rc =
-            metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put, &g->waiter);
+        *g = (struct registration){.m = m, .request = r, .write.done = register_logged};
+        rc = metanode_target_write(m, &g->write, &record);
     }
     if (rc < 0) {
         metanode_refuse(m, NULL, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
     }
 }
 
-struct incarnation_log {
-    struct metanode_waiter waiter;
-    struct metanode *m;
-    uint32_t target;
-};
-
-static void incarnation_logged(struct metanode_waiter *w, int rc,
+static void incarnation_logged(struct metanode_target_write *x, int rc,
                                const struct namespace_reply *reply)
 {
-    struct incarnation_log *x = container_of(w, struct incarnation_log, waiter);
-    struct metanode_target *t = metanode_target_find(x->m, x->target);
     (void)rc;
     (void)reply; /* the record tells; a failure is repaired by the next heartbeat */
-    if (t != NULL) {
-        t->logging = false;
-    }
     mem_free(x);
 }
 
 /* All its chains have seen it leave: the incarnation may be recorded. */
 static void incarnation_record(struct metanode_target *t)
 {
-    struct metanode *m = t->m;
-    struct namespace_target_put put = {.target = metanode_target_record(t)};
-    struct incarnation_log *x = t->logging ? NULL : mem_zalloc(sizeof *x);
+    struct proto_target record = metanode_target_record(t);
+    struct metanode_target_write *x = mem_zalloc(sizeof *x);
     if (x == NULL) {
         return;
     }
-    *x = (struct incarnation_log){.m = m, .target = t->id, .waiter.done = incarnation_logged};
-    t->logging = true;
-    if (metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put, &x->waiter) <
-        0) {
-        t->logging = false;
+    x->done = incarnation_logged;
+    if (metanode_target_write(t->m, x, &record) < 0) { /* the next heartbeat tries again */
         mem_free(x);
     }
 }
@@ -235,12 +219,8 @@ void metanode_heartbeat(struct peer_user *u, struct peer_request *r)
     struct metanode *m = metanode_of(u);
     const struct proto_heartbeat_request *q = r->body;
     struct proto_heartbeat_reply answer = {0};
-    if (!metanode_admit(m, r)) {
-        return;
-    }
-    struct metanode_target *t = metanode_target_find(m, q->target);
-    if (t == NULL || !t->registered || t->incarnation != q->incarnation) {
-        metanode_refuse(m, NULL, r, -ESTALE, "register first");
+    struct metanode_target *t = metanode_target_who(m, r, q->target, q->incarnation);
+    if (t == NULL) {
         return;
     }
     if (r->link != NULL) {

@@ -108,12 +108,8 @@ void metanode_report(struct peer_user *u, struct peer_request *r)
     struct metanode *m = metanode_of(u);
     const struct proto_report_request *q = r->body;
     struct proto_report_reply answer = {};
-    if (!metanode_admit(m, r)) {
-        return;
-    }
-    struct metanode_target *t = metanode_target_find(m, q->target);
-    if (t == NULL || !t->registered || t->incarnation != q->incarnation) {
-        metanode_refuse(m, NULL, r, -ESTALE, "register first");
+    struct metanode_target *t = metanode_target_who(m, r, q->target, q->incarnation);
+    if (t == NULL) {
         return;
     }
     for (size_t i = 0; i < q->items.count; i++) {

@@ -254,7 +254,7 @@ static int restore_expire(struct restore *x, uint64_t session)
     struct namespace_reply reply;
     struct wire_writer w = wire_writer_over(body, sizeof body);
     int rc = PROTO_ENCODE(namespace_expire, &expire, &w);
-    struct namespace_command c = {.version = NAMESPACE_COMMAND_VERSION,
+    struct namespace_command c = {.version = NAMESPACE_COMMAND_FIRST,
                                   .kind = NAMESPACE_EXPIRE,
                                   .time_ns = (int64_t)loop_wall_ns(x->opt->env->loop),
                                   .body = proto_bytes_of(body, w.len)};

@@ -81,36 +81,6 @@ static size_t revoke_naming(struct metanode *m, uint32_t target)
     return n;
 }
 
-/* R6: the one that more peers name, on a tie the successor, never the last serving one. */
-static struct metanode_target *revoke_choose(struct metanode_chain *c, size_t i, size_t next)
-{
-    struct metanode *m = c->m;
-    uint32_t own = c->row.member[i].target, successor = c->row.member[next].target;
-    bool syncs = c->row.member[next].state == PROTO_MEMBER_SYNCING;
-    bool last = cluster_row_serving_count(&c->row) == 1;
-    bool take_own = revoke_naming(m, own) > revoke_naming(m, successor) && !(last && syncs);
-    return metanode_target_find(m, take_own ? own : successor);
-}
-
-void metanode_chains_suspect(struct metanode *m, const struct metanode_target *by)
-{
-    LIST_FOR_EACH(node, &m->chains.all)
-    {
-        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        size_t i = cluster_row_find(&c->row, by->id);
-        size_t next = cluster_row_successor(&c->row, by->id);
-        if (i < c->row.count && next < c->row.count && !c->proposing &&
-            metanode_target_named(by, c->row.member[next].target)) {
-            struct metanode_target *victim = revoke_choose(c, i, next);
-            if (victim != NULL) { /* else, or if it cannot, with the next heartbeat */
-                (void)revoke_start(c, victim, "a member cannot be reached by its neighbour");
-            }
-        }
-    }
-}
-
-/* ---- Sick disks ---- */
-
 /* Does somebody else serve this chain, and goes on doing so as far as is known? */
 static bool serves_without(const struct metanode_chain *c, size_t i)
 {
@@ -122,6 +92,39 @@ static bool serves_without(const struct metanode_chain *c, size_t i)
     }
     return false;
 }
+
+/* R6: the one that more peers name, on a tie the successor, never the last serving one. */
+static struct metanode_target *revoke_choose(struct metanode_chain *c, size_t i, size_t next)
+{
+    struct metanode *m = c->m;
+    uint32_t own = c->row.member[i].target, successor = c->row.member[next].target;
+    bool take_own = revoke_naming(m, own) > revoke_naming(m, successor) && serves_without(c, i);
+    bool syncs = c->row.member[next].state == PROTO_MEMBER_SYNCING;
+    if (!take_own && !syncs && !serves_without(c, next)) {
+        return NULL;
+    }
+    return metanode_target_find(m, take_own ? own : successor);
+}
+
+void metanode_chains_suspect(struct metanode *m, const struct metanode_target *by)
+{
+    LIST_FOR_EACH(node, &m->chains.all)
+    {
+        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        size_t i = cluster_row_find(&c->row, by->id);
+        size_t next = cluster_row_successor(&c->row, by->id);
+        /* Who has stopped already does not say who else has to: the row is going to change. */
+        if (i < c->row.count && next < c->row.count && !c->proposing && !c->fact[i].gone &&
+            !c->fact[next].gone && metanode_target_named(by, c->row.member[next].target)) {
+            struct metanode_target *victim = revoke_choose(c, i, next);
+            if (victim != NULL) { /* else, or if it cannot, with the next heartbeat */
+                (void)revoke_start(c, victim, "a member cannot be reached by its neighbour");
+            }
+        }
+    }
+}
+
+/* ---- Sick disks ---- */
 
 static void eject(struct metanode_target *t)
 {
@@ -161,10 +164,15 @@ void metanode_target_sick(struct metanode_target *t, struct proto_bytes words)
         log_info(m->env->log, "the disk of a target is tried again", LOG_U64("target", t->id),
                  LOG_TEXT("target_name", t->name));
     }
-    t->ejected = is && (t->ejected ||
-                        ejected_count(m) < base_max(m->targets.count / METANODE_EJECT_SHARE, 1));
+    bool out = t->ejected;
+    t->ejected =
+        is && (out || ejected_count(m) < base_max(m->targets.count / METANODE_EJECT_SHARE, 1));
     if (t->ejected) {
         eject(t);
+    }
+    if (t->ejected != out) { /* who may get copies, and new chains, is somebody else now */
+        metanode_tables_touch(m);
+        metanode_moves_touch(m);
     }
 }
 

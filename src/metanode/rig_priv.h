@@ -62,7 +62,7 @@ struct rig_target {
     struct env env;
     struct peer *peer;
     struct net_address at;
-    char name[16];
+    char name[24];
     struct uuid uuid, boot_id;
     uint64_t incarnation;
     bool lossy, running, registered, leased, deaf, low_space;
@@ -85,7 +85,7 @@ struct rig_target {
     uint64_t dead;      /* named in heartbeats; 0: none */
     unsigned forgotten; /* answers that name it */
     unsigned removes, remove_requests, refuse_removes, revokes, fences, stats, cuts;
-    bool early; /* of a version that removes one data id at a time */
+    bool early; /* of a version that removes one data id at a time, and names what it has left */
     bool refuse_fences, refuse_stats;
     uint64_t removed[64];
     uint64_t fenced_session;

@@ -47,7 +47,7 @@ static inline void rig_target_report(struct rig_target *t)
     for (size_t i = 0; i < t->row_count; i++) {
         size_t own = cluster_row_find(&t->row[i], t->id);
         bool syncs = own < t->row[i].count && t->row[i].member[own].state == PROTO_MEMBER_SYNCING;
-        if (own == t->row[i].count) {
+        if (own == t->row[i].count && !t->early) {
             continue; /* it knows that it is no member */
         }
         t->report[t->report_count++] =

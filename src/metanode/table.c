@@ -70,15 +70,16 @@ struct cluster_target metanode_target_place(const struct metanode_target *t)
                                    .rack_key = table_label_key(t->rack, t->id)};
 }
 
-/* Those that take new chains: not what is to be emptied, nor what has no room above its reserve. */
-static size_t table_targets(const struct table_grow *g, struct cluster_target *out)
+/* Those that take new chains: not what is to be emptied, nor what has no room above its reserve;
+ * `sick`: also those that chains are to do without. */
+static size_t table_targets(const struct table_grow *g, bool sick, struct cluster_target *out)
 {
     size_t n = 0;
     LIST_FOR_EACH(node, &g->m->targets.all)
     {
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
         if (t->alive && t->registered && metanode_target_stays(t) && !t->low_space &&
-            metanode_target_suits(t, g->class.labels)) {
+            (sick || !t->ejected) && metanode_target_suits(t, g->class.labels)) {
             out[n++] = metanode_target_place(t);
         }
     }
@@ -220,6 +221,22 @@ static bool table_avoids(struct table_grow *g)
     return true;
 }
 
+/* A class that has no chains yet gets some with sick targets, where there are not enough others. */
+static int table_place(const struct table_grow *g, struct cluster_placement *p,
+                       struct cluster_target *targets, struct cluster_row **ret, size_t *ret_count)
+{
+    bool enough = false;
+    p->target_count = table_targets(g, true, targets);
+    p->domain = metanode_table_domain(&g->class, targets, p->target_count);
+    p->target_count = table_targets(g, false, targets);
+    int rc = cluster_placement_grow(p, g->state.next_chain, ret, ret_count, &enough);
+    if (rc == 0 && *ret_count == 0 && !enough && p->row_count == 0) {
+        p->target_count = table_targets(g, true, targets);
+        rc = cluster_placement_grow(p, g->state.next_chain, ret, ret_count, &enough);
+    }
+    return rc;
+}
+
 /* 1: a command is under way; 0: nothing to do. */
 static int table_compute(struct table_grow *g)
 {
@@ -229,7 +246,6 @@ static int table_compute(struct table_grow *g)
     struct cluster_row *have = mem_arena_alloc(&g->arena, (m->chains.count + 1) * sizeof *have);
     struct cluster_row *rows = NULL;
     size_t have_count = 0, count = 0;
-    bool enough = false;
     if (targets == NULL || have == NULL) {
         return -ENOMEM;
     }
@@ -241,10 +257,8 @@ static int table_compute(struct table_grow *g)
         }
     }
     struct cluster_placement p = {.copies = g->class.copies, .target = targets, .row = have};
-    p.target_count = table_targets(g, targets);
-    p.domain = metanode_table_domain(&g->class, targets, p.target_count);
     p.row_count = have_count;
-    int rc = cluster_placement_grow(&p, g->state.next_chain, &rows, &count, &enough);
+    int rc = table_place(g, &p, targets, &rows, &count);
     rc = rc < 0 ? rc : table_keep(g, have, have_count);
     bool more = rc == 0 && (count > 0 || table_avoids(g));
     rc = more ? table_propose(g, rows, count) : rc;

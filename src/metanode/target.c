@@ -3,7 +3,7 @@
  * was heard, on which connection, and when its lease runs out (chain.md R7: T after the receipt of
  * the last heartbeat that was granted).
  */
-#include "metanode/metanode_priv.h"
+#include "metanode/write_priv.h"
 
 #include "base/log.h"
 
@@ -12,6 +12,7 @@ static void target_expired(struct loop_timer *timer);
 void metanode_targets_init(struct metanode *m)
 {
     list_init(&m->targets.all);
+    list_init(&m->targets.writes);
 }
 
 void metanode_targets_fini(struct metanode *m)
@@ -46,6 +47,20 @@ struct metanode_target *metanode_target_of(struct metanode *m, const struct uuid
         }
     }
     return NULL;
+}
+
+struct metanode_target *metanode_target_who(struct metanode *m, struct peer_request *r, uint32_t id,
+                                            uint64_t incarnation)
+{
+    if (!metanode_admit(m, r)) {
+        return NULL;
+    }
+    struct metanode_target *t = metanode_target_find(m, id);
+    if (t == NULL || !t->registered || t->incarnation != incarnation) {
+        metanode_refuse(m, NULL, r, -ESTALE, "register first");
+        return NULL;
+    }
+    return t;
 }
 
 int metanode_target_put(struct metanode *m, const struct proto_target *r)
@@ -98,6 +113,34 @@ struct proto_target metanode_target_record(const struct metanode_target *t)
         .plan = t->plan,
         .heir = t->heir,
     };
+}
+
+static void target_written(struct metanode_waiter *w, int rc, const struct namespace_reply *reply)
+{
+    struct metanode_target_write *x = container_of(w, struct metanode_target_write, waiter);
+    list_remove(&x->node);
+    x->done(x, rc == 0 ? reply->rc : rc, reply);
+}
+
+int metanode_target_write(struct metanode *m, struct metanode_target_write *x,
+                          const struct proto_target *record)
+{
+    struct namespace_target_put put = {.target = *record};
+    LIST_FOR_EACH(node, &m->targets.writes)
+    {
+        if (uuid_equal(&LIST_ENTRY(node, struct metanode_target_write, node)->uuid,
+                       &record->uuid)) {
+            return -ERR_busy;
+        }
+    }
+    x->waiter.done = target_written;
+    x->uuid = record->uuid;
+    int rc =
+        metanode_propose(m, NAMESPACE_TARGET_PUT, &namespace_target_put_type, &put, &x->waiter);
+    if (rc == 0) {
+        list_push_back(&m->targets.writes, &x->node);
+    }
+    return rc;
 }
 
 bool metanode_target_named(const struct metanode_target *by, uint32_t id)

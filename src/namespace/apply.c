@@ -291,7 +291,7 @@ static int namespace_plan_command(struct namespace_plan *p, struct namespace_com
     if (rc < 0) {
         return rc == -ENOMEM ? rc : -EPROTO;
     }
-    if (c->version != NAMESPACE_COMMAND_VERSION) {
+    if (c->version < NAMESPACE_COMMAND_FIRST || c->version > NAMESPACE_COMMAND_VERSION) {
         return -ERR_bad_version; /* this program is too old for this log: it must not guess */
     }
     p->command = c;

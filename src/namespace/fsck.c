@@ -1,6 +1,7 @@
 #include "namespace/fsck.h"
 
 #include "namespace/fsck_priv.h"
+#include "namespace/path_priv.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -93,32 +94,18 @@ struct namespace_fsck_run *namespace_fsck_run(struct fsck_check *c, uint64_t id)
 /* From the names in the inodes; "..." where that ends. */
 static int fsck_path(struct fsck_check *c, struct namespace_finding *f)
 {
-    char text[NAMESPACE_TRASH_PATH_MAX + 1];
-    size_t at = sizeof text - 1;
-    uint64_t ino = f->ino;
-    bool cut = false;
-    text[at] = 0;
-    while (ino != PROTO_ROOT_INO && !cut) {
-        struct namespace_inode n;
+    char text[NAMESPACE_TRASH_PATH_MAX];
+    struct namespace_path path = namespace_path_over(text, sizeof text);
+    for (uint64_t ino = f->ino; ino != PROTO_ROOT_INO && !path.cut;) {
+        struct namespace_inode n = {0};
         int rc = namespace_fsck_inode(c, ino, &n);
         if (rc < 0) {
             return rc;
         }
-        cut = rc == 0 || n.name.len == 0 || n.name.len + 1 > at - 3;
-        if (!cut) {
-            at -= n.name.len;
-            memcpy(text + at, n.name.at, n.name.len);
-            text[--at] = '/';
-            ino = n.parent;
-        }
+        namespace_path_front(&path, rc == 0 ? (struct proto_bytes){0} : n.name);
+        ino = n.parent;
     }
-    if (cut) {
-        at -= 3;
-        memcpy(text + at, "...", 3);
-    } else if (text[at] == 0) {
-        text[--at] = '/';
-    }
-    memcpy(f->path, text + at, sizeof text - at);
+    proto_bytes_to_c(namespace_path_end(&path), f->path, sizeof f->path);
     return 0;
 }
 

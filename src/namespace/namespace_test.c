@@ -532,6 +532,32 @@ TEST(time_never_goes_back)
     rig_close(&r);
 }
 
+/* A program that would pass over what it does not know comes to other records than the rest. */
+TEST(a_command_says_which_programs_can_apply_it)
+{
+    const struct namespace_garbage_done one = {.chain = 1}, all = {.all = true};
+    CHECK_EQ(namespace_command_version(NAMESPACE_GARBAGE_DONE, &one), NAMESPACE_COMMAND_FIRST);
+    CHECK_EQ(namespace_command_version(NAMESPACE_GARBAGE_DONE, &all), 2);
+    CHECK_EQ(namespace_command_version(NAMESPACE_FORMAT_ROOT, &all), NAMESPACE_COMMAND_FIRST);
+    for (uint16_t version = 0; version <= NAMESPACE_COMMAND_VERSION + 1; version++) {
+        CLEANUP(kv_mem_endp) struct kv *kv = NULL;
+        CLEANUP(namespace_freep) struct namespace *ns = NULL;
+        struct kv_mem_options opt = {.seed = 1};
+        struct kv_need need = {0};
+        struct namespace_reply reply;
+        uint8_t command[256];
+        struct namespace_command c = {.version = version, .kind = NAMESPACE_FORMAT_ROOT};
+        struct wire_writer w = wire_writer_over(command, sizeof command);
+        CHECK_OK(PROTO_ENCODE(namespace_command, &c, &w));
+        CHECK_OK(kv_mem_new(&opt, &kv));
+        struct namespace_options ns_opt = {.kv = kv};
+        CHECK_OK(namespace_new(&ns_opt, &ns));
+        struct namespace_entry e = {.index = 1, .last = true, .bytes = command, .len = w.len};
+        bool known = version >= NAMESPACE_COMMAND_FIRST && version <= NAMESPACE_COMMAND_VERSION;
+        CHECK_RC(namespace_apply(ns, &e, &need, &reply), known ? 0 : ERR_bad_version);
+    }
+}
+
 /* Nothing of a command remains when memory runs out in the middle of it. */
 TEST_TORTURE(out_of_memory_changes_nothing)
 {

@@ -1,6 +1,6 @@
 #include "namespace/query.h"
 
-#include <string.h>
+#include "namespace/path_priv.h"
 
 /* The names of an inode: where it is, or, when it has had several, its link records. */
 
@@ -10,31 +10,20 @@
 /* From the names in the inodes above; of a long one the end. */
 static int names_path(const struct namespace_view *v, uint64_t ino, struct proto_bytes *ret)
 {
-    uint8_t text[NAMES_PATH_MAX];
-    size_t at = sizeof text;
-    bool cut = false;
-    for (unsigned depth = 0; ino != PROTO_ROOT_INO && !cut; depth++) {
+    char text[NAMES_PATH_MAX];
+    struct namespace_path path = namespace_path_over(text, sizeof text);
+    for (unsigned depth = 0; ino != PROTO_ROOT_INO && !path.cut; depth++) {
         struct namespace_inode n;
         int rc = depth >= NAMESPACE_DEPTH_MAX ? -EUCLEAN : namespace_view_inode(v, ino, &n);
         if (rc < 0) {
             return rc == -ENOENT ? -EUCLEAN : rc;
         }
-        cut = n.name.len == 0 || n.name.len + 1 > at - 3;
-        if (!cut) {
-            at -= n.name.len;
-            memcpy(text + at, n.name.at, n.name.len);
-            text[--at] = '/';
-            ino = n.parent;
-        }
+        namespace_path_front(&path, n.name);
+        ino = n.parent;
     }
-    if (cut) {
-        at -= 3;
-        memcpy(text + at, "...", 3);
-    } else if (at == sizeof text) {
-        text[--at] = '/';
-    }
-    const uint8_t *copy = mem_arena_dup(v->arena, text + at, sizeof text - at);
-    *ret = proto_bytes_of(copy, sizeof text - at);
+    struct proto_bytes whole = namespace_path_end(&path);
+    const uint8_t *copy = mem_arena_dup(v->arena, whole.at, whole.len);
+    *ret = proto_bytes_of(copy, whole.len);
     return copy == NULL ? -ENOMEM : 0;
 }
 

@@ -5,6 +5,12 @@
 NAMESPACE_RECORDS(TABLE_DEFINE)
 NAMESPACE_COMMANDS(TABLE_DEFINE)
 
+uint16_t namespace_command_version(uint16_t kind, const void *body)
+{
+    const struct namespace_garbage_done *done = kind == NAMESPACE_GARBAGE_DONE ? body : NULL;
+    return done != NULL && done->all ? 2 : NAMESPACE_COMMAND_FIRST;
+}
+
 const struct proto_type *namespace_body_type(uint16_t kind)
 {
     static const struct proto_type *const types[] = {

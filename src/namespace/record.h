@@ -14,7 +14,8 @@ NAMESPACE_RECORDS(TABLE_STRUCT)
 NAMESPACE_COMMANDS(TABLE_STRUCT)
 
 #define NAMESPACE_FORMAT 1u
-#define NAMESPACE_COMMAND_VERSION 1u
+#define NAMESPACE_COMMAND_FIRST 1u
+#define NAMESPACE_COMMAND_VERSION 2u   /* the newest that this program knows; see the function */
 #define NAMESPACE_RESULT_MAX 512u      /* encoded slot record */
 #define NAMESPACE_INLINE_DEFAULT 4096u /* limit of classes that name none */
 #define NAMESPACE_INLINE_MAX 65536u
@@ -55,6 +56,10 @@ enum namespace_kind {
     NAMESPACE_BALANCE = 0x800c,
 };
 
+/* A command has the lowest version whose programs do with it what it says: an earlier one stops
+ * there, where it would pass over what it does not know, and come to other records than the rest.
+ * 2: GARBAGE_DONE of all chains. */
+uint16_t namespace_command_version(uint16_t kind, const void *body);
 /* What the body of a command of this kind is; NULL: there is no such kind. */
 const struct proto_type *namespace_body_type(uint16_t kind);
 /* The command and its body, for people who read logs. Any bytes: nonsense is said to be that. */

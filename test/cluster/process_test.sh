@@ -103,9 +103,11 @@ if [ "$(id -u)" != 0 ]; then
 fi
 user=nobody
 sed -i "s/^copies = .*/&\nuser = $user/" "$cluster/cluster.ini"
+rm -f "$log"/*.log
 chmod 755 "$work" && chown -R "$user" "$cluster"
-check 'up as root' "$opendfs" up -q "$cluster"
+check 'up as root' "$opendfs" up -q "$cluster" # which makes the logs
 uid=$(id -u $user)
+for name in meta.0 node.0; do same "the log of $name is its user's" "$(stat -c %U "$log/$name.log")" "$user"; done
 for name in meta.0 node.0 target.0 target.1 target.2; do
     same "$name is $user" "$(awk '/^(Uid|NoNewPrivs):/ {printf "%s ", $2 == $5 || NF == 2 ? $2 : "mixed"}' "/proc/$(pid_of $name)/status")" "$uid 1 "
     same "$name has no groups of root" "$(awk '/^Groups:/ {$1 = ""; print}' "/proc/$(pid_of $name)/status" | grep -cw 0)" 0
@@ -115,5 +117,17 @@ check 'and something is written' "$opendfs" put -q "$work/in/f19" /as-nobody
 hung=$(pid_of target.1)
 kill -9 "$hung"
 check 'a worker is started again' within 20 is_other target.1 "$hung"
+check 'healthy again, as nobody' within 60 healthy
+
+# --- another program of somebody who is not root ---
+master=$(pid_of node.0)
+renewed() { [ "$(grep -c 'all workers run the new program' "$log/node.0.log")" -ge "$1" ]; }
+kill -USR2 "$master"
+check 'it goes on as a new program' within 60 renewed 1
+chown root "$log/node.0.log" # as after a start with an earlier version
+kill -USR2 "$master"
+check 'and does so with a log that it cannot open' within 60 renewed 2
+same 'it says that' "$(grep -c 'the log is not opened anew' "$log/node.0.log" | sed 's/[1-9][0-9]*/yes/')" yes
+same 'it is the same process' "$(pid_of node.0)" "$master"
 check 'healthy at last' within 60 healthy
 finish
