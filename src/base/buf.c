@@ -17,6 +17,9 @@ struct buf_pool {
     struct buf *kept[BUF_CLASSES];
     uint64_t limit_bytes, used_bytes, kept_bytes, copied_bytes;
     uint32_t class_count;
+    bool is_whole; /* one piece of memory; else each buffer by itself */
+    uint8_t *whole;
+    struct buf *whole_buf;
     struct mem_budget *budget;                /* may be NULL */
     struct buf_waiter *waiting, *waiting_end; /* FIFO */
     uint64_t owed; /* buffers that came back and for which no waiter was called yet */
@@ -35,17 +38,57 @@ static uint32_t buf_class_of(size_t size)
     return pages == 0 ? 0 : 64u - (uint32_t)__builtin_clzll(pages);
 }
 
+/* All buffers at once, kept. False: no memory, or no room in the budget. */
+static bool buf_make_whole(struct buf_pool *p)
+{
+    uint32_t last = p->class_count - 1;
+    size_t size = (size_t)buf_class_size(last), count = (size_t)(p->limit_bytes / size);
+    p->limit_bytes = (uint64_t)count * size;
+    if (p->budget != NULL && !mem_budget_take(p->budget, p->limit_bytes)) {
+        return false;
+    }
+    p->kept_bytes = p->limit_bytes; /* and is given back with them */
+    p->whole = mem_aligned(BUF_ALIGN, base_max(p->limit_bytes, BUF_ALIGN));
+    p->whole_buf = mem_calloc(base_max(count, 1), sizeof *p->whole_buf);
+    if (p->whole == NULL || p->whole_buf == NULL) {
+        return false;
+    }
+    for (size_t i = count; i > 0; i--) {
+        struct buf *b = &p->whole_buf[i - 1];
+        *b = (struct buf){.pool = p,
+                          .at = p->whole + (i - 1) * size,
+                          .size = size,
+                          .size_class = last,
+                          .next_free = p->kept[last]};
+        p->kept[last] = b;
+    }
+    return true;
+}
+
 struct buf_pool *buf_pool_new(const struct buf_pool_options *opt)
 {
     uint32_t last = buf_class_of(opt->max_size);
     CHECK(last < BUF_CLASSES && buf_class_size(last) == opt->max_size);
     struct buf_pool *p = mem_zalloc(sizeof *p);
-    if (p != NULL) {
-        p->class_count = last + 1;
-        p->limit_bytes = opt->limit_bytes;
-        p->budget = opt->budget;
+    if (p == NULL) {
+        return NULL;
     }
-    return p;
+    p->class_count = last + 1;
+    p->limit_bytes = opt->limit_bytes;
+    p->budget = opt->budget;
+    p->is_whole = opt->whole;
+    return opt->whole && !buf_make_whole(p) ? buf_pool_free(p) : p;
+}
+
+static void buf_free_whole(struct buf_pool *p)
+{
+    if (p->budget != NULL) {
+        mem_budget_give(p->budget, p->kept_bytes);
+    }
+    p->kept[p->class_count - 1] = NULL;
+    p->kept_bytes = 0;
+    mem_free(p->whole);
+    mem_free(p->whole_buf);
 }
 
 /* Gives one kept buffer of the class back to the system. */
@@ -78,12 +121,21 @@ struct buf_pool *buf_pool_free(struct buf_pool *p)
     if (p != NULL) {
         CHECK(p->used_bytes == 0);
         CHECK(p->waiting == NULL && !p->calling);
+        if (p->is_whole) {
+            buf_free_whole(p);
+        }
         while (buf_trim_largest(p)) {
         }
         CHECK(p->kept_bytes == 0);
         mem_free(p);
     }
     return NULL;
+}
+
+void *buf_pool_memory(const struct buf_pool *p, size_t *ret_len)
+{
+    *ret_len = p->is_whole ? (size_t)p->limit_bytes : 0;
+    return p->whole;
 }
 
 size_t buf_pool_used_bytes(const struct buf_pool *p)
@@ -144,9 +196,10 @@ struct buf *buf_get(struct buf_pool *p, size_t size)
     if (size_class >= p->class_count) {
         return NULL;
     }
+    size_class = p->is_whole ? p->class_count - 1 : size_class;
     struct buf *b = p->kept[size_class];
     if (b == NULL) {
-        return buf_get_new(p, size_class);
+        return p->is_whole ? NULL : buf_get_new(p, size_class);
     }
     p->kept[size_class] = b->next_free;
     p->kept_bytes -= b->size;

@@ -37,12 +37,16 @@ struct buf_pool_options {
     uint64_t limit_bytes;      /* all buffers that are out or kept for reuse */
     size_t max_size;           /* largest buffer, a power of two times BUF_ALIGN */
     struct mem_budget *budget; /* may be NULL */
+    bool whole; /* one piece of memory, taken now, all buffers in it and of max_size: for a disk
+                   that keeps it at hand (disk_lend()) */
 };
 
 NODISCARD struct buf_pool *buf_pool_new(const struct buf_pool_options *opt);
 struct buf_pool *buf_pool_free(struct buf_pool *p); /* CHECKs: no buffer out, no waiter queued */
 DEFINE_FREEP(buf_pool)
 size_t buf_pool_used_bytes(const struct buf_pool *p); /* out now */
+/* Of one that is whole: where its buffers lie; else NULL. */
+void *buf_pool_memory(const struct buf_pool *p, size_t *ret_len);
 
 /*
  * One waiter of the pool. `ready` is called from inside buf_unref (so on the loop of the pool)

@@ -102,6 +102,59 @@ TEST_TORTURE(buf_budget_of_others_is_respected)
     CHECK_TRUE(budget.used_bytes <= 3 * UNIT);
 }
 
+/* All of it is taken at once, lies in one piece, and goes at once. */
+TEST_TORTURE(buf_pool_in_one_piece)
+{
+    enum { COUNT = 5 };
+    struct mem_budget budget;
+    mem_budget_init(&budget, NULL, 1u << 20);
+    const struct buf_pool_options opt = {.limit_bytes = COUNT * MAX_SIZE + 100,
+                                         .max_size = MAX_SIZE,
+                                         .budget = &budget,
+                                         .whole = true};
+    CLEANUP(buf_pool_freep) struct buf_pool *p = buf_pool_new(&opt);
+    if (p == NULL) {
+        CHECK_EQ(budget.used_bytes, 0);
+    }
+    TRY_PTR(p);
+    size_t len = 0;
+    uint8_t *memory = buf_pool_memory(p, &len);
+    CHECK_EQ(len, COUNT * MAX_SIZE);
+    CHECK_EQ(budget.used_bytes, COUNT * MAX_SIZE);
+    uint64_t allocations = mem_count();
+    for (unsigned round = 0; round < 2; round++) {
+        struct buf *b[COUNT];
+        for (size_t i = 0; i < COUNT; i++) {
+            b[i] = buf_get(p, i * 10000);
+            CHECK_TRUE(b[i] != NULL);
+            CHECK_EQ(b[i]->size, MAX_SIZE);
+            CHECK_TRUE(b[i]->at >= memory && b[i]->at + MAX_SIZE <= memory + len);
+            memset(b[i]->at, (int)i, MAX_SIZE);
+        }
+        CHECK_TRUE(buf_get(p, 1) == NULL);
+        for (size_t i = 0; i < COUNT; i++) {
+            CHECK_EQ(b[i]->at[0] + b[i]->at[MAX_SIZE - 1], 2 * i);
+            buf_unref(b[i]);
+        }
+    }
+    CHECK_EQ(mem_count(), allocations);
+    CHECK_EQ(buf_pool_used_bytes(p), 0);
+    p = buf_pool_free(p);
+    CHECK_EQ(budget.used_bytes, 0);
+    CHECK_TRUE(mem_budget_take(&budget, (1u << 20) - 1000));
+    CHECK_TRUE(buf_pool_new(&opt) == NULL); /* no room in the budget */
+    CHECK_EQ(budget.used_bytes, (1u << 20) - 1000);
+}
+
+TEST_TORTURE(buf_pool_in_pieces_has_no_memory_to_show)
+{
+    CLEANUP(buf_pool_freep) struct buf_pool *p = pool_of(1u << 20, NULL);
+    TRY_PTR(p);
+    size_t len = 1;
+    CHECK_TRUE(buf_pool_memory(p, &len) == NULL);
+    CHECK_EQ(len, 0);
+}
+
 TEST_TORTURE(buf_slices_hold_the_buffer)
 {
     CLEANUP(buf_pool_freep) struct buf_pool *p = pool_of(1u << 20, NULL);

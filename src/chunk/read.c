@@ -338,6 +338,7 @@ void chunk_store_read(struct chunk_store *s, struct chunk_read *r)
     }
     r->work = w;
     w->of.read = r;
+    w->lane = r->lane;
     w->begin = read_begin;
     w->finish = read_finish;
 }
@@ -557,6 +558,7 @@ void chunk_store_verify(struct chunk_store *s, struct chunk_verify *v)
     v->pending_bad = false;
     v->work = w;
     w->of.verify = v;
+    w->lane = v->lane;
     w->begin = verify_begin;
     w->finish = verify_finish;
 }

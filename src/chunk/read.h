@@ -58,6 +58,7 @@ struct chunk_read {
     void (*done)(struct chunk_read *r, int rc);
     struct chunk_pin pin;
     bool verify, damaged_too;
+    enum disk_lane lane;
     uint8_t *to;             /* pin.length bytes */
     uint32_t *crc;           /* NULL, or room for the CRCs: CHUNK_CELLS_MAX */
     struct chunk_work *work; /* the store's */
@@ -72,6 +73,7 @@ struct chunk_verify {
     void (*done)(struct chunk_verify *v, int rc);
     struct chunk_key key;
     bool medium;
+    enum disk_lane lane;
     bool pending_bad;
     struct chunk_work *work; /* the store's */
 };

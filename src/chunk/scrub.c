@@ -74,6 +74,7 @@ static void scrub_save(struct chunk_scrub *s)
     s->saving = true;
     s->save =
         (struct disk_req){.op = DISK_WRITE,
+                          .lane = DISK_SCRUBBING,
                           .file = s->file,
                           .offset = s->record.number % CHUNK_SCRUB_COPIES * CHUNK_SCRUB_DISTANCE,
                           .buf = s->bytes,
@@ -276,7 +277,8 @@ static void scrub_next(struct chunk_scrub *s)
     }
     s->began_ns = loop_now_ns(s->loop);
     s->verifying = true;
-    s->verify = (struct chunk_verify){.done = scrub_verified, .key = info.key, .medium = true};
+    s->verify = (struct chunk_verify){
+        .done = scrub_verified, .key = info.key, .medium = true, .lane = DISK_SCRUBBING};
     chunk_store_verify(s->opt.store, &s->verify);
 }
 

@@ -20,13 +20,12 @@
 #include "base/list.h"
 #include "base/text.h"
 #include "chunk/chunk.h"
+#include "disk/disk.h"
 
 #include <sys/uio.h>
 
 struct chunk_store;
 struct chunk_version; /* one content, immutable, counted */
-struct disk;
-struct disk_file;
 struct env;
 
 struct chunk_user {
@@ -148,6 +147,7 @@ struct chunk_update {
     uint32_t crc_count;
     const struct iovec *data; /* any pieces, `length` (new_length) bytes in all */
     unsigned data_count;
+    enum disk_lane lane;
     uint32_t digest;         /* out: of the new content */
     struct chunk_work *work; /* the store's */
 };

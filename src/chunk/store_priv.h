@@ -120,6 +120,7 @@ struct chunk_work {
     int rc;   /* of the I/O under way */
     int kept; /* of what went before */
     unsigned left;
+    enum disk_lane lane; /* of its I/O */
     struct disk_req io, tail_io;
     char *path;
     uint8_t *bytes; /* header, table, buffer: see users */

@@ -309,6 +309,7 @@ static void update_submit(struct chunk_store *s, struct chunk_update *u, bool re
     }
     u->work = w;
     w->of.update = u;
+    w->lane = u->lane;
     w->turned = reserve;
     w->begin = update_begin;
     w->finish = update_finish;

@@ -156,6 +156,7 @@ void chunk_work_io(struct chunk_work *w, struct disk_req *req,
     w->left++;
     w->s->in_flight++;
     req->done = req == &w->io ? work_main_done : work_tail_done;
+    req->lane = w->lane;
     disk_submit(w->s->disk, req);
 }
 

@@ -94,6 +94,7 @@ static void repair_install(struct repair *p)
                                      .tgen = info->tgen,
                                      .flags = info->flags & (uint16_t)~CHUNK_DAMAGED,
                                      .last_ver = info->last_ver,
+                                     .lane = DISK_COPYING,
                                      .recent = p->recent,
                                      .recent_count = info->recent_count,
                                      .crc = p->crc,
@@ -468,6 +469,7 @@ void datanode_on_fetch(struct peer_user *user, struct peer_request *r)
         .done = fetch_read,
         .pin = {.key = op->info.key, .which = CHUNK_COMMITTED, .length = op->info.length},
         .verify = true,
+        .lane = DISK_COPYING,
         .to = op->buf->at,
         .crc = op->crc};
     chunk_store_read(w->store, &op->read);

@@ -348,6 +348,7 @@ static struct datanode_update *copy_make(struct datanode_chain *c, struct peer_r
     u->whole = true;
     u->install = true;
     u->trailer = true; /* all of it is in this message */
+    u->lane = DISK_COPYING;
     u->new_length = m->length;
     u->length = m->length;
     u->tgen = m->tgen;

@@ -261,6 +261,7 @@ static void job_locked(struct resync_job *j)
         .done = job_read,
         .pin = {.key = j->item->key, .which = CHUNK_COMMITTED, .length = j->info.length},
         .verify = true,
+        .lane = DISK_COPYING,
         .to = j->buf->at,
         .crc = j->crc};
     chunk_store_read(w->store, &j->read);

@@ -89,9 +89,13 @@ TEST(resync_new_member_gets_all)
     for (uint32_t i = 0; i < 50; i++) {
         CHECK_OK(put(&r, 1, i, (uint8_t)i));
     }
+    CHECK_EQ(disk_sim_begun(r.disk[2], DISK_COPYING), 0);
     row(&r, "1s 2s 3w");
     row(&r, "1s 2s 3y");
     RIG_UNTIL(&r, synced(&r, 3));
+    /* Both ends do it in the background. */
+    CHECK_TRUE(disk_sim_begun(r.disk[2], DISK_COPYING) >= 50);
+    CHECK_TRUE(disk_sim_begun(r.disk[3], DISK_COPYING) >= 50);
     row(&r, "1s 2s 3s");
     for (uint32_t i = 0; i < 50; i++) {
         CHECK_OK(get(&r, 3, i, (uint8_t)i));

@@ -32,6 +32,8 @@ TEST(scrub_finds_damage_that_nobody_reads_and_has_it_repaired)
     for (unsigned i = 0; i < 4; i++) {
         rig_for_ms(&r, ROUND_MS);
     }
+    CHECK_TRUE(disk_sim_begun(r.disk[1], DISK_SCRUBBING) >= FILES);
+    CHECK_TRUE(disk_sim_begun(r.disk[1], DISK_COPYING) > 0); /* the repair, and of the other's */
     CHECK_EQ(rig_info(&r, 1).damaged_count + rig_info(&r, 2).damaged_count, 0);
     CHECK_EQ(r.target[2].repaired, 2);
     CHECK_EQ(r.target[1].repaired, 1);

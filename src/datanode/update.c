@@ -531,7 +531,8 @@ void datanode_update_begin(struct datanode_update *u)
                                      .new_length = u->new_length,
                                      .tgen = u->tgen,
                                      .flags = u->flags,
-                                     .last_ver = u->last_ver};
+                                     .last_ver = u->last_ver,
+                                     .lane = u->lane};
     chunk_store_reserve(u->worker->store, &u->store);
 }
 

@@ -58,6 +58,7 @@ struct datanode_update {
     uint8_t kind; /* enum proto_write_kind */
     bool whole, install, sync, retried, doomed, trailer, leaving;
     bool told; /* of the newest row */
+    enum disk_lane lane;
     uint32_t offset, length, new_length, tgen, result, digest;
     uint64_t client, seq;
     struct datanode_recent_change change;

@@ -26,8 +26,7 @@ enum disk_op {
     DISK_OPEN,  /* path, flags -> file */
     DISK_CLOSE, /* file: freed whatever the result, never refused; nothing else of it in flight */
     DISK_READ,  /* file, offset, iov -> bytes read */
-    DISK_WRITE, /* file, offset, iov; DISK_APPENDING hints that it extends the file -> bytes written
-                 */
+    DISK_WRITE, /* file, offset, iov; DISK_APPENDING: it extends the file -> bytes written */
     DISK_SYNC,  /* file: fdatasync */
     DISK_SYNC_ALL, /* file: fsync */
     DISK_SYNC_DIR, /* path: fsync of a directory */
@@ -56,12 +55,18 @@ enum disk_op {
     8u /* offsets, lengths and memory in units of 4 KiB; -EINVAL where the file system cannot */
 #define DISK_APPENDING 16u
 #define DISK_SOON 128u /* DISK_WRITE: it will be synced before long: the medium may begin */
-#define DISK_STABLE                                                                                \
-    256u /* DISK_WRITE: and DISK_SYNC after it, as one: done when all written before is stable too \
-          */
+#define DISK_STABLE \
+    256u /* DISK_WRITE: and DISK_SYNC after it, as one: all written before is stable, too */
 #define DISK_KEEP_SIZE 32u
 #define DISK_PUBLIC \
     64u /* DISK_OPEN that creates, DISK_MKDIR: mode 0666, 0777 less umask; else 0600, 0700 */
+
+/* On whose account: those who share a disk take turns, and the background yields (share_priv.h). */
+enum disk_lane {
+    DISK_FOREGROUND, /* people wait for it, or may: the default */
+    DISK_COPYING,    /* resync, repair: other copies are there */
+    DISK_SCRUBBING,
+};
 
 struct disk_stat {
     uint64_t size_bytes, allocated_bytes, mtime_ns;
@@ -86,6 +91,7 @@ struct disk_sink {
 struct disk_req {
     enum disk_op op;
     uint32_t flags;
+    enum disk_lane lane;
     struct disk_file *file;     /* in; out for DISK_OPEN */
     const char *path, *path_to; /* lent until done */
     uint64_t offset, len;
@@ -101,7 +107,8 @@ struct disk_req {
     void *backend;
 };
 
-/* Sees, on the loop, what requests take and return that go to the medium: who judges the disk. */
+/* Sees, on the loop, what requests take and return that go to the medium: who judges the disk. A
+ * request begins, and its time counts, when its turn has come. */
 struct disk_observer {
     void (*begun)(struct disk_observer *o);
     void (*ended)(struct disk_observer *o, const struct disk_req *req, int64_t rc, uint64_t ns);
@@ -117,6 +124,8 @@ struct disk_ops {
     int64_t (*now)(struct disk *d, struct disk_req *req);
     bool (*resident)(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len);
     int64_t (*try_read)(struct disk *d, struct disk_req *req);
+    int (*lend)(struct disk *d, void *at, size_t len);
+    void (*unlend)(struct disk *d, const void *at);
     size_t (*in_flight)(const struct disk *d);
     struct disk *(*free)(struct disk *d);
 };
@@ -141,6 +150,18 @@ static inline bool disk_resident(struct disk *d, struct disk_file *f, uint64_t o
 static inline int64_t disk_try_read(struct disk *d, struct disk_req *req)
 {
     return d->ops->try_read(d, req);
+}
+/* Memory, in units of 4 KiB, that direct transfers will use again and again: where there is
+ * io_uring, the kernel keeps its pages at hand until disk_unlend(). -errno: it goes without
+ * (-EOPNOTSUPP no io_uring, -ENOMEM the limit of locked memory, -ENOSPC too much). */
+NODISCARD static inline int disk_lend(struct disk *d, void *at, size_t len)
+{
+    return d->ops->lend(d, at, len);
+}
+/* Before it is freed, with nothing in flight there. Fine when it was not lent. */
+static inline void disk_unlend(struct disk *d, const void *at)
+{
+    d->ops->unlend(d, at);
 }
 static inline size_t disk_in_flight(const struct disk *d)
 {

@@ -719,6 +719,47 @@ BOTH(tells_an_observer_what_requests_take_and_return)
     CHECK_EQ(s.begun, 4);
 }
 
+/* Beside a request of people few others begin, and those are told apart; all are answered. */
+BOTH(begins_little_of_the_background_beside_people)
+{
+    enum { COUNT = 4 };
+    static const struct {
+        enum disk_lane lane;
+        unsigned begun;
+    } lanes[] = {{DISK_COPYING, 2}, {DISK_SCRUBBING, 1}, {DISK_FOREGROUND, COUNT}};
+    static struct waiting w[COUNT + 1];
+    struct disk_file *f = create(b, "file");
+    struct seen s = {.observer = {.begun = seen_begun, .ended = seen_ended}};
+    b->disk->observer = &s.observer;
+    for (size_t k = 0; k < ARRAY_COUNT(lanes); k++) {
+        char byte = 'x';
+        s.begun = s.ended = 0;
+        for (unsigned i = 0; i <= COUNT; i++) {
+            w[i] = (struct waiting){.req = {.op = DISK_WRITE,
+                                            .lane = i == 0 ? DISK_FOREGROUND : lanes[k].lane,
+                                            .file = f,
+                                            .offset = i,
+                                            .buf = &byte,
+                                            .len = 1,
+                                            .done = waiting_done}};
+            disk_submit(b->disk, &w[i].req);
+        }
+        CHECK_EQ(disk_in_flight(b->disk), COUNT + 1);
+        CHECK_EQ(s.begun, 1 + lanes[k].begun);
+        for (int i = 0; i < ROUNDS_MAX && disk_in_flight(b->disk) > 0; i++) {
+            bench_turn(b);
+        }
+        CHECK_EQ(s.begun, COUNT + 1);
+        CHECK_EQ(s.ended, COUNT + 1);
+        for (unsigned i = 0; i <= COUNT; i++) {
+            CHECK_TRUE(w[i].done);
+            CHECK_EQ(w[i].rc, 1);
+        }
+    }
+    b->disk->observer = NULL;
+    CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
+}
+
 BOTH(makes_directories)
 {
     CHECK_OK(disk_make_directories(b->disk, in(b, "x//y/z/")));

@@ -1,6 +1,7 @@
 /*
  * disk/pool.c -- the backend of a real machine: each request is a job of an executor, whose threads
- * grow with load and end when idle, or, with disk_pool_use_uring(), of a ring if that takes it.
+ * grow with load and end when idle, or, with disk_pool_use_uring(), of a ring if that takes it. Not
+ * more are begun than keep the disk busy; the others wait for their turn (share_priv.h).
  *
  * The fast way: a small read of what the page cache holds is done on the loop in submit, because a
  * hand-over to a thread and back costs more than the copy. Its result waits on `finished` for the
@@ -15,19 +16,27 @@
 #include "base/stats.h"
 #include "disk/ops_priv.h"
 #include "disk/ring_priv.h"
+#include "disk/share_priv.h"
 #include "loop/executor.h"
 #include "loop/loop.h"
 
 #define POOL_MAX_THREADS 16u
 #define POOL_MAX_IN_FLIGHT 4096u
 #define POOL_IDLE_MS 10000u
+#define POOL_DEPTH_THREADS 2u /* begun for each thread: one more waits there, so that none idles \
+                               */
+#define POOL_DEPTH_URING 128u
+#define POOL_BACKGROUND 4u                /* part of what may wait in all, for each of its queues */
 #define POOL_CACHED_READ_MAX (128u << 10) /* copied on the loop: at most some 10 us */
 
 struct pool_stats {
     struct stats *group;
     struct stats_counter reads, read_bytes, writes, write_bytes, syncs, others;
     struct stats_counter cached_reads, uring, uring_again, errors, refused;
+    struct stats_counter uring_files, uring_memory; /* of those: known to the kernel before */
+    struct stats_counter copying, scrubbing;
     struct stats_histogram read_time, write_time, sync_time;
+    struct stats_histogram turn_time; /* what people's requests have waited for their turn */
 };
 
 struct disk_pool {
@@ -38,6 +47,7 @@ struct disk_pool {
     unsigned max_threads;
     struct fault *fault;
     struct mem_pool *jobs;
+    struct disk_share share;
     struct list finished; /* requests to report by `report` */
     struct loop_task report;
     size_t in_flight, max_in_flight;
@@ -47,9 +57,10 @@ struct disk_pool {
 struct pool_job {
     struct loop_executor_job job;
     struct disk_ring_job ring;
+    struct disk_share_turn turn;
     struct disk_pool *pool;
     struct disk_req *req;
-    uint64_t start_ns;
+    uint64_t start_ns; /* it was submitted; later: it was begun */
 };
 
 static struct disk_pool *pool_of(struct disk *d)
@@ -71,11 +82,16 @@ static void pool_stats_init(struct pool_stats *s, struct stats *parent)
     stats_add_counter(s->group, "others", &s->others);
     stats_add_counter(s->group, "uring", &s->uring);
     stats_add_counter(s->group, "uring_again", &s->uring_again);
+    stats_add_counter(s->group, "uring_files", &s->uring_files);
+    stats_add_counter(s->group, "uring_memory", &s->uring_memory);
+    stats_add_counter(s->group, "copying", &s->copying);
+    stats_add_counter(s->group, "scrubbing", &s->scrubbing);
     stats_add_counter(s->group, "errors", &s->errors);
     stats_add_counter(s->group, "refused", &s->refused);
     stats_add_histogram(s->group, "read_time", &s->read_time);
     stats_add_histogram(s->group, "write_time", &s->write_time);
     stats_add_histogram(s->group, "sync_time", &s->sync_time);
+    stats_add_histogram(s->group, "turn_time", &s->turn_time);
 }
 
 static bool pool_is_sync(enum disk_op op)
@@ -100,6 +116,15 @@ static void pool_stats_take(struct pool_stats *s, enum disk_op op, int64_t rc, u
         stats_sample(&s->sync_time, ns);
     } else {
         stats_count(&s->others, 1);
+    }
+}
+
+static void pool_stats_begun(struct pool_stats *s, enum disk_lane lane, uint64_t waited_ns)
+{
+    stats_count(&s->copying, lane == DISK_COPYING ? 1 : 0);
+    stats_count(&s->scrubbing, lane == DISK_SCRUBBING ? 1 : 0);
+    if (lane == DISK_FOREGROUND) {
+        stats_sample(&s->turn_time, waited_ns);
     }
 }
 
@@ -183,7 +208,50 @@ static void pool_end_job(struct disk_pool *p, struct pool_job *job)
     uint64_t took_ns = loop_now_ns(p->base.loop) - job->start_ns;
     pool_stats_take(&p->stats, req->op, req->result, took_ns);
     disk_request_ended(&p->base, req, req->result, took_ns);
+    disk_share_leave(&p->share, &job->turn, loop_tick_ns(p->base.loop));
     mem_pool_put(p->jobs, job);
+}
+
+/* ---- Turns ---- */
+
+static int pool_begin_job(struct disk_pool *p, struct pool_job *job)
+{
+    struct disk_req *req = job->req;
+    if (p->ring != NULL && disk_ring_takes(req) && disk_ring_usable(p->ring)) {
+        stats_count(&p->stats.uring, 1);
+        disk_ring_submit(p->ring, &job->ring);
+        return 0;
+    }
+    return loop_executor_submit(p->executor, p->base.loop, &job->job);
+}
+
+/* A close is never refused, so that no file is left behind: it hardly ever waits. */
+static void pool_refuse(struct disk_pool *p, struct disk_req *req, int64_t rc)
+{
+    stats_count(&p->stats.refused, 1);
+    pool_finish(p, req, req->op == DISK_CLOSE ? disk_ops_run(req) : rc);
+}
+
+/* Begins those whose turn it is: when there is a new one, and when one has ended. */
+static void pool_take_turns(struct disk_pool *p)
+{
+    uint64_t now_ns = loop_tick_ns(p->base.loop);
+    for (struct disk_share_turn *t; (t = disk_share_next(&p->share, now_ns)) != NULL;) {
+        struct pool_job *job = container_of(t, struct pool_job, turn);
+        struct disk_req *req = job->req;
+        uint64_t submit_ns = job->start_ns;
+        job->start_ns = loop_now_ns(p->base.loop);
+        int rc = pool_begin_job(p, job);
+        if (rc == 0) {
+            pool_stats_begun(&p->stats, req->lane, job->start_ns - submit_ns);
+            disk_request_begun(&p->base);
+            continue;
+        }
+        disk_share_leave(&p->share, t, now_ns);
+        pool_release(req);
+        mem_pool_put(p->jobs, job);
+        pool_refuse(p, req, rc);
+    }
 }
 
 static void pool_job_done(struct loop_executor_job *j)
@@ -193,6 +261,7 @@ static void pool_job_done(struct loop_executor_job *j)
     struct disk_req *req = job->req;
     LOOP_OWNED(p->base.loop);
     pool_end_job(p, job);
+    pool_take_turns(p);
     CHECK(p->in_flight > 0);
     p->in_flight--;
     req->done(req, req->result);
@@ -208,6 +277,8 @@ static void pool_ring_finished(struct disk_ring_user *u, struct list *jobs)
         struct pool_job *job = LIST_ENTRY(node, struct pool_job, ring.node);
         struct disk_req *req = job->req;
         int64_t rc = job->ring.result;
+        stats_count(&p->stats.uring_files, job->ring.known_file ? 1 : 0);
+        stats_count(&p->stats.uring_memory, job->ring.known_memory ? 1 : 0);
         if (job->ring.again) {
             stats_count(&p->stats.uring_again, 1);
             rc = loop_executor_submit(p->executor, p->base.loop, &job->job);
@@ -218,12 +289,13 @@ static void pool_ring_finished(struct disk_ring_user *u, struct list *jobs)
             list_push_back(&ready, &req->node);
         }
     }
+    pool_take_turns(p);
     pool_report_all(p, &ready);
 }
 
-static int pool_start_job(struct disk_pool *p, struct disk_req *req)
+static int pool_enter_job(struct disk_pool *p, struct disk_req *req)
 {
-    if (p->in_flight > p->max_in_flight) {
+    if (p->in_flight > p->max_in_flight || !disk_share_admits(&p->share, req)) {
         return -ERR_busy;
     }
     struct pool_job *job = mem_pool_get(p->jobs);
@@ -236,20 +308,8 @@ static int pool_start_job(struct disk_pool *p, struct disk_req *req)
     job->req = req;
     job->start_ns = loop_now_ns(p->base.loop);
     pool_hold(req);
-    if (p->ring != NULL && disk_ring_takes(req) && disk_ring_usable(p->ring)) {
-        stats_count(&p->stats.uring, 1);
-        disk_request_begun(&p->base);
-        disk_ring_submit(p->ring, &job->ring);
-        return 0;
-    }
-    int rc = loop_executor_submit(p->executor, p->base.loop, &job->job);
-    if (rc < 0) {
-        pool_release(req);
-        mem_pool_put(p->jobs, job);
-    } else {
-        disk_request_begun(&p->base);
-    }
-    return rc;
+    disk_share_enter(&p->share, &job->turn, req, loop_tick_ns(p->base.loop));
+    return 0;
 }
 
 static int64_t pool_read_cached(struct disk_pool *p, const struct disk_req *req)
@@ -274,12 +334,25 @@ static int64_t pool_try_read(struct disk *d, struct disk_req *req)
     return rc < 0 ? rc : pool_read_cached(p, req);
 }
 
+/* A ring must not keep open what is closed, nor a lock held that is given up. */
+static void pool_forget_file(struct disk_pool *p, const struct disk_req *req)
+{
+    if (req->op != DISK_CLOSE && req->op != DISK_LOCK) {
+        return;
+    }
+    req->file->locked = req->file->locked || req->op == DISK_LOCK;
+    if (p->ring != NULL) {
+        disk_ring_forget(p->ring, req->file);
+    }
+}
+
 static void pool_submit(struct disk *d, struct disk_req *req)
 {
     struct disk_pool *p = pool_of(d);
     LOOP_OWNED(d->loop);
     int64_t rc = disk_request_check(req);
     CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0); /* it frees the file */
+    pool_forget_file(p, req);
     p->in_flight++;
     if (rc == 0) {
         rc = pool_fault(p, req);
@@ -292,15 +365,17 @@ static void pool_submit(struct disk *d, struct disk_req *req)
         }
         rc = 0;
     }
-    if (rc == 0) {
-        rc = pool_start_job(p, req);
-        if (rc == 0) {
-            return;
-        }
-        stats_count(&p->stats.refused, 1);
+    if (rc < 0) {
+        CHECK(req->op != DISK_CLOSE);
+        pool_finish(p, req, rc);
+        return;
     }
-    /* A close is never refused, so that no file is left behind: it hardly ever waits. */
-    pool_finish(p, req, req->op == DISK_CLOSE ? disk_ops_run(req) : rc);
+    rc = pool_enter_job(p, req);
+    if (rc < 0) {
+        pool_refuse(p, req, rc);
+    } else {
+        pool_take_turns(p);
+    }
 }
 
 static int64_t pool_now(struct disk *d, struct disk_req *req)
@@ -314,6 +389,7 @@ static int64_t pool_now(struct disk *d, struct disk_req *req)
         return rc;
     }
     CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0);
+    pool_forget_file(p, req);
     uint64_t start_ns = loop_now_ns(d->loop);
     rc = disk_ops_run(req);
     pool_stats_take(&p->stats, req->op, rc, loop_now_ns(d->loop) - start_ns);
@@ -324,6 +400,22 @@ static bool pool_resident(struct disk *d, struct disk_file *f, uint64_t offset, 
 {
     LOOP_OWNED(d->loop);
     return disk_ops_resident(f, offset, len);
+}
+
+static int pool_lend(struct disk *d, void *at, size_t len)
+{
+    struct disk_pool *p = pool_of(d);
+    LOOP_OWNED(d->loop);
+    return p->ring == NULL ? -EOPNOTSUPP : disk_ring_lend(p->ring, at, len);
+}
+
+static void pool_unlend(struct disk *d, const void *at)
+{
+    struct disk_pool *p = pool_of(d);
+    LOOP_OWNED(d->loop);
+    if (p->ring != NULL) {
+        disk_ring_unlend(p->ring, at);
+    }
 }
 
 static size_t pool_in_flight(const struct disk *d)
@@ -354,6 +446,8 @@ static const struct disk_ops pool_ops = {
     .now = pool_now,
     .resident = pool_resident,
     .try_read = pool_try_read,
+    .lend = pool_lend,
+    .unlend = pool_unlend,
     .in_flight = pool_in_flight,
     .free = pool_free,
 };
@@ -379,6 +473,8 @@ int disk_pool_new(const struct env *env, const struct disk_pool_options *opt, st
     };
     p->jobs = mem_pool_new(&jobs);
     p->max_threads = opt->max_threads == 0 ? POOL_MAX_THREADS : opt->max_threads;
+    disk_share_init(&p->share, POOL_DEPTH_THREADS * p->max_threads,
+                    (unsigned)base_max(p->max_in_flight / POOL_BACKGROUND, 1));
     const struct loop_executor_options threads = {
         .name = "disk",
         .max_threads = p->max_threads,
@@ -405,5 +501,9 @@ int disk_pool_use_uring(struct disk *d)
     p->ring_user.finished = pool_ring_finished;
     const struct disk_ring_options opt = {
         .loop = d->loop, .fault = p->fault, .user = &p->ring_user, .max_workers = p->max_threads};
-    return disk_ring_new(&opt, &p->ring);
+    int rc = disk_ring_new(&opt, &p->ring);
+    if (rc == 0) {
+        p->share.depth = (unsigned)base_max(p->share.depth, POOL_DEPTH_URING);
+    }
+    return rc;
 }

@@ -14,7 +14,9 @@
 struct disk_file {
     int fd; /* -1 in simulation */
     uint32_t flags;
-    unsigned in_flight; /* requests on it, so that a close below one is caught */
+    unsigned in_flight;   /* requests on it, so that a close below one is caught */
+    unsigned uses, known; /* of a ring: see known_priv.h; known: number + 1 */
+    bool locked;          /* or was to be */
 };
 
 /* 0, or what is wrong: -EINVAL (range, flags, alignment), -EBADF (opened for reading only). */

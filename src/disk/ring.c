@@ -14,6 +14,7 @@
 
 #include "base/fault.h"
 #include "base/mem.h"
+#include "disk/known_priv.h"
 #include "loop/source.h"
 
 #include <liburing.h>
@@ -31,6 +32,7 @@
 
 struct disk_ring {
     struct io_uring uring;
+    struct disk_known known;
     struct disk_ring_options opt;
     struct loop_source source;
     struct loop_timer retry;
@@ -59,24 +61,39 @@ static unsigned ring_length(struct disk_ring *r, const struct disk_ring_job *job
     return (unsigned)len;
 }
 
-static void ring_prepare_transfer(struct disk_ring *r, struct io_uring_sqe *sqe,
-                                  const struct disk_ring_job *job)
+/* Of one piece of memory. Its pages are looked up for direct transfers only. */
+static void ring_prepare_piece(struct disk_ring *r, struct io_uring_sqe *sqe, int fd,
+                               struct disk_ring_job *job)
 {
     const struct disk_req *req = job->req;
-    int fd = req->file->fd;
     uint64_t at = req->offset + job->so_far;
-    bool read = req->op == DISK_READ;
+    void *buf = (uint8_t *)req->buf + job->so_far;
+    unsigned len = ring_length(r, job);
+    bool direct = (req->file->flags & DISK_DIRECT) != 0, read = req->op == DISK_READ;
+    int piece = direct ? disk_known_piece(&r->known, buf, len) : -1;
+    job->known_memory = piece >= 0;
+    if (piece >= 0 && read) {
+        io_uring_prep_read_fixed(sqe, fd, buf, len, at, piece);
+    } else if (piece >= 0) {
+        io_uring_prep_write_fixed(sqe, fd, buf, len, at, piece);
+    } else if (read) {
+        io_uring_prep_read(sqe, fd, buf, len, at);
+    } else {
+        io_uring_prep_write(sqe, fd, buf, len, at);
+    }
+}
+
+static void ring_prepare_transfer(struct disk_ring *r, struct io_uring_sqe *sqe, int fd,
+                                  struct disk_ring_job *job)
+{
+    const struct disk_req *req = job->req;
+    uint64_t at = req->offset;
     if (req->iov == NULL) {
-        void *buf = (uint8_t *)req->buf + job->so_far;
-        unsigned len = ring_length(r, job);
-        if (read) {
-            io_uring_prep_read(sqe, fd, buf, len, at);
-        } else {
-            io_uring_prep_write(sqe, fd, buf, len, at);
-        }
+        ring_prepare_piece(r, sqe, fd, job);
         return;
     }
     CHECK(job->so_far == 0);
+    bool read = req->op == DISK_READ;
     if (read) {
         io_uring_prep_readv(sqe, fd, req->iov, req->iov_count, at);
     } else {
@@ -89,25 +106,38 @@ static bool ring_has_second(const struct disk_req *req)
     return req->op == DISK_WRITE && (req->flags & DISK_STABLE) != 0;
 }
 
+/* What an entry names the file by: the descriptor, or its number among those that are known. */
+static int ring_file(struct disk_ring *r, struct disk_ring_job *job, unsigned *ret_flags)
+{
+    int known = disk_known_file(&r->known, job->req->file);
+    job->known_file = known >= 0;
+    *ret_flags = known >= 0 ? IOSQE_FIXED_FILE : 0;
+    return known >= 0 ? known : job->req->file->fd;
+}
+
 /* There is room for two. */
 static void ring_prepare(struct disk_ring *r, struct disk_ring_job *job)
 {
     const struct disk_req *req = job->req;
+    unsigned flags = 0;
+    int fd = ring_file(r, job, &flags);
     struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
     CHECK(sqe != NULL);
     if (req->op == DISK_READ || req->op == DISK_WRITE) {
-        ring_prepare_transfer(r, sqe, job);
+        ring_prepare_transfer(r, sqe, fd, job);
     } else {
-        io_uring_prep_fsync(sqe, req->file->fd, req->op == DISK_SYNC ? IORING_FSYNC_DATASYNC : 0);
+        io_uring_prep_fsync(sqe, fd, req->op == DISK_SYNC ? IORING_FSYNC_DATASYNC : 0);
     }
     io_uring_sqe_set_data64(sqe, (uintptr_t)job);
+    io_uring_sqe_set_flags(sqe, flags);
     job->left = 1;
     if (ring_has_second(req)) {
-        io_uring_sqe_set_flags(sqe, IOSQE_IO_LINK);
+        io_uring_sqe_set_flags(sqe, flags | IOSQE_IO_LINK);
         sqe = io_uring_get_sqe(&r->uring);
         CHECK(sqe != NULL);
-        io_uring_prep_fsync(sqe, req->file->fd, IORING_FSYNC_DATASYNC);
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         io_uring_sqe_set_data64(sqe, (uintptr_t)job | RING_SYNC);
+        io_uring_sqe_set_flags(sqe, flags);
         job->left = 2;
     }
     r->under_way += job->left;
@@ -449,6 +479,7 @@ static int ring_open(struct disk_ring *r)
         return rc;
     }
     r->open = true;
+    disk_known_open(&r->known, &r->uring);
     r->thread = loop_source_thread(r->opt.loop);
     loop_source_add(r->opt.loop, &r->source);
     return 0;
@@ -460,6 +491,7 @@ static void ring_close(struct disk_ring *r)
     if (r->open) {
         loop_source_remove(r->opt.loop, &r->source);
         loop_timer_cancel(r->opt.loop, &r->retry);
+        disk_known_close(&r->known);
         io_uring_queue_exit(&r->uring);
         r->open = false;
     }
@@ -474,6 +506,25 @@ bool disk_ring_usable(struct disk_ring *r)
     return r->open;
 }
 
+void disk_ring_forget(struct disk_ring *r, struct disk_file *f)
+{
+    /* On another thread there is another ring, which does not know it. */
+    if (f->known != 0 && disk_ring_usable(r)) {
+        disk_known_forget(&r->known, f);
+    }
+}
+
+int disk_ring_lend(struct disk_ring *r, void *at, size_t len)
+{
+    return disk_ring_usable(r) ? disk_known_lend(&r->known, at, len) : -EOPNOTSUPP;
+}
+
+void disk_ring_unlend(struct disk_ring *r, const void *at)
+{
+    (void)disk_ring_usable(r);
+    disk_known_unlend(&r->known, at);
+}
+
 int disk_ring_new(const struct disk_ring_options *opt, struct disk_ring **ret)
 {
     struct disk_ring *r = mem_zalloc(sizeof *r);
@@ -481,6 +532,7 @@ int disk_ring_new(const struct disk_ring_options *opt, struct disk_ring **ret)
         return -ENOMEM;
     }
     r->opt = *opt;
+    r->known.fault = opt->fault;
     r->source = (struct loop_source){
         .flush = ring_flush, .ready = ring_ready, .rest = ring_rest, .run = ring_run};
     r->retry.fire = ring_retry;

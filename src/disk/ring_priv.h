@@ -20,7 +20,8 @@ struct disk_ring_job {
     int64_t result;        /* out, if not `again` */
     int32_t moved, synced; /* the ring's, as all below: results of the two halves */
     bool severed;
-    unsigned left; /* completions to come */
+    bool known_file, known_memory; /* out: the kernel did not have to look it up */
+    unsigned left;                 /* completions to come */
     struct list node;
 };
 
@@ -45,3 +46,8 @@ bool disk_ring_takes(const struct disk_req *req);
 bool disk_ring_usable(struct disk_ring *r);
 /* Goes to the kernel at the end of the round, or at once when many wait. */
 void disk_ring_submit(struct disk_ring *r, struct disk_ring_job *job);
+/* Before it is closed or locked: the ring does not keep it open. */
+void disk_ring_forget(struct disk_ring *r, struct disk_file *f);
+/* disk_lend() and disk_unlend(). */
+NODISCARD int disk_ring_lend(struct disk_ring *r, void *at, size_t len);
+void disk_ring_unlend(struct disk_ring *r, const void *at);

@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/stats.h"
+#include "disk/known_priv.h"
 #include "loop/executor.h"
 #include "loop/loop.h"
 #include "testing/testing.h"
@@ -377,6 +378,239 @@ TEST(what_is_not_taken_is_given_again)
     check_wakes(0, true);
 }
 
+/* ---- What the kernel knows beforehand ---- */
+
+static int64_t known_files(struct bench *b)
+{
+    return counter(b, "test/disk/uring_files");
+}
+
+static int64_t known_memory(struct bench *b)
+{
+    return counter(b, "test/disk/uring_memory");
+}
+
+static struct disk_file *another(struct bench *b, unsigned number)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s.%u", b->path, number);
+    struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE | DISK_CREATE};
+    CHECK_EQ(disk_now(b->disk, &req), 0);
+    return req.file;
+}
+
+static int64_t closed(struct bench *b, struct disk_file *f)
+{
+    return run(b, &(struct disk_req){.op = DISK_CLOSE, .file = f});
+}
+
+/* `count` writes; the file ends up holding its number. */
+static void use_often(struct bench *b, struct disk_file *f, uint32_t number, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct disk_req req = {.op = DISK_WRITE,
+                               .flags = i == count - 1 ? DISK_STABLE : 0,
+                               .file = f,
+                               .buf = &number,
+                               .len = sizeof number};
+        CHECK_EQ(run(b, &req), sizeof number);
+    }
+}
+
+static uint32_t number_in(struct bench *b, unsigned number)
+{
+    struct disk_file *f = another(b, number);
+    uint32_t found = 0;
+    struct disk_req req = {.op = DISK_READ, .file = f, .buf = &found, .len = sizeof found};
+    CHECK_EQ(disk_now(b->disk, &req), sizeof found);
+    req = (struct disk_req){.op = DISK_CLOSE, .file = f};
+    CHECK_EQ(disk_now(b->disk, &req), 0);
+    return found;
+}
+
+TEST(a_file_that_is_used_often_becomes_known)
+{
+    struct bench b;
+    with_uring(&b);
+    use_often(&b, b.file, 7, DISK_KNOWN_USES - 1);
+    CHECK_EQ(known_files(&b), 0);
+    use_often(&b, b.file, 7, 10);
+    CHECK_EQ(known_files(&b), 10);
+    bench_fini(&b);
+}
+
+/* Numbers of files are used again: what goes to one file does not go to another one. */
+TEST(known_files_are_told_apart)
+{
+    enum { ROUNDS = 3, FILES = 6 };
+    struct bench b;
+    with_uring(&b);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct disk_file *f[FILES];
+        for (unsigned i = 0; i < FILES; i++) {
+            f[i] = another(&b, i);
+            use_often(&b, f[i], round * 100 + i, DISK_KNOWN_USES + 2);
+        }
+        for (unsigned i = 0; i < FILES; i++) {
+            unsigned k = (i + round) % FILES; /* freed in another order each time */
+            CHECK_EQ(closed(&b, f[k]), 0);
+            CHECK_EQ(number_in(&b, k), round * 100 + k);
+        }
+    }
+    CHECK_EQ(known_files(&b), ROUNDS * FILES * 3);
+    CHECK_EQ(again(&b), 0);
+    bench_fini(&b);
+}
+
+TEST(more_files_than_can_be_known)
+{
+    enum { FILES = DISK_KNOWN_FILES + 4 };
+    struct bench b;
+    static struct disk_file *f[FILES];
+    with_uring(&b);
+    for (unsigned i = 0; i < FILES; i++) {
+        f[i] = another(&b, i);
+        use_often(&b, f[i], i, DISK_KNOWN_USES);
+    }
+    CHECK_EQ(known_files(&b), DISK_KNOWN_FILES);
+    CHECK_EQ(closed(&b, f[3]), 0);
+    use_often(&b, f[FILES - 1], FILES - 1, DISK_KNOWN_USES); /* there is room now */
+    CHECK_EQ(known_files(&b), DISK_KNOWN_FILES + 1);
+    for (unsigned i = 0; i < FILES; i++) {
+        if (i != 3) {
+            CHECK_EQ(closed(&b, f[i]), 0);
+        }
+        CHECK_EQ(number_in(&b, i), i);
+    }
+    bench_fini(&b);
+}
+
+/* A lock ends when its file is closed, not some time later. */
+TEST(a_locked_file_is_not_known)
+{
+    struct bench b;
+    with_uring(&b);
+    for (unsigned i = 0; i < 20; i++) {
+        struct disk_file *f = another(&b, 1), *other = another(&b, 1);
+        const struct disk_req lock = {.op = DISK_LOCK, .file = f};
+        const struct disk_req lock_other = {.op = DISK_LOCK, .file = other};
+        int64_t before = known_files(&b);
+        if (i % 2 == 0) {
+            use_often(&b, f, 1, DISK_KNOWN_USES);
+            CHECK_EQ(known_files(&b), before + 1);
+        }
+        CHECK_EQ(run(&b, &lock), 0);
+        use_often(&b, f, 1, DISK_KNOWN_USES + 1);
+        CHECK_EQ(known_files(&b), before + (i % 2 == 0 ? 1 : 0));
+        CHECK_EQ(run(&b, &lock_other), -ERR_in_use);
+        CHECK_EQ(closed(&b, f), 0);
+        CHECK_EQ(run(&b, &lock_other), 0);
+        CHECK_EQ(closed(&b, other), 0);
+    }
+    bench_fini(&b);
+}
+
+/* Direct transfers only, and where all of it lies in what was lent. */
+TEST(memory_that_is_lent_is_known)
+{
+    struct bench b;
+    with_uring(&b);
+    const size_t len = (size_t)UNITS * UNIT;
+    if (b.direct == NULL) {
+        bench_fini(&b);
+        testing_skip("no direct I/O here");
+    }
+    int rc = disk_lend(b.disk, b.bytes, len);
+    if (rc == 0) {
+        rc = disk_lend(b.disk, b.back, len / 2);
+    }
+    if (rc < 0) {
+        bench_fini(&b);
+        testing_skip("no memory may be locked here");
+    }
+    struct disk_req req = write_all(&b, b.direct, DISK_STABLE);
+    CHECK_EQ(run(&b, &req), (int64_t)len);
+    CHECK_EQ(known_memory(&b), 1);
+    reads_back(&b, b.direct); /* into more than was lent */
+    CHECK_EQ(known_memory(&b), 1);
+    memset(b.back, 0, len);
+    req = (struct disk_req){.op = DISK_READ, .file = b.direct, .buf = b.back, .len = len / 2};
+    CHECK_EQ(run(&b, &req), (int64_t)len / 2);
+    CHECK_EQ(known_memory(&b), 2);
+    CHECK_BYTES(b.back, b.bytes, len / 2);
+    req.offset = (uint64_t)UNIT;
+    req.buf = b.back + UNIT;
+    req.len = len / 2 - (size_t)UNIT;
+    fault_arm(b.env.fault, "disk.uring_short", 1, 1);
+    CHECK_EQ(run(&b, &req), (int64_t)req.len);
+    CHECK_EQ(known_memory(&b), 3);
+    CHECK_BYTES(b.back, b.bytes, len / 2);
+    CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_DROP, .file = b.file}), 0);
+    reads_back(&b, b.file);
+    CHECK_EQ(known_memory(&b), 3); /* through the page cache there is nothing to look up */
+    disk_unlend(b.disk, b.bytes);
+    disk_unlend(b.disk, b.bytes);
+    disk_unlend(b.disk, b.back);
+    req = write_all(&b, b.direct, 0);
+    CHECK_EQ(run(&b, &req), (int64_t)len);
+    CHECK_EQ(known_memory(&b), 3);
+    bench_fini(&b);
+}
+
+TEST(only_so_much_memory_may_be_lent)
+{
+    struct bench b;
+    with_uring(&b);
+    unsigned lent = 0;
+    while (lent < DISK_KNOWN_PIECES && disk_lend(b.disk, b.bytes, UNIT) == 0) {
+        lent++;
+    }
+    if (lent == DISK_KNOWN_PIECES) {
+        CHECK_RC(disk_lend(b.disk, b.bytes, UNIT), ENOSPC);
+    }
+    disk_unlend(b.disk, b.bytes);
+    CHECK_EQ(disk_lend(b.disk, b.bytes, UNIT), lent > 0 ? 0 : -ENOMEM);
+    bench_fini(&b);
+}
+
+/* Where the kernel keeps nothing, all goes on as without. */
+static void check_goes_without(struct bench *b)
+{
+    CHECK_TRUE(disk_lend(b->disk, b->bytes, UNITS * UNIT) < 0);
+    struct disk_file *f = b->direct != NULL ? b->direct : b->file;
+    for (unsigned i = 0; i < 2 * DISK_KNOWN_USES + 5; i++) {
+        struct disk_req req = write_all(b, f, 0);
+        CHECK_EQ(run(b, &req), UNITS * UNIT);
+    }
+    reads_back(b, f);
+    CHECK_EQ(known_files(b), 0);
+    CHECK_EQ(known_memory(b), 0);
+    CHECK_TRUE(in_ring(b) > 2 * DISK_KNOWN_USES);
+}
+
+TEST(what_is_not_kept_is_looked_up)
+{
+    struct bench b;
+    with_uring(&b);
+    fault_arm(b.env.fault, "disk.uring_register", 1, 0);
+    check_goes_without(&b);
+    bench_fini(&b);
+    bench_init(&b);
+    fault_arm(b.env.fault, "disk.uring_register", 1, 1); /* no tables */
+    CHECK_OK(disk_pool_use_uring(b.disk));
+    check_goes_without(&b);
+    bench_fini(&b);
+}
+
+TEST(threads_keep_nothing)
+{
+    struct bench b;
+    bench_init(&b);
+    CHECK_RC(disk_lend(b.disk, b.bytes, UNIT), EOPNOTSUPP);
+    disk_unlend(b.disk, b.bytes);
+    bench_fini(&b);
+}
+
 /* ---- A loop that changes its thread ---- */
 
 struct guest {
@@ -429,6 +663,21 @@ TEST(it_follows_the_loop_to_another_thread)
         CHECK_EQ(g.rc, UNITS * UNIT);
         CHECK_EQ(in_ring(&b), 2 * i + 2);
     }
+    /* What one ring knew, the next one learns anew. */
+    use_often(&b, b.file, 7, DISK_KNOWN_USES);
+    int64_t known = known_files(&b);
+    struct disk_req all = write_all(&b, b.file, DISK_STABLE);
+    CHECK_TRUE(known > 0);
+    struct guest g = {
+        .message.run = guest_asks, .answer.run = guest_home, .req = all, .bench = &b, .home = home};
+    g.req.done = guest_done;
+    struct loop_thread *t = NULL;
+    CHECK_OK(loop_thread_start(b.env.loop, &t));
+    CHECK_OK(loop_post(b.env.loop, &g.message));
+    loop_run(home);
+    loop_thread_stop(t);
+    CHECK_EQ(g.rc, UNITS * UNIT);
+    CHECK_EQ(known_files(&b), known);
     reads_back(&b, b.file);
     bench_fini(&b);
 }

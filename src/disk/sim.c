@@ -10,13 +10,17 @@
 #include <string.h>
 
 #define VIEW_MAX_IN_FLIGHT 4096u
+#define VIEW_MAX_BACKGROUND 1024u /* waiting in each of its queues */
+#define VIEW_DEPTH 64u            /* begun and not ended */
 #define DEFAULT_MIN_NS 20000u
 #define DEFAULT_MAX_NS 600000u
 #define LATE_ONE_OF 64u /* requests that take much longer, so that others overtake them */
 #define LATE_FACTOR 16u
 
-struct sim_flight { /* a request on its way */
+struct sim_flight { /* a request on its way, or waiting for its turn */
     struct loop_sim_event event;
+    struct disk_share_turn turn;
+    bool begun;
     struct list node; /* of the view */
     struct sim_view *view;
     struct disk_req *req;
@@ -124,6 +128,30 @@ static void view_refuse(struct sim_view *v, struct disk_req *req, int64_t rc)
     loop_defer(v->base.loop, &v->report);
 }
 
+/* Begins those whose turn it is; returns how many. Outside of domains. */
+static unsigned view_take_turns(struct sim_view *v)
+{
+    struct disk_sim *m = v->machine;
+    uint64_t now_ns = loop_sim_now_ns(m->sim);
+    unsigned count = 0;
+    for (struct disk_share_turn *t; (t = disk_share_next(&v->share, now_ns)) != NULL; count++) {
+        struct sim_flight *f = container_of(t, struct sim_flight, turn);
+        f->begun = true;
+        f->start_ns = now_ns;
+        m->begun[f->req->lane]++;
+        loop_sim_at(m->sim, &f->event, now_ns + sim_latency_ns(m));
+    }
+    return count;
+}
+
+/* In the domain of the process. */
+static void view_tell_begun(const struct sim_view *v, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        disk_request_begun(&v->base);
+    }
+}
+
 static void flight_free(struct sim_flight *f)
 {
     list_remove(&f->node);
@@ -141,18 +169,24 @@ static void flight_land(struct loop_sim_event *ev)
     view_release(req);
     int64_t rc = view_execute(v, req, f->mark, f->forced);
     uint64_t took_ns = loop_sim_now_ns(sim) - f->start_ns;
+    disk_share_leave(&v->share, &f->turn, loop_sim_now_ns(sim));
     flight_free(f);
     v->in_flight--;
+    unsigned begun = view_take_turns(v);
     mem_domain_enter(caller);
     disk_request_ended(&v->base, req, rc, took_ns);
+    view_tell_begun(v, begun);
     loop_sim_mix(sim, (uint64_t)rc * 32 + (uint64_t)req->op);
     req->done(req, rc);
 }
 
-/* The process died while it waited for an answer. */
+/* The process died while it waited for an answer, or for its turn: then nothing happened. */
 static void flight_orphan(struct sim_flight *f)
 {
-    disk_sim_execute_orphan(f->view, f->req, f->mark);
+    if (f->begun) {
+        loop_sim_cancel(f->view->machine->sim, &f->event);
+        disk_sim_execute_orphan(f->view, f->req, f->mark);
+    }
     flight_free(f);
 }
 
@@ -164,9 +198,10 @@ static void view_submit(struct disk *d, struct disk_req *req)
     int rc = disk_request_check(req);
     CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0); /* it frees the file */
     v->in_flight++;
-    if (rc == 0 && v->in_flight > VIEW_MAX_IN_FLIGHT) {
+    if (rc == 0 && (v->in_flight > VIEW_MAX_IN_FLIGHT || !disk_share_admits(&v->share, req))) {
         rc = -ERR_busy;
     }
+    unsigned begun = 0;
     v->caller = mem_domain_enter(NULL);
     struct sim_flight *f = rc == 0 ? mem_zalloc(sizeof *f) : NULL;
     if (f != NULL) {
@@ -175,20 +210,18 @@ static void view_submit(struct disk *d, struct disk_req *req)
         f->view = v;
         f->req = req;
         f->mark = m->seq;
-        f->start_ns = loop_sim_now_ns(m->sim);
         f->forced = sim_forced(m, req);
         view_hold(req);
         list_push_back(&v->flights, &f->node);
-        loop_sim_at(m->sim, &f->event, loop_sim_now_ns(m->sim) + sim_latency_ns(m));
+        disk_share_enter(&v->share, &f->turn, req, loop_sim_now_ns(m->sim));
+        begun = view_take_turns(v);
     } else if (req->op == DISK_CLOSE) { /* never refused, so that no file is left behind */
         view_refuse(v, req, disk_sim_execute(v, req, m->seq));
     } else {
         view_refuse(v, req, rc == 0 ? -ENOMEM : rc);
     }
     mem_domain_enter(v->caller);
-    if (f != NULL) {
-        disk_request_begun(d);
-    }
+    view_tell_begun(v, begun);
 }
 
 static int64_t view_now(struct disk *d, struct disk_req *req)
@@ -221,6 +254,20 @@ static int64_t view_try_read(struct disk *d, struct disk_req *req)
     CHECK(req->op == DISK_READ);
     bool cached = (req->file->flags & DISK_DIRECT) == 0 && rand_chance(&v->machine->rand, 1, 2);
     return cached ? view_now(d, req) : -EAGAIN;
+}
+
+static int view_lend(struct disk *d, void *at, size_t len)
+{
+    LOOP_OWNED(d->loop);
+    (void)at;
+    (void)len;
+    return -EOPNOTSUPP;
+}
+
+static void view_unlend(struct disk *d, const void *at)
+{
+    LOOP_OWNED(d->loop);
+    (void)at;
 }
 
 static size_t view_in_flight(const struct disk *d)
@@ -264,9 +311,7 @@ static void view_abandon(struct sim_view *v)
 {
     LIST_FOR_EACH_SAFE(node, &v->flights)
     {
-        struct sim_flight *f = LIST_ENTRY(node, struct sim_flight, node);
-        loop_sim_cancel(v->machine->sim, &f->event);
-        flight_orphan(f);
+        flight_orphan(LIST_ENTRY(node, struct sim_flight, node));
     }
     view_destroy(v);
 }
@@ -285,6 +330,8 @@ static const struct disk_ops view_ops = {
     .now = view_now,
     .resident = view_resident,
     .try_read = view_try_read,
+    .lend = view_lend,
+    .unlend = view_unlend,
     .in_flight = view_in_flight,
     .free = view_free,
 };
@@ -302,6 +349,7 @@ int disk_sim_open(struct disk_sim *m, struct loop *l, struct disk **ret)
         list_init(&v->files);
         list_init(&v->flights);
         list_init(&v->refused);
+        disk_share_init(&v->share, VIEW_DEPTH, VIEW_MAX_BACKGROUND);
         list_push_back(&m->views, &v->node);
         loop_sim_on_death(l, &v->death);
         *ret = &v->base;
@@ -429,4 +477,9 @@ int disk_sim_corrupt_file(struct disk_file *f, uint64_t offset, uint8_t xor_with
 uint64_t disk_sim_used_bytes(const struct disk_sim *m)
 {
     return m->used_bytes;
+}
+
+uint64_t disk_sim_begun(const struct disk_sim *m, enum disk_lane lane)
+{
+    return m->begun[lane];
 }

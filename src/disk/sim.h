@@ -50,3 +50,5 @@ NODISCARD int disk_sim_corrupt(struct disk_sim *m, const char *path, uint64_t of
 /* The same by an open file (of some process's view). */
 NODISCARD int disk_sim_corrupt_file(struct disk_file *f, uint64_t offset, uint8_t xor_with);
 uint64_t disk_sim_used_bytes(const struct disk_sim *m);
+/* Requests of that lane, of all processes, that have had their turn. */
+uint64_t disk_sim_begun(const struct disk_sim *m, enum disk_lane lane);

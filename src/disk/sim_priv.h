@@ -11,6 +11,7 @@
 
 #include "base/rand.h"
 #include "disk/request_priv.h"
+#include "disk/share_priv.h"
 #include "disk/sim.h"
 #include "loop/sim.h"
 
@@ -20,7 +21,6 @@
 #define SIM_FILE_MAX (UINT64_C(1) << 44) /* as ext4 */
 #define SIM_NAME_MAX 255u
 #define SIM_FAULTS 16u
-
 /* Live and durable share a page until one of them changes. */
 struct sim_page {
     uint32_t refs;
@@ -74,8 +74,7 @@ struct sim_node {     /* a file or directory */
     struct sim_names dir;
 };
 
-/* One atomic change of names: `from` loses its name, `to` becomes `target`; either may be absent.
- */
+/* One atomic change of names: `from` loses its name, `to` becomes `target`; one may be absent. */
 struct sim_end {
     struct sim_node *dir;
     struct sim_entry *entry;
@@ -105,11 +104,11 @@ struct disk_sim {
     struct list nodes, dead, name_changes, views;
     size_t name_change_count;
     uint64_t seq; /* of the last change */
-    uint64_t capacity_bytes, used_bytes;
-    uint64_t min_ns, max_ns, extra_ns;
+    uint64_t capacity_bytes, used_bytes, min_ns, max_ns, extra_ns;
     enum disk_sim_crash_mode mode;
     struct sim_fault fault[SIM_FAULTS];
     size_t fault_count;
+    uint64_t begun[DISK_SCRUBBING + 1]; /* by lane */
 };
 
 struct sim_view { /* a process's struct disk */
@@ -118,6 +117,7 @@ struct sim_view { /* a process's struct disk */
     struct list node; /* of the machine */
     struct loop_sim_death death;
     struct list files, flights, refused;
+    struct disk_share share;
     struct loop_task report;
     size_t in_flight;
     struct mem_domain *caller; /* domain of the process while one of its calls runs */
@@ -143,9 +143,9 @@ NODISCARD int64_t disk_sim_reshape(struct sim_node *n, const struct disk_req *re
 NODISCARD int disk_sim_corrupt_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with);
 /* Makes changes up to `mark` durable. */
 NODISCARD int disk_sim_sync(struct sim_node *n, uint64_t mark);
-/* Applies one change to the durable side; without memory it may be in part. */
+/* Applies one change to the durable side; without memory it may be in part. Torn: each sector of a
+ * write by the toss of a coin. */
 int disk_sim_settle(struct sim_node *n, const struct sim_change *c);
-/* The same with each sector of a write by the toss of a coin. */
 void disk_sim_settle_torn(struct sim_node *n, const struct sim_change *c);
 void disk_sim_change_free(struct sim_node *n, struct sim_change *c);
 /* Live becomes what durable is. */

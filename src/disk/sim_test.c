@@ -557,6 +557,45 @@ TEST(a_dead_process_leaves_part_of_what_it_was_doing)
     CHECK_TRUE(count[TORN] > SEEDS / 5);
 }
 
+/* What was waiting for its turn did not happen: of ten copies beside a request of people two at
+ * most. */
+TEST(a_dead_process_did_not_do_what_waited_for_its_turn)
+{
+    enum { COUNT = 10 };
+    unsigned answered = 0, most = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        struct world w = world_of(testing_seed() + i);
+        struct counted c[COUNT + 1];
+        struct disk_file *f = created(&w, "/f");
+        uint8_t out[COUNT + 1] = {0};
+        char byte = 'w';
+        for (unsigned k = 0; k <= COUNT; k++) {
+            c[k] = (struct counted){{.op = DISK_WRITE, .file = f, .offset = k}, &answered};
+            c[k].req.lane = k == 0 ? DISK_FOREGROUND : DISK_COPYING;
+            c[k].req.buf = &byte;
+            c[k].req.len = 1;
+            c[k].req.done = counted_done;
+            disk_submit(w.disk, &c[k].req);
+        }
+        CHECK_EQ(disk_sim_begun(w.machine, DISK_COPYING), 2);
+        world_kill(&w);
+        while (loop_sim_step(w.sim)) {
+        }
+        world_boot(&w);
+        int64_t len = content(&w, "/f", out, sizeof out);
+        unsigned found = 0;
+        CHECK_TRUE(len >= 0);
+        for (unsigned k = 1; k <= COUNT; k++) {
+            found += out[k] == 'w' ? 1 : 0;
+        }
+        CHECK_TRUE(found <= 2);
+        most = found > most ? found : most;
+        world_end(&w);
+    }
+    CHECK_EQ(answered, 0);
+    CHECK_EQ(most, 2);
+}
+
 /* What was written, synced or not, is there after the process has died. */
 TEST(a_dead_process_loses_nothing_written)
 {

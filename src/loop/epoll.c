@@ -182,6 +182,14 @@ static void epoll_fd_remove(struct loop *l, struct loop_fd *w)
     CHECK(rc == 0); /* else it was closed before it was removed */
 }
 
+/* An edge is told in any case. */
+static void epoll_fd_want(struct loop *l, struct loop_fd *w, unsigned events)
+{
+    (void)l;
+    (void)w;
+    (void)events;
+}
+
 static const struct loop_ops epoll_ops = {
     .free = epoll_free,
     .run_once = loop_system_once,
@@ -192,6 +200,7 @@ static const struct loop_ops epoll_ops = {
     .wake_fd = epoll_wake_fd,
     .fd_add = epoll_fd_add,
     .fd_remove = epoll_fd_remove,
+    .fd_want = epoll_fd_want,
     .now_ns = loop_system_now_ns,
     .wall_ns = loop_system_wall_ns,
     .random_bytes = loop_system_random_bytes,
@@ -229,7 +238,7 @@ static int open_descriptors(struct loop_epoll *b, struct err *e)
     return rc == 0 ? 0 : err_set(e, rc, "register with epoll");
 }
 
-int loop_new(const struct loop_options *opt, struct loop **ret, struct err *e)
+int loop_epoll_new(const struct loop_options *opt, struct loop **ret, struct err *e)
 {
     struct loop_epoll *b = mem_zalloc(sizeof *b);
     if (b == NULL) {

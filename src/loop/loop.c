@@ -417,6 +417,13 @@ void loop_fd_remove(struct loop *l, struct loop_fd *w)
     w->generation = 0;
 }
 
+void loop_fd_want(struct loop *l, struct loop_fd *w, unsigned events)
+{
+    LOOP_OWNED(l);
+    CHECK(w->generation != 0);
+    l->ops->fd_want(l, w, events);
+}
+
 void loop_fd_ready(struct loop *l, uint64_t data, unsigned events)
 {
     uint32_t index = (uint32_t)(data >> 32);

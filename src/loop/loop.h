@@ -3,7 +3,7 @@
  * processes.
  *
  * One loop = one thread; everything registered with it is touched by that thread only, except
- * loop_post(). Backends (epoll; simulation in loop/sim.h; later poll and io_uring) differ in
+ * loop_post(). Backends (epoll; poll; simulation in loop/sim.h) differ in
  * construction and in struct loop_ops, nowhere else. Callbacks run one at a time, never from inside
  * the call that registered them. All request objects below are caller-owned and embedded: starting
  * one cannot fail for want of memory, except where NODISCARD says so.
@@ -18,11 +18,17 @@
 
 struct loop;
 
+enum loop_backend {
+    LOOP_BEST, /* epoll; in test builds what OPENDFS_TEST_LOOP says: "epoll", "poll" */
+    LOOP_EPOLL,
+    LOOP_POLL,
+};
 struct loop_options {
     const char *name;     /* for logs and assertions; lent */
     size_t mailbox_limit; /* messages; 0: 65,536 */
+    enum loop_backend backend;
 };
-/* epoll. The calling thread becomes the owner; SIGPIPE is blocked for owners. */
+/* The calling thread becomes the owner; SIGPIPE is blocked for owners. */
 NODISCARD int loop_new(const struct loop_options *opt, struct loop **ret, struct err *e);
 struct loop *
 loop_free(struct loop *l); /* nothing may be registered any more, except cancelled things */
@@ -44,8 +50,8 @@ void loop_stop(struct loop *l, int code); /* owner only; ends after the current 
 /* For foreign event loops and tests: handles what is ready, waiting at most `wait_ns` (0: not at
  * all). */
 void loop_run_once(struct loop *l, uint64_t wait_ns);
-/* Becomes readable when loop_run_once() has work; -1 in simulation. From the first call on, timers
- * and tasks of the loop show there too. */
+/* Becomes readable when loop_run_once() has work; -1 in simulation and of the poll backend. From
+ * the first call on, timers and tasks of the loop show there too. */
 int loop_poll_fd(struct loop *l);
 uint64_t loop_next_timer_ns(
     const struct loop *l); /* absolute loop time of the next timer; UINT64_MAX: none */
@@ -113,11 +119,16 @@ void loop_complete(struct loop *l, struct loop_message *m);
 struct loop_fd {
     void (*ready)(struct loop_fd *w, unsigned events);
     int fd;
-    uint32_t slot, generation; /* the loop's */
+    uint32_t slot, generation; /* the loop's, as all below */
+    uint32_t place;
+    unsigned wanted;
 };
 NODISCARD int loop_fd_add(struct loop *l,
                           struct loop_fd *w);           /* both directions, once; -ENOMEM, -errno */
 void loop_fd_remove(struct loop *l, struct loop_fd *w); /* before close(); fine when not added */
+/* `events` are over: a call met EAGAIN, or took less than was asked for. `ready` says when they are
+ * true again. Without it a backend that sees only levels, not edges, would not tell. */
+void loop_fd_want(struct loop *l, struct loop_fd *w, unsigned events);
 
 /* Signals: blocked by the first watch, for this thread and those that it starts later (so add
  * watches before starting threads), and for good; delivered as ordinary callbacks. In simulation

@@ -36,6 +36,7 @@ struct loop_ops {
     int (*wake_fd)(const struct loop *l);                            /* -1 in simulation */
     int (*fd_add)(struct loop *l, struct loop_fd *w, uint64_t data); /* 0, -errno */
     void (*fd_remove)(struct loop *l, struct loop_fd *w);
+    void (*fd_want)(struct loop *l, struct loop_fd *w, unsigned events);
     uint64_t (*now_ns)(const struct loop *l);
     uint64_t (*wall_ns)(const struct loop *l);
     void (*random_bytes)(struct loop *l, void *out, size_t len);
@@ -127,6 +128,9 @@ struct loop_polling {
     unsigned wanted;   /* so many short sleeps until it is tried again */
     bool active;
 };
+
+NODISCARD int loop_epoll_new(const struct loop_options *opt, struct loop **ret, struct err *e);
+NODISCARD int loop_poll_new(const struct loop_options *opt, struct loop **ret, struct err *e);
 
 /* Shared by backends of the operating system; embeds the common part. */
 struct loop_system {

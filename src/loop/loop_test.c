@@ -1,4 +1,4 @@
-/* loop/loop_test.c -- timers, tasks, mailbox, descriptors of the epoll backend. */
+/* loop/loop_test.c -- timers, tasks, mailbox, descriptors; run over epoll and over poll. */
 #include "loop/loop.h"
 
 #include "loop/executor.h"
@@ -280,7 +280,7 @@ TEST(what_a_descriptor_posts_wakes_nobody)
     CHECK_EQ(write(ends[1], "x", 1), 1);
     loop_run_once(l, PATIENCE_NS);
     CHECK_EQ(p.runs, 1);
-    struct pollfd pending = {.fd = loop_poll_fd(l), .events = POLLIN};
+    struct pollfd pending = {.fd = loop_source_wake_fd(l), .events = POLLIN};
     CHECK_EQ(poll(&pending, 1, 0), 0);
     loop_fd_remove(l, &p.watch);
     close(ends[0]);
@@ -343,7 +343,117 @@ TEST(fd_event_survives_a_stop_before_it)
     close(pair[1]);
 }
 
-TEST(fd_that_epoll_refuses_is_an_error)
+/* Once for each time that it becomes true, as far as the user says that it is over. */
+TEST(fd_is_told_once_until_it_is_wanted)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    int pair[2];
+    char bytes[8];
+    make_pair(pair);
+    struct socket_watch k;
+    watch_init(&k, l, pair[0]);
+    CHECK_OK(loop_fd_add(l, &k.watch));
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(k.calls, 1); /* writable */
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned calls = k.calls;
+        k.events = 0;
+        CHECK_EQ(write(pair[1], "abc", 3), 3);
+        loop_run_once(l, PATIENCE_NS);
+        CHECK_EQ(k.calls, calls + 1);
+        CHECK_TRUE((k.events & LOOP_READABLE) != 0);
+        loop_run_once(l, 1 * MS);
+        loop_run_once(l, 1 * MS);
+        CHECK_EQ(k.calls, calls + 1); /* though it is true all the time */
+        CHECK_EQ(read(pair[0], bytes, sizeof bytes), 3);
+        loop_fd_want(l, &k.watch, LOOP_READABLE);
+        loop_run_once(l, 1 * MS);
+        CHECK_EQ(k.calls, calls + 1);
+    }
+    loop_fd_remove(l, &k.watch);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+TEST(fd_writable_again_when_there_is_room)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    static char bytes[65536];
+    int pair[2];
+    make_pair(pair);
+    struct socket_watch k;
+    watch_init(&k, l, pair[0]);
+    CHECK_OK(loop_fd_add(l, &k.watch));
+    loop_run_once(l, PATIENCE_NS);
+    while (write(pair[0], bytes, sizeof bytes) > 0) {
+    }
+    loop_fd_want(l, &k.watch, LOOP_WRITABLE);
+    k.calls = k.events = 0;
+    loop_run_once(l, 1 * MS);
+    CHECK_EQ(k.calls, 0);
+    while (read(pair[1], bytes, sizeof bytes) > 0) {
+    }
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(k.calls, 1);
+    CHECK_TRUE((k.events & LOOP_WRITABLE) != 0);
+    loop_fd_remove(l, &k.watch);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+/* A peer that is gone is told once, not in each round. */
+TEST(fd_hangup_lets_the_loop_sleep)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    int pair[2];
+    make_pair(pair);
+    struct socket_watch k;
+    watch_init(&k, l, pair[0]);
+    CHECK_OK(loop_fd_add(l, &k.watch));
+    loop_run_once(l, PATIENCE_NS);
+    close(pair[1]);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_TRUE((k.events & LOOP_HANGUP) != 0);
+    unsigned calls = k.calls;
+    uint64_t start = loop_now_ns(l);
+    loop_run_once(l, 3 * MS);
+    CHECK_TRUE(loop_now_ns(l) - start >= 3 * MS);
+    CHECK_EQ(k.calls, calls);
+    loop_fd_remove(l, &k.watch);
+    close(pair[0]);
+}
+
+/* More than one round hands out, some removed in between: each is told, none twice. */
+TEST(fd_many_at_once)
+{
+    enum { COUNT = 400 };
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    static struct socket_watch k[COUNT];
+    static int ends[COUNT][2];
+    unsigned told = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK_OK(pipe2(ends[i], O_NONBLOCK | O_CLOEXEC));
+        watch_init(&k[i], l, ends[i][0]);
+        CHECK_OK(loop_fd_add(l, &k[i].watch));
+        CHECK_EQ(write(ends[i][1], "x", 1), 1);
+    }
+    for (size_t i = 0; i < COUNT; i += 7) {
+        loop_fd_remove(l, &k[i].watch);
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        loop_run_once(l, 0);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK_EQ(k[i].calls, i % 7 == 0 ? 0 : 1);
+        told += k[i].calls;
+        loop_fd_remove(l, &k[i].watch);
+        close(ends[i][0]);
+        close(ends[i][1]);
+    }
+    CHECK_EQ(told, COUNT - (COUNT + 6) / 7);
+}
+
+TEST(fd_that_is_none_is_an_error)
 {
     CLEANUP(loop_freep) struct loop *l = open_loop(0);
     struct socket_watch k;
@@ -646,9 +756,19 @@ static void *post_one(void *arg)
     return loop_post(k->office->loop, &k->message) == 0 ? arg : NULL;
 }
 
+TEST(poll_backend_has_nothing_to_show)
+{
+    CLEANUP(loop_freep) struct loop *l = NULL;
+    const struct loop_options opt = {.name = "test", .backend = LOOP_POLL};
+    CHECK_OK(loop_new(&opt, &l, NULL));
+    CHECK_EQ(loop_poll_fd(l), -1);
+}
+
 TEST(poll_fd_shows_all_kinds_of_work)
 {
-    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    CLEANUP(loop_freep) struct loop *l = NULL;
+    const struct loop_options opt = {.name = "test", .backend = LOOP_EPOLL};
+    CHECK_OK(loop_new(&opt, &l, NULL));
     int fd = loop_poll_fd(l);
     CHECK_TRUE(fd >= 0);
     loop_run_once(l, 0);

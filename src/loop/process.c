@@ -301,7 +301,8 @@ static void child_ready(struct loop_fd *w, unsigned events)
     siginfo_t info = {.si_pid = 0};
     int rc = waitid(P_PIDFD, (id_t)w->fd, &info, WEXITED | WNOHANG);
     if (rc == 0 && info.si_pid == 0) {
-        return; /* not yet */
+        loop_fd_want(&p->system->base, w, LOOP_READABLE); /* not yet */
+        return;
     }
     int status = STATUS_UNKNOWN;
     if (rc == 0) {

@@ -15,6 +15,9 @@ static void read_signals(struct loop_fd *w, unsigned events)
     while (w->fd >= 0 && read(w->fd, &info, sizeof info) == (ssize_t)sizeof info) {
         (void)loop_signal_deliver(&s->base, (int)info.ssi_signo);
     }
+    if (w->fd >= 0) {
+        loop_fd_want(&s->base, w, LOOP_READABLE);
+    }
 }
 
 static void watched_set(const struct loop *l, int also, sigset_t *ret)

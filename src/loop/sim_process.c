@@ -201,6 +201,13 @@ static void sim_fd_remove(struct loop *l, struct loop_fd *w)
     (void)w;
 }
 
+static void sim_fd_want(struct loop *l, struct loop_fd *w, unsigned events)
+{
+    (void)l;
+    (void)w;
+    (void)events;
+}
+
 static uint64_t sim_now_ns(const struct loop *l)
 {
     const struct sim_process *p = loop_sim_process_of(l);
@@ -263,6 +270,7 @@ static const struct loop_ops sim_ops = {
     .wake_fd = sim_wake_fd,
     .fd_add = sim_fd_add,
     .fd_remove = sim_fd_remove,
+    .fd_want = sim_fd_want,
     .now_ns = sim_now_ns,
     .wall_ns = sim_wall_ns,
     .random_bytes = sim_random_bytes,

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -24,6 +25,23 @@
 #define POLL_MISSES 8u
 #define POLL_JUMP_NS 1000000u
 #define POLL_REST_NS 10000000u
+
+static enum loop_backend best_backend(void)
+{
+#ifdef ODFS_FAULTS
+    const char *wanted = getenv("OPENDFS_TEST_LOOP"); /* NOLINT(concurrency-mt-unsafe) */
+    if (wanted != NULL && strcmp(wanted, "poll") == 0) {
+        return LOOP_POLL;
+    }
+#endif
+    return LOOP_EPOLL;
+}
+
+int loop_new(const struct loop_options *opt, struct loop **ret, struct err *e)
+{
+    enum loop_backend backend = opt->backend == LOOP_BEST ? best_backend() : opt->backend;
+    return backend == LOOP_POLL ? loop_poll_new(opt, ret, e) : loop_epoll_new(opt, ret, e);
+}
 
 int loop_system_init(struct loop_system *s, const struct loop_ops *ops,
                      const struct loop_options *opt)

@@ -61,6 +61,25 @@ static int64_t result(ssize_t n)
     return n >= 0 ? n : errno == EWOULDBLOCK ? -EAGAIN : -errno;
 }
 
+/* What came of `asked` bytes. When it was less, the next event tells when it goes on. */
+static int64_t socket_moved(struct socket_stream *s, ssize_t n, size_t asked, unsigned event)
+{
+    int64_t rc = result(n);
+    if (rc == -EAGAIN || (rc > 0 && (size_t)rc < asked)) {
+        loop_fd_want(s->base.net->loop, &s->watch, event);
+    }
+    return rc;
+}
+
+static size_t iov_bytes(const struct iovec *iov, unsigned count)
+{
+    size_t sum = 0;
+    for (unsigned i = 0; i < count; i++) {
+        sum += iov[i].iov_len;
+    }
+    return sum;
+}
+
 static int64_t socket_read(struct stream *st, const struct iovec *iov, unsigned count)
 {
     int fd = socket_of(st)->watch.fd;
@@ -68,7 +87,7 @@ static int64_t socket_read(struct stream *st, const struct iovec *iov, unsigned 
     do {
         n = count == 1 ? recv(fd, iov->iov_base, iov->iov_len, 0) : readv(fd, iov, (int)count);
     } while (n < 0 && errno == EINTR);
-    return result(n);
+    return socket_moved(socket_of(st), n, iov_bytes(iov, count), LOOP_READABLE);
 }
 
 static int64_t socket_write(struct stream *st, const struct iovec *iov, unsigned count, bool more)
@@ -80,7 +99,7 @@ static int64_t socket_write(struct stream *st, const struct iovec *iov, unsigned
     do {
         n = count == 1 ? send(fd, iov->iov_base, iov->iov_len, flags) : sendmsg(fd, &m, flags);
     } while (n < 0 && errno == EINTR);
-    return result(n);
+    return socket_moved(socket_of(st), n, iov_bytes(iov, count), LOOP_WRITABLE);
 }
 
 /* The kernel marks all but the last page as "more" by itself; `more` would cost another call. */
@@ -93,12 +112,18 @@ static int64_t socket_send_file(struct stream *st, struct disk_file *f, uint64_t
     do {
         n = sendfile(socket_of(st)->watch.fd, disk_file_fd(f), &at, len);
     } while (n < 0 && errno == EINTR);
-    return n < 0 && (errno == EINVAL || errno == ENOSYS) ? -EOPNOTSUPP : result(n);
+    if (n < 0 && (errno == EINVAL || errno == ENOSYS)) {
+        return -EOPNOTSUPP;
+    }
+    return socket_moved(socket_of(st), n, len, LOOP_WRITABLE);
 }
 
+/* A thread will write to it: what that meets is not seen here, so any event counts from now on. */
 static struct disk_sink *socket_sink(struct stream *st)
 {
-    return &socket_of(st)->sink;
+    struct socket_stream *s = socket_of(st);
+    loop_fd_want(st->net->loop, &s->watch, LOOP_WRITABLE);
+    return &s->sink;
 }
 
 static void socket_peer(const struct stream *st, char *out, size_t size)

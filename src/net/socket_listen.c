@@ -45,7 +45,9 @@ static bool accept_error_is_peers(int error)
 
 static void listener_accept_error(struct net_listener *li, int error)
 {
-    if (error != EAGAIN && error != EWOULDBLOCK) {
+    if (error == EAGAIN || error == EWOULDBLOCK) {
+        loop_fd_want(li->net->loop, &li->watch, LOOP_READABLE);
+    } else {
         if (li->user != NULL && li->user->failed != NULL) {
             li->user->failed(li->user, -error);
         }

@@ -34,6 +34,14 @@ static inline int64_t rig_tap_try_read(struct disk *d, struct disk_req *req)
 {
     return disk_try_read(rig_tap_of(d)->below, req);
 }
+static inline int rig_tap_lend(struct disk *d, void *at, size_t len)
+{
+    return disk_lend(rig_tap_of(d)->below, at, len);
+}
+static inline void rig_tap_unlend(struct disk *d, const void *at)
+{
+    disk_unlend(rig_tap_of(d)->below, at);
+}
 static inline size_t rig_tap_in_flight(const struct disk *d)
 {
     return disk_in_flight(((const struct rig_tap *)(const void *)d)->below); /* base is first */
@@ -46,5 +54,7 @@ static const struct disk_ops rig_tap_ops = {.submit = rig_tap_submit,
                                             .now = rig_tap_now,
                                             .resident = rig_tap_resident,
                                             .try_read = rig_tap_try_read,
+                                            .lend = rig_tap_lend,
+                                            .unlend = rig_tap_unlend,
                                             .in_flight = rig_tap_in_flight,
                                             .free = rig_tap_free};

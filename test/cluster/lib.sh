@@ -62,10 +62,14 @@ same() {
     if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2' is not '$3'"; fi
 }
 # What keeps the metadata: a test to which it matters says META_ENGINE, all others run on OPENDFS_TEST_ENGINE, tree
-# or memory. set_meta [DIRECTORY]: in the configuration of a cluster that was made.
+# or memory. set_meta [DIRECTORY]: in the configuration of a cluster that was made. META_IO and DATA_IO: what reads and
+# writes files (auto, uring, threads).
 engine() { echo "${META_ENGINE:-${OPENDFS_TEST_ENGINE:-tree}}"; }
 set_meta() {
-    sed -i "s/^\[meta\.0\]/&\nengine = $(engine)\ncache = ${META_CACHE:-0}\nio = ${META_IO:-auto}/" "${1:-$cluster}/cluster.ini"
+    sed -i "s/^\[meta\.0\]/&\nengine = $(engine)\ncache = ${META_CACHE:-0}\nio = ${META_IO:-auto}/" "${1:-$cluster}/cluster.ini" || return
+    if [ -n "${DATA_IO:-}" ]; then
+        sed -i "s/^\[target\..*\]/&\nio = $DATA_IO/" "${1:-$cluster}/cluster.ini"
+    fi
 }
 start_cluster() {
     "$opendfs" init -q "$cluster" --port 0 "$@" && sed -i "s/^copies = .*/&\nlease = 2s/" "$cluster/cluster.ini" && set_meta &&
