@@ -63,7 +63,8 @@ static void ring_prepare_transfer(struct disk_ring *r, struct io_uring_sqe *sqe,
                                   const struct disk_ring_job *job)
 {
     const struct disk_req *req = job->req;
-    int fd = req->file->fd;
+    bool past = (req->flags & DISK_PAST_CACHE) != 0;
+    int fd = past ? atomic_load(&req->file->past_fd) : req->file->fd;
     uint64_t at = req->offset + job->so_far;
     bool read = req->op == DISK_READ;
     if (req->iov == NULL) {
@@ -271,7 +272,7 @@ static void ring_judge_read(struct disk_ring *r, struct disk_ring_job *job, stru
 {
     const struct disk_req *req = job->req;
     /* A direct read that ends inside a unit has met the end; the next offset is not aligned. */
-    bool end = (req->file->flags & DISK_DIRECT) != 0 && job->so_far % DISK_UNIT != 0;
+    bool end = disk_request_direct(req) && job->so_far % DISK_UNIT != 0;
     if (job->moved == 0 || end || ring_left(job) == 0) {
         ring_finish(job, (int64_t)job->so_far, finished);
     } else if (req->iov == NULL) {
@@ -345,8 +346,12 @@ static void ring_run(struct loop_source *s)
 
 static bool ring_takes_transfer(const struct disk_req *req)
 {
-    bool direct = (req->file->flags & DISK_DIRECT) != 0;
+    bool direct = disk_request_direct(req);
+    bool past = (req->flags & DISK_PAST_CACHE) != 0;
     uint64_t bytes = disk_request_bytes(req);
+    if (past && atomic_load(&req->file->past_fd) < 0) {
+        return false; /* a thread opens the file once more, or says that it cannot */
+    }
     /* To begin storing soon is a call of its own that waits: not worth it here. */
     bool soon = req->op == DISK_WRITE && (req->flags & DISK_SOON) != 0 && !direct;
     return bytes > 0 && bytes <= (direct ? RING_DIRECT_MAX : RING_COPY_MAX) && !soon &&
@@ -378,6 +383,7 @@ bool disk_ring_takes(const struct disk_req *req)
     case DISK_LIST:
     case DISK_LOCK:
     case DISK_SEND:
+    case DISK_FETCH:
         return false;
     }
     return false;
