@@ -278,11 +278,13 @@ BOTH(reads_past_the_page_cache_leave_it_alone)
     CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_DROP, .file = f}), 0);
     bool after = disk_resident(b.disk, f, 0, LEN);
     memset(bytes, 0, LEN);
+    int64_t ringed = counter(&b, "test/disk/uring");
     int64_t rc = read_past(&b, f, bytes, LEN);
     if (!before || after || rc == -EOPNOTSUPP) {
         testing_skip("the file system of the test does not drop or tell what is cached");
     }
     CHECK_EQ(rc, LEN);
+    CHECK_EQ(counter(&b, "test/disk/uring") - ringed, uring ? 1 : 0);
     CHECK_TRUE(bytes[0] == 'x' && bytes[LEN - 1] == 'x');
     CHECK_TRUE(!disk_resident(b.disk, f, 0, 1) && !disk_resident(b.disk, f, LEN - 1, 1));
     CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_FETCH, .file = f, .len = LEN}), LEN);
