@@ -51,7 +51,7 @@ static struct several *read_begin(struct world *w, struct opendfs_file *f, unsig
     s->left = count;
     for (unsigned i = 0; i < count; i++) {
         struct reading *x = &s->reading[i];
-        x->at = (uint64_t)(i * 7919u % (BYTES / PROTO_CELL_BYTES)) * PROTO_CELL_BYTES + 1;
+        x->at = i * UINT64_C(7919) % (BYTES / PROTO_CELL_BYTES) * PROTO_CELL_BYTES + 1;
         x->left = &s->left;
         x->failed = &s->failed;
         x->op.done = reading_done;
@@ -118,7 +118,7 @@ TEST(several_small_reads_go_together)
     CHECK_EQ(read_many(&w, f, READS), 0);
     CHECK_TRUE(batches(&w) > 0);
     CHECK_EQ(counter(&w.fs->counters.batches), batches(&w));
-    CHECK_TRUE(counter(&w.fs->counters.batch_items) >= 2 * batches(&w));
+    CHECK_TRUE(counter(&w.fs->counters.batch_items) >= UINT64_C(2) * batches(&w));
     CHECK_TRUE(counter(&w.fs->counters.batch_items) <= READS);
     finish(&w, f);
 }
@@ -186,7 +186,7 @@ TEST(a_broken_connection_costs_only_time)
     struct opendfs_file *f = begin(&w);
     for (unsigned i = 0; i < 20; i++) {
         struct several *s = read_begin(&w, f, READS);
-        world_run(&w, (i % 5) * 100000);
+        world_run(&w, i % 5 * UINT64_C(100000));
         net_sim_reset(w.net, 0, 1 + i % NODES);
         CHECK_EQ(read_end(&w, s), 0);
     }
@@ -200,7 +200,7 @@ TEST(random_trouble_in_company_shows_only_in_the_time)
         struct opendfs_file *f = begin(&w);
         net_sim_faults(w.net, 3000, 3000);
         for (unsigned i = 0; i < 20; i++) {
-            CHECK_EQ(read_many(&w, f, 1 + (unsigned)(seed * 20 + i * 31) % READS), 0);
+            CHECK_EQ(read_many(&w, f, 1 + (unsigned)((seed * 20 + i * UINT64_C(31)) % READS)), 0);
         }
         net_sim_faults(w.net, 0, 0);
         finish(&w, f);
@@ -214,7 +214,7 @@ TEST(the_end_takes_all_of_them_along)
         struct world w;
         struct opendfs_file *f = begin(&w);
         struct several *s = read_begin(&w, f, READS);
-        world_run(&w, i * 30000);
+        world_run(&w, i * UINT64_C(30000));
         (void)f;
         loop_sim_enter(w.client_loop, world_free_client, &w);
         CHECK_EQ(s->left, 0);

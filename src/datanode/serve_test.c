@@ -128,7 +128,7 @@ TEST(serve_streams_past_the_page_cache)
     CHECK_OK(read_part(&r, 0, 4 * MIB, true));
     CHECK_OK(read_part(&r, 100000, 3 * MIB, true)); /* from the middle of a cell to another one */
     CHECK_EQ(served(&r, DATANODE_WAY_STREAMED), 6);
-    CHECK_TRUE(served_bytes(&r, DATANODE_WAY_STREAMED) >= 11 * MIB);
+    CHECK_TRUE(served_bytes(&r, DATANODE_WAY_STREAMED) >= UINT64_C(11) * MIB);
     CHECK_TRUE(cached(&r) < 65536); /* nothing but what the store itself wrote */
     check_quiet(&r);
     rig_close(&r);
@@ -367,7 +367,7 @@ static struct stalled *stall(void)
     struct stalled *s = mem_zalloc(sizeof *s);
     struct rig_io io = whole;
     CHECK(s != NULL);
-    open_cold(&s->r, &(struct rig_options){.stream_bytes = 8 * MIB});
+    open_cold(&s->r, &(struct rig_options){.stream_bytes = UINT64_C(8) * MIB});
     CHECK_OK(read_part(&s->r, 3 * MIB, 4096, false));
     disk_sim_slow(s->r.disk[1], RIG_SECOND / 10);
     io.stream = true;
@@ -379,7 +379,7 @@ static struct stalled *stall(void)
     disk_sim_slow(s->r.disk[1], 0); /* for what comes from now on */
     rig_for_ms(&s->r, 3000);
     CHECK_TRUE(s->r.target[1].worker->read_count > 0);
-    CHECK_TRUE(stream_used(&s->r) > 0 && stream_used(&s->r) <= 8 * MIB);
+    CHECK_TRUE(stream_used(&s->r) > 0 && stream_used(&s->r) <= UINT64_C(8) * MIB);
     CHECK_TRUE(counted(&s->r.target[1].worker->counters.stream_full) >= CALLS - 2);
     return s;
 }
@@ -464,7 +464,7 @@ TEST(serve_refuses_more_bytes_than_there_may_be)
     struct rig r;
     struct rig_call call[CALLS];
     struct rig_io io = whole;
-    open_cold(&r, &(struct rig_options){.max_read_bytes = 16 * MIB});
+    open_cold(&r, &(struct rig_options){.max_read_bytes = UINT64_C(16) * MIB});
     CHECK_OK(read_part(&r, 0, 4096, false));
     disk_sim_slow(r.disk[1], RIG_SECOND);
     CHECK_EQ(begin_all(&r, call, &io), CALLS - 1);

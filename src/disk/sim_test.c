@@ -805,7 +805,7 @@ TEST(the_page_cache_is_what_is_said)
     CHECK_EQ(disk_sim_cached_bytes(w.machine), 0);
     CHECK_EQ(now_range(&w, DISK_FETCH, f, 5000, 10000), 10000);
     CHECK_EQ(disk_sim_cached_bytes(w.machine), 3 * 4096);
-    CHECK_TRUE(disk_resident(w.disk, f, 4096, 3 * 4096));
+    CHECK_TRUE(disk_resident(w.disk, f, 4096, 12288));
     CHECK_TRUE(!disk_resident(w.disk, f, 4095, 2) && !disk_resident(w.disk, f, 16383, 2));
     CHECK_EQ(put(&w, f, 16384, "b", 1), 1);
     CHECK_TRUE(disk_resident(w.disk, f, 16383, 2));
