@@ -229,7 +229,7 @@ TEST(reads_out_of_order_do_not_stream)
     begin_large(&w, 1);
     struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ);
     for (unsigned i = 0; i < 300; i++) {
-        uint64_t at = (uint64_t)(i * 7919u % (LARGE / PROTO_CELL_BYTES)) * PROTO_CELL_BYTES + 1;
+        uint64_t at = i * UINT64_C(7919) % (LARGE / PROTO_CELL_BYTES) * PROTO_CELL_BYTES + 1;
         CHECK_EQ(DO(&w, pread, f, got, sizeof got, at), sizeof got);
     }
     CHECK_EQ(streams(&w), 0);

@@ -1,6 +1,7 @@
 /* datanode/batch_test.c -- several small reads in one request: each with its own outcome. */
 #include "datanode/worker.h"
 
+#include "base/fault.h"
 #include "datanode/rig_world_priv.h"
 #include "datanode/worker_priv.h"
 #include "testing/testing.h"
@@ -294,6 +295,60 @@ TEST(batch_refuses_what_is_not_small)
     struct asked *x = prepare(&r, 1, 0, 4096);
     x->item[0].capability = 2; /* there are two */
     CHECK_RC(ask_once(x), ERR_bad_value);
+    check_quiet(&r);
+    rig_close(&r);
+}
+
+struct short_of {
+    struct fault *fault;
+};
+static void short_inside(void *ctx)
+{
+    const struct short_of *c = ctx;
+    struct mem_domain *d = mem_domain_enter(NULL);
+    mem_domain_set_fault(d, c->fault);
+    (void)mem_domain_enter(d);
+}
+
+/* Its nth allocation fails: "busy", as a whole or of some items, or its connection ends. */
+static uint64_t ask_short(struct rig *r, uint64_t nth)
+{
+    struct short_of c = {.fault = fault_new()};
+    CHECK_TRUE(c.fault != NULL);
+    struct asked *x = prepare(r, ITEMS, 0, 8192);
+    if (nth > 0) {
+        fault_arm(c.fault, "mem.alloc", nth, 1);
+    }
+    rig_in(r->target[1].process.loop, short_inside, &c);
+    ask(x);
+    uint64_t passed = fault_passed(c.fault, "mem.alloc");
+    struct fault *used = c.fault;
+    c.fault = NULL;
+    rig_in(r->target[1].process.loop, short_inside, &c);
+    (void)fault_free(used);
+    for (uint32_t i = 0; i < ITEMS && x->rc == 0; i++) {
+        if (x->result[i].rc == 0) {
+            check_item(x, i, 8192);
+        } else {
+            CHECK_RC(x->result[i].rc, ERR_busy);
+        }
+    }
+    CHECK_TRUE(x->rc == 0 || nth > 0);
+    mem_free(x);
+    return passed;
+}
+
+TEST(batch_without_memory_is_asked_again)
+{
+    struct rig r;
+    open_chunks(&r, 1, DATANODE_ENGINE_FILE);
+    uint64_t count = ask_short(&r, 0);
+    CHECK_TRUE(count > 2);
+    for (uint64_t nth = 1; nth <= count; nth++) {
+        (void)ask_short(&r, nth);
+        check_quiet(&r);
+    }
+    (void)ask_short(&r, 0);
     check_quiet(&r);
     rig_close(&r);
 }
