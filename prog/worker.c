@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Connections; each chunk that is open, twice (read past the page cache, too); the rest. */
+#define WORKER_FILES (16384u + 2u * 2048u + 128u)
+
 struct worker_process {
     struct host host;
     struct datanode_worker_user user;
@@ -103,6 +106,11 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
     if (rc < 0) {
         return rc;
     }
+    uint64_t files = loop_process_raise_files(WORKER_FILES);
+    if (files < WORKER_FILES) {
+        log_warn(h->log, "the limit of open files is low: raise it (ulimit -n, LimitNOFILE)",
+                 LOG_U64("open_files", files));
+    }
     struct datanode_worker_options o = {
         .env = &h->env,
         .user = &p->user,
@@ -124,7 +132,10 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         .labels = t->labels,
         .weight = t->weight,
         .scrub_ms = t->scrub_ms == 0 ? DATANODE_SCRUB_NEVER : t->scrub_ms,
-        .scrub_permille = t->scrub_percent * 10};
+        .scrub_permille = t->scrub_percent * 10,
+        .stream_bytes = t->stream_bytes,
+        .max_reads = t->reads,
+        .max_read_bytes = t->read_bytes};
     p->user.ops = &worker_ops;
     struct host_wait wait = {.what = t->directory};
     do {

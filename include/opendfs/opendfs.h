@@ -57,6 +57,10 @@ struct opendfs_options {
      * read first. Lent for the call; NULL: not known (a target at one of our own addresses is seen
      * to be near in any case). */
     const char *host, *rack;
+    /* Files of that size and more that are read in order pass the page caches of the data nodes by,
+     * so that one reader of much does not put out what others use again and again. 0: 4 MiB;
+     * UINT64_MAX: none do. */
+    uint64_t stream_bytes;
 };
 
 /* Connects: returns when a metadata leader has answered. *ret is freed by opendfs_disconnect().

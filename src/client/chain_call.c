@@ -16,6 +16,16 @@
 
 static void chain_send(struct client_chain_call *c);
 
+static bool chain_gathers(const struct client_chain_call *c)
+{
+    return c->gather != NULL && client_gather_active(c->gather);
+}
+
+static bool chain_asking(const struct client_chain_call *c)
+{
+    return peer_call_active(&c->peer) || chain_gathers(c);
+}
+
 static void chain_finish(struct client_chain_call *c, const struct peer_reply *r)
 {
     c->active = false;
@@ -86,7 +96,7 @@ void client_chain_resume(struct client_chain_call *c, enum client_verdict v)
 void client_chain_end(struct client_chain_call *c, int rc)
 {
     const struct peer_reply r = {.rc = rc};
-    CHECK(c->active && !peer_call_active(&c->peer));
+    CHECK(c->active && !chain_asking(c));
     chain_finish(c, &r);
 }
 
@@ -164,7 +174,11 @@ static void chain_send(struct client_chain_call *c)
     c->peer.flags = PEER_CALL_RAW;
     c->peer.timeout_ms = chain_attempt_ms(c, p);
     c->peer.done = chain_landed;
-    peer_call(p, &c->peer);
+    if (c->gather != NULL) {
+        client_gather_start(fs, c->target, c->gather);
+    } else {
+        peer_call(p, &c->peer);
+    }
 }
 
 void client_chain_start(struct opendfs *fs, struct client_chain_call *c)
@@ -186,14 +200,23 @@ void client_chain_start(struct opendfs *fs, struct client_chain_call *c)
     chain_send(c);
 }
 
+void client_chain_abandon(struct client_chain_call *c)
+{
+    if (chain_gathers(c)) {
+        client_gather_cancel(c->gather);
+    } else {
+        peer_call_cancel(&c->peer);
+    }
+}
+
 void client_chain_cancel(struct client_chain_call *c)
 {
     if (!c->active || c->cancelled) {
         return;
     }
     c->cancelled = true;
-    if (peer_call_active(&c->peer)) {
-        peer_call_cancel(&c->peer);
+    if (chain_asking(c)) {
+        client_chain_abandon(c);
         return;
     }
     const struct peer_reply r = {.rc = -ERR_cancelled};

@@ -19,6 +19,8 @@ struct env;
 #define CLIENT_CACHE_BYTES (UINT64_C(256) << 20)
 #define CLIENT_CACHE_MIN (UINT64_C(32) << 20)
 
+#define CLIENT_STREAM_BYTES (UINT64_C(4) << 20)
+
 #define CLIENT_META_PORT 9400u
 
 struct client_options {
@@ -35,6 +37,7 @@ struct client_options {
     uint64_t cache_bytes;    /* 0: CLIENT_CACHE_BYTES; at least CLIENT_CACHE_MIN */
     uint64_t timeout_ms;     /* 0: never */
     const char *host, *rack; /* as the map names those of targets; copied, may be NULL */
+    uint64_t stream_bytes;   /* as in struct opendfs_options; 0: CLIENT_STREAM_BYTES */
 };
 /* Begins to connect. Operations may be started at once: they wait for the session. -ENOMEM,
  * -EINVAL. */

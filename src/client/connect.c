@@ -187,7 +187,8 @@ static int thread_connect(struct client_thread *t, const struct opendfs_options 
                                        .cache_bytes = o->cache_bytes,
                                        .timeout_ms = o->timeout_ms,
                                        .host = o->host,
-                                       .rack = o->rack};
+                                       .rack = o->rack,
+                                       .stream_bytes = o->stream_bytes};
     rc = client_new(&opt, &t->fs);
     if (rc < 0) {
         return rc;

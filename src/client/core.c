@@ -21,6 +21,7 @@ static struct opendfs *fs_alloc(const struct client_options *opt)
     fs->secrets = opt->secrets;
     fs->cache_bytes = opt->cache_bytes == 0 ? CLIENT_CACHE_BYTES : opt->cache_bytes;
     fs->cache_bytes = base_max(fs->cache_bytes, CLIENT_CACHE_MIN);
+    fs->stream_bytes = opt->stream_bytes == 0 ? CLIENT_STREAM_BYTES : opt->stream_bytes;
     fs->inline_limit = PROTO_CELL_BYTES;
     snprintf(fs->host, sizeof fs->host, "%s", opt->host == NULL ? "" : opt->host);
     snprintf(fs->rack, sizeof fs->rack, "%s", opt->rack == NULL ? "" : opt->rack);
@@ -31,6 +32,7 @@ static struct opendfs *fs_alloc(const struct client_options *opt)
     list_init(&fs->resting);
     client_budget_init(&fs->hedges);
     client_inodes_init(fs);
+    client_gather_init(fs);
     client_session_init(fs);
     return fs;
 }
@@ -63,6 +65,7 @@ static void fs_add_stats(struct opendfs *fs)
     stats_add_counter(fs->stats, "map_fetches", &c->map_fetches);
     stats_add_counter(fs->stats, "write_bytes", &c->write_bytes);
     stats_add_counter(fs->stats, "read_bytes", &c->read_bytes);
+    stats_add_counter(fs->stats, "streamed_bytes", &c->streamed_bytes);
     stats_add_counter(fs->stats, "edge_reads", &c->edge_reads);
     stats_add_counter(fs->stats, "bad_cells", &c->bad_cells);
     stats_add_counter(fs->stats, "lost", &c->lost);
@@ -70,6 +73,8 @@ static void fs_add_stats(struct opendfs *fs)
     stats_add_counter(fs->stats, "hedges", &c->hedges);
     stats_add_counter(fs->stats, "hedges_won", &c->hedges_won);
     stats_add_counter(fs->stats, "hedges_refused", &c->hedges_refused);
+    stats_add_counter(fs->stats, "read_batches", &c->batches);
+    stats_add_counter(fs->stats, "read_batch_items", &c->batch_items);
 }
 
 /* Half of the memory is for data that comes in, half for data that goes out: neither can keep the
@@ -139,6 +144,7 @@ struct opendfs *client_free(struct opendfs *fs)
     client_calls_fini(fs);
     client_open_fini(fs);
     client_inodes_fini(fs);
+    client_gather_fini(fs);
     client_map_fini(fs);
     CHECK(list_empty(&fs->ops));
     stats_free(fs->stats);

@@ -59,7 +59,8 @@ struct client_session {
 
 struct client_counters {
     struct stats_counter operations, failures, retries, sessions, map_fetches, write_bytes,
-        read_bytes, edge_reads, bad_cells, lost, fallbacks, hedges, hedges_won, hedges_refused;
+        read_bytes, streamed_bytes, edge_reads, bad_cells, lost, fallbacks, hedges, hedges_won,
+        hedges_refused, batches, batch_items;
 };
 
 struct opendfs {
@@ -69,7 +70,7 @@ struct opendfs {
     uint32_t uid, gid, umask;
     uint32_t *groups;
     size_t group_count;
-    uint64_t timeout_ms, cache_bytes;
+    uint64_t timeout_ms, cache_bytes, stream_bytes;
     char host[CLIENT_LABEL_MAX + 1], rack[CLIENT_LABEL_MAX + 1]; /* where it runs; "": not known */
     struct peer_secrets secrets;
     struct peer_user meta_user;
@@ -86,6 +87,8 @@ struct opendfs {
     struct list resting;    /* opens that wait for a close */
     size_t op_count;
     struct client_map *map;
+    struct list gathering; /* small reads until the end of the round: batch.c */
+    struct loop_task gather_task;
     struct dict inodes; /* open files */
     uint64_t write_seq;
     unsigned reports;            /* of damage, under way */

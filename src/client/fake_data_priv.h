@@ -1,7 +1,7 @@
 /* client/fake_data_priv.h -- for tests only: the targets of fake_priv.h. */
 #pragma once
 
-#include "client/fake_read_priv.h"
+#include "client/fake_batch_priv.h"
 
 static inline bool fake_sums_fit(const struct proto_write_request *q, const struct slice *data)
 {
@@ -119,6 +119,7 @@ static inline void fake_sync(struct peer_user *u, struct peer_request *r)
 static const struct peer_handler fake_data_handlers[] = {
     {.opcode = PROTO_OP_write, .request = fake_write},
     {.opcode = PROTO_OP_read, .request = fake_read},
+    {.opcode = PROTO_OP_read_batch, .request = fake_read_batch},
     {.opcode = PROTO_OP_stat, .request = fake_stat},
     {.opcode = PROTO_OP_stats, .request = fake_data_stats},
     {.opcode = PROTO_OP_sync, .request = fake_sync},

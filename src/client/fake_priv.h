@@ -114,7 +114,8 @@ struct fake_node {
         struct peer_request *request; /* NULL: free */
     } slow[FAKE_SLOW];
     uint32_t key_min; /* older capabilities are refused */
-    unsigned reads, writes, checks, retries, cancelled;
+    bool old;         /* knows no message with several reads */
+    unsigned reads, writes, checks, retries, cancelled, streams, batches;
 };
 
 static inline void fake_cluster_init(struct fake_cluster *c)

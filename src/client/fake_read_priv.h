@@ -122,6 +122,7 @@ static inline void fake_read(struct peer_user *u, struct peer_request *r)
     bool check = (q->flags & PROTO_READ_CHECK) != 0;
     n->reads++;
     n->checks += check ? 1 : 0;
+    n->streams += (q->flags & PROTO_READ_STREAM) != 0 ? 1 : 0;
     n->cluster->reads++;
     n->corrupt = n->corrupt && !(check && n->repairs);
     if (fake_refused(n, r, &q->route, &q->capability)) {

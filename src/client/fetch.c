@@ -385,6 +385,7 @@ static void fetch_done(struct client_chain_call *c, const struct peer_reply *r)
         }
     }
     stats_count(&c->fs->counters.read_bytes, f->data.len);
+    stats_count(&c->fs->counters.streamed_bytes, f->stream ? f->data.len : 0);
     f->done(f, rc);
     client_inode_put(i);
 }
@@ -409,7 +410,8 @@ void client_fetch_start(struct client_fetch *f)
         (struct proto_read_request){.chunk = {.data_id = i->layout.data_id, .index = f->index},
                                     .offset = f->offset,
                                     .length = f->len,
-                                    .wait_ms = READ_WAIT_MS};
+                                    .wait_ms = READ_WAIT_MS,
+                                    .flags = f->stream ? PROTO_READ_STREAM : 0};
     f->chain.ops = &fetch_ops;
     f->chain.route = &f->request.route;
     f->chain.spread = f->index + f->offset / CLIENT_UNIT_BYTES;
@@ -417,6 +419,9 @@ void client_fetch_start(struct client_fetch *f)
     f->chain.index = f->index;
     f->chain.settles = false;
     f->chain.hurries = true;
+    f->gather.call = &f->chain.peer;
+    f->gather.request = &f->request;
+    f->chain.gather = !f->lasts && client_gather_small(&f->request) ? &f->gather : NULL;
     f->chain.peer.request = &f->request;
     f->chain.peer.opcode = PROTO_OP_read;
     client_chain_start(i->fs, &f->chain);

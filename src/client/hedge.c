@@ -36,7 +36,7 @@ static void hedge_won(struct client_fetch *f, const struct peer_reply *r)
     if (f->parked) {
         client_chain_end(&f->chain, 0);
     } else {
-        peer_call_cancel(&f->chain.peer); /* it lands soon, and the read ends */
+        client_chain_abandon(&f->chain); /* it lands soon, and the read ends */
     }
 }
 

@@ -112,6 +112,7 @@ struct opendfs_file {
     unsigned flags;              /* OPENDFS_... */
     int sync_error, close_error; /* of delayed writes, not told yet */
     uint64_t next_offset;        /* of a reader in order */
+    uint64_t run_end, run_bytes; /* of reads that were begun one behind the other, and how much */
     unsigned window;             /* units to read ahead */
     struct list blocks;          /* struct client_block */
     size_t block_count;

@@ -62,6 +62,7 @@ struct client_io {
     size_t len, pos;
     uint32_t cut_index;
     size_t parts_active;
+    bool streams;                                /* reading in order, of a large file */
     enum { IO_STALE, IO_ASKED, IO_FRESH } fresh; /* the attributes that it looks at, in mode S */
     struct client_held held;
     struct client_part *part; /* CLIENT_PARTS, allocated when they are needed */

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "client/batch_priv.h"
 #include "client/choose_priv.h"
 #include "client/core_priv.h"
 #include "cluster/chain.h"
@@ -41,6 +42,7 @@ bool client_map_reachable(struct opendfs *fs, uint32_t target);
 struct client_source {
     struct client_load load;
     enum client_distance distance;
+    struct client_gathering gathering;
     struct stats *stats; /* "targets/N"; NULL: no memory */
     struct stats_counter reads, failures, bad_cells, hedges;
     struct stats_histogram read_time;
@@ -91,10 +93,11 @@ struct client_chain_call {
     struct proto_route *route;         /* in the request */
     const struct proto_layout *layout; /* of the file: the chain is found by it and `index` */
     uint32_t index;
-    uint32_t chain;  /* layout NULL: given */
-    uint64_t spread; /* chooses the link and the member */
-    bool settles;    /* an update: after a doubt only the answer on a newer link counts (R11) */
-    bool hurries;    /* others can answer as well: does not wait long for one */
+    uint32_t chain;               /* layout NULL: given */
+    uint64_t spread;              /* chooses the link and the member */
+    struct client_gather *gather; /* it may go with others; NULL: always by itself */
+    bool settles; /* an update: after a doubt only the answer on a newer link counts (R11) */
+    bool hurries; /* others can answer as well: does not wait long for one */
     /* what is known */
     uint32_t target; /* of the newest attempt; 0: none */
     unsigned attempts;
@@ -113,3 +116,5 @@ void client_chain_resume(struct client_chain_call *c, enum client_verdict v);
 void client_chain_end(struct client_chain_call *c, int rc);
 /* `done` with -ERR_cancelled comes from inside or later. */
 void client_chain_cancel(struct client_chain_call *c);
+/* The attempt under way is given up: `judge` is told so, from inside or later. */
+void client_chain_abandon(struct client_chain_call *c);

@@ -9,6 +9,9 @@
  * reads in order are served from blocks of CLIENT_UNIT_BYTES, of which more and more are fetched
  * ahead. Blocks belong to a handle and are dropped when they were read through, or when the file is
  * written here.
+ *
+ * A handle that reads a large file in order says so with each request, from the first
+ * CLIENT_UNIT_BYTES on: who looks at the head of a file only, as many do, finds it in page caches.
  */
 
 #define BLOCKS_MAX 24u
@@ -51,6 +54,24 @@ static size_t fetch_place(struct client_fetch *f, struct client_inode *i, uint64
     return (size_t)(end - in);
 }
 
+/* Several reads may be under way: what counts is how they begin. */
+static void read_follow(struct client_io *io)
+{
+    struct opendfs_file *f = io->file;
+    bool goes_on = io->offset == f->run_end;
+    uint64_t chunk = f->inode->layout.chunk_size, len = io->len;
+    if (io->kind == IO_READ_LENT && chunk > 0) {
+        len = base_min(len, chunk - io->offset % chunk); /* it gets no more */
+    }
+    f->run_bytes = io->offset == 0 ? len : goes_on ? f->run_bytes + len : 0;
+    f->run_end = io->offset + len;
+}
+
+static bool read_streams(const struct opendfs_file *f)
+{
+    return f->inode->size >= f->fs->stream_bytes && f->run_bytes >= CLIENT_UNIT_BYTES;
+}
+
 /* --- large reads --------------------------------------------------------------------------------
  */
 
@@ -87,6 +108,8 @@ static void part_start(struct client_io *io, struct client_part *p)
     p->io = io;
     p->at = io->offset + io->pos;
     p->fetch.done = part_done;
+    p->fetch.stream = io->streams;
+    p->fetch.lasts = io->kind == IO_READ_LENT;
     p->len = fetch_place(&p->fetch, i, p->at, io->len - io->pos);
     p->active = true;
     io->parts_active++;
@@ -239,6 +262,8 @@ static struct client_block *block_start(struct opendfs_file *f, uint64_t unit)
     b->unit = unit;
     b->writes = f->inode->writes;
     b->fetch.done = block_done;
+    b->fetch.stream = read_streams(f);
+    b->fetch.lasts = true;
     fetch_place(&b->fetch, f->inode, unit * bytes, bytes);
     list_push_back(&f->blocks, &b->node);
     f->block_count++;
@@ -381,6 +406,8 @@ static bool read_begin(struct client_io *io)
         return false;
     }
     io->barrier = 1; /* began */
+    read_follow(io);
+    io->streams = read_streams(io->file);
     if (!client_update_flush(io->inode, io->offset, io->offset + io->len)) {
         io->barrier = i->next_number;
     }

@@ -156,6 +156,104 @@ TEST(a_slow_member_gets_little_until_it_is_tried_again)
     finish(&w, f);
 }
 
+/* --- in order, much ------------------------------------------------------------------------------
+ */
+
+#define LARGE (4 * BYTES)
+
+/* A file of LARGE bytes, and how large one must be to be streamed. */
+static void begin_large(struct world *w, uint64_t stream_bytes)
+{
+    world_open(w, testing_seed());
+    w->opt.stream_bytes = stream_bytes;
+    struct opendfs_file *f = begin_file(w);
+    for (unsigned i = 1; i < LARGE / BYTES; i++) {
+        CHECK_EQ(DO(w, pwrite, f, pattern, BYTES, i * BYTES), BYTES);
+    }
+    CHECK_OK(DO(w, close, f, NULL, 0));
+}
+static unsigned streams(const struct world *w)
+{
+    unsigned sum = 0;
+    for (unsigned i = 1; i < NODES; i++) {
+        sum += w->node[i].streams;
+    }
+    return sum;
+}
+static void read_whole(struct world *w, size_t step, unsigned *ret_first)
+{
+    static uint8_t got[2 * BYTES];
+    struct opendfs_file *f = world_file(w, "/f", OPENDFS_READ);
+    unsigned before = streams(w);
+    for (uint64_t at = 0; at < LARGE; at += step) {
+        CHECK_EQ(DO(w, pread, f, got, step, at), step);
+        CHECK_BYTES(got, pattern + at % BYTES, base_min(step, BYTES));
+        *ret_first = at + step < BYTES ? streams(w) - before : *ret_first;
+    }
+    CHECK_OK(DO(w, close, f, NULL, 0));
+}
+
+/* Not with the first MiB: the heads of files are read again and again. */
+TEST(large_files_that_are_read_in_order_stream)
+{
+    struct world w;
+    unsigned first = 0;
+    begin_large(&w, LARGE);
+    read_whole(&w, 16384, &first);
+    CHECK_EQ(first, 0);
+    CHECK_TRUE(streams(&w) >= (LARGE - 2 * BYTES) / CHUNK);
+    CHECK_TRUE(streams(&w) < LARGE / CHUNK);
+    unsigned before = streams(&w);
+    read_whole(&w, 2 * BYTES, &first); /* that is more than a look */
+    CHECK_TRUE(streams(&w) - before >= LARGE / CHUNK);
+    CHECK_TRUE(counter(&w.fs->counters.streamed_bytes) >= LARGE);
+    check_quiet(&w);
+    world_close(&w);
+}
+
+TEST(files_below_the_threshold_do_not_stream)
+{
+    struct world w;
+    unsigned first = 0;
+    begin_large(&w, LARGE + 1);
+    read_whole(&w, 16384, &first);
+    read_whole(&w, 2 * BYTES, &first);
+    CHECK_EQ(streams(&w), 0);
+    world_close(&w);
+}
+
+TEST(reads_out_of_order_do_not_stream)
+{
+    struct world w;
+    uint8_t got[100];
+    begin_large(&w, 1);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ);
+    for (unsigned i = 0; i < 300; i++) {
+        uint64_t at = i * UINT64_C(7919) % (LARGE / PROTO_CELL_BYTES) * PROTO_CELL_BYTES + 1;
+        CHECK_EQ(DO(&w, pread, f, got, sizeof got, at), sizeof got);
+    }
+    CHECK_EQ(streams(&w), 0);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
+/* What is lent ends with the chunk, however much was asked for. */
+TEST(lent_reads_in_order_stream)
+{
+    struct world w;
+    begin_large(&w, 1);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ);
+    for (uint64_t at = 0; at < LARGE; at += CHUNK) {
+        CHECK_EQ(DO(&w, pread_lent, f, LARGE, at), CHUNK);
+        CHECK_BYTES(w.op.data, pattern + at % BYTES, CHUNK);
+        opendfs_async_release(w.fs, &w.op);
+        CHECK_EQ(streams(&w) > 0, at + CHUNK >= BYTES);
+    }
+    CHECK_TRUE(streams(&w) >= (LARGE - BYTES) / CHUNK);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
 /* --- failures -----------------------------------------------------------------------------------
  */
 

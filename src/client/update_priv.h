@@ -16,6 +16,8 @@ struct client_fetch_try { /* what a member has said to this read */
 struct client_fetch {
     struct client_inode *inode;
     uint32_t index, offset, len; /* offset and len: whole cells, except at the chunk's end */
+    bool stream;                 /* of a large file that is read in order */
+    bool lasts;                  /* its data may be kept for long: never one of several */
     void (*done)(struct client_fetch *f, int rc);
     /* outcome */
     struct slice data; /* referenced; from `offset` on; shorter: the chunk ends there */
@@ -23,6 +25,7 @@ struct client_fetch {
     /* private */
     struct client_chain_call chain;
     struct proto_read_request request;
+    struct client_gather gather; /* with others for the same target */
     struct list node;
     struct client_held held;
     struct client_fetch_try tries[CLUSTER_MEMBERS_MAX];

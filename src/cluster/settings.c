@@ -213,6 +213,30 @@ static const struct config_key keys[] = {
      .max = 100,
      .help =
          "of the time of the disk, at most, for that; an eighth of it while clients are served"},
+    {.section = "target",
+     .name = "stream",
+     .type = CONFIG_BYTES,
+     .many = true,
+     .default_text = "64M",
+     .min = UINT64_C(1) << 20,
+     .help =
+         "buffers of reads of large files in order, which pass the page cache by; when they are "
+         "used up, it is read through"},
+    {.section = "target",
+     .name = "reads",
+     .type = CONFIG_U64,
+     .many = true,
+     .default_text = "8192",
+     .min = 4,
+     .max = 1000000,
+     .help = "reads of clients under way, a quarter of them for one connection; then they wait"},
+    {.section = "target",
+     .name = "read_bytes",
+     .type = CONFIG_BYTES,
+     .many = true,
+     .default_text = "1G",
+     .min = UINT64_C(16) << 20,
+     .help = "what they ask for together, a quarter of it for one connection"},
     {.section = "secrets",
      .name = "server",
      .type = CONFIG_TEXT,
@@ -385,6 +409,9 @@ static int fill_target(struct cluster_settings *s, struct cluster_settings_targe
     t->labels = config_text(s->config, section, "labels");
     t->scrub_ms = config_u64(s->config, section, "scrub");
     t->scrub_percent = (uint32_t)config_u64(s->config, section, "scrub_share");
+    t->stream_bytes = config_u64(s->config, section, "stream");
+    t->reads = config_u64(s->config, section, "reads");
+    t->read_bytes = config_u64(s->config, section, "read_bytes");
     return check_directory(s, t->directory, section, e);
 }
 

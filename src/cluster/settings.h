@@ -52,6 +52,8 @@ struct cluster_settings_target {
     const char *labels;
     uint64_t scrub_ms; /* 0: never */
     uint32_t scrub_percent;
+    uint64_t stream_bytes;      /* buffers of reads past the page cache */
+    uint64_t reads, read_bytes; /* of clients under way */
 };
 struct cluster_settings {
     struct config *config; /* owner of the texts */

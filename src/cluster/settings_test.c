@@ -43,6 +43,9 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->targets[1].engine, CLUSTER_ENGINE_RAM);
     CHECK_EQ(s->targets[0].io, CLUSTER_IO_THREADS);
     CHECK_EQ(s->targets[1].io, CLUSTER_IO_URING);
+    CHECK_EQ(s->targets[1].stream_bytes, UINT64_C(64) << 20);
+    CHECK_EQ(s->targets[1].reads, 8192);
+    CHECK_EQ(s->targets[1].read_bytes, UINT64_C(1) << 30);
     CHECK_TEXT(s->targets[1].directory, "/srv/dfs/t1");
     CHECK_TEXT(s->client_secret, "/srv/dfs/secret/client.key");
     size_t at = 9;

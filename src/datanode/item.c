@@ -81,6 +81,12 @@ void datanode_item_put(struct datanode_item *it)
     mem_free(it);
 }
 
+bool datanode_item_unsettled(struct datanode_worker *w, const struct chunk_info *info)
+{
+    const struct datanode_item *it = datanode_item_find(w, info->key);
+    return (it != NULL && it->marked) || info->has_pending;
+}
+
 bool datanode_item_try_lock(struct datanode_item *it)
 {
     if (it->locked || it->queue_count > 0) {

@@ -41,6 +41,8 @@ struct datanode_item *datanode_item_get(struct datanode_worker *w, struct datano
                                         struct chunk_key key);
 struct datanode_item *datanode_item_find(struct datanode_worker *w, struct chunk_key key);
 void datanode_item_put(struct datanode_item *it);
+/* I5: is there an update of this chunk that a read may not pass? */
+bool datanode_item_unsettled(struct datanode_worker *w, const struct chunk_info *info);
 /* 1: locked. 0: queued, `granted` comes. -ERR_busy. */
 NODISCARD int datanode_item_lock(struct datanode_item *it, struct datanode_wait *wait);
 bool datanode_item_try_lock(struct datanode_item *it);

@@ -112,6 +112,12 @@ static void tale_tell(struct rig *r)
     tale_write(r, other);
     tale_sync(r, &io);
     tale_read(r, io);
+    struct rig_io large = io;
+    large.data_id = 300;
+    large.length = 150000;
+    tale_write(r, large);
+    large.stream = true;
+    tale_read(r, large);
     tale_stat(r, &io, 2);
     tale_refused(r, &io);
     tale_row(r, "1s 2w");

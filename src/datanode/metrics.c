@@ -8,15 +8,31 @@
 
 #define LABELS_SIZE 512u
 
+static void add_reads(struct stats *s, struct datanode_counters *c)
+{
+    stats_add_counter(s, "read_waits", &c->read_waits);
+    stats_add_counter(s, "read_busy", &c->read_busy);
+    stats_add_counter(s, "read_late", &c->read_late);
+    stats_add_counter(s, "read_cached", &c->way[DATANODE_WAY_CACHED].requests);
+    stats_add_counter(s, "read_cached_bytes", &c->way[DATANODE_WAY_CACHED].bytes);
+    stats_add_counter(s, "read_fetched", &c->way[DATANODE_WAY_FETCHED].requests);
+    stats_add_counter(s, "read_fetched_bytes", &c->way[DATANODE_WAY_FETCHED].bytes);
+    stats_add_counter(s, "read_streamed", &c->way[DATANODE_WAY_STREAMED].requests);
+    stats_add_counter(s, "read_streamed_bytes", &c->way[DATANODE_WAY_STREAMED].bytes);
+    stats_add_counter(s, "read_copied", &c->way[DATANODE_WAY_COPIED].requests);
+    stats_add_counter(s, "read_copied_bytes", &c->way[DATANODE_WAY_COPIED].bytes);
+    stats_add_counter(s, "read_stream_full", &c->stream_full);
+    stats_add_counter(s, "read_stream_unable", &c->stream_unable);
+    stats_add_counter(s, "read_batches", &c->batches);
+    stats_add_counter(s, "read_batch_items", &c->batch_items);
+}
+
 void datanode_metrics_init(struct datanode_worker *w)
 {
     struct datanode_counters *c = &w->counters;
     stats_add_counter(w->stats, "reads", &c->reads);
     stats_add_counter(w->stats, "read_bytes", &c->read_bytes);
-    stats_add_counter(w->stats, "read_from_files", &c->read_file);
-    stats_add_counter(w->stats, "read_from_memory", &c->read_memory);
-    stats_add_counter(w->stats, "read_copied", &c->read_copied);
-    stats_add_counter(w->stats, "read_waits", &c->read_waits);
+    add_reads(w->stats, c);
     stats_add_counter(w->stats, "writes", &c->writes);
     stats_add_counter(w->stats, "write_bytes", &c->write_bytes);
     stats_add_counter(w->stats, "forwards", &c->forwards);
@@ -85,6 +101,18 @@ static void set_chains(struct datanode_worker *w)
     set(&g->chains_syncing, syncing);
 }
 
+void datanode_read_figures(const struct datanode_worker *w, struct proto_read_figures *ret)
+{
+    const struct datanode_counters *c = &w->counters;
+    *ret = (struct proto_read_figures){
+        .cached = stats_counter_value(&c->way[DATANODE_WAY_CACHED].bytes),
+        .fetched = stats_counter_value(&c->way[DATANODE_WAY_FETCHED].bytes),
+        .streamed = stats_counter_value(&c->way[DATANODE_WAY_STREAMED].bytes),
+        .copied = stats_counter_value(&c->way[DATANODE_WAY_COPIED].bytes),
+        .stream_full = stats_counter_value(&c->stream_full),
+        .busy = stats_counter_value(&c->read_busy)};
+}
+
 static void set_all(struct datanode_worker *w)
 {
     struct datanode_gauges *g = &w->gauges;
@@ -92,6 +120,8 @@ static void set_all(struct datanode_worker *w)
     set_chains(w);
     datanode_scrub_metrics_set(w);
     set(&g->reads_waiting, w->read_count);
+    set(&g->reads_waiting_bytes, w->read_bytes);
+    set(&g->stream_bytes, buf_pool_used_bytes(w->stream_pool));
     set(&g->removes_waiting, w->remove_count);
     set(&g->repairs_waiting, w->repair_count);
     stats_gauge_set(&w->counters.lease, datanode_leased(w) ? 1 : 0);

@@ -2,11 +2,18 @@
 #pragma once
 
 #include "base/stats.h"
+#include "datanode/way.h"
 
 struct datanode_worker;
 
+struct datanode_way_counters { /* of one way that reads take */
+    struct stats_counter requests, bytes;
+};
+
 struct datanode_counters {
-    struct stats_counter reads, read_bytes, read_file, read_memory, read_copied, read_waits;
+    struct stats_counter reads, read_bytes, read_waits, read_busy, read_late;
+    struct stats_counter stream_full, stream_unable, batches, batch_items;
+    struct datanode_way_counters way[DATANODE_WAYS];
     struct stats_counter writes, write_bytes, forwards, forward_bytes, again, refused, dropped;
     struct stats_counter syncs, resends, recovered, rows, corrupt, diverged, copies, copy_bytes;
     struct stats_counter repaired, discarded;
@@ -30,6 +37,8 @@ struct datanode_counters {
     X(chains_serving)       \
     X(chains_syncing)       \
     X(reads_waiting)        \
+    X(reads_waiting_bytes)  \
+    X(stream_bytes)         \
     X(removes_waiting)      \
     X(repairs_waiting)
 struct datanode_gauges {
@@ -37,3 +46,5 @@ struct datanode_gauges {
     DATANODE_GAUGES(DATANODE_GAUGE_FIELD)
 };
 void datanode_metrics_init(struct datanode_worker *w); /* metrics.c */
+struct proto_read_figures;
+void datanode_read_figures(const struct datanode_worker *w, struct proto_read_figures *ret);

@@ -1,27 +1,30 @@
 /*
- * datanode/read.c -- READ and STAT at a serving member: section 7.
+ * datanode/read.c -- READ at a serving member: section 7.
  *
- * A content is pinned, then the lease is looked at (R8), then the bytes go out: from files by
- * sendfile, from memory as they lie there. Whole cells are sent, so that the client can verify
- * them; nothing is verified here. A chunk with a pending update shows neither the old content nor
- * the pending one.
+ * A content is pinned, then the lease is looked at (R8), then the bytes go out, in one of the ways
+ * of way.h. Where they have to come from the disk first, the lease is looked at when they are
+ * there. Whole cells are sent, so that the client can verify them; nothing is verified here. A
+ * chunk with a pending update shows neither the old content nor the pending one.
  */
 #include "datanode/worker_priv.h"
 
 #include "datanode/remove.h"
 #include "datanode/repair.h"
-
-#define STAT_BATCH 1024u
-#define STAT_LOOKS 4096u
+#include "datanode/stream.h"
 
 struct net_conn_response_pin { /* what must stay until the data was sent */
     struct datanode_reader reader;
     struct datanode_worker *worker;
     struct datanode_chain *chain;
     struct peer_request *request;
+    struct datanode_ticket ticket;
     struct datanode_item *item; /* while it waits */
     struct loop_timer timer;
     struct chunk_pin pin;
+    enum datanode_way way;
+    struct disk_req io; /* of what is brought in, */
+    uint32_t at;        /* from here on */
+    struct datanode_stream *stream;
     struct chunk_read copy;
     struct buf *buf;
     uint64_t began_ns;
@@ -30,18 +33,26 @@ struct net_conn_response_pin { /* what must stay until the data was sent */
 };
 #define read_op net_conn_response_pin /* its name in this file */
 
+/* Where a pinned range lies. */
+struct read_places {
+    struct chunk_piece piece[CONN_RANGES];
+    unsigned count;
+    bool files, memory; /* all of it; holes count as in files */
+};
+
 static void read_go(struct read_op *op);
 
 static void read_free(struct read_op *op)
 {
     struct datanode_worker *w = op->worker;
     loop_timer_cancel(w->loop, &op->timer);
+    datanode_stream_free(op->stream);
     if (op->pinned) {
         chunk_store_unpin(w->store, &op->pin);
     }
     buf_unref(op->buf);
+    datanode_admit_end(w, &op->ticket);
     mem_free(op);
-    w->read_count--;
 }
 
 static void read_fail(struct read_op *op, int rc)
@@ -61,12 +72,30 @@ static int read_admit(struct datanode_worker *w, const struct peer_request *r,
     return datanode_chain_serves(*ret) ? 0 : -ERR_not_serving;
 }
 
+/* True: nobody waits for it any more, and it has ended without the disk having been asked. */
+static bool read_too_late(struct read_op *op)
+{
+    if (!datanode_request_late(op->worker, op->request)) {
+        return false;
+    }
+    stats_count(&op->worker->counters.read_late, 1);
+    read_fail(op, -ERR_deadline);
+    return true;
+}
+
 /* ---- The answer ---- */
 
 static void read_sent(struct net_conn_response_pin *op, int rc)
 {
     (void)rc;
     read_free(op);
+}
+
+static void read_count_way(struct read_op *op)
+{
+    struct datanode_way_counters *c = &op->worker->counters.way[op->way];
+    stats_count(&c->requests, 1);
+    stats_count(&c->bytes, op->pin.length);
 }
 
 static void read_answer(struct read_op *op, struct net_conn_response *resp)
@@ -89,11 +118,60 @@ static void read_answer(struct read_op *op, struct net_conn_response *resp)
     resp->sent = read_sent;
     resp->pin = op;
     bool data = resp->data_count > 0 || resp->range_count > 0;
+    if (data) {
+        read_count_way(op);
+    }
     peer_request_answer(op->request, &m, data ? resp : NULL);
     if (!data) {
         read_free(op);
     }
 }
+
+/* All of it is in op->buf. */
+static void read_answer_buf(struct read_op *op)
+{
+    struct net_conn_response resp = {
+        .data = {{.buf = op->buf, .at = op->buf->at, .len = op->pin.length}}, .data_count = 1};
+    read_answer(op, &resp);
+}
+
+static void read_answer_ranges(struct read_op *op, const struct read_places *p, uint64_t seen_ns)
+{
+    struct net_conn_range range[CONN_RANGES];
+    struct net_conn_response resp = {.range = range, .range_count = p->count};
+    for (unsigned i = 0; i < p->count; i++) {
+        range[i] = (struct net_conn_range){.file = p->piece[i].file,
+                                           .offset = p->piece[i].offset,
+                                           .len = p->piece[i].len,
+                                           .seen_ns = seen_ns};
+    }
+    read_answer(op, &resp);
+}
+
+static void read_answer_memory(struct read_op *op, const struct read_places *p)
+{
+    struct net_conn_response resp = {.data_count = p->count};
+    for (unsigned i = 0; i < p->count; i++) {
+        resp.data[i] = (struct slice){.at = p->piece[i].bytes, .len = p->piece[i].len};
+    }
+    op->way = DATANODE_WAY_CACHED;
+    read_answer(op, &resp);
+}
+
+static void read_look(struct read_op *op, struct read_places *p)
+{
+    uint32_t end = op->pin.offset + op->pin.length;
+    uint32_t to = chunk_pin_pieces(op->worker->store, &op->pin, op->pin.offset, p->piece,
+                                   CONN_RANGES, &p->count);
+    p->files = p->memory = to == end;
+    for (unsigned i = 0; i < p->count; i++) {
+        p->files = p->files && p->piece[i].bytes == NULL;
+        p->memory = p->memory && p->piece[i].bytes != NULL;
+    }
+    p->memory = p->memory && p->count <= CONN_SLICES;
+}
+
+/* ---- By way of the store ---- */
 
 static void read_copied(struct chunk_read *c, int rc)
 {
@@ -106,17 +184,16 @@ static void read_copied(struct chunk_read *c, int rc)
         read_fail(op, -ERR_pending); /* replaced in between */
         return;
     }
-    struct net_conn_response resp = {
-        .data = {{.buf = op->buf, .at = op->buf->at, .len = op->pin.length}}, .data_count = 1};
-    stats_count(&op->worker->counters.read_copied, 1);
-    read_answer(op, &resp);
+    read_answer_buf(op);
 }
 
-/* Pieces of several kinds, or too many, or to be looked at: through memory. */
+/* Pieces of several kinds, or too many, or to be looked at: through memory. Also what another way
+ * could not read: the store says what is wrong with it. */
 static void read_copy(struct read_op *op)
 {
     const struct proto_read_request *m = op->request->body;
-    op->buf = buf_get(op->worker->pool, op->pin.length);
+    op->way = DATANODE_WAY_COPIED;
+    op->buf = op->buf != NULL ? op->buf : buf_get(op->worker->pool, op->pin.length);
     if (op->buf == NULL) {
         read_fail(op, -ERR_busy);
         return;
@@ -131,45 +208,210 @@ static void read_copy(struct read_op *op)
     chunk_store_read(op->worker->store, &op->copy);
 }
 
-static void read_pieces(struct read_op *op)
+/* What a way gets that could not read. */
+static void read_otherwise(struct read_op *op, int rc)
 {
-    struct datanode_worker *w = op->worker;
-    const struct proto_read_request *m = op->request->body;
-    struct chunk_piece piece[CONN_RANGES];
-    struct net_conn_range range[CONN_RANGES];
-    struct net_conn_response resp = {.range = range};
-    unsigned count = 0;
-    uint32_t end = op->pin.offset + op->pin.length;
-    if (op->pin.length == 0) {
-        read_answer(op, &resp);
-        return;
-    }
-    if ((m->flags & PROTO_READ_CHECK) != 0) {
-        read_copy(op);
-        return;
-    }
-    uint32_t to = chunk_pin_pieces(w->store, &op->pin, op->pin.offset, piece, CONN_RANGES, &count);
-    unsigned files = 0;
-    unsigned bytes = 0;
-    for (unsigned i = 0; i < count; i++) {
-        files += piece[i].file != NULL ? 1U : 0U;
-        bytes += piece[i].bytes != NULL ? 1U : 0U;
-        range[i] = (struct net_conn_range){
-            .file = piece[i].file, .offset = piece[i].offset, .len = piece[i].len};
-    }
-    if (to == end && files == count) {
-        resp.range_count = count;
-        stats_count(&w->counters.read_file, 1);
-        read_answer(op, &resp);
-    } else if (to == end && bytes == count && count <= CONN_SLICES) {
-        for (unsigned i = 0; i < count; i++) {
-            resp.data[i] = (struct slice){.at = piece[i].bytes, .len = piece[i].len};
-        }
-        resp.data_count = count;
-        stats_count(&w->counters.read_memory, 1);
-        read_answer(op, &resp);
+    if (rc == -ERR_busy || rc == -ENOMEM) {
+        read_fail(op, -ERR_busy);
     } else {
         read_copy(op);
+    }
+}
+
+/* ---- Brought in by the file engine ---- */
+
+static void read_fetch_next(struct read_op *op);
+
+static void read_fetched(struct disk_req *req, int64_t rc)
+{
+    struct read_op *op = container_of(req, struct read_op, io);
+    if (rc < (int64_t)req->len) {
+        read_otherwise(op, rc < 0 ? (int)rc : -ERR_short_msg);
+        return;
+    }
+    op->at += (uint32_t)req->len;
+    if (!read_too_late(op)) {
+        read_fetch_next(op);
+    }
+}
+
+/* Piece by piece: hardly ever is there more than one. True: the disk was asked. */
+static bool read_fetch_piece(struct read_op *op)
+{
+    while (op->at - op->pin.offset < op->pin.length) {
+        struct chunk_piece piece;
+        unsigned count = 0;
+        uint8_t *to = op->buf != NULL ? op->buf->at + (op->at - op->pin.offset) : NULL;
+        chunk_pin_pieces(op->worker->store, &op->pin, op->at, &piece, 1, &count);
+        CHECK(count == 1 && piece.bytes == NULL);
+        if (piece.file != NULL) {
+            op->io = (struct disk_req){.op = to != NULL ? DISK_READ : DISK_FETCH,
+                                       .file = piece.file,
+                                       .offset = piece.offset,
+                                       .len = piece.len,
+                                       .buf = to,
+                                       .done = read_fetched};
+            disk_submit(op->worker->env.disk, &op->io);
+            return true;
+        }
+        if (to != NULL) {
+            memset(to, 0, piece.len);
+        }
+        op->at += piece.len;
+    }
+    return false;
+}
+
+static void read_fetch_next(struct read_op *op)
+{
+    struct read_places p;
+    if (read_fetch_piece(op)) {
+        return;
+    }
+    if (op->buf != NULL) {
+        read_answer_buf(op);
+        return;
+    }
+    read_look(op, &p);
+    read_answer_ranges(op, &p, 0);
+}
+
+static void read_fetch(struct read_op *op)
+{
+    op->way = DATANODE_WAY_FETCHED;
+    op->at = op->pin.offset;
+    if (op->buf == NULL && op->pin.length <= DATANODE_GATHER_BYTES) {
+        op->buf = buf_get(op->worker->pool, op->pin.length); /* NULL: by sendfile, afterwards */
+    }
+    read_fetch_next(op);
+}
+
+/* ---- Past the page cache ---- */
+
+static void read_streamed(struct net_conn_response_pin *op, int rc)
+{
+    struct datanode_worker *w = op->worker;
+    if (rc == 0) {
+        struct net_conn_response resp = {0};
+        resp.data_count = datanode_stream_parts(op->stream, resp.data);
+        read_answer(op, &resp);
+        return;
+    }
+    op->stream = datanode_stream_free(op->stream);
+    if (rc == -EOPNOTSUPP) {
+        w->stream_unable = true; /* no request asks for it again */
+        stats_count(&w->counters.stream_unable, 1);
+        read_fetch(op);
+    } else {
+        read_otherwise(op, rc);
+    }
+}
+_Static_assert(DATANODE_STREAM_PARTS <= CONN_SLICES, "one answer takes all parts");
+
+static void read_stream(struct read_op *op, const struct read_places *p)
+{
+    struct datanode_worker *w = op->worker;
+    const struct datanode_stream_options opt = {.disk = w->env.disk,
+                                                .pool = w->stream_pool,
+                                                .piece = p->piece,
+                                                .count = p->count,
+                                                .length = op->pin.length,
+                                                .done = read_streamed,
+                                                .reader = op};
+    op->way = DATANODE_WAY_STREAMED;
+    if (datanode_stream_start(&opt, &op->stream) < 0) {
+        stats_count(&w->counters.stream_full, 1);
+        read_fetch(op);
+    }
+}
+
+/* ---- Which way ---- */
+
+/* Into op->buf, if all of it is in the page cache. */
+static bool read_at_once(struct read_op *op, const struct read_places *p)
+{
+    uint8_t *to = op->buf->at;
+    for (unsigned i = 0; i < p->count; i++) {
+        const struct chunk_piece *x = &p->piece[i];
+        struct disk_req req = {
+            .op = DISK_READ, .file = x->file, .offset = x->offset, .len = x->len, .buf = to};
+        if (x->file == NULL) {
+            memset(to, 0, x->len);
+        } else if (disk_try_read(op->worker->env.disk, &req) != (int64_t)x->len) {
+            return false;
+        }
+        to += x->len;
+    }
+    return true;
+}
+
+static void read_small(struct read_op *op, const struct read_places *p)
+{
+    op->way = DATANODE_WAY_CACHED;
+    op->buf = buf_get(op->worker->pool, op->pin.length);
+    if (op->buf == NULL) {
+        read_answer_ranges(op, p, 0); /* the connection looks where they are */
+    } else if (read_at_once(op, p)) {
+        read_answer_buf(op);
+    } else {
+        read_fetch(op);
+    }
+}
+
+static bool read_resident(const struct read_op *op, const struct read_places *p)
+{
+    for (unsigned i = 0; i < p->count; i++) {
+        const struct chunk_piece *x = &p->piece[i];
+        if (x->file != NULL && !disk_resident(op->worker->env.disk, x->file, x->offset, x->len)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void read_large(struct read_op *op, const struct read_places *p)
+{
+    const struct proto_read_request *m = op->request->body;
+    struct datanode_worker *w = op->worker;
+    const struct datanode_way_view v = {.resident = read_resident(op, p),
+                                        .stream = (m->flags & PROTO_READ_STREAM) != 0,
+                                        .able = !w->stream_unable,
+                                        .length = op->pin.length,
+                                        .reads = datanode_way_reads(p->piece, p->count)};
+    op->way = datanode_way_choose(&v);
+    switch (op->way) {
+    case DATANODE_WAY_CACHED:
+        read_answer_ranges(op, p, loop_tick_ns(w->loop));
+        break;
+    case DATANODE_WAY_STREAMED:
+        read_stream(op, p);
+        break;
+    case DATANODE_WAY_FETCHED:
+    case DATANODE_WAY_COPIED:
+    case DATANODE_WAYS:
+        read_fetch(op);
+        break;
+    }
+}
+
+static void read_serve(struct read_op *op)
+{
+    const struct proto_read_request *m = op->request->body;
+    struct net_conn_response none = {0};
+    struct read_places p;
+    if (op->pin.length == 0) {
+        read_answer(op, &none);
+        return;
+    }
+    read_look(op, &p);
+    if ((m->flags & PROTO_READ_CHECK) != 0 || (!p.memory && !p.files)) {
+        read_copy(op);
+    } else if (p.memory) {
+        read_answer_memory(op, &p);
+    } else if (op->pin.length <= DATANODE_SMALL_BYTES) {
+        read_small(op, &p);
+    } else {
+        read_large(op, &p);
     }
 }
 
@@ -224,13 +466,6 @@ static void read_wait(struct read_op *op)
     loop_timer_in(w->loop, &op->timer, base_min(wait_ms, DATANODE_WAIT_MAX_MS) * NS_PER_MS);
 }
 
-/* I5: is there an update that this read may not pass? */
-static bool read_marked(const struct read_op *op, const struct chunk_info *info)
-{
-    const struct datanode_item *it = datanode_item_find(op->worker, op->pin.key);
-    return (it != NULL && it->marked) || info->has_pending;
-}
-
 /* ---- One read ---- */
 
 static void read_pinned(struct chunk_pin *pin, int rc)
@@ -260,13 +495,15 @@ static void read_pinned(struct chunk_pin *pin, int rc)
         read_fail(op, rc < 0 ? rc : -ERR_bad_value);
         return;
     }
-    if (read_marked(op, &info)) { /* accepted while the pin waited */
+    if (datanode_item_unsettled(w, &info)) { /* accepted while the pin waited */
         chunk_store_unpin(w->store, &op->pin);
         op->pinned = false;
         read_wait(op);
         return;
     }
-    read_pieces(op);
+    if (!read_too_late(op)) {
+        read_serve(op);
+    }
 }
 
 static void read_go(struct read_op *op)
@@ -285,7 +522,10 @@ static void read_go(struct read_op *op)
         read_fail(op, rc);
         return;
     }
-    if (rc == 0 && read_marked(op, &info)) {
+    if (read_too_late(op)) {
+        return;
+    }
+    if (rc == 0 && datanode_item_unsettled(w, &info)) {
         read_wait(op);
         return;
     }
@@ -319,90 +559,22 @@ void datanode_on_read(struct peer_user *user, struct peer_request *r)
                     m->offset + m->length > CHUNK_LENGTH_MAX)) {
         rc = -ERR_bad_value;
     }
-    if (rc == 0 && w->read_count >= DATANODE_READS_MAX) {
-        rc = -ERR_busy;
-    }
     struct read_op *op = rc < 0 ? NULL : mem_alloc(sizeof *op);
     if (op == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;
     }
     memset(op, 0, offsetof(struct read_op, crc));
-    w->read_count++;
+    rc = datanode_admit(w, r->link, m->length, &op->ticket);
+    if (rc < 0) {
+        mem_free(op);
+        datanode_refuse(r, rc, c);
+        return;
+    }
     op->worker = w;
     op->chain = c;
     op->request = r;
     op->began_ns = loop_tick_ns(w->loop);
     op->pin.key = datanode_key(m->chunk);
     read_go(op);
-}
-
-/* ---- STAT ---- */
-
-/* I1: what is pending may be shown elsewhere already; then the client asks there. */
-static int stat_collect(struct datanode_chain *c, const struct proto_stat_request *m,
-                        struct proto_chunk_stat *stat, struct proto_stat_reply *reply)
-{
-    struct datanode_worker *w = c->worker;
-    struct chunk_key at = {.data_id = m->data_id, .index = m->first_index};
-    uint64_t last = (uint64_t)m->first_index + base_min(m->count, STAT_BATCH);
-    struct chunk_info info;
-    reply->chunks.at = stat;
-    for (unsigned looks = 0; looks < STAT_LOOKS; looks++) {
-        int rc = chunk_store_next(w->store, at, &info);
-        if (rc < 0 || info.key.data_id != m->data_id || info.key.index >= last) {
-            break;
-        }
-        const struct datanode_item *it = datanode_item_find(w, info.key);
-        if (info.chain == c->id && (info.has_pending || (it != NULL && it->marked))) {
-            return -ERR_pending;
-        }
-        if (info.chain == c->id && !chunk_identity_none(info.committed)) {
-            stat[reply->chunks.count++] =
-                (struct proto_chunk_stat){.index = info.key.index,
-                                          .identity = datanode_identity_wire(info.committed),
-                                          .length = info.length,
-                                          .allocated = info.allocated_bytes,
-                                          .chunk_flags = info.flags};
-        }
-        if (info.key.index == UINT32_MAX) {
-            break;
-        }
-        at.index = info.key.index + 1;
-    }
-    reply->more = m->count > STAT_BATCH && last <= UINT32_MAX;
-    reply->next_index = (uint32_t)base_min(last, UINT32_MAX);
-    return 0;
-}
-
-void datanode_on_stat(struct peer_user *user, struct peer_request *r)
-{
-    struct datanode_worker *w = datanode_worker_of(user);
-    const struct proto_stat_request *m = r->body;
-    struct datanode_chain *c = NULL;
-    struct proto_stat_reply reply = {0};
-    struct proto_chunk_stat *stat = NULL;
-    int rc = datanode_chain_route(w, &m->route, &c);
-    if (rc == 0 && !datanode_chain_serves(c)) {
-        rc = -ERR_not_serving;
-    }
-    if (rc == 0 && r->link->role != PROTO_ROLE_META) {
-        rc = datanode_capability(w, r, &m->capability, m->data_id, 0);
-    }
-    if (rc == 0 && chunk_store_dead(w->store, m->data_id)) {
-        rc = -ERR_gone;
-    }
-    if (rc == 0) {
-        stat = mem_arena_alloc(&r->arena, STAT_BATCH * sizeof *stat);
-        rc = stat == NULL ? -ERR_busy : stat_collect(c, m, stat, &reply);
-    }
-    if (rc == 0 && !datanode_chain_serves(c)) { /* R8: with the answer in hand */
-        rc = -ERR_not_serving;
-    }
-    if (rc < 0) {
-        datanode_refuse(r, rc, c);
-        return;
-    }
-    reply.route = datanode_route_of(c, 0);
-    peer_request_answer(r, &reply, NULL);
 }

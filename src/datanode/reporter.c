@@ -35,6 +35,13 @@ static struct proto_report_item reporter_item(const struct datanode_report *r)
                                       .dropped = r->dropped};
 }
 
+static bool reporter_reads_differ(const struct proto_read_figures *a,
+                                  const struct proto_read_figures *b)
+{
+    return a->cached != b->cached || a->fetched != b->fetched || a->streamed != b->streamed ||
+           a->copied != b->copied || a->busy != b->busy;
+}
+
 /* Worth telling? */
 static bool reporter_differs(const struct proto_report_figures *a,
                              const struct proto_report_figures *b)
@@ -42,7 +49,8 @@ static bool reporter_differs(const struct proto_report_figures *a,
     return a->chunks != b->chunks || a->dirty != b->dirty || a->reserved != b->reserved ||
            a->resting != b->resting || a->scrub.permille != b->scrub.permille ||
            a->scrub.found != b->scrub.found || a->scrub.last_ms != b->scrub.last_ms ||
-           a->scrub.begun_ms != b->scrub.begun_ms || a->scrub.repaired != b->scrub.repaired;
+           a->scrub.begun_ms != b->scrub.begun_ms || a->scrub.repaired != b->scrub.repaired ||
+           reporter_reads_differ(&a->reads, &b->reads);
 }
 
 static struct proto_report_figures reporter_figures(struct datanode_worker *w)
@@ -54,6 +62,7 @@ static struct proto_report_figures reporter_figures(struct datanode_worker *w)
                                      .reserved = info.reserved_bytes,
                                      .resting = info.resting_bytes};
     datanode_scrub_figures(w, &f.scrub);
+    datanode_read_figures(w, &f.reads);
     return f;
 }
 

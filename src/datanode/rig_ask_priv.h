@@ -14,8 +14,8 @@ struct rig_io {
     uint64_t seq; /* 0: the next */
     uint64_t client;
     uint32_t tgen;
-    bool retry, sync, bad_crc, check;
-    uint32_t wait_ms, loss_gen;
+    bool retry, sync, bad_crc, check, stream;
+    uint32_t wait_ms, loss_gen, timeout_ms;
 };
 RIG struct proto_route rig_route(struct rig *r, const struct rig_io *io)
 {
@@ -68,8 +68,10 @@ RIG void rig_read_begin(struct rig *r, struct rig_call *c, const struct rig_io *
                                             .offset = io->offset,
                                             .length = io->length,
                                             .wait_ms = io->wait_ms,
-                                            .flags = io->check ? PROTO_READ_CHECK : 0};
+                                            .flags = (io->check ? PROTO_READ_CHECK : 0) |
+                                                     (io->stream ? PROTO_READ_STREAM : 0)};
     c->call.opcode = PROTO_OP_read;
+    c->call.timeout_ms = io->timeout_ms;
     rig_in(r->client.loop, rig_call_inside, c);
 }
 RIG void rig_sync_begin(struct rig *r, struct rig_call *c, const struct rig_io *io)

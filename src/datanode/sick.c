@@ -21,7 +21,7 @@ static void observer_ended(struct disk_observer *o, const struct disk_req *req, 
     datanode_health_ended(h, now_ns);
     if (rc < 0) {
         datanode_health_error(h, rc, now_ns);
-    } else if (req->op == DISK_READ || req->op == DISK_SEND) {
+    } else if (req->op == DISK_READ || req->op == DISK_SEND || req->op == DISK_FETCH) {
         datanode_health_took(h, DATANODE_HEALTH_READ, ns, now_ns);
     } else if (req->op == DISK_WRITE && (req->flags & DISK_STABLE) == 0) {
         datanode_health_took(h, DATANODE_HEALTH_WRITE, ns, now_ns);

@@ -12,6 +12,8 @@
 
 #define DEFAULT_WEIGHT 100u
 #define DEFAULT_BUFFER_BYTES (UINT64_C(256) << 20)
+#define DEFAULT_STREAM_BYTES (UINT64_C(64) << 20)
+#define DEFAULT_READ_BYTES (UINT64_C(1) << 30)
 #define DEFAULT_DEAD_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define DEFAULT_UPDATES 1024u
 #define STOP_POLL_NS (5 * NS_PER_MS)
@@ -167,9 +169,9 @@ static void worker_up(struct peer_user *user, struct peer_link *l)
 static void worker_down(struct peer_user *user, struct peer_link *l, int rc, const char *reason)
 {
     (void)user;
-    (void)l;
     (void)rc;
     (void)reason;
+    datanode_admit_down(l);
 }
 
 static const struct peer_user_ops server_ops = {.up = worker_up, .down = worker_down};
@@ -177,6 +179,7 @@ static const struct peer_handler server_handlers[] = {
     {.opcode = PROTO_OP_ping, .request = worker_on_ping},
     {.opcode = PROTO_OP_write, .request = datanode_on_write},
     {.opcode = PROTO_OP_read, .request = datanode_on_read},
+    {.opcode = PROTO_OP_read_batch, .request = datanode_on_read_batch},
     {.opcode = PROTO_OP_sync, .request = datanode_on_sync},
     {.opcode = PROTO_OP_stat, .request = datanode_on_stat},
     {.opcode = PROTO_OP_forward, .request = datanode_on_forward},
@@ -245,6 +248,9 @@ static int worker_options(struct datanode_worker *w, const struct datanode_worke
     w->opt.max_updates = opt->max_updates == 0 ? DEFAULT_UPDATES : opt->max_updates;
     w->opt.dead_keep_ms = opt->dead_keep_ms == 0 ? DEFAULT_DEAD_KEEP_MS : opt->dead_keep_ms;
     w->opt.buffer_bytes = opt->buffer_bytes == 0 ? DEFAULT_BUFFER_BYTES : opt->buffer_bytes;
+    w->opt.stream_bytes = opt->stream_bytes == 0 ? DEFAULT_STREAM_BYTES : opt->stream_bytes;
+    w->opt.max_reads = opt->max_reads == 0 ? DATANODE_READS_MAX : opt->max_reads;
+    w->opt.max_read_bytes = opt->max_read_bytes == 0 ? DEFAULT_READ_BYTES : opt->max_read_bytes;
     return 0;
 }
 
@@ -323,9 +329,13 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
     const struct buf_pool_options pool = {.limit_bytes = w->member_bytes,
                                           .max_size = base_align_up(FRAME_DATA_MAX, BUF_ALIGN),
                                           .budget = w->env.budget};
+    const struct buf_pool_options stream = {.limit_bytes = w->opt.stream_bytes,
+                                            .max_size = DATANODE_STREAM_PART,
+                                            .budget = w->env.budget};
     w->pool = buf_pool_new(&pool);
     w->member_pool = buf_pool_new(&pool);
-    if (w->pool == NULL || w->member_pool == NULL) {
+    w->stream_pool = buf_pool_new(&stream);
+    if (w->pool == NULL || w->member_pool == NULL || w->stream_pool == NULL) {
         return -ENOMEM;
     }
     int rc = worker_open_store(w, e);
@@ -469,6 +479,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     datanode_sick_end(w);
     w->pool = buf_pool_free(w->pool);
     w->member_pool = buf_pool_free(w->member_pool);
+    w->stream_pool = buf_pool_free(w->stream_pool);
     w->stats = stats_free(w->stats);
     mem_free(w);
     return NULL;

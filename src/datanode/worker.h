@@ -58,9 +58,12 @@ struct datanode_worker_options {
     uint64_t ram_bytes;               /* capacity of `ram`; 0: 1 GiB */
     uint64_t low_bytes;               /* chunk/store.h */
     uint64_t buffer_bytes; /* data of requests in progress, half for those of members. 0: 256 MiB */
-    uint64_t dead_keep_ms; /* removed data ids are known that long at least; 0: 24 h */
-    size_t max_updates;    /* writes in progress; beyond: "busy". 0: 1,024 */
-    bool blind;            /* it does not judge its disk */
+    uint64_t stream_bytes; /* buffers of reads that go past the page cache; 0: 64 MiB */
+    size_t max_reads; /* of clients in progress, being sent included; beyond: "busy". 0: 8,192 */
+    uint64_t max_read_bytes; /* that they ask for; one link gets a quarter of both. 0: 1 GiB */
+    uint64_t dead_keep_ms;   /* removed data ids are known that long at least; 0: 24 h */
+    size_t max_updates;      /* writes in progress; beyond: "busy". 0: 1,024 */
+    bool blind;              /* it does not judge its disk */
     struct datanode_health_limits health;
     uint64_t scrub_ms;       /* all chunks are checked once in that time. 0: three weeks */
     uint32_t scrub_permille; /* of the disk's time, at most. 0: 100 */

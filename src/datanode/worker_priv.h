@@ -9,7 +9,9 @@
  *   item.c       chunks in use: locks, marks, waiting readers
  *   neighbor.c   links to other members
  *   update.c     one update on its way through this member; below.c: what it says to the successor
- *   write.c, forward.c, read.c, sync.c, fence.c, remove.c, resync_*.c, repair.c: requests
+ *   admit.c      how many reads there may be; way.c, stream.c: which way their bytes take
+ *   write.c, forward.c, read.c, batch.c, stat.c, sync.c, fence.c, remove.c, resync_*.c, repair.c:
+ *                requests
  */
 #pragma once
 
@@ -23,6 +25,7 @@
 #include "chunk/read.h"
 #include "chunk/store.h"
 #include "cluster/capability.h"
+#include "datanode/admit.h"
 #include "datanode/chain_priv.h"
 #include "datanode/control_priv.h"
 #include "datanode/decide.h"
@@ -40,7 +43,7 @@
 #include "peer/client.h"
 #include "peer/server.h"
 
-#define DATANODE_READS_MAX 8192u /* in progress, being sent included */
+#define DATANODE_READS_MAX 8192u /* in progress, unless said otherwise */
 #define DATANODE_META_MAX 16u
 #define DATANODE_FENCES_MAX 4096u
 #define DATANODE_RETRY_MIN_MS 10u
@@ -64,6 +67,7 @@ void datanode_on_write(struct peer_user *user, struct peer_request *r);
 void datanode_on_forward(struct peer_user *user, struct peer_request *r);
 void datanode_on_trailer(struct peer_user *user, struct peer_link *l, const void *body);
 void datanode_on_read(struct peer_user *user, struct peer_request *r);
+void datanode_on_read_batch(struct peer_user *user, struct peer_request *r);
 void datanode_on_stat(struct peer_user *user, struct peer_request *r);
 void datanode_on_sync(struct peer_user *user, struct peer_request *r);
 void datanode_on_fence(struct datanode_worker *w, struct peer_request *r);
@@ -93,7 +97,9 @@ struct datanode_worker {
     /* What clients write waits for other members; so the members' own has memory of its own, and
      * those nearer to the end of a chain always find some (forward.c): no circle can wait. */
     struct buf_pool *pool, *member_pool;
-    uint64_t member_bytes;
+    struct buf_pool *stream_pool; /* what is read past the page cache */
+    uint64_t member_bytes, read_bytes;
+    bool stream_unable;    /* the file system has no direct I/O */
     struct peer_user user; /* of the server */
     struct peer_server *server;
     struct datanode_control control;
@@ -137,6 +143,12 @@ static inline struct datanode_worker *datanode_worker_of(struct peer_user *user)
 static inline bool datanode_request_dead(const struct peer_request *r)
 {
     return r->link == NULL || net_conn_request_gone(r->wire);
+}
+/* Nobody waits for the answer any more, or soon nobody will: it is not begun. */
+static inline bool datanode_request_late(const struct datanode_worker *w,
+                                         const struct peer_request *r)
+{
+    return datanode_request_dead(r) || loop_tick_ns(w->loop) >= r->wire->deadline_ns;
 }
 NODISCARD int datanode_capability(struct datanode_worker *w, const struct peer_request *r,
                                   const struct proto_capability *c, uint64_t data_id,

@@ -45,6 +45,7 @@ enum disk_op {
     DISK_LOCK, /* file: exclusive advisory lock of the open file; -ERR_in_use when held elsewhere */
     DISK_SEND, /* file, offset, len, sink -> bytes moved (may be short), -EAGAIN: the sink is full
                 */
+    DISK_FETCH, /* file, offset, len -> bytes that the page cache has now (short: end of file) */
 };
 
 #define DISK_READ_ONLY 0u
@@ -57,6 +58,10 @@ enum disk_op {
 #define DISK_SOON 128u /* DISK_WRITE: it will be synced before long: the medium may begin */
 #define DISK_STABLE \
     256u /* DISK_WRITE: and DISK_SYNC after it, as one: all written before is stable, too */
+/* DISK_READ: from the medium, of a file that is open as usual. What is not there yet goes there
+ * first, and the page cache stays as it is. Units as of DISK_DIRECT; -EOPNOTSUPP where the file
+ * system cannot. */
+#define DISK_PAST_CACHE 1024u
 #define DISK_KEEP_SIZE 32u
 #define DISK_PUBLIC \
     64u /* DISK_OPEN that creates, DISK_MKDIR: mode 0666, 0777 less umask; else 0600, 0700 */

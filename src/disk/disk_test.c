@@ -506,6 +506,88 @@ BOTH(wants_alignment_for_direct)
     CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
 }
 
+static void need_direct(struct bench *b)
+{
+    struct disk_file *f = NULL;
+    if (open_file(b, "direct", DISK_READ_WRITE | DISK_CREATE | DISK_DIRECT, &f) == -EINVAL) {
+        testing_skip("no direct I/O on the file system of the test");
+    }
+    CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
+}
+
+/* Of a file that others read and write through the page cache at the same time. */
+BOTH(reads_past_the_page_cache)
+{
+    CLEANUP(mem_freep) uint8_t *bytes = mem_aligned(4096, 12288);
+    need_direct(b);
+    struct disk_file *f = create(b, "a");
+    CHECK_TRUE(bytes != NULL);
+    memset(bytes, 'p', 12288);
+    CHECK_EQ(put(b, f, 0, bytes, 10000), 10000); /* and nobody has synced it */
+    memset(bytes, 0, 12288);
+    struct disk_req req = {.op = DISK_READ,
+                           .flags = DISK_PAST_CACHE,
+                           .file = f,
+                           .offset = 4096,
+                           .buf = bytes,
+                           .len = 8192};
+    CHECK_EQ(run(b, &req), 5904); /* the end of the file */
+    CHECK_EQ(bytes[0], 'p');
+    CHECK_EQ(bytes[5903], 'p');
+    CHECK_EQ(put(b, f, 4096, "new", 3), 3);
+    req.len = 4096;
+    CHECK_EQ(run(b, &req), 4096); /* by the descriptor that is there now */
+    CHECK_BYTES(bytes, "newp", 4);
+    CHECK_RC((int)disk_try_read(b->disk, &req), EAGAIN);
+    req.offset = 12288;
+    CHECK_EQ(run(b, &req), 0);
+    req.offset = 512;
+    CHECK_RC((int)run(b, &req), EINVAL);
+    req.offset = 0;
+    req.len = 100;
+    CHECK_RC((int)run(b, &req), EINVAL);
+    CHECK_EQ(on_path(b, DISK_REMOVE, "a"), 0); /* whoever has the name now, it is not asked */
+    struct disk_file *other = create(b, "a");
+    req.len = 4096;
+    CHECK_EQ(run(b, &req), 4096);
+    CHECK_EQ(bytes[0], 'p');
+    CHECK_EQ(on_file(b, DISK_CLOSE, other), 0);
+    CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
+}
+
+/* The name is another file's already when the first such read comes. */
+BOTH(reads_past_the_page_cache_of_a_file_without_a_name)
+{
+    CLEANUP(mem_freep) uint8_t *bytes = mem_aligned(4096, 4096);
+    need_direct(b);
+    struct disk_file *f = create(b, "a");
+    CHECK_TRUE(bytes != NULL);
+    CHECK_EQ(put(b, f, 0, "mine", 4), 4);
+    CHECK_EQ(on_path(b, DISK_REMOVE, "a"), 0);
+    struct disk_file *other = create(b, "a");
+    CHECK_EQ(put(b, other, 0, "others", 6), 6);
+    struct disk_req req = {
+        .op = DISK_READ, .flags = DISK_PAST_CACHE, .file = f, .buf = bytes, .len = 4096};
+    CHECK_EQ(run(b, &req), 4);
+    CHECK_BYTES(bytes, "mine", 4);
+    CHECK_EQ(on_file(b, DISK_CLOSE, other), 0);
+    CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
+}
+
+BOTH(brings_into_the_page_cache)
+{
+    CLEANUP(mem_freep) uint8_t *bytes = mem_zalloc(100000);
+    struct disk_file *f = create(b, "a");
+    CHECK_TRUE(bytes != NULL);
+    CHECK_EQ(put(b, f, 0, bytes, 100000), 100000);
+    CHECK_EQ(on_range(b, DISK_FETCH, f, 0, 100000), 100000);
+    CHECK_EQ(on_range(b, DISK_FETCH, f, 4096, 1), 1);
+    CHECK_EQ(on_range(b, DISK_FETCH, f, 90000, 100000), 10000); /* the end of the file */
+    CHECK_EQ(on_range(b, DISK_FETCH, f, 100000, 4096), 0);
+    CHECK_RC((int)on_range(b, DISK_FETCH, f, UINT64_MAX, 1), EINVAL);
+    CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
+}
+
 BOTH(reads_at_once_or_not_at_all)
 {
     uint8_t out[8];

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define SEND_MAX 0x7ffff000u /* of one sendfile() */
+#define FETCH_STEP 16384u
 
 static int64_t ops_result(int64_t rc)
 {
@@ -68,12 +69,17 @@ static int64_t ops_open(struct disk_req *req)
     }
     f->fd = (int)fd;
     f->flags = req->flags;
+    atomic_init(&f->past_fd, DISK_PAST_NONE);
     req->file = f;
     return 0;
 }
 
 static int64_t ops_close(struct disk_req *req)
 {
+    int past = atomic_load(&req->file->past_fd);
+    if (past >= 0) {
+        close(past); /* only ever read */
+    }
     int rc = close(req->file->fd);
     int64_t result = rc < 0 && errno != EINTR ? -errno : 0; /* Linux has closed it in any case */
     mem_free(req->file);
@@ -81,16 +87,46 @@ static int64_t ops_close(struct disk_req *req)
     return result;
 }
 
+/* The same file, opened once more without the page cache. By way of its descriptor: its name may be
+ * that of another file by now. */
+static int64_t ops_past_fd(struct disk_file *f)
+{
+    int past = atomic_load(&f->past_fd);
+    if (past == DISK_PAST_NONE) {
+        char path[32];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
+        int64_t fd = ops_open_fd(path, O_RDONLY | O_DIRECT, 0);
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM) {
+            return fd; /* another time */
+        }
+        int own = fd < 0 ? DISK_PAST_CANNOT : (int)fd;
+        if (atomic_compare_exchange_strong(&f->past_fd, &past, own)) {
+            past = own;
+        } else if (own >= 0) {
+            close(own); /* another thread was first */
+        }
+    }
+    return past >= 0 ? past : -EOPNOTSUPP;
+}
+
+static int64_t ops_read_fd(const struct disk_req *req)
+{
+    return (req->flags & DISK_PAST_CACHE) != 0 ? ops_past_fd(req->file) : req->file->fd;
+}
+
 static int64_t ops_read(const struct disk_req *req, uint64_t so_far)
 {
-    bool direct = (req->file->flags & DISK_DIRECT) != 0;
+    bool direct = disk_request_direct(req);
     struct disk_cursor c;
     struct iovec window[DISK_CURSOR_WINDOW];
-    int64_t sum = (int64_t)so_far;
+    int64_t sum = (int64_t)so_far, fd = ops_read_fd(req);
+    if (fd < 0) {
+        return fd;
+    }
     disk_cursor_init(&c, req);
     disk_cursor_advance(&c, (size_t)so_far);
     for (unsigned n; (n = disk_cursor_window(&c, window, DISK_CURSOR_WINDOW)) > 0;) {
-        ssize_t got = preadv(req->file->fd, window, (int)n, (off_t)req->offset + sum);
+        ssize_t got = preadv((int)fd, window, (int)n, (off_t)req->offset + sum);
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -107,6 +143,30 @@ static int64_t ops_read(const struct disk_req *req, uint64_t so_far)
         }
     }
     return sum;
+}
+
+/* All of it is begun at once; then each part is waited for by reading it to nowhere, because Linux
+ * has no call that waits. */
+static int64_t ops_fetch(const struct disk_req *req)
+{
+    uint8_t away[FETCH_STEP];
+    uint64_t sum = 0;
+    (void)posix_fadvise(req->file->fd, (off_t)req->offset, (off_t)req->len, POSIX_FADV_WILLNEED);
+    while (sum < req->len) {
+        ssize_t got = pread(req->file->fd, away, (size_t)base_min(sizeof away, req->len - sum),
+                            (off_t)(req->offset + sum));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return -errno;
+        }
+        if (got == 0) {
+            break;
+        }
+        sum += (uint64_t)got;
+    }
+    return (int64_t)sum;
 }
 
 static int64_t ops_sync_file(const struct disk_file *f, bool all)
@@ -363,6 +423,8 @@ int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
         return ops_lock(req);
     case DISK_SEND:
         return ops_send(req);
+    case DISK_FETCH:
+        return ops_fetch(req);
     }
     return -EINVAL;
 }
@@ -381,7 +443,7 @@ int64_t disk_ops_read_cached(const struct disk_req *req)
     struct disk_cursor c;
     struct iovec window[DISK_CURSOR_WINDOW];
     uint64_t want = disk_request_bytes(req), sum = 0;
-    if ((req->file->flags & DISK_DIRECT) != 0) {
+    if (disk_request_direct(req)) {
         return -EAGAIN; /* would wait for the device in spite of RWF_NOWAIT */
     }
     disk_cursor_init(&c, req);

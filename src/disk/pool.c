@@ -103,7 +103,7 @@ static void pool_stats_take(struct pool_stats *s, enum disk_op op, int64_t rc, u
 {
     uint64_t bytes = rc > 0 ? (uint64_t)rc : 0;
     stats_count(&s->errors, rc < 0 ? 1 : 0);
-    if (op == DISK_READ || op == DISK_SEND) {
+    if (op == DISK_READ || op == DISK_SEND || op == DISK_FETCH) {
         stats_count(&s->reads, 1);
         stats_count(&s->read_bytes, bytes);
         stats_sample(&s->read_time, ns);
@@ -136,7 +136,7 @@ static int64_t pool_fault(struct disk_pool *p, const struct disk_req *req)
     bool hit = false;
     if (req->op == DISK_OPEN) {
         hit = FAULT(p->fault, "disk.open");
-    } else if (req->op == DISK_READ || req->op == DISK_SEND) {
+    } else if (req->op == DISK_READ || req->op == DISK_SEND || req->op == DISK_FETCH) {
         hit = FAULT(p->fault, "disk.read");
     } else if (req->op == DISK_WRITE) {
         hit = FAULT(p->fault, "disk.write") ||

@@ -253,6 +253,46 @@ BOTH(residency_follows_the_page_cache)
     bench_fini(&b);
 }
 
+/* Twice: the second time a ring, if there is one, has the descriptor. */
+static int64_t read_past(struct bench *b, struct disk_file *f, uint8_t *bytes, size_t len)
+{
+    struct disk_req req = {
+        .op = DISK_READ, .flags = DISK_PAST_CACHE, .file = f, .buf = bytes, .len = len};
+    int64_t rc = run(b, &req);
+    return rc < 0 ? rc : run(b, &req);
+}
+
+BOTH(reads_past_the_page_cache_leave_it_alone)
+{
+    enum { LEN = 1 << 20 };
+    struct bench b;
+    CLEANUP(mem_freep) uint8_t *bytes = mem_aligned(4096, LEN);
+    CHECK_TRUE(bytes != NULL);
+    memset(bytes, 'x', LEN);
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 1}, uring);
+    struct disk_file *f = opened(&b);
+    struct disk_req req = {.op = DISK_WRITE, .file = f, .buf = bytes, .len = LEN};
+    CHECK_EQ(run(&b, &req), LEN);
+    CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_SYNC, .file = f}), 0);
+    bool before = disk_resident(b.disk, f, 0, LEN);
+    CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_DROP, .file = f}), 0);
+    bool after = disk_resident(b.disk, f, 0, LEN);
+    memset(bytes, 0, LEN);
+    int64_t ringed = counter(&b, "test/disk/uring");
+    int64_t rc = read_past(&b, f, bytes, LEN);
+    if (!before || after || rc == -EOPNOTSUPP) {
+        testing_skip("the file system of the test does not drop or tell what is cached");
+    }
+    CHECK_EQ(rc, LEN);
+    CHECK_EQ(counter(&b, "test/disk/uring") - ringed, uring ? 1 : 0);
+    CHECK_TRUE(bytes[0] == 'x' && bytes[LEN - 1] == 'x');
+    CHECK_TRUE(!disk_resident(b.disk, f, 0, 1) && !disk_resident(b.disk, f, LEN - 1, 1));
+    CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_FETCH, .file = f, .len = LEN}), LEN);
+    CHECK_TRUE(disk_resident(b.disk, f, 0, LEN));
+    closed(&b, f);
+    bench_fini(&b);
+}
+
 static unsigned mode_of(const char *path)
 {
     struct stat st;

@@ -20,6 +20,7 @@ bool disk_request_on_file(const struct disk_req *req)
     case DISK_TRUNCATE:
     case DISK_LOCK:
     case DISK_SEND:
+    case DISK_FETCH:
         return true;
     case DISK_STAT:
         return req->file != NULL;
@@ -35,6 +36,12 @@ bool disk_request_on_file(const struct disk_req *req)
     }
     CHECK(false && "known operation");
     return false;
+}
+
+bool disk_request_direct(const struct disk_req *req)
+{
+    bool past = req->op == DISK_READ && (req->flags & DISK_PAST_CACHE) != 0;
+    return past || (req->file->flags & DISK_DIRECT) != 0;
 }
 
 void disk_request_begun(const struct disk *d)
@@ -88,10 +95,7 @@ static int request_check_transfer(const struct disk_req *req)
     if (!request_inside(req->offset, disk_request_bytes(req))) {
         return -EINVAL;
     }
-    if ((req->file->flags & DISK_DIRECT) != 0 && !request_aligned(req)) {
-        return -EINVAL;
-    }
-    return 0;
+    return disk_request_direct(req) && !request_aligned(req) ? -EINVAL : 0;
 }
 
 static int request_check_flags(uint32_t flags)
@@ -147,6 +151,8 @@ int disk_request_check(const struct disk_req *req)
     case DISK_SEND:
         CHECK(req->sink != NULL);
         return request_inside(req->offset, req->len) ? 0 : -EINVAL;
+    case DISK_FETCH: /* what is read past the page cache never gets there */
+        return request_inside(req->offset, req->len) && !disk_request_direct(req) ? 0 : -EINVAL;
     case DISK_CLOSE:
     case DISK_SYNC:
     case DISK_SYNC_ALL:

@@ -7,13 +7,19 @@
 #include "disk/disk.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 
 #define DISK_UNIT 4096u /* of DISK_DIRECT */
 
-/* Backends embed it first. Thread: the loop of its struct disk; `fd` and `flags` never change. */
+#define DISK_PAST_NONE (-1)   /* not opened yet */
+#define DISK_PAST_CANNOT (-2) /* the file system has no direct I/O */
+
+/* Backends embed it first. Thread: the loop of its struct disk; `fd` and `flags` never change, and
+ * `past_fd` once, by the first thread that needs it. */
 struct disk_file {
     int fd; /* -1 in simulation */
     uint32_t flags;
+    _Atomic int past_fd;  /* of the same file, for DISK_PAST_CACHE; or DISK_PAST_... */
     unsigned in_flight;   /* requests on it, so that a close below one is caught */
     unsigned uses, known; /* of a ring: see known_priv.h; known: number + 1 */
     bool locked;          /* or was to be */
@@ -23,6 +29,8 @@ struct disk_file {
 NODISCARD int disk_request_check(const struct disk_req *req);
 /* Does the operation work on req->file? */
 bool disk_request_on_file(const struct disk_req *req);
+/* Is it a transfer that goes past the page cache, in whole units? */
+bool disk_request_direct(const struct disk_req *req);
 /* Tells the observer of the disk, if it has one. */
 void disk_request_begun(const struct disk *d);
 void disk_request_ended(const struct disk *d, const struct disk_req *req, int64_t rc, uint64_t ns);

@@ -69,7 +69,8 @@ static void ring_prepare_piece(struct disk_ring *r, struct io_uring_sqe *sqe, in
     uint64_t at = req->offset + job->so_far;
     void *buf = (uint8_t *)req->buf + job->so_far;
     unsigned len = ring_length(r, job);
-    bool direct = (req->file->flags & DISK_DIRECT) != 0, read = req->op == DISK_READ;
+    bool direct = (req->file->flags & DISK_DIRECT) != 0 || (req->flags & DISK_PAST_CACHE) != 0;
+    bool read = req->op == DISK_READ;
     int piece = direct ? disk_known_piece(&r->known, buf, len) : -1;
     job->known_memory = piece >= 0;
     if (piece >= 0 && read) {
@@ -109,6 +110,10 @@ static bool ring_has_second(const struct disk_req *req)
 /* What an entry names the file by: the descriptor, or its number among those that are known. */
 static int ring_file(struct disk_ring *r, struct disk_ring_job *job, unsigned *ret_flags)
 {
+    if ((job->req->flags & DISK_PAST_CACHE) != 0) {
+        job->known_file = false;
+        return atomic_load(&job->req->file->past_fd);
+    }
     int known = disk_known_file(&r->known, job->req->file);
     job->known_file = known >= 0;
     *ret_flags = known >= 0 ? IOSQE_FIXED_FILE : 0;
@@ -301,7 +306,7 @@ static void ring_judge_read(struct disk_ring *r, struct disk_ring_job *job, stru
 {
     const struct disk_req *req = job->req;
     /* A direct read that ends inside a unit has met the end; the next offset is not aligned. */
-    bool end = (req->file->flags & DISK_DIRECT) != 0 && job->so_far % DISK_UNIT != 0;
+    bool end = disk_request_direct(req) && job->so_far % DISK_UNIT != 0;
     if (job->moved == 0 || end || ring_left(job) == 0) {
         ring_finish(job, (int64_t)job->so_far, finished);
     } else if (req->iov == NULL) {
@@ -375,8 +380,12 @@ static void ring_run(struct loop_source *s)
 
 static bool ring_takes_transfer(const struct disk_req *req)
 {
-    bool direct = (req->file->flags & DISK_DIRECT) != 0;
+    bool direct = disk_request_direct(req);
+    bool past = (req->flags & DISK_PAST_CACHE) != 0;
     uint64_t bytes = disk_request_bytes(req);
+    if (past && atomic_load(&req->file->past_fd) < 0) {
+        return false; /* a thread opens the file once more, or says that it cannot */
+    }
     /* To begin storing soon is a call of its own that waits: not worth it here. */
     bool soon = req->op == DISK_WRITE && (req->flags & DISK_SOON) != 0 && !direct;
     return bytes > 0 && bytes <= (direct ? RING_DIRECT_MAX : RING_COPY_MAX) && !soon &&
@@ -408,6 +417,7 @@ bool disk_ring_takes(const struct disk_req *req)
     case DISK_LIST:
     case DISK_LOCK:
     case DISK_SEND:
+    case DISK_FETCH:
         return false;
     }
     return false;

@@ -5,7 +5,7 @@
 #include "disk/sim.h"
 
 #include "base/mem.h"
-#include "disk/sim_priv.h"
+#include "disk/sim_cache_priv.h"
 
 #include <string.h>
 
@@ -239,12 +239,18 @@ static int64_t view_now(struct disk *d, struct disk_req *req)
     return result;
 }
 
+static bool view_cached(struct sim_view *v, struct disk_file *f, uint64_t offset, uint64_t len)
+{
+    if (v->machine->cache == DISK_SIM_CACHE_CHANCE) {
+        return rand_chance(&v->machine->rand, 1, 2);
+    }
+    return disk_sim_cache_has(container_of(f, struct sim_file, base)->inode, offset, len);
+}
+
 static bool view_resident(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len)
 {
-    struct sim_view *v = view_of(d);
     LOOP_OWNED(d->loop);
-    (void)offset;
-    return len == 0 || ((f->flags & DISK_DIRECT) == 0 && rand_chance(&v->machine->rand, 1, 2));
+    return len == 0 || ((f->flags & DISK_DIRECT) == 0 && view_cached(view_of(d), f, offset, len));
 }
 
 static int64_t view_try_read(struct disk *d, struct disk_req *req)
@@ -252,7 +258,8 @@ static int64_t view_try_read(struct disk *d, struct disk_req *req)
     struct sim_view *v = view_of(d);
     LOOP_OWNED(d->loop);
     CHECK(req->op == DISK_READ);
-    bool cached = (req->file->flags & DISK_DIRECT) == 0 && rand_chance(&v->machine->rand, 1, 2);
+    bool cached = !disk_request_direct(req) &&
+                  view_cached(v, req->file, req->offset, disk_request_bytes(req));
     return cached ? view_now(d, req) : -EAGAIN;
 }
 
@@ -472,6 +479,11 @@ int disk_sim_corrupt_file(struct disk_file *f, uint64_t offset, uint8_t xor_with
     int rc = disk_sim_corrupt_byte(container_of(f, struct sim_file, base)->inode, offset, xor_with);
     mem_domain_enter(caller);
     return rc;
+}
+
+uint64_t disk_sim_capacity_bytes(const struct disk_sim *m)
+{
+    return m->capacity_bytes == 0 ? UINT64_C(1) << 40 : m->capacity_bytes;
 }
 
 uint64_t disk_sim_used_bytes(const struct disk_sim *m)

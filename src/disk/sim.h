@@ -9,8 +9,9 @@
  * or, for a create, DISK_SYNC_ALL of the file). Latency is random. A request that its process did
  * not live to see the end of happened, happened in part (writes) or did not. As on Linux, what a
  * failed sync covered may be lost although the next one succeeds. disk_now() takes no time;
- * disk_resident() and disk_try_read() say yes or no at random. Allocations of simulated space cost
- * 16 bytes per 4 KiB until written. Paths start at the root; no "..", no symbolic links.
+ * disk_resident() and disk_try_read() say yes or no at random, or as disk_sim_cache_mode() says.
+ * Allocations of simulated space cost 16 bytes per 4 KiB until written. Paths start at the root; no
+ * "..", no symbolic links.
  */
 #pragma once
 
@@ -52,3 +53,11 @@ NODISCARD int disk_sim_corrupt_file(struct disk_file *f, uint64_t offset, uint8_
 uint64_t disk_sim_used_bytes(const struct disk_sim *m);
 /* Requests of that lane, of all processes, that have had their turn. */
 uint64_t disk_sim_begun(const struct disk_sim *m, enum disk_lane lane);
+/* What the page cache has: at the toss of a coin (default), or what was read and written through it
+ * and is not dropped since the mode was set. */
+enum disk_sim_cache_mode { DISK_SIM_CACHE_CHANCE, DISK_SIM_CACHE_EXACT };
+void disk_sim_cache_mode(struct disk_sim *m, enum disk_sim_cache_mode mode);
+void disk_sim_cache_empty(struct disk_sim *m);            /* what is there is put out */
+uint64_t disk_sim_cached_bytes(const struct disk_sim *m); /* in mode EXACT */
+/* Its file system has no direct I/O for DISK_PAST_CACHE. */
+void disk_sim_no_direct(struct disk_sim *m, bool on);

@@ -2,7 +2,7 @@
  * disk/sim_file.c -- contents of simulated files: pages on demand in sorted leaves of 1 MiB, once
  * for the live and once for the durable side, and the changes between the two.
  */
-#include "disk/sim_priv.h"
+#include "disk/sim_cache_priv.h"
 
 #include "base/mem.h"
 
@@ -49,6 +49,11 @@ static struct sim_leaf *leaf_find(const struct sim_contents *c, uint64_t page)
     uint64_t index = page / SIM_LEAF_PAGES;
     size_t at = leaf_position(c, index);
     return at < c->leaf_count && c->leaf[at]->index == index ? c->leaf[at] : NULL;
+}
+
+struct sim_leaf *disk_sim_leaf(const struct sim_node *n, uint64_t page)
+{
+    return leaf_find(&n->file, page);
 }
 
 static struct sim_leaf *leaf_make(struct sim_contents *c, uint64_t page)
@@ -519,5 +524,6 @@ void disk_sim_contents_revert(struct sim_node *n)
     c->live_pages = pages;
     c->live_size = c->durable_size;
     c->diverged = false;
+    disk_sim_cache_forget(n);
     leaves_trim(c);
 }

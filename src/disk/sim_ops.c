@@ -2,7 +2,7 @@
  * disk/sim_ops.c -- one request on a simulated machine, carried out at once. Called outside of the
  * process's memory domain; what the caller gets for itself is made inside.
  */
-#include "disk/sim_priv.h"
+#include "disk/sim_cache_priv.h"
 
 #include "base/mem.h"
 
@@ -82,10 +82,13 @@ static int64_t sim_close(struct disk_req *req)
 
 static int64_t sim_read(const struct disk_req *req)
 {
-    const struct sim_node *n = sim_file_of(req->file)->inode;
+    struct sim_node *n = sim_file_of(req->file)->inode;
     struct disk_cursor c;
     struct iovec piece;
     uint64_t sum = 0;
+    if ((req->flags & DISK_PAST_CACHE) != 0 && n->machine->no_direct) {
+        return -EOPNOTSUPP;
+    }
     disk_cursor_init(&c, req);
     while (disk_cursor_window(&c, &piece, 1) > 0) {
         size_t got = disk_sim_read(n, req->offset + sum, piece.iov_base, piece.iov_len);
@@ -95,7 +98,19 @@ static int64_t sim_read(const struct disk_req *req)
             break;
         }
     }
+    if (!disk_request_direct(req)) {
+        disk_sim_cache_add(n, req->offset, sum);
+    }
     return (int64_t)sum;
+}
+
+static int64_t sim_fetch(const struct disk_req *req)
+{
+    struct sim_node *n = sim_file_of(req->file)->inode;
+    uint64_t size = n->file.live_size;
+    uint64_t len = req->offset >= size ? 0 : base_min(req->len, size - req->offset);
+    disk_sim_cache_add(n, req->offset, len);
+    return (int64_t)len;
 }
 
 static int64_t sim_sync(const struct disk_req *req, uint64_t mark)
@@ -112,6 +127,9 @@ static int64_t sim_write(const struct disk_req *req)
 {
     struct sim_node *n = sim_file_of(req->file)->inode;
     int64_t put = disk_sim_write(n, req, UINT64_MAX);
+    if (put > 0 && !disk_request_direct(req)) {
+        disk_sim_cache_add(n, req->offset, (uint64_t)put);
+    }
     int rc = put >= 0 && (req->flags & DISK_STABLE) != 0 ? disk_sim_sync(n, UINT64_MAX) : 0;
     return rc < 0 ? rc : put;
 }
@@ -227,7 +245,7 @@ static int64_t sim_lock(const struct disk_req *req)
 /* The sink is the process's: it is called as its other code is. */
 static int64_t sim_send(struct sim_view *v, const struct disk_req *req)
 {
-    const struct sim_node *n = sim_file_of(req->file)->inode;
+    struct sim_node *n = sim_file_of(req->file)->inode;
     uint8_t piece[SEND_PIECE];
     uint64_t sum = 0;
     while (sum < req->len) {
@@ -247,6 +265,7 @@ static int64_t sim_send(struct sim_view *v, const struct disk_req *req)
             break;
         }
     }
+    disk_sim_cache_add(n, req->offset, sum);
     return (int64_t)sum;
 }
 
@@ -291,6 +310,8 @@ static int64_t sim_execute(struct sim_view *v, struct disk_req *req, uint64_t ma
         return sim_lock(req);
     case DISK_SEND:
         return sim_send(v, req);
+    case DISK_FETCH:
+        return sim_fetch(req);
     }
     return -EINVAL;
 }
@@ -338,7 +359,8 @@ int64_t disk_sim_execute_failing(struct sim_view *v, struct disk_req *req, uint6
 static bool op_modifies(enum disk_op op)
 {
     return op != DISK_CLOSE && op != DISK_READ && op != DISK_STAT && op != DISK_STATFS &&
-           op != DISK_LIST && op != DISK_LOCK && op != DISK_SEND && op != DISK_DROP;
+           op != DISK_LIST && op != DISK_LOCK && op != DISK_SEND && op != DISK_FETCH &&
+           op != DISK_DROP;
 }
 
 void disk_sim_execute_orphan(struct sim_view *v, const struct disk_req *req, uint64_t mark)

@@ -27,8 +27,9 @@ struct sim_page {
     uint8_t bytes[SIM_PAGE];
 };
 struct sim_leaf {
-    uint64_t index; /* of 1 MiB of the file */
-    bool dirty;     /* live has changed since it was last equal to durable */
+    uint64_t index;                       /* of 1 MiB of the file */
+    bool dirty;                           /* live has changed since it was last equal to durable */
+    uint64_t cached[SIM_LEAF_PAGES / 64]; /* a bit per page that the page cache has: sim_cache.c */
     struct sim_page *live[SIM_LEAF_PAGES], *durable[SIM_LEAF_PAGES];
 };
 
@@ -106,6 +107,8 @@ struct disk_sim {
     uint64_t seq; /* of the last change */
     uint64_t capacity_bytes, used_bytes, min_ns, max_ns, extra_ns;
     enum disk_sim_crash_mode mode;
+    enum disk_sim_cache_mode cache;
+    bool no_direct;
     struct sim_fault fault[SIM_FAULTS];
     size_t fault_count;
     uint64_t begun[DISK_SCRUBBING + 1]; /* by lane */
@@ -193,8 +196,4 @@ void disk_sim_file_close(struct sim_file *f);
 void disk_sim_strand(struct sim_node *n, uint64_t mark);
 /* What is not dirty is read from the medium from now on; what is dirty goes there first. */
 NODISCARD int disk_sim_drop(struct sim_node *n);
-
-static inline uint64_t disk_sim_capacity_bytes(const struct disk_sim *m)
-{
-    return m->capacity_bytes == 0 ? UINT64_C(1) << 40 : m->capacity_bytes;
-}
+uint64_t disk_sim_capacity_bytes(const struct disk_sim *m); /* sim.c */

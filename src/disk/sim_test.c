@@ -827,6 +827,40 @@ TEST(takes_the_time_that_was_asked_for)
     world_end(&w);
 }
 
+/* What went through it and was not put out, to the page; not what went past it. */
+TEST(the_page_cache_is_what_is_said)
+{
+    struct world w = world_of(testing_seed());
+    CLEANUP(mem_freep) uint8_t *bytes = mem_aligned(4096, 65536);
+    struct disk_file *f = created(&w, "/f");
+    CHECK_TRUE(bytes != NULL);
+    memset(bytes, 'a', 65536);
+    CHECK_EQ(put(&w, f, 0, bytes, 65536), 65536);
+    disk_sim_cache_mode(w.machine, DISK_SIM_CACHE_EXACT);
+    struct disk_req req = {.op = DISK_READ, .file = f, .buf = bytes, .len = 65536};
+    CHECK_RC((int)disk_try_read(w.disk, &req), EAGAIN);
+    req.flags = DISK_PAST_CACHE;
+    CHECK_EQ(disk_now(w.disk, &req), 65536);
+    CHECK_EQ(disk_sim_cached_bytes(w.machine), 0);
+    CHECK_EQ(now_range(&w, DISK_FETCH, f, 5000, 10000), 10000);
+    CHECK_EQ(disk_sim_cached_bytes(w.machine), 3 * 4096);
+    CHECK_TRUE(disk_resident(w.disk, f, 4096, 12288));
+    CHECK_TRUE(!disk_resident(w.disk, f, 4095, 2) && !disk_resident(w.disk, f, 16383, 2));
+    CHECK_EQ(put(&w, f, 16384, "b", 1), 1);
+    CHECK_TRUE(disk_resident(w.disk, f, 16383, 2));
+    CHECK_EQ(now_file(&w, DISK_DROP, f), 0);
+    CHECK_EQ(disk_sim_cached_bytes(w.machine), 0);
+    req = (struct disk_req){.op = DISK_READ, .file = f, .buf = bytes, .len = 4096};
+    CHECK_EQ(disk_now(w.disk, &req), 4096);
+    CHECK_EQ(disk_try_read(w.disk, &req), 4096);
+    disk_sim_cache_empty(w.machine);
+    CHECK_TRUE(!disk_resident(w.disk, f, 0, 1));
+    disk_sim_no_direct(w.machine, true);
+    req.flags = DISK_PAST_CACHE;
+    CHECK_RC((int)disk_now(w.disk, &req), EOPNOTSUPP);
+    world_end(&w);
+}
+
 /* Refused above the limit, answered all the same; closing always works. */
 TEST(refuses_when_the_queue_is_full)
 {

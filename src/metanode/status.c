@@ -122,6 +122,12 @@ static void status_json_told(const struct metanode_target *t, struct text *out)
                  (unsigned long long)f->scrub.found, (unsigned long long)f->scrub.last_ms,
                  (unsigned long long)f->scrub.last_took_ms, (unsigned long long)f->scrub.last_found,
                  (unsigned long long)f->scrub.found_ever, (unsigned long long)f->scrub.repaired);
+        text_add(out,
+                 ",\"reads\":{\"cached\":%llu,\"fetched\":%llu,\"streamed\":%llu,"
+                 "\"copied\":%llu,\"stream_full\":%llu,\"busy\":%llu}",
+                 (unsigned long long)f->reads.cached, (unsigned long long)f->reads.fetched,
+                 (unsigned long long)f->reads.streamed, (unsigned long long)f->reads.copied,
+                 (unsigned long long)f->reads.stream_full, (unsigned long long)f->reads.busy);
     }
     text_add(out, "}");
 }

@@ -145,8 +145,10 @@ struct net_conn_request {
 };
 /* A range of a file to send as data. */
 struct net_conn_range {
-    struct disk_file *file;
+    struct disk_file *file; /* NULL: zeros */
     uint64_t offset, len;
+    uint64_t seen_ns; /* loop_tick_ns() of when all of it was in the page cache: what is sent in the
+                         same round is not looked at again. 0: not known */
 };
 struct net_conn_response {
     int rc;

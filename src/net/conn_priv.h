@@ -53,7 +53,7 @@ struct conn_piece {
         } bytes;
         struct {
             struct disk_file *file;
-            uint64_t offset;
+            uint64_t offset, seen_ns;
         } range;
         struct {
             void (*sent)(struct net_conn_response_pin *pin, int rc);

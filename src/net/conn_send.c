@@ -16,6 +16,7 @@
 
 #define FIRST_PIECES 64u
 #define RETRY_NS 2000000u
+#define ZEROS 65536u /* of a hole, at a time */
 
 static void queue_grows(struct net_conn *c, size_t len)
 {
@@ -175,19 +176,31 @@ int net_conn_put_slice(struct net_conn *c, const struct slice *s, uint32_t call_
     return 0;
 }
 
+static int put_zeros(struct net_conn *c, uint64_t len)
+{
+    static const uint8_t zeros[ZEROS];
+    int rc = 0;
+    for (uint64_t done = 0; done < len && rc == 0; done += ZEROS) {
+        const struct slice part = {.at = zeros, .len = (size_t)base_min(ZEROS, len - done)};
+        rc = net_conn_put_slice(c, &part, 0);
+    }
+    return rc;
+}
+
 int net_conn_put_range(struct net_conn *c, const struct net_conn_range *r)
 {
-    if (r->len == 0) {
-        return 0;
+    if (r->file == NULL || r->len == 0) {
+        return put_zeros(c, r->len);
     }
     CHECK(c->env->disk != NULL);
     struct conn_piece *p = piece_add(c);
     if (p == NULL) {
         return -ENOMEM;
     }
-    *p = (struct conn_piece){.kind = CONN_FILE,
-                             .len = (size_t)r->len,
-                             .u.range = {.file = r->file, .offset = r->offset}};
+    *p = (struct conn_piece){
+        .kind = CONN_FILE,
+        .len = (size_t)r->len,
+        .u.range = {.file = r->file, .offset = r->offset, .seen_ns = r->seen_ns}};
     queue_grows(c, p->len);
     return 0;
 }
@@ -344,13 +357,18 @@ static bool range_read_small(struct net_conn *c, struct conn_piece *p)
     return true;
 }
 
+static bool range_resident(const struct net_conn *c, const struct conn_piece *p)
+{
+    bool seen = p->u.range.seen_ns != 0 && p->u.range.seen_ns == loop_tick_ns(c->loop);
+    return seen || disk_resident(c->env->disk, p->u.range.file, p->u.range.offset, p->len);
+}
+
 static void range_prepare(struct net_conn *c, struct conn_piece *p)
 {
     if (p->kind != CONN_FILE || range_read_small(c, p)) {
         return;
     }
-    bool cached = disk_file_fd(p->u.range.file) >= 0 &&
-                  disk_resident(c->env->disk, p->u.range.file, p->u.range.offset, p->len);
+    bool cached = disk_file_fd(p->u.range.file) >= 0 && range_resident(c, p);
     p->kind = cached ? CONN_FILE_CACHED : CONN_FILE_COLD;
     stats_count(cached ? &c->counters.files_cached : &c->counters.files_cold, 1);
 }

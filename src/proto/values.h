@@ -8,7 +8,10 @@
 #define PROTO_VERSION_MAX 1u
 #define PROTO_FEATURES UINT64_C(0)
 #define PROTO_CELL_BYTES 4096u
-#define PROTO_CELLS_MAX 1024u /* of one message: 4 MiB of data */
+#define PROTO_CELLS_MAX 1024u      /* of one message: 4 MiB of data */
+#define PROTO_BATCH_MAX 64u        /* small reads in one message, */
+#define PROTO_BATCH_CELLS 16u      /* of one of them, */
+#define PROTO_BATCH_CELLS_ALL 256u /* of all of them */
 #define PROTO_ROOT_INO UINT64_C(1)
 
 /* Who speaks. */

@@ -1,0 +1,74 @@
+/* datanode/stat.c -- STAT at a serving member: which chunks a data id has, and how long they are.
+ */
+#include "datanode/worker_priv.h"
+
+#define STAT_BATCH 1024u
+#define STAT_LOOKS 4096u
+
+/* I1: what is pending may be shown elsewhere already; then the client asks there. */
+static int stat_collect(struct datanode_chain *c, const struct proto_stat_request *m,
+                        struct proto_chunk_stat *stat, struct proto_stat_reply *reply)
+{
+    struct datanode_worker *w = c->worker;
+    struct chunk_key at = {.data_id = m->data_id, .index = m->first_index};
+    uint64_t last = (uint64_t)m->first_index + base_min(m->count, STAT_BATCH);
+    struct chunk_info info;
+    reply->chunks.at = stat;
+    for (unsigned looks = 0; looks < STAT_LOOKS; looks++) {
+        int rc = chunk_store_next(w->store, at, &info);
+        if (rc < 0 || info.key.data_id != m->data_id || info.key.index >= last) {
+            break;
+        }
+        const struct datanode_item *it = datanode_item_find(w, info.key);
+        if (info.chain == c->id && (info.has_pending || (it != NULL && it->marked))) {
+            return -ERR_pending;
+        }
+        if (info.chain == c->id && !chunk_identity_none(info.committed)) {
+            stat[reply->chunks.count++] =
+                (struct proto_chunk_stat){.index = info.key.index,
+                                          .identity = datanode_identity_wire(info.committed),
+                                          .length = info.length,
+                                          .allocated = info.allocated_bytes,
+                                          .chunk_flags = info.flags};
+        }
+        if (info.key.index == UINT32_MAX) {
+            break;
+        }
+        at.index = info.key.index + 1;
+    }
+    reply->more = m->count > STAT_BATCH && last <= UINT32_MAX;
+    reply->next_index = (uint32_t)base_min(last, UINT32_MAX);
+    return 0;
+}
+
+void datanode_on_stat(struct peer_user *user, struct peer_request *r)
+{
+    struct datanode_worker *w = datanode_worker_of(user);
+    const struct proto_stat_request *m = r->body;
+    struct datanode_chain *c = NULL;
+    struct proto_stat_reply reply = {0};
+    struct proto_chunk_stat *stat = NULL;
+    int rc = datanode_chain_route(w, &m->route, &c);
+    if (rc == 0 && !datanode_chain_serves(c)) {
+        rc = -ERR_not_serving;
+    }
+    if (rc == 0 && r->link->role != PROTO_ROLE_META) {
+        rc = datanode_capability(w, r, &m->capability, m->data_id, 0);
+    }
+    if (rc == 0 && chunk_store_dead(w->store, m->data_id)) {
+        rc = -ERR_gone;
+    }
+    if (rc == 0) {
+        stat = mem_arena_alloc(&r->arena, STAT_BATCH * sizeof *stat);
+        rc = stat == NULL ? -ERR_busy : stat_collect(c, m, stat, &reply);
+    }
+    if (rc == 0 && !datanode_chain_serves(c)) { /* R8: with the answer in hand */
+        rc = -ERR_not_serving;
+    }
+    if (rc < 0) {
+        datanode_refuse(r, rc, c);
+        return;
+    }
+    reply.route = datanode_route_of(c, 0);
+    peer_request_answer(r, &reply, NULL);
+}
