@@ -164,6 +164,7 @@ struct metanode_cleanup {
     struct metanode_fences *fencing;
     struct metanode_trash *trash;
     struct metanode_check *check;
+    struct metanode_audits *audits;
     size_t fences; /* sessions that could still write somewhere */
 };
 int metanode_cleanup_init(struct metanode *m);

@@ -69,7 +69,7 @@ const char *metanode_fsck_data_of(struct metanode *m, uint64_t data_id, struct t
 
 /* ---- What is no file's ---- */
 
-enum stage { STAGE_IDS, STAGE_TARGETS, STAGE_CHAINS, STAGE_GARBAGE, STAGE_END };
+enum stage { STAGE_IDS, STAGE_TARGETS, STAGE_CHAINS, STAGE_GARBAGE, STAGE_ORPHANS, STAGE_END };
 
 static bool more_ids(struct metanode *m, const struct metanode_fsck_data *d, struct text *text,
                      struct metanode_fsck_more *more)
@@ -171,6 +171,12 @@ static bool more_garbage(struct metanode *m, uint64_t garbage, struct text *text
     return true;
 }
 
+/* What looks for orphans have found: audit.c. */
+static bool more_orphans(struct metanode *m, struct text *text, struct metanode_fsck_more *more)
+{
+    return metanode_audit_words(m, more->place++, text, &more->code);
+}
+
 bool metanode_fsck_data_more(struct metanode *m, const struct metanode_fsck_data *d,
                              uint64_t garbage, struct metanode_fsck_more *more)
 {
@@ -181,7 +187,8 @@ bool metanode_fsck_data_more(struct metanode *m, const struct metanode_fsck_data
         some = more->stage == STAGE_IDS       ? more_ids(m, d, &text, more)
                : more->stage == STAGE_TARGETS ? more_targets(m, &text, more)
                : more->stage == STAGE_CHAINS  ? more_chains(m, &text, more)
-                                              : more_garbage(m, garbage, &text, more);
+               : more->stage == STAGE_GARBAGE ? more_garbage(m, garbage, &text, more)
+                                              : more_orphans(m, &text, more);
         if (!some) {
             more->stage++;
             more->place = 0;

@@ -316,6 +316,26 @@ static void tell_moves(struct health *h)
     }
 }
 
+/* What looks for orphans have found; no reader notices any of it. */
+static void tell_orphans(struct health *h)
+{
+    const char *code = NULL;
+    char words[WHAT_SIZE];
+    struct text t;
+    text_init(&t, words, sizeof words);
+    for (size_t i = 0; metanode_audit_words(h->m, i, &t, &code); i++) {
+        bool strange = strcmp(code, "audit.strange") == 0;
+        tell(h, strange ? HEALTH_WARNING : HEALTH_NOTE,
+             strange ? "Files may be missing that were made since that state of the metadata."
+                     : "Files are not touched by it; it only takes space.",
+             strange ? "Look whether the metadata directory was put back by hand; restore the "
+                       "newest backup instead."
+                     : "`opendfs audit status` tells more.",
+             "%s", words);
+        text_init(&t, words, sizeof words);
+    }
+}
+
 static void tell_others(struct health *h)
 {
     const struct metanode *m = h->m;
@@ -327,6 +347,7 @@ static void tell_others(struct health *h)
              m->cleanup.fences, m->cleanup.fences == 1 ? "" : "s",
              m->cleanup.fences == 1 ? "is" : "are");
     }
+    tell_orphans(h);
     char used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE];
     if (metanode_memory_is_short(m)) {
         tell(h, HEALTH_WARNING, "What makes more of anything waits; reads and removals go on.",

@@ -83,6 +83,7 @@ const char *metanode_health(struct metanode *m, const struct metanode_counts *n)
     X(chains_stuck)             \
     X(damaged_chunks)           \
     X(chunks_without_copy)      \
+    X(orphans_suspected)        \
     X(space_total_bytes)        \
     X(space_free_bytes)         \
     X(log_bytes)                \
