@@ -10,6 +10,7 @@ int metanode_cleanup_init(struct metanode *m)
     rc = rc < 0 ? rc : metanode_fence_init(m);
     rc = rc < 0 ? rc : metanode_trash_init(m);
     rc = rc < 0 ? rc : metanode_audit_init(m);
+    rc = rc < 0 ? rc : metanode_compare_init(m);
     return rc < 0 ? rc : metanode_fsck_init(m);
 }
 
@@ -30,6 +31,7 @@ void metanode_cleanup_stop(struct metanode *m)
     metanode_fence_stop(m);
     metanode_trash_stop(m);
     metanode_audit_stop(m);
+    metanode_compare_stop(m);
 }
 
 void metanode_cleanup_fini(struct metanode *m)
@@ -40,6 +42,7 @@ void metanode_cleanup_fini(struct metanode *m)
     metanode_fence_fini(m);
     metanode_trash_fini(m);
     metanode_audit_fini(m);
+    metanode_compare_fini(m);
     metanode_fsck_fini(m);
 }
 

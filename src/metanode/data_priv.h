@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "cluster/chain.h"
 #include "loop/loop.h"
+#include "metanode/compare_priv.h"
 #include "metanode/errand_priv.h"
 #include "peer/link.h"
 #include "proto/proto.h"
@@ -98,6 +99,7 @@ struct metanode_chain {
     uint64_t hold_until_ns[CLUSTER_MEMBERS_MAX];   /* removed (R6), or left: not back before */
     uint64_t away_since_ns[CLUSTER_MEMBERS_MAX];   /* offline since; 0: it is not */
     uint64_t dark_since_ns;
+    struct metanode_digests digests;
     bool proposing, revoking;
     uint32_t copies; /* of its class, as of the last look at what is to be moved; 0: not yet */
 };
@@ -165,6 +167,7 @@ struct metanode_cleanup {
     struct metanode_trash *trash;
     struct metanode_check *check;
     struct metanode_audits *audits;
+    struct metanode_compares *compares;
     size_t fences; /* sessions that could still write somewhere */
 };
 int metanode_cleanup_init(struct metanode *m);

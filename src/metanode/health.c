@@ -50,6 +50,7 @@ void metanode_count(struct metanode *m, struct metanode_counts *ret)
         const struct metanode_damage *d = LIST_ENTRY(node, struct metanode_damage, all);
         n.no_copy += d->damage == PROTO_DAMAGE_NO_COPY && metanode_damage_stands(m, d) ? 1U : 0U;
     }
+    n.differing = metanode_differences(m);
     consensus_info(m->consensus, &n.log);
     if (n.log.full == 0 && kv_disk(m->kv) != KV_DISK_ROOM) {
         n.log.full = -ENOSPC; /* changes are refused, to whoever of both it belongs */
@@ -316,6 +317,18 @@ static void tell_moves(struct health *h)
     }
 }
 
+/* Chunks that were found to differ by full listings, twice. */
+static void tell_differences(struct health *h)
+{
+    uint64_t count = h->n->differing;
+    if (count > 0) {
+        tell(h, HEALTH_WARNING, "Which content a reader gets of them may depend on where it reads.",
+             "`opendfs fsck --data` names the files and who has what; write those files anew.",
+             "%llu chunk%s not the same at all members of %s chain%s", (unsigned long long)count,
+             count == 1 ? " is" : "s are", count == 1 ? "its" : "their", count == 1 ? "" : "s");
+    }
+}
+
 /* What looks for orphans have found; no reader notices any of it. */
 static void tell_orphans(struct health *h)
 {
@@ -347,6 +360,7 @@ static void tell_others(struct health *h)
              m->cleanup.fences, m->cleanup.fences == 1 ? "" : "s",
              m->cleanup.fences == 1 ? "is" : "are");
     }
+    tell_differences(h);
     tell_orphans(h);
     char used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE];
     if (metanode_memory_is_short(m)) {
