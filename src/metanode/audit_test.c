@@ -215,6 +215,32 @@ TEST(suspects_that_are_gone_are_forgotten_when_everything_was_looked_at)
     rig_over(&r);
 }
 
+/* Busy for a while is not down; who is busy for ever, or talks nonsense, is not looked at. */
+TEST(a_target_is_asked_until_it_answers_sense)
+{
+    struct rig r;
+    static struct rig_held held[FILES];
+    two_orphans(&r, held);
+    r.target[0].busy_inventories = 5;
+    struct namespace_audit a = rig_look(&r);
+    CHECK_TRUE(a.found == 2 && a.missed.count == 0);
+    CHECK_EQ(r.target[0].busy_inventories, 0);
+    r.target[0].busy_inventories = 1000;
+    r.target[1].backwards = true;
+    rig_wait_looks(&r);
+    CHECK_OK(rig_audit_ask(&r.client[0], PROTO_AUDIT_START, 0, 0));
+    for (unsigned i = 0; i < 60 && metanode_audit_goes_on(r.m); i++) {
+        rig_keep_alive(&r, &r.client[0], 1);
+    }
+    CHECK_TRUE(rig_look_is_over(&r));
+    a = r.m->cleanup.audits->now.audit;
+    CHECK_TRUE(a.missed.count == 2 && a.removed == 0 && a.outcome == NAMESPACE_AUDIT_DONE);
+    CHECK_EQ(rig_suspects(&r), 2);
+    check_untouched(&r);
+    CHECK_TRUE(!rig_has_removed(&r, 3));
+    rig_over(&r);
+}
+
 /* Somebody has put an old directory back: no record says so, but the data does. */
 TEST(metadata_that_are_older_than_the_data_judge_nothing)
 {

@@ -389,6 +389,11 @@ TEST(data_of_files_that_a_restored_server_does_not_know_is_kept)
         rig_wait_looks(&r);
     }
     CHECK_TRUE(!rig_has_removed(&r, id) && !rig_has_removed(&r, id + 1));
+    struct proto_status_request status = {.format = PROTO_FORMAT_TEXT};
+    CHECK_OK(rig_call(c, PROTO_OP_status, &status));
+    const struct proto_status_reply *m = c->reply;
+    static const char words[] = "were leapt over by a restore";
+    CHECK_TRUE(memmem(m->body.at, m->body.len, words, strlen(words)) != NULL);
     CHECK_RC(rig_audit_ask(c, PROTO_AUDIT_RELEASE, id + 1, id + 1), ENOENT);
     CHECK_OK(rig_audit_ask(c, PROTO_AUDIT_RELEASE, id + 1, next - 1));
     CHECK_EQ(rig_look(&r).found, 1);

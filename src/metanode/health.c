@@ -349,6 +349,24 @@ static void tell_orphans(struct health *h)
     }
 }
 
+/* What restores have leapt over, as long as nobody has let go of it. */
+static void tell_leaps(struct health *h)
+{
+    const struct metanode_audit_known *k = &h->m->cleanup.audits->now;
+    for (size_t i = 0; i < base_min(k->leap_count, METANODE_LEAPS_TOLD); i++) {
+        const struct namespace_leap *l = &k->leap[i];
+        if (!l->released) {
+            tell(h, HEALTH_NOTE,
+                 "Data of files made after that backup is kept, and looks like nobody's.",
+                 "When no newer backup will ever be used: `opendfs audit release FIRST-LAST`.",
+                 "data ids %llu-%llu %s", (unsigned long long)k->leap_first[i],
+                 (unsigned long long)l->last,
+                 l->unknown ? "are of before it was written down what restores leap over"
+                            : "were leapt over by a restore");
+        }
+    }
+}
+
 static void tell_others(struct health *h)
 {
     const struct metanode *m = h->m;
@@ -362,6 +380,7 @@ static void tell_others(struct health *h)
     }
     tell_differences(h);
     tell_orphans(h);
+    tell_leaps(h);
     char used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE];
     if (metanode_memory_is_short(m)) {
         tell(h, HEALTH_WARNING, "What makes more of anything waits; reads and removals go on.",

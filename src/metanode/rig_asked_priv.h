@@ -129,6 +129,11 @@ static inline void rig_on_inventory(struct peer_user *u, struct peer_request *r)
     size_t page = base_min(t->held_page == 0 ? 2 : t->held_page, q->max_entries);
     CHECK(q->target == t->id && q->incarnation == t->incarnation);
     t->inventories++;
+    if (t->busy_inventories > 0) {
+        t->busy_inventories--;
+        peer_request_fail(r, -ERR_busy, NULL);
+        return;
+    }
     for (size_t i = 0; i < t->held_count; i++) {
         const struct rig_held *h = &t->held[i];
         bool before = h->data_id < q->first.data_id ||
@@ -151,6 +156,11 @@ static inline void rig_on_inventory(struct peer_user *u, struct peer_request *r)
             .identity = {.aepoch = h->ver > 0 ? 1 : 0, .ver = h->ver},
             .digest = h->digest,
             .busy = h->busy};
+    }
+    if (t->backwards && answer.entries.count > 1) {
+        struct proto_inventory_entry first = at[0];
+        at[0] = at[1];
+        at[1] = first;
     }
     peer_request_answer(r, &answer, NULL);
 }

@@ -101,7 +101,8 @@ struct rig_target {
     uint32_t cut_length[2];
     const struct rig_held *held;  /* what it names when it is asked; removed ones no more */
     size_t held_count, held_page; /* so many at a time; 0: 2 */
-    unsigned inventories;
+    unsigned inventories, busy_inventories; /* so often it is busy first */
+    bool backwards;                         /* it names them in a wrong order */
 };
 
 struct rig {

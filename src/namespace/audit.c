@@ -164,13 +164,12 @@ static int audit_suspect_again(struct audit_plan *x, const struct namespace_key 
     if (rc < 0 && rc != -E2BIG) {
         return rc;
     }
-    if (rc == -E2BIG) {
-        x->audit.unclear += first ? 1 : 0;
-    } else if (again) {
+    s->wide = s->wide || rc == -E2BIG;
+    if (again && !s->wide) {
         return audit_remove(x, key, found->data_id, &s->chains);
-    } else {
-        x->audit.waiting += first ? 1 : 0;
     }
+    x->audit.unclear += first && s->wide ? 1 : 0;
+    x->audit.waiting += first && !s->wide ? 1 : 0;
     s->seen = a->look;
     return NAMESPACE_PUT(x->p, key, namespace_suspect, s);
 }

@@ -200,6 +200,55 @@ TEST(what_is_removed_already_is_no_orphan)
     rig_close(&r);
 }
 
+/* Past the state machine, into both replicas. */
+static void plant(struct rig *r, const struct namespace_key *key, const struct proto_type *type,
+                  const void *record, size_t cut)
+{
+    uint8_t bytes[4096];
+    struct wire_writer w = wire_writer_over(bytes, sizeof bytes);
+    CHECK_OK(proto_encode(type, record, &w));
+    r->index++;
+    for (size_t i = 0; i < RIG_REPLICAS; i++) {
+        struct kv_batch b;
+        kv_batch_init(&b);
+        CHECK_OK(kv_batch_put(&b, namespace_key_slice(key), kv_slice_of(bytes, w.len - cut)));
+        CHECK_OK(rig_commit(&r->replica[i], &b, r->index));
+        kv_batch_fini(&b);
+        rig_restart_replica(&r->replica[i]);
+    }
+}
+
+/* In more chains than any file can be: who knows what that is. */
+TEST(what_is_in_too_many_chains_is_left_alone)
+{
+    struct rig r;
+    uint32_t chains[80];
+    struct namespace_key key = namespace_key(NAMESPACE_STATE);
+    open_with_files(&r);
+    struct namespace_state s = state_of(&r);
+    s.applied_index = r.index + 1;
+    s.next_chain = 200;
+    plant(&r, &key, &namespace_state_type, &s, 0);
+    for (uint32_t i = 0; i < ARRAY_COUNT(chains); i++) {
+        chains[i] = i + 1;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t look = begin(&r);
+        for (size_t half = 0; half < 2; half++) {
+            struct namespace_audit_id f = {.data_id = 2,
+                                           .chains = {.at = chains + 40 * half, .count = 40}};
+            CHECK_OK(RIG_DO(&r, NAMESPACE_AUDIT_FOUND, namespace_audit_found, .look = look,
+                            .found = {.at = &f, .count = 1}));
+        }
+        CHECK_OK(end(&r, look));
+        CHECK_EQ(audit_of(&r).unclear, i == 0 ? 0 : 1);
+        r.time_ns += 2 * HOUR_NS;
+    }
+    CHECK_EQ(state_of(&r).suspects, 1);
+    CHECK_EQ(state_of(&r).garbage, 0);
+    rig_close(&r);
+}
+
 TEST(suspects_that_are_nowhere_any_more_are_forgotten)
 {
     struct rig r;
@@ -333,24 +382,6 @@ TEST(looks_of_before_a_restore_count_no_more)
     look_for(&r, 2, 1);
     check_counts(&r, 0, 1);
     rig_close(&r);
-}
-
-/* Past the state machine, into both replicas. */
-static void plant(struct rig *r, const struct namespace_key *key, const struct proto_type *type,
-                  const void *record, size_t cut)
-{
-    uint8_t bytes[4096];
-    struct wire_writer w = wire_writer_over(bytes, sizeof bytes);
-    CHECK_OK(proto_encode(type, record, &w));
-    r->index++;
-    for (size_t i = 0; i < RIG_REPLICAS; i++) {
-        struct kv_batch b;
-        kv_batch_init(&b);
-        CHECK_OK(kv_batch_put(&b, namespace_key_slice(key), kv_slice_of(bytes, w.len - cut)));
-        CHECK_OK(rig_commit(&r->replica[i], &b, r->index));
-        kv_batch_fini(&b);
-        rig_restart_replica(&r->replica[i]);
-    }
 }
 
 /* As a version wrote it that knew of no leaps: three fields are missing. */
