@@ -42,6 +42,22 @@ int opendfs_check_next(struct opendfs *fs, struct opendfs_check *check,
 void opendfs_async_check_next(struct opendfs *fs, struct opendfs_op *op,
                               struct opendfs_check *check);
 
+/*
+ * Data that belongs to no file. A look compares what data nodes hold with the metadata, in the
+ * background; what two looks find that are far enough apart is removed. Data ids that a restore
+ * from a backup has leapt over are kept until a range is let go of, which is to be named exactly.
+ * How it stands is in the status. -EPERM: not root; -EALREADY: one is under way; -ENOENT: no such
+ * range.
+ */
+int opendfs_audit_start(struct opendfs *fs);
+int opendfs_audit_release(struct opendfs *fs, uint64_t first, uint64_t last);
+struct opendfs_audit {
+    int release; /* 0: start */
+    uint64_t first, last;
+};
+void opendfs_async_audit(struct opendfs *fs, struct opendfs_op *op,
+                         const struct opendfs_audit *audit);
+
 #ifdef __cplusplus
 }
 #endif

@@ -246,6 +246,9 @@ void chunk_entry_set(struct chunk_store *s, struct chunk_entry *e, struct chunk_
     }
     chunk_version_unref(*place);
     *place = v;
+    if (place == &e->committed) {
+        chunk_sums_changed(s, e);
+    }
     if (!e->exists && v != NULL) {
         e->exists = true;
         s->exists_count++;

@@ -250,6 +250,7 @@ void chunk_store_destroy(struct chunk_store *s)
     }
     chunk_index_fini(&s->index);
     chunk_index_fini(&s->dead);
+    chunk_sums_fini(&s->sums);
     if (s->engine != NULL) {
         s->engine->close(s);
     }

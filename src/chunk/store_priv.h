@@ -16,6 +16,7 @@
 #include "chunk/read.h"
 #include "chunk/record_format.h"
 #include "chunk/store.h"
+#include "chunk/sums_priv.h"
 #include "disk/disk.h"
 #include "loop/loop.h"
 
@@ -73,6 +74,8 @@ struct chunk_entry {
     uint64_t tail_block; /* the last cell that was written, and how far */
     uint32_t tail_bytes;
     uint64_t accounted_bytes;
+    uint64_t sum; /* what it has added to the sum of this chain; 0: of none */
+    uint32_t sum_chain;
     struct list queue, waiters, pins, resting;
     struct list lru;   /* hot: the file is open */
     struct list dirty; /* change is not stable */
@@ -153,6 +156,7 @@ struct chunk_store {
     bool rebooted;
     int failed;
     struct chunk_index index, dead;
+    struct chunk_sums sums;
     uint64_t exists_count, damaged_count, pending_count, dirty_count;
     uint64_t total_bytes, free_bytes, used_bytes, reserved_bytes, resting_bytes, low_bytes;
     uint64_t pin_number;

@@ -27,6 +27,7 @@
     X(target, "Targets and nodes")  \
     X(trash, "Removed files")       \
     X(fsck, "Checks")               \
+    X(audit, NULL)                  \
     X(why, NULL)                    \
     X(help, "Help")                 \
     X(complete, NULL)

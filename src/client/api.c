@@ -594,6 +594,26 @@ int opendfs_set_balance(struct opendfs *fs, int on)
     return (int)call_wait(&c);
 }
 
+static int call_audit(struct opendfs *fs, const struct opendfs_audit *audit)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_audit(fs, &c.op, audit);
+    return (int)call_wait(&c);
+}
+
+int opendfs_audit_start(struct opendfs *fs)
+{
+    const struct opendfs_audit audit = {.release = 0};
+    return call_audit(fs, &audit);
+}
+
+int opendfs_audit_release(struct opendfs *fs, uint64_t first, uint64_t last)
+{
+    const struct opendfs_audit audit = {.release = 1, .first = first, .last = last};
+    return call_audit(fs, &audit);
+}
+
 int opendfs_status_json(struct opendfs *fs, char **ret)
 {
     struct call c;

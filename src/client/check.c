@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* The check of the metadata, part by part. */
+/* The check of the metadata, part by part; looks for data that belongs to no file. */
 
 static void check_free(struct opendfs *fs, void *held)
 {
@@ -84,4 +84,34 @@ void opendfs_async_check_next(struct opendfs *fs, struct opendfs_op *op,
     client_op_of(op)->path = NULL;
     client_op_of(op)->out = check;
     client_op_start(fs, op, check_run);
+}
+
+static void audit_done(struct client_task *t, const struct peer_reply *r)
+{
+    if (r->rc < 0) {
+        client_task_fail(t, r);
+        return;
+    }
+    client_task_finish(t, 0);
+}
+
+static void audit_run(struct opendfs_op *op)
+{
+    const struct opendfs_audit *a = client_op_of(op)->in;
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
+        t->request.audit = (struct proto_audit_request){
+            .action = a->release != 0 ? PROTO_AUDIT_RELEASE : PROTO_AUDIT_START,
+            .first = a->first,
+            .last = a->last};
+        client_task_query(t, PROTO_OP_audit, audit_done);
+    }
+}
+
+void opendfs_async_audit(struct opendfs *fs, struct opendfs_op *op,
+                         const struct opendfs_audit *audit)
+{
+    client_op_of(op)->path = NULL;
+    client_op_of(op)->in = audit;
+    client_op_start(fs, op, audit_run);
 }

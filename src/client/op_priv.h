@@ -111,6 +111,7 @@ union client_request {
     struct proto_trash_restore_request trash_restore;
     struct proto_trash_purge_request trash_purge;
     struct proto_fsck_request fsck;
+    struct proto_audit_request audit;
     struct proto_capability_renew_request capability_renew;
     struct proto_names_request names;
 };

@@ -3,7 +3,7 @@
 
 #include "base/dict.h"
 #include "base/list.h"
-#include "chunk/chunk.h"
+#include "chunk/store.h"
 #include "cluster/chain.h"
 #include "loop/loop.h"
 
@@ -48,6 +48,10 @@ struct datanode_chain {
     struct loop_timer recover_again;
     struct datanode_resync *resync;
     struct datanode_sink *sink;
+    /* digest.c: what there was of it at the last look, and what the leader has heard last. */
+    struct chunk_sum seen, told;
+    uint32_t seen_epoch, told_epoch; /* 0: nothing */
+    bool resting;                    /* the look before found the same */
 };
 struct datanode_chain *datanode_chain_find(struct datanode_worker *w, uint32_t id);
 /* One of which there are chunks, and no row yet: the leader is asked for it. NULL: no memory. */

@@ -5,6 +5,7 @@
  * it is looked at when something is about to be shown, never left to a timer. A heartbeat carries,
  * per chain, the newest epoch known here; rows come back in its answer and by push.
  */
+#include "datanode/inventory.h"
 #include "datanode/worker_priv.h"
 
 #define REGISTER_PAUSE_MS 200u
@@ -408,6 +409,11 @@ static void control_on_write(struct peer_user *user, struct peer_request *r)
     datanode_on_write(&worker_of(container_of(user, struct datanode_control, user))->user, r);
 }
 
+static void control_on_inventory(struct peer_user *user, struct peer_request *r)
+{
+    datanode_on_inventory(&worker_of(container_of(user, struct datanode_control, user))->user, r);
+}
+
 static const struct peer_handler control_handlers[] = {
     {.opcode = PROTO_OP_row_changed, .push = control_on_row},
     {.opcode = PROTO_OP_revoke, .request = control_on_revoke},
@@ -415,6 +421,7 @@ static const struct peer_handler control_handlers[] = {
     {.opcode = PROTO_OP_remove, .request = control_on_remove},
     {.opcode = PROTO_OP_stat, .request = control_on_stat},
     {.opcode = PROTO_OP_write, .request = control_on_write},
+    {.opcode = PROTO_OP_inventory, .request = control_on_inventory},
 };
 
 static void control_up(struct peer_user *user, struct peer_link *l)

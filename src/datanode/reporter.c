@@ -1,6 +1,7 @@
 /* datanode/reporter.c -- see reporter.h. One message is under way at a time. */
 #include "datanode/reporter.h"
 
+#include "datanode/digest.h"
 #include "datanode/repair.h"
 #include "datanode/worker_priv.h"
 
@@ -8,6 +9,7 @@
 #define WAIT_MIN_MS 100u
 #define WAIT_MAX_MS 10000u
 #define FIGURES_NS (UINT64_C(10) * 1000 * NS_PER_MS)
+#define DIGESTS_NS (UINT64_C(2) * 1000 * NS_PER_MS)
 
 static struct datanode_worker *worker_of(struct datanode_reporter *p)
 {
@@ -78,6 +80,7 @@ static void reporter_answered(struct peer_call *c, const struct peer_reply *r)
     p->calling = false;
     if (r->rc < 0) {
         p->standing_due = p->standing_due || p->standing_sent;
+        p->digests_due = p->digests_due || p->digest_count > 0;
         p->wait_ms = base_min(base_max(p->wait_ms * 2, WAIT_MIN_MS), WAIT_MAX_MS);
         if (!w->closing) {
             loop_timer_in(w->loop, &p->again, p->wait_ms * NS_PER_MS);
@@ -89,7 +92,8 @@ static void reporter_answered(struct peer_call *c, const struct peer_reply *r)
     if (p->standing_sent) {
         p->told = p->request.figures;
     }
-    if (p->queue.count > 0 || p->standing_due) {
+    p->digests_due = datanode_digests_heard(w, p->digest, p->digest_count);
+    if (p->queue.count > 0 || p->standing_due || p->digests_due) {
         reporter_soon(p);
     }
 }
@@ -98,9 +102,11 @@ static void reporter_send(struct loop_task *t)
 {
     struct datanode_reporter *p = container_of(t, struct datanode_reporter, task);
     struct datanode_worker *w = worker_of(p);
-    if (p->calling || w->closing || (p->queue.count == 0 && !p->standing_due)) {
+    if (p->calling || w->closing || (p->queue.count == 0 && !p->standing_due && !p->digests_due)) {
         return;
     }
+    p->digest_count = datanode_digests_take(w, p->digest, ARRAY_COUNT(p->digest));
+    p->digests_due = false;
     p->sent_count = datanode_reports_take(&p->queue, p->sent, ARRAY_COUNT(p->sent));
     for (size_t i = 0; i < p->sent_count; i++) {
         p->item[i] = reporter_item(&p->sent[i]);
@@ -113,7 +119,8 @@ static void reporter_send(struct loop_task *t)
         .items = {.at = p->item, .count = p->sent_count},
         .disk_error = w->failed ? w->fail_rc : 0,
         .disk_text = proto_bytes_text(w->failed ? w->fail_reason : ""),
-        .has_figures = p->standing_sent};
+        .has_figures = p->standing_sent,
+        .digests = {.at = p->digest, .count = p->digest_count}};
     if (p->standing_sent) {
         p->request.figures = reporter_figures(w);
         p->figures_ns = loop_now_ns(w->loop);
@@ -145,15 +152,31 @@ void datanode_reporter_registered(struct datanode_worker *w)
     struct datanode_reporter *p = &w->reporter;
     p->standing_due = true;
     p->damage_due = true;
+    datanode_digests_forget(w);
+    p->digests_ns = 0;
     p->wait_ms = 0;
     loop_timer_cancel(w->loop, &p->again);
     datanode_repair_watch(w); /* walks over them all the same */
     reporter_soon(p);
 }
 
+static void reporter_digests(struct datanode_worker *w)
+{
+    struct datanode_reporter *p = &w->reporter;
+    if (loop_now_ns(w->loop) - p->digests_ns < DIGESTS_NS || p->calling) {
+        return;
+    }
+    p->digests_ns = loop_now_ns(w->loop);
+    if (datanode_digests_look(w)) {
+        p->digests_due = true;
+        reporter_soon(p);
+    }
+}
+
 void datanode_reporter_tick(struct datanode_worker *w)
 {
     struct datanode_reporter *p = &w->reporter;
+    reporter_digests(w);
     if (loop_now_ns(w->loop) - p->figures_ns < FIGURES_NS || p->standing_due || p->calling) {
         return;
     }

@@ -13,12 +13,17 @@
 struct datanode_worker;
 
 #define DATANODE_REPORTS_SENT 64u /* of one message */
+#define DATANODE_DIGESTS_SENT 64u
 
 struct datanode_reporter {
     struct datanode_reports queue;
     struct datanode_report sent[DATANODE_REPORTS_SENT];
     size_t sent_count;
     struct proto_report_item item[DATANODE_REPORTS_SENT];
+    struct proto_chain_digest digest[DATANODE_DIGESTS_SENT];
+    size_t digest_count;
+    bool digests_due;
+    uint64_t digests_ns; /* when chains were looked at last */
     struct proto_report_request request;
     struct peer_call call;
     struct loop_task task;

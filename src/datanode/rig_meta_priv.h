@@ -98,10 +98,12 @@ RIG void rig_on_report(struct peer_user *u, struct peer_request *q)
         t->resynced += x->kind == PROTO_REPORT_RESYNCED;
         t->whole += x->chunk.data_id == 0;
     }
-    t->disk_error = m->disk_error < 0 ? m->disk_error : t->disk_error;
-    if (m->has_figures) {
-        t->figures = m->figures;
+    for (size_t i = 0; i < m->digests.count; i++) {
+        t->digest[m->digests.at[i].chain % (RIG_CHAINS + 1)] = m->digests.at[i];
     }
+    t->digests += (unsigned)m->digests.count;
+    t->disk_error = m->disk_error < 0 ? m->disk_error : t->disk_error;
+    t->figures = m->has_figures ? m->figures : t->figures;
     if (t->ignores) {
         peer_request_fail(q, -ERR_busy, NULL);
     } else {

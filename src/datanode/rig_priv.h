@@ -57,7 +57,9 @@ struct rig_target {
     unsigned reports;              /* that came */
     unsigned found, repaired, no_copy, resynced, whole; /* items of them */
     int disk_error;
-    struct proto_report_figures figures; /* the newest */
+    struct proto_report_figures figures;              /* the newest */
+    struct proto_chain_digest digest[RIG_CHAINS + 1]; /* the newest of each chain */
+    unsigned digests;                                 /* that came */
     struct peer_user client_user;
     struct peer *client, *meta_client; /* the test's ways to it */
 };

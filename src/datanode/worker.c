@@ -4,6 +4,7 @@
  */
 #include "datanode/worker.h"
 
+#include "datanode/inventory.h"
 #include "datanode/remove.h"
 #include "datanode/repair.h"
 #include "datanode/resync.h"
@@ -193,6 +194,7 @@ static const struct peer_handler server_handlers[] = {
     {.opcode = PROTO_OP_fetch, .request = datanode_on_fetch},
     {.opcode = PROTO_OP_fence, .request = worker_on_fence},
     {.opcode = PROTO_OP_revoke, .request = worker_on_revoke},
+    {.opcode = PROTO_OP_inventory, .request = datanode_on_inventory},
     {.opcode = PROTO_OP_row_changed, .push = worker_on_row},
     {.opcode = PROTO_OP_stats, .request = datanode_on_stats},
 };

@@ -157,6 +157,12 @@ void metanode_applied(struct metanode *m, const struct namespace_command *c,
         case NAMESPACE_BALANCE:
             metanode_moves_touch(m);
             break;
+        case NAMESPACE_AUDIT_BEGIN:
+        case NAMESPACE_AUDIT_FOUND:
+        case NAMESPACE_AUDIT_END:
+        case NAMESPACE_AUDIT_RELEASE:
+            metanode_audit_touch(m);
+            break;
         case NAMESPACE_EXPIRE:
         case PROTO_OP_session_close:
             applied_end_of_session(m, c);

@@ -7,6 +7,7 @@
 #include "kv/image_file.h"
 #include "metanode/restore.h"
 #include "metanode/rig_image_priv.h"
+#include "metanode/rig_orphan_priv.h"
 #include "metanode/rig_session_priv.h"
 #include "metanode/rig_target_priv.h"
 #include "testing/testing.h"
@@ -345,6 +346,61 @@ TEST(data_nodes_follow_a_server_that_was_restored)
             CHECK_TRUE(r.target[i].row[k].epoch > epoch + 1000);
         }
     }
+    mem_free(x.bytes);
+    rig_over(&r);
+}
+
+/* What was made after the backup looks like nobody's: a newer backup may still be found. */
+TEST(data_of_files_that_a_restored_server_does_not_know_is_kept)
+{
+    struct rig r;
+    struct reader x;
+    struct env tool;
+    struct metanode_restored done;
+    static struct rig_held held[4];
+    rig_orphans_ready(&r);
+    rig_admin_start(&r, ADMIN);
+    struct rig_client *c = &r.client[0];
+    uint64_t id = rig_data_file(c, "before");
+    CHECK_OK(reader_open(&x, &r.client[ADMIN]));
+    reader_all(&x);
+    CHECK_EQ(rig_data_file(c, "after"), id + 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        held[i] = (struct rig_held){.data_id = id + i, .chain = 1};
+    }
+    rig_hold(&r, 0, held, 2);
+    rig_hold(&r, 1, held, 2);
+    rig_kill(&r);
+    store(&r, &tool, &x);
+    CHECK_OK(restore(&r, &tool, "/restored", &done));
+    loop_sim_kill(tool.loop);
+    r.opt.directory = "/restored";
+    r.opt.create = false;
+    rig_serve(&r);
+    CHECK_TRUE(rig_until(&r, chains_serve, &r) && rig_until(&r, client_has_resumed, &r));
+    rig_open(c);
+    memset(c->sequence, 0, sizeof c->sequence);
+    uint64_t next = rig_data_file(c, "newer"); /* above all that was ever given */
+    CHECK_TRUE(next > id + NAMESPACE_LEAP_LEAST);
+    for (unsigned i = 0; i < 3; i++) {
+        struct namespace_audit a = rig_look(&r);
+        CHECK_TRUE(a.outcome == NAMESPACE_AUDIT_DONE && a.found == 0 && a.removed == 0);
+        CHECK_EQ(a.held, 2); /* at two targets */
+        rig_wait_looks(&r);
+    }
+    CHECK_TRUE(!rig_has_removed(&r, id) && !rig_has_removed(&r, id + 1));
+    struct proto_status_request status = {.format = PROTO_FORMAT_TEXT};
+    CHECK_OK(rig_call(c, PROTO_OP_status, &status));
+    const struct proto_status_reply *m = c->reply;
+    static const char words[] = "were leapt over by a restore";
+    CHECK_TRUE(memmem(m->body.at, m->body.len, words, strlen(words)) != NULL);
+    CHECK_RC(rig_audit_ask(c, PROTO_AUDIT_RELEASE, id + 1, id + 1), ENOENT);
+    CHECK_OK(rig_audit_ask(c, PROTO_AUDIT_RELEASE, id + 1, next - 1));
+    CHECK_EQ(rig_look(&r).found, 1);
+    rig_wait_looks(&r);
+    CHECK_EQ(rig_look(&r).removed, 1);
+    rig_run(&r, 5 * RIG_SECOND);
+    CHECK_TRUE(!rig_has_removed(&r, id) && rig_has_removed(&r, id + 1));
     mem_free(x.bytes);
     rig_over(&r);
 }

@@ -9,6 +9,8 @@ int metanode_cleanup_init(struct metanode *m)
     int rc = metanode_garbage_init(m);
     rc = rc < 0 ? rc : metanode_fence_init(m);
     rc = rc < 0 ? rc : metanode_trash_init(m);
+    rc = rc < 0 ? rc : metanode_audit_init(m);
+    rc = rc < 0 ? rc : metanode_compare_init(m);
     return rc < 0 ? rc : metanode_fsck_init(m);
 }
 
@@ -19,6 +21,7 @@ void metanode_cleanup_start(struct metanode *m)
     metanode_errand_kick(&m->cleanup.trims);
     metanode_fence_kick(m);
     metanode_trash_kick(m);
+    metanode_audit_touch(m);
 }
 
 void metanode_cleanup_stop(struct metanode *m)
@@ -27,6 +30,8 @@ void metanode_cleanup_stop(struct metanode *m)
     metanode_errand_stop(&m->cleanup.trims);
     metanode_fence_stop(m);
     metanode_trash_stop(m);
+    metanode_audit_stop(m);
+    metanode_compare_stop(m);
 }
 
 void metanode_cleanup_fini(struct metanode *m)
@@ -36,6 +41,8 @@ void metanode_cleanup_fini(struct metanode *m)
     metanode_garbage_fini(m);
     metanode_fence_fini(m);
     metanode_trash_fini(m);
+    metanode_audit_fini(m);
+    metanode_compare_fini(m);
     metanode_fsck_fini(m);
 }
 

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "cluster/chain.h"
 #include "loop/loop.h"
+#include "metanode/compare_priv.h"
 #include "metanode/errand_priv.h"
 #include "peer/link.h"
 #include "proto/proto.h"
@@ -102,6 +103,7 @@ struct metanode_chain {
     uint64_t away_since_ns[CLUSTER_MEMBERS_MAX];   /* offline since, or waiting, and cannot come in;
                                                       0: it is not */
     uint64_t dark_since_ns;
+    struct metanode_digests digests;
     bool proposing, revoking;
     uint32_t copies; /* of its class, as of the last look at what is to be moved; 0: not yet */
 };
@@ -169,6 +171,8 @@ struct metanode_cleanup {
     struct metanode_fences *fencing;
     struct metanode_trash *trash;
     struct metanode_check *check;
+    struct metanode_audits *audits;
+    struct metanode_compares *compares;
     size_t fences; /* sessions that could still write somewhere */
 };
 int metanode_cleanup_init(struct metanode *m);

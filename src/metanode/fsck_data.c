@@ -25,6 +25,12 @@ void metanode_fsck_data_begin(struct metanode *m, struct metanode_fsck_data *d)
             d->id[count++] = x->chunk.data_id;
         }
     }
+    const struct metanode_compares *all = m->cleanup.compares;
+    for (size_t i = 0; i < all->count; i++) {
+        if (metanode_difference_stands(m, &all->named[i])) {
+            d->id[count++] = all->named[i].chunk.data_id;
+        }
+    }
     qsort(d->id, count, sizeof d->id[0], compare_ids);
     for (size_t i = 0; i < count; i++) {
         if (d->count == 0 || d->id[d->count - 1] != d->id[i]) {
@@ -40,6 +46,25 @@ static const char *target_name(struct metanode *m, uint32_t id)
 }
 
 #define NAMED_MAX 4u /* chunks of one file */
+
+/* Chunks that members do not have the same of, behind `told` others. */
+static size_t differences_of(struct metanode *m, uint64_t data_id, size_t told, struct text *text)
+{
+    const struct metanode_compares *all = m->cleanup.compares;
+    size_t count = 0;
+    for (size_t i = 0; i < all->count; i++) {
+        const struct metanode_difference *d = &all->named[i];
+        if (d->chunk.data_id != data_id || !metanode_difference_stands(m, d)) {
+            continue;
+        }
+        if (count < NAMED_MAX) {
+            text_add(text, "%schunk %u is not the same everywhere: %s",
+                     told + count == 0 ? "" : "; ", d->chunk.index, d->text);
+        }
+        count++;
+    }
+    return count;
+}
 
 const char *metanode_fsck_data_of(struct metanode *m, uint64_t data_id, struct text *text)
 {
@@ -61,15 +86,16 @@ const char *metanode_fsck_data_of(struct metanode *m, uint64_t data_id, struct t
     if (count > NAMED_MAX) {
         text_add(text, "; and %zu more", count - NAMED_MAX);
     }
-    if (count == 0) {
-        text_add(text, "it was damaged, and is repaired");
+    size_t differ = differences_of(m, data_id, count, text);
+    if (count + differ == 0) {
+        text_add(text, "it was not well, and is again");
     }
-    return lost > 0 ? "chunk.lost" : "chunk.damaged";
+    return lost > 0 ? "chunk.lost" : count > 0 || differ == 0 ? "chunk.damaged" : "chunk.differs";
 }
 
 /* ---- What is no file's ---- */
 
-enum stage { STAGE_IDS, STAGE_TARGETS, STAGE_CHAINS, STAGE_GARBAGE, STAGE_END };
+enum stage { STAGE_IDS, STAGE_TARGETS, STAGE_CHAINS, STAGE_GARBAGE, STAGE_ORPHANS, STAGE_END };
 
 static bool more_ids(struct metanode *m, const struct metanode_fsck_data *d, struct text *text,
                      struct metanode_fsck_more *more)
@@ -171,6 +197,12 @@ static bool more_garbage(struct metanode *m, uint64_t garbage, struct text *text
     return true;
 }
 
+/* What looks for orphans have found: audit.c. */
+static bool more_orphans(struct metanode *m, struct text *text, struct metanode_fsck_more *more)
+{
+    return metanode_audit_words(m, more->place++, text, &more->code);
+}
+
 bool metanode_fsck_data_more(struct metanode *m, const struct metanode_fsck_data *d,
                              uint64_t garbage, struct metanode_fsck_more *more)
 {
@@ -181,7 +213,8 @@ bool metanode_fsck_data_more(struct metanode *m, const struct metanode_fsck_data
         some = more->stage == STAGE_IDS       ? more_ids(m, d, &text, more)
                : more->stage == STAGE_TARGETS ? more_targets(m, &text, more)
                : more->stage == STAGE_CHAINS  ? more_chains(m, &text, more)
-                                              : more_garbage(m, garbage, &text, more);
+               : more->stage == STAGE_GARBAGE ? more_garbage(m, garbage, &text, more)
+                                              : more_orphans(m, &text, more);
         if (!some) {
             more->stage++;
             more->place = 0;

@@ -1,12 +1,15 @@
 /* metanode/fsck_data_priv.h -- the part of the check of fsck.c that is about data nodes. */
 #pragma once
 
+#include "metanode/compare_priv.h"
 #include "metanode/report_priv.h"
+
+#define METANODE_FSCK_IDS (METANODE_DAMAGES_MAX + METANODE_DIFFERENCES_MAX)
 
 struct metanode;
 struct metanode_fsck_data {
-    uint64_t id[METANODE_DAMAGES_MAX]; /* data ids with damaged chunks, ascending */
-    bool found[METANODE_DAMAGES_MAX];  /* a file has it */
+    uint64_t id[METANODE_FSCK_IDS]; /* data ids with chunks that are not well, ascending */
+    bool found[METANODE_FSCK_IDS];  /* a file has it */
     size_t count;
 };
 /* What is known now. */

@@ -205,7 +205,7 @@ static int garbage_add(struct metanode_errand *e, const struct namespace_view *v
 {
     struct metanode_garbage *page = garbage_of(e);
     struct proto_u32s chains;
-    int rc = namespace_layout_chains(v, &record->layout, &chains);
+    int rc = namespace_garbage_chains(v, record, &chains);
     for (size_t i = 0; i < chains.count && rc == 0; i++) {
         if (garbage_is_done(record, chains.at[i])) {
             continue;

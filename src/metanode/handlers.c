@@ -64,5 +64,6 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(backup_read, metanode_backup_read),
     METANODE_HANDLER(backup_close, metanode_backup_close),
     METANODE_HANDLER(fsck, metanode_fsck),
+    METANODE_HANDLER(audit, metanode_audit),
 };
 const size_t metanode_handler_count = ARRAY_COUNT(metanode_handlers);

@@ -50,6 +50,7 @@ void metanode_count(struct metanode *m, struct metanode_counts *ret)
         const struct metanode_damage *d = LIST_ENTRY(node, struct metanode_damage, all);
         n.no_copy += d->damage == PROTO_DAMAGE_NO_COPY && metanode_damage_stands(m, d) ? 1U : 0U;
     }
+    n.differing = metanode_differences(m);
     consensus_info(m->consensus, &n.log);
     if (n.log.full == 0 && kv_disk(m->kv) != KV_DISK_ROOM) {
         n.log.full = -ENOSPC; /* changes are refused, to whoever of both it belongs */
@@ -316,6 +317,56 @@ static void tell_moves(struct health *h)
     }
 }
 
+/* Chunks that were found to differ by full listings, twice. */
+static void tell_differences(struct health *h)
+{
+    uint64_t count = h->n->differing;
+    if (count > 0) {
+        tell(h, HEALTH_WARNING, "Which content a reader gets of them may depend on where it reads.",
+             "`opendfs fsck --data` names the files and who has what; write those files anew.",
+             "%llu chunk%s not the same at all members of %s chain%s", (unsigned long long)count,
+             count == 1 ? " is" : "s are", count == 1 ? "its" : "their", count == 1 ? "" : "s");
+    }
+}
+
+/* What looks for orphans have found; no reader notices any of it. */
+static void tell_orphans(struct health *h)
+{
+    const char *code = NULL;
+    char words[WHAT_SIZE];
+    struct text t;
+    text_init(&t, words, sizeof words);
+    for (size_t i = 0; metanode_audit_words(h->m, i, &t, &code); i++) {
+        bool strange = strcmp(code, "audit.strange") == 0;
+        tell(h, strange ? HEALTH_WARNING : HEALTH_NOTE,
+             strange ? "Files may be missing that were made since that state of the metadata."
+                     : "Files are not touched by it; it only takes space.",
+             strange ? "Look whether the metadata directory was put back by hand; restore the "
+                       "newest backup instead."
+                     : "`opendfs audit status` tells more.",
+             "%s", words);
+        text_init(&t, words, sizeof words);
+    }
+}
+
+/* What restores have leapt over, as long as nobody has let go of it. */
+static void tell_leaps(struct health *h)
+{
+    const struct metanode_audit_known *k = &h->m->cleanup.audits->now;
+    for (size_t i = 0; i < base_min(k->leap_count, METANODE_LEAPS_TOLD); i++) {
+        const struct namespace_leap *l = &k->leap[i];
+        if (!l->released) {
+            tell(h, HEALTH_NOTE,
+                 "Data of files made after that backup is kept, and looks like nobody's.",
+                 "When no newer backup will ever be used: `opendfs audit release FIRST-LAST`.",
+                 "data ids %llu-%llu %s", (unsigned long long)k->leap_first[i],
+                 (unsigned long long)l->last,
+                 l->unknown ? "are of before it was written down what restores leap over"
+                            : "were leapt over by a restore");
+        }
+    }
+}
+
 static void tell_others(struct health *h)
 {
     const struct metanode *m = h->m;
@@ -327,6 +378,9 @@ static void tell_others(struct health *h)
              m->cleanup.fences, m->cleanup.fences == 1 ? "" : "s",
              m->cleanup.fences == 1 ? "is" : "are");
     }
+    tell_differences(h);
+    tell_orphans(h);
+    tell_leaps(h);
     char used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE];
     if (metanode_memory_is_short(m)) {
         tell(h, HEALTH_WARNING, "What makes more of anything waits; reads and removals go on.",

@@ -41,6 +41,7 @@ struct metanode_counts {
     size_t targets, up, low_space, sick;
     size_t chains, full, degraded, syncing, dark; /* degraded: lack a copy that nobody fills */
     uint64_t damaged;                             /* chunks that no copy was found for yet */
+    uint64_t differing; /* chunks that members do not have the same of */
     uint64_t no_copy; /* of these, as far as they are known by name: no member has a good one */
     uint64_t total, free, memory;
     struct consensus_info log;
@@ -83,6 +84,8 @@ const char *metanode_health(struct metanode *m, const struct metanode_counts *n)
     X(chains_stuck)             \
     X(damaged_chunks)           \
     X(chunks_without_copy)      \
+    X(chunks_differing)         \
+    X(orphans_suspected)        \
     X(space_total_bytes)        \
     X(space_free_bytes)         \
     X(log_bytes)                \

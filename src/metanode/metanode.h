@@ -79,6 +79,8 @@ struct metanode_options {
     uint64_t cache_bytes;   /* part of it, for an engine on disk; 0: the engine's choice */
     size_t max_connections; /* 0: 16,384 */
     size_t mutations_max;   /* under way at a time; 0: 4,096 */
+    uint64_t audit_wait_ms; /* between two looks that find the same orphan; 0: a day */
+    uint64_t audit_window;  /* tests: data ids that are looked at together; 0: 2^27 */
     /* Tests (kv/mem.h): how often a read says that it needs what is not in memory, a commit finds
      * no room; what is lent is gone in time; a cache that is not there. */
     uint32_t need_permille, busy_permille;

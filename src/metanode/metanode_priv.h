@@ -15,6 +15,7 @@
 #include "metanode/append_priv.h"
 #include "metanode/apply_priv.h"
 #include "metanode/ask_priv.h"
+#include "metanode/audit_priv.h"
 #include "metanode/data_priv.h"
 #include "metanode/engine_priv.h"
 #include "metanode/grant_priv.h"

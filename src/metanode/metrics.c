@@ -76,6 +76,8 @@ static void set_counts(struct metanode *m)
     set(&g->chains_stuck, m->moves.sum.stuck);
     set(&g->damaged_chunks, n.damaged);
     set(&g->chunks_without_copy, n.no_copy);
+    set(&g->chunks_differing, n.differing);
+    set(&g->orphans_suspected, m->cleanup.audits->now.suspects);
     set(&g->space_total_bytes, n.total);
     set(&g->space_free_bytes, n.free);
     set(&g->log_bytes, n.log.log_bytes);

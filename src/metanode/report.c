@@ -1,7 +1,7 @@
 /*
  * metanode/report.c -- what workers have noticed (chain.md 10, datanode/report.h): damaged chunks,
- * resyncs, a failed disk, figures. In memory only: each new leader is told again what stands.
- * Reports may come twice and in any order; each says how it is.
+ * resyncs, a failed disk, figures, digests of chains (compare.c). In memory only: each new leader
+ * is told again what stands. Reports may come twice and in any order; each says how it is.
  *
  * Damaged chunks are kept by name as far as there is room; how many a target has is the word of its
  * heartbeats. A worker tries to repair again and again and says each time what became of it: what
@@ -118,6 +118,9 @@ void metanode_report(struct peer_user *u, struct peer_request *r)
         } else if (q->items.at[i].kind == PROTO_REPORT_RESYNCED) {
             report_resynced(t, &q->items.at[i]);
         }
+    }
+    for (size_t i = 0; i < q->digests.count; i++) {
+        metanode_digest_heard(t, &q->digests.at[i]);
     }
     if (q->disk_error < 0) {
         report_disk(t, q);

@@ -225,8 +225,10 @@ static int restore_plan(struct restore *x, struct kv_batch *batch)
     }
     x->index = base_max(state.applied_index, x->image.index) + 1;
     x->term = base_max(x->image.term + RESTORE_TERM_LEAP, seconds);
-    struct namespace_restoring r = {
-        .index = x->index, .floor = seconds << 20, .epoch_floor = (uint32_t)(seconds / 4)};
+    struct namespace_restoring r = {.index = x->index,
+                                    .floor = seconds << 20,
+                                    .epoch_floor = (uint32_t)(seconds / 4),
+                                    .time_ns = (int64_t)loop_wall_ns(x->opt->env->loop)};
     return namespace_restore(&v, &r, batch);
 }
 

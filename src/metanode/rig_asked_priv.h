@@ -108,6 +108,62 @@ static inline void rig_on_write(struct peer_user *u, struct peer_request *r)
     t->cut_length[q->chunk.index] = q->length;
     peer_request_answer(r, &answer, NULL);
 }
+/* Its head has answered for all members of the chain. */
+static inline bool rig_has_removed(const struct rig *r, uint64_t data_id)
+{
+    bool found = false;
+    for (size_t k = 0; k < RIG_TARGETS; k++) {
+        const struct rig_target *t = &r->target[k];
+        for (size_t i = 0; i < base_min(t->removes, ARRAY_COUNT(t->removed)) && !found; i++) {
+            found = t->removed[i] == data_id;
+        }
+    }
+    return found;
+}
+static inline void rig_on_inventory(struct peer_user *u, struct peer_request *r)
+{
+    struct rig_target *t = rig_target_of(u);
+    const struct proto_inventory_request *q = r->body;
+    struct proto_inventory_entry at[64];
+    struct proto_inventory_reply answer = {.entries.at = at, .eof = true};
+    size_t page = base_min(t->held_page == 0 ? 2 : t->held_page, q->max_entries);
+    CHECK(q->target == t->id && q->incarnation == t->incarnation);
+    t->inventories++;
+    if (t->busy_inventories > 0) {
+        t->busy_inventories--;
+        peer_request_fail(r, -ERR_busy, NULL);
+        return;
+    }
+    for (size_t i = 0; i < t->held_count; i++) {
+        const struct rig_held *h = &t->held[i];
+        bool before = h->data_id < q->first.data_id ||
+                      (h->data_id == q->first.data_id && h->index < q->first.index);
+        bool other = q->chain != 0 && q->chain != h->chain;
+        if (before || other || rig_has_removed(t->rig, h->data_id)) {
+            continue;
+        }
+        if (q->end != 0 && h->data_id >= q->end) {
+            break;
+        }
+        if (answer.entries.count == page) {
+            answer.eof = false;
+            answer.next = (struct proto_chunk){.data_id = h->data_id, .index = h->index};
+            break;
+        }
+        at[answer.entries.count++] = (struct proto_inventory_entry){
+            .chunk = {.data_id = h->data_id, .index = h->index},
+            .chain = h->chain,
+            .identity = {.aepoch = h->ver > 0 ? 1 : 0, .ver = h->ver},
+            .digest = h->digest,
+            .busy = h->busy};
+    }
+    if (t->backwards && answer.entries.count > 1) {
+        struct proto_inventory_entry first = at[0];
+        at[0] = at[1];
+        at[1] = first;
+    }
+    peer_request_answer(r, &answer, NULL);
+}
 static const struct peer_handler rig_target_handlers[] = {
     {.opcode = PROTO_OP_row_changed, .push = rig_on_row},
     {.opcode = PROTO_OP_revoke, .request = rig_on_revoke},
@@ -115,4 +171,5 @@ static const struct peer_handler rig_target_handlers[] = {
     {.opcode = PROTO_OP_remove, .request = rig_on_remove},
     {.opcode = PROTO_OP_stat, .request = rig_on_stat},
     {.opcode = PROTO_OP_write, .request = rig_on_write},
+    {.opcode = PROTO_OP_inventory, .request = rig_on_inventory},
 };

@@ -24,6 +24,14 @@
 
 struct rig;
 
+/* A chunk that a fake target says it has; in the order of their keys. */
+struct rig_held {
+    uint64_t data_id;
+    uint32_t index, chain;
+    uint32_t ver, digest; /* of listings of one chain */
+    bool busy;
+};
+
 struct rig_client {
     struct rig *rig;
     struct peer_user user;
@@ -91,6 +99,10 @@ struct rig_target {
     uint64_t fenced_session;
     uint32_t chunk_length; /* what `stat` says of chunks 0 and 1; 0: there are none */
     uint32_t cut_length[2];
+    const struct rig_held *held;  /* what it names when it is asked; removed ones no more */
+    size_t held_count, held_page; /* so many at a time; 0: 2 */
+    unsigned inventories, busy_inventories; /* so often it is busy first */
+    bool backwards;                         /* it names them in a wrong order */
 };
 
 struct rig {

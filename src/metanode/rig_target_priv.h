@@ -158,7 +158,9 @@ static inline void rig_target_start(struct rig *r, unsigned i, bool lossy)
                              .lossy = lossy,
                              .running = true,
                              .refuse_removes = t->refuse_removes,
-                             .chunk_length = t->chunk_length};
+                             .chunk_length = t->chunk_length,
+                             .held = t->held,
+                             .held_count = t->held_count};
     (void)snprintf(t->at.text, sizeof t->at.text, "host%u:9410", 20 + i);
     (void)snprintf(t->name, sizeof t->name, "target.%u", i);
     rig_process(r, "target", 20 + i, &t->env);

@@ -343,6 +343,7 @@ static void status_json(struct status *s)
     status_json_moves(s);
     status_json_classes(s);
     status_json_damages(s);
+    metanode_audit_json(m, out);
     status_json_targets(s);
     text_add(out, "}\n");
 }

@@ -1,3 +1,4 @@
+#include "namespace/audit_priv.h"
 #include "namespace/plan_priv.h"
 #include "namespace/trash_priv.h"
 
@@ -85,6 +86,10 @@ static int namespace_dispatch_leader(struct namespace_plan *p)
                       namespace_default_class_change)
         NAMESPACE_RUN(NAMESPACE_BALANCE, namespace_balance, namespace_balance_change)
         NAMESPACE_RUN(NAMESPACE_TRASH_PURGE, namespace_trash_expire, namespace_trash_expire)
+        NAMESPACE_RUN(NAMESPACE_AUDIT_BEGIN, namespace_audit_begin, namespace_audit_start)
+        NAMESPACE_RUN(NAMESPACE_AUDIT_FOUND, namespace_audit_found, namespace_audit_judge)
+        NAMESPACE_RUN(NAMESPACE_AUDIT_END, namespace_audit_end, namespace_audit_finish)
+        NAMESPACE_RUN(NAMESPACE_AUDIT_RELEASE, namespace_audit_release, namespace_audit_let_go)
     default:
         return -EOPNOTSUPP;
     }
@@ -209,6 +214,7 @@ int namespace_plan_format(struct namespace_plan *p, const struct namespace_forma
     p->state.format = NAMESPACE_FORMAT;
     p->state.next_ino = PROTO_ROOT_INO + 1;
     p->state.next_data_id = 1;
+    p->state.leaps_from = 1;
     p->state.next_session = 1;
     p->state.cap_epoch = 1;
     p->state.map_epoch = 1;

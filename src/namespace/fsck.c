@@ -187,6 +187,7 @@ static void fsck_totals(struct fsck_check *c)
     fsck_counter(c, "bytes", said->bytes, seen->bytes);
     fsck_counter(c, "sessions", said->sessions, seen->sessions);
     fsck_counter(c, "records of garbage", said->garbage, seen->garbage);
+    fsck_counter(c, "data ids that look like nobody's", said->suspects, seen->suspects);
     fsck_counter(c, "files in the trash", said->trash_files, seen->trash_files);
     fsck_counter(c, "bytes in the trash", said->trash_bytes, seen->trash_bytes);
     fsck_counter(c, "directories with a retention", said->retentions, seen->retentions);

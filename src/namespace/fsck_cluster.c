@@ -41,7 +41,57 @@ static int fsck_garbage(struct fsck_check *c)
     FSCK_WANT(c, g.layout.data_id == fsck_id(c, 1), "garbage.number", 0,
               "garbage of data id %llu under %llu", FSCK_U(g.layout.data_id),
               FSCK_U(fsck_id(c, 1)));
+    if (g.chains.count > 0) { /* an orphan: nobody knows its layout */
+        FSCK_WANT(c, g.layout.data_id < c->state.next_data_id, "layout.data_id", 0,
+                  "garbage of data id %llu, which was never given", FSCK_U(g.layout.data_id));
+        return 0;
+    }
     return fsck_layout(c, &g.layout, "garbage");
+}
+
+static int fsck_leap(struct fsck_check *c)
+{
+    struct namespace_leap l;
+    int rc = namespace_fsck_key_fits(c, 9, false)
+                 ? namespace_fsck_value(c, &namespace_leap_type, &l)
+                 : 0;
+    if (rc <= 0) {
+        return rc;
+    }
+    FSCK_WANT(c, l.last >= fsck_id(c, 1) && l.last < c->state.next_data_id, "leap.range", 0,
+              "data ids %llu to %llu were leapt over, and the next one is %llu",
+              FSCK_U(fsck_id(c, 1)), FSCK_U(l.last), FSCK_U(c->state.next_data_id));
+    return 0;
+}
+
+static int fsck_suspect(struct fsck_check *c)
+{
+    struct namespace_suspect s;
+    int rc = namespace_fsck_key_fits(c, 9, false)
+                 ? namespace_fsck_value(c, &namespace_suspect_type, &s)
+                 : 0;
+    c->next.seen.suspects++;
+    if (rc <= 0) {
+        return rc;
+    }
+    FSCK_WANT(c, fsck_id(c, 1) < c->state.next_data_id && s.chains.count > 0, "suspect.number", 0,
+              "data id %llu was found to be nobody's, and was never given", FSCK_U(fsck_id(c, 1)));
+    return 0;
+}
+
+static int fsck_audit(struct fsck_check *c)
+{
+    struct namespace_audit a;
+    int rc = namespace_fsck_key_fits(c, 1, false)
+                 ? namespace_fsck_value(c, &namespace_audit_type, &a)
+                 : 0;
+    if (rc <= 0) {
+        return rc;
+    }
+    FSCK_WANT(c, a.counter <= c->state.next_data_id && a.look <= c->state.version, "audit.counter",
+              0, "a look for orphans began with data id %llu, which was never given",
+              FSCK_U(a.counter));
+    return 0;
 }
 
 static int fsck_trim(struct fsck_check *c)
@@ -183,6 +233,8 @@ int namespace_fsck_cluster_record(struct fsck_check *c, enum namespace_range ran
         {NAMESPACE_TRIM, fsck_trim},     {NAMESPACE_TABLE, fsck_table},
         {NAMESPACE_CLASS, fsck_class},   {NAMESPACE_ROW, fsck_row},
         {NAMESPACE_TARGET, fsck_target}, {NAMESPACE_TARGET_UUID, fsck_target_uuid},
+        {NAMESPACE_LEAP, fsck_leap},     {NAMESPACE_SUSPECT, fsck_suspect},
+        {NAMESPACE_AUDIT, fsck_audit},
     };
     for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
         if (checks[i].range == range) {

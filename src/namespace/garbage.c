@@ -37,7 +37,7 @@ static int namespace_garbage_answer(struct namespace_plan *p, uint64_t data_id, 
     if (rc <= 0) {
         return rc; /* an answer to a question asked twice */
     }
-    rc = namespace_layout_chains(&p->view, &g.layout, &chains);
+    rc = namespace_garbage_chains(&p->view, &g, &chains);
     if (rc < 0 || !namespace_chain_in(&chains, chain) || namespace_chain_in(&g.done, chain)) {
         return rc == -ENOENT ? -EUCLEAN : rc;
     }

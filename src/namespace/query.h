@@ -114,6 +114,8 @@ NAMESPACE_LIST(orphan)
 NAMESPACE_LIST(fence)
 NAMESPACE_LIST(trim)
 NAMESPACE_LIST(garbage)
+NAMESPACE_LIST(leap)
+NAMESPACE_LIST(suspect)
 
 NODISCARD int namespace_sessions(const struct namespace_view *v, uint64_t after, size_t max,
                                  struct namespace_sessions *ret);
@@ -123,6 +125,12 @@ NODISCARD int namespace_trims(const struct namespace_view *v, uint64_t after_ino
                               struct namespace_trims *ret);
 NODISCARD int namespace_garbages(const struct namespace_view *v, uint64_t after_data_id, size_t max,
                                  struct namespace_garbages *ret);
+NODISCARD int namespace_leaps(const struct namespace_view *v, uint64_t after_data_id, size_t max,
+                              struct namespace_leaps *ret);
+NODISCARD int namespace_suspects(const struct namespace_view *v, uint64_t after_data_id, size_t max,
+                                 struct namespace_suspects *ret);
+/* The newest look for data that belongs to nothing; 0: there was none. */
+NODISCARD int namespace_view_audit(const struct namespace_view *v, struct namespace_audit *ret);
 /* Of one inode, by session; of one session, by inode. */
 NODISCARD int namespace_writers(const struct namespace_view *v, uint64_t ino,
                                 uint64_t after_session, size_t max, struct namespace_wopens *ret);
@@ -167,3 +175,6 @@ NODISCARD int namespace_classes(const struct namespace_view *v, uint32_t first, 
 /* The chains that a layout uses, ascending, each once: at most 64. -ENOENT: no such table. */
 NODISCARD int namespace_layout_chains(const struct namespace_view *v,
                                       const struct proto_layout *layout, struct proto_u32s *ret);
+/* Those that garbage is to be removed from. */
+NODISCARD int namespace_garbage_chains(const struct namespace_view *v,
+                                       const struct namespace_garbage *g, struct proto_u32s *ret);

@@ -124,6 +124,24 @@ int namespace_garbages(const struct namespace_view *v, uint64_t after_data_id, s
     NAMESPACE_DEFINE_LIST(garbage, namespace_key(NAMESPACE_GARBAGE), after_data_id);
 }
 
+int namespace_leaps(const struct namespace_view *v, uint64_t after_data_id, size_t max,
+                    struct namespace_leaps *ret)
+{
+    NAMESPACE_DEFINE_LIST(leap, namespace_key(NAMESPACE_LEAP), after_data_id);
+}
+
+int namespace_suspects(const struct namespace_view *v, uint64_t after_data_id, size_t max,
+                       struct namespace_suspects *ret)
+{
+    NAMESPACE_DEFINE_LIST(suspect, namespace_key(NAMESPACE_SUSPECT), after_data_id);
+}
+
+int namespace_view_audit(const struct namespace_view *v, struct namespace_audit *ret)
+{
+    struct namespace_key key = namespace_key(NAMESPACE_AUDIT);
+    return NAMESPACE_GET(v, &key, namespace_audit, ret);
+}
+
 int namespace_writers(const struct namespace_view *v, uint64_t ino, uint64_t after_session,
                       size_t max, struct namespace_wopens *ret)
 {
@@ -350,6 +368,16 @@ int namespace_layout_chains(const struct namespace_view *v, const struct proto_l
     }
     *ret = l;
     return 0;
+}
+
+int namespace_garbage_chains(const struct namespace_view *v, const struct namespace_garbage *g,
+                             struct proto_u32s *ret)
+{
+    if (g->chains.count > 0) {
+        *ret = g->chains;
+        return 0;
+    }
+    return namespace_layout_chains(v, &g->layout, ret);
 }
 
 int namespace_statfs(const struct namespace_view *v, struct proto_statfs_reply *ret)

@@ -20,7 +20,9 @@ const struct proto_type *namespace_body_type(uint16_t kind)
         &namespace_target_put_type,    &namespace_rows_put_type,
         &namespace_table_put_type,     NULL,
         &namespace_default_class_type, &namespace_trash_expire_type,
-        &namespace_balance_type};
+        &namespace_balance_type,       &namespace_audit_begin_type,
+        &namespace_audit_found_type,   &namespace_audit_end_type,
+        &namespace_audit_release_type};
     if (kind >= NAMESPACE_FORMAT_ROOT) {
         size_t i = (size_t)kind - NAMESPACE_FORMAT_ROOT;
         return i < ARRAY_COUNT(types) ? types[i] : NULL;

@@ -38,6 +38,9 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_XATTR_BYTES_MAX (1u << 20) /* names and values of an inode */
 #define NAMESPACE_TRASH_BATCH 1024u          /* files that one command purges */
 #define NAMESPACE_TRASH_PATH_MAX 1023u
+#define NAMESPACE_LEAPS_MAX 256u                 /* with more of them nothing is removed any more */
+#define NAMESPACE_SUSPECTS_MAX 262144u           /* more are not noted: a later look finds them */
+#define NAMESPACE_LEAP_LEAST (UINT64_C(1) << 32) /* data ids that each restore leaps over */
 
 /* Kinds of commands that are no client's mutation; numbers are in logs: append only. */
 enum namespace_kind {
@@ -54,6 +57,10 @@ enum namespace_kind {
     NAMESPACE_DEFAULT_CLASS = 0x800a,
     NAMESPACE_TRASH_PURGE = 0x800b,
     NAMESPACE_BALANCE = 0x800c,
+    NAMESPACE_AUDIT_BEGIN = 0x800d,
+    NAMESPACE_AUDIT_FOUND = 0x800e,
+    NAMESPACE_AUDIT_END = 0x800f,
+    NAMESPACE_AUDIT_RELEASE = 0x8010,
 };
 
 /* A command has the lowest version whose programs do with it what it says: an earlier one stops
@@ -83,10 +90,13 @@ enum namespace_range {
     NAMESPACE_TARGET_UUID = 'U',    /* uuid -> namespace_id */
     NAMESPACE_TRASH = 'V',          /* owner u32, ino -> namespace_trash */
     NAMESPACE_XATTR = 'X',          /* ino, name -> bytes; ino -> namespace_xattrs */
+    NAMESPACE_AUDIT = 'a',          /* - -> namespace_audit */
     NAMESPACE_CRED = 'c',           /* session, cred u32 -> namespace_cred */
     NAMESPACE_CRED_INDEX = 'd',     /* session, uid u32, gid u32, crc u32 -> namespace_id */
     NAMESPACE_FENCE = 'f',          /* session -> namespace_fence */
     NAMESPACE_GARBAGE = 'g',        /* data id -> namespace_garbage */
+    NAMESPACE_LEAP = 'h',           /* first data id -> namespace_leap */
+    NAMESPACE_SUSPECT = 'i',        /* data id -> namespace_suspect */
     NAMESPACE_SLOT = 'l',           /* session, slot u32 -> namespace_slot */
     NAMESPACE_ORPHAN = 'o',         /* ino, session -> namespace_orphan */
     NAMESPACE_SESSION_ORPHAN = 'p', /* session, ino -> - */
@@ -97,6 +107,14 @@ enum namespace_range {
     NAMESPACE_WOPEN = 'w',          /* ino, session -> namespace_wopen */
     NAMESPACE_SESSION_WOPEN = 'x',  /* session, ino -> - */
     NAMESPACE_OBLIGATIONS = 'y',    /* session -> u64: how many of x and p; by upserts only */
+};
+
+/* How a look for data that belongs to nothing has ended; on disk: append only. */
+enum namespace_audit_outcome {
+    NAMESPACE_AUDIT_GOING,   /* not at all yet */
+    NAMESPACE_AUDIT_DONE,    /* every target was looked at, up to `missed` */
+    NAMESPACE_AUDIT_STRANGE, /* a target has data ids that were never given: nothing was judged */
+    NAMESPACE_AUDIT_FAILED,  /* the metadata could not be read */
 };
 
 /* Of an access control list; in keys. */

@@ -134,6 +134,7 @@ enum proto_report { PROTO_REPORT_OK = 1, PROTO_REPORT_SYNCED = 2, PROTO_REPORT_G
 enum proto_report_kind { PROTO_REPORT_DAMAGE = 1, PROTO_REPORT_RESYNCED = 2 };
 /* Of a chunk; a greater number outweighs a smaller one where reports are told as one. */
 enum proto_damage { PROTO_DAMAGE_REPAIRED = 1, PROTO_DAMAGE_FOUND = 2, PROTO_DAMAGE_NO_COPY = 3 };
+enum proto_audit_action { PROTO_AUDIT_START = 1, PROTO_AUDIT_RELEASE = 2 };
 enum proto_format { PROTO_FORMAT_TEXT = 1, PROTO_FORMAT_JSON = 2, PROTO_FORMAT_PROMETHEUS = 3 };
 
 enum proto_write_kind {

@@ -2,6 +2,7 @@
 #include "drains.h"
 
 #include "base/rand.h"
+#include "opendfs/check.h"
 #include "opendfs/targets.h"
 
 #include <string.h>
@@ -18,6 +19,7 @@ static void op_done(struct opendfs_op *op)
 static void start_inside(void *context)
 {
     struct drains *d = context;
+    static const struct opendfs_audit look = {.release = 0};
     struct opendfs *fs = d->w->node[d->node].process->fs;
     d->op = (struct opendfs_op){.done = op_done};
     d->arrived = false;
@@ -27,6 +29,9 @@ static void start_inside(void *context)
         break;
     case DRAINS_BALANCE:
         opendfs_async_set_balance(fs, &d->op, !d->paused);
+        break;
+    case DRAINS_AUDIT:
+        opendfs_async_audit(fs, &d->op, &look);
         break;
     case DRAINS_STATUS:
         opendfs_async_status_json(fs, &d->op);
@@ -72,6 +77,7 @@ static void arrived(struct drains *d, bool good)
     } else if (d->step == DRAINS_BALANCE && !good) {
         d->paused = true; /* perhaps */
     }
+    d->looks += d->step == DRAINS_AUDIT && good ? 1 : 0;
     if (good && d->step == DRAINS_STATUS) {
         opendfs_async_release(d->w->node[d->node].process->fs, &d->op);
     }
@@ -90,7 +96,9 @@ static unsigned count_away(const struct drains *d)
 static void next_random(struct drains *d)
 {
     unsigned target = (unsigned)rand_below(d->w->rand, WORLD_TARGETS);
-    if (rand_chance(d->w->rand, 1, 6)) {
+    if (rand_chance(d->w->rand, 1, 3)) {
+        start(d, DRAINS_AUDIT);
+    } else if (rand_chance(d->w->rand, 1, 6)) {
         d->paused = rand_chance(d->w->rand, 1, 2);
         start(d, DRAINS_BALANCE);
     } else if (d->away[target]) {

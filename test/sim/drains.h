@@ -1,13 +1,14 @@
 /*
  * sim/drains.h -- an administrator who empties targets and calls them back while all else goes on,
- * and starts and stops the evening out of copies. In the end all targets are to hold copies again,
- * and it is waited for that.
+ * and starts and stops the evening out of copies; who also looks for data that belongs to no file,
+ * and soon again, so that what looks find is removed while all else goes on. In the end all targets
+ * are to hold copies again, and it is waited for that.
  */
 #pragma once
 
 #include "world.h"
 
-enum drains_step { DRAINS_REST, DRAINS_PLAN, DRAINS_BALANCE, DRAINS_STATUS };
+enum drains_step { DRAINS_REST, DRAINS_PLAN, DRAINS_BALANCE, DRAINS_AUDIT, DRAINS_STATUS };
 
 struct drains {
     struct world *w;
@@ -15,7 +16,7 @@ struct drains {
     struct opendfs_op op;
     struct opendfs_target_plan *plan; /* of the operation under way */
     enum drains_step step;
-    unsigned node, made, moved; /* moved: how often in a row status says that all is done */
+    unsigned node, made, looks, moved; /* moved: how often in a row status says that all is done */
     uint64_t life;
     bool arrived;
     bool away[WORLD_TARGETS], paused;

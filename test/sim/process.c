@@ -165,6 +165,8 @@ static int start_meta(struct world_process *p, struct err *e)
                                  .rebuild_ms = n->w->rebuild_ms,
                                  .table_quiet_ms = 200,
                                  .session_keep_ms = SESSION_KEEP_MS,
+                                 .audit_wait_ms = 2000,
+                                 .audit_window = 64,
                                  .copies = n->w->copies,
                                  .chunk_bytes = CHUNK_BYTES,
                                  .checkpoint_bytes = CHECKPOINT_BYTES,

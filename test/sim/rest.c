@@ -30,6 +30,7 @@ struct rest_target {
     unsigned node;
     uint32_t id; /* in rows */
     struct rest_chunk chunk[CHUNKS_MAX];
+    struct chunk_sum sum[ROWS_MAX]; /* of the chain of each row */
     size_t count;
     struct chunk_verify verify;
     struct chunk_key next; /* to be verified */
@@ -247,6 +248,9 @@ static void list_inside(void *context)
         from = info.key;
         from.index++;
     }
+    for (size_t i = 0; i < t->rest->row_count; i++) {
+        CHECK(chunk_store_sum(store_of(t), t->rest->row[i].chain, &t->sum[i]));
+    }
     struct datanode_worker_info w;
     datanode_worker_info(t->rest->w->node[t->node].process->worker, &w);
     t->id = w.target;
@@ -395,6 +399,32 @@ static void compare_file(const struct rest_target *t, const struct rest_chunk *c
     }
 }
 
+/* What members would say of a chain as one number: it is kept with each change, through all faults.
+ */
+static void compare_sums(const struct rest *x, size_t row)
+{
+    const struct rest_target *first = NULL;
+    for (size_t i = 0; i < x->row[row].count; i++) {
+        const struct rest_target *t = target_find(x, x->row[row].target[i]);
+        uint64_t count = 0;
+        for (size_t k = 0; t != NULL && k < t->count; k++) {
+            const struct rest_chunk *c = &t->chunk[k];
+            count += c->chain == x->row[row].chain && !chunk_identity_none(c->identity) ? 1 : 0;
+        }
+        if (t == NULL) {
+            continue;
+        }
+        first = first == NULL ? t : first;
+        bool same = first->sum[row].count == t->sum[row].count &&
+                    first->sum[row].digest == t->sum[row].digest;
+        if (t->sum[row].count != count || (!same && !world_may_lack_good_copies(x->w))) {
+            world_fail(x->w, "at rest: chain %u: the sums of %s and %s differ, %llu of %llu chunks",
+                       x->row[row].chain, x->w->node[first->node].name, x->w->node[t->node].name,
+                       (unsigned long long)t->sum[row].count, (unsigned long long)count);
+        }
+    }
+}
+
 static void compare(const struct rest *x)
 {
     for (size_t i = 0; i < x->row_count; i++) {
@@ -402,6 +432,7 @@ static void compare(const struct rest *x)
             world_fail(x->w, "at rest: chain %u: %zu of %zu members serve", x->row[i].chain,
                        x->row[i].serving, x->row[i].count);
         }
+        compare_sums(x, i);
     }
     for (unsigned i = 0; i < WORLD_TARGETS; i++) {
         for (size_t k = 0; k < x->target[i].count; k++) {
