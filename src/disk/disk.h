@@ -30,8 +30,8 @@ enum disk_op {
     DISK_SYNC,  /* file: fdatasync */
     DISK_SYNC_ALL, /* file: fsync */
     DISK_SYNC_DIR, /* path: fsync of a directory */
-    DISK_DROP,     /* file, offset, len (0: to the end): what is clean in the page cache is read from
-                    the medium the next time, so that it is seen what is there */
+    DISK_DROP, /* file, offset, len (0: to the end): what is clean in the page cache is read from
+                the medium the next time, so that it is seen what is there */
     DISK_ALLOCATE, /* file, offset, len: space is reserved, length grows (DISK_KEEP_SIZE: not) */
     DISK_PUNCH,    /* file, offset, len: freed, reads as zeros */
     DISK_TRUNCATE, /* file, len */

@@ -23,8 +23,9 @@
 #define POOL_MAX_THREADS 16u
 #define POOL_MAX_IN_FLIGHT 4096u
 #define POOL_IDLE_MS 10000u
-#define POOL_DEPTH_THREADS 2u /* begun for each thread: one more waits there, so that none idles \
-                               */
+#define POOL_DEPTH_THREADS                                                \
+    2u /* begun for each thread: one more waits there, so that none idles \
+        */
 #define POOL_DEPTH_URING 128u
 #define POOL_BACKGROUND 4u                /* part of what may wait in all, for each of its queues */
 #define POOL_CACHED_READ_MAX (128u << 10) /* copied on the loop: at most some 10 us */

@@ -30,6 +30,7 @@ static bool share_changes_nothing(const struct disk_req *req)
     switch (req->op) {
     case DISK_READ:
     case DISK_SEND:
+    case DISK_FETCH:
     case DISK_STAT:
     case DISK_STATFS:
     case DISK_LIST:
