@@ -3,6 +3,7 @@
 #include "servers.h"
 
 #include "base/text.h"
+#include "chunk/look.h"
 #include "chunk/read.h"
 #include "chunk/store.h"
 #include "host.h"

@@ -63,16 +63,6 @@ struct chunk_format_options {
 NODISCARD int chunk_store_format(const struct chunk_options *opt,
                                  const struct chunk_format_options *format, struct err *e);
 
-/* What a directory says about itself; blocks. -ERR_corrupt class: it is none of a store. */
-struct chunk_looked {
-    enum chunk_engine engine;
-    struct uuid target, cluster;
-    uint64_t incarnation;
-    bool lossy, clean;
-};
-NODISCARD int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked *ret,
-                               struct err *e);
-
 /*
  * Locks, checks, recovers, raises the incarnation (stable). -ERR_in_use; -ERR_wrong_cluster;
  * -ENOENT no directory; -ERR_corrupt class: not a store or a damaged superblock. A `ram` store is

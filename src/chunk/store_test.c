@@ -63,6 +63,8 @@ struct bench {
 
 static const struct uuid cluster = {.bytes = "cluster of tests"};
 static const struct uuid target = {.bytes = "target of tests."};
+static const enum chunk_engine engines[] = {CHUNK_ENGINE_FILE, CHUNK_ENGINE_EXTENT,
+                                            CHUNK_ENGINE_RAM};
 
 /* ---- World ---- */
 
@@ -804,24 +806,17 @@ static unsigned model_check(enum chunk_engine engine)
     return rounds;
 }
 
-TEST(file_agrees_with_the_model)
+TEST(engines_agree_with_the_model)
 {
-    CHECK_TRUE(model_check(CHUNK_ENGINE_FILE) > 0);
-}
-
-TEST(extent_agrees_with_the_model)
-{
-    CHECK_TRUE(model_check(CHUNK_ENGINE_EXTENT) > 0);
-}
-
-TEST(ram_agrees_with_the_model)
-{
-    CHECK_TRUE(model_check(CHUNK_ENGINE_RAM) > 0);
+    for (size_t i = 0; i < ARRAY_COUNT(engines); i++) {
+        CHECK_TRUE(model_check(engines[i]) > 0);
+    }
 }
 
 /* Each life ends at a random moment, by kill or power cut. */
-static void survives(enum chunk_engine engine)
+static unsigned survives(enum chunk_engine engine)
 {
+    unsigned lives = 0;
     for (uint64_t round = 0; round < 40; round++) {
         struct bench *b = bench_new(engine, testing_seed() * 1000 + round);
         uint64_t mode = round % 4;
@@ -832,20 +827,18 @@ static void survives(enum chunk_engine engine)
             storm(b, (unsigned)rand_below(&b->rand, 20), false);
             (void)do_something(b, rand_range(&b->rand, 1, 12));
             restart(b, rand_chance(&b->rand, 2, 3));
+            lives++;
         }
         CHECK_EQ(b->failures, 0);
         bench_end(b);
     }
+    return lives;
 }
 
-TEST(file_survives_what_it_must)
+TEST(engines_on_disk_survive_what_they_must)
 {
-    survives(CHUNK_ENGINE_FILE);
-}
-
-TEST(extent_survives_what_it_must)
-{
-    survives(CHUNK_ENGINE_EXTENT);
+    CHECK_TRUE(survives(CHUNK_ENGINE_FILE) > 0);
+    CHECK_TRUE(survives(CHUNK_ENGINE_EXTENT) > 0);
 }
 
 /* ---- Pins ---- */
@@ -928,61 +921,11 @@ static unsigned pins_hold(enum chunk_engine engine)
     return rounds;
 }
 
-TEST(file_pins_hold)
+TEST(pins_hold_in_all_engines)
 {
-    CHECK_TRUE(pins_hold(CHUNK_ENGINE_FILE) > 0);
-}
-
-TEST(extent_pins_hold)
-{
-    CHECK_TRUE(pins_hold(CHUNK_ENGINE_EXTENT) > 0);
-}
-
-TEST(ram_pins_hold)
-{
-    CHECK_TRUE(pins_hold(CHUNK_ENGINE_RAM) > 0);
-}
-
-/* ---- Opening ---- */
-
-TEST(another_cluster_is_refused)
-{
-    struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed());
-    bench_stop(b);
-    struct chunk_options opt = bench_options(b);
-    struct chunk_store *s = NULL;
-    struct err e = {0};
-    opt.cluster.bytes[3] ^= 1;
-    CHECK_RC(chunk_store_open(&opt, &s, &e), ERR_wrong_cluster);
-    CHECK_TRUE(e.text[0] != 0);
-    opt = bench_options(b);
-    opt.directory = "/nowhere";
-    CHECK_RC(chunk_store_open(&opt, &s, &e), ENOENT);
-    opt.directory = "/data/00";
-    CHECK_ERR(chunk_store_open(&opt, &s, &e), ERR_corrupt);
-    struct chunk_format_options f = {.target = target};
-    opt.directory = "/data";
-    CHECK_RC(chunk_store_format(&opt, &f, &e), ENOTEMPTY);
-    bench_end(b);
-}
-
-TEST(one_store_at_a_time)
-{
-    struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed());
-    struct chunk_options opt = bench_options(b);
-    struct chunk_store *s = NULL;
-    CHECK_RC(chunk_store_open(&opt, &s, NULL), ERR_in_use);
-    struct chunk_store_info info;
-    chunk_store_info(b->store, &info);
-    CHECK_EQ(info.incarnation, 1);
-    CHECK_TRUE(uuid_equal(&info.target, &target));
-    bench_stop(b);
-    CHECK_OK(bench_open(b, false));
-    chunk_store_info(b->store, &info);
-    CHECK_EQ(info.incarnation, 2);
-    CHECK_TRUE(!info.lossy);
-    bench_stop(b);
-    bench_end(b);
+    for (size_t i = 0; i < ARRAY_COUNT(engines); i++) {
+        CHECK_TRUE(pins_hold(engines[i]) > 0);
+    }
 }
 
 /* ---- Removed data ---- */
@@ -1036,17 +979,9 @@ static unsigned removed_data(enum chunk_engine engine)
     return count;
 }
 
-TEST(file_removed_data_stays_away)
+TEST(removed_data_stays_away)
 {
-    CHECK_TRUE(removed_data(CHUNK_ENGINE_FILE) > 0);
-}
-
-TEST(extent_removed_data_stays_away)
-{
-    CHECK_TRUE(removed_data(CHUNK_ENGINE_EXTENT) > 0);
-}
-
-TEST(ram_removed_data_stays_away)
-{
-    CHECK_TRUE(removed_data(CHUNK_ENGINE_RAM) > 0);
+    for (size_t i = 0; i < ARRAY_COUNT(engines); i++) {
+        CHECK_TRUE(removed_data(engines[i]) > 0);
+    }
 }

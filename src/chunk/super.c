@@ -2,6 +2,7 @@
  * chunk/super.c -- the superblock (two copies in turn, one file, which is also the lock) and the
  * list of removed data (appended to, checked by position).
  */
+#include "chunk/look.h"
 #include "chunk/parts_priv.h"
 
 #include <string.h>

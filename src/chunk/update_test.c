@@ -144,7 +144,7 @@ static void read_back(struct bench *b, struct chunk_key key, const uint8_t *byte
 }
 
 /* One of 4 MiB and many small ones at once; synced, committed, there after a restart. */
-static void real_directory(enum chunk_engine engine)
+static uint64_t real_directory(enum chunk_engine engine)
 {
     struct bench b = {.user = {.ops = &user_ops}, .engine = engine};
     CHECK_OK(loop_new(&(struct loop_options){.name = "test"}, &b.loop, NULL));
@@ -195,14 +195,15 @@ static void real_directory(enum chunk_engine engine)
     disk_free(b.disk);
     loop_free(b.loop);
     mem_free(b.directory);
+    return info.chunk_count;
 }
 
 TEST(file_in_a_real_directory)
 {
-    real_directory(CHUNK_ENGINE_FILE);
+    CHECK_EQ(real_directory(CHUNK_ENGINE_FILE), SMALL_COUNT + 1);
 }
 
 TEST(extent_in_a_real_directory)
 {
-    real_directory(CHUNK_ENGINE_EXTENT);
+    CHECK_EQ(real_directory(CHUNK_ENGINE_EXTENT), SMALL_COUNT + 1);
 }

@@ -30,8 +30,7 @@ enum disk_op {
     DISK_SYNC,  /* file: fdatasync */
     DISK_SYNC_ALL, /* file: fsync */
     DISK_SYNC_DIR, /* path: fsync of a directory */
-    DISK_DROP, /* file, offset, len (0: to the end): what is clean in the page cache is read from
-                the medium the next time, so that it is seen what is there */
+    DISK_DROP,     /* file, offset, len (0: to the end): what is clean leaves the page cache */
     DISK_ALLOCATE, /* file, offset, len: space is reserved, length grows (DISK_KEEP_SIZE: not) */
     DISK_PUNCH,    /* file, offset, len: freed, reads as zeros */
     DISK_TRUNCATE, /* file, len */
@@ -55,12 +54,10 @@ enum disk_op {
 #define DISK_DIRECT \
     8u /* offsets, lengths and memory in units of 4 KiB; -EINVAL where the file system cannot */
 #define DISK_APPENDING 16u
-#define DISK_SOON 128u /* DISK_WRITE: it will be synced before long: the medium may begin */
-#define DISK_STABLE \
-    256u /* DISK_WRITE: and DISK_SYNC after it, as one: all written before is stable, too */
-/* DISK_READ: from the medium, of a file that is open as usual. What is not there yet goes there
- * first, and the page cache stays as it is. Units as of DISK_DIRECT; -EOPNOTSUPP where the file
- * system cannot. */
+#define DISK_SOON 128u   /* DISK_WRITE: it will be synced before long: the medium may begin */
+#define DISK_STABLE 256u /* DISK_WRITE, then DISK_SYNC, as one: all before is stable, too */
+/* DISK_READ: from the medium, what is not there yet goes there first; the page cache stays as it
+ * is. Units as of DISK_DIRECT; -EOPNOTSUPP where the file system cannot. */
 #define DISK_PAST_CACHE 1024u
 #define DISK_KEEP_SIZE 32u
 #define DISK_PUBLIC \

@@ -1,5 +1,4 @@
-/* metanode/data_priv.h -- the parts of the server that see to data nodes (metanode_priv.h): what
- * each keeps, what the others call. */
+/* metanode/data_priv.h -- the parts of the server that see to data nodes (metanode_priv.h). */
 #pragma once
 
 #include "base/dict.h"
@@ -160,8 +159,7 @@ struct metanode_tables {
 void metanode_tables_touch(struct metanode *m); /* targets came or changed */
 void metanode_tables_fini(struct metanode *m);
 bool metanode_target_suits(const struct metanode_target *t, struct proto_bytes labels);
-/* ---- garbage.c, trim.c, fence.c: what data nodes are asked until they have answered; trash.c:
- * what becomes garbage by time ---- */
+/* ---- garbage.c, trim.c, fence.c: asked until it is answered; trash.c: garbage by time ---- */
 #define METANODE_CALL_MS 30000u
 #define METANODE_BACKOFF_MIN_MS 100u
 #define METANODE_BACKOFF_MAX_MS 10000u

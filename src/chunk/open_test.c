@@ -1,0 +1,74 @@
+/* chunk/open_test.c -- who may open a directory, and what it says of itself. */
+#include "chunk/look.h"
+#include "chunk/rig_store_priv.h"
+
+/* A life that ends before it has begun. */
+static int refused(struct store_rig *r)
+{
+    int rc = rig_boot(r);
+    loop_sim_kill(r->loop);
+    return rc;
+}
+
+static unsigned strangers(enum chunk_engine engine)
+{
+    struct store_rig *r = rig_new(engine, testing_seed());
+    rig_stop(r);
+    r->opt.cluster.bytes[3] ^= 1;
+    CHECK_RC(refused(r), ERR_wrong_cluster);
+    CHECK_TRUE(r->error.text[0] != 0);
+    r->opt.cluster.bytes[3] ^= 1;
+    r->opt.directory = "/nowhere";
+    CHECK_RC(refused(r), ENOENT);
+    r->opt.directory = engine == CHUNK_ENGINE_FILE ? "/data/00" : "/data/journal";
+    CHECK_ERR(refused(r), ERR_corrupt);
+    r->opt.directory = "/data";
+    CHECK_OK(rig_boot(r));
+    const struct chunk_format_options f = {.target = {.bytes = "target"}};
+    struct chunk_options opt = r->opt;
+    opt.env = &r->env;
+    CHECK_RC(chunk_store_format(&opt, &f, NULL), ENOTEMPTY);
+    struct chunk_store *second = NULL;
+    opt.user = &r->user;
+    CHECK_RC(chunk_store_open(&opt, &second, NULL), ERR_in_use);
+    rig_stop(r);
+    rig_end(r);
+    return 1;
+}
+
+TEST(strangers_are_refused)
+{
+    CHECK_TRUE(strangers(CHUNK_ENGINE_FILE) > 0);
+    CHECK_TRUE(strangers(CHUNK_ENGINE_EXTENT) > 0);
+}
+
+static uint64_t lives(enum chunk_engine engine)
+{
+    struct store_rig *r = rig_new(engine, testing_seed());
+    struct chunk_store_info info;
+    struct chunk_looked looked;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.incarnation, 1);
+    CHECK_OK(chunk_store_look(r->disk, "/data", &looked, NULL));
+    CHECK_TRUE(!looked.clean);
+    rig_stop(r);
+    CHECK_OK(rig_boot(r));
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.incarnation, 2);
+    CHECK_TRUE(!info.lossy);
+    CHECK_OK(chunk_store_look(r->disk, "/data", &looked, NULL));
+    CHECK_EQ(looked.engine, engine);
+    CHECK_EQ(looked.incarnation, 2);
+    CHECK_TRUE(uuid_equal(&looked.cluster, &r->opt.cluster));
+    CHECK_TRUE(uuid_equal(&looked.target, &info.target));
+    CHECK_RC(chunk_store_look(r->disk, "/nowhere", &looked, NULL), ENOENT);
+    rig_stop(r);
+    rig_end(r);
+    return info.incarnation;
+}
+
+TEST(each_life_has_a_number)
+{
+    CHECK_EQ(lives(CHUNK_ENGINE_FILE), 2);
+    CHECK_EQ(lives(CHUNK_ENGINE_EXTENT), 2);
+}
