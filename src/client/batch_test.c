@@ -123,6 +123,42 @@ TEST(several_small_reads_go_together)
     finish(&w, f);
 }
 
+struct lending {
+    struct opendfs_op op;
+    unsigned *left;
+};
+static void lending_done(struct opendfs_op *op)
+{
+    CHECK_EQ(op->result, PROTO_CELL_BYTES);
+    --*((struct lending *)op->context)->left;
+}
+
+/* What is lent keeps no more memory than its own, with whomever it has come. */
+TEST(what_is_lent_is_kept_alone)
+{
+    static struct lending lending[READS];
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    unsigned left = READS;
+    memset(lending, 0, sizeof lending);
+    for (unsigned i = 0; i < READS; i++) {
+        lending[i].op.done = lending_done;
+        lending[i].op.context = &lending[i];
+        lending[i].left = &left;
+        opendfs_async_pread_lent(w.fs, &lending[i].op, f, PROTO_CELL_BYTES,
+                                 i * UINT64_C(8192) % BYTES);
+    }
+    CHECK_TRUE(loop_sim_run(w.sim, all_done, &left, loop_sim_now_ns(w.sim) + 60 * SECOND));
+    CHECK_TRUE(batches(&w) > 0);
+    for (unsigned i = 0; i < READS; i++) {
+        CHECK_BYTES(lending[i].op.data, pattern + i * UINT64_C(8192) % BYTES, PROTO_CELL_BYTES);
+        CHECK_TRUE(buf_pool_used_bytes(w.fs->pool) <= (READS - i) * (size_t)65536);
+        opendfs_async_release(w.fs, &lending[i].op);
+        world_run(&w, MS);
+    }
+    finish(&w, f);
+}
+
 /* Nobody is kept waiting for others. */
 TEST(a_read_that_is_alone_goes_alone)
 {

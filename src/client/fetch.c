@@ -17,6 +17,7 @@
 #define READ_WAIT_MS 50u
 #define REPORTS_MAX 16u
 #define EXPLAIN_SIZE 1024u
+#define SHARED_BYTES ((size_t)PROTO_BATCH_CELLS * PROTO_CELL_BYTES) /* larger ones hold several */
 
 /* ---- What members have said ---- */
 
@@ -368,6 +369,22 @@ static enum client_verdict fetch_judge(struct client_chain_call *c, const struct
     return client_hedge_landed(f, fetch_verdict(f, r, common));
 }
 
+/* What is kept for long does not keep the buffer of a whole company: then it is copied. */
+static void fetch_keep(struct client_fetch *f, const struct slice *data)
+{
+    struct buf_pool *pool = f->chain.fs->pool;
+    bool shared =
+        f->lasts && data->buf != NULL && data->buf->size > base_max(2 * data->len, SHARED_BYTES);
+    struct buf *own = shared ? buf_get(pool, data->len) : NULL;
+    f->data = *data;
+    if (own != NULL) {
+        buf_copy(pool, own->at, data);
+        f->data = (struct slice){.buf = own, .at = own->at, .len = data->len};
+    } else if (f->data.buf != NULL) {
+        buf_ref(f->data.buf);
+    }
+}
+
 static void fetch_done(struct client_chain_call *c, const struct peer_reply *r)
 {
     struct client_fetch *f = container_of(c, struct client_fetch, chain);
@@ -379,10 +396,7 @@ static void fetch_done(struct client_chain_call *c, const struct peer_reply *r)
     if (rc == 0 && !f->won) {
         const struct proto_read_reply *m = r->body;
         f->chunk_length = m->length;
-        f->data = r->data;
-        if (f->data.buf != NULL) {
-            buf_ref(f->data.buf);
-        }
+        fetch_keep(f, &r->data);
     }
     stats_count(&c->fs->counters.read_bytes, f->data.len);
     stats_count(&c->fs->counters.streamed_bytes, f->stream ? f->data.len : 0);
@@ -421,7 +435,7 @@ void client_fetch_start(struct client_fetch *f)
     f->chain.hurries = true;
     f->gather.call = &f->chain.peer;
     f->gather.request = &f->request;
-    f->chain.gather = !f->lasts && client_gather_small(&f->request) ? &f->gather : NULL;
+    f->chain.gather = client_gather_small(&f->request) ? &f->gather : NULL;
     f->chain.peer.request = &f->request;
     f->chain.peer.opcode = PROTO_OP_read;
     client_chain_start(i->fs, &f->chain);

@@ -17,7 +17,7 @@ struct client_fetch {
     struct client_inode *inode;
     uint32_t index, offset, len; /* offset and len: whole cells, except at the chunk's end */
     bool stream;                 /* of a large file that is read in order */
-    bool lasts;                  /* its data may be kept for long: never one of several */
+    bool lasts;                  /* its data may be kept for long */
     void (*done)(struct client_fetch *f, int rc);
     /* outcome */
     struct slice data; /* referenced; from `offset` on; shorter: the chunk ends there */
