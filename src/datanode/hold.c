@@ -208,10 +208,11 @@ static void hold_wake(struct datanode_worker *w)
 static void hold_over(struct datanode_worker *w, int rc)
 {
     struct datanode_holds *h = &w->holds;
+    bool left = false;
     h->busy = false;
-    h->rc = rc;
     for (size_t i = 0; i < h->count && rc == 0; i++) {
         h->chain[i]->noted_lost = h->value[i];
+        left = left || (h->value[i] && h->chain[i]->released);
     }
     h->records += rc == 0 ? h->count : 0;
     if (rc == -ENOSPC || rc == -EDQUOT || rc == -ENOMEM || rc == -ERR_busy) {
@@ -220,7 +221,9 @@ static void hold_over(struct datanode_worker *w, int rc)
         datanode_worker_fail(w, rc, "the list of chains could not be written");
     } else {
         hold_write(w);
-        datanode_discard_start(w);
+    }
+    if (left) {
+        datanode_discard_start(w); /* which has waited for that */
     }
     hold_wake(w);
 }

@@ -39,7 +39,6 @@ struct datanode_holds {
     size_t lost_count;
     struct disk_req req;
     bool busy;
-    int rc; /* of the last write */
     struct loop_timer again;
     struct datanode_chain *chain[DATANODE_HOLD_BATCH]; /* being written */
     bool value[DATANODE_HOLD_BATCH];
