@@ -41,7 +41,7 @@ struct metanode_counts {
     size_t targets, up, low_space, sick;
     size_t chains, full, degraded, syncing, dark; /* degraded: lack a copy that nobody fills */
     uint64_t damaged;                             /* chunks that no copy was found for yet */
-    uint64_t differing; /* chunks that members do not have the same of */
+    uint64_t differing;                           /* chunks that members do not have the same of */
     uint64_t no_copy; /* of these, as far as they are known by name: no member has a good one */
     uint64_t total, free, memory;
     struct consensus_info log;
