@@ -6,6 +6,7 @@
 #include "cluster/chain.h"
 #include "metanode/read.h"
 #include "namespace/fsck.h"
+#include "orphans.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -52,6 +53,7 @@ struct rest {
     struct rest_row row[ROWS_MAX];
     size_t file_count, row_count;
     size_t garbage, trims, fences, writers, orphans;
+    struct namespace_state state;
     uint64_t findings; /* of the check of all records */
     struct metanode_read read;
     struct loop_sim_event look;
@@ -139,7 +141,8 @@ static int see_records(struct rest *x, const struct namespace_view *v)
 static int see(struct metanode_read *read, const struct namespace_view *v)
 {
     struct rest *x = container_of(read, struct rest, read);
-    int rc = count_records(v, NAMESPACE_GARBAGE, &x->garbage);
+    int rc = namespace_view_state(v, &x->state);
+    rc = rc < 0 ? rc : count_records(v, NAMESPACE_GARBAGE, &x->garbage);
     rc = rc < 0 ? rc : count_records(v, NAMESPACE_TRIM, &x->trims);
     rc = rc < 0 ? rc : count_records(v, NAMESPACE_FENCE, &x->fences);
     rc = rc < 0 ? rc : count_records(v, NAMESPACE_WOPEN, &x->writers);
@@ -444,6 +447,60 @@ static void compare(const struct rest *x)
     }
 }
 
+/* ---- What belongs to nobody ---- */
+
+/* Does a file have it, or has a target removed it? Then it takes nothing of it any more. */
+static bool is_used(const struct rest *x, uint64_t data_id)
+{
+    bool used = false;
+    for (size_t i = 0; i < x->file_count && !used; i++) {
+        used = x->file[i].data_id == data_id;
+    }
+    for (unsigned i = 0; i < WORLD_TARGETS && !used; i++) {
+        used = chunk_store_dead(store_of(&x->target[i]), data_id);
+    }
+    return used;
+}
+
+/* The newest data id that no file has, nor had; 0: there is none. */
+static uint64_t nobodys(const struct rest *x)
+{
+    uint64_t id = x->state.next_data_id - 1;
+    while (id > 0 && is_used(x, id)) {
+        id--;
+    }
+    return id;
+}
+
+/* All but the orphan is there afterwards as it was before. */
+static void check_orphans(struct rest *x)
+{
+    size_t count[WORLD_TARGETS];
+    struct orphans_place place = {.data_id = nobodys(x), .chain = x->row[0].chain};
+    for (size_t i = 0; i < x->row[0].count; i++) {
+        const struct rest_target *t = target_find(x, x->row[0].target[i]);
+        CHECK(t != NULL);
+        place.node[place.count++] = t->node;
+    }
+    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+        count[i] = x->target[i].count;
+    }
+    if (place.data_id == 0) {
+        return;
+    }
+    orphans_check(x->w, &place);
+    for (unsigned i = 0; i < WORLD_TARGETS && !world_failed(x->w); i++) {
+        loop_sim_enter(x->w->node[x->target[i].node].process->loop, list_inside, &x->target[i]);
+        if (x->target[i].count < count[i]) {
+            world_fail(x->w, "looks for orphans have removed %zu chunks of %s",
+                       count[i] - x->target[i].count, x->w->node[x->target[i].node].name);
+        }
+    }
+    if (!world_failed(x->w)) {
+        compare(x);
+    }
+}
+
 /* ---- All of it ---- */
 
 static void wait_until_quiet(struct rest *x)
@@ -498,6 +555,9 @@ void rest_check(struct world *w)
     }
     if (!world_failed(w)) {
         compare(x);
+    }
+    if (!world_failed(w)) {
+        check_orphans(x);
     }
     loop_sim_kill_machine(w->sim, w->node[WORLD_META].host); /* what reads for us */
     mem_free(x);

@@ -8,6 +8,6 @@
  * removed data and ends of truncated files gone), lets every target verify all that it stores and
  * repair it, then compares: members of a chain hold the same chunks, with the same identity and
  * checksums; there is no chunk that no file has, and no byte behind the end of a file. What differs
- * is the world's failure.
+ * is the world's failure. Then an orphan is made, and two looks have it removed.
  */
 void rest_check(struct world *w);
