@@ -167,6 +167,7 @@ static void fate_ends(struct chaos *x, unsigned host)
     struct fate *f = &x->fate[host];
     if (f->kind == FATE_DOWN) {
         rig_start(&x->rig, host);
+        x->rig.target[host].leased = false; /* R4: not before lead() has seen that it is new */
     } else if (f->kind == FATE_PAUSED) {
         loop_sim_pause(x->rig.target[host].process.loop, false);
     } else if (f->kind == FATE_CUT) {
