@@ -304,7 +304,7 @@ static void compare_go(struct metanode_comparing *x);
 
 static void compare_pages(struct metanode_comparing *x)
 {
-    struct proto_chunk bound = {0}, key;
+    struct proto_chunk bound = {0}, key = {0};
     bool bounded = compare_bound(x, &bound);
     while (compare_least(x, &key) && (!bounded || key_order(key, bound) < 0)) {
         struct compare_found f;
