@@ -537,6 +537,10 @@ static int read_lines(struct load *l, const char *path, FILE *f)
         return -1;
     }
     l->seed = strtoull(line + 5, &end, 10);
+    if (*end != '\n') {
+        fprintf(stderr, "%s: its seed is no number\n", path);
+        return -1;
+    }
     while (fgets(line, sizeof line, f) != NULL && read_pair(line, &lane, &number)) {
         if (lane >= LANES || number != l->answered[lane] + 1) {
             fprintf(stderr, "%s: lane %u has %u behind %u\n", path, lane, number,
@@ -546,7 +550,7 @@ static int read_lines(struct load *l, const char *path, FILE *f)
         l->answered[lane] = number;
     }
     l->whole = strcmp(line, "end\n") == 0;
-    return *end == '\n' ? 0 : -1;
+    return 0;
 }
 
 static int read_journal(struct load *l, const char *path)
