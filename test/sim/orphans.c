@@ -167,7 +167,7 @@ void orphans_check(struct world *w, const struct orphans_place *place)
     o->w = w;
     o->place = place;
     /* A clock that was put back would have the wait last until it has caught up. */
-    loop_sim_clock(w->sim, w->node[WORLD_META].host, 24 * 3600 * (int64_t)WORLD_S, 0);
+    loop_sim_clock(w->sim, w->node[WORLD_META].host, INT64_C(86400) * (int64_t)WORLD_S, 0);
     for (size_t i = 0; i < place->count; i++) {
         struct world_process *p = w->node[place->node[i]].process;
         o->put[i] = (struct orphans_put){.o = o, .store = datanode_worker_store(p->worker)};
