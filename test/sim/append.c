@@ -223,9 +223,11 @@ void append_verify(struct append *s)
         world_fail(s->w, "the appended file of %zu bytes has %zu that nobody wrote", s->content_len,
                    gaps);
     }
+    /* Machines that lost power took what was not synced with them, and said so (chain.md 8). */
+    bool kept = s->w->possible_losses == 0;
     for (uint32_t i = 0; i < s->count && !world_failed(s->w); i++) {
         const struct append_record *r = &s->record[i];
-        if (r->found > 1 || (r->found == 0 && r->acked)) {
+        if (r->found > 1 || (r->found == 0 && r->acked && kept)) {
             world_fail(s->w, "record %u of %u bytes, %s, is %u times in the appended file", i,
                        r->len, r->acked ? "acknowledged" : "not acknowledged", r->found);
         }

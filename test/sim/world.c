@@ -180,7 +180,7 @@ void world_init(struct world *w, uint64_t seed, bool verbose)
     loop_sim_program(w->sim, &w->worker_program);
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
         process_init_node(w, i);
-        w->node[i].extents = seed >= WORLD_EXTENT_SEEDS && (i + seed / 2) % 2 == 0;
+        w->node[i].extents = (i + seed / 2) % 2 == 0;
     }
 }
 

@@ -68,8 +68,8 @@ struct world_node {
     struct world_process *process; /* metadata server, worker or client; NULL: not running */
     struct world_process *master;  /* of a data node */
     bool formatted;                /* it was started once, with success */
-    bool extents; /* a target whose chunks lie in containers: see WORLD_EXTENT_SEEDS */
-    bool disk_full, disk_trouble; /* now; ever: starting may fail, and writing */
+    bool extents;                  /* a target whose chunks lie in containers: every other one */
+    bool disk_full, disk_trouble;  /* now; ever: starting may fail, and writing */
     uint64_t starts;
     char damaged[64];       /* the checkpoint whose bits flipped last */
     unsigned sessions_lost; /* of a client: ended by the leader, with all that was not flushed */
@@ -77,9 +77,6 @@ struct world_node {
     struct loop_sim_event replace; /* a worker whose store has failed */
     const char *argv[4];
 };
-/* From here on every other target keeps its chunks in containers: the engine is new, and not all of
- * these worlds are sound yet. */
-#define WORLD_EXTENT_SEEDS UINT64_C(1000000)
 struct world {
     struct loop_sim *sim;
     struct net_sim *net;
