@@ -68,11 +68,12 @@ struct chunk_entry {
     struct list sync;  /* in the queue of syncs */
     struct list rests; /* something rests */
     /* extent */
-    struct list flip; /* no record tells of its commit yet */
-    uint64_t known;   /* its newest record in the journal */
-    bool kept;        /* it has gone, and the index does not know it */
-    bool broken;      /* what the journal tells of cannot be built (while it starts) */
-    uint32_t touched; /* its place among those that unstable records tell of, from 1 on */
+    struct list flip;   /* no record tells of its commit yet */
+    uint64_t known;     /* its newest record in the journal */
+    unsigned recording; /* records of it that are on their way there */
+    bool kept;          /* it has gone, and the index does not know it */
+    bool broken;        /* what the journal tells of cannot be built (while it starts) */
+    uint32_t touched;   /* its place among those that unstable records tell of, from 1 on */
     struct chunk_indexed {
         struct chunk_version *committed, *pending; /* counted */
         uint32_t chain;

@@ -16,6 +16,7 @@ static void append_free(struct chunk_append *a)
     for (size_t i = 0; i < a->flip_count; i++) {
         struct chunk_entry *e = a->flip[i].e;
         e->holds--;
+        e->recording--;
         if (!a->x->s->freed) {
             chunk_entry_settle(a->x->s, e);
         }
@@ -139,6 +140,7 @@ static int flips_append_some(struct chunk_extent *x)
     for (size_t i = 0; i < max; i++) {
         struct chunk_entry *e = LIST_ENTRY(list_pop_front(&x->flips), struct chunk_entry, flip);
         e->holds++;
+        e->recording++;
         a->flip[a->flip_count++] = (struct chunk_flip){
             .e = e, .identity = e->committed->meta.identity, .change = e->change, .life = e->life};
     }
@@ -186,23 +188,13 @@ static void flips_forget(struct chunk_extent *x, struct chunk_entry *e)
 
 /* ---- Updates and changes ---- */
 
-/* It came to nothing: what was there before is what the journal has. */
-static void record_undo(struct chunk_work *w)
-{
-    struct chunk_entry *e = w->e;
-    if (list_empty(&e->flip) && e->written + 1 == w->captured) {
-        e->written = w->captured;
-    }
-}
-
 static void record_done(struct chunk_append *a, int rc)
 {
     struct chunk_work *w = a->w;
+    w->e->recording--;
     if (rc == 0) {
         w->e->written = base_max(w->e->written, w->captured);
         w->e->known = base_max(w->e->known, a->append.index);
-    } else {
-        record_undo(w);
     }
     append_free(a);
     w->next(w, rc);
@@ -265,6 +257,7 @@ static int record_append(struct chunk_work *w, const struct chunk_state *st)
         return rc;
     }
     chunk_entry_change(w);
+    w->e->recording++;
     append_submit(a, type, JOURNAL_WRITTEN, len);
     return 0;
 }

@@ -210,6 +210,11 @@ static uint64_t round_low(const struct chunk_extent *x)
 
 static struct chunk_shot shot_of(struct chunk_entry *e)
 {
+    /* Nothing is on its way, no commit waits: what happened since the newest record came to
+     * nothing, or is what the index alone is told of: that the chunk was found damaged. */
+    if (e->recording == 0 && list_empty(&e->flip)) {
+        e->written = e->change;
+    }
     struct chunk_shot shot = {.e = e,
                               .state = chunk_state_of(e),
                               .written = e->written,

@@ -187,6 +187,48 @@ TEST(damaged_cells_are_found)
     CHECK_TRUE(flip("/data/space.0000", (8 * 21 + 1) * CHUNK_UNIT, 8 * 997) > 10);
 }
 
+/* That it is damaged is kept, though no record tells of it; and the store ends. */
+TEST(found_damage_outlives_an_end)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, SMALL));
+    CHECK_OK(rig_sync(r));
+    for (uint64_t unit = 1; unit <= 7; unit++) {
+        CHECK_OK(disk_sim_corrupt(r->machine, "/data/space.0000", unit * CHUNK_UNIT, 1));
+    }
+    CHECK_ERR(rig_check(r, key_of(1), 1, SMALL), ERR_corrupt);
+    CHECK_EQ(r->damages, 1);
+    rig_stop(r);
+    CHECK_OK(rig_boot(r));
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.damaged_count, 1);
+    check_sound(r);
+    CHECK_OK(rig_put(r, (struct rig_piece){key_of(1), 2, CHUNK_WHOLE, 0, SMALL}));
+    CHECK_OK(rig_check(r, key_of(1), 2, SMALL));
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* A start that has failed is ended like any other. */
+TEST(a_failed_start_ends)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, SMALL));
+    rig_stop(r);
+    disk_sim_fail(r->machine, DISK_LIST, "journal", 1, 0, -EIO);
+    CHECK_RC(rig_boot(r), EIO);
+    CHECK_TRUE(r->store != NULL);
+    CHECK_RC(rig_wait(r, rig_stop_in), EIO);
+    CHECK_OK(rig_wait(r, rig_free_in));
+    loop_sim_kill(r->loop);
+    disk_sim_heal(r->machine);
+    CHECK_OK(rig_boot(r));
+    CHECK_OK(rig_check(r, key_of(1), 1, SMALL));
+    rig_stop(r);
+    rig_end(r);
+}
+
 TEST(a_damaged_header_of_a_container_is_refused)
 {
     CHECK_TRUE(flip("/data/space.0000", 512, 37) > 0);
