@@ -43,7 +43,9 @@ struct chunk_version *chunk_version_new(uint32_t cells, unsigned recent_count)
 
 struct chunk_version *chunk_version_ref(struct chunk_version *v)
 {
-    v->refs++;
+    if (v != NULL) {
+        v->refs++;
+    }
     return v;
 }
 

@@ -106,12 +106,8 @@ static int load_head(struct chunk_loading *l, struct chunk_key key, struct kv_sl
     chunk_entry_set(s, e, &e->committed, committed);
     chunk_entry_set(s, e, &e->pending, pending);
     e->indexed = (struct chunk_indexed){.chain = h->chain, .exists = true, .damaged = h->damaged};
-    if (committed != NULL) {
-        e->indexed.committed = chunk_version_ref(committed);
-    }
-    if (pending != NULL) {
-        e->indexed.pending = chunk_version_ref(pending);
-    }
+    e->indexed.committed = chunk_version_ref(committed);
+    e->indexed.pending = chunk_version_ref(pending);
     l->e = e;
     return (h->has_committed && committed == NULL) || (h->has_pending && pending == NULL) ? -ENOMEM
                                                                                           : 0;

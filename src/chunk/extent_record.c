@@ -278,12 +278,8 @@ static void removed(struct chunk_store *s, struct chunk_entry *e, uint64_t index
 {
     struct chunk_version *committed = e->committed, *pending = e->pending;
     uint64_t stable = e->stable;
-    if (committed != NULL) {
-        chunk_version_ref(committed);
-    }
-    if (pending != NULL) {
-        chunk_version_ref(pending);
-    }
+    chunk_version_ref(committed);
+    chunk_version_ref(pending);
     flips_forget(s->extent, e);
     chunk_entry_gone(s, e);
     chunk_entry_changed(s, e);

@@ -40,12 +40,8 @@ static int replay_touch(struct chunk_loading *l, struct chunk_entry *e, uint64_t
     }
     struct chunk_touched *t = &l->touched[l->touched_count++];
     *t = (struct chunk_touched){.e = e, .was = chunk_state_of(e), .existed = e->exists};
-    if (t->was.committed != NULL) {
-        chunk_version_ref(t->was.committed);
-    }
-    if (t->was.pending != NULL) {
-        chunk_version_ref(t->was.pending);
-    }
+    chunk_version_ref(t->was.committed);
+    chunk_version_ref(t->was.pending);
     e->holds++;
     e->touched = (uint32_t)l->touched_count;
     return 0;

@@ -155,11 +155,7 @@ static void round_container_synced(struct disk_req *req, int64_t rc)
     struct chunk_container *c = container_of(req, struct chunk_container, sync);
     struct chunk_extent *x = c->x;
     struct chunk_store *s = x->s;
-    s->in_flight--;
-    if (s->freed) {
-        if (s->in_flight == 0) {
-            chunk_store_destroy(s);
-        }
+    if (!chunk_came_back(s)) {
         return;
     }
     if (rc < 0 && x->round.rc == 0) {
@@ -220,12 +216,8 @@ static struct chunk_shot shot_of(struct chunk_entry *e)
                               .written = e->written,
                               .known = e->known,
                               .exists = e->exists};
-    if (shot.state.committed != NULL) {
-        chunk_version_ref(shot.state.committed);
-    }
-    if (shot.state.pending != NULL) {
-        chunk_version_ref(shot.state.pending);
-    }
+    chunk_version_ref(shot.state.committed);
+    chunk_version_ref(shot.state.pending);
     return shot;
 }
 

@@ -336,11 +336,7 @@ static void grow_done(struct disk_req *req, int64_t rc)
     struct chunk_extent *x = container_of(req, struct chunk_extent, grow);
     struct chunk_store *s = x->s;
     enum disk_op was = req->op;
-    s->in_flight--;
-    if (s->freed) {
-        if (s->in_flight == 0) {
-            chunk_store_destroy(s);
-        }
+    if (!chunk_came_back(s)) {
         return;
     }
     if (was == DISK_OPEN && rc >= 0) {
@@ -539,11 +535,7 @@ static void release_done(struct disk_req *req, int64_t rc)
 {
     struct chunk_extent *x = container_of(req, struct chunk_extent, release.req);
     struct chunk_store *s = x->s;
-    s->in_flight--;
-    if (s->freed) {
-        if (s->in_flight == 0) {
-            chunk_store_destroy(s);
-        }
+    if (!chunk_came_back(s)) {
         return;
     }
     if (rc < 0 || req->op == DISK_ALLOCATE) {

@@ -232,10 +232,9 @@ void chunk_start_loaded(struct chunk_loading *l, int rc)
     struct chunk_extent *x = l->x;
     struct chunk_store *s = x->s;
     if (rc == 0) {
-        l->units = all_indexed_units(s);
         start_unsound(l, "chunks", s->exists_count, l->about.chunks);
         start_unsound(l, "pending contents", s->pending_count, l->about.pending);
-        start_unsound(l, "units", l->units, l->about.units);
+        start_unsound(l, "units", all_indexed_units(s), l->about.units);
         start_unsound(l, "units of slabs", l->slab_units, l->about.units);
         rc = chunk_replay(l);
     }

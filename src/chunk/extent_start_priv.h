@@ -27,7 +27,7 @@ struct chunk_loading {
     struct chunk_entry *e;        /* whose parts come now */
     struct chunk_about about;
     bool told; /* there is a record about the whole */
-    uint64_t slab_units, units;
+    uint64_t slab_units;
     /* journal */
     bool looking;    /* first, what is stable is looked for */
     uint64_t stable; /* records up to it */

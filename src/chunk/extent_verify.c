@@ -58,10 +58,8 @@ static void verify_fall_back(struct chunk_loading *l)
     struct chunk_touched *t = &l->touched[l->at];
     struct chunk_entry *e = t->e;
     verify_lossy(s);
-    chunk_entry_set(s, e, &e->pending,
-                    t->was.pending == NULL ? NULL : chunk_version_ref(t->was.pending));
-    chunk_entry_set(s, e, &e->committed,
-                    t->was.committed == NULL ? NULL : chunk_version_ref(t->was.committed));
+    chunk_entry_set(s, e, &e->pending, chunk_version_ref(t->was.pending));
+    chunk_entry_set(s, e, &e->committed, chunk_version_ref(t->was.committed));
     s->damaged_count -= e->damaged ? 1 : 0;
     s->damaged_count += t->existed && t->was.damaged ? 1 : 0;
     e->damaged = t->existed && t->was.damaged;
@@ -116,11 +114,7 @@ static void verify_read(struct disk_req *req, int64_t got)
 {
     struct chunk_loading *l = container_of(req, struct chunk_loading, req);
     struct chunk_store *s = l->x->s;
-    s->in_flight--;
-    if (s->freed) {
-        if (s->in_flight == 0) {
-            chunk_store_destroy(s);
-        }
+    if (!chunk_came_back(s)) {
         return;
     }
     int rc = got < 0                    ? (int)got
@@ -142,11 +136,7 @@ static void verify_dropped(struct disk_req *req, int64_t got)
     struct chunk_loading *l = container_of(req, struct chunk_loading, req);
     struct chunk_store *s = l->x->s;
     (void)got;
-    s->in_flight--;
-    if (s->freed) {
-        if (s->in_flight == 0) {
-            chunk_store_destroy(s);
-        }
+    if (!chunk_came_back(s)) {
         return;
     }
     l->req.op = DISK_READ;

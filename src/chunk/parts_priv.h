@@ -33,7 +33,7 @@ bool chunk_rest_due(const struct chunk_store *s, const struct chunk_entry *e);
 void chunk_entry_rested(struct chunk_store *s, struct chunk_entry *e);
 void chunk_entry_change(struct chunk_work *w); /* w->captured: the change that it makes */
 struct chunk_version *chunk_version_new(uint32_t cells, unsigned recent_count);
-struct chunk_version *chunk_version_ref(struct chunk_version *v);
+struct chunk_version *chunk_version_ref(struct chunk_version *v); /* NULL is fine */
 void chunk_version_unref(struct chunk_version *v);
 void chunk_version_count(struct chunk_version *v);
 /* Memory for cells, all zero; and without. */
@@ -87,3 +87,5 @@ void chunk_pin_begin(struct chunk_store *s, struct chunk_pin *p, struct chunk_en
 /* ---- store.c ---- */
 void chunk_store_started(struct chunk_store *s, int rc); /* by the engine, also at once */
 void chunk_store_destroy(struct chunk_store *s);
+/* A request of its own has come back; false: to a store that is freed, and goes with the last. */
+bool chunk_came_back(struct chunk_store *s);

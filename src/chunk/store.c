@@ -261,6 +261,16 @@ void chunk_store_destroy(struct chunk_store *s)
     mem_free(s);
 }
 
+bool chunk_came_back(struct chunk_store *s)
+{
+    s->in_flight--;
+    if (s->freed && s->in_flight == 0) {
+        chunk_store_destroy(s);
+        return false;
+    }
+    return !s->freed;
+}
+
 struct chunk_store *chunk_store_free(struct chunk_store *s)
 {
     if (s == NULL) {

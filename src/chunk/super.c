@@ -50,20 +50,10 @@ static void super_over(struct chunk_store *s, int rc)
     chunk_stop_check(s);
 }
 
-static bool super_came_back(struct chunk_store *s)
-{
-    s->in_flight--;
-    if (s->freed && s->in_flight == 0) {
-        chunk_store_destroy(s);
-        return false;
-    }
-    return !s->freed;
-}
-
 static void super_synced(struct disk_req *req, int64_t rc)
 {
     struct chunk_store *s = container_of(req, struct chunk_store, super_req);
-    if (super_came_back(s)) {
+    if (chunk_came_back(s)) {
         super_over(s, (int)rc);
     }
 }
@@ -71,7 +61,7 @@ static void super_synced(struct disk_req *req, int64_t rc)
 static void super_put(struct disk_req *req, int64_t rc)
 {
     struct chunk_store *s = container_of(req, struct chunk_store, super_req);
-    if (!super_came_back(s)) {
+    if (!chunk_came_back(s)) {
         return;
     }
     if (rc < 0) {
@@ -284,7 +274,7 @@ static void dead_over(struct chunk_store *s, int rc)
 static void dead_synced(struct disk_req *req, int64_t rc)
 {
     struct chunk_store *s = container_of(req, struct chunk_store, dead_req);
-    if (super_came_back(s)) {
+    if (chunk_came_back(s)) {
         dead_over(s, (int)rc);
     }
 }
@@ -292,7 +282,7 @@ static void dead_synced(struct disk_req *req, int64_t rc)
 static void dead_put(struct disk_req *req, int64_t rc)
 {
     struct chunk_store *s = container_of(req, struct chunk_store, dead_req);
-    if (!super_came_back(s)) {
+    if (!chunk_came_back(s)) {
         return;
     }
     if (rc < 0) {
@@ -308,7 +298,7 @@ static void dead_without_memory(struct disk_req *req, int64_t rc)
 {
     (void)rc;
     struct chunk_store *s = container_of(req, struct chunk_store, dead_req);
-    if (super_came_back(s)) {
+    if (chunk_came_back(s)) {
         dead_over(s, -ENOMEM);
     }
 }

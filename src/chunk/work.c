@@ -120,11 +120,7 @@ void chunk_refuse(struct chunk_store *s)
 static void work_io_done(struct chunk_work *w, int64_t rc)
 {
     struct chunk_store *s = w->s;
-    s->in_flight--;
-    if (s->freed) {
-        if (s->in_flight == 0) {
-            chunk_store_destroy(s);
-        }
+    if (!chunk_came_back(s)) {
         return;
     }
     if (rc < 0 && w->rc == 0) {
