@@ -201,20 +201,7 @@ static const struct loop_ops epoll_ops = {
     .fd_add = epoll_fd_add,
     .fd_remove = epoll_fd_remove,
     .fd_want = epoll_fd_want,
-    .now_ns = loop_system_now_ns,
-    .wall_ns = loop_system_wall_ns,
-    .random_bytes = loop_system_random_bytes,
-    .boot_id = loop_system_boot_id,
-    .is_mine = loop_system_is_mine,
-    .signal_add = loop_system_signal_add,
-    .signal_remove = loop_system_signal_remove,
-    .spawn = loop_system_spawn,
-    .child_signal = loop_system_child_signal,
-    .child_forget = loop_system_child_forget,
-    .child_adopt = loop_system_child_adopt,
-    .process_signal = loop_system_process_signal,
-    .process_id = loop_system_process_id,
-    .process_cpu_ns = loop_system_process_cpu_ns,
+    LOOP_SYSTEM_OPS,
 };
 
 static int open_descriptors(struct loop_epoll *b, struct err *e)

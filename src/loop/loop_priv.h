@@ -165,3 +165,12 @@ void loop_system_children_fini(struct loop_system *s);
 int loop_system_process_signal(struct loop *l, int64_t pid, int signo);
 int64_t loop_system_process_id(const struct loop *l);
 uint64_t loop_system_process_cpu_ns(const struct loop *l);
+/* Of the tables of all backends that are of this system. */
+#define LOOP_SYSTEM_OPS                                                                   \
+    .now_ns = loop_system_now_ns, .wall_ns = loop_system_wall_ns,                         \
+    .random_bytes = loop_system_random_bytes, .boot_id = loop_system_boot_id,             \
+    .is_mine = loop_system_is_mine, .signal_add = loop_system_signal_add,                 \
+    .signal_remove = loop_system_signal_remove, .spawn = loop_system_spawn,               \
+    .child_signal = loop_system_child_signal, .child_forget = loop_system_child_forget,   \
+    .child_adopt = loop_system_child_adopt, .process_signal = loop_system_process_signal, \
+    .process_id = loop_system_process_id, .process_cpu_ns = loop_system_process_cpu_ns
