@@ -13,6 +13,7 @@ check 'up' "$opendfs" up -q "$cluster"
 
 # hold FILE: somebody has it for a second; returns when he has.
 hold() {
+    rm -f "$work/held" # of who held something before
     flock "$1" sh -c 'echo; exec sleep 1' >"$work/held" &
     holder=$!
     until [ -s "$work/held" ]; do sleep 0.02; done
