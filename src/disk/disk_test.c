@@ -808,7 +808,7 @@ BOTH(begins_little_of_the_background_beside_people)
     static const struct {
         enum disk_lane lane;
         unsigned begun;
-    } lanes[] = {{DISK_COPYING, 2}, {DISK_SCRUBBING, 1}, {DISK_FOREGROUND, COUNT}};
+    } lanes[] = {{DISK_COPYING, 1}, {DISK_SCRUBBING, 1}, {DISK_FOREGROUND, COUNT}};
     static struct waiting w[COUNT + 1];
     struct disk_file *f = create(b, "file");
     struct seen s = {.observer = {.begun = seen_begun, .ended = seen_ended}};

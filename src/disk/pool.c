@@ -27,7 +27,9 @@
     2u /* begun for each thread: one more waits there, so that none idles \
         */
 #define POOL_DEPTH_URING 128u
-#define POOL_BACKGROUND 4u                /* part of what may wait in all, for each of its queues */
+#define POOL_BACKGROUND 4u     /* part of what may wait in all, for each of its queues */
+#define POOL_PART (256u << 10) /* of the background, at a time: what a reader may find before him \
+                                */
 #define POOL_CACHED_READ_MAX (128u << 10) /* copied on the loop: at most some 10 us */
 
 struct pool_stats {
@@ -55,12 +57,15 @@ struct disk_pool {
     struct pool_stats stats;
 };
 
+/* A large transfer of the background is done in parts, each with a turn of its own. */
 struct pool_job {
     struct loop_executor_job job;
     struct disk_ring_job ring;
     struct disk_share_turn turn;
     struct disk_pool *pool;
-    struct disk_req *req;
+    struct disk_req *req, *now; /* now: what is done of it, `part` or all */
+    struct disk_req part;
+    uint64_t moved;    /* by the parts before */
     uint64_t start_ns; /* it was submitted; later: it was begun */
 };
 
@@ -196,29 +201,74 @@ static void pool_report(struct loop_task *t)
 static void pool_job_work(struct loop_executor_job *j)
 {
     struct pool_job *job = container_of(j, struct pool_job, job);
-    job->req->result = disk_ops_go_on(job->req, job->ring.so_far);
+    job->now->result = disk_ops_go_on(job->now, job->ring.so_far);
 }
 
-/* The request has its result and is not ours any more, but for its `done`. */
-static void pool_end_job(struct disk_pool *p, struct pool_job *job)
+static void pool_job_done(struct loop_executor_job *j);
+
+static void pool_cut_part(struct pool_job *job)
+{
+    const struct disk_req *req = job->req;
+    uint64_t left = req->len - job->moved;
+    job->part = *req;
+    job->part.offset += job->moved;
+    job->part.buf = (uint8_t *)req->buf + job->moved;
+    job->part.len = base_min(left, POOL_PART);
+    if (left > POOL_PART) {
+        job->part.flags &= ~DISK_STABLE; /* the last one makes all of it stable */
+    }
+    job->now = &job->part;
+}
+
+static bool pool_goes_in_parts(const struct disk_req *req)
+{
+    return req->lane != DISK_FOREGROUND && (req->op == DISK_READ || req->op == DISK_WRITE) &&
+           req->iov == NULL && req->len > POOL_PART;
+}
+
+/* It waits for its turn, or its next one. */
+static void pool_queue_job(struct disk_pool *p, struct pool_job *job)
+{
+    job->now = job->req;
+    if (pool_goes_in_parts(job->req)) {
+        pool_cut_part(job);
+    }
+    job->job = (struct loop_executor_job){.work = pool_job_work, .done = pool_job_done};
+    job->ring = (struct disk_ring_job){.req = job->now};
+    job->start_ns = loop_now_ns(p->base.loop);
+    disk_share_enter(&p->share, &job->turn, job->now, loop_tick_ns(p->base.loop));
+}
+
+/* False: that was a part, and the next one waits. True: the request has its result and is not ours
+ * any more, but for its `done`. */
+static bool pool_end_job(struct disk_pool *p, struct pool_job *job, int64_t rc)
 {
     struct disk_req *req = job->req;
+    bool parts = job->now == &job->part;
+    uint64_t took_ns = loop_now_ns(p->base.loop) - job->start_ns;
+    pool_stats_take(&p->stats, req->op, rc, took_ns);
+    disk_request_ended(&p->base, req, rc, took_ns);
+    disk_share_leave(&p->share, &job->turn, loop_tick_ns(p->base.loop));
+    if (parts && rc >= 0) {
+        job->moved += (uint64_t)rc;
+    }
+    if (parts && rc == (int64_t)job->part.len && job->moved < req->len) {
+        pool_queue_job(p, job);
+        return false;
+    }
+    req->result = parts && rc >= 0 ? (int64_t)job->moved : rc;
     if (req->op != DISK_CLOSE) { /* a closed file is gone */
         pool_release(req);
     }
-    uint64_t took_ns = loop_now_ns(p->base.loop) - job->start_ns;
-    pool_stats_take(&p->stats, req->op, req->result, took_ns);
-    disk_request_ended(&p->base, req, req->result, took_ns);
-    disk_share_leave(&p->share, &job->turn, loop_tick_ns(p->base.loop));
     mem_pool_put(p->jobs, job);
+    return true;
 }
 
 /* ---- Turns ---- */
 
 static int pool_begin_job(struct disk_pool *p, struct pool_job *job)
 {
-    struct disk_req *req = job->req;
-    if (p->ring != NULL && disk_ring_takes(req) && disk_ring_usable(p->ring)) {
+    if (p->ring != NULL && disk_ring_takes(job->now) && disk_ring_usable(p->ring)) {
         stats_count(&p->stats.uring, 1);
         disk_ring_submit(p->ring, &job->ring);
         return 0;
@@ -261,11 +311,13 @@ static void pool_job_done(struct loop_executor_job *j)
     struct disk_pool *p = job->pool;
     struct disk_req *req = job->req;
     LOOP_OWNED(p->base.loop);
-    pool_end_job(p, job);
+    bool ended = pool_end_job(p, job, job->now->result);
     pool_take_turns(p);
-    CHECK(p->in_flight > 0);
-    p->in_flight--;
-    req->done(req, req->result);
+    if (ended) {
+        CHECK(p->in_flight > 0);
+        p->in_flight--;
+        req->done(req, req->result);
+    }
 }
 
 static void pool_ring_finished(struct disk_ring_user *u, struct list *jobs)
@@ -284,9 +336,7 @@ static void pool_ring_finished(struct disk_ring_user *u, struct list *jobs)
             stats_count(&p->stats.uring_again, 1);
             rc = loop_executor_submit(p->executor, p->base.loop, &job->job);
         }
-        if (!job->ring.again || rc < 0) {
-            req->result = rc;
-            pool_end_job(p, job);
+        if ((!job->ring.again || rc < 0) && pool_end_job(p, job, rc)) {
             list_push_back(&ready, &req->node);
         }
     }
@@ -303,13 +353,10 @@ static int pool_enter_job(struct disk_pool *p, struct disk_req *req)
     if (job == NULL) {
         return -ENOMEM;
     }
-    job->job = (struct loop_executor_job){.work = pool_job_work, .done = pool_job_done};
-    job->ring = (struct disk_ring_job){.req = req};
-    job->pool = p;
+    job->pool = p; /* all else is zero */
     job->req = req;
-    job->start_ns = loop_now_ns(p->base.loop);
     pool_hold(req);
-    disk_share_enter(&p->share, &job->turn, req, loop_tick_ns(p->base.loop));
+    pool_queue_job(p, job);
     return 0;
 }
 

@@ -139,6 +139,65 @@ BOTH(refuses_what_is_above_the_limit)
     bench_fini(&b);
 }
 
+struct counted {
+    struct disk_observer observer;
+    unsigned begun, ended;
+};
+
+static void counted_begun(struct disk_observer *o)
+{
+    container_of(o, struct counted, observer)->begun++;
+}
+
+static void counted_ended(struct disk_observer *o, const struct disk_req *req, int64_t rc,
+                          uint64_t ns)
+{
+    (void)req;
+    (void)rc;
+    (void)ns;
+    container_of(o, struct counted, observer)->ended++;
+}
+
+/* So that nobody waits behind megabytes: each part has a turn of its own, and what comes of all of
+ * them is what would have come of one. */
+BOTH(the_background_moves_much_in_parts)
+{
+    enum { PART = 256 << 10, COUNT = 5, LEN = (COUNT - 1) * PART + 77 };
+    struct bench b;
+    struct counted c = {.observer = {.begun = counted_begun, .ended = counted_ended}};
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 3}, uring);
+    CLEANUP(mem_freep) uint8_t *bytes = mem_alloc(LEN), *back = mem_zalloc(2 * LEN);
+    CHECK_TRUE(bytes != NULL && back != NULL);
+    for (size_t i = 0; i < LEN; i++) {
+        bytes[i] = (uint8_t)(i % 251 + i / PART);
+    }
+    struct disk_file *f = opened(&b);
+    b.disk->observer = &c.observer;
+    struct disk_req write = {
+        .op = DISK_WRITE, .flags = DISK_STABLE, .file = f, .offset = 5, .buf = bytes, .len = LEN};
+    CHECK_EQ(run(&b, &write), LEN);
+    CHECK_EQ(c.begun, 1);
+    write.lane = DISK_COPYING;
+    CHECK_EQ(run(&b, &write), LEN);
+    CHECK_EQ(c.begun, 1 + COUNT);
+    CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_DROP, .file = f}), 0);
+    struct disk_req read = {
+        .op = DISK_READ, .lane = DISK_SCRUBBING, .file = f, .buf = back, .len = LEN + 5};
+    CHECK_EQ(run(&b, &read), LEN + 5);
+    CHECK_EQ(c.begun, 2 + 2 * COUNT);
+    CHECK_BYTES(back + 5, bytes, LEN);
+    memset(back, 0, LEN + 5);
+    read.len = 2 * LEN; /* beyond the end: as one, short */
+    CHECK_EQ(run(&b, &read), LEN + 5);
+    CHECK_BYTES(back + 5, bytes, LEN);
+    read.offset = LEN + 5;
+    CHECK_EQ(run(&b, &read), 0);
+    CHECK_EQ(c.begun, c.ended);
+    b.disk->observer = NULL;
+    closed(&b, f);
+    bench_fini(&b);
+}
+
 BOTH(fault_points_fail_requests)
 {
     struct bench b;

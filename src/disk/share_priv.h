@@ -8,8 +8,9 @@
  * served while others wait, whatever the disk is able to, and saves nothing up while it is empty.
  *
  * Beyond that there is a limit per queue of what is under way. While people use the disk, and for
- * DISK_SHARE_QUIET_NS after, that of the background is small: a request of theirs then finds few
- * others before it. It is never zero, so that an end of a request is all that has to wake anybody.
+ * DISK_SHARE_QUIET_NS after, that of the background is small: a request of theirs then finds one
+ * or two others before it. It is never zero, so that an end of a request is all that has to wake
+ * anybody.
  */
 #pragma once
 
