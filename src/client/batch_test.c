@@ -152,7 +152,7 @@ TEST(what_is_lent_is_kept_alone)
     CHECK_TRUE(batches(&w) > 0);
     for (unsigned i = 0; i < READS; i++) {
         CHECK_BYTES(lending[i].op.data, pattern + i * UINT64_C(8192) % BYTES, PROTO_CELL_BYTES);
-        CHECK_TRUE(buf_pool_used_bytes(w.fs->pool) <= (READS - i) * (size_t)65536);
+        CHECK_TRUE(buf_pool_used_bytes(w.fs->pool) <= (READS - i) * (size_t)16384);
         opendfs_async_release(w.fs, &lending[i].op);
         world_run(&w, MS);
     }

@@ -17,7 +17,7 @@
 #define READ_WAIT_MS 50u
 #define REPORTS_MAX 16u
 #define EXPLAIN_SIZE 1024u
-#define SHARED_BYTES ((size_t)PROTO_BATCH_CELLS * PROTO_CELL_BYTES) /* larger ones hold several */
+#define SHARED_BYTES ((size_t)16 << 10) /* larger buffers may hold several */
 
 /* ---- What members have said ---- */
 

@@ -29,13 +29,12 @@ struct rig_end {
     unsigned closed, requests, cancelled, pushes;
     int closed_rc;
     char reason[120];
-    bool free_when_closed, never_pauses;
+    bool free_when_closed, never_pauses, sees; /* sees: that `range` is in the page cache */
     struct net_conn_request *held[RIG_HELD];
-    unsigned held_count, most_held;
+    unsigned held_count, most_held, pins;
     uint64_t pool_bytes; /* 0: plenty */
     struct loop_timer later;
     struct net_conn_range range; /* what RIG_FILE answers */
-    unsigned pins;
 };
 
 /* Byte i of the data numbered `key`. */
@@ -119,6 +118,7 @@ static inline void rig_answer_file(struct rig_end *e, struct net_conn_request *r
     CHECK(pin != NULL);
     pin->end = e;
     e->pins++;
+    e->range.seen_ns = e->sees ? loop_tick_ns(e->env.loop) : e->range.seen_ns;
     const struct net_conn_response resp = {
         .range = &e->range, .range_count = 1, .sent = rig_sent, .pin = pin};
     net_conn_respond(r, &resp);

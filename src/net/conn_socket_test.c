@@ -156,7 +156,7 @@ struct file_call {
     struct net_conn_call call;
     unsigned done;
     int rc;
-    bool same;
+    bool same, zeros;
     size_t len;
     uint64_t offset;
 };
@@ -166,9 +166,10 @@ static void file_call_done(struct net_conn_call *c, const struct net_conn_reply 
     f->done++;
     f->rc = reply->rc;
     f->len = reply->data.len;
-    f->same = true;
-    for (size_t i = 0; i < reply->data.len && f->same; i++) {
-        f->same = reply->data.at[i] == rig_byte(77, f->offset + i);
+    f->same = f->zeros = true;
+    for (size_t i = 0; i < reply->data.len && (f->same || f->zeros); i++) {
+        f->same = f->same && reply->data.at[i] == rig_byte(77, f->offset + i);
+        f->zeros = f->zeros && reply->data.at[i] == 0;
     }
 }
 static bool file_call_is_done(void *ctx)
@@ -251,6 +252,46 @@ TEST(conn_sends_ranges_that_are_not_cached)
     struct conn_counters *n = &r.server.conn->counters;
     CHECK_EQ(n->files_cached.value + n->files_cold.value, 5);
     close_file(&r);
+    rig_stop(&r);
+}
+
+/* What its owner has seen in the page cache in this round is not looked at once more; what it has
+ * seen in an older one is. */
+TEST(conn_believes_what_was_just_seen)
+{
+    struct socket_rig r = {.rc = 0};
+    struct file_call f;
+    char path[200];
+    rig_start(&r, "127.0.0.1:0");
+    make_file(&r, path, sizeof path);
+    struct conn_counters *n = &r.server.conn->counters;
+    make_cold(&r);
+    bool cold = !disk_resident(r.disk, r.server.range.file, 0, 200000);
+    r.server.sees = true;
+    call_for_file(&r, 0, 200000, &f);
+    CHECK_TRUE(f.len == 200000 && f.same);
+    CHECK_EQ(n->files_cached.value, 1);
+    CHECK_EQ(n->files_cold.value, 0);
+    make_cold(&r);
+    r.server.sees = false; /* and what it saw is old now */
+    call_for_file(&r, 0, 200000, &f);
+    CHECK_TRUE(f.len == 200000 && f.same);
+    CHECK_EQ(n->files_cold.value, cold ? 1 : 0);
+    close_file(&r);
+    rig_stop(&r);
+}
+
+TEST(conn_sends_holes)
+{
+    struct socket_rig r = {.rc = 0};
+    struct file_call f;
+    rig_start(&r, "127.0.0.1:0");
+    const size_t sizes[] = {1, 65536, 65537, 4u << 20};
+    for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+        call_for_file(&r, 0, sizes[i], &f); /* of no file */
+        CHECK_OK(f.rc);
+        CHECK_TRUE(f.len == sizes[i] && f.zeros);
+    }
     rig_stop(&r);
 }
 
