@@ -517,6 +517,43 @@ TEST(who_dies_while_it_joins_does_not_keep_others_out)
     rig_over(&r);
 }
 
+static bool is_growing(void *ctx)
+{
+    const struct rig *r = ctx;
+    return r->m->tables.growing && r->m->targets.count == 4;
+}
+
+static bool has_grown(void *ctx)
+{
+    const struct rig *r = ctx;
+    return members_on(r, r->target[3].id) > 0;
+}
+
+/* The same with a table: its new chains begin with somebody who is not there any more. */
+TEST(who_dies_while_it_is_placed_is_not_taken_for_one_that_serves)
+{
+    struct rig r;
+    start_with(&r, 3, 0);
+    CHECK_OK(balance(&r, false));
+    disk_sim_slow(r.disk, 50 * METANODE_NS_PER_MS);
+    rig_target_start(&r, 3, false);
+    CHECK_TRUE(rig_until(&r, is_growing, &r));
+    rig_run(&r, 20 * METANODE_NS_PER_MS);
+    rig_target_kill(&r, 3);
+    r.target[3].id = metanode_target_of(r.m, &r.target[3].uuid)->id;
+    CHECK_EQ(members_on(&r, r.target[3].id), 0);
+    loop_sim_enter(r.loop, end_in, metanode_target_find(r.m, r.target[3].id));
+    CHECK_TRUE(rig_until(&r, has_grown, &r));
+    rig_run(&r, 3 * RIG_SECOND);
+    LIST_FOR_EACH(node, &r.m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        size_t i = cluster_row_find(row, r.target[3].id);
+        CHECK_TRUE(i == row->count || row->member[i].state == PROTO_MEMBER_OFFLINE);
+    }
+    rig_over(&r);
+}
+
 /* Alive, and not let in as long as its disk is sick. */
 TEST(who_is_ejected_while_it_waits_does_not_keep_others_out)
 {
