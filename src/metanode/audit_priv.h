@@ -36,6 +36,7 @@ struct metanode_audits {
     struct metanode_audit_known now;
     struct metanode_read read;
     bool reading, again, stopped;
+    bool beginning; /* what begins a look is on its way into the log */
 };
 
 int metanode_audit_init(struct metanode *m);

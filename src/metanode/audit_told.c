@@ -240,8 +240,10 @@ static void order_logged(struct metanode_waiter *w, int rc, const struct namespa
 {
     struct audit_order *x = container_of(w, struct audit_order, waiter);
     const struct proto_audit_request *q = x->request->body;
+    bool start = q->action == PROTO_AUDIT_START;
     rc = rc == 0 ? reply->rc : rc;
-    if (rc == 0 && q->action == PROTO_AUDIT_START) {
+    x->m->cleanup.audits->beginning = x->m->cleanup.audits->beginning && !start;
+    if (rc == 0 && start) {
         rc = metanode_audit_go(x->m, reply->result.version);
     }
     order_end(x, rc, rc == -ENOENT ? "no restore has leapt over exactly these data ids" : NULL);
@@ -262,13 +264,16 @@ static void order_go(struct metanode_read *read, int rc)
     struct audit_order *x = container_of(read, struct audit_order, read);
     const struct proto_audit_request *q = x->request->body;
     const char *text = NULL;
-    if (rc == 0 && q->action == PROTO_AUDIT_START && metanode_audit_goes_on(x->m)) {
+    struct metanode_audits *all = x->m->cleanup.audits;
+    bool busy = metanode_audit_goes_on(x->m) || all->beginning;
+    if (rc == 0 && q->action == PROTO_AUDIT_START && busy) {
         rc = -EALREADY;
         text = "a look for orphans is under way";
     } else if (rc == 0 && q->action == PROTO_AUDIT_START) {
         const struct namespace_audit_begin body = {.wait_ms = told_wait_ms(x->m)};
         rc = metanode_propose(x->m, NAMESPACE_AUDIT_BEGIN, &namespace_audit_begin_type, &body,
                               &x->waiter);
+        all->beginning = rc == 0;
     } else if (rc == 0 && q->action == PROTO_AUDIT_RELEASE) {
         const struct namespace_audit_release body = {.first = q->first, .last = q->last};
         rc = metanode_propose(x->m, NAMESPACE_AUDIT_RELEASE, &namespace_audit_release_type, &body,

@@ -211,6 +211,10 @@ static void compare_end(struct metanode_comparing *x)
                   LOG_U64("chain", x->chain), LOG_U64("data", d->chunk.data_id),
                   LOG_U64("index", d->chunk.index), LOG_TEXT("who", d->text));
     }
+    if (x->more > 0) {
+        log_error(x->m->env->log, "and more chunks of it differ, or did",
+                  LOG_U64("chain", x->chain), LOG_U64("chunks", x->more));
+    }
     compare_free(x);
 }
 
