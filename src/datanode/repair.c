@@ -15,7 +15,8 @@
 #define REPAIRS_MAX 16u
 #define FETCH_MS 5000u
 #define FETCH_OTHER_MS 2000u /* from members out of service, which may well be dead */
-#define WATCH_LOOKS 1024u    /* chunks looked at in one go */
+#define DAMAGED_MANY 64u
+#define WATCH_LOOKS 1024u /* chunks looked at in one go */
 #define WATCH_PAUSE_MS 10u
 #define WATCH_MIN_MS 500u
 #define WATCH_MAX_MS 60000u
@@ -359,6 +360,23 @@ void datanode_repair_watch(struct datanode_worker *w)
 void datanode_repair_unwatch(struct datanode_worker *w)
 {
     loop_timer_cancel(w->loop, &w->repair_timer);
+}
+
+/* Once, when there is one more than that: what is left of them after a resync, nobody has. */
+void datanode_repair_found(struct datanode_worker *w)
+{
+    struct chunk_store_info all;
+    chunk_store_info(w->store, &all);
+    if (all.damaged_count != DAMAGED_MANY + 1) {
+        return;
+    }
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        if (datanode_chain_serves(c) && cluster_row_serving_count(&c->row) > 1) {
+            datanode_chain_gone(c, "many of its chunks are damaged");
+        }
+    }
 }
 
 /* ---- FETCH at its receiver ---- */
