@@ -42,6 +42,12 @@ int datanode_lookup(struct datanode_worker *w, struct chunk_key key, struct chun
     return rc;
 }
 
+int datanode_lookup_locked(struct datanode_worker *w, struct chunk_key key, struct chunk_info *ret)
+{
+    int rc = datanode_lookup(w, key, ret);
+    return rc == -ERR_need || rc == -ENOMEM ? -ERR_busy : rc;
+}
+
 /* ---- What the store says ---- */
 
 static void worker_fail(struct loop_task *t)
@@ -315,6 +321,7 @@ static void worker_store_started(struct chunk_start *start, int rc)
     if (w->stopping) {
         return;
     }
+    datanode_repair_watch(w); /* what was known to be damaged */
     rc = rc < 0 ? rc : datanode_scrub_start(w);
     rc = rc < 0 ? rc : datanode_control_start(w);
     if (rc < 0) {
