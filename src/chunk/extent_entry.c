@@ -9,6 +9,9 @@
  */
 #include "chunk/extent_priv.h"
 
+#include "base/env.h"
+#include "base/fault.h"
+
 #include <string.h>
 
 #define FORGET_LOOKS 64u
@@ -239,7 +242,7 @@ int chunk_index_failed(struct chunk_extent *x, int rc)
 int chunk_extent_know(struct chunk_store *s, struct chunk_entry *e)
 {
     struct kv_need need = {0};
-    if (!list_empty(&e->queue)) {
+    if (!list_empty(&e->queue) || FAULT(s->opt.env->fault, "chunk.need")) {
         return -ERR_need; /* it is being read */
     }
     int rc = chunk_entry_read(s->extent, e, &need);

@@ -5,6 +5,9 @@
  */
 #include "chunk/extent_priv.h"
 
+#include "base/env.h"
+#include "base/fault.h"
+
 #include <string.h>
 
 #define PAGE_CHUNKS 32u
@@ -150,6 +153,9 @@ static bool page_covers(const struct chunk_page *p, struct chunk_key from)
 /* 1: the index's first chunk from `from` on; 0: it has none. */
 static int page_find(struct chunk_extent *x, struct chunk_key from, const struct chunk_info **ret)
 {
+    if (FAULT(x->s->opt.env->fault, "chunk.need")) {
+        return -ERR_need;
+    }
     if (!page_covers(x->page, from)) {
         struct kv_need need = {0};
         int rc = page_read(x, from, &need, 0);

@@ -10,6 +10,7 @@
 
 #include "base/crc32c.h"
 #include "base/env.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "base/rand.h"
 #include "chunk/hold.h"
@@ -49,6 +50,7 @@ struct bench {
     struct loop *loop;
     struct disk *disk;
     struct env env;
+    struct fault *fault;
     enum chunk_engine engine;
     struct chunk_store *store;
     struct chunk_user user;
@@ -151,7 +153,7 @@ static int bench_open(struct bench *b, bool format)
 {
     CHECK_OK(loop_sim_process(b->sim, "data", 1, &b->loop));
     CHECK_OK(disk_sim_open(b->machine, b->loop, &b->disk));
-    b->env = (struct env){.loop = b->loop, .disk = b->disk};
+    b->env = (struct env){.loop = b->loop, .disk = b->disk, .fault = b->fault};
     struct opening o = {.b = b, .format = format};
     loop_sim_enter(b->loop, open_now, &o);
     CHECK_TRUE(loop_sim_run(b->sim, open_is_over, &o, loop_sim_now_ns(b->sim) + LIMIT_NS));
@@ -168,6 +170,8 @@ static struct bench *bench_new(enum chunk_engine engine, uint64_t seed)
     struct bench *b = mem_zalloc(sizeof *b);
     CHECK_TRUE(b != NULL);
     b->engine = engine;
+    b->fault = fault_new();
+    CHECK_TRUE(b->fault != NULL);
     b->user.ops = &user_ops;
     b->content_count = 1;
     b->some_keys[0] = (struct chunk_key){7, 0};
@@ -195,6 +199,7 @@ static void bench_end(struct bench *b)
 {
     loop_sim_free(b->sim);
     disk_sim_free(b->machine);
+    fault_free(b->fault);
     for (unsigned i = 0; i < b->content_count; i++) {
         mem_free(b->content[i].bytes);
     }
@@ -377,6 +382,9 @@ static bool call(struct bench *b, struct call *c, uint64_t steps)
 {
     c->b = b;
     c->done = false;
+    if (b->engine == FORGETFUL && rand_chance(&b->rand, 1, 2)) { /* then it has to wait */
+        fault_arm(b->fault, "chunk.need", rand_range(&b->rand, 1, 2), 1);
+    }
     loop_sim_enter(b->loop, call_submit, c);
     if (steps == 0) {
         CHECK_TRUE(loop_sim_run(b->sim, call_is_done, c, loop_sim_now_ns(b->sim) + LIMIT_NS));
@@ -483,6 +491,7 @@ static int look_up(struct bench *b, struct chunk_key key, struct chunk_info *ret
     struct call c = {.kind = HOLD, .hold = {.key = key}};
     call(b, &c, 0);
     CHECK_OK(c.rc);
+    fault_disarm(b->fault, NULL);
     int rc = chunk_store_lookup(b->store, key, ret);
     c.kind = LET_GO;
     call(b, &c, 1);
@@ -1008,6 +1017,7 @@ static unsigned removed_data(enum chunk_engine engine)
     struct chunk_info info;
     CHECK_RC(look_up(b, key_of(0), &info), ENOENT);
     CHECK_RC(look_up(b, key_of(1), &info), ENOENT);
+    fault_disarm(b->fault, NULL);
     CHECK_OK(chunk_store_next(b->store, (struct chunk_key){0}, &info));
     CHECK_EQ(info.key.data_id, 8);
     struct job *j = job_new(UPDATE);

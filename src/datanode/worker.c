@@ -274,7 +274,9 @@ static int worker_open_store(struct datanode_worker *w, struct err *e)
                                       .cluster = w->opt.cluster_id,
                                       .user = &w->store_user,
                                       .ram_bytes = w->opt.ram_bytes,
-                                      .low_bytes = w->opt.low_bytes};
+                                      .low_bytes = w->opt.low_bytes,
+                                      .index_bytes = w->opt.index_bytes,
+                                      .entry_bytes = w->opt.entry_bytes};
     if (w->opt.format && w->opt.engine != DATANODE_ENGINE_RAM) {
         struct chunk_format_options format = {0};
         loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);

@@ -2,6 +2,7 @@
 #include "rest.h"
 
 #include "base/crc32c.h"
+#include "base/fault.h"
 #include "chunk/hold.h"
 #include "chunk/read.h"
 #include "cluster/chain.h"
@@ -253,6 +254,10 @@ static void list_inside(void *context)
 {
     struct rest_target *t = context;
     struct chunk_key from = {0};
+    struct fault *fault = t->rest->w->node[t->node].process->env.fault;
+    if (fault != NULL) {
+        fault_disarm(fault, NULL);
+    }
     struct chunk_info info;
     int rc = 0;
     t->count = 0;
