@@ -236,7 +236,8 @@ int chunk_index_failed(struct chunk_extent *x, int rc)
     if (rc < 0 && rc != -ERR_need && rc != -ENOMEM && rc != -ERR_busy && err_is(rc, EIO)) {
         chunk_store_fail(x->s, rc, "the index could not be read");
     }
-    return rc == -ECANCELED || rc == -ENOBUFS ? -ERR_busy : rc;
+    /* It has no room just now, for it is being written to: as with any other queue that is full. */
+    return rc == -ENOMEM || rc == -ECANCELED || rc == -ENOBUFS ? -ERR_busy : rc;
 }
 
 int chunk_extent_know(struct chunk_store *s, struct chunk_entry *e)

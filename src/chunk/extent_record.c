@@ -168,6 +168,7 @@ int chunk_extent_flush_flips(struct chunk_extent *x)
 void chunk_extent_committed(struct chunk_store *s, struct chunk_entry *e)
 {
     struct chunk_extent *x = s->extent;
+    chunk_entry_charge(s, e);
     chunk_rewrite_look(x, e);
     if (list_empty(&e->flip)) {
         list_push_back(&x->flips, &e->flip);

@@ -18,6 +18,7 @@
 #define SPACE_SECTOR 512u
 #define RELEASE_LOOK_MAX 64u
 #define JOURNAL_MANY_BYTES (UINT64_C(192) << 20)
+#define ENTRIES_MANY_BYTES (UINT64_C(64) << 20)
 
 /* ---- Headers ---- */
 
@@ -499,9 +500,24 @@ static bool journal_full(const struct chunk_extent *x)
     return info.size_bytes >= JOURNAL_MANY_BYTES;
 }
 
+/* What the index does not know cannot be forgotten: it is told in time, and what comes faster than
+ * it takes waits. */
+static bool memory_full(struct chunk_store *s)
+{
+    uint64_t most = base_max(2 * s->opt.entry_bytes, ENTRIES_MANY_BYTES);
+    if (s->cached_bytes >= most / 2) {
+        chunk_extent_round(s);
+    }
+    return s->cached_bytes >= most;
+}
+
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
+    if (memory_full(w->s)) {
+        next(w, -ERR_busy);
+        return;
+    }
     if (journal_full(w->s->extent)) {
         w->s->extent->checkpoint_due = true; /* and no time is spared */
         chunk_extent_checkpoint(w->s->extent);

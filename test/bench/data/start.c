@@ -43,7 +43,7 @@ struct start {
     struct start_put put[IN_FLIGHT];
     uint8_t data[LENGTH], zeros[LENGTH];
     uint32_t crc_data, crc_zeros;
-    uint64_t wanted, next, done, looked;
+    uint64_t wanted, next, done, looked, busy;
     double began, started, looking;
     uint64_t kib; /* of memory, after the start */
 };
@@ -121,6 +121,7 @@ static void start_stored(struct chunk_update *u, int rc)
     struct start_put *p = container_of(u, struct start_put, update);
     struct start *x = p->x;
     if (rc == -ERR_busy) {
+        x->busy++;
         chunk_store_update(x->store, u);
         return;
     }
@@ -266,10 +267,10 @@ void data_start(const struct data_args *a)
     double seconds = data_now() - x->began;
     printf("{\"command\": \"start\", \"chunks\": %llu, \"made\": %llu, \"seconds\": %.3f, "
            "\"start_seconds\": %.3f, \"start_kib\": %llu, \"end_kib\": %llu, "
-           "\"lookups_per_second\": %.0f}\n",
+           "\"lookups_per_second\": %.0f, \"busy\": %llu}\n",
            (unsigned long long)x->wanted, (unsigned long long)x->done, seconds, x->started,
            (unsigned long long)x->kib, (unsigned long long)start_memory(),
-           x->looked == 0 ? 0.0 : (double)x->looked / x->looking);
+           x->looked == 0 ? 0.0 : (double)x->looked / x->looking, (unsigned long long)x->busy);
     x->store = chunk_store_free(x->store);
     disk_free(x->env.disk);
     loop_free(x->env.loop);
