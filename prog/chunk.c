@@ -259,7 +259,7 @@ static int chunk_tool(struct cli *c, enum chunk_tool tool)
     struct chunk_process p = {.tool = tool,
                               .directory = cli_argument(c, 0),
                               .to = {.json = cli_json(c), .line = print_line}};
-    const char *only = cli_value(c, "data");
+    const char *only = tool == CHUNK_TOOL_STATS ? NULL : cli_value(c, "data");
     if (only != NULL) {
         p.only = true;
         if (text_to_u64(only, &p.data_id) < 0) {
