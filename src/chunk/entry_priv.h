@@ -46,6 +46,8 @@ struct chunk_rest {
 struct chunk_entry {
     struct chunk_item item;
     uint32_t chain;
+    bool loaded;                 /* what is known of it is in here; else nothing but its key */
+    bool used;                   /* since the clock came by */
     bool exists, damaged, fresh; /* fresh: its file's name may not be stable */
     bool syncing, releasing;
     bool locked; /* a record under way says what becomes of the pending content */
@@ -67,6 +69,8 @@ struct chunk_entry {
     struct list dirty; /* change is not stable */
     struct list sync;  /* in the queue of syncs */
     struct list rests; /* something rests */
+    struct list clock; /* all that are loaded, of an engine that may forget them */
+    size_t charged;    /* bytes of memory, about */
     /* extent */
     struct list flip;   /* no record tells of its commit yet */
     uint64_t known;     /* its newest record in the journal */

@@ -42,6 +42,12 @@ int datanode_lookup(struct datanode_worker *w, struct chunk_key key, struct chun
     return rc;
 }
 
+int datanode_lookup_locked(struct datanode_worker *w, struct chunk_key key, struct chunk_info *ret)
+{
+    int rc = datanode_lookup(w, key, ret);
+    return rc == -ERR_need || rc == -ENOMEM ? -ERR_busy : rc;
+}
+
 /* ---- What the store says ---- */
 
 static void worker_fail(struct loop_task *t)
@@ -270,7 +276,9 @@ static int worker_open_store(struct datanode_worker *w, struct err *e)
                                       .user = &w->store_user,
                                       .ram_bytes = w->opt.ram_bytes,
                                       .low_bytes = w->opt.low_bytes,
-                                      .rest_ms = w->opt.rest_ms};
+                                       .rest_ms = w->opt.rest_ms,
+                                      .index_bytes = w->opt.index_bytes,
+                                      .entry_bytes = w->opt.entry_bytes};
     if (w->opt.format && w->opt.engine != DATANODE_ENGINE_RAM) {
         struct chunk_format_options format = {0};
         loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);
@@ -317,6 +325,7 @@ static void worker_store_started(struct chunk_start *start, int rc)
     if (w->stopping) {
         return;
     }
+    datanode_repair_watch(w); /* what was known to be damaged */
     rc = rc < 0 ? rc : datanode_scrub_start(w);
     rc = rc < 0 ? rc : datanode_control_start(w);
     if (rc < 0) {

@@ -57,8 +57,9 @@ struct datanode_worker_options {
     const char *host, *rack, *labels; /* NULL: empty */
     uint32_t weight;                  /* 0: 100 */
     uint64_t ram_bytes;               /* capacity of `ram`; 0: 1 GiB */
-    uint64_t low_bytes;               /* chunk/store.h */
-    uint32_t rest_ms;                 /* chunk/store.h */
+    uint64_t low_bytes;               /* chunk/store.h, with the next three */
+    uint32_t rest_ms;
+    uint64_t index_bytes, entry_bytes;
     uint64_t buffer_bytes; /* data of requests in progress, half for those of members. 0: 256 MiB */
     uint64_t stream_bytes; /* buffers of reads that go past the page cache; 0: 64 MiB */
     size_t max_reads; /* of clients in progress, being sent included; beyond: "busy". 0: 8,192 */

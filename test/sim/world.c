@@ -190,6 +190,7 @@ void world_init(struct world *w, uint64_t seed, bool verbose)
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
         process_init_node(w, i);
         w->node[i].extents = (i + seed / 2) % 2 == 0;
+        w->node[i].forgets = w->node[i].extents && (i / 2 + seed) % 2 == 0;
     }
 }
 
