@@ -488,7 +488,9 @@ bool chunk_rest_due(const struct chunk_store *s, const struct chunk_entry *e)
     const struct chunk_rest *r = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
     bool pinned = !list_empty(&e->pins) &&
                   LIST_ENTRY(e->pins.next, struct chunk_pin, node)->number <= r->number;
-    return !pinned && r->change <= e->stable && r->at_ns <= loop_tick_ns(s->loop);
+    /* The index has one owner of a block at a time, in whatever order it is told of changes. */
+    uint64_t sure = s->engine->know != NULL ? e->told : e->stable;
+    return !pinned && r->change <= sure && r->at_ns <= loop_tick_ns(s->loop);
 }
 
 void chunk_entry_rested(struct chunk_store *s, struct chunk_entry *e)

@@ -36,7 +36,7 @@ struct chunk_file {
 /* Blocks that nothing refers to any more, given back once that is stable and no pin is older. */
 struct chunk_rest {
     struct list node;
-    uint64_t change; /* released when this is stable ... */
+    uint64_t change; /* released when this is stable, and in the index if there is one ... */
     uint64_t number; /* ... and no pin below this is left ... */
     uint64_t at_ns;  /* ... and not before */
     uint64_t block;
@@ -74,6 +74,7 @@ struct chunk_entry {
     /* extent */
     struct list flip;   /* no record tells of its commit yet */
     uint64_t known;     /* its newest record in the journal */
+    uint64_t told;      /* the change that the index has */
     unsigned recording; /* records of it that are on their way there */
     bool kept;          /* it has gone, and the index does not know it */
     bool broken;        /* what the journal tells of cannot be built (while it starts) */

@@ -77,6 +77,7 @@ static void round_batched(struct chunk_extent *x)
         struct chunk_shot *shot = &r->shot[r->indexed];
         struct chunk_entry *e = shot->e;
         chunk_index_shot_done(shot);
+        e->told = base_max(e->told, shot->written);
         if (e->change != shot->written || e->stable != e->change) {
             continue; /* more has happened to it */
         }

@@ -103,11 +103,10 @@ struct chunk_store_info {
 };
 void chunk_store_info(const struct chunk_store *s, struct chunk_store_info *ret);
 
-/* ---- Index: at once ---- */
-/* -ENOENT; -ERR_need: it is on the disk, see chunk/hold.h; then also -ERR_busy, class EIO. */
+/* ---- Index: at once; -ERR_need: it is on the disk, see chunk/hold.h; -ERR_busy, class EIO ---- */
 NODISCARD int chunk_store_lookup(struct chunk_store *s, struct chunk_key key,
                                  struct chunk_info *ret);
-/* The first chunk with a key >= `from`, in key order. -ENOENT: none; else as above. */
+/* The first chunk with a key >= `from`, in key order. -ENOENT: none. */
 NODISCARD int chunk_store_next(struct chunk_store *s, struct chunk_key from,
                                struct chunk_info *ret);
 bool chunk_store_dead(const struct chunk_store *s, uint64_t data_id);
