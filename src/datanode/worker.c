@@ -276,7 +276,7 @@ static int worker_open_store(struct datanode_worker *w, struct err *e)
                                       .user = &w->store_user,
                                       .ram_bytes = w->opt.ram_bytes,
                                       .low_bytes = w->opt.low_bytes,
-                                       .rest_ms = w->opt.rest_ms,
+                                      .rest_ms = w->opt.rest_ms,
                                       .index_bytes = w->opt.index_bytes,
                                       .entry_bytes = w->opt.entry_bytes};
     if (w->opt.format && w->opt.engine != DATANODE_ENGINE_RAM) {
