@@ -98,6 +98,10 @@ static const struct datanode_supervised_user_ops supervised_ops = {
 static int start_worker(struct worker_process *p, const struct cluster_settings_target *t,
                         struct err *e)
 {
+    static const enum datanode_engine engine[] = {[CLUSTER_ENGINE_AUTO] = DATANODE_ENGINE_DEFAULT,
+                                                  [CLUSTER_ENGINE_EXTENT] = DATANODE_ENGINE_EXTENT,
+                                                  [CLUSTER_ENGINE_FILE] = DATANODE_ENGINE_FILE,
+                                                  [CLUSTER_ENGINE_RAM] = DATANODE_ENGINE_RAM};
     struct host *h = &p->host;
     const struct cluster_settings_node *n = &h->settings->nodes[t->node];
     bool fresh = t->engine == CLUSTER_ENGINE_RAM;
@@ -116,9 +120,7 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         .user = &p->user,
         .directory = t->directory,
         .name = t->name,
-        .engine = t->engine == CLUSTER_ENGINE_RAM      ? DATANODE_ENGINE_RAM
-                  : t->engine == CLUSTER_ENGINE_EXTENT ? DATANODE_ENGINE_EXTENT
-                                                       : DATANODE_ENGINE_FILE,
+        .engine = engine[t->engine],
         .format = fresh,
         .cluster_id = h->settings->id,
         .secrets = h->secrets,

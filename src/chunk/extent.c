@@ -6,18 +6,13 @@
 
 #include <string.h>
 
-#define INDEX_BYTES (UINT64_C(64) << 20)
-
 /* ---- Format ---- */
 
 static struct tree_options index_options(const struct chunk_options *opt, const char *path,
                                          const struct uuid *target)
 {
-    return (struct tree_options){.env = opt->env,
-                                 .path = path,
-                                 .owner = target->bytes,
-                                 .cache_bytes =
-                                     opt->index_bytes == 0 ? INDEX_BYTES : opt->index_bytes};
+    return (struct tree_options){
+        .env = opt->env, .path = path, .owner = target->bytes, .cache_bytes = opt->index_bytes};
 }
 
 static int extent_format(const struct chunk_options *opt, struct chunk_super *super, struct err *e)
@@ -56,6 +51,8 @@ static int extent_open(struct chunk_store *s, struct err *e)
     list_init(&x->round.next);
     int rc = chunk_space_open(x, e);
     struct tree_options tree = index_options(&s->opt, path, &s->super.target);
+    tree.reserve_bytes = chunk_room_left(s);
+    tree.ahead_bytes = chunk_room_index(s);
     rc = rc < 0 ? rc : tree_open(&tree, &x->index, &found, e);
     x->newer = found.index;
     x->older = found.older == 0 ? found.index : base_min(found.older, found.index);
@@ -148,7 +145,8 @@ static void extent_figures(const struct chunk_store *s, struct chunk_store_info 
 {
     struct tree_space_info info = {0};
     tree_space_info(s->extent->space, &info);
-    ret->free_bytes = s->free_bytes + info.free * CHUNK_UNIT;
+    ret->free_bytes = s->free_bytes - base_min(s->free_bytes, chunk_room_kept(s));
+    ret->free_bytes += info.free * CHUNK_UNIT;
     ret->low = ret->free_bytes < s->low_bytes + s->reserved_bytes;
     ret->wrong = s->extent->wrong;
 }

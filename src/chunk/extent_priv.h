@@ -17,6 +17,7 @@
 
 #define CHUNK_CONTAINER_UNITS (UINT64_C(1) << 24)
 #define CHUNK_GROW_UNITS ((UINT64_C(64) << 20) / CHUNK_UNIT)
+#define CHUNK_STEP_UNITS ((UINT64_C(8) << 20) / CHUNK_UNIT) /* least step */
 #define CHUNK_ALL_UNITS UINT64_MAX
 
 struct chunk_container {
@@ -79,6 +80,7 @@ struct chunk_extent {
     size_t container_count, container_capacity;
     uint64_t units; /* that the containers have */
     struct disk_req grow;
+    uint64_t grow_units;
     bool growing, grow_made; /* made: allocated, its length is being made stable */
     int grow_rc;             /* why what was begun is given up */
     char *grow_path;
@@ -102,7 +104,8 @@ struct chunk_extent {
     struct kv_stop kv_stop;
     struct journal_stop journal_stop;
     bool ending, kv_ended, journal_ended;
-    uint64_t wrong; /* what the start found that should not be */
+    uint64_t wrong;  /* what the start found that should not be */
+    bool index_full; /* its newest checkpoint found no room */
 };
 
 /* ---- extent_space.c ---- */
@@ -114,6 +117,16 @@ void chunk_space_release(struct chunk_extent *x); /* what has rested long enough
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
 void chunk_extent_unreserve(struct chunk_work *w);
 void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e);
+
+/* ---- extent_room.c ---- */
+uint64_t chunk_room_segment(const struct chunk_store *s); /* bytes of a segment of the journal */
+uint64_t chunk_room_left(const struct chunk_store *s);    /* by the index, to the journal */
+uint64_t chunk_room_index(const struct chunk_store *s);   /* that the index has in its file */
+uint64_t chunk_room_kept(const struct chunk_store *s);    /* from containers */
+uint64_t chunk_room_step(const struct chunk_extent *x);   /* units to grow by now; 0: none */
+bool chunk_room_refused(const struct chunk_extent *x);    /* contents are: only removing goes on */
+void chunk_room_tick(struct chunk_extent *x);
+void chunk_room_checkpoint(struct chunk_extent *x, int rc); /* one is over */
 
 /* ---- extent_write.c ---- */
 void chunk_extent_write(struct chunk_work *w, chunk_next *next);

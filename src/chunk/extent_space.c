@@ -88,7 +88,7 @@ static int container_look(struct chunk_extent *x, struct disk_file *file, uint32
     }
     req = (struct disk_req){.op = DISK_STAT, .file = file};
     got = disk_now(x->s->disk, &req);
-    uint64_t units = req.stat.size_bytes / CHUNK_UNIT / CHUNK_GROW_UNITS * CHUNK_GROW_UNITS;
+    uint64_t units = req.stat.size_bytes / CHUNK_UNIT / CHUNK_STEP_UNITS * CHUNK_STEP_UNITS;
     x->units = (uint64_t)number * CHUNK_CONTAINER_UNITS + base_min(units, CHUNK_CONTAINER_UNITS);
     return got < 0 ? (int)got : 0;
 }
@@ -118,7 +118,7 @@ static int container_open(struct chunk_extent *x, uint32_t number, struct err *e
     struct disk_file *file = req.file;
     req = (struct disk_req){.op = DISK_STAT, .file = file};
     rc = disk_now(x->s->disk, &req);
-    bool begun = rc >= 0 && req.stat.size_bytes >= CHUNK_GROW_UNITS * CHUNK_UNIT;
+    bool begun = rc >= 0 && req.stat.size_bytes >= CHUNK_STEP_UNITS * CHUNK_UNIT;
     int bad = rc < 0 ? (int)rc : begun ? container_look(x, file, number) : 0;
     if (bad < 0 || !begun) {
         bad = bad < 0 ? err_set(e, bad, "'%s' is no container of this target", path) : 0;
@@ -261,14 +261,15 @@ static void grow_allocate(struct chunk_extent *x)
     const struct disk_req req = {.op = DISK_ALLOCATE,
                                  .file = x->container[x->container_count - 1]->file,
                                  .offset = x->units % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
-                                 .len = CHUNK_GROW_UNITS * CHUNK_UNIT};
+                                 .len = x->grow_units * CHUNK_UNIT};
     grow_submit(x, &req);
 }
 
 static void grow_allocated(struct chunk_extent *x)
 {
     uint64_t first = x->units;
-    x->units += CHUNK_GROW_UNITS;
+    x->units += x->grow_units;
+    x->s->free_bytes -= base_min(x->s->free_bytes, x->grow_units * CHUNK_UNIT);
     tree_space_resize(x->space, x->units);
     if (first % CHUNK_CONTAINER_UNITS == 0) {
         space_claim_header(x, first);
@@ -395,7 +396,8 @@ static int grow_begin(struct chunk_extent *x)
     if (x->growing) {
         return 0;
     }
-    int rc = tree_space_prepare(x->space, x->units + CHUNK_GROW_UNITS);
+    x->grow_units = chunk_room_step(x);
+    int rc = x->grow_units == 0 ? -ENOSPC : tree_space_prepare(x->space, x->units + x->grow_units);
     if (rc < 0) {
         return rc;
     }
@@ -442,14 +444,6 @@ static int taken_get(struct chunk_extent *x, struct chunk_plan *p, uint32_t unit
     return 0;
 }
 
-/* The file system's, beside what the containers have already; the journal and the index need some,
- * also for what removes. */
-static bool space_is_there(const struct chunk_store *s, uint64_t bytes)
-{
-    uint64_t keep = base_min(s->total_bytes / 1024, UINT64_C(256) << 20);
-    return s->free_bytes >= keep && s->free_bytes - keep >= bytes;
-}
-
 static void space_try(struct chunk_work *w, bool grown)
 {
     struct chunk_extent *x = w->s->extent;
@@ -458,8 +452,7 @@ static void space_try(struct chunk_work *w, bool grown)
         w->next(w, rc);
         return;
     }
-    bool may = x->growing || space_is_there(w->s, CHUNK_GROW_UNITS * CHUNK_UNIT);
-    rc = grown || !may ? -ENOSPC : grow_begin(x);
+    rc = grown ? -ENOSPC : grow_begin(x);
     if (rc < 0) {
         w->next(w, rc);
         return;
@@ -491,6 +484,10 @@ void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
         w->s->extent->checkpoint_due = true; /* and no time is spared */
         chunk_extent_checkpoint(w->s->extent);
         next(w, -ERR_busy);
+        return;
+    }
+    if (w->of.update->kind != CHUNK_SET_LENGTH && chunk_room_refused(w->s->extent)) {
+        next(w, -ENOSPC);
         return;
     }
     w->plan->taken_wanted = w->plan->new_blocks;

@@ -86,6 +86,7 @@ static int open_memory(struct chunk_store *s, const struct chunk_options *opt)
 {
     s->opt = *opt;
     s->opt.ram_bytes = opt->ram_bytes == 0 ? UINT64_C(1) << 30 : opt->ram_bytes;
+    s->opt.index_bytes = opt->index_bytes == 0 ? UINT64_C(64) << 20 : opt->index_bytes;
     s->opt.open_files = opt->open_files == 0 ? 1024 : opt->open_files;
     s->opt.parallel = opt->parallel == 0 ? 16 : opt->parallel;
     s->opt.flush_ms = opt->flush_ms == 0 ? 5000 : opt->flush_ms;

@@ -8,7 +8,7 @@
 
 #define META_CACHE_BYTES (UINT64_C(256) << 20)
 
-static const char *const engines[] = {"file", "ram", "extent", NULL};
+static const char *const engines[] = {"auto", "extent", "file", "ram", NULL};
 static const char *const meta_engines[] = {"auto", "memory", "tree", NULL};
 static const char *const ios[] = {"auto", "uring", "threads", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
@@ -181,9 +181,10 @@ static const struct config_key keys[] = {
      .name = "engine",
      .type = CONFIG_ENUM,
      .many = true,
-     .default_text = "file",
+     .default_text = "auto",
      .choices = engines,
-     .help = "file: one file per chunk; extent: large containers; ram: tests"},
+     .help = "what keeps the chunks. extent: large containers; file: one file per chunk; auto: as "
+             "it was made, a new one: extent; ram: tests"},
     {.section = "target",
      .name = "io",
      .type = CONFIG_ENUM,

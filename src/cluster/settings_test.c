@@ -40,6 +40,7 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->target_count, 2);
     CHECK_TEXT(s->targets[0].directory, "/disk");
     CHECK_EQ(s->targets[1].node, 1);
+    CHECK_EQ(s->targets[0].engine, CLUSTER_ENGINE_AUTO);
     CHECK_EQ(s->targets[1].engine, CLUSTER_ENGINE_RAM);
     CHECK_EQ(s->targets[0].io, CLUSTER_IO_THREADS);
     CHECK_EQ(s->targets[1].io, CLUSTER_IO_URING);

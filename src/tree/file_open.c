@@ -542,6 +542,9 @@ int tree_file_open(const struct tree_file_options *opt, struct tree_file **ret,
     }
     uint64_t punch = opt->punch_bytes == 0 ? PUNCH_BYTES : opt->punch_bytes;
     f->punch_units = (uint32_t)base_min(punch / FILE_UNIT, TREE_SPACE_REGION_UNITS);
+    uint64_t grow = opt->grow_bytes == 0 ? GROW_BYTES : opt->grow_bytes;
+    f->shape.ahead = base_min(opt->ahead_bytes, grow) / FILE_UNIT; /* cutting the end leaves it */
+    f->shape.no_punch = f->shape.ahead > 0;
     *o = (struct file_opening){.f = f, .opt = opt, .found = found, .err = e};
     int rc = opening_run(o, block);
     if (rc < 0) {
