@@ -115,29 +115,30 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         log_warn(h->log, "the limit of open files is low: raise it (ulimit -n, LimitNOFILE)",
                  LOG_U64("open_files", files));
     }
-    struct datanode_worker_options o = {
-        .env = &h->env,
-        .user = &p->user,
-        .directory = t->directory,
-        .name = t->name,
-        .engine = engine[t->engine],
-        .format = fresh,
-        .cluster_id = h->settings->id,
-        .secrets = h->secrets,
-        .meta = p->meta,
-        .meta_count = h->settings->meta_count,
-        .listen_fd = DATANODE_MASTER_FD_LISTEN,
-        .blind = n->slow_ms == 0,
-        .health = {.slow_ms = n->slow_ms, .rest_ms = n->rest_ms},
-        .host = n->host,
-        .rack = n->rack,
-        .labels = t->labels,
-        .weight = t->weight,
-        .scrub_ms = t->scrub_ms == 0 ? DATANODE_SCRUB_NEVER : t->scrub_ms,
-        .scrub_permille = t->scrub_percent * 10,
-        .stream_bytes = t->stream_bytes,
-        .max_reads = t->reads,
-        .max_read_bytes = t->read_bytes};
+    struct datanode_worker_options o = {.env = &h->env,
+                                        .user = &p->user,
+                                        .directory = t->directory,
+                                        .device = t->device,
+                                        .name = t->name,
+                                        .engine = engine[t->engine],
+                                        .format = fresh,
+                                        .cluster_id = h->settings->id,
+                                        .secrets = h->secrets,
+                                        .meta = p->meta,
+                                        .meta_count = h->settings->meta_count,
+                                        .listen_fd = DATANODE_MASTER_FD_LISTEN,
+                                        .blind = n->slow_ms == 0,
+                                        .health = {.slow_ms = n->slow_ms, .rest_ms = n->rest_ms},
+                                        .host = n->host,
+                                        .rack = n->rack,
+                                        .labels = t->labels,
+                                        .weight = t->weight,
+                                        .scrub_ms =
+                                            t->scrub_ms == 0 ? DATANODE_SCRUB_NEVER : t->scrub_ms,
+                                        .scrub_permille = t->scrub_percent * 10,
+                                        .stream_bytes = t->stream_bytes,
+                                        .max_reads = t->reads,
+                                        .max_read_bytes = t->read_bytes};
     p->user.ops = &worker_ops;
     struct host_wait wait = {.what = t->directory};
     do {

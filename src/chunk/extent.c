@@ -29,7 +29,8 @@ static int extent_format(const struct chunk_options *opt, struct chunk_super *su
         return err_set(e, (int)rc, "format: '%s'", journal);
     }
     struct tree_options tree = index_options(opt, index, &super->target);
-    return tree_create(&tree, e);
+    rc = tree_create(&tree, e);
+    return rc < 0 || opt->device == NULL ? (int)rc : chunk_device_claim(opt, &super->target, e);
 }
 
 /* ---- Open ---- */
@@ -121,7 +122,7 @@ static struct chunk_place extent_place(const struct chunk_store *s, const struct
 {
     (void)f;
     return (struct chunk_place){.file = chunk_space_container(s->extent, block)->file,
-                                .offset = block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT};
+                                .offset = chunk_space_offset(s->extent, block)};
 }
 
 static void extent_hot(struct chunk_work *w, bool create, chunk_next *next)
@@ -145,8 +146,13 @@ static void extent_figures(const struct chunk_store *s, struct chunk_store_info 
 {
     struct tree_space_info info = {0};
     tree_space_info(s->extent->space, &info);
-    ret->free_bytes = s->free_bytes - base_min(s->free_bytes, chunk_room_kept(s));
-    ret->free_bytes += info.free * CHUNK_UNIT;
+    if (s->extent->device != NULL) {
+        ret->total_bytes = s->extent->units * CHUNK_UNIT;
+        ret->free_bytes = info.free * CHUNK_UNIT;
+    } else {
+        ret->free_bytes = s->free_bytes - base_min(s->free_bytes, chunk_room_kept(s));
+        ret->free_bytes += info.free * CHUNK_UNIT;
+    }
     ret->low = ret->free_bytes < s->low_bytes + s->reserved_bytes;
     ret->wrong = s->extent->wrong;
 }

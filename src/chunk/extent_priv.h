@@ -19,10 +19,12 @@
 #define CHUNK_GROW_UNITS ((UINT64_C(64) << 20) / CHUNK_UNIT)
 #define CHUNK_STEP_UNITS ((UINT64_C(8) << 20) / CHUNK_UNIT) /* least step */
 #define CHUNK_ALL_UNITS UINT64_MAX
+#define CHUNK_HEADER_OWNER 8u
 
 struct chunk_container {
     struct chunk_extent *x;
     struct disk_file *file;
+    uint64_t begins; /* at that offset of the file: a device has one after the other */
     struct disk_req sync;
     bool dirty; /* written since the last sync of it began */
 };
@@ -78,7 +80,8 @@ struct chunk_extent {
     struct tree_space *space;
     struct chunk_container **container;
     size_t container_count, container_capacity;
-    uint64_t units; /* that the containers have */
+    uint64_t units;           /* that the containers have */
+    struct disk_file *device; /* that has all of them; NULL: each is a file */
     struct disk_req grow;
     uint64_t grow_units;
     bool growing, grow_made; /* made: allocated, its length is being made stable */
@@ -113,10 +116,24 @@ NODISCARD int chunk_space_open(struct chunk_extent *x, struct err *e);
 void chunk_space_close(struct chunk_extent *x);
 NODISCARD int chunk_space_claim(struct chunk_extent *x, uint64_t unit, uint32_t count);
 struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint64_t unit);
+uint64_t chunk_space_offset(const struct chunk_extent *x, uint64_t unit); /* in its file */
+/* Room for one more container, which is the next one. */
+NODISCARD int chunk_space_room(struct chunk_extent *x);
+/* A container's header: CHUNK_UNIT bytes, the target at CHUNK_HEADER_OWNER. */
+void chunk_space_header(const struct uuid *target, uint32_t number, uint8_t *to);
+NODISCARD int chunk_space_header_check(const struct uuid *target, uint32_t number,
+                                       const uint8_t *from);
 void chunk_space_release(struct chunk_extent *x); /* what has rested long enough */
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
 void chunk_extent_unreserve(struct chunk_work *w);
 void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e);
+
+/* ---- extent_device.c ---- */
+/* In a new directory: the device is its from now on. Blocks. */
+NODISCARD int chunk_device_claim(const struct chunk_options *opt, const struct uuid *target,
+                                 struct err *e);
+/* Its containers, if the directory has a device: 1; else 0. Blocks. */
+NODISCARD int chunk_device_open(struct chunk_extent *x, struct err *e);
 
 /* ---- extent_room.c ---- */
 uint64_t chunk_room_segment(const struct chunk_store *s); /* bytes of a segment of the journal */

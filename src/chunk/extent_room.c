@@ -51,6 +51,9 @@ uint64_t chunk_room_step(const struct chunk_extent *x)
     uint64_t kept = chunk_room_kept(s), end = CHUNK_CONTAINER_UNITS;
     uint64_t room = (s->free_bytes - base_min(s->free_bytes, kept)) / CHUNK_UNIT;
     uint64_t step = CHUNK_GROW_UNITS;
+    if (x->device != NULL) {
+        return 0;
+    }
     if (room / 2 < step) { /* the less there is, the less at a time */
         step = base_max(room / 2 / CHUNK_STEP_UNITS, 1) * CHUNK_STEP_UNITS;
     }

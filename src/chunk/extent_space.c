@@ -21,17 +21,17 @@
 
 /* ---- Headers ---- */
 
-static void header_encode(const struct uuid *target, uint32_t number, uint8_t *to)
+void chunk_space_header(const struct uuid *target, uint32_t number, uint8_t *to)
 {
     memset(to, 0, CHUNK_UNIT);
     wire_store_u32(to, SPACE_MAGIC);
     wire_store_u32(to + 4, SPACE_VERSION);
-    memcpy(to + 8, target->bytes, sizeof target->bytes);
+    memcpy(to + CHUNK_HEADER_OWNER, target->bytes, sizeof target->bytes);
     wire_store_u32(to + 24, number);
     wire_store_u32(to + SPACE_SECTOR - 4, crc32c(0, to, SPACE_SECTOR - 4));
 }
 
-static int header_check(const struct uuid *target, uint32_t number, const uint8_t *from)
+int chunk_space_header_check(const struct uuid *target, uint32_t number, const uint8_t *from)
 {
     if (wire_load_u32(from) != SPACE_MAGIC) {
         return -ERR_bad_magic;
@@ -42,7 +42,7 @@ static int header_check(const struct uuid *target, uint32_t number, const uint8_
     if (wire_load_u32(from + 4) != SPACE_VERSION) {
         return -ERR_bad_version;
     }
-    bool same = memcmp(from + 8, target->bytes, sizeof target->bytes) == 0 &&
+    bool same = memcmp(from + CHUNK_HEADER_OWNER, target->bytes, sizeof target->bytes) == 0 &&
                 wire_load_u32(from + 24) == number;
     return same ? 0 : -ERR_bad_value;
 }
@@ -58,9 +58,14 @@ struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint
     return x->container[unit / CHUNK_CONTAINER_UNITS];
 }
 
+uint64_t chunk_space_offset(const struct chunk_extent *x, uint64_t unit)
+{
+    return chunk_space_container(x, unit)->begins + unit % CHUNK_CONTAINER_UNITS * CHUNK_UNIT;
+}
+
 /* ---- Open ---- */
 
-static int container_room(struct chunk_extent *x)
+int chunk_space_room(struct chunk_extent *x)
 {
     int rc = mem_grow(&x->container, &x->container_capacity, x->container_count + 1,
                       sizeof *x->container);
@@ -82,7 +87,7 @@ static int container_look(struct chunk_extent *x, struct disk_file *file, uint32
     if (got < (int64_t)sizeof head) {
         return got < 0 ? (int)got : -ERR_short_msg;
     }
-    int rc = header_check(&x->s->super.target, number, head);
+    int rc = chunk_space_header_check(&x->s->super.target, number, head);
     if (rc < 0) {
         return rc;
     }
@@ -124,7 +129,7 @@ static int container_open(struct chunk_extent *x, uint32_t number, struct err *e
         bad = bad < 0 ? err_set(e, bad, "'%s' is no container of this target", path) : 0;
         return container_close(x, file, bad);
     }
-    bad = container_room(x);
+    bad = chunk_space_room(x);
     if (bad < 0) {
         return container_close(x, file, bad);
     }
@@ -159,11 +164,9 @@ static int space_settle_end(struct chunk_extent *x)
     return rc < 0 ? (int)rc : 0;
 }
 
-int chunk_space_open(struct chunk_extent *x, struct err *e)
+static int space_open_files(struct chunk_extent *x, struct err *e)
 {
-    const struct tree_space_options opt = {.grow_units = CHUNK_GROW_UNITS};
-    int rc = tree_space_new(&opt, &x->space);
-    int more = 1;
+    int rc = 0, more = 1;
     for (uint32_t number = 0; rc == 0 && more == 1; number++) {
         bool full = x->units == number * CHUNK_CONTAINER_UNITS;
         more = container_open(x, number, e);
@@ -176,6 +179,15 @@ int chunk_space_open(struct chunk_extent *x, struct err *e)
     if (rc == 0 && !x->s->super.clean) {
         rc = err_set(e, space_settle_end(x), "the last container of '%s'", x->s->directory);
     }
+    return rc;
+}
+
+int chunk_space_open(struct chunk_extent *x, struct err *e)
+{
+    const struct tree_space_options opt = {.grow_units = CHUNK_GROW_UNITS};
+    int rc = tree_space_new(&opt, &x->space);
+    int found = rc < 0 ? rc : chunk_device_open(x, e);
+    rc = found == 0 ? space_open_files(x, e) : base_min(found, 0);
     rc = rc < 0 ? rc : tree_space_prepare(x->space, x->units);
     if (rc < 0) {
         return rc;
@@ -192,9 +204,15 @@ int chunk_space_open(struct chunk_extent *x, struct err *e)
 void chunk_space_close(struct chunk_extent *x)
 {
     for (size_t i = 0; i < x->container_count; i++) {
-        struct disk_req req = {.op = DISK_CLOSE, .file = x->container[i]->file};
-        (void)disk_now(x->s->disk, &req);
+        if (x->device == NULL) {
+            struct disk_req req = {.op = DISK_CLOSE, .file = x->container[i]->file};
+            (void)disk_now(x->s->disk, &req);
+        }
         mem_free(x->container[i]);
+    }
+    if (x->device != NULL) {
+        struct disk_req req = {.op = DISK_CLOSE, .file = x->device};
+        (void)disk_now(x->s->disk, &req);
     }
     mem_free(x->container);
     mem_free(x->grow_path);
@@ -372,7 +390,7 @@ static void grow_submit(struct chunk_extent *x, const struct disk_req *req)
 static int grow_container(struct chunk_extent *x)
 {
     uint32_t number = (uint32_t)x->container_count;
-    int rc = container_room(x);
+    int rc = chunk_space_room(x);
     x->grow_path = rc < 0 ? NULL : container_path(x->s->directory, number);
     x->header = rc < 0 ? NULL : mem_aligned(CHUNK_UNIT, CHUNK_UNIT);
     if (x->grow_path == NULL || x->header == NULL) {
@@ -383,7 +401,7 @@ static int grow_container(struct chunk_extent *x)
         mem_freep(&x->header);
         return -ENOMEM;
     }
-    header_encode(&x->s->super.target, number, x->header);
+    chunk_space_header(&x->s->super.target, number, x->header);
     x->growing = true;
     const struct disk_req req = {
         .op = DISK_OPEN, .path = x->grow_path, .flags = DISK_READ_WRITE | DISK_CREATE};
@@ -535,7 +553,7 @@ static void release_done(struct disk_req *req, int64_t rc)
     if (!chunk_came_back(s)) {
         return;
     }
-    if (rc < 0 || req->op == DISK_ALLOCATE) {
+    if (rc < 0 || req->op == DISK_ALLOCATE || x->device != NULL) {
         release_over(x, rc < 0 ? (int)rc : 0);
         return;
     }
@@ -552,7 +570,7 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
     e->releasing = true;
     x->release.req = (struct disk_req){.op = DISK_PUNCH,
                                        .file = chunk_space_container(x, rest->block)->file,
-                                       .offset = rest->block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
+                                       .offset = chunk_space_offset(x, rest->block),
                                        .len = (uint64_t)rest->count * CHUNK_UNIT,
                                        .done = release_done};
     x->s->in_flight++;

@@ -51,6 +51,7 @@ struct cluster_settings_target {
     char *name;  /* "target.0" */
     size_t node; /* index */
     char *address, *directory;
+    char *device; /* of engine `extent`: that has the chunks; NULL: files in the directory */
     enum cluster_engine engine;
     enum cluster_io io;
     uint32_t weight;

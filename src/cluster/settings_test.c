@@ -110,6 +110,12 @@ TEST(settings_say_what_is_wrong_and_where)
         {HEAD "[node.a]\ncopies = 3\n", "cluster.ini:7"},
         {HEAD "memory = 1G\ncache = 769M\n", "cluster.ini:7"},
         {HEAD "engine = ram\n", "engine"},
+        {HEAD "[node.a]\n[target.0]\nnode = a\naddress = x:0\ndirectory = d\nengine = file\n"
+              "device = /dev/sdz\n",
+         "only with engine = extent"},
+        {HEAD "[node.a]\n[target.0]\nnode = a\naddress = x:0\ndirectory = d\ndevice = /dev/sdz\n"
+              "[target.1]\nnode = a\naddress = x:1\ndirectory = e\ndevice = /dev/sdz\n",
+         "is the device of [target.0] already"},
         {HEAD "io = fast\n", "io"},
         {"[cluster]\nid = " ID "\nlease = 10\n", "cluster.ini:3"},
         {"[cluster]\nid = " ID "\ncopies = 6\n", "cluster.ini:3"},

@@ -297,6 +297,7 @@ static int worker_open_store(struct datanode_worker *w, struct err *e)
     struct chunk_options opt = {.env = &w->env,
                                 .engine = worker_engine(w),
                                 .directory = w->opt.directory,
+                                .device = w->opt.device,
                                 .cluster = w->opt.cluster_id,
                                 .user = &w->store_user,
                                 .ram_bytes = w->opt.ram_bytes,

@@ -48,6 +48,7 @@ struct datanode_worker_options {
     const struct env *env;
     struct datanode_worker_user *user;
     const char *directory; /* of the engines on a disk; must exist */
+    const char *device;    /* chunk/store.h; lent for the start */
     const char *name;      /* for people: "target.0"; NULL: "target" */
     enum datanode_engine engine;
     bool format; /* an empty directory becomes a new target */

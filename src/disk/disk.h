@@ -50,7 +50,7 @@ enum disk_op {
 #define DISK_READ_ONLY 0u
 #define DISK_READ_WRITE 1u
 #define DISK_CREATE 2u    /* with DISK_READ_WRITE */
-#define DISK_EXCLUSIVE 4u /* with DISK_CREATE: -EEXIST */
+#define DISK_EXCLUSIVE 4u /* with DISK_CREATE: -EEXIST; a block device: -EBUSY if it is in use */
 #define DISK_DIRECT \
     8u /* offsets, lengths and memory in units of 4 KiB; -EINVAL where the file system cannot */
 #define DISK_APPENDING 16u

@@ -192,7 +192,6 @@ BOTH(opens_and_closes)
     CHECK_RC((int)open_file(b, "a", DISK_READ_ONLY, &f), ENOENT);
     CHECK_RC((int)open_file(b, "none/a", DISK_READ_WRITE | DISK_CREATE, &f), ENOENT);
     CHECK_RC((int)open_file(b, "a", DISK_CREATE, &f), EINVAL);
-    CHECK_RC((int)open_file(b, "a", DISK_READ_WRITE | DISK_EXCLUSIVE, &f), EINVAL);
     f = create(b, "a");
     CHECK_EQ(on_file(b, DISK_CLOSE, f), 0);
     CHECK_RC((int)open_file(b, "a", DISK_READ_WRITE | DISK_CREATE | DISK_EXCLUSIVE, &f), EEXIST);
