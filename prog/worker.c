@@ -1,6 +1,7 @@
 /* prog/worker.c -- `opendfs data-worker`: the process of one target, started by the master. */
 #include "servers.h"
 
+#include "chunk/device.h"
 #include "client/directory.h"
 #include "datanode/master.h"
 #include "datanode/supervised.h"
@@ -95,6 +96,19 @@ static void disk_failures(struct datanode_supervised_user *u, uint32_t count)
 static const struct datanode_supervised_user_ops supervised_ops = {
     .lost = master_lost, .settled = settled, .disk_failures = disk_failures};
 
+/* That of a new target is free, before the directory is made its own. */
+static int check_device(const struct host *h, const struct cluster_settings_target *t,
+                        struct err *e)
+{
+    CLEANUP(mem_freep) char *mark = mem_printf("%s/opendfs-new", t->directory);
+    struct disk_req req = {.op = DISK_STAT, .path = mark};
+    if (mark == NULL) {
+        return -ENOMEM;
+    }
+    bool fresh = t->device != NULL && disk_now(h->disk, &req) >= 0;
+    return fresh ? chunk_device_ready(h->disk, t->device, e) : 0;
+}
+
 static int start_worker(struct worker_process *p, const struct cluster_settings_target *t,
                         struct err *e)
 {
@@ -105,7 +119,8 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
     struct host *h = &p->host;
     const struct cluster_settings_node *n = &h->settings->nodes[t->node];
     bool fresh = t->engine == CLUSTER_ENGINE_RAM;
-    int rc = fresh ? 0 : host_take_new_mark(h, t->directory, &fresh, e);
+    int rc = check_device(h, t, e);
+    rc = rc < 0 || fresh ? rc : host_take_new_mark(h, t->directory, &fresh, e);
     rc = rc < 0 ? rc : host_set_io(h, t->io, e);
     if (rc < 0) {
         return rc;

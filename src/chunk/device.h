@@ -15,3 +15,5 @@
  * -ENOSPC: too small. Else -errno.
  */
 NODISCARD int chunk_device_format(struct disk *d, const char *path, bool force, struct err *e);
+/* Would a new target take it? 0; or why not, with nothing changed. */
+NODISCARD int chunk_device_ready(struct disk *d, const char *path, struct err *e);

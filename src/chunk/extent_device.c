@@ -235,15 +235,36 @@ static int device_noted(struct disk *d, const char *directory, char **ret, uint6
     return *ret == NULL ? -ENOMEM : 0;
 }
 
-/* Headers of a device that nobody has, the first one last: only with it the device is the target's.
- */
-static int device_own(struct disk *d, struct disk_file *file, uint64_t size,
-                      const struct uuid *target)
+static int device_free(struct disk *d, struct disk_file *file, const char *path, struct err *e)
 {
     static const struct uuid nobody;
     uint8_t head[CHUNK_UNIT];
     int rc = device_read(d, file, 0, head, sizeof head);
     rc = rc < 0 ? rc : chunk_space_header_check(&nobody, 0, head);
+    return rc < 0
+               ? err_set(e, rc,
+                         "device '%s' is not a free one that `opendfs chunk format` has made", path)
+               : 0;
+}
+
+int chunk_device_ready(struct disk *d, const char *path, struct err *e)
+{
+    struct disk_file *file = NULL;
+    uint64_t size = 0;
+    int rc = device_take(d, path, &file, &size, e);
+    if (rc == 0) {
+        rc = device_free(d, file, path, e);
+        device_close(d, file);
+    }
+    return rc;
+}
+
+/* Headers of a device that nobody has, the first one last: only with it the device is the target's.
+ */
+static int device_own(struct disk *d, struct disk_file *file, uint64_t size,
+                      const struct uuid *target)
+{
+    int rc = 0;
     for (uint32_t n = device_containers(size) - 1; n > 0 && rc == 0; n--) {
         rc = device_write_header(d, file, target, n);
     }
@@ -261,11 +282,14 @@ int chunk_device_claim(const struct chunk_options *opt, const struct uuid *targe
     if (rc < 0) {
         return rc;
     }
-    rc = device_own(d, file, size, target);
+    rc = device_free(d, file, opt->device, e);
+    if (rc == 0) {
+        rc = device_own(d, file, size, target);
+        rc = rc < 0 ? err_set(e, rc, "device '%s'", opt->device) : 0;
+    }
     device_close(d, file);
     if (rc < 0) {
-        return err_set(e, rc, "device '%s' is not a free one that `opendfs chunk format` has made",
-                       opt->device);
+        return rc;
     }
     rc = device_note(d, opt->directory, opt->device, size);
     return rc < 0 ? err_set(e, rc, "format: '%s/device'", opt->directory) : 0;

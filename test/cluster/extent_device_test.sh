@@ -30,7 +30,7 @@ umount "$work/mnt"
 
 # --- ours ---
 check 'made ready' "$opendfs" chunk format --force "$loop"
-rm -rf "$cluster/target.0" && mkdir "$cluster/target.0" && touch "$cluster/target.0/opendfs-new"
+same 'the directory is as new as it was' "$(ls "$cluster/target.0")" opendfs-new
 check 'up' "$opendfs" up -q "$cluster"
 mkdir "$work/in"
 for i in $(seq 60); do head -c $((i * 9001)) /dev/urandom >"$work/in/$i"; done
