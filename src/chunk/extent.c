@@ -148,11 +148,8 @@ static void extent_figures(const struct chunk_store *s, struct chunk_store_info 
     tree_space_info(s->extent->space, &info);
     if (s->extent->device != NULL) {
         ret->total_bytes = s->extent->units * CHUNK_UNIT;
-        ret->free_bytes = info.free * CHUNK_UNIT;
-    } else {
-        ret->free_bytes = s->free_bytes - base_min(s->free_bytes, chunk_room_kept(s));
-        ret->free_bytes += info.free * CHUNK_UNIT;
     }
+    ret->free_bytes = (chunk_room_units(s->extent) + info.free) * CHUNK_UNIT;
     ret->low = ret->free_bytes < s->low_bytes + s->reserved_bytes;
     ret->wrong = s->extent->wrong;
 }

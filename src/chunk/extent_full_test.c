@@ -26,7 +26,7 @@ static struct store_rig *rig_small(uint64_t bytes)
 {
     struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
     rig_stop(r);
-    r->opt.journal_bytes = MIB / 2;
+    r->opt.journal_bytes = MIB;
     r->opt.index_bytes = 8 * MIB;
     disk_sim_capacity(r->machine, bytes);
     CHECK_OK(rig_boot(r));
@@ -80,8 +80,7 @@ TEST(containers_leave_room_for_the_rest)
     struct chunk_store_info info;
     rig_pass(r, 2000);
     chunk_store_info(r->store, &info);
-    CHECK_TRUE(info.low);
-    CHECK_TRUE(info.free_bytes < 10 * MIB); /* what is kept is not told as free */
+    CHECK_TRUE(info.free_bytes < MIB); /* what is kept is not told as free */
     for (uint64_t i = 0; i < count; i++) {
         CHECK_OK(rig_check(r, big_key(i), 1, BIG));
     }
@@ -106,6 +105,9 @@ TEST(removing_goes_on_at_a_full_disk)
         CHECK_TRUE(rc == 0 || rc == -ENOSPC);
         there[i] = rc == 0;
         put += rc == 0 ? 1 : 0;
+        if (rc < 0) {
+            rig_pass(r, 1500);
+        }
         if (i >= KEPT && there[i - KEPT]) {
             CHECK_OK(rig_delete(r, small_key(i - KEPT)));
             gone++;
@@ -114,8 +116,8 @@ TEST(removing_goes_on_at_a_full_disk)
             rig_pass(r, 3000);
         }
     }
-    CHECK_TRUE(put > CYCLES / 2);
-    CHECK_TRUE(gone > CYCLES / 3);
+    CHECK_TRUE(put > CYCLES / 10 * 9);
+    CHECK_TRUE(gone > CYCLES / 10 * 8);
     struct journal_info info;
     journal_info(r->store->extent->journal, &info);
     CHECK_TRUE(info.size_bytes < 4 * r->opt.journal_bytes);

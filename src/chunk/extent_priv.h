@@ -140,6 +140,7 @@ uint64_t chunk_room_segment(const struct chunk_store *s); /* bytes of a segment 
 uint64_t chunk_room_left(const struct chunk_store *s);    /* by the index, to the journal */
 uint64_t chunk_room_index(const struct chunk_store *s);   /* that the index has in its file */
 uint64_t chunk_room_kept(const struct chunk_store *s);    /* from containers */
+uint64_t chunk_room_units(const struct chunk_extent *x);  /* that containers may still get */
 uint64_t chunk_room_step(const struct chunk_extent *x);   /* units to grow by now; 0: none */
 bool chunk_room_refused(const struct chunk_extent *x);    /* contents are: only removing goes on */
 void chunk_room_tick(struct chunk_extent *x);

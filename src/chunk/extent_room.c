@@ -45,15 +45,17 @@ uint64_t chunk_room_kept(const struct chunk_store *s)
     return base_max(some, base_min(own, s->total_bytes / KEPT_SHARE));
 }
 
-uint64_t chunk_room_step(const struct chunk_extent *x)
+uint64_t chunk_room_units(const struct chunk_extent *x)
 {
     const struct chunk_store *s = x->s;
-    uint64_t kept = chunk_room_kept(s), end = CHUNK_CONTAINER_UNITS;
-    uint64_t room = (s->free_bytes - base_min(s->free_bytes, kept)) / CHUNK_UNIT;
-    uint64_t step = CHUNK_GROW_UNITS;
-    if (x->device != NULL) {
-        return 0;
-    }
+    uint64_t free_bytes = x->device != NULL ? 0 : s->free_bytes;
+    uint64_t room = free_bytes - base_min(free_bytes, chunk_room_kept(s));
+    return room / CHUNK_UNIT / CHUNK_STEP_UNITS * CHUNK_STEP_UNITS;
+}
+
+uint64_t chunk_room_step(const struct chunk_extent *x)
+{
+    uint64_t room = chunk_room_units(x), end = CHUNK_CONTAINER_UNITS, step = CHUNK_GROW_UNITS;
     if (room / 2 < step) { /* the less there is, the less at a time */
         step = base_max(room / 2 / CHUNK_STEP_UNITS, 1) * CHUNK_STEP_UNITS;
     }
@@ -65,8 +67,7 @@ static bool room_journal_low(const struct chunk_extent *x)
 {
     struct journal_info info;
     journal_info(x->journal, &info);
-    bool full = info.spare || info.spare_rc < 0; /* else one is being made */
-    return full && info.room_bytes < chunk_room_segment(x->s) / 2;
+    return info.spare_rc < 0 && info.room_bytes < info.segment_bytes / 2;
 }
 
 bool chunk_room_refused(const struct chunk_extent *x)
@@ -79,7 +80,9 @@ bool chunk_room_refused(const struct chunk_extent *x)
 void chunk_room_tick(struct chunk_extent *x)
 {
     bool retry = x->index_full && loop_now_ns(x->s->loop) - x->checkpoint_ns >= RETRY_NS;
-    bool trim = !x->index_full && room_journal_low(x);
+    struct journal_info info;
+    journal_info(x->journal, &info);
+    bool trim = !x->index_full && (info.spare_rc < 0 || room_journal_low(x));
     if (!retry && !trim) {
         return;
     }

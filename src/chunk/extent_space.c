@@ -187,7 +187,7 @@ int chunk_space_open(struct chunk_extent *x, struct err *e)
     const struct tree_space_options opt = {.grow_units = CHUNK_GROW_UNITS};
     int rc = tree_space_new(&opt, &x->space);
     int found = rc < 0 ? rc : chunk_device_open(x, e);
-    rc = found == 0 ? space_open_files(x, e) : base_min(found, 0);
+    rc = found == 0 ? space_open_files(x, e) : found < 0 ? found : 0;
     rc = rc < 0 ? rc : tree_space_prepare(x->space, x->units);
     if (rc < 0) {
         return rc;

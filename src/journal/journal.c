@@ -687,7 +687,7 @@ void journal_info(const struct journal *j, struct journal_info *ret)
                                  .stable_index = j->stable_index,
                                  .segment_count = j->segment_count,
                                  .spare_rc = j->spare == NULL ? j->prepare.rc : 0,
-                                 .spare = j->spare != NULL,
+                                 .segment_bytes = j->current == NULL ? 0 : j->current->size_bytes,
                                  .queued_records = (uint32_t)j->used_records,
                                  .failed = j->failed};
     LIST_FOR_EACH(node, &j->segments)

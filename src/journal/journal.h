@@ -154,7 +154,7 @@ struct journal_info {
                             it is ready, the next one. 0 when read-only */
     int spare_rc; /* why the next segment is not there, of the last attempt; 0: it is, or is being
                      made */
-    bool spare;   /* it is */
+    uint64_t segment_bytes; /* of the one that is written to; 0: there is none yet */
     uint32_t segment_count;
     uint32_t queued_records;
     int failed; /* 0, or the error that made it read-only */
