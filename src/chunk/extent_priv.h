@@ -68,11 +68,12 @@ struct chunk_round {
     struct list waiters, next; /* works: of this round, and of the next */
 };
 
-/* A range of units that has rested: punched, allocated anew, then free. */
+/* A range of units that has rested: punched, and allocated as before, then free. */
 struct chunk_release {
     struct disk_req req;
     struct chunk_entry *e; /* NULL: none is under way */
     struct chunk_rest *rest;
+    bool apart; /* the file system does not do both at once */
 };
 
 struct chunk_extent {

@@ -546,6 +546,8 @@ static void release_over(struct chunk_extent *x, int rc)
     chunk_stop_check(s);
 }
 
+static void release_submit(struct chunk_extent *x);
+
 static void release_done(struct disk_req *req, int64_t rc)
 {
     struct chunk_extent *x = container_of(req, struct chunk_extent, release.req);
@@ -553,13 +555,32 @@ static void release_done(struct disk_req *req, int64_t rc)
     if (!chunk_came_back(s)) {
         return;
     }
-    if (rc < 0 || req->op == DISK_ALLOCATE || x->device != NULL) {
+    bool apart = req->op == DISK_PUNCH && (req->flags & DISK_KEEP_SIZE) == 0 && x->device == NULL;
+    if (rc == -EOPNOTSUPP && (req->flags & DISK_KEEP_SIZE) != 0) {
+        x->release.apart = true;
+        release_submit(x);
+    } else if (rc >= 0 && apart) {
+        x->release.rest->punched = true;
+        release_submit(x);
+    } else {
         release_over(x, rc < 0 ? (int)rc : 0);
-        return;
     }
-    req->op = DISK_ALLOCATE; /* so that a write there does not fail for space */
-    s->in_flight++;
-    disk_submit(s->disk, req);
+}
+
+/* It stays allocated, so that a write there does not fail for space: at once where that can be, for
+ * a full disk may not give back what was punched before its next commit, or to others. */
+static void release_submit(struct chunk_extent *x)
+{
+    struct chunk_release *r = &x->release;
+    bool keep = x->device == NULL && !r->apart && !r->rest->punched;
+    r->req = (struct disk_req){.op = r->rest->punched ? DISK_ALLOCATE : DISK_PUNCH,
+                               .flags = keep ? DISK_KEEP_SIZE : 0,
+                               .file = chunk_space_container(x, r->rest->block)->file,
+                               .offset = chunk_space_offset(x, r->rest->block),
+                               .len = (uint64_t)r->rest->count * CHUNK_UNIT,
+                               .done = release_done};
+    x->s->in_flight++;
+    disk_submit(x->s->disk, &r->req);
 }
 
 static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct chunk_rest *rest)
@@ -568,13 +589,7 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
     x->release.rest = rest;
     e->holds++;
     e->releasing = true;
-    x->release.req = (struct disk_req){.op = DISK_PUNCH,
-                                       .file = chunk_space_container(x, rest->block)->file,
-                                       .offset = chunk_space_offset(x, rest->block),
-                                       .len = (uint64_t)rest->count * CHUNK_UNIT,
-                                       .done = release_done};
-    x->s->in_flight++;
-    disk_submit(x->s->disk, &x->release.req);
+    release_submit(x);
 }
 
 /* They began to rest in about this order: when the first of an entry's is too young, so are those

@@ -231,6 +231,9 @@ static int64_t ops_fallocate(const struct disk_req *req, int mode)
  * leave the page cache, those that a socket still has included: they stay what they were. */
 static int64_t ops_punch(const struct disk_req *req)
 {
+    if ((req->flags & DISK_KEEP_SIZE) != 0) {
+        return ops_fallocate(req, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
+    }
     int64_t rc = ops_fallocate(req, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
     if (rc == -EOPNOTSUPP && req->file->device) {
         rc = ops_fallocate(req, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
