@@ -1,8 +1,9 @@
-/* prog/chunk.c -- `opendfs chunk stats`, `dump`, `verify`: the data directory of a target, offline.
- */
+/* prog/chunk.c -- `opendfs chunk stats`, `dump`, `verify`: the data directory of a target, offline;
+ * `format`: a device for one. */
 #include "servers.h"
 
 #include "base/text.h"
+#include "chunk/device.h"
 #include "chunk/hold.h"
 #include "chunk/look.h"
 #include "chunk/read.h"
@@ -274,6 +275,22 @@ static int chunk_tool(struct cli *c, enum chunk_tool tool)
         return cli_fail(c, "%s: %s", p.directory, err_message(&p.error, rc));
     }
     return p.bad > 0 ? CLI_EXIT_FAILED : 0;
+}
+
+int server_chunk_format(struct cli *c)
+{
+    struct host host;
+    struct err e = {0};
+    const char *path = cli_argument(c, 0);
+    int rc = host_init_bare(&host, &e);
+    rc = rc < 0 ? rc : chunk_device_format(host.disk, path, cli_flag(c, "force"), &e);
+    host_fini(&host);
+    if (rc == -EEXIST) {
+        cli_fail(c, "%s", err_message(&e, rc));
+        cli_say(c, "Nothing was written. If that is not needed any more: --force.");
+        return CLI_EXIT_FAILED;
+    }
+    return rc < 0 ? cli_fail(c, "%s", err_message(&e, rc)) : 0;
 }
 
 int server_chunk_stats(struct cli *c)

@@ -53,6 +53,8 @@ static const struct cli_option tree_stats_options[] = {OLDER, END};
 static const struct cli_option chunk_stats_options[] = {END};
 static const struct cli_option chunk_walk_options[] = {
     {"data", 0, "ID", "only chunks of this data id"}, END};
+static const struct cli_option chunk_format_options[] = {
+    {"force", 0, NULL, "also when there is something on it, which is lost then"}, END};
 static const struct cli_option tree_copy_options[] = {OLDER, END};
 static const struct cli_option tree_rebuild_options[] = {
     {"out", 'o', "FILE", "the new file; must not be there"},
@@ -185,6 +187,16 @@ static const struct cli_command servers[] = {
      .min_arguments = 1,
      .max_arguments = 1,
      .run = server_chunk_verify},
+    {.name = "chunk format",
+     .arguments = "DEVICE",
+     .summary = "make a raw block device ready for a target",
+     .details = "Writes a header to it, which the first target takes that has it as `device` in "
+                "its [target.N]. A device\nwith anything on it is refused, and so is one that is "
+                "mounted or that a server has.",
+     .options = chunk_format_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_chunk_format},
     {.name = "data",
      .arguments = "",
      .summary = "run a data node in the foreground",

@@ -17,6 +17,7 @@ int server_tree_rebuild(struct cli *c);
 int server_chunk_stats(struct cli *c); /* opendfs chunk stats, and so on */
 int server_chunk_dump(struct cli *c);
 int server_chunk_verify(struct cli *c);
+int server_chunk_format(struct cli *c);
 int server_data(struct cli *c);   /* opendfs data: the master */
 int server_worker(struct cli *c); /* started by the master */
 

@@ -1,6 +1,7 @@
 /* prog/worker.c -- `opendfs data-worker`: the process of one target, started by the master. */
 #include "servers.h"
 
+#include "chunk/device.h"
 #include "client/directory.h"
 #include "datanode/master.h"
 #include "datanode/supervised.h"
@@ -95,13 +96,31 @@ static void disk_failures(struct datanode_supervised_user *u, uint32_t count)
 static const struct datanode_supervised_user_ops supervised_ops = {
     .lost = master_lost, .settled = settled, .disk_failures = disk_failures};
 
+/* That of a new target is free, before the directory is made its own. */
+static int check_device(const struct host *h, const struct cluster_settings_target *t,
+                        struct err *e)
+{
+    CLEANUP(mem_freep) char *mark = mem_printf("%s/opendfs-new", t->directory);
+    struct disk_req req = {.op = DISK_STAT, .path = mark};
+    if (mark == NULL) {
+        return -ENOMEM;
+    }
+    bool fresh = t->device != NULL && disk_now(h->disk, &req) >= 0;
+    return fresh ? chunk_device_ready(h->disk, t->device, e) : 0;
+}
+
 static int start_worker(struct worker_process *p, const struct cluster_settings_target *t,
                         struct err *e)
 {
+    static const enum datanode_engine engine[] = {[CLUSTER_ENGINE_AUTO] = DATANODE_ENGINE_DEFAULT,
+                                                  [CLUSTER_ENGINE_EXTENT] = DATANODE_ENGINE_EXTENT,
+                                                  [CLUSTER_ENGINE_FILE] = DATANODE_ENGINE_FILE,
+                                                  [CLUSTER_ENGINE_RAM] = DATANODE_ENGINE_RAM};
     struct host *h = &p->host;
     const struct cluster_settings_node *n = &h->settings->nodes[t->node];
     bool fresh = t->engine == CLUSTER_ENGINE_RAM;
-    int rc = fresh ? 0 : host_take_new_mark(h, t->directory, &fresh, e);
+    int rc = check_device(h, t, e);
+    rc = rc < 0 || fresh ? rc : host_take_new_mark(h, t->directory, &fresh, e);
     rc = rc < 0 ? rc : host_set_io(h, t->io, e);
     if (rc < 0) {
         return rc;
@@ -111,31 +130,30 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         log_warn(h->log, "the limit of open files is low: raise it (ulimit -n, LimitNOFILE)",
                  LOG_U64("open_files", files));
     }
-    struct datanode_worker_options o = {
-        .env = &h->env,
-        .user = &p->user,
-        .directory = t->directory,
-        .name = t->name,
-        .engine = t->engine == CLUSTER_ENGINE_RAM      ? DATANODE_ENGINE_RAM
-                  : t->engine == CLUSTER_ENGINE_EXTENT ? DATANODE_ENGINE_EXTENT
-                                                       : DATANODE_ENGINE_FILE,
-        .format = fresh,
-        .cluster_id = h->settings->id,
-        .secrets = h->secrets,
-        .meta = p->meta,
-        .meta_count = h->settings->meta_count,
-        .listen_fd = DATANODE_MASTER_FD_LISTEN,
-        .blind = n->slow_ms == 0,
-        .health = {.slow_ms = n->slow_ms, .rest_ms = n->rest_ms},
-        .host = n->host,
-        .rack = n->rack,
-        .labels = t->labels,
-        .weight = t->weight,
-        .scrub_ms = t->scrub_ms == 0 ? DATANODE_SCRUB_NEVER : t->scrub_ms,
-        .scrub_permille = t->scrub_percent * 10,
-        .stream_bytes = t->stream_bytes,
-        .max_reads = t->reads,
-        .max_read_bytes = t->read_bytes};
+    struct datanode_worker_options o = {.env = &h->env,
+                                        .user = &p->user,
+                                        .directory = t->directory,
+                                        .device = t->device,
+                                        .name = t->name,
+                                        .engine = engine[t->engine],
+                                        .format = fresh,
+                                        .cluster_id = h->settings->id,
+                                        .secrets = h->secrets,
+                                        .meta = p->meta,
+                                        .meta_count = h->settings->meta_count,
+                                        .listen_fd = DATANODE_MASTER_FD_LISTEN,
+                                        .blind = n->slow_ms == 0,
+                                        .health = {.slow_ms = n->slow_ms, .rest_ms = n->rest_ms},
+                                        .host = n->host,
+                                        .rack = n->rack,
+                                        .labels = t->labels,
+                                        .weight = t->weight,
+                                        .scrub_ms =
+                                            t->scrub_ms == 0 ? DATANODE_SCRUB_NEVER : t->scrub_ms,
+                                        .scrub_permille = t->scrub_percent * 10,
+                                        .stream_bytes = t->stream_bytes,
+                                        .max_reads = t->reads,
+                                        .max_read_bytes = t->read_bytes};
     p->user.ops = &worker_ops;
     struct host_wait wait = {.what = t->directory};
     do {

@@ -41,6 +41,7 @@ struct chunk_rest {
     uint64_t at_ns;  /* ... and not before */
     uint64_t block;
     uint32_t count;
+    bool punched; /* what is left to do is to allocate it anew */
 };
 
 struct chunk_entry {

@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-#define INDEX_BYTES (UINT64_C(64) << 20)
 #define ENTRY_BYTES (UINT64_C(64) << 20)
 
 /* ---- Format ---- */
@@ -14,11 +13,8 @@
 static struct tree_options index_options(const struct chunk_options *opt, const char *path,
                                          const struct uuid *target)
 {
-    return (struct tree_options){.env = opt->env,
-                                 .path = path,
-                                 .owner = target->bytes,
-                                 .cache_bytes =
-                                     opt->index_bytes == 0 ? INDEX_BYTES : opt->index_bytes};
+    return (struct tree_options){
+        .env = opt->env, .path = path, .owner = target->bytes, .cache_bytes = opt->index_bytes};
 }
 
 static int extent_format(const struct chunk_options *opt, struct chunk_super *super, struct err *e)
@@ -35,7 +31,8 @@ static int extent_format(const struct chunk_options *opt, struct chunk_super *su
         return err_set(e, (int)rc, "format: '%s'", journal);
     }
     struct tree_options tree = index_options(opt, index, &super->target);
-    return tree_create(&tree, e);
+    rc = tree_create(&tree, e);
+    return rc < 0 || opt->device == NULL ? (int)rc : chunk_device_claim(opt, &super->target, e);
 }
 
 /* ---- Open ---- */
@@ -60,6 +57,8 @@ static int extent_open(struct chunk_store *s, struct err *e)
     s->opt.entry_bytes = s->opt.entry_bytes == 0 ? ENTRY_BYTES : s->opt.entry_bytes;
     int rc = chunk_space_open(x, e);
     struct tree_options tree = index_options(&s->opt, path, &s->super.target);
+    tree.reserve_bytes = chunk_room_left(s);
+    tree.ahead_bytes = chunk_room_index(s);
     rc = rc < 0 ? rc : tree_open(&tree, &x->index, &found, e);
     x->newer = found.index;
     x->older = found.older == 0 ? found.index : base_min(found.older, found.index);
@@ -134,7 +133,7 @@ static struct chunk_place extent_place(const struct chunk_store *s, const struct
 {
     (void)f;
     return (struct chunk_place){.file = chunk_space_container(s->extent, block)->file,
-                                .offset = block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT};
+                                .offset = chunk_space_offset(s->extent, block)};
 }
 
 static void extent_hot(struct chunk_work *w, bool create, chunk_next *next)
@@ -158,7 +157,10 @@ static void extent_figures(const struct chunk_store *s, struct chunk_store_info 
 {
     struct tree_space_info info = {0};
     tree_space_info(s->extent->space, &info);
-    ret->free_bytes = s->free_bytes + info.free * CHUNK_UNIT;
+    if (s->extent->device != NULL) {
+        ret->total_bytes = s->extent->units * CHUNK_UNIT;
+    }
+    ret->free_bytes = (chunk_room_units(s->extent) + info.free) * CHUNK_UNIT;
     ret->low = ret->free_bytes < s->low_bytes + s->reserved_bytes;
     ret->wrong = s->extent->wrong;
 }

@@ -17,11 +17,14 @@
 
 #define CHUNK_CONTAINER_UNITS (UINT64_C(1) << 24)
 #define CHUNK_GROW_UNITS ((UINT64_C(64) << 20) / CHUNK_UNIT)
+#define CHUNK_STEP_UNITS ((UINT64_C(8) << 20) / CHUNK_UNIT) /* least step */
 #define CHUNK_ALL_UNITS UINT64_MAX
+#define CHUNK_HEADER_OWNER 8u
 
 struct chunk_container {
     struct chunk_extent *x;
     struct disk_file *file;
+    uint64_t begins; /* at that offset of the file: a device has one after the other */
     struct disk_req sync;
     bool dirty; /* written since the last sync of it began */
 };
@@ -65,11 +68,12 @@ struct chunk_round {
     struct list waiters, next; /* works: of this round, and of the next */
 };
 
-/* A range of units that has rested: punched, allocated anew, then free. */
+/* A range of units that has rested: punched, and allocated as before, then free. */
 struct chunk_release {
     struct disk_req req;
     struct chunk_entry *e;   /* NULL: its entry was forgotten */
     struct chunk_rest *rest; /* NULL: none is under way */
+    bool apart;              /* the file system does not do both at once */
 };
 
 struct chunk_extent {
@@ -77,8 +81,10 @@ struct chunk_extent {
     struct tree_space *space;
     struct chunk_container **container;
     size_t container_count, container_capacity;
-    uint64_t units; /* that the containers have */
+    uint64_t units;           /* that the containers have */
+    struct disk_file *device; /* that has all of them; NULL: each is a file */
     struct disk_req grow;
+    uint64_t grow_units;
     bool growing, grow_made; /* made: allocated, its length is being made stable */
     int grow_rc;             /* why what was begun is given up */
     char *grow_path;
@@ -106,7 +112,8 @@ struct chunk_extent {
     struct kv_stop kv_stop;
     struct journal_stop journal_stop;
     bool ending, kv_ended, journal_ended;
-    uint64_t wrong; /* what the start found that should not be */
+    uint64_t wrong;  /* what the start found that should not be */
+    bool index_full; /* its newest checkpoint found no room */
 };
 
 /* ---- extent_space.c ---- */
@@ -116,10 +123,35 @@ NODISCARD int chunk_space_claim(struct chunk_extent *x, uint64_t unit, uint32_t 
 /* At a start: nobody has it any more. False: not all of it was claimed; nothing is done. */
 NODISCARD bool chunk_space_unclaim(struct chunk_extent *x, uint64_t unit, uint32_t count);
 struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint64_t unit);
+uint64_t chunk_space_offset(const struct chunk_extent *x, uint64_t unit); /* in its file */
+/* Room for one more container, which is the next one. */
+NODISCARD int chunk_space_room(struct chunk_extent *x);
+/* A container's header: CHUNK_UNIT bytes, the target at CHUNK_HEADER_OWNER. */
+void chunk_space_header(const struct uuid *target, uint32_t number, uint8_t *to);
+NODISCARD int chunk_space_header_check(const struct uuid *target, uint32_t number,
+                                       const uint8_t *from);
 void chunk_space_release(struct chunk_extent *x); /* what has rested long enough */
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
 void chunk_extent_unreserve(struct chunk_work *w);
 void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e);
+
+/* ---- extent_device.c ---- */
+/* In a new directory: the device is its from now on. Blocks. */
+NODISCARD int chunk_device_claim(const struct chunk_options *opt, const struct uuid *target,
+                                 struct err *e);
+/* Its containers, if the directory has a device: 1; else 0. Blocks. */
+NODISCARD int chunk_device_open(struct chunk_extent *x, struct err *e);
+
+/* ---- extent_room.c ---- */
+uint64_t chunk_room_segment(const struct chunk_store *s); /* bytes of a segment of the journal */
+uint64_t chunk_room_left(const struct chunk_store *s);    /* by the index, to the journal */
+uint64_t chunk_room_index(const struct chunk_store *s);   /* that the index has in its file */
+uint64_t chunk_room_kept(const struct chunk_store *s);    /* from containers */
+uint64_t chunk_room_units(const struct chunk_extent *x);  /* that containers may still get */
+uint64_t chunk_room_step(const struct chunk_extent *x);   /* units to grow by now; 0: none */
+bool chunk_room_refused(const struct chunk_extent *x);    /* contents are: only removing goes on */
+void chunk_room_tick(struct chunk_extent *x);
+void chunk_room_checkpoint(struct chunk_extent *x, int rc); /* one is over */
 
 /* ---- extent_write.c ---- */
 void chunk_extent_write(struct chunk_work *w, chunk_next *next);

@@ -11,7 +11,6 @@
 
 #include <string.h>
 
-#define SEGMENT_BYTES (UINT64_C(16) << 20)
 #define RECORD_BYTES_MAX ((size_t)64 << 10)
 #define QUEUE_BYTES ((size_t)256 << 20) /* of all works that there can be, about */
 
@@ -338,7 +337,8 @@ static int replay_open(struct chunk_extent *x, struct err *e)
         .directory = directory,
         .name = "chunk_journal",
         .user = &x->user,
-        .segment_bytes = x->s->opt.journal_bytes == 0 ? SEGMENT_BYTES : x->s->opt.journal_bytes,
+        .segment_bytes = chunk_room_segment(x->s),
+        .least_bytes = 4 * RECORD_BYTES_MAX,
         .max_record_bytes = RECORD_BYTES_MAX,
         .queue_records = (size_t)2 * CHUNK_WORKS_MAX,
         .queue_bytes = QUEUE_BYTES,

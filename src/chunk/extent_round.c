@@ -346,6 +346,7 @@ static void checkpoint_done(struct kv_checkpoint *c, int rc)
 {
     struct chunk_extent *x = container_of(c, struct chunk_extent, checkpoint);
     x->checkpointing = false;
+    chunk_room_checkpoint(x, rc);
     if (rc == 0) {
         x->older = x->newer;
         x->newer = c->index;
@@ -394,6 +395,7 @@ void chunk_extent_tick(struct chunk_store *s)
         chunk_extent_round(s);
     }
     chunk_extent_checkpoint(x);
+    chunk_room_tick(x);
     chunk_space_release(x);
     chunk_rewrite_tick(x);
 }

@@ -22,17 +22,17 @@
 
 /* ---- Headers ---- */
 
-static void header_encode(const struct uuid *target, uint32_t number, uint8_t *to)
+void chunk_space_header(const struct uuid *target, uint32_t number, uint8_t *to)
 {
     memset(to, 0, CHUNK_UNIT);
     wire_store_u32(to, SPACE_MAGIC);
     wire_store_u32(to + 4, SPACE_VERSION);
-    memcpy(to + 8, target->bytes, sizeof target->bytes);
+    memcpy(to + CHUNK_HEADER_OWNER, target->bytes, sizeof target->bytes);
     wire_store_u32(to + 24, number);
     wire_store_u32(to + SPACE_SECTOR - 4, crc32c(0, to, SPACE_SECTOR - 4));
 }
 
-static int header_check(const struct uuid *target, uint32_t number, const uint8_t *from)
+int chunk_space_header_check(const struct uuid *target, uint32_t number, const uint8_t *from)
 {
     if (wire_load_u32(from) != SPACE_MAGIC) {
         return -ERR_bad_magic;
@@ -43,7 +43,7 @@ static int header_check(const struct uuid *target, uint32_t number, const uint8_
     if (wire_load_u32(from + 4) != SPACE_VERSION) {
         return -ERR_bad_version;
     }
-    bool same = memcmp(from + 8, target->bytes, sizeof target->bytes) == 0 &&
+    bool same = memcmp(from + CHUNK_HEADER_OWNER, target->bytes, sizeof target->bytes) == 0 &&
                 wire_load_u32(from + 24) == number;
     return same ? 0 : -ERR_bad_value;
 }
@@ -59,9 +59,14 @@ struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint
     return x->container[unit / CHUNK_CONTAINER_UNITS];
 }
 
+uint64_t chunk_space_offset(const struct chunk_extent *x, uint64_t unit)
+{
+    return chunk_space_container(x, unit)->begins + unit % CHUNK_CONTAINER_UNITS * CHUNK_UNIT;
+}
+
 /* ---- Open ---- */
 
-static int container_room(struct chunk_extent *x)
+int chunk_space_room(struct chunk_extent *x)
 {
     int rc = mem_grow(&x->container, &x->container_capacity, x->container_count + 1,
                       sizeof *x->container);
@@ -83,13 +88,13 @@ static int container_look(struct chunk_extent *x, struct disk_file *file, uint32
     if (got < (int64_t)sizeof head) {
         return got < 0 ? (int)got : -ERR_short_msg;
     }
-    int rc = header_check(&x->s->super.target, number, head);
+    int rc = chunk_space_header_check(&x->s->super.target, number, head);
     if (rc < 0) {
         return rc;
     }
     req = (struct disk_req){.op = DISK_STAT, .file = file};
     got = disk_now(x->s->disk, &req);
-    uint64_t units = req.stat.size_bytes / CHUNK_UNIT / CHUNK_GROW_UNITS * CHUNK_GROW_UNITS;
+    uint64_t units = req.stat.size_bytes / CHUNK_UNIT / CHUNK_STEP_UNITS * CHUNK_STEP_UNITS;
     x->units = (uint64_t)number * CHUNK_CONTAINER_UNITS + base_min(units, CHUNK_CONTAINER_UNITS);
     return got < 0 ? (int)got : 0;
 }
@@ -119,13 +124,13 @@ static int container_open(struct chunk_extent *x, uint32_t number, struct err *e
     struct disk_file *file = req.file;
     req = (struct disk_req){.op = DISK_STAT, .file = file};
     rc = disk_now(x->s->disk, &req);
-    bool begun = rc >= 0 && req.stat.size_bytes >= CHUNK_GROW_UNITS * CHUNK_UNIT;
+    bool begun = rc >= 0 && req.stat.size_bytes >= CHUNK_STEP_UNITS * CHUNK_UNIT;
     int bad = rc < 0 ? (int)rc : begun ? container_look(x, file, number) : 0;
     if (bad < 0 || !begun) {
         bad = bad < 0 ? err_set(e, bad, "'%s' is no container of this target", path) : 0;
         return container_close(x, file, bad);
     }
-    bad = container_room(x);
+    bad = chunk_space_room(x);
     if (bad < 0) {
         return container_close(x, file, bad);
     }
@@ -160,11 +165,9 @@ static int space_settle_end(struct chunk_extent *x)
     return rc < 0 ? (int)rc : 0;
 }
 
-int chunk_space_open(struct chunk_extent *x, struct err *e)
+static int space_open_files(struct chunk_extent *x, struct err *e)
 {
-    const struct tree_space_options opt = {.grow_units = CHUNK_GROW_UNITS};
-    int rc = tree_space_new(&opt, &x->space);
-    int more = 1;
+    int rc = 0, more = 1;
     for (uint32_t number = 0; rc == 0 && more == 1; number++) {
         bool full = x->units == number * CHUNK_CONTAINER_UNITS;
         more = container_open(x, number, e);
@@ -177,6 +180,15 @@ int chunk_space_open(struct chunk_extent *x, struct err *e)
     if (rc == 0 && !x->s->super.clean) {
         rc = err_set(e, space_settle_end(x), "the last container of '%s'", x->s->directory);
     }
+    return rc;
+}
+
+int chunk_space_open(struct chunk_extent *x, struct err *e)
+{
+    const struct tree_space_options opt = {.grow_units = CHUNK_GROW_UNITS};
+    int rc = tree_space_new(&opt, &x->space);
+    int found = rc < 0 ? rc : chunk_device_open(x, e);
+    rc = found == 0 ? space_open_files(x, e) : found < 0 ? found : 0;
     rc = rc < 0 ? rc : tree_space_prepare(x->space, x->units);
     if (rc < 0) {
         return rc;
@@ -193,9 +205,15 @@ int chunk_space_open(struct chunk_extent *x, struct err *e)
 void chunk_space_close(struct chunk_extent *x)
 {
     for (size_t i = 0; i < x->container_count; i++) {
-        struct disk_req req = {.op = DISK_CLOSE, .file = x->container[i]->file};
-        (void)disk_now(x->s->disk, &req);
+        if (x->device == NULL) {
+            struct disk_req req = {.op = DISK_CLOSE, .file = x->container[i]->file};
+            (void)disk_now(x->s->disk, &req);
+        }
         mem_free(x->container[i]);
+    }
+    if (x->device != NULL) {
+        struct disk_req req = {.op = DISK_CLOSE, .file = x->device};
+        (void)disk_now(x->s->disk, &req);
     }
     mem_free(x->container);
     mem_free(x->grow_path);
@@ -277,14 +295,15 @@ static void grow_allocate(struct chunk_extent *x)
     const struct disk_req req = {.op = DISK_ALLOCATE,
                                  .file = x->container[x->container_count - 1]->file,
                                  .offset = x->units % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
-                                 .len = CHUNK_GROW_UNITS * CHUNK_UNIT};
+                                 .len = x->grow_units * CHUNK_UNIT};
     grow_submit(x, &req);
 }
 
 static void grow_allocated(struct chunk_extent *x)
 {
     uint64_t first = x->units;
-    x->units += CHUNK_GROW_UNITS;
+    x->units += x->grow_units;
+    x->s->free_bytes -= base_min(x->s->free_bytes, x->grow_units * CHUNK_UNIT);
     tree_space_resize(x->space, x->units);
     if (first % CHUNK_CONTAINER_UNITS == 0) {
         space_claim_header(x, first);
@@ -387,7 +406,7 @@ static void grow_submit(struct chunk_extent *x, const struct disk_req *req)
 static int grow_container(struct chunk_extent *x)
 {
     uint32_t number = (uint32_t)x->container_count;
-    int rc = container_room(x);
+    int rc = chunk_space_room(x);
     x->grow_path = rc < 0 ? NULL : container_path(x->s->directory, number);
     x->header = rc < 0 ? NULL : mem_aligned(CHUNK_UNIT, CHUNK_UNIT);
     if (x->grow_path == NULL || x->header == NULL) {
@@ -398,7 +417,7 @@ static int grow_container(struct chunk_extent *x)
         mem_freep(&x->header);
         return -ENOMEM;
     }
-    header_encode(&x->s->super.target, number, x->header);
+    chunk_space_header(&x->s->super.target, number, x->header);
     x->growing = true;
     const struct disk_req req = {
         .op = DISK_OPEN, .path = x->grow_path, .flags = DISK_READ_WRITE | DISK_CREATE};
@@ -411,7 +430,8 @@ static int grow_begin(struct chunk_extent *x)
     if (x->growing) {
         return 0;
     }
-    int rc = tree_space_prepare(x->space, x->units + CHUNK_GROW_UNITS);
+    x->grow_units = chunk_room_step(x);
+    int rc = x->grow_units == 0 ? -ENOSPC : tree_space_prepare(x->space, x->units + x->grow_units);
     if (rc < 0) {
         return rc;
     }
@@ -458,14 +478,6 @@ static int taken_get(struct chunk_extent *x, struct chunk_plan *p, uint32_t unit
     return 0;
 }
 
-/* The file system's, beside what the containers have already; the journal and the index need some,
- * also for what removes. */
-static bool space_is_there(const struct chunk_store *s, uint64_t bytes)
-{
-    uint64_t keep = base_min(s->total_bytes / 1024, UINT64_C(256) << 20);
-    return s->free_bytes >= keep && s->free_bytes - keep >= bytes;
-}
-
 static void space_try(struct chunk_work *w, bool grown)
 {
     struct chunk_extent *x = w->s->extent;
@@ -474,8 +486,7 @@ static void space_try(struct chunk_work *w, bool grown)
         w->next(w, rc);
         return;
     }
-    bool may = x->growing || space_is_there(w->s, CHUNK_GROW_UNITS * CHUNK_UNIT);
-    rc = grown || !may ? -ENOSPC : grow_begin(x);
+    rc = grown ? -ENOSPC : grow_begin(x);
     if (rc < 0) {
         w->next(w, rc);
         return;
@@ -524,6 +535,10 @@ void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
         next(w, -ERR_busy);
         return;
     }
+    if (w->of.update->kind != CHUNK_SET_LENGTH && chunk_room_refused(w->s->extent)) {
+        next(w, -ENOSPC);
+        return;
+    }
     w->plan->taken_wanted = w->plan->new_blocks;
     space_try(w, false);
 }
@@ -570,6 +585,8 @@ static void release_over(struct chunk_extent *x, int rc)
     chunk_stop_check(s);
 }
 
+static void release_submit(struct chunk_extent *x);
+
 static void release_done(struct disk_req *req, int64_t rc)
 {
     struct chunk_extent *x = container_of(req, struct chunk_extent, release.req);
@@ -577,13 +594,32 @@ static void release_done(struct disk_req *req, int64_t rc)
     if (!chunk_came_back(s)) {
         return;
     }
-    if (rc < 0 || req->op == DISK_ALLOCATE) {
+    bool apart = req->op == DISK_PUNCH && (req->flags & DISK_KEEP_SIZE) == 0 && x->device == NULL;
+    if (rc == -EOPNOTSUPP && (req->flags & DISK_KEEP_SIZE) != 0) {
+        x->release.apart = true;
+        release_submit(x);
+    } else if (rc >= 0 && apart) {
+        x->release.rest->punched = true;
+        release_submit(x);
+    } else {
         release_over(x, rc < 0 ? (int)rc : 0);
-        return;
     }
-    req->op = DISK_ALLOCATE; /* so that a write there does not fail for space */
-    s->in_flight++;
-    disk_submit(s->disk, req);
+}
+
+/* It stays allocated, so that a write there does not fail for space: at once where that can be, for
+ * a full disk may not give back what was punched before its next commit, or to others. */
+static void release_submit(struct chunk_extent *x)
+{
+    struct chunk_release *r = &x->release;
+    bool keep = x->device == NULL && !r->apart && !r->rest->punched;
+    r->req = (struct disk_req){.op = r->rest->punched ? DISK_ALLOCATE : DISK_PUNCH,
+                               .flags = keep ? DISK_KEEP_SIZE : 0,
+                               .file = chunk_space_container(x, r->rest->block)->file,
+                               .offset = chunk_space_offset(x, r->rest->block),
+                               .len = (uint64_t)r->rest->count * CHUNK_UNIT,
+                               .done = release_done};
+    x->s->in_flight++;
+    disk_submit(x->s->disk, &r->req);
 }
 
 static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct chunk_rest *rest)
@@ -594,13 +630,7 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
         e->holds++;
         e->releasing = true;
     }
-    x->release.req = (struct disk_req){.op = DISK_PUNCH,
-                                       .file = chunk_space_container(x, rest->block)->file,
-                                       .offset = rest->block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
-                                       .len = (uint64_t)rest->count * CHUNK_UNIT,
-                                       .done = release_done};
-    x->s->in_flight++;
-    disk_submit(x->s->disk, &x->release.req);
+    release_submit(x);
 }
 
 /* They began to rest in about this order: when the first of an entry's is too young, so are those

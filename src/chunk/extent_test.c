@@ -95,7 +95,7 @@ TEST(a_content_may_lie_in_many_places)
         CHECK_OK(rig_put_whole(r, key_of(100000 + i), 1, 100));
     }
     CHECK_EQ(r->store->extent->units, CHUNK_GROW_UNITS);
-    disk_sim_capacity(r->machine, disk_sim_used_bytes(r->machine) + (40 << 20));
+    disk_sim_capacity(r->machine, disk_sim_used_bytes(r->machine) + (10 << 20));
     for (uint64_t i = 0; i < free_units; i += 2) {
         CHECK_OK(rig_delete(r, key_of(100000 + i)));
     }

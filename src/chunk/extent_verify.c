@@ -160,7 +160,7 @@ static void verify_submit(struct chunk_loading *l, const struct chunk_version *v
     l->wanted = (l->end - 1 - l->cell) * CHUNK_CELL + last;
     l->req = (struct disk_req){.op = DISK_DROP,
                                .file = chunk_space_container(l->x, unit)->file,
-                               .offset = unit % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
+                               .offset = chunk_space_offset(l->x, unit),
                                .buf = l->bytes,
                                .len = (uint64_t)(l->end - l->cell) * CHUNK_CELL,
                                .done = verify_dropped};

@@ -110,7 +110,7 @@ static void write_begin(struct chunk_work *w, struct disk_req *req, uint64_t uni
     c->dirty = true;
     req->op = DISK_WRITE;
     req->file = c->file;
-    req->offset += unit % CHUNK_CONTAINER_UNITS * CHUNK_UNIT;
+    req->offset += chunk_space_offset(w->s->extent, unit);
     chunk_work_io(w, req, write_stepped);
 }
 

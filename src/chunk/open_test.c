@@ -2,6 +2,8 @@
 #include "chunk/look.h"
 #include "chunk/rig_store_priv.h"
 
+#include <string.h>
+
 /* A life that ends before it has begun. */
 static int refused(struct store_rig *r)
 {
@@ -40,6 +42,46 @@ TEST(strangers_are_refused)
 {
     CHECK_TRUE(strangers(CHUNK_ENGINE_FILE) > 0);
     CHECK_TRUE(strangers(CHUNK_ENGINE_EXTENT) > 0);
+}
+
+/* Another engine would find nothing, and say that all is well. */
+static unsigned other_engine(enum chunk_engine made, enum chunk_engine wanted)
+{
+    struct store_rig *r = rig_new(made, testing_seed());
+    rig_stop(r);
+    r->opt.engine = wanted;
+    CHECK_RC(refused(r), ERR_config);
+    CHECK_TRUE(strstr(r->error.text, "was made with engine = ") != NULL);
+    r->opt.engine = made;
+    CHECK_OK(rig_boot(r));
+    rig_stop(r);
+    rig_end(r);
+    return 1;
+}
+
+TEST(another_engine_is_refused)
+{
+    CHECK_TRUE(other_engine(CHUNK_ENGINE_FILE, CHUNK_ENGINE_EXTENT) > 0);
+    CHECK_TRUE(other_engine(CHUNK_ENGINE_EXTENT, CHUNK_ENGINE_FILE) > 0);
+}
+
+/* It is not taken for one of the other engine, which has no index either. */
+TEST(a_directory_without_its_index_is_what_it_was)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    rig_stop(r);
+    CHECK_OK(loop_sim_process(r->sim, "data", 1, &r->loop));
+    CHECK_OK(disk_sim_open(r->machine, r->loop, &r->disk));
+    struct disk_req req = {.op = DISK_REMOVE, .path = "/data/index"};
+    CHECK_EQ(disk_now(r->disk, &req), 0);
+    struct chunk_looked looked;
+    CHECK_OK(chunk_store_look(r->disk, "/data", &looked, NULL));
+    CHECK_EQ(looked.engine, CHUNK_ENGINE_EXTENT);
+    loop_sim_kill(r->loop);
+    CHECK_RC(refused(r), ENOENT);
+    r->opt.engine = CHUNK_ENGINE_FILE;
+    CHECK_RC(refused(r), ERR_config);
+    rig_end(r);
 }
 
 static uint64_t lives(enum chunk_engine engine)

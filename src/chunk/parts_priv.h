@@ -99,7 +99,8 @@ void chunk_pin_begin(struct chunk_store *s, struct chunk_pin *p, struct chunk_en
                      struct chunk_version *v);
 
 /* ---- store.c ---- */
-void chunk_store_started(struct chunk_store *s, int rc); /* by the engine, also at once */
+void chunk_store_low(struct chunk_store *s, uint64_t total_bytes); /* sets low_bytes */
+void chunk_store_started(struct chunk_store *s, int rc);           /* by the engine, also at once */
 void chunk_store_destroy(struct chunk_store *s);
 /* A request of its own has come back; false: to a store that is freed, and goes with the last. */
 bool chunk_came_back(struct chunk_store *s);

@@ -87,6 +87,7 @@ static int open_memory(struct chunk_store *s, const struct chunk_options *opt)
 {
     s->opt = *opt;
     s->opt.ram_bytes = opt->ram_bytes == 0 ? UINT64_C(1) << 30 : opt->ram_bytes;
+    s->opt.index_bytes = opt->index_bytes == 0 ? UINT64_C(64) << 20 : opt->index_bytes;
     s->opt.open_files = opt->open_files == 0 ? 1024 : opt->open_files;
     s->opt.parallel = opt->parallel == 0 ? 16 : opt->parallel;
     s->opt.flush_ms = opt->flush_ms == 0 ? 5000 : opt->flush_ms;
@@ -111,6 +112,17 @@ static int open_memory(struct chunk_store *s, const struct chunk_options *opt)
     return s->directory == NULL ? -ENOMEM : 0;
 }
 
+void chunk_store_low(struct chunk_store *s, uint64_t total_bytes)
+{
+    s->low_bytes = s->opt.low_bytes;
+    if (s->low_bytes == 0) {
+        s->low_bytes = total_bytes / 50;
+        if (total_bytes > UINT64_C(50) << 30) {
+            s->low_bytes = base_max(s->low_bytes, UINT64_C(1) << 30);
+        }
+    }
+}
+
 static int open_space(struct chunk_store *s, struct err *e)
 {
     struct disk_req req = {.op = DISK_STATFS, .path = s->directory};
@@ -120,13 +132,7 @@ static int open_space(struct chunk_store *s, struct err *e)
     }
     s->total_bytes = req.stat.total_bytes;
     s->free_bytes = req.stat.free_bytes;
-    s->low_bytes = s->opt.low_bytes;
-    if (s->low_bytes == 0) {
-        s->low_bytes = s->total_bytes / 50;
-        if (s->total_bytes > UINT64_C(50) << 30) {
-            s->low_bytes = base_max(s->low_bytes, UINT64_C(1) << 30);
-        }
-    }
+    chunk_store_low(s, s->total_bytes);
     return 0;
 }
 

@@ -42,6 +42,8 @@ struct chunk_options {
     const struct env *env;
     enum chunk_engine engine;
     const char *directory; /* of `file` and `extent`; copied */
+    const char *device;    /* of `extent`: has the containers (chunk/device.h). NULL: what the
+                              directory was made with, a new one: files in it. Lent */
     struct uuid cluster;   /* another cluster's store is refused */
     struct chunk_user *user;
     uint64_t ram_bytes;     /* capacity of `ram`; 0: 1 GiB */

@@ -118,6 +118,7 @@ struct chunk_store {
     uint64_t super_target;
     struct list dead_waiters, dead_batch;
     uint64_t dead_records;
+    uint64_t dead_ahead; /* bytes that the list has on the disk, for when that is full */
     uint8_t *dead_bytes;
     struct disk_req dead_req;
     bool dead_busy;

@@ -9,7 +9,8 @@
 
 #define COPY_DISTANCE CHUNK_BLOCK /* not in one physical block of the disk */
 #define DEAD_BATCH 1024u
-#define DEAD_READ 2048u /* records at a time */
+#define DEAD_READ 2048u                /* records at a time */
+#define DEAD_AHEAD (UINT64_C(1) << 20) /* bytes that it has on the disk before it needs them */
 
 static uint64_t super_offset(uint64_t number)
 {
@@ -154,12 +155,30 @@ static bool is_there(struct disk *d, const char *path)
     return disk_now(d, &req) >= 0;
 }
 
+/* 1, 0, or why that cannot be told. */
+static int has_name(struct disk *d, const char *directory, const char *name)
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/%s", directory, name);
+    struct disk_req req = {.op = DISK_STAT, .path = path};
+    int64_t rc = path == NULL ? -ENOMEM : disk_now(d, &req);
+    return rc == -ENOENT ? 0 : rc < 0 ? (int)rc : 1;
+}
+
+/* Of `extent` there is a journal also when the index is lost: it must not look like the other. */
+static int super_engine(struct disk *d, const char *directory, enum chunk_engine *ret)
+{
+    int found = has_name(d, directory, "index");
+    found = found != 0 ? found : has_name(d, directory, "journal");
+    *ret = found > 0 ? CHUNK_ENGINE_EXTENT : CHUNK_ENGINE_FILE;
+    return found < 0 ? found : 0;
+}
+
 int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked *ret, struct err *e)
 {
     CLEANUP(mem_freep) char *path = mem_printf("%s/super", directory);
-    CLEANUP(mem_freep) char *index = mem_printf("%s/index", directory);
+    enum chunk_engine engine = CHUNK_ENGINE_FILE;
     struct chunk_super super = {0};
-    if (path == NULL || index == NULL) {
+    if (path == NULL) {
         return -ENOMEM;
     }
     struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_ONLY};
@@ -172,14 +191,31 @@ int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked 
     int bad = super_read(d, file, &super);
     req = (struct disk_req){.op = DISK_CLOSE, .file = file};
     (void)disk_now(d, &req);
-    *ret = (struct chunk_looked){.engine =
-                                     is_there(d, index) ? CHUNK_ENGINE_EXTENT : CHUNK_ENGINE_FILE,
+    bad = bad < 0 ? bad : super_engine(d, directory, &engine);
+    *ret = (struct chunk_looked){.engine = engine,
                                  .target = super.target,
                                  .cluster = super.cluster,
                                  .incarnation = super.incarnation,
                                  .lossy = super.lossy,
                                  .clean = super.clean};
     return bad < 0 ? err_set(e, bad, "superblock of '%s'", directory) : 0;
+}
+
+/* A directory belongs to the engine that it was made with: another one would find nothing in it. */
+static int super_engine_check(const struct chunk_store *s, struct err *e)
+{
+    static const char *const names[] = {
+        [CHUNK_ENGINE_FILE] = "file", [CHUNK_ENGINE_EXTENT] = "extent"};
+    enum chunk_engine made = CHUNK_ENGINE_FILE;
+    int rc = super_engine(s->disk, s->directory, &made);
+    if (rc < 0) {
+        return err_set(e, rc, "data directory '%s'", s->directory);
+    }
+    if (made == s->opt.engine) {
+        return 0;
+    }
+    return err_set(e, -ERR_config, "'%s' was made with engine = %s, not %s", s->directory,
+                   names[made], names[s->opt.engine]);
 }
 
 int chunk_super_open(struct chunk_store *s, struct err *e)
@@ -211,7 +247,7 @@ int chunk_super_open(struct chunk_store *s, struct err *e)
     if (!uuid_equal(&s->super.cluster, &s->opt.cluster)) {
         return err_set(e, -ERR_wrong_cluster, "data directory '%s'", s->directory);
     }
-    return 0;
+    return super_engine_check(s, e);
 }
 
 /* ---- The dead ---- */
@@ -294,6 +330,53 @@ static void dead_put(struct disk_req *req, int64_t rc)
     disk_submit(s->disk, &s->dead_req);
 }
 
+static void dead_submit(struct chunk_store *s)
+{
+    size_t count = 0;
+    LIST_FOR_EACH(node, &s->dead_batch)
+    {
+        count++;
+    }
+    s->dead_req = (struct disk_req){.op = DISK_WRITE,
+                                    .flags = DISK_APPENDING,
+                                    .file = s->dead_file,
+                                    .offset = s->dead_records * CHUNK_DEAD_BYTES,
+                                    .buf = s->dead_bytes,
+                                    .len = count * CHUNK_DEAD_BYTES,
+                                    .done = dead_put};
+    s->in_flight++;
+    disk_submit(s->disk, &s->dead_req);
+}
+
+/* Where there is no room for it the write itself says so, if it needs any. */
+static void dead_has_room(struct chunk_store *s, const struct disk_req *req, int64_t rc)
+{
+    if (rc >= 0) {
+        s->dead_ahead = req->offset + req->len;
+    } else if (rc == -EOPNOTSUPP) {
+        s->dead_ahead = UINT64_MAX; /* it cannot be had */
+    }
+}
+
+static void dead_made_room(struct disk_req *req, int64_t rc)
+{
+    struct chunk_store *s = container_of(req, struct chunk_store, dead_req);
+    if (chunk_came_back(s)) {
+        dead_has_room(s, req, rc);
+        dead_submit(s);
+    }
+}
+
+static struct disk_req dead_room(const struct chunk_store *s)
+{
+    return (struct disk_req){.op = DISK_ALLOCATE,
+                             .flags = DISK_KEEP_SIZE,
+                             .file = s->dead_file,
+                             .offset = s->dead_records * CHUNK_DEAD_BYTES,
+                             .len = DEAD_AHEAD,
+                             .done = dead_made_room};
+}
+
 static void dead_without_memory(struct disk_req *req, int64_t rc)
 {
     (void)rc;
@@ -332,13 +415,11 @@ static void dead_write(struct chunk_store *s)
         disk_submit(s->disk, &s->dead_req);
         return;
     }
-    s->dead_req = (struct disk_req){.op = DISK_WRITE,
-                                    .flags = DISK_APPENDING,
-                                    .file = s->dead_file,
-                                    .offset = s->dead_records * CHUNK_DEAD_BYTES,
-                                    .buf = s->dead_bytes,
-                                    .len = count * CHUNK_DEAD_BYTES,
-                                    .done = dead_put};
+    if (s->dead_records * CHUNK_DEAD_BYTES + DEAD_AHEAD / 2 <= s->dead_ahead) {
+        dead_submit(s);
+        return;
+    }
+    s->dead_req = dead_room(s);
     s->in_flight++;
     disk_submit(s->disk, &s->dead_req);
 }
@@ -433,7 +514,7 @@ static int dead_compact(struct chunk_store *s, const char *path)
     int rc = disk_store(s->disk, path, bytes, count * CHUNK_DEAD_BYTES);
     mem_free(bytes);
     if (rc < 0) {
-        return rc;
+        return rc == -ENOSPC || rc == -EDQUOT ? 0 : rc; /* there is room in the old one */
     }
     struct disk_req req = {.op = DISK_CLOSE, .file = s->dead_file};
     (void)disk_now(s->disk, &req);
@@ -453,6 +534,10 @@ int chunk_dead_open(struct chunk_store *s, struct err *e)
     }
     if (rc == 0 && s->dead_records > s->dead.count * 2 + DEAD_READ) {
         rc = dead_compact(s, path);
+    }
+    if (rc == 0) {
+        struct disk_req room = dead_room(s);
+        dead_has_room(s, &room, disk_now(s->disk, &room));
     }
     rc = rc == -ENOENT ? -ERR_bad_magic : rc;
     return rc < 0 ? err_set(e, (int)rc, "list of removed data '%s'", path) : 0;

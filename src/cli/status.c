@@ -76,7 +76,10 @@ static void print_target(const struct cJSON *t, bool colour)
            cli_json_text(t, "address"), cli_json_text(t, "host"), free_text, total_text,
            (unsigned long long)cli_json_number(t, "serving"),
            (unsigned long long)cli_json_number(t, "chains"));
-    const char *plan = cli_json_text(t, "plan");
+    const char *plan = cli_json_text(t, "plan"), *engine = cli_json_text(t, "engine");
+    if (strcmp(engine, "?") != 0) { /* of a server that says it, and has heard it */
+        printf(", engine %s", engine);
+    }
     if (strcmp(plan, "stays") != 0 && strcmp(plan, "?") != 0) {
         printf(", %s", plan);
     }

@@ -8,7 +8,7 @@
 
 #define META_CACHE_BYTES (UINT64_C(256) << 20)
 
-static const char *const engines[] = {"file", "ram", "extent", NULL};
+static const char *const engines[] = {"auto", "extent", "file", "ram", NULL};
 static const char *const meta_engines[] = {"auto", "memory", "tree", NULL};
 static const char *const ios[] = {"auto", "uring", "threads", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
@@ -181,9 +181,18 @@ static const struct config_key keys[] = {
      .name = "engine",
      .type = CONFIG_ENUM,
      .many = true,
-     .default_text = "file",
+     .default_text = "auto",
      .choices = engines,
-     .help = "file: one file per chunk; extent: large containers; ram: tests"},
+     .help = "what keeps the chunks. extent: large containers; file: one file per chunk; auto: as "
+             "it was made, a new one: extent; ram: tests"},
+    {.section = "target",
+     .name = "device",
+     .type = CONFIG_TEXT,
+     .many = true,
+     .default_text = "",
+     .max = 1023,
+     .help = "a raw block device that has the chunks (engine extent); `opendfs chunk format` makes "
+             "it ready. The directory has journal and index. Default: files in the directory"},
     {.section = "target",
      .name = "io",
      .type = CONFIG_ENUM,
@@ -298,6 +307,7 @@ struct cluster_settings *cluster_settings_free(struct cluster_settings *s)
         mem_free(s->targets[i].name);
         mem_free(s->targets[i].address);
         mem_free(s->targets[i].directory);
+        mem_free(s->targets[i].device);
     }
     mem_free(s->metas);
     mem_free(s->nodes);
@@ -397,6 +407,30 @@ static int check_directory(struct cluster_settings *s, const char *directory, co
     return 0;
 }
 
+static int fill_device(struct cluster_settings *s, struct cluster_settings_target *t,
+                       const char *section, const char *path, struct err *e)
+{
+    const char *device = config_text(s->config, section, "device");
+    if (device[0] == 0) {
+        return 0;
+    }
+    t->device = beside(path, device);
+    if (t->device == NULL) {
+        return -ENOMEM;
+    }
+    if (t->engine != CLUSTER_ENGINE_AUTO && t->engine != CLUSTER_ENGINE_EXTENT) {
+        return config_error(s->config, section, "device", e, "only with engine = extent");
+    }
+    for (size_t i = 0; i < s->target_count; i++) {
+        const char *other = s->targets[i].device;
+        if (other != NULL && strcmp(other, t->device) == 0) {
+            return config_error(s->config, section, "device", e,
+                                "'%s' is the device of [%s] already", other, s->targets[i].name);
+        }
+    }
+    return 0;
+}
+
 static int fill_target(struct cluster_settings *s, struct cluster_settings_target *t,
                        const char *section, const char *path, struct err *e)
 {
@@ -419,7 +453,8 @@ static int fill_target(struct cluster_settings *s, struct cluster_settings_targe
     t->stream_bytes = config_u64(s->config, section, "stream");
     t->reads = config_u64(s->config, section, "reads");
     t->read_bytes = config_u64(s->config, section, "read_bytes");
-    return check_directory(s, t->directory, section, e);
+    int rc = fill_device(s, t, section, path, e);
+    return rc < 0 ? rc : check_directory(s, t->directory, section, e);
 }
 
 static int add_targets(struct cluster_settings *s, const char *path, struct err *e)

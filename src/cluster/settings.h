@@ -41,11 +41,17 @@ struct cluster_settings_node {
     uint64_t watchdog_ms;      /* 0: workers are not watched */
     uint64_t slow_ms, rest_ms; /* when a disk is too slow (0: never sick), and how long it rests */
 };
-enum cluster_engine { CLUSTER_ENGINE_FILE, CLUSTER_ENGINE_RAM, CLUSTER_ENGINE_EXTENT };
+enum cluster_engine {
+    CLUSTER_ENGINE_AUTO,
+    CLUSTER_ENGINE_EXTENT,
+    CLUSTER_ENGINE_FILE,
+    CLUSTER_ENGINE_RAM
+};
 struct cluster_settings_target {
     char *name;  /* "target.0" */
     size_t node; /* index */
     char *address, *directory;
+    char *device; /* of engine `extent`: that has the chunks; NULL: files in the directory */
     enum cluster_engine engine;
     enum cluster_io io;
     uint32_t weight;

@@ -40,6 +40,7 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->target_count, 2);
     CHECK_TEXT(s->targets[0].directory, "/disk");
     CHECK_EQ(s->targets[1].node, 1);
+    CHECK_EQ(s->targets[0].engine, CLUSTER_ENGINE_AUTO);
     CHECK_EQ(s->targets[1].engine, CLUSTER_ENGINE_RAM);
     CHECK_EQ(s->targets[0].io, CLUSTER_IO_THREADS);
     CHECK_EQ(s->targets[1].io, CLUSTER_IO_URING);
@@ -109,6 +110,12 @@ TEST(settings_say_what_is_wrong_and_where)
         {HEAD "[node.a]\ncopies = 3\n", "cluster.ini:7"},
         {HEAD "memory = 1G\ncache = 769M\n", "cluster.ini:7"},
         {HEAD "engine = ram\n", "engine"},
+        {HEAD "[node.a]\n[target.0]\nnode = a\naddress = x:0\ndirectory = d\nengine = file\n"
+              "device = /dev/sdz\n",
+         "only with engine = extent"},
+        {HEAD "[node.a]\n[target.0]\nnode = a\naddress = x:0\ndirectory = d\ndevice = /dev/sdz\n"
+              "[target.1]\nnode = a\naddress = x:1\ndirectory = e\ndevice = /dev/sdz\n",
+         "is the device of [target.0] already"},
         {HEAD "io = fast\n", "io"},
         {"[cluster]\nid = " ID "\nlease = 10\n", "cluster.ini:3"},
         {"[cluster]\nid = " ID "\ncopies = 6\n", "cluster.ini:3"},

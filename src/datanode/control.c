@@ -79,11 +79,12 @@ static uint8_t control_engine(const struct datanode_worker *w)
     switch (w->opt.engine) {
     case DATANODE_ENGINE_RAM:
         return PROTO_ENGINE_RAM;
-    case DATANODE_ENGINE_EXTENT:
-        return PROTO_ENGINE_EXTENT;
     case DATANODE_ENGINE_FILE:
-    default:
         return PROTO_ENGINE_FILE;
+    case DATANODE_ENGINE_EXTENT:
+    case DATANODE_ENGINE_DEFAULT: /* it was settled when the store was opened */
+    default:
+        return PROTO_ENGINE_EXTENT;
     }
 }
 

@@ -4,6 +4,7 @@
  */
 #include "datanode/worker.h"
 
+#include "chunk/look.h"
 #include "datanode/inventory.h"
 #include "datanode/remove.h"
 #include "datanode/repair.h"
@@ -263,32 +264,61 @@ static int worker_options(struct datanode_worker *w, const struct datanode_worke
     return 0;
 }
 
-static int worker_open_store(struct datanode_worker *w, struct err *e)
+static int worker_format(struct datanode_worker *w, const struct chunk_options *opt, struct err *e)
 {
-    static const enum chunk_engine engine[] = {[DATANODE_ENGINE_FILE] = CHUNK_ENGINE_FILE,
+    struct chunk_format_options format = {0};
+    struct err ignored = {0};
+    if (!w->opt.format || w->opt.engine == DATANODE_ENGINE_RAM) {
+        return 0;
+    }
+    loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);
+    int rc = chunk_store_format(opt, &format, &ignored);
+    return rc < 0 && rc != -ENOTEMPTY ? err_set(e, rc, "%s", err_message(&ignored, rc)) : 0;
+}
+
+/* What the directory was made with, where nobody says what it should be. */
+static int worker_find_engine(struct datanode_worker *w, struct err *e)
+{
+    struct chunk_looked looked = {0};
+    if (w->opt.engine != DATANODE_ENGINE_DEFAULT) {
+        return 0;
+    }
+    int rc = chunk_store_look(w->env.disk, w->opt.directory, &looked, e);
+    w->opt.engine =
+        looked.engine == CHUNK_ENGINE_FILE ? DATANODE_ENGINE_FILE : DATANODE_ENGINE_EXTENT;
+    return rc;
+}
+
+static enum chunk_engine worker_engine(const struct datanode_worker *w)
+{
+    static const enum chunk_engine engine[] = {[DATANODE_ENGINE_DEFAULT] = CHUNK_ENGINE_EXTENT,
+                                               [DATANODE_ENGINE_FILE] = CHUNK_ENGINE_FILE,
                                                [DATANODE_ENGINE_RAM] = CHUNK_ENGINE_RAM,
                                                [DATANODE_ENGINE_EXTENT] = CHUNK_ENGINE_EXTENT};
     CHECK((size_t)w->opt.engine < ARRAY_COUNT(engine));
-    const struct chunk_options opt = {.env = &w->env,
-                                      .engine = engine[w->opt.engine],
-                                      .directory = w->opt.directory,
-                                      .cluster = w->opt.cluster_id,
-                                      .user = &w->store_user,
-                                      .ram_bytes = w->opt.ram_bytes,
-                                      .low_bytes = w->opt.low_bytes,
-                                      .rest_ms = w->opt.rest_ms,
-                                      .index_bytes = w->opt.index_bytes,
-                                      .entry_bytes = w->opt.entry_bytes};
-    if (w->opt.format && w->opt.engine != DATANODE_ENGINE_RAM) {
-        struct chunk_format_options format = {0};
-        loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);
-        struct err ignored = {0};
-        int rc = chunk_store_format(&opt, &format, &ignored);
-        if (rc < 0 && rc != -ENOTEMPTY) {
-            return err_set(e, rc, "%s", err_message(&ignored, rc));
-        }
+    return engine[w->opt.engine];
+}
+
+static int worker_open_store(struct datanode_worker *w, struct err *e)
+{
+    struct chunk_options opt = {.env = &w->env,
+                                .engine = worker_engine(w),
+                                .directory = w->opt.directory,
+                                .device = w->opt.device,
+                                .cluster = w->opt.cluster_id,
+                                .user = &w->store_user,
+                                .ram_bytes = w->opt.ram_bytes,
+                                .low_bytes = w->opt.low_bytes,
+                                .rest_ms = w->opt.rest_ms,
+                                .index_bytes = w->opt.index_bytes,
+                                .entry_bytes = w->opt.entry_bytes};
+    int rc = worker_format(w, &opt, e);
+    rc = rc < 0 ? rc : worker_find_engine(w, e);
+    if (rc < 0) {
+        return rc;
     }
-    int rc = chunk_store_open(&opt, &w->store, e);
+    opt.engine = worker_engine(w);
+    rc = chunk_store_open(&opt, &w->store, e);
     if (rc < 0) {
         return rc;
     }

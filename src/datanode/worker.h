@@ -37,13 +37,19 @@ struct datanode_worker_user_ops {
 };
 
 #define DATANODE_SCRUB_NEVER UINT64_MAX /* `scrub_ms` */
-enum datanode_engine { DATANODE_ENGINE_FILE = 1, DATANODE_ENGINE_RAM, DATANODE_ENGINE_EXTENT };
+enum datanode_engine {
+    DATANODE_ENGINE_DEFAULT, /* what the directory was made with; a new one: EXTENT */
+    DATANODE_ENGINE_FILE,
+    DATANODE_ENGINE_RAM,
+    DATANODE_ENGINE_EXTENT
+};
 
 /* Everything is copied, except env and user. */
 struct datanode_worker_options {
     const struct env *env;
     struct datanode_worker_user *user;
-    const char *directory; /* of the engines `file` and `extent`; must exist */
+    const char *directory; /* of the engines on a disk; must exist */
+    const char *device;    /* chunk/store.h; lent for the start */
     const char *name;      /* for people: "target.0"; NULL: "target" */
     enum datanode_engine engine;
     bool format; /* an empty directory becomes a new target */

@@ -32,7 +32,7 @@ enum disk_op {
     DISK_SYNC_DIR, /* path: fsync of a directory */
     DISK_DROP,     /* file, offset, len (0: to the end): what is clean leaves the page cache */
     DISK_ALLOCATE, /* file, offset, len: space is reserved, length grows (DISK_KEEP_SIZE: not) */
-    DISK_PUNCH,    /* file, offset, len: freed, reads as zeros */
+    DISK_PUNCH,    /* file, offset, len: freed (DISK_KEEP_SIZE: not), reads as zeros; -EOPNOTSUPP */
     DISK_TRUNCATE, /* file, len */
     DISK_STAT,     /* file or path -> stat */
     DISK_STATFS,   /* path -> stat.total, stat.free */
@@ -50,7 +50,7 @@ enum disk_op {
 #define DISK_READ_ONLY 0u
 #define DISK_READ_WRITE 1u
 #define DISK_CREATE 2u    /* with DISK_READ_WRITE */
-#define DISK_EXCLUSIVE 4u /* with DISK_CREATE: -EEXIST */
+#define DISK_EXCLUSIVE 4u /* with DISK_CREATE: -EEXIST; a block device: -EBUSY if it is in use */
 #define DISK_DIRECT \
     8u /* offsets, lengths and memory in units of 4 KiB; -EINVAL where the file system cannot */
 #define DISK_APPENDING 16u

@@ -69,6 +69,7 @@ static int64_t ops_open(struct disk_req *req)
     }
     f->fd = (int)fd;
     f->flags = req->flags;
+    f->device = S_ISBLK(st.st_mode);
     atomic_init(&f->past_fd, DISK_PAST_NONE);
     req->file = f;
     return 0;
@@ -224,6 +225,20 @@ static int64_t ops_fallocate(const struct disk_req *req, int mode)
         rc = fallocate(req->file->fd, mode, (off_t)req->offset, (off_t)req->len);
     } while (rc < 0 && errno == EINTR);
     return ops_result(rc);
+}
+
+/* A device that cannot discard so that zeros are read gets zeros written. Either way its pages
+ * leave the page cache, those that a socket still has included: they stay what they were. */
+static int64_t ops_punch(const struct disk_req *req)
+{
+    if ((req->flags & DISK_KEEP_SIZE) != 0) {
+        return ops_fallocate(req, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
+    }
+    int64_t rc = ops_fallocate(req, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+    if (rc == -EOPNOTSUPP && req->file->device) {
+        rc = ops_fallocate(req, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
+    }
+    return rc;
 }
 
 static int64_t ops_truncate(const struct disk_req *req)
@@ -402,7 +417,7 @@ int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
     case DISK_ALLOCATE:
         return ops_fallocate(req, (req->flags & DISK_KEEP_SIZE) != 0 ? FALLOC_FL_KEEP_SIZE : 0);
     case DISK_PUNCH:
-        return ops_fallocate(req, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+        return ops_punch(req);
     case DISK_TRUNCATE:
         return ops_truncate(req);
     case DISK_STAT:

@@ -100,10 +100,7 @@ static int request_check_transfer(const struct disk_req *req)
 
 static int request_check_flags(uint32_t flags)
 {
-    if ((flags & DISK_CREATE) != 0 && (flags & DISK_READ_WRITE) == 0) {
-        return -EINVAL;
-    }
-    return (flags & DISK_EXCLUSIVE) != 0 && (flags & DISK_CREATE) == 0 ? -EINVAL : 0;
+    return (flags & DISK_CREATE) != 0 && (flags & DISK_READ_WRITE) == 0 ? -EINVAL : 0;
 }
 
 static int request_check_writable(const struct disk_req *req)

@@ -23,6 +23,7 @@ struct disk_file {
     unsigned in_flight;   /* requests on it, so that a close below one is caught */
     unsigned uses, known; /* of a ring: see known_priv.h; known: number + 1 */
     bool locked;          /* or was to be */
+    bool device;          /* a block device */
 };
 
 /* 0, or what is wrong: -EINVAL (range, flags, alignment), -EBADF (opened for reading only). */

@@ -379,7 +379,7 @@ int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t 
     return rc < 0 ? rc : (int64_t)len;
 }
 
-int64_t disk_sim_reshape(struct sim_node *n, const struct disk_req *req)
+static int64_t contents_reshape(struct sim_node *n, const struct disk_req *req)
 {
     uint64_t offset = req->op == DISK_TRUNCATE ? 0 : req->offset;
     if (req->op != DISK_PUNCH && (offset > SIM_FILE_MAX || req->len > SIM_FILE_MAX - offset)) {
@@ -402,6 +402,17 @@ int64_t disk_sim_reshape(struct sim_node *n, const struct disk_req *req)
     c->offset = offset;
     c->len = req->len;
     return contents_change(n, c);
+}
+
+int64_t disk_sim_reshape(struct sim_node *n, const struct disk_req *req)
+{
+    int64_t rc = contents_reshape(n, req);
+    if (rc < 0 || req->op != DISK_PUNCH || (req->flags & DISK_KEEP_SIZE) == 0) {
+        return rc;
+    }
+    const struct disk_req keep = {
+        .op = DISK_ALLOCATE, .flags = DISK_KEEP_SIZE, .offset = req->offset, .len = req->len};
+    return contents_reshape(n, &keep);
 }
 
 int disk_sim_corrupt_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with)

@@ -22,7 +22,7 @@ static int64_t sim_open_node(struct sim_view *v, struct disk_req *req, struct si
     if (rc < 0) {
         return rc;
     }
-    if (at.node != NULL && (req->flags & DISK_EXCLUSIVE) != 0) {
+    if (at.node != NULL && (~req->flags & (DISK_CREATE | DISK_EXCLUSIVE)) == 0) {
         return -EEXIST;
     }
     if (at.node != NULL && at.node->directory) {

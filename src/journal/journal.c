@@ -606,6 +606,7 @@ static int options_take(struct journal *j, const struct journal_options *opt)
     j->user = opt->user;
     memcpy(j->owner, opt->owner, sizeof j->owner);
     j->segment_bytes = opt->segment_bytes != 0 ? opt->segment_bytes : SEGMENT_BYTES_DEFAULT;
+    j->least_bytes = opt->least_bytes;
     j->max_record_bytes = opt->max_record_bytes != 0 ? opt->max_record_bytes : RECORD_BYTES_DEFAULT;
     j->queue_bytes = opt->queue_bytes != 0 ? opt->queue_bytes : QUEUE_BYTES_DEFAULT;
     j->queue_records = opt->queue_records != 0 ? opt->queue_records : QUEUE_RECORDS_DEFAULT;
@@ -614,7 +615,9 @@ static int options_take(struct journal *j, const struct journal_options *opt)
     bool sound = j->segment_bytes >= 4 * (uint64_t)JOURNAL_DATA_OFFSET &&
                  j->max_record_bytes <= j->segment_bytes / 4 &&
                  j->max_record_bytes <= JOURNAL_BODY_MAX / 2 &&
-                 j->queue_bytes >= j->max_record_bytes;
+                 j->queue_bytes >= j->max_record_bytes &&
+                 (j->least_bytes == 0 ||
+                  j->least_bytes / 4 >= base_max(j->max_record_bytes, JOURNAL_DATA_OFFSET));
     return sound ? 0 : -EINVAL;
 }
 
@@ -684,6 +687,7 @@ void journal_info(const struct journal *j, struct journal_info *ret)
                                  .stable_index = j->stable_index,
                                  .segment_count = j->segment_count,
                                  .spare_rc = j->spare == NULL ? j->prepare.rc : 0,
+                                 .segment_bytes = j->current == NULL ? 0 : j->current->size_bytes,
                                  .queued_records = (uint32_t)j->used_records,
                                  .failed = j->failed};
     LIST_FOR_EACH(node, &j->segments)

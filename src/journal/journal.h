@@ -60,11 +60,13 @@ struct journal_options {
     struct journal_user *user;
     uint8_t owner[JOURNAL_OWNER_BYTES]; /* whose journal it is: another's is refused */
     uint64_t segment_bytes;             /* 0: 64 MiB; changes affect new segments only */
-    size_t max_record_bytes;            /* 0: 1 MiB + 4 KiB; at most a quarter of segment_bytes */
-    size_t queue_bytes;                 /* not yet done; 0: 16 MiB */
-    size_t queue_records;               /* not yet done; 0: 4,096 */
-    uint64_t first_index;               /* of a new journal; 0: 1 */
-    bool sparse;                        /* do not allocate ahead: for small journals and tests */
+    uint64_t least_bytes;    /* where there is no room for a whole segment: one of half of the room,
+                                if that is so much at least. 0: none */
+    size_t max_record_bytes; /* 0: 1 MiB + 4 KiB; at most a quarter of segment_bytes */
+    size_t queue_bytes;      /* not yet done; 0: 16 MiB */
+    size_t queue_records;    /* not yet done; 0: 4,096 */
+    uint64_t first_index;    /* of a new journal; 0: 1 */
+    bool sparse;             /* do not allocate ahead: for small journals and tests */
     struct loop_task *room; /* may be NULL; deferred when the next segment is ready, or is not to be
                                had: for an owner that looks at room_bytes before it appends */
 };
@@ -152,6 +154,7 @@ struct journal_info {
                             it is ready, the next one. 0 when read-only */
     int spare_rc; /* why the next segment is not there, of the last attempt; 0: it is, or is being
                      made */
+    uint64_t segment_bytes; /* of the one that is written to; 0: there is none yet */
     uint32_t segment_count;
     uint32_t queued_records;
     int failed; /* 0, or the error that made it read-only */

@@ -90,7 +90,7 @@ struct journal {
     struct journal_user *user;
     char *directory;
     uint8_t owner[JOURNAL_OWNER_BYTES];
-    uint64_t segment_bytes;
+    uint64_t segment_bytes, least_bytes;
     size_t max_record_bytes, queue_bytes, queue_records;
     struct loop_task *room; /* the owner's */
     bool sparse;

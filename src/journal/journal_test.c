@@ -321,6 +321,39 @@ TEST(journal_waits_for_space_instead_of_failing)
     fixture_end(&f);
 }
 
+/* Smaller and smaller ones, each half of what is there, down to the least; what they have is
+ * replayed. */
+TEST(journal_takes_smaller_segments_where_there_is_no_room)
+{
+    struct fixture f;
+    fixture_begin(&f);
+    f.opt.segment_bytes = 256 << 10;
+    f.opt.least_bytes = 32768;
+    disk_sim_capacity(f.machine.disk, (256 << 10) + 410000);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    CHECK_OK(f.open_rc);
+    struct journal_info info;
+    uint64_t good = 0;
+    int last = 0;
+    for (unsigned round = 0; round < 100 && last == 0; round++) {
+        loop_sim_enter(f.machine.loop, body_fill, &f);
+        fixture_settle(&f);
+        last = f.append[3].rc;
+        for (unsigned i = 0; i < 4; i++) {
+            good += f.append[i].rc == 0 ? 1 : 0;
+        }
+    }
+    CHECK_RC(last, ENOSPC);
+    journal_info(f.journal, &info);
+    CHECK_TRUE(info.segment_count >= 3);
+    CHECK_TRUE(info.segment_bytes >= 32768 && info.segment_bytes < 65536);
+    CHECK_RC(info.spare_rc, ENOSPC);
+    fixture_restart(&f);
+    CHECK_OK(f.open_rc);
+    CHECK_EQ(f.replayed, good);
+    fixture_end(&f);
+}
+
 /* An attempt that failed uses up no number: the first segment must be number 1, or its batches
  * would be missed at the next open. */
 TEST(journal_numbers_only_segments_that_were_made)

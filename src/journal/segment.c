@@ -18,6 +18,7 @@ static const uint8_t zero_bytes[ZERO_BYTES];
 
 /* For the small files beside the journal. */
 #define ROOM_LEFT_BYTES (UINT64_C(256) << 10)
+#define ROOM_UNIT 4096u
 
 struct journal_segment *journal_segment_new(uint64_t number)
 {
@@ -106,6 +107,33 @@ static enum journal_prepare_step prepare_after(const struct journal *j,
     return next == PREPARE_ROOM && j->sparse ? PREPARE_HEADER : next;
 }
 
+static void prepare_header(struct journal *j)
+{
+    struct journal_segment *s = j->prepare.segment;
+    struct journal_header h = {.number = s->number, .size_bytes = s->size_bytes};
+    memcpy(h.owner, j->owner, sizeof h.owner);
+    loop_random_bytes(j->env.loop, &h.nonce, sizeof h.nonce);
+    journal_header_encode(&h, j->prepare.header);
+    s->crc = h.crc;
+}
+
+/* Less than a whole one rather than none, where the owner has said so. */
+static int prepare_fit(struct journal *j, uint64_t free_bytes)
+{
+    struct journal_segment *s = j->prepare.segment;
+    uint64_t room = free_bytes - base_min(free_bytes, ROOM_LEFT_BYTES);
+    uint64_t half = room / 2 / ROOM_UNIT * ROOM_UNIT;
+    if (room >= s->size_bytes) {
+        return 0;
+    }
+    if (j->least_bytes == 0 || half < j->least_bytes) {
+        return -ENOSPC;
+    }
+    s->size_bytes = half;
+    prepare_header(j);
+    return 0;
+}
+
 static void prepare_done(struct disk_req *req, int64_t rc)
 {
     struct journal *j = container_of(req, struct journal, prepare.req);
@@ -120,9 +148,8 @@ static void prepare_done(struct disk_req *req, int64_t rc)
         prepare_end(j, p->rc);
         return;
     }
-    if (p->step == PREPARE_ROOM && rc >= 0 &&
-        req->stat.free_bytes < p->segment->size_bytes + ROOM_LEFT_BYTES) {
-        rc = -ENOSPC;
+    if (p->step == PREPARE_ROOM && rc >= 0) {
+        rc = prepare_fit(j, req->stat.free_bytes);
     }
     bool cannot_allocate = p->step == PREPARE_ALLOCATE && rc == -EOPNOTSUPP;
     if (rc < 0 && !cannot_allocate) {
@@ -214,12 +241,8 @@ static int prepare_begin(struct journal *j)
     if (p->segment == NULL || p->header == NULL) {
         return -ENOMEM;
     }
-    struct journal_header h = {.number = number, .size_bytes = j->segment_bytes};
-    memcpy(h.owner, j->owner, sizeof h.owner);
-    loop_random_bytes(j->env.loop, &h.nonce, sizeof h.nonce);
-    journal_header_encode(&h, p->header);
-    p->segment->crc = h.crc;
-    p->segment->size_bytes = h.size_bytes;
+    p->segment->size_bytes = j->segment_bytes;
+    prepare_header(j);
     p->zeroed = 0;
     return 0;
 }

@@ -24,7 +24,7 @@ struct metanode_target {
     struct uuid uuid, boot_id;
     char address[128], host[65], rack[65], labels[256], name[65];
     uint32_t weight;
-    uint8_t plan;         /* enum proto_target_plan */
+    uint8_t plan, engine; /* enum proto_target_plan, proto_engine; 0: it has not said it yet */
     uint32_t heir;        /* of PROTO_PLAN_REPLACE */
     uint64_t logged;      /* the incarnation of the record: it has passed R4 */
     uint64_t incarnation; /* the registered one, `logged` or above */

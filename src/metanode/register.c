@@ -24,6 +24,7 @@ static void register_accept(struct metanode *m, struct peer_request *r, struct m
     t->incarnation = q->incarnation;
     t->boot_id = q->boot_id;
     t->lossy = q->lossy;
+    t->engine = q->engine;
     t->total = q->total;
     t->free = q->free;
     t->used = q->used;

@@ -65,6 +65,16 @@ static const char *status_target_plan(const struct metanode_target *t)
     return t->plan < ARRAY_COUNT(names) ? names[t->plan] : "?";
 }
 
+/* What keeps its chunks. */
+static const char *status_target_engine(const struct metanode_target *t)
+{
+    static const char *const names[] = {[PROTO_ENGINE_EXTENT] = "extent",
+                                        [PROTO_ENGINE_FILE] = "file",
+                                        [PROTO_ENGINE_RAM] = "ram"};
+    bool known = t->engine < ARRAY_COUNT(names) && names[t->engine] != NULL;
+    return known ? names[t->engine] : "?";
+}
+
 static size_t status_target_chains(const struct metanode_target *t, size_t *ret_serving)
 {
     size_t n = 0;
@@ -182,11 +192,12 @@ static void status_json_targets(struct status *s)
         text_add(out,
                  ",\"weight\":%u,\"chains\":%zu,\"serving\":%zu,\"total\":%llu,\"free\":%llu,"
                  "\"used\":%llu,\"incarnation\":%llu,\"damaged\":%u,\"silent_ms\":%llu,"
-                 "\"plan\":\"%s\",\"heir\":%u",
+                 "\"plan\":\"%s\",\"heir\":%u,\"engine\":\"%s\"",
                  t->weight, chains, serving, (unsigned long long)t->total,
                  (unsigned long long)t->free, (unsigned long long)t->used,
                  (unsigned long long)t->incarnation, t->damaged,
-                 (unsigned long long)status_silent_ms(t), status_target_plan(t), t->heir);
+                 (unsigned long long)status_silent_ms(t), status_target_plan(t), t->heir,
+                 status_target_engine(t));
         status_json_told(t, out);
         comma = ",";
     }

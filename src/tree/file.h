@@ -28,12 +28,12 @@ struct tree_file;
 
 struct tree_file_options {
     const struct env *env;
-    const char *path; /* lent for the call */
-    bool read_only;
-    bool older;           /* the newest checkpoint is of no use to the caller: the one before */
-    bool buffered;        /* no direct I/O */
-    uint64_t grow_bytes;  /* 0: 64 MiB */
-    uint64_t punch_bytes; /* free ranges from here on are given to the file system; 0: 1 MiB */
+    const char *path;         /* lent for the call */
+    bool read_only, buffered; /* buffered: no direct I/O */
+    bool older;               /* the newest checkpoint is of no use to the caller: the one before */
+    uint64_t grow_bytes;      /* 0: 64 MiB */
+    uint64_t punch_bytes;     /* free ranges from here on are given to the file system; 0: 1 MiB */
+    uint64_t ahead_bytes;     /* above 0: so much is kept free and allocated, nothing is punched */
 };
 
 /* A new file with checkpoint 1, which is empty; `first`: what its superblock says besides (id and

@@ -525,6 +525,18 @@ static int opening_run(struct file_opening *o, uint8_t *block)
     return rc;
 }
 
+/* What is free in it has no holes from now on. A disk that has no room for that has none for them
+ * later either: writes say so. */
+static void open_ahead(struct tree_file *f, const struct tree_file_options *opt)
+{
+    uint64_t grow = opt->grow_bytes == 0 ? GROW_BYTES : opt->grow_bytes;
+    struct disk_req req = {
+        .op = DISK_ALLOCATE, .file = f->file, .len = tree_space_size(f->space) * FILE_UNIT};
+    f->shape.no_allocate = disk_now(f->env.disk, &req) == -EOPNOTSUPP;
+    f->shape.ahead = base_min(opt->ahead_bytes, grow) / FILE_UNIT; /* cutting the end leaves it */
+    f->shape.no_punch = true;
+}
+
 int tree_file_open(const struct tree_file_options *opt, struct tree_file **ret,
                    struct tree_file_found *found, struct err *e)
 {
@@ -550,6 +562,8 @@ int tree_file_open(const struct tree_file_options *opt, struct tree_file **ret,
     }
     if (opt->read_only) {
         err_set(&f->failure, -EROFS, "'%s' was opened for reading", opt->path);
+    } else if (opt->ahead_bytes > 0) {
+        open_ahead(f, opt);
     }
     *ret = f;
     f = NULL;

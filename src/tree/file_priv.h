@@ -22,6 +22,7 @@ enum file_shape {
     SHAPE_GROW_LEAST, /* a whole step was not to be had */
     SHAPE_TRIM,
     SHAPE_PUNCH,
+    SHAPE_AHEAD, /* for nobody in particular */
 };
 struct file_shaper { /* changes the length of the file, one step at a time */
     enum file_shape step;
@@ -33,6 +34,7 @@ struct file_shaper { /* changes the length of the file, one step at a time */
     int rc;
     bool settling; /* after a checkpoint, until there is nothing to give back */
     bool no_allocate, no_punch;
+    uint64_t ahead;    /* units to be kept free; 0: none */
     uint64_t may_grow; /* units */
 };
 

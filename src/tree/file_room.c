@@ -1,6 +1,7 @@
 /*
  * tree/file_room.c -- the length of a tree file: who has found no room waits until it has grown;
- * what is free at its end, and large free ranges, go back to the file system after a checkpoint.
+ * what is free at its end, and large free ranges, go back to the file system after a checkpoint, or
+ * stay its own, for when the disk is full.
  * One change of shape at a time. Nothing is ever filled with zeros.
  */
 #include "tree/file_priv.h"
@@ -174,6 +175,42 @@ static void punch_done(struct disk_req *req, int64_t rc)
     shape_over(f);
 }
 
+/* ---- ahead ---- */
+
+static void ahead_done(struct disk_req *req, int64_t rc)
+{
+    struct tree_file *f = container_of(req, struct tree_file, shape.req);
+    if (rc >= 0) {
+        tree_space_resize(f->space, f->shape.target);
+    } else {
+        f->shape.settling = false; /* until the next checkpoint */
+    }
+    shape_over(f);
+}
+
+/* True: the file grows, so that a checkpoint finds room also when others have filled the disk. */
+static bool ahead_begin(struct tree_file *f)
+{
+    struct file_shaper *s = &f->shape;
+    struct tree_space_info info;
+    tree_space_info(f->space, &info);
+    uint64_t missing = s->ahead - base_min(s->ahead, info.free);
+    if (missing == 0 || s->no_allocate || missing > s->may_grow ||
+        tree_space_prepare(f->space, info.size + missing) < 0) {
+        return false;
+    }
+    s->may_grow -= s->may_grow == UINT64_MAX ? 0 : missing;
+    s->step = SHAPE_AHEAD;
+    s->target = info.size + missing;
+    s->req = (struct disk_req){.op = DISK_ALLOCATE,
+                               .file = f->file,
+                               .offset = info.size * FILE_UNIT,
+                               .len = missing * FILE_UNIT,
+                               .done = ahead_done};
+    disk_submit(f->env.disk, &s->req);
+    return true;
+}
+
 void tree_file_room_settle(struct tree_file *f)
 {
     struct file_shaper *s = &f->shape;
@@ -195,7 +232,7 @@ void tree_file_room_settle(struct tree_file *f)
         s->req.len = tree_space_bytes(s->hole);
         s->req.done = punch_done;
     } else {
-        s->settling = false;
+        s->settling = ahead_begin(f);
         return;
     }
     disk_submit(f->env.disk, &s->req);

@@ -579,6 +579,34 @@ TEST(file_gives_space_back)
     CHECK_TRUE(r->info.size_bytes <= 96 * UNIT);
 }
 
+/* Others have filled the disk: checkpoints go on in what was kept for them. */
+TEST(file_keeps_room_ahead)
+{
+    struct tree_file_options opt = small;
+    opt.ahead_bytes = 24 * UNIT;
+    CLEANUP(rig_freep) struct rig *r = rig_new(1, &opt);
+    uint64_t block[4];
+    for (unsigned i = 0; i < 4; i++) {
+        block[i] = block_put(r, i + 1, 16);
+    }
+    CHECK_OK(commit(r));
+    testing_machine_steps(&r->machine, 100);
+    info(r);
+    CHECK_TRUE(r->info.space.free >= 24);
+    disk_sim_capacity(r->machine.disk, disk_sim_used_bytes(r->machine.disk));
+    for (unsigned i = 0; i < 20; i++) {
+        CHECK_OK(put(r, (struct put){.block = block[i % 4], .id = 10 + i, .units = 2}));
+        CHECK_OK(commit(r));
+        testing_machine_steps(&r->machine, 100);
+    }
+    info(r);
+    CHECK_EQ(r->info.space.punched, 0);
+    CHECK_TRUE(r->info.space.free >= 24);
+    for (unsigned i = 0; i < 4; i++) {
+        check_extent(r, where(r, block[i]), 26 + i);
+    }
+}
+
 static void thaw_in(void *ctx)
 {
     struct rig *r = ctx;

@@ -29,8 +29,11 @@ static struct tree_shape open_shape(const struct tree_options *opt)
 
 static struct tree_file_options open_file_options(const struct tree_options *opt)
 {
-    return (struct tree_file_options){
-        .env = opt->env, .path = opt->path, .read_only = opt->read_only, .buffered = opt->buffered};
+    return (struct tree_file_options){.env = opt->env,
+                                      .path = opt->path,
+                                      .read_only = opt->read_only,
+                                      .buffered = opt->buffered,
+                                      .ahead_bytes = opt->ahead_bytes};
 }
 
 int tree_create(const struct tree_options *opt, struct err *e)

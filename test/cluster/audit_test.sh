@@ -18,7 +18,7 @@ look() { # NAME: a whole look
 says() { # NAME TEXT: of the newest look
     if grep -qF -- "$2" "$work/status"; then ok "$1"; else bad "$1: $(tr '\n' ';' <"$work/status")"; fi
 }
-chunks() { find "$cluster/target.$1" -path '*/??/??/*' -type f | wc -l; }
+chunks() { "$opendfs" metrics | awk -v name="daemon=\"target.$1\"" 'index($0, "opendfs_target_chunks{") == 1 && index($0, name) {print $NF}'; }
 until_up() {
     for _ in $(seq 150); do
         "$opendfs" status | grep -q ', all [0-9]* chains have all copies' && return

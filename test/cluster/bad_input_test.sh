@@ -139,13 +139,12 @@ if [ "$(id -u)" = 0 ] && small_disk 40m; then
     check 'what was there is there' "$opendfs" get -q /fits "$work/fits"
     check 'unchanged' cmp "$work/big" "$work/fits"
     check 'deleting works on a full disk' "$opendfs" rm /fits
-    again() { # space comes back when the garbage has been removed
-        local i
-        for i in $(seq 100); do
-            "$opendfs" put -q "$work/big" /again >/dev/null 2>&1 && return
-            "$opendfs" status >/dev/null
+    again() { # space comes back when the garbage has been removed, and has rested for a minute
+        local end=$((SECONDS + 150))
+        until "$opendfs" put -q "$work/big" /again >/dev/null 2>&1; do
+            [ $SECONDS -lt $end ] || return 1
+            sleep 1
         done
-        return 1
     }
     check 'and makes room' again
     "$opendfs" down -q "$work/third"

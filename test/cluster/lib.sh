@@ -63,12 +63,15 @@ same() {
 }
 # What keeps the metadata: a test to which it matters says META_ENGINE, all others run on OPENDFS_TEST_ENGINE, tree
 # or memory. set_meta [DIRECTORY]: in the configuration of a cluster that was made. META_IO and DATA_IO: what reads and
-# writes files (auto, uring, threads).
+# writes files (auto, uring, threads). DATA_ENGINE: what keeps chunks (file, extent), where that matters.
 engine() { echo "${META_ENGINE:-${OPENDFS_TEST_ENGINE:-tree}}"; }
 set_meta() {
     sed -i "s/^\[meta\.0\]/&\nengine = $(engine)\ncache = ${META_CACHE:-0}\nio = ${META_IO:-auto}/" "${1:-$cluster}/cluster.ini" || return
     if [ -n "${DATA_IO:-}" ]; then
-        sed -i "s/^\[target\..*\]/&\nio = $DATA_IO/" "${1:-$cluster}/cluster.ini"
+        sed -i "s/^\[target\..*\]/&\nio = $DATA_IO/" "${1:-$cluster}/cluster.ini" || return
+    fi
+    if [ -n "${DATA_ENGINE:-}" ]; then
+        sed -i "s/^\[target\..*\]/&\nengine = $DATA_ENGINE/" "${1:-$cluster}/cluster.ini"
     fi
 }
 start_cluster() {

@@ -4,6 +4,7 @@
 # copies are damaged a reader gets an error that names chunk and targets, and never the bytes. `why` says what is where.
 set -u
 . "$(dirname "$0")/lib.sh"
+DATA_ENGINE=file # whose files have names by which they are found; extent_damage_test.sh damages containers
 start_cluster --copies 2 --targets 3 || { bad 'start'; finish; }
 head -c 30000000 /dev/urandom >"$work/big"
 printf 'small' >"$work/small"

@@ -3,6 +3,7 @@
 # good copy are told with the name of their file, until it is gone.
 set -u
 . "$(dirname "$0")/lib.sh"
+DATA_ENGINE=file # whose files have names by which they are found; extent_damage_test.sh damages containers
 "$opendfs" init -q "$cluster" --port 0 --copies 2 --targets 2 || { bad 'init'; finish; }
 sed -i "s/^copies = .*/&\nlease = 2s/; s/^\[target\.[0-9]*\]/&\nscrub = 5s\nscrub_share = 100%/" "$cluster/cluster.ini"
 set_meta

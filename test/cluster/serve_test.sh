@@ -10,7 +10,7 @@ for i in $(seq 40); do head -c 26000 /dev/urandom >"$work/in/$i"; done
 check 'a large file goes in' "$opendfs" put -q "$work/big" /big
 check 'small ones go in' "$opendfs" put -q "$work/in" /in
 
-chunks() { find "$cluster/target.0" -path '*/??/??/*' -type f; }
+chunks() { find "$cluster/target.0" \( -path '*/??/??/*' -o -name 'space.*' \) -type f; }
 resident() { chunks | xargs fincore -b -n -o RES 2>/dev/null | awk '{s += $1} END {printf "%d\n", s}'; }
 drop() { chunks | while read -r f; do dd if="$f" iflag=nocache count=0 status=none; done; }
 count() { "$opendfs" metrics | awk -v name="opendfs_target_$1_total" 'index($1, name "{") == 1 {printf "%d\n", $NF}'; }

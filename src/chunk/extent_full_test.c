@@ -1,0 +1,187 @@
+/*
+ * chunk/extent_full_test.c -- the `extent` engine on a disk without room: what removes goes on, as
+ * do the rounds and checkpoints that give room back, and contents when there is some.
+ */
+#include "chunk/rig_put_priv.h"
+
+#include "chunk/extent_priv.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define BIG ((uint32_t)MIB)
+#define SMALL 4000u
+#define CYCLES 8000u
+#define KEPT 400u /* small chunks that are there at a time */
+
+static struct chunk_key big_key(uint64_t i)
+{
+    return (struct chunk_key){.data_id = 1000000 + i};
+}
+
+static struct chunk_key small_key(uint64_t i)
+{
+    return (struct chunk_key){.data_id = 1 + i};
+}
+
+static struct store_rig *rig_small(uint64_t bytes)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    rig_stop(r);
+    r->opt.journal_bytes = MIB;
+    r->opt.index_bytes = 8 * MIB;
+    disk_sim_capacity(r->machine, bytes);
+    CHECK_OK(rig_boot(r));
+    return r;
+}
+
+/* How many there are then. */
+static uint64_t fill_up(struct store_rig *r)
+{
+    uint64_t count = 0;
+    int rc = 0;
+    while (rc == 0) {
+        rc = rig_put_whole(r, big_key(count), 1, BIG);
+        count += rc == 0 ? 1 : 0;
+        if (rc == -ENOSPC && chunk_room_step(r->store->extent) > 0) {
+            rig_pass(r, 1500); /* what is free is looked at each second */
+            rc = 0;
+        }
+        CHECK_TRUE(count < 10000);
+    }
+    CHECK_RC(rc, ENOSPC);
+    return count;
+}
+
+/* Others have taken what the store left. */
+static void others_fill(struct store_rig *r)
+{
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 70000); /* a checkpoint, and all is at rest */
+    disk_sim_capacity(r->machine, disk_sim_used_bytes(r->machine));
+    rig_pass(r, 3000);
+}
+
+static void check_sound(const struct store_rig *r)
+{
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.wrong, 0);
+    CHECK_EQ(info.failed, 0);
+    CHECK_EQ(info.damaged_count, 0);
+}
+
+TEST(containers_leave_room_for_the_rest)
+{
+    struct store_rig *r = rig_small(200 * MIB);
+    uint64_t count = fill_up(r);
+    CHECK_TRUE(count > 140);
+    uint64_t kept = chunk_room_kept(r->store);
+    CHECK_TRUE(kept >= 3 * MIB);
+    CHECK_TRUE(200 * MIB - disk_sim_used_bytes(r->machine) >= kept / 2);
+    struct chunk_store_info info;
+    rig_pass(r, 2000);
+    chunk_store_info(r->store, &info);
+    CHECK_TRUE(info.free_bytes < MIB); /* what is kept is not told as free */
+    for (uint64_t i = 0; i < count; i++) {
+        CHECK_OK(rig_check(r, big_key(i), 1, BIG));
+    }
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* Segments of the journal go by, with nothing free on the disk. */
+TEST(removing_goes_on_at_a_full_disk)
+{
+    struct store_rig *r = rig_small(160 * MIB);
+    uint64_t count = fill_up(r), put = 0, gone = 0;
+    bool there[CYCLES] = {false};
+    others_fill(r);
+    for (uint64_t i = 0; i < 8; i++) {
+        CHECK_OK(rig_delete(r, big_key(i)));
+    }
+    rig_pass(r, 5000);
+    for (uint64_t i = 0; i < CYCLES; i++) {
+        int rc = rig_put_whole(r, small_key(i), 1, SMALL);
+        CHECK_TRUE(rc == 0 || rc == -ENOSPC);
+        there[i] = rc == 0;
+        put += rc == 0 ? 1 : 0;
+        if (rc < 0) {
+            rig_pass(r, 1500);
+        }
+        if (i >= KEPT && there[i - KEPT]) {
+            CHECK_OK(rig_delete(r, small_key(i - KEPT)));
+            gone++;
+        }
+        if (i % 500 == 0) {
+            rig_pass(r, 3000);
+        }
+    }
+    CHECK_TRUE(put > CYCLES / 10 * 9);
+    CHECK_TRUE(gone > CYCLES / 10 * 8);
+    struct journal_info info;
+    journal_info(r->store->extent->journal, &info);
+    CHECK_TRUE(info.size_bytes < 4 * r->opt.journal_bytes);
+    CHECK_OK(rig_restart(r, true));
+    for (uint64_t i = 8; i < count; i++) {
+        CHECK_OK(rig_check(r, big_key(i), 1, BIG));
+        CHECK_OK(rig_delete(r, big_key(i)));
+    }
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 15000);
+    CHECK_OK(rig_put_whole(r, big_key(count), 1, BIG));
+    CHECK_OK(rig_check(r, big_key(count), 1, BIG));
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* The list of removed data has room of its own, too. */
+TEST(data_is_removed_at_a_full_disk)
+{
+    struct store_rig *r = rig_small(160 * MIB);
+    uint64_t count = fill_up(r);
+    others_fill(r);
+    for (uint64_t i = 0; i < 5000; i++) {
+        r->change =
+            (struct chunk_change){.op = CHUNK_REMOVE_DATA, .key = {i < count ? 1000000 + i : i}};
+        CHECK_OK(rig_wait(r, rig_change_in));
+    }
+    CHECK_OK(rig_sync(r));
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.chunk_count, 0);
+    CHECK_OK(rig_restart(r, true));
+    CHECK_TRUE(chunk_store_dead(r->store, 1000000));
+    CHECK_TRUE(chunk_store_dead(r->store, 4999));
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* While the index cannot be written contents are refused, and removing goes on with what the
+ * journal has; when it can be, all goes on by itself. */
+TEST(contents_wait_for_the_index)
+{
+    struct store_rig *r = rig_small(400 * MIB);
+    uint64_t i = 0;
+    int rc = 0;
+    disk_sim_fail(r->machine, DISK_WRITE, "index", 1, 0, -ENOSPC);
+    for (; rc == 0; i++) {
+        CHECK_TRUE(i < 100000);
+        rc = rig_put_whole(r, small_key(i), 1, SMALL);
+        if (i % 1000 == 0) {
+            rig_pass(r, 10000);
+        }
+    }
+    CHECK_RC(rc, ENOSPC);
+    for (uint64_t k = 0; k + 1 < base_min(i, 1500); k++) {
+        CHECK_OK(rig_delete(r, small_key(k)));
+    }
+    CHECK_OK(rig_sync(r));
+    disk_sim_heal(r->machine);
+    rig_pass(r, 12000);
+    CHECK_OK(rig_put_whole(r, small_key(i), 1, SMALL));
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}

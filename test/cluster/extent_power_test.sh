@@ -1,0 +1,107 @@
+#!/bin/bash
+# The power of a disk fails under load: ext4 on a disk that loses, keeps and reorders what was not flushed (bad_disk.c), and
+# ext4 that is shut down by its ioctl. What was acknowledged as synced is there afterwards, and nothing else is served.
+# usage: extent_power_test.sh OPENDFS; ROUNDS (3) of each, SEED
+set -u
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/disks.sh"
+rounds=${ROUNDS:-3}
+seed=${SEED:-$RANDOM}
+missing=$(disks_missing)
+if [ -n "$missing" ]; then
+    skip 'power cuts' "$missing"
+    finish
+fi
+echo "SEED=$seed"
+DATA_ENGINE=${DATA_ENGINE:-extent}
+bad_disk=$(dirname "$opendfs")/../test/bad_disk
+mkdir "$work/in"
+for i in $(seq 40); do head -c $((i * i * 700 + 100)) /dev/urandom >"$work/in/$i"; done
+
+# load N: files in until one fails; those that are in are noted.
+load() {
+    local i
+    for i in $(seq 1000); do
+        timeout 20 "$opendfs" put -q "$work/in/$((i % 40 + 1))" "/$1.$i" >/dev/null 2>&1 || return
+        echo "$1.$i $((i % 40 + 1))" >>"$work/done"
+    done
+}
+whole() {
+    local name from
+    while read -r name from; do
+        timeout 30 "$opendfs" get -q "/$name" - 2>"$work/err" | cmp -s - "$work/in/$from" ||
+            { echo "/$name is not file $from: $(cat "$work/err")"; return 1; }
+    done <"$work/done"
+}
+# cut_under_load N DISK COMMAND...: the command cuts.
+cut_under_load() {
+    local n=$1 disk=$2 loader pid
+    shift 2
+    load "$n" &
+    loader=$!
+    sleep "0.$((RANDOM % 9 + 1))"
+    sleep $((RANDOM % 3))
+    "$@" || bad "$n: cannot cut"
+    for pid in node.0 target.0; do kill -9 "$(pid_of $pid)"; done
+    disk_off
+    heal
+    kill $loader 2>/dev/null
+    wait $loader
+    check "$n: the file system is back" disk_on "$disk"
+    check "$n: up" timeout 60 "$opendfs" up -q "$cluster"
+    check "$n: all of $(wc -l <"$work/done") files are there" whole
+}
+cluster_on() { # DISK
+    "$opendfs" init -q "$cluster" --port 0 --copies 1 --targets 1 || return
+    sed -i "s/^copies = .*/&\nlease = 1s/" "$cluster/cluster.ini"
+    set_meta
+    disk_make "$1" && disk_on "$1" && target_on_disk target.0 && "$opendfs" up -q "$cluster" && : >"$work/done"
+}
+over() {
+    check "$1: down" "$opendfs" down -q "$cluster"
+    check "$1: the store is sound" "$opendfs" chunk verify "$work/disk/target.0"
+    disk_off
+    rm -rf "$cluster"
+}
+
+# --- the ioctl ---
+heal() { :; }
+shut_down() {
+    python3 -c '
+import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", int(sys.argv[2])))' "$work/disk" $((RANDOM % 2 + 1))
+}
+truncate -s 512M "$work/image"
+check 'a cluster on ext4' cluster_on "$work/image"
+for n in $(seq "$rounds"); do cut_under_load "ioctl-$n" "$work/image" shut_down; done
+over 'ioctl'
+
+# --- the disk ---
+if [ ! -x "$bad_disk" ]; then
+    skip 'a disk that loses writes' 'bad_disk was not built (libfuse3)'
+    finish
+fi
+mkdir "$work/bad"
+"$bad_disk" "$work/bad" $((512 << 20)) 2>"$work/bad.out" &
+within 5 test -e "$work/bad/disk" || { skip 'a disk that loses writes' "FUSE: $(cat "$work/bad.out")"; finish; }
+heal() {
+    echo "  $(cat "$work/bad/control")"
+    echo heal >"$work/bad/control"
+}
+cut_disk() { echo "cut $((seed + RANDOM))" >"$work/bad/control"; }
+check 'a cluster on a bad disk' cluster_on "$work/bad/disk"
+for n in $(seq "$rounds"); do cut_under_load "cut-$n" "$work/bad/disk" cut_disk; done
+echo 'fail 50' >"$work/bad/control"
+load failing &
+loader=$!
+sleep 4
+kill $loader 2>/dev/null
+wait $loader
+echo heal >"$work/bad/control"
+kill -9 "$(pid_of node.0)" "$(pid_of target.0)" 2>/dev/null
+disk_off
+check 'after writes that failed: the file system is back' disk_on "$work/bad/disk"
+check 'up' timeout 60 "$opendfs" up -q "$cluster"
+check "all of $(wc -l <"$work/done") files are there" whole
+over 'a bad disk'
+finish
