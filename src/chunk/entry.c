@@ -220,7 +220,7 @@ int chunk_entry_know(struct chunk_store *s, struct chunk_key key, struct chunk_e
     if (e == NULL) {
         return s->engine->know != NULL ? -ENOMEM : 0;
     }
-    int rc = e->loaded ? 0 : s->engine->know(s, e);
+    int rc = e->loaded || s->engine->know == NULL ? 0 : s->engine->know(s, e);
     if (rc == 0 && e->exists) {
         *ret = e;
     } else {

@@ -202,12 +202,12 @@ int chunk_extent_next(struct chunk_store *s, struct chunk_key from, struct chunk
         if (rc < 0) {
             return rc;
         }
-        int order = e == NULL ? 1 : rc == 0 ? -1 : chunk_key_compare(e->item.key, found->key);
+        int order = e == NULL ? 1 : found == NULL ? -1 : chunk_key_compare(e->item.key, found->key);
         if (order <= 0 && e->loaded && e->exists) {
             chunk_entry_info(e, ret);
             return 0;
         }
-        if (rc == 1 && (order > 0 || (order == 0 && !e->loaded))) {
+        if (found != NULL && (order > 0 || (order == 0 && !e->loaded))) {
             *ret = *found;
             return 0;
         }

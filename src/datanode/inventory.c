@@ -12,7 +12,7 @@
 #include "datanode/worker_priv.h"
 
 #define INVENTORY_MAX 4096u
-#define INVENTORY_LOOKS_MAX 16384u
+#define INVENTORY_LOOKS_MAX 4096u
 #define INVENTORY_CHAINS 64u /* of one data id that are remembered: more are told twice */
 
 struct inventory {

@@ -13,7 +13,7 @@
 #include "datanode/worker_priv.h"
 
 #define INDEX_PAGE_MAX 8192u
-#define INDEX_LOOKS_MAX 65536u
+#define INDEX_LOOKS_MAX 4096u
 
 struct datanode_sink {
     struct datanode_worker *worker;
