@@ -114,3 +114,42 @@ TEST(each_life_has_a_number)
     CHECK_EQ(lives(CHUNK_ENGINE_FILE), 2);
     CHECK_EQ(lives(CHUNK_ENGINE_EXTENT), 2);
 }
+
+/* Where nobody says otherwise 2 % of a disk are kept free for what has to be done in any case. */
+static bool is_low_with(struct store_rig *r, uint64_t free_bytes)
+{
+    struct chunk_store_info info;
+    disk_sim_capacity(r->machine, disk_sim_used_bytes(r->machine) + free_bytes);
+    rig_pass(r, 2500);
+    chunk_store_info(r->store, &info);
+    return info.low;
+}
+static uint64_t reserve_of(enum chunk_engine engine, uint64_t total_bytes)
+{
+    const uint64_t step = UINT64_C(64) << 20;
+    struct store_rig *r = rig_new(engine, testing_seed());
+    rig_stop(r);
+    disk_sim_capacity(r->machine, total_bytes);
+    r->opt.low_bytes = 0;
+    CHECK_OK(rig_boot(r));
+    uint64_t most = step;
+    while (is_low_with(r, most)) {
+        most += step;
+    }
+    rig_stop(r);
+    rig_end(r);
+    return most - step; /* a little less than it keeps */
+}
+
+TEST(a_part_of_the_disk_is_kept_free)
+{
+    static const enum chunk_engine engines[] = {CHUNK_ENGINE_FILE, CHUNK_ENGINE_EXTENT};
+    static const uint64_t gigabytes[] = {10, 51, 100};
+    for (size_t i = 0; i < ARRAY_COUNT(engines); i++) {
+        for (size_t k = 0; k < ARRAY_COUNT(gigabytes); k++) {
+            uint64_t total = gigabytes[k] << 30, kept = reserve_of(engines[i], total);
+            CHECK_TRUE(kept <= total / 50);
+            CHECK_TRUE(kept + (UINT64_C(128) << 20) >= total / 50);
+        }
+    }
+}

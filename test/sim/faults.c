@@ -333,7 +333,7 @@ enum faults_kind {
 static const uint8_t all_weight[FAULT_COUNT] = {
     [FAULT_META] = 4,       [FAULT_TARGET] = 6,    [FAULT_CUT] = 2,   [FAULT_HEAL] = 2,
     [FAULT_NETWORK] = 2,    [FAULT_CLOCK] = 1,     [FAULT_STILL] = 2, [FAULT_DISK_FULL] = 2,
-    [FAULT_DISK_ERROR] = 2, [FAULT_DISK_SLOW] = 1, [FAULT_ROT] = 0,   [FAULT_CLIENT] = 2};
+    [FAULT_DISK_ERROR] = 2, [FAULT_DISK_SLOW] = 1, [FAULT_ROT] = 2,   [FAULT_CLIENT] = 2};
 
 /* When names are all that matters. */
 static const uint8_t names_weight[FAULT_COUNT] = {

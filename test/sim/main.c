@@ -39,6 +39,7 @@
 #define REBUILD_MS 2500u /* some that are down are not waited for */
 #define DRAINS_EVERY 3u  /* while targets are empty, more losses are excused */
 #define ADDS_EVERY 5u    /* the last target comes only while there is work */
+#define ROTS_EVERY 6u    /* bytes go bad while there is work, not only before the last look */
 #define ADDED_MIN_MS 2000u
 #define ADDED_MAX_MS 20000u
 
@@ -161,6 +162,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
         uint64_t at_ms = world_between(w, ADDED_MIN_MS, ADDED_MAX_MS);
         faults_add_later(&r->faults, WORLD_TARGET(WORLD_TARGETS - 1), at_ms);
     }
+    r->faults.rots_early = seed % ROTS_EVERY == 5;
     r->watch = watch_new(w);
     start_all(r);
     watch_begin(r->watch);
