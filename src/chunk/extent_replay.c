@@ -332,17 +332,17 @@ static const struct journal_user_ops replay_ops = {
 static int replay_open(struct chunk_extent *x, struct err *e)
 {
     CLEANUP(mem_freep) char *directory = mem_printf("%s/journal", x->s->directory);
-    struct journal_options opt = {
-        .env = x->s->opt.env,
-        .directory = directory,
-        .name = "chunk_journal",
-        .user = &x->user,
-        .segment_bytes = chunk_room_segment(x->s),
-        .least_bytes = 4 * RECORD_BYTES_MAX,
-        .max_record_bytes = RECORD_BYTES_MAX,
-        .queue_records = (size_t)2 * CHUNK_WORKS_MAX,
-        .queue_bytes = QUEUE_BYTES,
-        .first_index = base_max(x->loading->begin, x->loading->about.known) + 1};
+    struct journal_options opt = {.env = x->s->opt.env,
+                                  .directory = directory,
+                                  .name = "chunk_journal",
+                                  .user = &x->user,
+                                  .segment_bytes = chunk_room_segment(x->s),
+                                  .least_bytes = 4 * RECORD_BYTES_MAX,
+                                  .max_record_bytes = RECORD_BYTES_MAX,
+                                  .queue_records = (size_t)2 * CHUNK_WORKS_MAX,
+                                  .queue_bytes = QUEUE_BYTES,
+                                  .first_index =
+                                      base_max(x->loading->begin, x->loading->about.known) + 1};
     memcpy(opt.owner, x->s->super.target.bytes, sizeof opt.owner);
     return directory == NULL ? -ENOMEM : journal_open(&opt, &x->journal, e);
 }

@@ -6,9 +6,11 @@
  * usage: bad_disk MOUNTPOINT BYTES (in the foreground, until it is unmounted)
  * MOUNTPOINT/disk is the disk. What is written to MOUNTPOINT/control:
  *   cut SEED   power fails: what was not flushed is tossed for, and everything is -EIO
+ *   arm SEED N the same, as soon as N sectors are not flushed
  *   heal       it is back
  *   fail N     of N writes one fails with -EIO, without having written; 0: none
- * MOUNTPOINT/control says how many sectors the last cut has lost, and how many it has kept.
+ * MOUNTPOINT/control says whether there is power, how many sectors the last cut has lost, and how
+ * many of those that were not flushed it has kept.
  */
 #define FUSE_USE_VERSION 31
 #include <errno.h>
@@ -25,9 +27,9 @@
 #define SECTOR 4096u /* what a disk writes at once; file systems count on it */
 
 struct bad_disk {
-    uint8_t *now, *stable; /* as it is read; as it would be after a power cut */
-    uint8_t *dirty;        /* of each sector: written since the last flush */
-    size_t size;
+    uint8_t *now, *stable;            /* as it is read; as it would be after a power cut */
+    uint8_t *dirty;                   /* of each sector: written since the last flush */
+    size_t size, dirty_count, cut_at; /* cut_at: 0: not armed */
     uint64_t random, fail_one_of, lost, kept;
     bool dead;
 };
@@ -65,16 +67,26 @@ static void sectors_settle(struct bad_disk *d, bool cut)
         d->lost += cut && !keep ? 1 : 0;
         d->kept += cut && keep ? 1 : 0;
     }
+    d->dirty_count = 0;
+}
+
+static void disk_cut(struct bad_disk *d)
+{
+    d->lost = d->kept = 0;
+    sectors_settle(d, true);
+    d->dead = true;
+    d->cut_at = 0;
 }
 
 static int command(struct bad_disk *d, const char *text)
 {
-    unsigned long long n = 0;
+    unsigned long long n = 0, count = 0;
     if (sscanf(text, "cut %llu", &n) == 1) {
         d->random = (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
-        d->lost = d->kept = 0;
-        sectors_settle(d, true);
-        d->dead = true;
+        disk_cut(d);
+    } else if (sscanf(text, "arm %llu %llu", &n, &count) == 2) {
+        d->random = (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
+        d->cut_at = (size_t)count;
     } else if (sscanf(text, "fail %llu", &n) == 1) {
         d->fail_one_of = n;
     } else if (strncmp(text, "heal", 4) == 0) {
@@ -128,8 +140,8 @@ static int bad_open(const char *path, struct fuse_file_info *fi)
 static int control_read(const struct bad_disk *d, char *buf, size_t size, off_t offset)
 {
     char text[64];
-    int len = snprintf(text, sizeof text, "lost %llu kept %llu\n", (unsigned long long)d->lost,
-                       (unsigned long long)d->kept);
+    int len = snprintf(text, sizeof text, "%s lost %llu kept %llu\n", d->dead ? "off" : "on",
+                       (unsigned long long)d->lost, (unsigned long long)d->kept);
     size_t left = offset < len ? (size_t)(len - offset) : 0;
     size_t n = left < size ? left : size;
     memcpy(buf, text + (len - (int)left), n);
@@ -155,7 +167,13 @@ static int bad_read(const char *path, char *buf, size_t size, off_t offset,
 
 static void disk_touch(struct bad_disk *d, size_t at, size_t len)
 {
-    memset(d->dirty + at / SECTOR, 1, (at + len - 1) / SECTOR - at / SECTOR + 1);
+    for (size_t i = at / SECTOR; i <= (at + len - 1) / SECTOR; i++) {
+        d->dirty_count += d->dirty[i] == 0 ? 1 : 0;
+        d->dirty[i] = 1;
+    }
+    if (d->cut_at > 0 && d->dirty_count >= d->cut_at) {
+        disk_cut(d);
+    }
 }
 
 static int bad_write(const char *path, const char *buf, size_t size, off_t offset,

@@ -35,18 +35,19 @@ whole() {
 }
 # cut_under_load N DISK COMMAND...: the command cuts.
 cut_under_load() {
-    local n=$1 disk=$2 loader pid
+    local n=$1 disk=$2 loader second pid
     shift 2
     load "$n" &
     loader=$!
-    sleep "0.$((RANDOM % 9 + 1))"
-    sleep $((RANDOM % 3))
+    load "$n.b" &
+    second=$!
+    sleep "$((RANDOM % 3)).$((RANDOM % 9 + 1))"
     "$@" || bad "$n: cannot cut"
-    for pid in node.0 target.0; do kill -9 "$(pid_of $pid)"; done
+    for pid in node.0 target.0; do kill -9 "$(pid_of $pid)" 2>/dev/null; done
     disk_off
     heal
-    kill $loader 2>/dev/null
-    wait $loader
+    kill $loader $second 2>/dev/null
+    wait $loader $second
     check "$n: the file system is back" disk_on "$disk"
     check "$n: up" timeout 60 "$opendfs" up -q "$cluster"
     check "$n: all of $(wc -l <"$work/done") files are there" whole
@@ -88,7 +89,10 @@ heal() {
     echo "  $(cat "$work/bad/control")"
     echo heal >"$work/bad/control"
 }
-cut_disk() { echo "cut $((seed + RANDOM))" >"$work/bad/control"; }
+cut_disk() { # when some writes are on their way
+    echo "arm $((seed + RANDOM)) $((RANDOM % 150 + 1))" >"$work/bad/control"
+    within 20 grep -q off "$work/bad/control"
+}
 check 'a cluster on a bad disk' cluster_on "$work/bad/disk"
 for n in $(seq "$rounds"); do cut_under_load "cut-$n" "$work/bad/disk" cut_disk; done
 echo 'fail 50' >"$work/bad/control"
