@@ -50,6 +50,7 @@ static int extent_open(struct chunk_store *s, struct err *e)
     x->s = s;
     s->extent = x;
     list_init(&x->growers);
+    chunk_gather_init(x);
     list_init(&x->appending);
     list_init(&x->flips);
     list_init(&x->round.waiters);
@@ -148,7 +149,7 @@ static void extent_figures(const struct chunk_store *s, struct chunk_store_info 
 {
     struct tree_space_info info = {0};
     tree_space_info(s->extent->space, &info);
-    ret->free_bytes = s->free_bytes + info.free * CHUNK_UNIT;
+    ret->free_bytes = s->free_bytes + (info.free + s->extent->open.count) * CHUNK_UNIT;
     ret->low = ret->free_bytes < s->low_bytes + s->reserved_bytes;
     ret->wrong = s->extent->wrong;
 }

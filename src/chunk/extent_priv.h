@@ -77,13 +77,16 @@ struct chunk_extent {
     struct tree_space *space;
     struct chunk_container **container;
     size_t container_count, container_capacity;
-    uint64_t units; /* that the containers have */
+    uint64_t units;                /* that the containers have */
+    struct tree_space_extent open; /* in use, for the next small contents */
     struct disk_req grow;
     bool growing, grow_made; /* made: allocated, its length is being made stable */
     int grow_rc;             /* why what was begun is given up */
     char *grow_path;
     uint8_t *header;
     struct list growers; /* works that wait for units */
+    struct list gather;  /* works whose write is put together with others; counted as under way */
+    struct loop_task gather_task;
     struct chunk_release release;
     struct kv *index;
     struct journal *journal;
@@ -114,6 +117,11 @@ void chunk_space_release(struct chunk_extent *x); /* what has rested long enough
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
 void chunk_extent_unreserve(struct chunk_work *w);
 void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e);
+
+/* ---- extent_gather.c ---- */
+void chunk_gather_init(struct chunk_extent *x);
+/* w->io is submitted when the round of the loop ends, with its neighbours. */
+void chunk_gather_write(struct chunk_work *w, void (*step)(struct chunk_work *w, int64_t rc));
 
 /* ---- extent_write.c ---- */
 void chunk_extent_write(struct chunk_work *w, chunk_next *next);

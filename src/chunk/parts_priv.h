@@ -55,6 +55,9 @@ void chunk_work_end(struct chunk_work *w, int rc); /* leaves, finish(), then fre
 void chunk_work_free(struct chunk_work *w);
 void chunk_work_io(struct chunk_work *w, struct disk_req *req,
                    void (*step)(struct chunk_work *w, int64_t rc));
+/* The same, but whoever calls it submits the request soon, or has its `done` called otherwise. */
+void chunk_work_prepare(struct chunk_work *w, struct disk_req *req,
+                        void (*step)(struct chunk_work *w, int64_t rc));
 /* The state of an entry, as a record holds it. */
 struct chunk_state {
     struct chunk_version *committed, *pending;

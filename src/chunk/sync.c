@@ -3,6 +3,7 @@
 
 #define STOP_TICK_NS UINT64_C(20000000)
 #define TICK_NS UINT64_C(1000000000)
+#define LOOK_IDLE_NS UINT64_C(5000000000) /* others take of the space of a store that rests */
 
 /* ---- Requests ---- */
 
@@ -94,6 +95,12 @@ void chunk_look(struct chunk_store *s)
     disk_submit(s->disk, &s->look);
 }
 
+static bool tick_idle(const struct chunk_store *s)
+{
+    return list_empty(&s->dirty) && list_empty(&s->rests) && s->work_count == 0 &&
+           s->reserved_bytes == 0 && s->in_flight == 0;
+}
+
 void chunk_tick(struct loop_timer *t)
 {
     struct chunk_store *s = container_of(t, struct chunk_store, timer);
@@ -102,9 +109,12 @@ void chunk_tick(struct loop_timer *t)
         loop_timer_in(s->loop, t, STOP_TICK_NS);
         return;
     }
-    uint64_t flush_ns = (uint64_t)s->opt.flush_ms * 1000000;
-    chunk_look(s);
-    loop_timer_in(s->loop, t, base_min(TICK_NS, base_max(flush_ns / 2, 1000000)));
+    uint64_t flush_ns = (uint64_t)s->opt.flush_ms * 1000000, now_ns = loop_tick_ns(s->loop);
+    if (!tick_idle(s) || now_ns - s->looked_ns >= LOOK_IDLE_NS) {
+        s->looked_ns = now_ns;
+        chunk_look(s);
+    }
+    loop_timer_lazy_in(s->loop, t, base_min(TICK_NS, base_max(flush_ns / 2, 1000000)));
 }
 
 /* ---- The end ---- */
