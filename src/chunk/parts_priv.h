@@ -82,6 +82,8 @@ void chunk_sync_wake(struct chunk_entry *e, int rc); /* those that wait for what
 void chunk_tick(struct loop_timer *t);
 void chunk_stop_check(struct chunk_store *s);
 void chunk_look(struct chunk_store *s); /* at the free space, in the background */
+/* True: what is known of it is old; w->begin() when it is not any more. */
+bool chunk_look_wait(struct chunk_store *s, struct chunk_work *w);
 
 /* ---- read.c ---- */
 void chunk_pin_begin(struct chunk_store *s, struct chunk_pin *p, struct chunk_entry *e,
