@@ -537,9 +537,13 @@ static void read_go(struct read_op *op)
                                  .which = CHUNK_COMMITTED,
                                  .offset = from,
                                  .length = (uint32_t)(to - from)};
+    bool known = rc == 0 && info.chain == op->chain->id;
     rc = chunk_store_pin(w->store, &op->pin);
     if (rc == -ERR_need) {
         chunk_store_pin_wait(w->store, &op->pin);
+    } else if (rc == 0 && known) { /* nothing has happened since the record was looked at */
+        op->pinned = true;
+        read_serve(op);
     } else {
         read_pinned(&op->pin, rc);
     }
