@@ -3,6 +3,7 @@
 #include "servers.h"
 
 #include "base/text.h"
+#include "chunk/hold.h"
 #include "chunk/look.h"
 #include "chunk/read.h"
 #include "chunk/store.h"
@@ -23,6 +24,8 @@ struct chunk_process {
     struct chunk_start start;
     struct chunk_stop stop;
     struct chunk_verify verify;
+    struct chunk_info walked; /* which is verified */
+    struct chunk_ahead ahead;
     struct chunk_key from; /* the next chunk */
     bool only;             /* those of one data id */
     uint64_t data_id;
@@ -131,23 +134,37 @@ static void walk_over(struct chunk_process *p)
     chunk_store_stop(p->store, &p->stop);
 }
 
-static bool walk_next(struct chunk_process *p, struct chunk_info *ret)
+static void walk_read(struct chunk_ahead *a, int rc)
 {
-    return chunk_store_next(p->store, p->from, ret) == 0 &&
-           (!p->only || ret->key.data_id == p->data_id);
+    struct chunk_process *p = container_of(a, struct chunk_process, ahead);
+    p->rc = rc < 0 ? err_set(&p->error, rc, "the index cannot be read") : p->rc;
+    walk(p);
+}
+
+/* 1: there is one; 0: none; -ERR_need: walk() goes on when it has been read. */
+static int walk_next(struct chunk_process *p, struct chunk_info *ret)
+{
+    int rc = chunk_store_next(p->store, p->from, ret);
+    if (rc == -ERR_need) {
+        p->ahead.done = walk_read;
+        p->ahead.from = p->from;
+        int begun = chunk_store_ahead(p->store, &p->ahead);
+        rc = begun < 0 ? begun : rc;
+    }
+    if (rc < 0 && rc != -ENOENT && rc != -ERR_need) {
+        p->rc = err_set(&p->error, rc, "the index cannot be read");
+    }
+    return rc == -ERR_need ? rc : rc == 0 && (!p->only || ret->key.data_id == p->data_id) ? 1 : 0;
 }
 
 static void verified(struct chunk_verify *v, int rc)
 {
     struct chunk_process *p = container_of(v, struct chunk_process, verify);
-    struct chunk_info i;
-    if (chunk_store_lookup(p->store, v->key, &i) == 0) {
-        p->seen++;
-        p->bytes += i.length;
-        if (rc < 0 || v->pending_bad) {
-            p->bad++;
-            print_bad(p, &i, rc);
-        }
+    p->seen++;
+    p->bytes += p->walked.length;
+    if (rc < 0 || v->pending_bad) {
+        p->bad++;
+        print_bad(p, &p->walked, rc);
     }
     walk(p);
 }
@@ -156,16 +173,22 @@ static void walk(struct chunk_process *p)
 {
     struct chunk_info i;
     bool more = p->rc == 0;
-    while (more && walk_next(p, &i)) {
+    int found = 0;
+    while (more && (found = walk_next(p, &i)) == 1) {
         p->from = i.key;
         more = chunk_key_step(&p->from) && p->rc == 0;
         if (p->tool == CHUNK_TOOL_VERIFY) {
+            p->walked = i;
             p->verify = (struct chunk_verify){.done = verified, .key = i.key, .medium = true};
             chunk_store_verify(p->store, &p->verify);
             return;
         }
         print_chunk(p, &i);
     }
+    if (more && found == -ERR_need) {
+        return;
+    }
+    chunk_store_ahead_end(p->store, &p->ahead);
     walk_over(p);
 }
 
@@ -216,7 +239,8 @@ static int chunk_process_run(struct chunk_process *p)
                                       .engine = p->looked.engine,
                                       .directory = p->directory,
                                       .cluster = p->looked.cluster,
-                                      .user = &p->user};
+                                      .user = &p->user,
+                                      .thorough = p->tool == CHUNK_TOOL_VERIFY};
     p->user.ops = &user_ops;
     rc = chunk_store_open(&opt, &p->store, &p->error);
     if (rc < 0) {
@@ -235,7 +259,7 @@ static int chunk_tool(struct cli *c, enum chunk_tool tool)
     struct chunk_process p = {.tool = tool,
                               .directory = cli_argument(c, 0),
                               .to = {.json = cli_json(c), .line = print_line}};
-    const char *only = cli_value(c, "data");
+    const char *only = tool == CHUNK_TOOL_STATS ? NULL : cli_value(c, "data");
     if (only != NULL) {
         p.only = true;
         if (text_to_u64(only, &p.data_id) < 0) {

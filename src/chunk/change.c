@@ -6,7 +6,11 @@
 int chunk_store_commit(struct chunk_store *s, struct chunk_key key, struct chunk_identity identity)
 {
     LOOP_OWNED(s->loop);
-    struct chunk_entry *e = chunk_entry_get(s, key, false);
+    struct chunk_entry *e = NULL;
+    int known = chunk_entry_know(s, key, &e);
+    if (known < 0) {
+        return -EINVAL; /* with a pending content it would be in memory */
+    }
     if (e == NULL || !e->exists) {
         return -ENOENT;
     }
@@ -164,14 +168,53 @@ static void remove_one(struct chunk_work *w)
     }
 }
 
+static void remove_read(struct chunk_ahead *a, int rc)
+{
+    struct chunk_work *w = container_of(a, struct chunk_work, ahead);
+    if (rc < 0) {
+        w->finish(w, rc);
+    } else {
+        remove_next(w);
+    }
+}
+
+/* Also one that has no content yet: an update of it is under way, and is waited for. */
+static int remove_find(struct chunk_store *s, struct chunk_key from, struct chunk_entry **ret)
+{
+    struct chunk_info info;
+    struct chunk_entry *e = chunk_entry_of(chunk_index_next(&s->index, from));
+    *ret = e;
+    if (s->engine->next == NULL || (e != NULL && chunk_key_compare(e->item.key, from) == 0)) {
+        return 0;
+    }
+    int rc = s->engine->next(s, from, &info);
+    if (rc == 0 && (e == NULL || chunk_key_compare(info.key, e->item.key) < 0)) {
+        *ret = chunk_entry_get(s, info.key, true);
+        return *ret == NULL ? -ENOMEM : 0;
+    }
+    return rc == -ENOENT ? 0 : rc;
+}
+
 /* One after the other, each in its turn behind what was submitted before. w->cell: the next index.
  */
 static void remove_next(struct chunk_work *w)
 {
     struct chunk_key from = {w->of.change->key.data_id, w->cell};
-    struct chunk_entry *e = chunk_entry_of(chunk_index_next(&w->s->index, from));
-    if (e == NULL || e->item.key.data_id != from.data_id || w->turned) {
-        w->finish(w, 0);
+    struct chunk_entry *e = NULL;
+    int rc = w->turned ? 0 : remove_find(w->s, from, &e);
+    if (rc == -ERR_need) {
+        w->ahead.done = remove_read;
+        w->ahead.from = from;
+        rc = chunk_store_ahead(w->s, &w->ahead);
+        if (rc == 0) {
+            return;
+        }
+    }
+    if (rc < 0 || e == NULL || e->item.key.data_id != from.data_id) {
+        if (e != NULL) {
+            chunk_entry_settle(w->s, e);
+        }
+        w->finish(w, rc);
         return;
     }
     w->turned = e->item.key.index == UINT32_MAX; /* there is none behind it */

@@ -29,8 +29,15 @@ struct chunk_engine_ops {
     void (*close)(struct chunk_store *s);
     /* What cannot be done at once: ends with chunk_store_started(). NULL: nothing. */
     void (*start)(struct chunk_store *s);
-    /* Before a work's turn: what is to be known of the chunk is. NULL: it always is. */
+    /* Of an engine that may forget what its index has; else all six are NULL. Before a work's turn:
+     * what is to be known of the chunk is; the same at once, or -ERR_need; then it may be
+     * forgotten, if nobody uses it. The first chunk from a key on. */
     void (*load)(struct chunk_work *w, chunk_next *next);
+    int (*know)(struct chunk_store *s, struct chunk_entry *e);
+    void (*forget)(struct chunk_store *s);
+    int (*next)(struct chunk_store *s, struct chunk_key from, struct chunk_info *ret);
+    int (*ahead)(struct chunk_store *s, struct chunk_ahead *a);
+    void (*ahead_end)(struct chunk_store *s, struct chunk_ahead *a);
     /* Bytes and cells of its contents can be had; `create`: there may be none. */
     void (*hot)(struct chunk_work *w, bool create, chunk_next *next);
     struct chunk_place (*place)(const struct chunk_store *s, const struct chunk_file *f,
@@ -51,6 +58,8 @@ struct chunk_engine_ops {
     /* A content became the committed one; space may be free now. Both may be NULL. */
     void (*committed)(struct chunk_store *s, struct chunk_entry *e);
     void (*rested)(struct chunk_store *s, struct chunk_entry *e);
+    /* It was found damaged, in the turn of a work; NULL: the next record says so. */
+    void (*damaged)(struct chunk_store *s, struct chunk_entry *e);
     /* w->of.sync: ends with w->finish. */
     void (*sync)(struct chunk_store *s, struct chunk_work *w);
     /* Every second or so; what is not stable becomes so, unless that is under way. */

@@ -68,6 +68,50 @@ void chunk_version_count(struct chunk_version *v)
     }
 }
 
+/* ---- Whose a block is ---- */
+
+static bool run_has(const struct chunk_version *v, const struct chunk_version *const *other,
+                    uint32_t cell)
+{
+    uint64_t block = v->block[cell];
+    bool own = block != 0;
+    for (unsigned i = 0; i < CHUNK_OTHERS && own; i++) {
+        own = other[i] == NULL || cell >= chunk_cells(other[i]->meta.length) ||
+              other[i]->block[cell] != block;
+    }
+    return own;
+}
+
+bool chunk_run_next(const struct chunk_version *v, const struct chunk_version *const *other,
+                    uint32_t *at, struct chunk_run *ret)
+{
+    uint32_t cells = v == NULL ? 0 : chunk_cells(v->meta.length), from = *at;
+    while (from < cells && !run_has(v, other, from)) {
+        from++;
+    }
+    if (from >= cells) {
+        return false;
+    }
+    *ret = (struct chunk_run){.block = v->block[from], .count = 1};
+    while (from + ret->count < cells && v->block[from + ret->count] == ret->block + ret->count &&
+           run_has(v, other, from + ret->count)) {
+        ret->count++;
+    }
+    *at = from + ret->count;
+    return true;
+}
+
+uint32_t chunk_version_own(const struct chunk_version *v, const struct chunk_version *base)
+{
+    const struct chunk_version *other[CHUNK_OTHERS] = {base};
+    struct chunk_run run;
+    uint32_t own = 0;
+    for (uint32_t at = 0; chunk_run_next(v, other, &at, &run);) {
+        own += run.count;
+    }
+    return own;
+}
+
 static uint32_t version_table_blocks(const struct chunk_version *v)
 {
     return v->meta.table_block == 0 ? 0 : (v->meta.table_bytes + CHUNK_BLOCK - 1) / CHUNK_BLOCK;
@@ -138,8 +182,12 @@ char *chunk_path(const struct chunk_store *s, struct chunk_key key)
 struct chunk_entry *chunk_entry_get(struct chunk_store *s, struct chunk_key key, bool make)
 {
     struct chunk_entry *e = chunk_entry_of(chunk_index_find(&s->index, key));
-    if (e != NULL || !make) {
+    if (e != NULL) {
+        e->used = true;
         return e;
+    }
+    if (!make) {
+        return NULL;
     }
     e = mem_zalloc(sizeof *e);
     if (e == NULL) {
@@ -156,11 +204,29 @@ struct chunk_entry *chunk_entry_get(struct chunk_store *s, struct chunk_key key,
     list_init(&e->sync);
     list_init(&e->rests);
     list_init(&e->flip);
+    list_init(&e->clock);
+    e->loaded = s->engine->know == NULL;
     if (chunk_index_insert(&s->index, &e->item) < 0) {
         mem_free(e);
         return NULL;
     }
     return e;
+}
+
+int chunk_entry_know(struct chunk_store *s, struct chunk_key key, struct chunk_entry **ret)
+{
+    struct chunk_entry *e = chunk_entry_get(s, key, s->engine->know != NULL);
+    *ret = NULL;
+    if (e == NULL) {
+        return s->engine->know != NULL ? -ENOMEM : 0;
+    }
+    int rc = e->loaded ? 0 : s->engine->know(s, e);
+    if (rc == 0 && e->exists) {
+        *ret = e;
+    } else {
+        chunk_entry_settle(s, e);
+    }
+    return rc;
 }
 
 static void entry_cool(struct chunk_store *s, struct chunk_entry *e)
@@ -191,6 +257,8 @@ void chunk_entry_free(struct chunk_store *s, struct chunk_entry *e)
     list_remove(&e->dirty);
     list_remove(&e->sync);
     list_remove(&e->flip);
+    list_remove(&e->clock);
+    s->cached_bytes -= e->charged;
     chunk_version_unref(e->committed);
     chunk_version_unref(e->pending);
     chunk_version_unref(e->indexed.committed);
@@ -257,6 +325,14 @@ void chunk_entry_set(struct chunk_store *s, struct chunk_entry *e, struct chunk_
     }
 }
 
+void chunk_entry_chain(struct chunk_store *s, struct chunk_entry *e, uint32_t chain)
+{
+    if (e->chain != chain) {
+        e->chain = chain;
+        chunk_sums_changed(s, e);
+    }
+}
+
 void chunk_entry_gone(struct chunk_store *s, struct chunk_entry *e)
 {
     if (s->engine->rested == NULL) {
@@ -288,6 +364,9 @@ void chunk_entry_damage(struct chunk_store *s, struct chunk_entry *e)
     s->damaged_count++;
     if (s->failed == 0) {
         chunk_entry_changed(s, e);
+    }
+    if (s->failed == 0 && s->engine->damaged != NULL) {
+        s->engine->damaged(s, e);
     }
     s->opt.user->ops->damaged(s->opt.user, e->item.key);
 }
@@ -391,27 +470,10 @@ void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block
 void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chunk_version *old,
                         const struct chunk_version *other)
 {
-    uint32_t cells = chunk_cells(old->meta.length);
-    uint32_t others = other == NULL ? 0 : chunk_cells(other->meta.length);
-    uint64_t from = 0;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < cells; i++) {
-        uint64_t block = old->block[i];
-        if (block == 0 || (i < others && other->block[i] == block)) {
-            continue;
-        }
-        if (count > 0 && from + count == block) {
-            count++;
-            continue;
-        }
-        if (count > 0) {
-            chunk_rest_add(s, e, from, count, e->change);
-        }
-        from = block;
-        count = 1;
-    }
-    if (count > 0) {
-        chunk_rest_add(s, e, from, count, e->change);
+    const struct chunk_version *others[CHUNK_OTHERS] = {other};
+    struct chunk_run run;
+    for (uint32_t at = 0; chunk_run_next(old, others, &at, &run);) {
+        chunk_rest_add(s, e, run.block, run.count, e->change);
     }
     if (old->meta.table_block != 0) {
         chunk_rest_add(s, e, old->meta.table_block, version_table_blocks(old), e->change);
@@ -426,7 +488,9 @@ bool chunk_rest_due(const struct chunk_store *s, const struct chunk_entry *e)
     const struct chunk_rest *r = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
     bool pinned = !list_empty(&e->pins) &&
                   LIST_ENTRY(e->pins.next, struct chunk_pin, node)->number <= r->number;
-    return !pinned && r->change <= e->stable && r->at_ns <= loop_tick_ns(s->loop);
+    /* The index has one owner of a block at a time, in whatever order it is told of changes. */
+    uint64_t sure = s->engine->know != NULL ? e->told : e->stable;
+    return !pinned && r->change <= sure && r->at_ns <= loop_tick_ns(s->loop);
 }
 
 void chunk_entry_rested(struct chunk_store *s, struct chunk_entry *e)

@@ -36,7 +36,7 @@ struct chunk_file {
 /* Blocks that nothing refers to any more, given back once that is stable and no pin is older. */
 struct chunk_rest {
     struct list node;
-    uint64_t change; /* released when this is stable ... */
+    uint64_t change; /* released when this is stable, and in the index if there is one ... */
     uint64_t number; /* ... and no pin below this is left ... */
     uint64_t at_ns;  /* ... and not before */
     uint64_t block;
@@ -46,6 +46,8 @@ struct chunk_rest {
 struct chunk_entry {
     struct chunk_item item;
     uint32_t chain;
+    bool loaded;                 /* what is known of it is in here; else nothing but its key */
+    bool used;                   /* since the clock came by */
     bool exists, damaged, fresh; /* fresh: its file's name may not be stable */
     bool syncing, releasing;
     bool locked; /* a record under way says what becomes of the pending content */
@@ -67,9 +69,12 @@ struct chunk_entry {
     struct list dirty; /* change is not stable */
     struct list sync;  /* in the queue of syncs */
     struct list rests; /* something rests */
+    struct list clock; /* all that are loaded, of an engine that may forget them */
+    size_t charged;    /* bytes of memory, about */
     /* extent */
     struct list flip;   /* no record tells of its commit yet */
     uint64_t known;     /* its newest record in the journal */
+    uint64_t told;      /* the change that the index has */
     unsigned recording; /* records of it that are on their way there */
     bool kept;          /* it has gone, and the index does not know it */
     bool broken;        /* what the journal tells of cannot be built (while it starts) */

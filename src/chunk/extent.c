@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define INDEX_BYTES (UINT64_C(64) << 20)
+#define ENTRY_BYTES (UINT64_C(64) << 20)
 
 /* ---- Format ---- */
 
@@ -51,10 +52,13 @@ static int extent_open(struct chunk_store *s, struct err *e)
     s->extent = x;
     list_init(&x->growers);
     chunk_gather_init(x);
+    list_init(&x->rested);
+    list_init(&x->readings);
     list_init(&x->appending);
     list_init(&x->flips);
     list_init(&x->round.waiters);
     list_init(&x->round.next);
+    s->opt.entry_bytes = s->opt.entry_bytes == 0 ? ENTRY_BYTES : s->opt.entry_bytes;
     int rc = chunk_space_open(x, e);
     struct tree_options tree = index_options(&s->opt, path, &s->super.target);
     rc = rc < 0 ? rc : tree_open(&tree, &x->index, &found, e);
@@ -69,6 +73,12 @@ static void extent_close(struct chunk_store *s)
     if (x == NULL) {
         return;
     }
+    for (struct list *node = list_pop_front(&x->rested); node != NULL;
+         node = list_pop_front(&x->rested)) {
+        mem_free(LIST_ENTRY(node, struct chunk_rest, node));
+    }
+    mem_free(x->page);
+    chunk_rewrite_free(x);
     x->journal = journal_free(x->journal);
     x->index = kv_free(x->index);
     chunk_space_close(x);
@@ -161,6 +171,12 @@ const struct chunk_engine_ops chunk_engine_extent = {
     .open = extent_open,
     .close = extent_close,
     .start = chunk_extent_start,
+    .load = chunk_extent_load,
+    .know = chunk_extent_know,
+    .forget = chunk_extent_forget,
+    .next = chunk_extent_next,
+    .ahead = chunk_extent_ahead,
+    .ahead_end = chunk_extent_ahead_end,
     .hot = extent_hot,
     .place = extent_place,
     .reserve = chunk_extent_reserve,
@@ -171,6 +187,7 @@ const struct chunk_engine_ops chunk_engine_extent = {
     .record = chunk_extent_record,
     .remove = chunk_extent_remove,
     .committed = chunk_extent_committed,
+    .damaged = chunk_extent_damaged,
     .rested = chunk_extent_rested,
     .sync = chunk_extent_sync,
     .tick = chunk_extent_tick,

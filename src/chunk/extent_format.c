@@ -9,6 +9,10 @@
 #define TAG_ABOUT 0u
 #define TAG_CHUNK 1u
 #define TAG_SLAB 2u
+#define TAG_SUM 6u
+#define GROUP_VERSION 1u
+#define HEAD_VERSION 2u
+#define ABOUT_BYTES_1 40u /* version 1 */
 #define PRESENT_COMMITTED 1u
 #define PRESENT_PENDING 2u
 #define PRESENT_DAMAGED 4u
@@ -51,6 +55,14 @@ struct chunk_index_key chunk_key_slab(uint64_t slab)
     struct chunk_index_key k = {0};
     key_add(&k, TAG_SLAB, 1);
     key_add(&k, slab, 8);
+    return k;
+}
+
+struct chunk_index_key chunk_key_sum(uint32_t chain)
+{
+    struct chunk_index_key k = {0};
+    key_add(&k, TAG_SUM, 1);
+    key_add(&k, chain, 4);
     return k;
 }
 
@@ -117,6 +129,13 @@ int chunk_key_slab_decode(struct kv_slice key, uint64_t *ret)
     return key_end(&r);
 }
 
+int chunk_key_sum_decode(struct kv_slice key, uint32_t *ret)
+{
+    struct key_reader r = key_begin(key, TAG_SUM);
+    *ret = (uint32_t)key_take(&r, 4);
+    return key_end(&r);
+}
+
 int chunk_key_mark_decode(struct kv_slice key, enum chunk_mark mark, uint32_t *ret_chain,
                           struct chunk_key *ret)
 {
@@ -135,6 +154,7 @@ void chunk_about_encode(const struct chunk_about *a, uint8_t to[CHUNK_ABOUT_BYTE
     wire_store_u64(to + 16, a->damaged);
     wire_store_u64(to + 24, a->pending);
     wire_store_u64(to + 32, a->units);
+    wire_store_u64(to + CHUNK_ABOUT_KNOWN, a->known);
 }
 
 int chunk_about_decode(struct kv_slice from, struct chunk_about *ret)
@@ -143,17 +163,36 @@ int chunk_about_decode(struct kv_slice from, struct chunk_about *ret)
     if (from.len < 8) {
         return -ERR_bad_length;
     }
-    if (wire_load_u64(at) != CHUNK_INDEX_VERSION) {
+    uint64_t version = wire_load_u64(at);
+    if (version == 0 || version > CHUNK_INDEX_VERSION) {
         return -ERR_bad_version;
     }
-    if (from.len != CHUNK_ABOUT_BYTES) {
+    bool whole = from.len == CHUNK_ABOUT_BYTES;
+    if (!whole && (version > 1 || from.len != ABOUT_BYTES_1)) {
         return -ERR_bad_length;
     }
-    *ret = (struct chunk_about){.version = CHUNK_INDEX_VERSION,
+    *ret = (struct chunk_about){.version = version,
                                 .chunks = wire_load_u64(at + 8),
                                 .damaged = wire_load_u64(at + 16),
                                 .pending = wire_load_u64(at + 24),
-                                .units = wire_load_u64(at + 32)};
+                                .units = wire_load_u64(at + 32),
+                                .known = whole ? wire_load_u64(at + CHUNK_ABOUT_KNOWN) : 0};
+    return 0;
+}
+
+void chunk_sum_encode(const struct chunk_index_sum *x, uint8_t to[CHUNK_SUM_BYTES])
+{
+    wire_store_u64(to, x->count);
+    wire_store_u64(to + 8, x->digest);
+}
+
+int chunk_sum_decode(struct kv_slice from, struct chunk_index_sum *ret)
+{
+    const uint8_t *at = from.at;
+    if (from.len != CHUNK_SUM_BYTES) {
+        return -ERR_bad_length;
+    }
+    *ret = (struct chunk_index_sum){.count = wire_load_u64(at), .digest = wire_load_u64(at + 8)};
     return 0;
 }
 
@@ -232,7 +271,7 @@ size_t chunk_group_encode(const uint32_t *crc, const uint64_t *unit, unsigned ce
 {
     struct wire_writer w = wire_writer_over(to, CHUNK_GROUP_BYTES_MAX);
     CHECK(cells > 0 && cells <= CHUNK_GROUP);
-    wire_write_u8(&w, CHUNK_INDEX_VERSION);
+    wire_write_u8(&w, GROUP_VERSION);
     wire_write_u8(&w, (uint8_t)cells);
     cells_encode(&w, crc, unit, cells);
     CHECK(!w.bad);
@@ -243,7 +282,7 @@ int chunk_group_decode(struct kv_slice from, unsigned cells, uint32_t *crc, uint
 {
     struct wire_reader r = wire_reader_over(from.at, from.len);
     uint8_t version = wire_read_u8(&r), count = wire_read_u8(&r);
-    if (!r.bad && version != CHUNK_INDEX_VERSION) {
+    if (!r.bad && version != GROUP_VERSION) {
         return -ERR_bad_version;
     }
     r.bad = r.bad || count != cells || cells > CHUNK_GROUP;
@@ -287,11 +326,12 @@ size_t chunk_head_encode(const struct chunk_head *h, uint8_t to[CHUNK_HEAD_BYTES
     unsigned present = (h->has_committed ? PRESENT_COMMITTED : 0u) |
                        (h->has_pending ? PRESENT_PENDING : 0u) |
                        (h->damaged ? PRESENT_DAMAGED : 0u);
-    wire_write_u8(&w, CHUNK_INDEX_VERSION);
+    wire_write_u8(&w, HEAD_VERSION);
     wire_write_u8(&w, (uint8_t)present);
     wire_write_u32(&w, h->chain);
     wire_write_u64(&w, h->last_ver);
     wire_write_u64(&w, h->known);
+    wire_write_u32(&w, h->units);
     if (h->has_committed) {
         content_encode(&w, &h->committed);
     }
@@ -306,7 +346,7 @@ int chunk_head_decode(struct kv_slice from, struct chunk_head *ret)
 {
     struct wire_reader r = wire_reader_over(from.at, from.len);
     uint8_t version = wire_read_u8(&r), present = wire_read_u8(&r);
-    if (!r.bad && version != CHUNK_INDEX_VERSION) {
+    if (!r.bad && (version == 0 || version > HEAD_VERSION)) {
         return -ERR_bad_version;
     }
     ret->has_committed = (present & PRESENT_COMMITTED) != 0;
@@ -315,6 +355,7 @@ int chunk_head_decode(struct kv_slice from, struct chunk_head *ret)
     ret->chain = wire_read_u32(&r);
     ret->last_ver = wire_read_u64(&r);
     ret->known = wire_read_u64(&r);
+    ret->units = version == 1 ? CHUNK_UNITS_UNKNOWN : wire_read_u32(&r);
     r.bad = r.bad || present > 7 || (present == 0 && ret->last_ver == 0);
     if (ret->has_committed && !r.bad) {
         content_decode(&r, &ret->committed);

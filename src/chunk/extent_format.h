@@ -14,7 +14,7 @@
 #define CHUNK_GROUP 16u                     /* cells whose places and CRCs are kept together */
 #define CHUNK_GROUPS_MAX (CHUNK_CELLS_MAX / CHUNK_GROUP)
 #define CHUNK_SLAB_UNITS 8192u /* whose use is told by the bits of one record */
-#define CHUNK_INDEX_VERSION 1u
+#define CHUNK_INDEX_VERSION 2u /* 1: a start had to read all of it; see extent_check.c */
 
 /* ---- Keys of the index ---- */
 
@@ -36,25 +36,37 @@ static inline struct kv_slice chunk_index_slice(const struct chunk_index_key *k)
 struct chunk_index_key chunk_key_about(void); /* about the whole: chunk_about */
 struct chunk_index_key chunk_key_part(struct chunk_key key, unsigned part);
 struct chunk_index_key chunk_key_slab(uint64_t slab); /* CHUNK_SLAB_UNITS bits, 1: in use */
+struct chunk_index_key chunk_key_sum(uint32_t chain); /* chunk_index_sum */
 /* Without values: what a start, a resync or an audit looks for among many. */
 enum chunk_mark { CHUNK_MARK_PENDING = 3, CHUNK_MARK_DAMAGED, CHUNK_MARK_CHAIN };
 struct chunk_index_key chunk_key_mark(enum chunk_mark mark, uint32_t chain, struct chunk_key key);
 /* Which part of which chunk, or -ERR_bad_value. */
 NODISCARD int chunk_key_part_decode(struct kv_slice key, struct chunk_key *ret, unsigned *ret_part);
 NODISCARD int chunk_key_slab_decode(struct kv_slice key, uint64_t *ret);
+NODISCARD int chunk_key_sum_decode(struct kv_slice key, uint32_t *ret);
 NODISCARD int chunk_key_mark_decode(struct kv_slice key, enum chunk_mark mark, uint32_t *ret_chain,
                                     struct chunk_key *ret);
 
 /* ---- Values of the index ---- */
 
-/* Fields of 8 bytes each, changed by adding: chunk_about_delta() is what a commit adds. */
+/* Fields of 8 bytes each, changed by adding, but for the last, which only rises. */
 struct chunk_about {
-    uint64_t version; /* CHUNK_INDEX_VERSION */
+    uint64_t version; /* CHUNK_INDEX_VERSION, or an older one */
     uint64_t chunks, damaged, pending, units;
+    uint64_t known; /* index of the newest record of the journal that any chunk knows */
 };
-#define CHUNK_ABOUT_BYTES 40u
+#define CHUNK_ABOUT_BYTES 48u
+#define CHUNK_ABOUT_KNOWN 40u /* where that field is */
 void chunk_about_encode(const struct chunk_about *a, uint8_t to[CHUNK_ABOUT_BYTES]);
 NODISCARD int chunk_about_decode(struct kv_slice from, struct chunk_about *ret);
+
+/* What there is of a chain: two fields, changed by adding. */
+struct chunk_index_sum {
+    uint64_t count, digest;
+};
+#define CHUNK_SUM_BYTES 16u
+void chunk_sum_encode(const struct chunk_index_sum *x, uint8_t to[CHUNK_SUM_BYTES]);
+NODISCARD int chunk_sum_decode(struct kv_slice from, struct chunk_index_sum *ret);
 
 /* Where the cells of a content lie, and their CRCs. 0: zeros, which lie nowhere. */
 struct chunk_cells {
@@ -74,8 +86,10 @@ struct chunk_content {
     uint32_t crc[CHUNK_GROUP];
     uint64_t unit[CHUNK_GROUP];
 };
+#define CHUNK_UNITS_UNKNOWN UINT32_MAX
 struct chunk_head {
     uint32_t chain;
+    uint32_t units; /* of both contents; CHUNK_UNITS_UNKNOWN: an older version did not say */
     uint64_t last_ver;
     uint64_t known; /* index of the newest record of the journal that is in here */
     bool damaged, has_committed, has_pending;
@@ -86,7 +100,7 @@ static inline bool chunk_content_is_small(uint32_t length)
     return chunk_cells(length) <= CHUNK_GROUP;
 }
 #define CHUNK_CONTENT_BYTES_MAX (48u + 36u * CHUNK_RECENT_MAX + CHUNK_GROUP * 12u + 1u)
-#define CHUNK_HEAD_BYTES_MAX (24u + 2u * CHUNK_CONTENT_BYTES_MAX)
+#define CHUNK_HEAD_BYTES_MAX (28u + 2u * CHUNK_CONTENT_BYTES_MAX)
 /* Returns the length. */
 size_t chunk_head_encode(const struct chunk_head *h, uint8_t to[CHUNK_HEAD_BYTES_MAX]);
 NODISCARD int chunk_head_decode(struct kv_slice from, struct chunk_head *ret);

@@ -67,7 +67,7 @@ TEST(keys_of_another_kind_or_length_are_refused)
 
 TEST(about_comes_back)
 {
-    struct chunk_about a = {CHUNK_INDEX_VERSION, 5, 6, 7, 8}, back;
+    struct chunk_about a = {CHUNK_INDEX_VERSION, 5, 6, 7, 8, 9}, back;
     uint8_t bytes[CHUNK_ABOUT_BYTES];
     chunk_about_encode(&a, bytes);
     CHECK_OK(chunk_about_decode(kv_slice_of(bytes, sizeof bytes), &back));
@@ -77,6 +77,29 @@ TEST(about_comes_back)
     }
     bytes[0]++;
     CHECK_RC(chunk_about_decode(kv_slice_of(bytes, sizeof bytes), &back), ERR_bad_version);
+    bytes[0] = 1; /* an older one, which does not end like this one, or was changed by this one */
+    CHECK_OK(chunk_about_decode(kv_slice_of(bytes, sizeof bytes), &back));
+    CHECK_OK(chunk_about_decode(kv_slice_of(bytes, CHUNK_ABOUT_KNOWN), &back));
+    CHECK_EQ(back.version, 1);
+    CHECK_EQ(back.units, 8);
+    CHECK_EQ(back.known, 0);
+}
+
+TEST(sums_come_back)
+{
+    const struct chunk_index_sum sum = {.count = 3, .digest = UINT64_MAX - 4};
+    struct chunk_index_sum back;
+    struct chunk_index_key k = chunk_key_sum(77);
+    uint8_t bytes[CHUNK_SUM_BYTES];
+    uint32_t chain = 0;
+    chunk_sum_encode(&sum, bytes);
+    CHECK_OK(chunk_sum_decode(kv_slice_of(bytes, sizeof bytes), &back));
+    CHECK_BYTES(&back, &sum, sizeof sum);
+    CHECK_RC(chunk_sum_decode(kv_slice_of(bytes, sizeof bytes - 1), &back), ERR_bad_length);
+    CHECK_OK(chunk_key_sum_decode(chunk_index_slice(&k), &chain));
+    CHECK_EQ(chain, 77);
+    k.len--;
+    CHECK_RC(chunk_key_sum_decode(chunk_index_slice(&k), &chain), ERR_bad_value);
 }
 
 /* ---- Random contents ---- */
@@ -239,6 +262,23 @@ TEST(a_number_that_was_given_is_kept_without_a_content)
     head.last_ver = 0;
     len = chunk_head_encode(&head, bytes);
     CHECK_RC(chunk_head_decode(kv_slice_of(bytes, len), &back), ERR_bad_value);
+}
+
+/* Version 1 did not say how many units there are. */
+TEST(older_heads_are_read)
+{
+    struct chunk_head head = {.chain = 1, .last_ver = 9, .known = 4, .units = 5};
+    static struct chunk_head back;
+    uint8_t bytes[CHUNK_HEAD_BYTES_MAX];
+    size_t len = chunk_head_encode(&head, bytes);
+    CHECK_OK(chunk_head_decode(kv_slice_of(bytes, len), &back));
+    CHECK_EQ(back.units, 5);
+    bytes[0] = 1;
+    CHECK_OK(chunk_head_decode(kv_slice_of(bytes, len - 4), &back));
+    CHECK_EQ(back.known, 4);
+    CHECK_EQ(back.units, CHUNK_UNITS_UNKNOWN);
+    bytes[0] = 3;
+    CHECK_RC(chunk_head_decode(kv_slice_of(bytes, len), &back), ERR_bad_version);
 }
 
 TEST(groups_come_back)

@@ -64,6 +64,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_head(s);
     fuzz_delta(data, size);
     CHECK(chunk_about_decode(s, &about) <= 0);
+    struct chunk_index_sum sum;
+    uint32_t chain = 0;
+    CHECK(chunk_sum_decode(s, &sum) <= 0);
+    CHECK(chunk_key_sum_decode(s, &chain) <= 0);
     for (unsigned cells = 1; cells <= CHUNK_GROUP; cells++) {
         CHECK(chunk_group_decode(s, cells, crc, unit) <= 0);
     }

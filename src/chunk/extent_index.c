@@ -45,33 +45,26 @@ static void slab_set(struct slab_change *c, uint64_t unit, bool used)
     c->units += used ? 1u : UINT64_MAX;
 }
 
-static uint64_t unit_of(const struct chunk_version *v, uint32_t cell)
+static void slab_set_run(struct slab_change *c, struct chunk_run run, bool used)
 {
-    return v == NULL || cell >= chunk_cells(v->meta.length) ? 0 : v->block[cell];
+    for (uint32_t i = 0; i < run.count; i++) {
+        slab_set(c, run.block + i, used);
+    }
 }
 
-static uint32_t cells_of_two(const struct chunk_version *a, const struct chunk_version *b)
-{
-    uint32_t x = a == NULL ? 0 : chunk_cells(a->meta.length);
-    uint32_t y = b == NULL ? 0 : chunk_cells(b->meta.length);
-    return (uint32_t)base_max(x, y);
-}
-
-/* Units of `a` and `b` that are not of `c` and `d`. A unit never moves to another cell. */
+/* What `a` and `b` have, and `c` and `d` have not. */
 static void slab_compare(struct slab_change *out, const struct chunk_version *a,
                          const struct chunk_version *b, const struct chunk_version *c,
                          const struct chunk_version *d, bool used)
 {
-    uint32_t cells = cells_of_two(a, b);
-    for (uint32_t cell = 0; cell < cells; cell++) {
-        uint64_t x = unit_of(a, cell), y = unit_of(b, cell);
-        uint64_t z = unit_of(c, cell), u = unit_of(d, cell);
-        if (x != 0 && x != z && x != u) {
-            slab_set(out, x, used);
-        }
-        if (y != 0 && y != x && y != z && y != u) {
-            slab_set(out, y, used);
-        }
+    const struct chunk_version *others[CHUNK_OTHERS] = {c, d};
+    struct chunk_run run;
+    for (uint32_t at = 0; chunk_run_next(a, others, &at, &run);) {
+        slab_set_run(out, run, used);
+    }
+    others[2] = a;
+    for (uint32_t at = 0; chunk_run_next(b, others, &at, &run);) {
+        slab_set_run(out, run, used);
     }
     slab_flush(out);
 }
@@ -142,11 +135,18 @@ static void content_of(const struct chunk_version *v, struct chunk_content *c)
     memcpy(c->unit, v->block, cells * sizeof *c->unit);
 }
 
+static uint32_t head_units(const struct chunk_state *st)
+{
+    uint32_t units = st->committed == NULL ? 0 : chunk_version_own(st->committed, NULL);
+    return units + (st->pending == NULL ? 0 : chunk_version_own(st->pending, st->committed));
+}
+
 static void index_head(struct kv_batch *b, const struct chunk_shot *shot)
 {
     const struct chunk_state *st = &shot->state;
     uint8_t bytes[CHUNK_HEAD_BYTES_MAX];
     struct chunk_head h = {.chain = st->chain,
+                           .units = head_units(st),
                            .last_ver = st->last_ver,
                            .known = shot->known,
                            .damaged = st->damaged,
@@ -202,17 +202,43 @@ static void index_about(struct kv_batch *b, const struct chunk_shot *shot, uint6
                                 (uint64_t)(shot->exists && st->damaged) -
                                     (had->exists && had->damaged),
                                 (uint64_t)(st->pending != NULL) - (had->pending != NULL), units};
-    struct kv_field field[4];
-    size_t count = 0;
+    struct kv_field field[5] = {
+        {.offset = CHUNK_ABOUT_KNOWN, .op = KV_FIELD_MAX, .operand = shot->known}};
+    size_t count = 1;
     for (uint16_t i = 0; i < 4; i++) {
         if (change[i] != 0) {
             field[count++] = (struct kv_field){
                 .offset = (uint16_t)(8 + 8 * i), .op = KV_FIELD_ADD, .operand = change[i]};
         }
     }
-    if (count > 0) {
-        struct chunk_index_key k = chunk_key_about();
-        (void)kv_batch_upsert(b, chunk_index_slice(&k), CHUNK_ABOUT_BYTES, field, count);
+    struct chunk_index_key k = chunk_key_about();
+    (void)kv_batch_upsert(b, chunk_index_slice(&k), CHUNK_ABOUT_BYTES, field, count);
+}
+
+static void index_sum(struct kv_batch *b, uint32_t chain, uint64_t count, uint64_t digest)
+{
+    const struct kv_field field[2] = {{.offset = 0, .op = KV_FIELD_ADD, .operand = count},
+                                      {.offset = 8, .op = KV_FIELD_ADD, .operand = digest}};
+    struct chunk_index_key k = chunk_key_sum(chain);
+    if (chain != 0 && (count != 0 || digest != 0)) {
+        (void)kv_batch_upsert(b, chunk_index_slice(&k), CHUNK_SUM_BYTES, field, 2);
+    }
+}
+
+/* What it was leaves the sum of its chain, what it is comes into that of its own. */
+static void index_sums(struct kv_batch *b, const struct chunk_shot *shot)
+{
+    const struct chunk_indexed *had = &shot->e->indexed;
+    const struct chunk_state *st = &shot->state;
+    struct chunk_key key = shot->e->item.key;
+    bool was = had->committed != NULL, is = st->committed != NULL;
+    uint64_t old = was ? chunk_sum_of(key, &had->committed->meta) : 0;
+    uint64_t new = is ? chunk_sum_of(key, &st->committed->meta) : 0;
+    if (had->chain == st->chain) {
+        index_sum(b, st->chain, (uint64_t)is - was, new - old);
+    } else {
+        index_sum(b, had->chain, (uint64_t)0 - was, (uint64_t)0 - old);
+        index_sum(b, st->chain, is, new);
     }
 }
 
@@ -234,6 +260,7 @@ void chunk_index_shot(struct kv_batch *b, const struct chunk_shot *shot)
         (void)kv_batch_delete(b, chunk_index_slice(&k));
     }
     index_marks(b, shot);
+    index_sums(b, shot);
     index_about(b, shot, index_units(b, had, &shot->state));
 }
 

@@ -1,6 +1,10 @@
 /*
- * chunk/extent_load.c -- the `extent` engine, while it starts: entries are made of the records of
- * the index.
+ * chunk/extent_load.c -- the `extent` engine, while it starts: what it needs of the index. Which
+ * units are in use, what there is of each chain, how much of all; not the chunks, but for those
+ * with a pending content, damaged ones, and those that the journal tells of (extent_replay.c),
+ * which become entries.
+ *
+ * An index of an older version does not have all of that: extent_check.c reads the whole of it.
  */
 #include "chunk/extent_start_priv.h"
 
@@ -8,162 +12,85 @@
 
 #define LOAD_PAGE 512u
 #define LOAD_AHEAD 4096u
+#define LOAD_ENTRIES 64u
 
 static void load_page(struct loop_task *t);
 
 /* ---- Records ---- */
 
-static struct chunk_version *load_content(const struct chunk_content *c)
+static int load_about(struct chunk_loading *l, struct kv_slice value)
 {
-    uint32_t cells = chunk_cells(c->meta.length);
-    struct chunk_version *v = chunk_version_new(cells, c->meta.recent_count);
-    if (v == NULL) {
-        return NULL;
-    }
-    v->meta = c->meta;
-    memcpy(v->recent, c->recent, c->meta.recent_count * sizeof *v->recent);
-    if (c->has_cells) {
-        memcpy(v->crc, c->crc, cells * sizeof *v->crc);
-        memcpy(v->block, c->unit, cells * sizeof *v->block);
-    }
-    return v;
+    l->told = true;
+    return chunk_about_decode(value, &l->about);
 }
 
-static bool load_whole(const struct chunk_version *v)
+/* What is used comes in runs. */
+static int load_slab(struct chunk_loading *l, struct kv_slice key, struct kv_slice value)
 {
-    return v == NULL || chunk_digest(v->meta.length, v->crc) == v->meta.digest;
+    uint64_t slab = 0;
+    const uint8_t *bits = value.at;
+    int rc = chunk_key_slab_decode(key, &slab);
+    if (rc < 0 || value.len != CHUNK_SLAB_UNITS / 8) {
+        return rc < 0 ? rc : -ERR_bad_length;
+    }
+    for (uint32_t i = 0; i < CHUNK_SLAB_UNITS && rc == 0;) {
+        uint32_t n = 0;
+        while (i + n < CHUNK_SLAB_UNITS && (bits[(i + n) / 8] >> (i + n) % 8 & 1) != 0) {
+            n++;
+        }
+        uint64_t unit = slab * CHUNK_SLAB_UNITS + i;
+        bool inside = unit < l->x->units && n <= l->x->units - unit;
+        if (n > 0 && !inside) {
+            return err_set(&l->error, -ERR_bad_value,
+                           "the index of '%s' uses units of a container that is not there",
+                           l->x->s->directory);
+        }
+        rc = n == 0 ? 0 : chunk_space_claim(l->x, unit, n);
+        i += n + 1;
+    }
+    return rc;
 }
 
-static uint32_t load_own(const struct chunk_version *v, const struct chunk_version *base)
+static int load_noted(struct chunk_loading *l, struct kv_slice key)
 {
-    uint32_t cells = chunk_cells(v->meta.length), own = 0;
-    uint32_t others = base == NULL ? 0 : chunk_cells(base->meta.length);
-    for (uint32_t i = 0; i < cells; i++) {
-        own += v->block[i] != 0 && (i >= others || base->block[i] != v->block[i]) ? 1 : 0;
-    }
-    return own;
+    struct chunk_key chunk;
+    uint32_t chain = 0;
+    const uint8_t *tag = key.at;
+    enum chunk_mark mark = tag[0] == CHUNK_MARK_PENDING ? CHUNK_MARK_PENDING : CHUNK_MARK_DAMAGED;
+    int rc = chunk_key_mark_decode(key, mark, &chain, &chunk);
+    return rc < 0 ? rc : chunk_entry_get(l->x->s, chunk, true) == NULL ? -ENOMEM : 0;
 }
 
-void chunk_load_count(struct chunk_store *s, struct chunk_entry *e)
+static int load_sum(struct chunk_loading *l, struct kv_slice key, struct kv_slice value)
 {
-    if (e->committed != NULL) {
-        chunk_version_count(e->committed);
-        e->committed->own_blocks = e->committed->stored;
-    }
-    if (e->pending != NULL) {
-        chunk_version_count(e->pending);
-        e->pending->own_blocks = load_own(e->pending, e->committed);
-    }
-    chunk_entry_account(s, e);
-}
-
-/* All of a chunk's parts have come. One whose cells are not all there has been damaged: it must be
- * repaired from another copy. */
-static void load_close(struct chunk_loading *l)
-{
-    struct chunk_entry *e = l->e;
-    struct chunk_store *s = l->x->s;
-    l->e = NULL;
-    if (e == NULL) {
-        return;
-    }
-    bool good = load_whole(e->committed), good_too = load_whole(e->pending);
-    if (!good) {
-        chunk_entry_set(s, e, &e->committed, NULL);
-        s->damaged_count += e->damaged ? 0 : 1;
-        e->damaged = true;
-    }
-    if (!good_too) {
-        chunk_entry_set(s, e, &e->pending, NULL);
-    }
-    if (!good || !good_too) {
-        l->x->wrong++;
-        chunk_entry_changed(s, e);
-        e->written = e->change;
-    }
-    chunk_load_count(s, e);
-}
-
-static int load_head(struct chunk_loading *l, struct chunk_key key, struct kv_slice value)
-{
-    struct chunk_store *s = l->x->s;
-    CLEANUP(mem_freep) struct chunk_head *h = mem_zalloc(sizeof *h);
-    struct chunk_entry *e = h == NULL ? NULL : chunk_entry_get(s, key, true);
-    int rc = e == NULL ? -ENOMEM : chunk_head_decode(value, h);
+    struct chunk_index_sum sum;
+    uint32_t chain = 0;
+    int rc = chunk_key_sum_decode(key, &chain);
+    rc = rc < 0 ? rc : chunk_sum_decode(value, &sum);
     if (rc < 0) {
         return rc;
     }
-    struct chunk_version *committed = h->has_committed ? load_content(&h->committed) : NULL;
-    struct chunk_version *pending = h->has_pending ? load_content(&h->pending) : NULL;
-    e->exists = true;
-    s->exists_count++;
-    e->damaged = h->damaged;
-    s->damaged_count += h->damaged ? 1 : 0;
-    e->chain = h->chain;
-    e->last_ver = h->last_ver;
-    e->known = h->known;
-    l->known = base_max(l->known, h->known);
-    chunk_entry_set(s, e, &e->committed, committed);
-    chunk_entry_set(s, e, &e->pending, pending);
-    e->indexed = (struct chunk_indexed){.chain = h->chain, .exists = true, .damaged = h->damaged};
-    e->indexed.committed = chunk_version_ref(committed);
-    e->indexed.pending = chunk_version_ref(pending);
-    l->e = e;
-    return (h->has_committed && committed == NULL) || (h->has_pending && pending == NULL) ? -ENOMEM
-                                                                                          : 0;
-}
-
-static int load_group(struct chunk_loading *l, struct chunk_key key, unsigned part,
-                      struct kv_slice value)
-{
-    bool of_pending = part >= CHUNK_PART_PENDING;
-    unsigned group = part - (of_pending ? CHUNK_PART_PENDING : CHUNK_PART_COMMITTED);
-    struct chunk_version *v = l->e == NULL ? NULL : of_pending ? l->e->pending : l->e->committed;
-    bool fits = v != NULL && chunk_key_compare(key, l->e->item.key) == 0 &&
-                !chunk_content_is_small(v->meta.length) &&
-                group * CHUNK_GROUP < chunk_cells(v->meta.length);
-    if (!fits) {
-        l->x->wrong++; /* of nothing: the next content of it writes over it */
-        return 0;
-    }
-    uint32_t at = group * CHUNK_GROUP, cells = chunk_cells(v->meta.length);
-    return chunk_group_decode(value, (unsigned)base_min(cells - at, CHUNK_GROUP), v->crc + at,
-                              v->block + at);
-}
-
-static uint64_t load_bits(struct kv_slice value)
-{
-    const uint8_t *at = value.at;
-    uint64_t bits = 0;
-    for (size_t i = 0; i < value.len; i++) {
-        bits += (unsigned)__builtin_popcount(at[i]);
-    }
-    return bits;
+    const struct chunk_sum one = {.count = sum.count, .digest = sum.digest};
+    return chunk_sums_add(&l->x->s->sums, chain, one);
 }
 
 static int load_record(struct chunk_loading *l, struct kv_slice key, struct kv_slice value)
 {
-    struct chunk_key chunk;
-    uint64_t slab = 0;
-    unsigned part = 0;
-    if (chunk_key_part_decode(key, &chunk, &part) == 0) {
-        if (part != CHUNK_PART_HEAD) {
-            return load_group(l, chunk, part, value);
-        }
-        load_close(l);
-        return load_head(l, chunk, value);
+    switch (l->phase) {
+    case CHUNK_LOAD_ABOUT:
+        return load_about(l, value);
+    case CHUNK_LOAD_CHECK:
+        return chunk_check_record(l, key, value);
+    case CHUNK_LOAD_SLABS:
+        return load_slab(l, key, value);
+    case CHUNK_LOAD_NOTED:
+        return load_noted(l, key);
+    case CHUNK_LOAD_SUMS:
+        return load_sum(l, key, value);
+    case CHUNK_LOAD_OVER:
+    default:
+        return -ERR_bad_value;
     }
-    load_close(l);
-    if (chunk_key_slab_decode(key, &slab) == 0) {
-        l->slab_units += load_bits(value);
-        return 0;
-    }
-    struct chunk_index_key about = chunk_key_about();
-    if (kv_slice_compare(key, chunk_index_slice(&about)) == 0) {
-        l->told = true;
-        return chunk_about_decode(value, &l->about);
-    }
-    return -ERR_bad_value;
 }
 
 /* ---- The walk ---- */
@@ -178,12 +105,33 @@ static void load_over(struct chunk_loading *l, int rc)
 {
     load_pause(l);
     l->snapshot = kv_snapshot_free(l->snapshot);
-    if (rc < 0) {
-        chunk_start_loaded(l, err_set(&l->error, rc, "the index of '%s'", l->x->s->directory));
-        return;
+    if (rc < 0 && l->error.code == 0) {
+        rc = err_set(&l->error, rc, "the index of '%s'", l->x->s->directory);
     }
-    load_close(l);
-    chunk_start_loaded(l, 0);
+    chunk_start_loaded(l, rc);
+}
+
+/* Whether all of the index is read is known with the record about the whole; a new one has none. */
+static void load_next_phase(struct chunk_loading *l)
+{
+    int rc = l->phase == CHUNK_LOAD_CHECK ? chunk_check_over(l) : 0;
+    bool about = l->phase == CHUNK_LOAD_ABOUT;
+    load_pause(l);
+    l->after.len = 0;
+    if (about && chunk_check_wanted(l)) {
+        rc = chunk_check_begin(l);
+        l->phase = CHUNK_LOAD_CHECK;
+    } else {
+        l->phase = about ? CHUNK_LOAD_SLABS : l->phase + 1;
+    }
+    if (l->phase == CHUNK_LOAD_SUMS && l->converting) { /* they were added up */
+        l->phase = CHUNK_LOAD_OVER;
+    }
+    if (rc < 0 || l->phase == CHUNK_LOAD_OVER) {
+        load_over(l, rc);
+    } else {
+        loop_defer(l->x->s->loop, &l->task);
+    }
 }
 
 static void load_fetched(struct kv_fetch *f, int rc)
@@ -198,9 +146,17 @@ static void load_fetched(struct kv_fetch *f, int rc)
 
 static int load_seek(struct chunk_loading *l)
 {
-    const uint8_t end = CHUNK_MARK_PENDING; /* marks tell nothing that heads do not */
-    struct kv_iter_options opt = {
-        .need = &l->need, .ahead = LOAD_AHEAD, .upper = kv_slice_of(&end, 1)};
+    /* By phase: the first byte of its keys, and that behind them. */
+    static const uint8_t range[CHUNK_LOAD_OVER][2] = {[CHUNK_LOAD_ABOUT] = {0, 1},
+                                                      [CHUNK_LOAD_CHECK] = {1, 3},
+                                                      [CHUNK_LOAD_SLABS] = {2, 3},
+                                                      [CHUNK_LOAD_NOTED] = {3, 5},
+                                                      [CHUNK_LOAD_SUMS] = {6, 7}};
+    const uint8_t *of = range[l->phase];
+    struct kv_iter_options opt = {.need = &l->need,
+                                  .ahead = LOAD_AHEAD,
+                                  .lower = kv_slice_of(&of[0], 1),
+                                  .upper = kv_slice_of(&of[1], 1)};
     struct kv_slice after = chunk_index_slice(&l->after);
     int rc = l->it != NULL ? 0 : kv_iter_new(l->snapshot, &opt, &l->it);
     if (rc < 0) {
@@ -228,14 +184,14 @@ static void load_page(struct loop_task *t)
     if (rc == -ERR_need) {
         l->fetch = (struct kv_fetch){.need = &l->need, .done = load_fetched};
         kv_fetch(l->x->index, &l->fetch);
-        return;
-    }
-    if (rc <= 0) {
+    } else if (rc < 0) {
         load_over(l, rc);
-        return;
+    } else if (rc == 0) {
+        load_next_phase(l);
+    } else {
+        load_pause(l);
+        loop_defer(l->x->s->loop, &l->task);
     }
-    load_pause(l);
-    loop_defer(l->x->s->loop, &l->task);
 }
 
 void chunk_load_begin(struct chunk_loading *l)
@@ -246,5 +202,68 @@ void chunk_load_begin(struct chunk_loading *l)
         chunk_start_loaded(l, rc);
         return;
     }
+    loop_defer(l->x->s->loop, &l->task);
+}
+
+/* ---- Entries ---- */
+
+static void entries_page(struct loop_task *t);
+
+static void entries_over(struct chunk_loading *l, int rc)
+{
+    kv_need_release(&l->need);
+    if (rc < 0) {
+        rc = err_set(&l->error, rc, "the index of '%s'", l->x->s->directory);
+    }
+    chunk_start_known(l, rc);
+}
+
+static void entries_fetched(struct kv_fetch *f, int rc)
+{
+    struct chunk_loading *l = container_of(f, struct chunk_loading, fetch);
+    if (rc < 0) {
+        entries_over(l, rc);
+    } else {
+        entries_page(&l->task);
+    }
+}
+
+/* Those of a page that lack something are asked for together. */
+static void entries_page(struct loop_task *t)
+{
+    struct chunk_loading *l = container_of(t, struct chunk_loading, task);
+    struct chunk_store *s = l->x->s;
+    struct chunk_key from = l->from;
+    struct chunk_item *item = chunk_index_next(&s->index, from);
+    int missing = 0;
+    for (unsigned i = 0; i < LOAD_ENTRIES && item != NULL; i++) {
+        struct chunk_entry *e = chunk_entry_of(item);
+        int rc = e->loaded ? 0 : chunk_entry_read(l->x, e, &l->need);
+        if (rc < 0 && rc != -ERR_need && rc != -ENOBUFS) {
+            entries_over(l, rc);
+            return;
+        }
+        missing = rc < 0 ? rc : missing;
+        from = item->key;
+        item = chunk_key_step(&from) ? chunk_index_next(&s->index, from) : NULL;
+    }
+    if (missing < 0) {
+        l->fetch = (struct kv_fetch){.need = &l->need, .done = entries_fetched};
+        kv_fetch(l->x->index, &l->fetch);
+        return;
+    }
+    kv_need_release(&l->need);
+    l->from = from;
+    if (item == NULL) {
+        entries_over(l, 0);
+    } else {
+        loop_defer(s->loop, &l->task);
+    }
+}
+
+void chunk_load_entries(struct chunk_loading *l)
+{
+    l->task.run = entries_page;
+    l->from = (struct chunk_key){0};
     loop_defer(l->x->s->loop, &l->task);
 }

@@ -68,8 +68,8 @@ struct chunk_round {
 /* A range of units that has rested: punched, allocated anew, then free. */
 struct chunk_release {
     struct disk_req req;
-    struct chunk_entry *e; /* NULL: none is under way */
-    struct chunk_rest *rest;
+    struct chunk_entry *e;   /* NULL: its entry was forgotten */
+    struct chunk_rest *rest; /* NULL: none is under way */
 };
 
 struct chunk_extent {
@@ -87,6 +87,10 @@ struct chunk_extent {
     struct list growers; /* works that wait for units */
     struct list gather;  /* works whose write is put together with others; counted as under way */
     struct loop_task gather_task;
+    struct list rested;            /* chunk_rest, of entries that were forgotten */
+    struct list readings;          /* chunk_reading */
+    struct chunk_page *page;       /* what a walk has read last */
+    struct chunk_rewrite *rewrite; /* NULL: there was nothing to do yet */
     struct chunk_release release;
     struct kv *index;
     struct journal *journal;
@@ -112,6 +116,8 @@ struct chunk_extent {
 NODISCARD int chunk_space_open(struct chunk_extent *x, struct err *e);
 void chunk_space_close(struct chunk_extent *x);
 NODISCARD int chunk_space_claim(struct chunk_extent *x, uint64_t unit, uint32_t count);
+/* At a start: nobody has it any more. False: not all of it was claimed; nothing is done. */
+NODISCARD bool chunk_space_unclaim(struct chunk_extent *x, uint64_t unit, uint32_t count);
 struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint64_t unit);
 void chunk_space_release(struct chunk_extent *x); /* what has rested long enough */
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
@@ -131,6 +137,7 @@ void chunk_extent_waste(struct chunk_work *w);
 void chunk_extent_record(struct chunk_work *w, const struct chunk_state *st, chunk_next *next);
 void chunk_extent_remove(struct chunk_work *w, chunk_next *next);
 void chunk_extent_committed(struct chunk_store *s, struct chunk_entry *e);
+void chunk_extent_damaged(struct chunk_store *s, struct chunk_entry *e);
 /* Records of the commits that no record tells of yet. 0, -ENOMEM. */
 NODISCARD int chunk_extent_flush_flips(struct chunk_extent *x);
 /* What records up to `index` describe is stable; ends with chunk_extent_synced(). */
@@ -144,6 +151,29 @@ void chunk_extent_synced(struct chunk_extent *x, int rc);
 void chunk_extent_flips_done(struct chunk_extent *x); /* another list of commits is over */
 void chunk_extent_checkpoint(struct chunk_extent *x);
 void chunk_extent_tick(struct chunk_store *s);
+
+/* ---- extent_entry.c ---- */
+NODISCARD struct chunk_version *chunk_load_content(const struct chunk_content *c);
+/* What the index has of it, if all of that can be had; -ERR_need. */
+NODISCARD int chunk_entry_read(struct chunk_extent *x, struct chunk_entry *e, struct kv_need *need);
+void chunk_entry_recount(struct chunk_store *s, struct chunk_entry *e); /* its blocks */
+void chunk_entry_charge(struct chunk_store *s, struct chunk_entry *e); /* the memory it takes now */
+int chunk_index_failed(struct chunk_extent *x, int rc); /* an error of kv, as callers see it */
+int chunk_extent_know(struct chunk_store *s, struct chunk_entry *e);
+void chunk_extent_load(struct chunk_work *w, chunk_next *next);
+void chunk_extent_forget(struct chunk_store *s);
+void chunk_forget_soon(struct chunk_store *s); /* if there is too much in memory */
+
+/* ---- extent_walk.c ---- */
+int chunk_extent_next(struct chunk_store *s, struct chunk_key from, struct chunk_info *ret);
+int chunk_extent_ahead(struct chunk_store *s, struct chunk_ahead *a);
+void chunk_extent_ahead_end(struct chunk_store *s, struct chunk_ahead *a);
+void chunk_walk_changed(struct chunk_extent *x); /* the index has changed */
+
+/* ---- extent_rewrite.c ---- */
+void chunk_rewrite_look(struct chunk_extent *x, const struct chunk_entry *e); /* is it in pieces? */
+void chunk_rewrite_tick(struct chunk_extent *x);
+void chunk_rewrite_free(struct chunk_extent *x);
 
 /* ---- extent_index.c ---- */
 /* Adds to `b` what makes of the index's state of the entry that of the shot; -ENOMEM is sticky. */

@@ -168,6 +168,8 @@ int chunk_extent_flush_flips(struct chunk_extent *x)
 void chunk_extent_committed(struct chunk_store *s, struct chunk_entry *e)
 {
     struct chunk_extent *x = s->extent;
+    chunk_entry_charge(s, e);
+    chunk_rewrite_look(x, e);
     if (list_empty(&e->flip)) {
         list_push_back(&x->flips, &e->flip);
         x->flip_count++;
@@ -268,6 +270,60 @@ void chunk_extent_record(struct chunk_work *w, const struct chunk_state *st, chu
     int rc = record_append(w, st);
     if (rc < 0) {
         next(w, rc);
+    }
+}
+
+/* ---- Damage ---- */
+
+static void damage_recorded(struct chunk_append *a, int rc)
+{
+    const struct chunk_flip *f = a->flip;
+    if (rc == 0 && f->life == f->e->life) {
+        f->e->written = base_max(f->e->written, f->change);
+        f->e->known = base_max(f->e->known, a->append.index);
+    }
+    append_free(a);
+}
+
+static int damage_append(struct chunk_extent *x, struct chunk_entry *e)
+{
+    const struct chunk_version *flagged = e->committed != NULL ? e->committed : e->pending;
+    const struct chunk_delta_base none = {0};
+    const struct chunk_delta d = {.key = e->item.key,
+                                  .chain = e->chain,
+                                  .last_ver = e->last_ver,
+                                  .damaged = true,
+                                  .flags = flagged == NULL ? 0 : flagged->meta.flags};
+    size_t len = 0;
+    int rc = list_empty(&e->flip) ? 0 : chunk_extent_flush_flips(x);
+    struct chunk_append *a = rc < 0 ? NULL : append_new(x, damage_recorded);
+    if (a == NULL) {
+        return -ENOMEM;
+    }
+    a->flip = mem_calloc(1, sizeof *a->flip);
+    rc = a->flip == NULL
+             ? -ENOMEM
+             : chunk_delta_encode(CHUNK_JOURNAL_CHANGE, &d, &none, NULL, &a->bytes, &len);
+    if (rc < 0) {
+        append_free(a);
+        return rc;
+    }
+    a->flip_count = 1;
+    a->flip[0] = (struct chunk_flip){.e = e, .change = e->change, .life = e->life};
+    e->holds++;
+    e->recording++;
+    append_submit(a, CHUNK_JOURNAL_CHANGE, JOURNAL_WRITTEN, len);
+    return 0;
+}
+
+/* So that a crash does not forget it. Nothing else of the chunk is on its way: whoever finds it
+ * has the turn. */
+void chunk_extent_damaged(struct chunk_store *s, struct chunk_entry *e)
+{
+    struct chunk_extent *x = s->extent;
+    if (x->loaded && !x->ending) {
+        int rc = damage_append(x, e);
+        (void)rc; /* without memory the index alone is told, by the next round */
     }
 }
 

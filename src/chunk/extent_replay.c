@@ -1,6 +1,7 @@
 /*
  * chunk/extent_replay.c -- the `extent` engine, while it starts: what the journal tells is done
- * once more, in memory only.
+ * once more, in memory only. Twice it is read: first, what is stable is looked for, and which
+ * chunks it tells of, so that what the index has of them can be had.
  *
  * Records that a chunk's head in the index knows are passed over. A record may begin from a content
  * that is not to be had any more, because a later one, which the index knows, has deleted it: such
@@ -86,7 +87,7 @@ static void replay_exists(struct chunk_store *s, struct chunk_entry *e)
 static void replay_install(struct chunk_store *s, struct chunk_entry *e,
                            const struct chunk_delta *d, struct chunk_version *v)
 {
-    e->chain = d->chain;
+    chunk_entry_chain(s, e, d->chain);
     e->last_ver = d->last_ver;
     replay_exists(s, e);
     replay_damaged(s, e, d->damaged);
@@ -148,7 +149,7 @@ static int replay_update(struct chunk_loading *l, const struct journal_record *r
     chunk_version_unref(v);
     /* Who made the base is not known either where the base is not. */
     if (rc == -ERR_bad_crc || (rc == -ERR_bad_value && e->committed == NULL)) {
-        e->chain = d->chain;
+        chunk_entry_chain(s, e, d->chain);
         e->last_ver = base_max(e->last_ver, d->last_ver);
         replay_exists(s, e);
         replay_changed(s, e, r->index);
@@ -199,7 +200,7 @@ static int replay_change(struct chunk_loading *l, const struct journal_record *r
     if (rc < 0) {
         return rc;
     }
-    e->chain = d->chain;
+    chunk_entry_chain(s, e, d->chain);
     e->last_ver = d->last_ver;
     replay_damaged(s, e, d->damaged);
     if (d->drops) {
@@ -253,14 +254,41 @@ static int replay_list(struct chunk_loading *l, const struct journal_record *r)
 
 /* ---- Records ---- */
 
+static int look_key(struct chunk_loading *l, struct chunk_key key)
+{
+    return chunk_entry_get(l->x->s, key, true) == NULL ? -ENOMEM : 0;
+}
+
+static int look_delta(struct chunk_loading *l, const struct journal_record *r)
+{
+    CLEANUP(mem_freep) struct chunk_delta *d = mem_zalloc(sizeof *d);
+    int rc = d == NULL ? -ENOMEM : chunk_delta_decode(r->type, r->bytes, r->len, d);
+    return rc < 0 ? rc : look_key(l, d->key);
+}
+
+static int look_list(struct chunk_loading *l, const struct journal_record *r)
+{
+    CLEANUP(mem_freep) struct chunk_listed *listed = mem_calloc(CHUNK_LIST_MAX, sizeof *listed);
+    size_t count = 0;
+    int rc =
+        listed == NULL ? -ENOMEM : chunk_list_decode(r->type, r->bytes, r->len, listed, &count);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = look_key(l, listed[i].key);
+    }
+    return rc;
+}
+
 static int replay_look(struct chunk_loading *l, const struct journal_record *r)
 {
     uint64_t index = 0;
-    if (r->type != CHUNK_JOURNAL_STABLE) {
-        return 0;
+    int rc = 0;
+    if (r->type == CHUNK_JOURNAL_STABLE) {
+        rc = chunk_stable_decode(r->bytes, r->len, &index);
+        l->stable = base_max(l->stable, index);
+    } else if (r->index > l->begin) {
+        bool list = r->type == CHUNK_JOURNAL_COMMIT || r->type == CHUNK_JOURNAL_DELETE;
+        rc = list ? look_list(l, r) : look_delta(l, r);
     }
-    int rc = chunk_stable_decode(r->bytes, r->len, &index);
-    l->stable = base_max(l->stable, index);
     return rc;
 }
 
@@ -314,29 +342,32 @@ static int replay_open(struct chunk_extent *x, struct err *e)
         .max_record_bytes = RECORD_BYTES_MAX,
         .queue_records = (size_t)2 * CHUNK_WORKS_MAX,
         .queue_bytes = QUEUE_BYTES,
-        .first_index = base_max(x->loading->begin, x->loading->known) + 1};
+        .first_index = base_max(x->loading->begin, x->loading->about.known) + 1};
     memcpy(opt.owner, x->s->super.target.bytes, sizeof opt.owner);
     return directory == NULL ? -ENOMEM : journal_open(&opt, &x->journal, e);
 }
 
-int chunk_replay(struct chunk_loading *l)
+int chunk_replay_look(struct chunk_loading *l)
 {
     struct chunk_extent *x = l->x;
     x->user.ops = &replay_ops;
     l->looking = true;
     int rc = replay_open(x, &l->error);
-    if (rc < 0) {
-        return rc;
-    }
-    x->journal = journal_free(x->journal);
+    x->journal = rc < 0 ? NULL : journal_free(x->journal);
     l->looking = false;
-    rc = replay_open(x, &l->error);
+    return rc;
+}
+
+int chunk_replay(struct chunk_loading *l)
+{
+    struct chunk_extent *x = l->x;
+    int rc = replay_open(x, &l->error);
     if (rc < 0) {
         return rc;
     }
     struct journal_info info;
     journal_info(x->journal, &info);
-    return info.next_index > base_max(l->begin, l->known)
+    return info.next_index > base_max(l->begin, l->about.known)
                ? 0
                : err_set(&l->error, -ERR_bad_sequence,
                          "the journal of '%s' ends before what the index has of it",

@@ -43,6 +43,7 @@ static void round_over(struct chunk_extent *x, int rc)
         e->holds--;
         chunk_entry_settle(s, e);
     }
+    chunk_forget_soon(s);
     mem_free(r->shot);
     r->shot = NULL;
     r->count = r->indexed = r->batched = 0;
@@ -76,10 +77,12 @@ static void round_batched(struct chunk_extent *x)
         struct chunk_shot *shot = &r->shot[r->indexed];
         struct chunk_entry *e = shot->e;
         chunk_index_shot_done(shot);
+        e->told = base_max(e->told, shot->written);
         if (e->change != shot->written || e->stable != e->change) {
             continue; /* more has happened to it */
         }
         chunk_entry_clean(s, e);
+        chunk_entry_charge(s, e);
         if (e->kept) { /* the index knows that it has gone */
             e->kept = false;
             e->holds--;
@@ -101,6 +104,7 @@ static void round_index(struct chunk_extent *x)
         uint64_t index = kv_applied_index(x->index);
         rc = kv_commit(x->index, &r->batch, last ? base_max(index, r->low) : index);
         if (rc == 0) {
+            chunk_walk_changed(x);
             round_batched(x);
         }
     }
@@ -391,4 +395,5 @@ void chunk_extent_tick(struct chunk_store *s)
     }
     chunk_extent_checkpoint(x);
     chunk_space_release(x);
+    chunk_rewrite_tick(x);
 }

@@ -20,6 +20,7 @@
 #define OPEN_UNITS 64u       /* taken at once for small contents */
 #define OPEN_UNITS_SMALL 16u /* of one that is small */
 #define JOURNAL_MANY_BYTES (UINT64_C(192) << 20)
+#define ENTRIES_MANY_BYTES (UINT64_C(64) << 20)
 
 /* ---- Headers ---- */
 
@@ -233,6 +234,21 @@ static void space_give(struct chunk_extent *x, uint64_t unit, uint32_t count)
         unit += n;
         count -= n;
     }
+}
+
+bool chunk_space_unclaim(struct chunk_extent *x, uint64_t unit, uint32_t count)
+{
+    bool all = unit < x->units && count <= x->units - unit;
+    for (uint32_t at = 0; all && at < count;) {
+        uint32_t n = region_part(unit + at, count - at);
+        const struct tree_space_extent one = {.unit = unit + at, .count = n};
+        all = tree_space_all_used(x->space, one);
+        at += n;
+    }
+    if (all) {
+        space_give(x, unit, count);
+    }
+    return all;
 }
 
 /* ---- Growing ---- */
@@ -528,9 +544,24 @@ static bool journal_full(const struct chunk_extent *x)
     return info.size_bytes >= JOURNAL_MANY_BYTES;
 }
 
+/* What the index does not know cannot be forgotten: it is told in time, and what comes faster than
+ * it takes waits. */
+static bool memory_full(struct chunk_store *s)
+{
+    uint64_t most = base_max(2 * s->opt.entry_bytes, ENTRIES_MANY_BYTES);
+    if (s->cached_bytes >= most / 2) {
+        chunk_extent_round(s);
+    }
+    return s->cached_bytes >= most;
+}
+
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
+    if (memory_full(w->s)) {
+        next(w, -ERR_busy);
+        return;
+    }
     if (journal_full(w->s->extent)) {
         w->s->extent->checkpoint_due = true; /* and no time is spared */
         chunk_extent_checkpoint(w->s->extent);
@@ -550,6 +581,17 @@ void chunk_extent_unreserve(struct chunk_work *w)
 
 static void release_pump(struct chunk_extent *x);
 
+static void release_let_go(struct chunk_store *s, struct chunk_entry *e)
+{
+    e->holds--;
+    e->releasing = false;
+    if (list_empty(&e->resting)) {
+        list_remove(&e->rests);
+    }
+    chunk_entry_settle(s, e);
+    chunk_forget_soon(s);
+}
+
 static void release_over(struct chunk_extent *x, int rc)
 {
     struct chunk_store *s = x->s;
@@ -563,12 +605,9 @@ static void release_over(struct chunk_extent *x, int rc)
     }
     r->e = NULL;
     r->rest = NULL;
-    e->holds--;
-    e->releasing = false;
-    if (list_empty(&e->resting)) {
-        list_remove(&e->rests);
+    if (e != NULL) {
+        release_let_go(s, e);
     }
-    chunk_entry_settle(s, e);
     if (rc == 0) { /* else the next second tries again */
         release_pump(x);
     }
@@ -595,8 +634,10 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
 {
     x->release.e = e;
     x->release.rest = rest;
-    e->holds++;
-    e->releasing = true;
+    if (e != NULL) {
+        e->holds++;
+        e->releasing = true;
+    }
     x->release.req = (struct disk_req){.op = DISK_PUNCH,
                                        .file = chunk_space_container(x, rest->block)->file,
                                        .offset = rest->block % CHUNK_CONTAINER_UNITS * CHUNK_UNIT,
@@ -611,8 +652,14 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
 static void release_pump(struct chunk_extent *x)
 {
     struct chunk_store *s = x->s;
+    if (x->release.rest == NULL && !s->stopping && !list_empty(&x->rested)) {
+        struct chunk_rest *first = LIST_ENTRY(x->rested.next, struct chunk_rest, node);
+        if (first->at_ns <= loop_tick_ns(s->loop)) {
+            release_begin(x, NULL, first);
+        }
+    }
     for (unsigned i = 0; i < RELEASE_LOOK_MAX && !list_empty(&s->rests); i++) {
-        if (x->release.e != NULL || s->stopping) {
+        if (x->release.rest != NULL || s->stopping) {
             return;
         }
         struct chunk_entry *e = LIST_ENTRY(s->rests.next, struct chunk_entry, rests);

@@ -29,6 +29,7 @@ static void loading_free(struct chunk_loading *l)
     mem_free(l->touched);
     mem_free(l->broken);
     mem_free(l->bytes);
+    (void)chunk_check_free(l->checking);
     mem_free(l);
 }
 
@@ -43,6 +44,7 @@ static void start_end(struct chunk_extent *x, int rc)
     loading_free(l);
     s->round_active = false;
     chunk_store_started(s, rc);
+    chunk_forget_soon(s);
     chunk_stop_check(s);
 }
 
@@ -83,62 +85,58 @@ static void claim_conflict(struct chunk_extent *x, struct chunk_entry *e)
     e->written = e->change;
 }
 
+/* Runs of `v` that the others do not have. */
 static int claim_version(struct chunk_extent *x, const struct chunk_version *v,
-                         const struct chunk_version *base)
+                         const struct chunk_version *const *others)
 {
-    uint32_t cells = v == NULL ? 0 : chunk_cells(v->meta.length);
-    uint32_t others = base == NULL ? 0 : chunk_cells(base->meta.length);
-    uint32_t cell = 0;
-    while (cell < cells) {
-        uint64_t unit = v->block[cell];
-        if (unit == 0 || (cell < others && base->block[cell] == unit)) {
-            cell++;
-            continue;
-        }
-        uint32_t n = 1;
-        while (cell + n < cells && v->block[cell + n] == unit + n &&
-               (cell + n >= others || base->block[cell + n] != unit + n)) {
-            n++;
-        }
-        int rc = unit >= x->units || n > x->units - unit ? -ERR_bad_value
-                                                         : chunk_space_claim(x, unit, n);
-        if (rc < 0) {
-            return rc;
-        }
-        cell += n;
+    struct chunk_run run;
+    int rc = 0;
+    for (uint32_t at = 0; rc == 0 && chunk_run_next(v, others, &at, &run);) {
+        bool inside = run.block < x->units && run.count <= x->units - run.block;
+        rc = inside ? chunk_space_claim(x, run.block, run.count) : -ERR_bad_value;
     }
-    return 0;
+    return rc;
 }
 
-static uint64_t indexed_units(const struct chunk_indexed *h)
+static void give_version(struct chunk_extent *x, const struct chunk_version *v,
+                         const struct chunk_version *const *others)
 {
-    uint64_t units = 0;
-    const struct chunk_version *v[2] = {h->committed, h->pending};
-    for (unsigned i = 0; i < 2; i++) {
-        uint32_t cells = v[i] == NULL ? 0 : chunk_cells(v[i]->meta.length);
-        uint32_t others = i == 0 || v[0] == NULL ? 0 : chunk_cells(v[0]->meta.length);
-        for (uint32_t cell = 0; cell < cells; cell++) {
-            uint64_t unit = v[i]->block[cell];
-            units += unit != 0 && (cell >= others || v[0]->block[cell] != unit) ? 1 : 0;
-        }
+    struct chunk_run run;
+    for (uint32_t at = 0; chunk_run_next(v, others, &at, &run);) {
+        x->wrong += chunk_space_unclaim(x, run.block, run.count) ? 0 : 1;
     }
-    return units;
 }
 
-static void claim_all(struct chunk_loading *l)
+/* The index says what was used when it was written; the journal has told what became of that. First
+ * all is given back that nobody has any more, for others may have it by now. */
+static void claim_one(struct chunk_extent *x, struct chunk_entry *e, bool give)
 {
-    struct chunk_extent *x = l->x;
-    struct chunk_store *s = x->s;
+    const struct chunk_indexed *had = &e->indexed;
+    const struct chunk_version *now[CHUNK_OTHERS] = {e->committed, e->pending};
+    const struct chunk_version *now_too[CHUNK_OTHERS] = {e->committed, e->pending, had->committed};
+    const struct chunk_version *old[CHUNK_OTHERS] = {had->committed, had->pending};
+    const struct chunk_version *old_too[CHUNK_OTHERS] = {had->committed, had->pending,
+                                                         e->committed};
+    if (give) {
+        give_version(x, had->committed, now);
+        give_version(x, had->pending, now_too);
+        return;
+    }
+    int rc = claim_version(x, e->committed, old);
+    rc = rc < 0 ? rc : claim_version(x, e->pending, old_too);
+    if (rc < 0) {
+        claim_conflict(x, e);
+    }
+    chunk_entry_recount(x->s, e);
+}
+
+static void claim_all(struct chunk_loading *l, bool give)
+{
+    struct chunk_store *s = l->x->s;
     struct chunk_key from = {0};
     for (struct chunk_item *item = chunk_index_next(&s->index, from); item != NULL;
          item = chunk_index_next(&s->index, from)) {
-        struct chunk_entry *e = chunk_entry_of(item);
-        int rc = claim_version(x, e->committed, NULL);
-        rc = rc < 0 ? rc : claim_version(x, e->pending, e->committed);
-        if (rc < 0) {
-            claim_conflict(x, e);
-        }
-        chunk_load_count(s, e);
+        claim_one(l->x, chunk_entry_of(item), give);
         from = item->key;
         if (!chunk_key_step(&from)) {
             break;
@@ -147,25 +145,6 @@ static void claim_all(struct chunk_loading *l)
 }
 
 /* ---- The steps ---- */
-
-static int start_about(struct chunk_loading *l)
-{
-    struct chunk_extent *x = l->x;
-    const struct chunk_about none = {.version = CHUNK_INDEX_VERSION};
-    uint8_t bytes[CHUNK_ABOUT_BYTES];
-    struct chunk_index_key key = chunk_key_about();
-    struct kv_batch b;
-    if (l->told) {
-        return 0;
-    }
-    chunk_about_encode(&none, bytes);
-    kv_batch_init(&b);
-    int rc = kv_batch_put(&b, chunk_index_slice(&key), kv_slice_of(bytes, sizeof bytes));
-    rc = rc < 0 ? rc : kv_commit(x->index, &b, kv_applied_index(x->index));
-    kv_batch_fini(&b);
-    x->checkpointed = false;
-    return rc;
-}
 
 /* Chunks whose newest content nobody can tell: they are repaired from other copies. */
 static void start_broken(struct chunk_loading *l)
@@ -188,7 +167,8 @@ void chunk_start_verified(struct chunk_loading *l, int rc)
     struct chunk_store *s = x->s;
     if (rc == 0) {
         start_broken(l);
-        claim_all(l);
+        claim_all(l, true);
+        claim_all(l, false);
         rc = s->super.lossy ? chunk_super_save_now(s) : 0;
     }
     if (rc < 0) {
@@ -203,47 +183,33 @@ void chunk_start_verified(struct chunk_loading *l, int rc)
     }
 }
 
-static void start_unsound(struct chunk_loading *l, const char *what, uint64_t have, uint64_t told)
+void chunk_start_known(struct chunk_loading *l, int rc)
 {
-    if (have != told) {
-        l->x->wrong++;
-        log_error(l->x->s->opt.env->log, "the index of a store counts wrongly",
-                  LOG_TEXT("what", what), LOG_U64("counted", have), LOG_U64("told", told));
+    rc = rc < 0 ? rc : chunk_replay(l);
+    rc = rc < 0 ? rc : chunk_check_convert(l);
+    if (rc < 0) {
+        start_end(l->x, rc);
+        return;
     }
-}
-
-static uint64_t all_indexed_units(const struct chunk_store *s)
-{
-    struct chunk_key from = {0};
-    uint64_t units = 0;
-    for (struct chunk_item *item = chunk_index_next(&s->index, from); item != NULL;
-         item = chunk_index_next(&s->index, from)) {
-        units += indexed_units(&chunk_entry_of(item)->indexed);
-        from = item->key;
-        if (!chunk_key_step(&from)) {
-            break;
-        }
-    }
-    return units;
+    chunk_verify_begin(l);
 }
 
 void chunk_start_loaded(struct chunk_loading *l, int rc)
 {
-    struct chunk_extent *x = l->x;
-    struct chunk_store *s = x->s;
+    struct chunk_store *s = l->x->s;
     if (rc == 0) {
-        start_unsound(l, "chunks", s->exists_count, l->about.chunks);
-        start_unsound(l, "pending contents", s->pending_count, l->about.pending);
-        start_unsound(l, "units", all_indexed_units(s), l->about.units);
-        start_unsound(l, "units of slabs", l->slab_units, l->about.units);
-        rc = chunk_replay(l);
+        chunk_check_sums(l);
+        s->exists_count = l->about.chunks;
+        s->damaged_count = l->about.damaged;
+        s->pending_count = l->about.pending;
+        s->used_bytes = l->about.units * CHUNK_UNIT;
+        rc = chunk_replay_look(l);
     }
-    rc = rc < 0 ? rc : start_about(l);
     if (rc < 0) {
-        start_end(x, rc);
+        start_end(l->x, rc);
         return;
     }
-    chunk_verify_begin(l);
+    chunk_load_entries(l);
 }
 
 void chunk_extent_start(struct chunk_store *s)

@@ -1,7 +1,8 @@
 /*
- * chunk/extent_start_priv.h -- the `extent` engine, while it starts: the index is read, then what
- * the journal tells behind it is done again, then what a power cut may have left half done is
- * verified. extent_load.c, extent_replay.c, extent_verify.c; extent_start.c has them in order.
+ * chunk/extent_start_priv.h -- the `extent` engine, while it starts: what it needs of the index is
+ * read, then the chunks that the journal behind it tells of, then that is done again, then what a
+ * power cut may have left half done is verified. extent_load.c, extent_check.c, extent_replay.c,
+ * extent_verify.c; extent_start.c has them in order.
  */
 #pragma once
 
@@ -14,6 +15,15 @@ struct chunk_touched {
     bool existed;
 };
 
+enum chunk_load_phase {
+    CHUNK_LOAD_ABOUT,
+    CHUNK_LOAD_CHECK,
+    CHUNK_LOAD_SLABS,
+    CHUNK_LOAD_NOTED,
+    CHUNK_LOAD_SUMS,
+    CHUNK_LOAD_OVER,
+};
+
 struct chunk_loading {
     struct chunk_extent *x;
     struct loop_task task;
@@ -24,15 +34,16 @@ struct chunk_loading {
     struct kv_need need;
     struct kv_fetch fetch;
     struct chunk_index_key after; /* the last record that was seen */
-    struct chunk_entry *e;        /* whose parts come now */
+    enum chunk_load_phase phase;
     struct chunk_about about;
-    bool told; /* there is a record about the whole */
-    uint64_t slab_units;
+    bool told;                       /* there is a record about the whole */
+    struct chunk_checking *checking; /* all of it is read */
+    bool converting;                 /* because it is of an older version */
+    struct chunk_key from;           /* entries before it have what the index has */
     /* journal */
     bool looking;    /* first, what is stable is looked for */
     uint64_t stable; /* records up to it */
     uint64_t begin;  /* those up to it are in the index */
-    uint64_t known;  /* the newest that any chunk of the index knows */
     bool seen;       /* a record was there */
     struct chunk_touched *touched;
     size_t touched_count, touched_capacity;
@@ -48,12 +59,24 @@ struct chunk_loading {
     bool checkpoint; /* the last step: what is believed becomes stable */
 };
 
-/* ---- extent_load.c: reads the index, then chunk_start_loaded() ---- */
+/* ---- extent_load.c: reads of the index what is needed, then chunk_start_loaded() ---- */
 void chunk_load_begin(struct chunk_loading *l);
-void chunk_load_count(struct chunk_store *s, struct chunk_entry *e); /* blocks of its contents */
+/* What it has of all entries that there are, then chunk_start_known(). */
+void chunk_load_entries(struct chunk_loading *l);
 
-/* ---- extent_replay.c: opens the journal; blocks. Errors as of journal_open() ---- */
-NODISCARD int chunk_replay(struct chunk_loading *l);
+/* ---- extent_check.c: reads all of it ---- */
+bool chunk_check_wanted(const struct chunk_loading *l);
+NODISCARD int chunk_check_begin(struct chunk_loading *l);
+NODISCARD int chunk_check_record(struct chunk_loading *l, struct kv_slice key,
+                                 struct kv_slice value);
+NODISCARD int chunk_check_over(struct chunk_loading *l);
+void chunk_check_sums(struct chunk_loading *l);
+NODISCARD int chunk_check_convert(struct chunk_loading *l);
+struct chunk_checking *chunk_check_free(struct chunk_checking *c);
+
+/* ---- extent_replay.c: reads the journal; blocks. Errors as of journal_open() ---- */
+NODISCARD int chunk_replay_look(struct chunk_loading *l); /* makes entries of what it tells of */
+NODISCARD int chunk_replay(struct chunk_loading *l);      /* which are loaded */
 
 /* ---- extent_verify.c: then chunk_start_verified() ---- */
 void chunk_verify_begin(struct chunk_loading *l);
@@ -61,3 +84,4 @@ void chunk_start_verified(struct chunk_loading *l, int rc);
 
 /* ---- extent_start.c ---- */
 void chunk_start_loaded(struct chunk_loading *l, int rc);
+void chunk_start_known(struct chunk_loading *l, int rc);

@@ -284,9 +284,259 @@ TEST(another_targets_container_is_refused)
         .op = DISK_RENAME, .path = "/data/space.0000", .path_to = "/data/space.0001"};
     CHECK_EQ(disk_now(r->disk, &req), 0);
     loop_sim_kill(r->loop);
-    CHECK_OK(rig_boot(r)); /* it has a chunk, and lacks the container */
-    CHECK_TRUE(rig_check(r, key_of(1), 1, SMALL) < 0);
+    CHECK_RC(rig_boot(r), ERR_bad_value); /* it has a chunk, and lacks the container */
     loop_sim_kill(r->loop);
+    rig_end(r);
+}
+
+/* A crash does not forget it either, when nothing but the journal can know. */
+TEST(found_damage_outlives_a_crash)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, SMALL));
+    CHECK_OK(rig_sync(r));
+    for (uint64_t unit = 1; unit <= 7; unit++) {
+        CHECK_OK(disk_sim_corrupt(r->machine, "/data/space.0000", unit * CHUNK_UNIT, 1));
+    }
+    CHECK_ERR(rig_check(r, key_of(1), 1, SMALL), ERR_corrupt);
+    rig_pass(r, 1000);
+    CHECK_TRUE(!r->store->extent->checkpointed); /* the index on the disk does not know it */
+    CHECK_OK(rig_restart(r, true));
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.damaged_count, 1);
+    CHECK_ERR(rig_check(r, key_of(1), 1, SMALL), ERR_corrupt);
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* ---- What is not in memory ---- */
+
+static uint64_t walk_count(struct store_rig *r)
+{
+    struct chunk_key from = {0};
+    struct chunk_info info;
+    uint64_t count = 0;
+    int rc = 0;
+    while ((rc = rig_next(r, from, &info)) == 0) {
+        CHECK_EQ(info.committed.ver, 1);
+        CHECK_EQ(info.allocated_bytes, 7 * CHUNK_UNIT);
+        CHECK_EQ(info.key.data_id, key_of(count).data_id);
+        count++;
+        from = info.key;
+        CHECK_TRUE(chunk_key_step(&from));
+    }
+    CHECK_RC(rc, ENOENT);
+    return count;
+}
+
+static void fill(struct store_rig *r)
+{
+    for (uint64_t i = 0; i < COUNT; i++) {
+        CHECK_OK(rig_put_whole(r, key_of(i), 1, SMALL));
+    }
+}
+
+static void check_all(struct store_rig *r)
+{
+    struct chunk_store_info info;
+    struct chunk_sum sum;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.chunk_count, COUNT);
+    CHECK_EQ(info.used_bytes, COUNT * 7 * CHUNK_UNIT);
+    CHECK_TRUE(chunk_store_sum(r->store, 5, &sum));
+    CHECK_EQ(sum.count, COUNT);
+    CHECK_EQ(units_used(r), 1 + COUNT * 7);
+    CHECK_EQ(walk_count(r), COUNT);
+    check_sound(r);
+}
+
+TEST(what_nobody_uses_is_forgotten)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    struct chunk_sum before, after;
+    rig_stop(r);
+    r->opt.entry_bytes = 1;
+    CHECK_OK(rig_boot(r));
+    fill(r);
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 3000);
+    CHECK_EQ(r->store->index.count, 0);
+    CHECK_EQ(r->store->cached_bytes, 0);
+    check_all(r);
+    CHECK_TRUE(chunk_store_sum(r->store, 5, &before));
+    for (uint64_t i = 0; i < COUNT; i++) {
+        CHECK_OK(rig_check(r, key_of(i), 1, SMALL));
+    }
+    rig_stop(r);
+    for (unsigned thorough = 0; thorough < 2; thorough++) {
+        r->opt.thorough = thorough == 1;
+        CHECK_OK(rig_boot(r));
+        CHECK_EQ(r->store->index.count, 0); /* nothing of the chunks is read to start */
+        check_all(r);
+        CHECK_TRUE(chunk_store_sum(r->store, 5, &after));
+        CHECK_BYTES(&after, &before, sizeof after);
+        for (uint64_t i = 0; i < COUNT; i++) {
+            CHECK_OK(rig_check(r, key_of(i), 1, SMALL));
+        }
+        rig_stop(r);
+    }
+    rig_end(r);
+}
+
+/* The index as version 1 had it. */
+static void make_old(struct store_rig *r)
+{
+    struct kv *kv = r->store->extent->index;
+    struct kv_batch b;
+    struct kv_need need = {0};
+    struct kv_snapshot *snapshot = NULL;
+    struct kv_slice value;
+    uint8_t bytes[CHUNK_HEAD_BYTES_MAX];
+    kv_batch_init(&b);
+    CHECK_OK(kv_snapshot_new(kv, &snapshot));
+    for (uint64_t i = 0; i < COUNT; i++) {
+        struct chunk_index_key k = chunk_key_part(key_of(i), CHUNK_PART_HEAD);
+        CHECK_EQ(kv_get(snapshot, chunk_index_slice(&k), &need, &value), 1);
+        const uint8_t *at = value.at;
+        memcpy(bytes, at, 22);
+        memcpy(bytes + 22, at + 26, value.len - 26); /* without the number of units */
+        bytes[0] = 1;
+        CHECK_OK(kv_batch_put(&b, chunk_index_slice(&k), kv_slice_of(bytes, value.len - 4)));
+    }
+    struct chunk_index_key about = chunk_key_about(), sum = chunk_key_sum(5);
+    CHECK_EQ(kv_get(snapshot, chunk_index_slice(&about), &need, &value), 1);
+    memcpy(bytes, value.at, CHUNK_ABOUT_KNOWN);
+    bytes[0] = 1;
+    CHECK_OK(kv_batch_put(&b, chunk_index_slice(&about), kv_slice_of(bytes, CHUNK_ABOUT_KNOWN)));
+    CHECK_OK(kv_batch_delete(&b, chunk_index_slice(&sum)));
+    CHECK_OK(kv_commit(kv, &b, kv_applied_index(kv)));
+    kv_need_release(&need);
+    snapshot = kv_snapshot_free(snapshot);
+    kv_batch_fini(&b);
+    r->store->extent->checkpointed = false;
+}
+
+TEST(an_older_index_is_converted)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    fill(r);
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 1000);
+    make_old(r);
+    rig_stop(r);
+    r->opt.entry_bytes = 1;
+    for (unsigned life = 0; life < 3; life++) {
+        CHECK_OK(rig_boot(r));
+        check_all(r);
+        struct chunk_about about;
+        struct chunk_index_key k = chunk_key_about();
+        struct kv_need need = {0};
+        struct kv_slice value;
+        struct kv_snapshot *snapshot = NULL;
+        CHECK_OK(kv_snapshot_new(r->store->extent->index, &snapshot));
+        CHECK_EQ(kv_get(snapshot, chunk_index_slice(&k), &need, &value), 1);
+        CHECK_OK(chunk_about_decode(value, &about));
+        CHECK_EQ(about.version, CHUNK_INDEX_VERSION);
+        CHECK_TRUE(about.known > 0);
+        kv_need_release(&need);
+        snapshot = kv_snapshot_free(snapshot);
+        for (uint64_t i = 0; i < COUNT; i++) {
+            CHECK_OK(rig_check(r, key_of(i), 1, SMALL));
+        }
+        r->opt.thorough = true; /* and it is right */
+        rig_stop(r);
+    }
+    rig_end(r);
+}
+
+/* Bits of the index that do not say what its chunks say. */
+TEST(a_contradiction_is_found)
+{
+    for (unsigned more = 0; more < 2; more++) {
+        struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+        fill(r);
+        CHECK_OK(rig_sync(r));
+        struct kv *kv = r->store->extent->index;
+        struct chunk_index_key k = chunk_key_slab(0);
+        uint64_t bit = UINT64_C(1) << (more == 1 ? 60 : 5); /* of units 576 to 639; of the first */
+        const struct kv_field f = {
+            .offset = more == 1 ? 72 : 0, .op = KV_FIELD_ADD, .operand = more == 1 ? bit : -bit};
+        struct kv_batch b;
+        kv_batch_init(&b);
+        CHECK_OK(kv_batch_upsert(&b, chunk_index_slice(&k), CHUNK_SLAB_UNITS / 8, &f, 1));
+        CHECK_OK(kv_commit(kv, &b, kv_applied_index(kv)));
+        kv_batch_fini(&b);
+        r->store->extent->checkpointed = false;
+        rig_stop(r);
+        r->opt.thorough = true;
+        CHECK_OK(rig_boot(r));
+        struct chunk_store_info info;
+        chunk_store_info(r->store, &info);
+        CHECK_EQ(info.wrong, 1);
+        CHECK_EQ(units_used(r), 1 + COUNT * 7 + more); /* what a chunk has is nobody else's */
+        rig_stop(r);
+        rig_end(r);
+    }
+}
+
+/* ---- Pieces ---- */
+
+static void check_same(const struct chunk_info *a, const struct chunk_info *b)
+{
+    CHECK_TRUE(chunk_identity_equal(a->committed, b->committed));
+    CHECK_EQ(a->digest, b->digest);
+    CHECK_EQ(a->length, b->length);
+    CHECK_EQ(a->tgen, b->tgen);
+    CHECK_EQ(a->flags, b->flags);
+    CHECK_EQ(a->last_ver, b->last_ver);
+    CHECK_EQ(a->allocated_bytes, b->allocated_bytes);
+}
+
+static uint32_t pieces(struct store_rig *r, struct chunk_key key, uint32_t length)
+{
+    struct chunk_pin pin = {.key = key, .length = length};
+    struct chunk_piece piece[256];
+    unsigned count = 0;
+    int rc = chunk_store_pin(r->store, &pin);
+    CHECK_OK(rc);
+    CHECK_EQ(chunk_pin_pieces(r->store, &pin, 0, piece, 256, &count), length);
+    chunk_store_unpin(r->store, &pin);
+    return count;
+}
+
+TEST(what_lies_in_pieces_is_put_together)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    const uint32_t length = 100 * CHUNK_CELL;
+    uint64_t ver = 1, other = 0;
+    CHECK_OK(rig_put_whole(r, key_of(1), ver, length));
+    for (uint32_t cell = 0; cell < 60; cell += 2) {
+        CHECK_OK(rig_put(
+            r, (struct rig_piece){key_of(1), ++ver, CHUNK_WRITE, cell * CHUNK_CELL, CHUNK_CELL}));
+        CHECK_OK(rig_put_whole(r, key_of(2), ++other, CHUNK_CELL)); /* so that no two are beside */
+    }
+    CHECK_TRUE(pieces(r, key_of(1), length) > 32);
+    struct chunk_info before, after;
+    CHECK_OK(rig_look_up(r, key_of(1), &before));
+    struct chunk_pin pin = {.key = key_of(1), .length = length};
+    CHECK_OK(chunk_store_pin(r->store, &pin));
+    rig_pass(r, 5000);
+    CHECK_EQ(pieces(r, key_of(1), length), 1);
+    CHECK_OK(rig_look_up(r, key_of(1), &after));
+    check_same(&after, &before);
+    CHECK_EQ(units_used(r), 1 + 2 * 100 + 1); /* those of the pin are there */
+    chunk_store_unpin(r->store, &pin);
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 3000);
+    CHECK_EQ(units_used(r), 1 + 100 + 1);
+    CHECK_OK(rig_restart(r, true));
+    CHECK_OK(rig_look_up(r, key_of(1), &after));
+    check_same(&after, &before);
+    CHECK_EQ(pieces(r, key_of(1), length), 1);
+    check_sound(r);
+    rig_stop(r);
     rig_end(r);
 }
 
@@ -313,7 +563,7 @@ TEST(many_chunks_survive)
         check_sound(r);
         for (uint64_t k = 0; k < COUNT; k++) {
             struct chunk_info info = {0};
-            int rc = chunk_store_lookup(r->store, key_of(k), &info);
+            int rc = rig_look_up(r, key_of(k), &info);
             CHECK_TRUE(rc == 0 || synced[k] == 0);
             uint64_t newest = info.has_pending ? info.pending.ver : info.committed.ver;
             CHECK_TRUE(newest >= synced[k]);

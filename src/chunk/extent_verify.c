@@ -65,7 +65,7 @@ static void verify_fall_back(struct chunk_loading *l)
     e->damaged = t->existed && t->was.damaged;
     s->exists_count += (uint64_t)t->existed - e->exists;
     e->exists = t->existed;
-    e->chain = t->was.chain;
+    chunk_entry_chain(s, e, t->was.chain);
     e->last_ver = base_max(e->last_ver, t->was.last_ver); /* numbers are not given again */
     chunk_entry_changed(s, e);
     e->written = e->change;

@@ -11,6 +11,10 @@ static inline struct chunk_entry *chunk_entry_of(struct chunk_item *item)
 /* ---- entry.c ---- */
 NODISCARD struct chunk_entry *chunk_entry_get(struct chunk_store *s, struct chunk_key key,
                                               bool make);
+/* The entry, if there is a chunk, else NULL; or -ERR_need, -ERR_busy, -ENOMEM, class EIO. */
+NODISCARD int chunk_entry_know(struct chunk_store *s, struct chunk_key key,
+                               struct chunk_entry **ret);
+void chunk_entry_chain(struct chunk_store *s, struct chunk_entry *e, uint32_t chain);
 void chunk_entry_settle(struct chunk_store *s, struct chunk_entry *e); /* frees it when unused */
 void chunk_entry_free(struct chunk_store *s, struct chunk_entry *e);
 void chunk_entry_changed(struct chunk_store *s, struct chunk_entry *e); /* change + 1, dirty */
@@ -24,6 +28,15 @@ void chunk_entry_touch(struct chunk_store *s, struct chunk_entry *e); /* newest 
 void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret);
 void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block, uint32_t count,
                     uint64_t change);
+/* Blocks of `v`, from cell *at on, that none of `other` (each may be NULL) has in the same cell (a
+ * block never moves to another): those that lie one behind the other. False: there are no more. */
+#define CHUNK_OTHERS 3u
+struct chunk_run {
+    uint64_t block;
+    uint32_t count;
+};
+bool chunk_run_next(const struct chunk_version *v, const struct chunk_version *const *other,
+                    uint32_t *at, struct chunk_run *ret);
 /* All blocks of `old` that `other` (may be NULL) does not have. */
 void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chunk_version *old,
                         const struct chunk_version *other);
@@ -36,6 +49,7 @@ struct chunk_version *chunk_version_new(uint32_t cells, unsigned recent_count);
 struct chunk_version *chunk_version_ref(struct chunk_version *v); /* NULL is fine */
 void chunk_version_unref(struct chunk_version *v);
 void chunk_version_count(struct chunk_version *v);
+uint32_t chunk_version_own(const struct chunk_version *v, const struct chunk_version *base);
 /* Memory for cells, all zero; and without. */
 NODISCARD int chunk_version_room(struct chunk_version *v, uint32_t cells);
 void chunk_version_cool(struct chunk_version *v);

@@ -56,9 +56,10 @@ static int pin_find(struct chunk_entry *e, enum chunk_which which, bool damaged_
 int chunk_store_pin(struct chunk_store *s, struct chunk_pin *p)
 {
     LOOP_OWNED(s->loop);
-    struct chunk_entry *e = chunk_entry_get(s, p->key, false);
+    struct chunk_entry *e = NULL;
     struct chunk_version *v = NULL;
-    int rc = pin_find(e, p->which, false, &v);
+    int rc = chunk_entry_know(s, p->key, &e);
+    rc = rc < 0 ? rc : pin_find(e, p->which, false, &v);
     if (rc < 0) {
         return rc;
     }

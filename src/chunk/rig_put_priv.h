@@ -53,6 +53,62 @@ RIG void rig_read_in(void *ctx)
     chunk_store_read(r->store, &r->read);
 }
 
+RIG void rig_hold_done(struct chunk_hold *h, int rc)
+{
+    rig_over(container_of(h, struct store_rig, hold), rc);
+}
+RIG void rig_hold_in(void *ctx)
+{
+    struct store_rig *r = ctx;
+    r->hold.done = rig_hold_done;
+    int rc = chunk_store_hold(r->store, &r->hold);
+    if (rc == -ERR_need) {
+        chunk_store_hold_wait(r->store, &r->hold);
+    } else {
+        rig_over(r, rc);
+    }
+}
+RIG void rig_let_go_in(void *ctx)
+{
+    struct store_rig *r = ctx;
+    chunk_store_let_go(r->store, &r->hold);
+    rig_over(r, 0);
+}
+/* As chunk_store_lookup(), also what is not in memory. */
+RIG int rig_look_up(struct store_rig *r, struct chunk_key key, struct chunk_info *ret)
+{
+    r->hold = (struct chunk_hold){.key = key};
+    int rc = rig_wait(r, rig_hold_in);
+    if (rc == 0) {
+        rc = chunk_store_lookup(r->store, key, ret);
+        CHECK_OK(rig_wait(r, rig_let_go_in));
+    }
+    return rc;
+}
+
+RIG void rig_ahead_done(struct chunk_ahead *a, int rc)
+{
+    rig_over(container_of(a, struct store_rig, ahead), rc);
+}
+RIG void rig_ahead_in(void *ctx)
+{
+    struct store_rig *r = ctx;
+    r->ahead.done = rig_ahead_done;
+    CHECK_OK(chunk_store_ahead(r->store, &r->ahead));
+}
+/* As chunk_store_next(), also what is not in memory. */
+RIG int rig_next(struct store_rig *r, struct chunk_key from, struct chunk_info *ret)
+{
+    int rc = chunk_store_next(r->store, from, ret);
+    if (rc == -ERR_need) {
+        r->ahead = (struct chunk_ahead){.from = from};
+        CHECK_OK(rig_wait(r, rig_ahead_in));
+        rc = chunk_store_next(r->store, from, ret);
+        chunk_store_ahead_end(r->store, &r->ahead);
+    }
+    return rc;
+}
+
 /* ---- Contents ---- */
 
 RIG void rig_fill(uint8_t *to, uint32_t len, struct chunk_key key, uint64_t ver)
@@ -127,7 +183,7 @@ RIG int rig_check(struct store_rig *r, struct chunk_key key, uint64_t ver, uint3
         .pin = {.key = key, .length = CHUNK_LENGTH_MAX}, .verify = true, .to = got};
     CHECK_TRUE(got != NULL && want != NULL);
     struct chunk_info info;
-    int rc = chunk_store_lookup(r->store, key, &info);
+    int rc = rig_look_up(r, key, &info);
     if (rc == 0 && (info.flags & CHUNK_DAMAGED) == 0) {
         CHECK_EQ(info.length, length); /* else it would be read behind `got` */
     }

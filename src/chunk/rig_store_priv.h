@@ -7,6 +7,7 @@
 #include "base/crc32c.h"
 #include "base/env.h"
 #include "base/mem.h"
+#include "chunk/hold.h"
 #include "chunk/read.h"
 #include "chunk/store.h"
 #include "disk/disk.h"
@@ -37,6 +38,8 @@ struct store_rig {
     struct chunk_sync sync;
     struct chunk_read read;
     struct chunk_stop stop;
+    struct chunk_hold hold;
+    struct chunk_ahead ahead;
 };
 
 RIG void rig_failed(struct chunk_user *u, int rc, const char *reason)

@@ -26,8 +26,9 @@ struct scan {
     struct chunk_record record[CHUNK_SLOTS]; /* good ones, newest first */
     uint8_t slot[CHUNK_SLOTS];
     unsigned count;
-    uint8_t bad, torn; /* slots, a bit each */
-    uint64_t max_seq;  /* of the good ones */
+    uint8_t bad, torn;            /* slots, a bit each */
+    uint64_t healed[CHUNK_SLOTS]; /* of a bad one: its number, when one flipped bit made it so; 0 */
+    uint64_t max_seq;             /* of the good ones */
     bool rejected;
     bool dropped; /* read from the medium: may be torn as after a power cut */
     unsigned chosen;
@@ -173,8 +174,10 @@ static bool record_ours(const struct scan *x, const struct chunk_record *r, stru
 }
 
 /* Is it what a process has left that died while it wrote the record? Then it has the beginning of
- * one. A record with a flipped bit has that too, but flipping it back makes it good. */
-static bool slot_torn(const struct scan *x, const uint8_t *at, struct chunk_key key)
+ * one. A record with a flipped bit has that too, but flipping it back makes it good. `ret_seq`: its
+ * number then. */
+static bool slot_torn(const struct scan *x, const uint8_t *at, struct chunk_key key,
+                      uint64_t *ret_seq)
 {
     uint8_t copy[CHUNK_SLOT_BYTES];
     struct chunk_record r;
@@ -187,11 +190,29 @@ static bool slot_torn(const struct scan *x, const uint8_t *at, struct chunk_key 
     for (unsigned bit = 0; bit < CHUNK_SLOT_BYTES * 8; bit++) {
         copy[bit / 8] = (uint8_t)(copy[bit / 8] ^ 1u << (bit % 8));
         if (chunk_record_decode(copy, &r) == 0 && record_ours(x, &r, key)) {
+            *ret_seq = r.seq;
             return false;
         }
         copy[bit / 8] = at[bit / 8];
     }
     return true;
+}
+
+/* One wrong bit in the checksum alone: what it is of is whole. Either that bit has flipped, or a
+ * process died with the last byte of a record in its hands, which is as good as written. (Bytes
+ * that are wrong, too, differ from those with such a checksum in five bits at least.) */
+static bool slot_heal(const struct scan *x, uint8_t *at, struct chunk_key key,
+                      struct chunk_record *ret)
+{
+    for (unsigned bit = 0; bit < 32; bit++) {
+        uint8_t *byte = at + CHUNK_SLOT_BYTES - 4 + bit / 8;
+        *byte = (uint8_t)(*byte ^ 1u << (bit % 8));
+        if (chunk_record_decode(at, ret) == 0 && record_ours(x, ret, key)) {
+            return true;
+        }
+        *byte = (uint8_t)(*byte ^ 1u << (bit % 8));
+    }
+    return false;
 }
 
 static int scan_records(struct scan *x, struct chunk_key key)
@@ -200,6 +221,7 @@ static int scan_records(struct scan *x, struct chunk_key key)
     int64_t got = scan_read(x, 0, x->head, sizeof x->head);
     x->count = 0;
     x->bad = x->torn = 0;
+    memset(x->healed, 0, sizeof x->healed);
     x->max_seq = 0;
     x->rejected = false;
     if (got < 0) {
@@ -207,13 +229,14 @@ static int scan_records(struct scan *x, struct chunk_key key)
         return got == -EIO ? 0 : (int)got;
     }
     for (uint8_t i = 0; i < CHUNK_SLOTS; i++) {
-        const uint8_t *at = x->head + (size_t)i * CHUNK_SLOT_BYTES;
+        uint8_t *at = x->head + (size_t)i * CHUNK_SLOT_BYTES;
         struct chunk_record *r = &x->record[x->count];
         if (chunk_record_empty(at)) {
             continue;
         }
-        if (chunk_record_decode(at, r) < 0 || !record_ours(x, r, key)) {
-            uint8_t *mask = slot_torn(x, at, key) ? &x->torn : &x->bad;
+        bool good = chunk_record_decode(at, r) == 0 && record_ours(x, r, key);
+        if (!good && !slot_heal(x, at, key, r)) {
+            uint8_t *mask = slot_torn(x, at, key, &x->healed[i]) ? &x->torn : &x->bad;
             *mask = (uint8_t)(*mask | 1u << i);
             continue;
         }
@@ -435,6 +458,20 @@ static int scan_choose(struct scan *x, struct found *f)
     return 0;
 }
 
+/* What one flipped bit has made of a record that is older than the one that is believed says
+ * nothing; nor does a write that had changed no more than one bit there when its process died. */
+static void scan_older(struct scan *x)
+{
+    for (unsigned i = 0; i < CHUNK_SLOTS && x->count > 0; i++) {
+        uint8_t slot = (uint8_t)(1u << i);
+        bool bad = (x->bad & slot) != 0 && x->healed[i] != 0;
+        if (bad && x->healed[i] < x->record[x->chosen].seq) {
+            x->bad = (uint8_t)(x->bad & ~slot);
+            x->torn = (uint8_t)(x->torn | slot);
+        }
+    }
+}
+
 static int scan_stat(struct scan *x)
 {
     struct disk_req req = {.op = DISK_STAT, .file = x->file};
@@ -488,6 +525,7 @@ static int scan_opened(struct scan *x, struct chunk_key key)
         choice = (int)disk_now(x->s->disk, &req);
     }
     if (choice == 0) {
+        scan_older(x);
         choice = scan_entry(x, key, &f);
     }
     found_fini(&f);

@@ -4,6 +4,7 @@
 #include "base/env.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "chunk/hold.h"
 #include "chunk/scrub_format.h"
 #include "disk/disk.h"
 
@@ -30,6 +31,9 @@ struct chunk_scrub {
     uint64_t saved_ms;
     unsigned burst; /* chunks since the last rest, their weight, and how long they took */
     uint64_t burst_weight, burst_ns, began_ns, weight;
+    struct chunk_ahead ahead;
+    bool seeking; /* the greatest data id: */
+    uint64_t low, high;
 };
 
 static uint64_t scrub_wall_ms(const struct chunk_scrub *s)
@@ -130,23 +134,57 @@ static int scrub_open(struct chunk_scrub *s, const char *directory)
 
 /* ---- Rounds ---- */
 
-/* The greatest data id of the store; 0: it has no chunk. */
-static uint64_t scrub_last_id(const struct chunk_scrub *s)
+static void scrub_fire(struct loop_timer *t);
+
+static void scrub_read(struct chunk_ahead *a, int rc)
+{
+    struct chunk_scrub *s = container_of(a, struct chunk_scrub, ahead);
+    if (rc < 0) {
+        scrub_in(s, RETRY_MS * NS_PER_MS);
+    } else {
+        scrub_fire(&s->timer);
+    }
+}
+
+/* Which chunk comes next is not known yet. */
+static void scrub_wait(struct chunk_scrub *s, struct chunk_key from, int rc)
+{
+    if (rc == -ERR_need) {
+        s->ahead.done = scrub_read;
+        s->ahead.from = from;
+        rc = chunk_store_ahead(s->opt.store, &s->ahead);
+    }
+    if (rc < 0) {
+        scrub_in(s, RETRY_MS * NS_PER_MS);
+    }
+}
+
+/* The greatest data id of the store; 0: it has no chunk. There is one at or above `low`, none above
+ * `high`. False: it is not known yet. */
+static bool scrub_last_id(struct chunk_scrub *s)
 {
     struct chunk_info info;
-    uint64_t low = 0, high = UINT64_MAX; /* there is one at or above `low`, none above `high` */
-    if (chunk_store_next(s->opt.store, (struct chunk_key){0}, &info) < 0) {
-        return 0;
+    if (!s->seeking) {
+        s->seeking = true;
+        s->low = 0;
+        s->high = UINT64_MAX;
     }
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2 + 1;
-        if (chunk_store_next(s->opt.store, (struct chunk_key){.data_id = middle}, &info) < 0) {
-            high = middle - 1;
+    while (s->low < s->high) {
+        uint64_t middle = s->low + (s->high - s->low) / 2 + 1;
+        const struct chunk_key from = {.data_id = middle};
+        int rc = chunk_store_next(s->opt.store, from, &info);
+        if (rc < 0 && rc != -ENOENT) {
+            scrub_wait(s, from, rc);
+            return false;
+        }
+        if (rc < 0) {
+            s->high = middle - 1;
         } else {
-            low = info.key.data_id;
+            s->low = info.key.data_id;
         }
     }
-    return low;
+    s->seeking = false;
+    return true;
 }
 
 static void scrub_round_begin(struct chunk_scrub *s)
@@ -155,7 +193,7 @@ static void scrub_round_begin(struct chunk_scrub *s)
     chunk_store_info(s->opt.store, &all);
     s->record.info.round =
         (struct chunk_scrub_round){.begun_ms = scrub_wall_ms(s),
-                                   .last_id = scrub_last_id(s),
+                                   .last_id = s->low,
                                    .weight = all.used_bytes + all.chunk_count * CHUNK_SCRUB_SEEK};
     s->unsaved = true;
 }
@@ -180,10 +218,10 @@ static void scrub_round_end(struct chunk_scrub *s)
 static bool scrub_round_due(const struct chunk_scrub *s)
 {
     const struct chunk_scrub_info *i = &s->record.info;
-    struct chunk_info first;
+    struct chunk_store_info all;
+    chunk_store_info(s->opt.store, &all);
     uint64_t from_ms = i->last_end_ms - base_min(i->last_took_ms, i->last_end_ms);
-    return (i->rounds == 0 || scrub_gone_ms(s, from_ms) >= s->opt.round_ms) &&
-           chunk_store_next(s->opt.store, (struct chunk_key){0}, &first) == 0;
+    return (i->rounds == 0 || scrub_gone_ms(s, from_ms) >= s->opt.round_ms) && all.chunk_count > 0;
 }
 
 /* ---- Chunks ---- */
@@ -260,6 +298,10 @@ static void scrub_next(struct chunk_scrub *s)
     bool damaged = true; /* those that are known are seen to by others */
     for (unsigned skipped = 0; damaged; skipped++) {
         int rc = chunk_store_next(s->opt.store, r->next, &info);
+        if (rc < 0 && rc != -ENOENT) {
+            scrub_wait(s, r->next, rc);
+            return;
+        }
         if (rc < 0 || info.key.data_id > r->last_id) {
             scrub_round_end(s);
             return;
@@ -295,6 +337,9 @@ static void scrub_fire(struct loop_timer *t)
         return;
     }
     if (s->record.info.round.begun_ms == 0) {
+        if (!scrub_last_id(s)) {
+            return; /* comes back here */
+        }
         scrub_round_begin(s);
     }
     scrub_next(s);
@@ -334,6 +379,7 @@ void chunk_scrub_stop(struct chunk_scrub *s)
 {
     s->stopping = true;
     loop_timer_cancel(s->loop, &s->timer);
+    chunk_store_ahead_end(s->opt.store, &s->ahead);
     if (!s->verifying) {
         scrub_save(s);
     }
@@ -351,6 +397,7 @@ struct chunk_scrub *chunk_scrub_free(struct chunk_scrub *s)
     }
     CHECK(!chunk_scrub_active(s));
     loop_timer_cancel(s->loop, &s->timer);
+    chunk_store_ahead_end(s->opt.store, &s->ahead);
     if (s->file != NULL) {
         struct disk_req req = {.op = DISK_CLOSE, .file = s->file};
         (void)disk_now(s->opt.env->disk, &req);

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#define NOTED_LOOKS 1024u
 #define TICK_FIRST_NS UINT64_C(1000000)
 
 static const struct chunk_engine_ops *engine_of(const struct chunk_options *opt)
@@ -102,6 +103,7 @@ static int open_memory(struct chunk_store *s, const struct chunk_options *opt)
     list_init(&s->lookers);
     list_init(&s->sync_queue);
     list_init(&s->rests);
+    list_init(&s->clock);
     list_init(&s->super_waiters);
     list_init(&s->dead_waiters);
     list_init(&s->dead_batch);
@@ -318,9 +320,10 @@ void chunk_store_info(const struct chunk_store *s, struct chunk_store_info *ret)
 int chunk_store_lookup(struct chunk_store *s, struct chunk_key key, struct chunk_info *ret)
 {
     LOOP_OWNED(s->loop);
-    const struct chunk_entry *e = chunk_entry_get(s, key, false);
-    if (e == NULL || !e->exists) {
-        return -ENOENT;
+    struct chunk_entry *e = NULL;
+    int rc = chunk_entry_know(s, key, &e);
+    if (rc < 0 || e == NULL || !e->exists) {
+        return rc < 0 ? rc : -ENOENT;
     }
     chunk_entry_info(e, ret);
     return 0;
@@ -329,6 +332,9 @@ int chunk_store_lookup(struct chunk_store *s, struct chunk_key key, struct chunk
 int chunk_store_next(struct chunk_store *s, struct chunk_key from, struct chunk_info *ret)
 {
     LOOP_OWNED(s->loop);
+    if (s->engine->next != NULL) {
+        return s->engine->next(s, from, ret);
+    }
     const struct chunk_entry *e = chunk_entry_of(chunk_index_next(&s->index, from));
     while (e != NULL && !e->exists) { /* in the making, or going */
         from = e->item.key;
@@ -342,4 +348,110 @@ int chunk_store_next(struct chunk_store *s, struct chunk_key from, struct chunk_
     }
     chunk_entry_info(e, ret);
     return 0;
+}
+
+/* ---- Holds ---- */
+
+static void hold_take(struct chunk_hold *h, struct chunk_entry *e)
+{
+    h->entry = e;
+    e->holds++;
+}
+
+int chunk_store_hold(struct chunk_store *s, struct chunk_hold *h)
+{
+    LOOP_OWNED(s->loop);
+    CHECK(h->entry == NULL);
+    struct chunk_entry *e = chunk_entry_get(s, h->key, true);
+    if (e == NULL) {
+        return -ENOMEM;
+    }
+    int rc = e->loaded ? 0 : s->engine->know(s, e);
+    if (rc < 0) {
+        chunk_entry_settle(s, e);
+        return rc;
+    }
+    hold_take(h, e);
+    return 0;
+}
+
+static void hold_finish(struct chunk_work *w, int rc)
+{
+    struct chunk_hold *h = w->of.hold;
+    h->work = NULL;
+    chunk_work_free(w);
+    h->done(h, rc);
+}
+
+static void hold_begin(struct chunk_work *w)
+{
+    hold_take(w->of.hold, w->e);
+    chunk_work_end(w, 0);
+}
+
+void chunk_store_hold_wait(struct chunk_store *s, struct chunk_hold *h)
+{
+    LOOP_OWNED(s->loop);
+    CHECK(h->entry == NULL);
+    struct chunk_entry *e = chunk_entry_get(s, h->key, true);
+    struct chunk_work *w = e == NULL ? NULL : chunk_work_new(s);
+    if (w == NULL) {
+        if (e != NULL) {
+            chunk_entry_settle(s, e);
+        }
+        h->work = s->refused.hold;
+        s->refused.hold = h;
+        loop_defer(s->loop, &s->task);
+        return;
+    }
+    h->work = w;
+    w->of.hold = h;
+    w->begin = hold_begin;
+    w->finish = hold_finish;
+    chunk_work_enqueue(w, e);
+}
+
+void chunk_store_let_go(struct chunk_store *s, struct chunk_hold *h)
+{
+    LOOP_OWNED(s->loop);
+    struct chunk_entry *e = h->entry;
+    CHECK(e != NULL);
+    h->entry = NULL;
+    e->holds--;
+    chunk_entry_settle(s, e);
+}
+
+/* ---- Walks ---- */
+
+int chunk_store_next_noted(struct chunk_store *s, struct chunk_key *from, struct chunk_info *ret)
+{
+    LOOP_OWNED(s->loop);
+    struct chunk_item *item = chunk_index_next(&s->index, *from);
+    for (unsigned looks = 0; item != NULL; looks++) {
+        const struct chunk_entry *e = chunk_entry_of(item);
+        *from = item->key;
+        if (e->exists && (e->damaged || e->pending != NULL)) {
+            chunk_entry_info(e, ret);
+            return 0;
+        }
+        if (looks == NOTED_LOOKS) {
+            return -EAGAIN;
+        }
+        item = chunk_key_step(from) ? chunk_index_next(&s->index, *from) : NULL;
+    }
+    return -ENOENT;
+}
+
+int chunk_store_ahead(struct chunk_store *s, struct chunk_ahead *a)
+{
+    LOOP_OWNED(s->loop);
+    CHECK(!chunk_ahead_active(a) && s->engine->ahead != NULL);
+    return s->engine->ahead(s, a);
+}
+
+void chunk_store_ahead_end(struct chunk_store *s, struct chunk_ahead *a)
+{
+    if (a->reading != NULL) {
+        s->engine->ahead_end(s, a);
+    }
 }

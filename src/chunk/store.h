@@ -49,6 +49,9 @@ struct chunk_options {
     uint64_t journal_bytes; /* of a segment of its journal; 0: 16 MiB */
     uint64_t low_bytes;     /* free space below which info says `low`; 0: 2 %, at least 1 GiB on
                                disks above 50 GiB */
+    uint64_t entry_bytes;   /* of memory for what is known of chunks, by `extent`; 0: 64 MiB */
+    bool thorough;          /* its start reads the whole index, too, and compares */
+    uint32_t pieces_max;    /* what `extent` has in more is rewritten; 0: 32 */
     uint32_t open_files;    /* kept open; 0: 1,024 */
     uint32_t parallel;      /* files read or synced at the same time; 0: 16 */
     uint32_t flush_ms;      /* what is older is made stable in the background; 0: 5,000 */
@@ -100,8 +103,7 @@ struct chunk_store_info {
 };
 void chunk_store_info(const struct chunk_store *s, struct chunk_store_info *ret);
 
-/* ---- Index: in memory, at once ---- */
-/* -ENOENT; -ERR_need: (engines with an index on disk) a pin of the chunk fetches it. */
+/* ---- Index: at once; -ERR_need: it is on the disk, see chunk/hold.h; -ERR_busy, class EIO ---- */
 NODISCARD int chunk_store_lookup(struct chunk_store *s, struct chunk_key key,
                                  struct chunk_info *ret);
 /* The first chunk with a key >= `from`, in key order. -ENOENT: none. */
@@ -132,6 +134,7 @@ struct chunk_update {
     struct chunk_identity identity;
     enum chunk_kind kind;
     bool install;
+    bool moves; /* with `install`: the committed content of this identity gets other places */
     uint32_t offset, length; /* CHUNK_WRITE */
     uint32_t new_length;     /* CHUNK_SET_LENGTH, CHUNK_WHOLE; out for CHUNK_WRITE */
     uint32_t tgen;

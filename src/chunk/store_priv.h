@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "chunk/entry_priv.h"
+#include "chunk/hold.h"
 #include "chunk/index_priv.h"
 #include "chunk/read.h"
 #include "chunk/record_format.h"
@@ -43,6 +44,7 @@ struct chunk_work {
         struct chunk_read *read;
         struct chunk_verify *verify;
         struct chunk_sync *sync;
+        struct chunk_hold *hold;
     } of;
     bool running, turned, parked, queued;
     int rc;   /* of the I/O under way */
@@ -68,6 +70,7 @@ struct chunk_work {
     size_t waiting;
     uint32_t dir;
     uint64_t *dirs;
+    struct chunk_ahead ahead;
 };
 
 struct chunk_store {
@@ -86,7 +89,8 @@ struct chunk_store {
     uint64_t total_bytes, free_bytes, used_bytes, reserved_bytes, resting_bytes, low_bytes;
     uint64_t pin_number;
     size_t hot_count, in_flight, work_count;
-    struct list lru, dirty, ready, works, sync_queue, rests;
+    struct list lru, dirty, ready, works, sync_queue, rests, clock;
+    uint64_t cached_bytes; /* of all in `clock` */
     unsigned sync_active;
     struct loop_task task, stopped;
     struct loop_timer timer;
@@ -94,7 +98,7 @@ struct chunk_store {
     int stop_rc;
     unsigned stop_tries; /* rounds of the end that had no memory */
     struct {             /* refused for want of memory: chains through `work` */
-        void *update, *change, *sync, *pin, *read, *verify;
+        void *update, *change, *sync, *pin, *read, *verify, *hold;
     } refused;
     uint64_t *dirty_dirs; /* a bit each */
     bool dirs_dirty;

@@ -1,5 +1,5 @@
 /*
- * chunk/store_test.c -- both engines with one body: a model, random updates, commits, drops,
+ * chunk/store_test.c -- all engines with one body: a model, random updates, commits, drops,
  * deletions, syncs, reads and pins; for `file` also processes killed and power cut at any moment.
  *
  * Contents are known by identity. The states a chunk goes through are kept; what a restart finds
@@ -8,195 +8,32 @@
  */
 #include "chunk/store.h"
 
-#include "base/crc32c.h"
-#include "base/env.h"
-#include "base/mem.h"
-#include "base/rand.h"
-#include "chunk/read.h"
-#include "disk/disk.h"
-#include "disk/sim.h"
-#include "loop/loop.h"
-#include "loop/sim.h"
-#include "testing/testing.h"
+#include "chunk/rig_model_priv.h"
 
 #include <string.h>
 
-#define KEYS 3u
-#define CONTENTS 512u
 #define PINS 4u
-#define LIMIT_NS UINT64_C(600000000000)
 
-struct content {
-    uint64_t ver;
-    uint32_t length, tgen;
-    uint8_t *bytes;
-};
-struct state { /* indices of contents; 0: none */
-    unsigned committed, pending;
-};
-struct model {
-    struct state history[CONTENTS];
-    unsigned count;  /* states */
-    unsigned synced; /* at least this one is stable */
-    bool next_too;   /* an update was under way: `next` may be found */
-    struct state next;
-};
-
-struct bench {
-    struct loop_sim *sim;
-    struct disk_sim *machine;
-    struct loop *loop;
-    struct disk *disk;
-    struct env env;
-    enum chunk_engine engine;
-    struct chunk_store *store;
-    struct chunk_user user;
-    unsigned failures, damages;
-    uint64_t ver;
-    struct content content[CONTENTS];
-    unsigned content_count;
-    struct model model[KEYS];
-    struct rand rand;
-    struct chunk_key some_keys[2];
-    struct job *orphan; /* of a request that was under way when the process died */
-};
-
-static const struct uuid cluster = {.bytes = "cluster of tests"};
-static const struct uuid target = {.bytes = "target of tests."};
-static const enum chunk_engine engines[] = {CHUNK_ENGINE_FILE, CHUNK_ENGINE_EXTENT,
+static const enum chunk_engine engines[] = {CHUNK_ENGINE_FILE, CHUNK_ENGINE_EXTENT, FORGETFUL,
                                             CHUNK_ENGINE_RAM};
-
-/* ---- World ---- */
-
-static void user_failed(struct chunk_user *u, int rc, const char *reason)
-{
-    struct bench *b = container_of(u, struct bench, user);
-    CHECK_TRUE(rc < 0);
-    CHECK_TRUE(reason[0] != 0);
-    b->failures++;
-}
-
-static void user_damaged(struct chunk_user *u, struct chunk_key key)
-{
-    struct bench *b = container_of(u, struct bench, user);
-    CHECK_TRUE(key.data_id != 0);
-    b->damages++;
-}
-
-static const struct chunk_user_ops user_ops = {.failed = user_failed, .damaged = user_damaged};
-
-struct opening {
-    struct bench *b;
-    bool format, started;
-    int rc;
-    struct chunk_start start;
-};
-
-static void open_started(struct chunk_start *s, int rc)
-{
-    struct opening *o = container_of(s, struct opening, start);
-    CHECK_TRUE(!o->started);
-    o->started = true;
-    o->rc = rc;
-}
-
-static struct chunk_options bench_options(struct bench *b)
-{
-    return (struct chunk_options){.env = &b->env,
-                                  .engine = b->engine,
-                                  .directory = "/data",
-                                  .cluster = cluster,
-                                  .user = &b->user,
-                                  .ram_bytes = 8 << 20,
-                                  .index_bytes = 16 << 20,
-                                  .journal_bytes = 1 << 20,
-                                  .low_bytes = 65536,
-                                  .open_files = 2,
-                                  .flush_ms = 40,
-                                  .rest_ms = 20};
-}
-
-static void open_now(void *ctx)
-{
-    struct opening *o = ctx;
-    struct bench *b = o->b;
-    struct chunk_options opt = bench_options(b);
-    if (o->format) {
-        CHECK_OK(disk_make_directories(b->disk, "/data"));
-        struct chunk_format_options f = {.target = target, .fan_out = 2};
-        CHECK_OK(chunk_store_format(&opt, &f, NULL));
-    }
-    b->store = NULL;
-    o->rc = chunk_store_open(&opt, &b->store, NULL);
-    o->start.done = open_started;
-    if (o->rc == 0) {
-        chunk_store_start(b->store, &o->start);
-    }
-}
-
-static bool open_is_over(void *ctx)
-{
-    const struct opening *o = ctx;
-    return o->started || o->rc < 0;
-}
-
-static int bench_open(struct bench *b, bool format)
-{
-    CHECK_OK(loop_sim_process(b->sim, "data", 1, &b->loop));
-    CHECK_OK(disk_sim_open(b->machine, b->loop, &b->disk));
-    b->env = (struct env){.loop = b->loop, .disk = b->disk};
-    struct opening o = {.b = b, .format = format};
-    loop_sim_enter(b->loop, open_now, &o);
-    CHECK_TRUE(loop_sim_run(b->sim, open_is_over, &o, loop_sim_now_ns(b->sim) + LIMIT_NS));
-    if (o.rc == 0) {
-        struct chunk_store_info info;
-        chunk_store_info(b->store, &info);
-        CHECK_EQ(info.wrong, 0);
-    }
-    return o.rc;
-}
-
-static struct bench *bench_new(enum chunk_engine engine, uint64_t seed)
-{
-    struct bench *b = mem_zalloc(sizeof *b);
-    CHECK_TRUE(b != NULL);
-    b->engine = engine;
-    b->user.ops = &user_ops;
-    b->content_count = 1;
-    b->some_keys[0] = (struct chunk_key){7, 0};
-    b->some_keys[1] = (struct chunk_key){8, 0};
-    rand_seed(&b->rand, seed);
-    b->sim = loop_sim_new(seed);
-    CHECK_TRUE(b->sim != NULL);
-    struct disk_sim_options opt = {.sim = b->sim};
-    b->machine = disk_sim_new(&opt);
-    CHECK_TRUE(b->machine != NULL);
-    CHECK_OK(bench_open(b, true));
-    for (unsigned i = 0; i < KEYS; i++) {
-        b->model[i].count = 1; /* state 0: no chunk */
-    }
-    return b;
-}
-
-static void free_now(void *ctx)
-{
-    struct bench *b = ctx;
-    b->store = chunk_store_free(b->store);
-}
-
-static void bench_end(struct bench *b)
-{
-    loop_sim_free(b->sim);
-    disk_sim_free(b->machine);
-    for (unsigned i = 0; i < b->content_count; i++) {
-        mem_free(b->content[i].bytes);
-    }
-    mem_free(b);
-}
 
 /* ---- Calls ---- */
 
-enum call_kind { UPDATE, RESERVE, UNRESERVE, COMMIT, CHANGE, SYNC, READ, VERIFY, PIN, UNPIN, STOP };
+enum call_kind {
+    HOLD,
+    LET_GO,
+    UPDATE,
+    RESERVE,
+    UNRESERVE,
+    COMMIT,
+    CHANGE,
+    SYNC,
+    READ,
+    VERIFY,
+    PIN,
+    UNPIN,
+    STOP
+};
 struct call {
     struct bench *b;
     enum call_kind kind;
@@ -209,6 +46,7 @@ struct call {
     struct chunk_verify verify;
     struct chunk_pin *pin;
     struct chunk_stop stop;
+    struct chunk_hold hold;
     bool submitting;
 };
 
@@ -244,6 +82,11 @@ static void stop_done(struct chunk_stop *x, int rc)
     call_over(container_of(x, struct call, stop), rc);
 }
 
+static void hold_done(struct chunk_hold *h, int rc)
+{
+    call_over(container_of(h, struct call, hold), rc);
+}
+
 struct pin_call {
     struct chunk_pin pin;
     struct call *call;
@@ -270,6 +113,17 @@ static void call_pin(struct call *c)
     call_at_once(c, rc);
 }
 
+static void call_hold(struct call *c)
+{
+    c->hold.done = hold_done;
+    int rc = chunk_store_hold(c->b->store, &c->hold);
+    if (rc == -ERR_need) {
+        chunk_store_hold_wait(c->b->store, &c->hold);
+        return;
+    }
+    call_at_once(c, rc);
+}
+
 static void call_submit(void *ctx)
 {
     struct call *c = ctx;
@@ -282,6 +136,13 @@ static void call_submit(void *ctx)
     c->stop.done = stop_done;
     c->submitting = true;
     switch (c->kind) {
+    case HOLD:
+        call_hold(c);
+        break;
+    case LET_GO:
+        chunk_store_let_go(s, &c->hold);
+        call_at_once(c, 0);
+        break;
     case UPDATE:
         chunk_store_update(s, &c->update);
         break;
@@ -332,6 +193,9 @@ static bool call(struct bench *b, struct call *c, uint64_t steps)
 {
     c->b = b;
     c->done = false;
+    if (b->engine == FORGETFUL && rand_chance(&b->rand, 1, 2)) { /* then it has to wait */
+        fault_arm(b->fault, "chunk.need", rand_range(&b->rand, 1, 2), 1);
+    }
     loop_sim_enter(b->loop, call_submit, c);
     if (steps == 0) {
         CHECK_TRUE(loop_sim_run(b->sim, call_is_done, c, loop_sim_now_ns(b->sim) + LIMIT_NS));
@@ -432,6 +296,19 @@ static unsigned content_find(const struct bench *b, uint64_t ver)
     return 0;
 }
 
+/* As chunk_store_lookup(), also what is not in memory. */
+static int look_up(struct bench *b, struct chunk_key key, struct chunk_info *ret)
+{
+    struct call c = {.kind = HOLD, .hold = {.key = key}};
+    call(b, &c, 0);
+    CHECK_OK(c.rc);
+    fault_disarm(b->fault, NULL);
+    int rc = chunk_store_lookup(b->store, key, ret);
+    c.kind = LET_GO;
+    call(b, &c, 1);
+    return rc;
+}
+
 /* What the store holds of one content must be those bytes. */
 static void check_content(struct bench *b, unsigned key, enum chunk_which which, unsigned content)
 {
@@ -461,7 +338,7 @@ static void check_content(struct bench *b, unsigned key, enum chunk_which which,
 static struct state state_found(struct bench *b, unsigned key, struct chunk_info *info)
 {
     struct state s = {0, 0};
-    if (chunk_store_lookup(b->store, key_of(key), info) < 0) {
+    if (look_up(b, key_of(key), info) < 0) {
         return s;
     }
     CHECK_EQ(info->flags & CHUNK_DAMAGED, 0);
@@ -643,7 +520,7 @@ static bool do_change(struct bench *b, unsigned key, enum chunk_change_op op, ui
     }
     CHECK_OK(c->rc);
     struct chunk_info info = {.last_ver = UINT64_MAX}; /* what is dropped leaves its number */
-    CHECK_EQ(chunk_store_lookup(b->store, key_of(key), &info) == 0, op != CHUNK_DELETE);
+    CHECK_EQ(look_up(b, key_of(key), &info) == 0, op != CHUNK_DELETE);
     CHECK_TRUE(info.last_ver >= b->content[model_now(m)->pending].ver);
     m->next_too = false;
     model_add(m, next);
@@ -839,6 +716,7 @@ TEST(engines_on_disk_survive_what_they_must)
 {
     CHECK_TRUE(survives(CHUNK_ENGINE_FILE) > 0);
     CHECK_TRUE(survives(CHUNK_ENGINE_EXTENT) > 0);
+    CHECK_TRUE(survives(FORGETFUL) > 0);
 }
 
 /* ---- Pins ---- */
@@ -948,8 +826,9 @@ static unsigned removed_data(enum chunk_engine engine)
     remove_data(b, CHUNK_REMOVE_DATA, 7);
     remove_data(b, CHUNK_REMOVE_DATA, 7);
     struct chunk_info info;
-    CHECK_RC(chunk_store_lookup(b->store, key_of(0), &info), ENOENT);
-    CHECK_RC(chunk_store_lookup(b->store, key_of(1), &info), ENOENT);
+    CHECK_RC(look_up(b, key_of(0), &info), ENOENT);
+    CHECK_RC(look_up(b, key_of(1), &info), ENOENT);
+    fault_disarm(b->fault, NULL);
     CHECK_OK(chunk_store_next(b->store, (struct chunk_key){0}, &info));
     CHECK_EQ(info.key.data_id, 8);
     struct job *j = job_new(UPDATE);
@@ -964,7 +843,7 @@ static unsigned removed_data(enum chunk_engine engine)
         disk_sim_crash(b->machine);
         loop_sim_reboot(b->sim, 1);
         CHECK_OK(bench_open(b, false));
-        CHECK_RC(chunk_store_lookup(b->store, key_of(0), &info), ENOENT);
+        CHECK_RC(look_up(b, key_of(0), &info), ENOENT);
     }
     struct chunk_dead dead[2];
     unsigned count = (unsigned)chunk_store_dead_list(b->store, 0, dead, 2);

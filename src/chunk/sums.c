@@ -4,8 +4,9 @@
  * that the order does not matter and each change costs one subtraction and one addition. Kept with
  * each change in memory; a start builds it up with the index.
  *
- * An entry remembers what it has added, and to which chain: so nothing is ever taken from another
- * sum than the one that it was added to.
+ * An engine that does not have all entries in memory keeps the sums in its index, too. An entry
+ * remembers what it has added, and to which chain: so nothing is ever taken from another sum than
+ * the one that it was added to.
  */
 #include "chunk/sums_priv.h"
 
@@ -23,7 +24,7 @@ static uint64_t sum_mix(uint64_t h, uint64_t v)
     return h ^ h >> 32;
 }
 
-static uint64_t sum_of(struct chunk_key key, const struct chunk_meta *m)
+uint64_t chunk_sum_of(struct chunk_key key, const struct chunk_meta *m)
 {
     uint64_t h = sum_mix(key.data_id, key.index);
     h = sum_mix(h, m->identity.aepoch);
@@ -73,9 +74,39 @@ void chunk_sums_changed(struct chunk_store *s, struct chunk_entry *e)
         return;
     }
     e->sum_chain = e->chain;
-    e->sum = sum_of(e->item.key, &e->committed->meta);
+    e->sum = chunk_sum_of(e->item.key, &e->committed->meta);
     one->sum.count++;
     one->sum.digest += e->sum;
+}
+
+void chunk_sums_known(struct chunk_entry *e)
+{
+    bool counts = e->committed != NULL && e->chain != 0;
+    e->sum_chain = counts ? e->chain : 0;
+    e->sum = counts ? chunk_sum_of(e->item.key, &e->committed->meta) : 0;
+}
+
+int chunk_sums_add(struct chunk_sums *x, uint32_t chain, struct chunk_sum sum)
+{
+    struct sum_item *one = sum_get(x, chain);
+    if (one == NULL) {
+        return -ENOMEM;
+    }
+    one->sum.count += sum.count;
+    one->sum.digest += sum.digest;
+    return 0;
+}
+
+bool chunk_sums_next(const struct chunk_sums *x, uint64_t from, uint32_t *ret_chain,
+                     struct chunk_sum *ret)
+{
+    struct chunk_item *item = chunk_index_next(&x->index, (struct chunk_key){.data_id = from});
+    if (item == NULL) {
+        return false;
+    }
+    *ret_chain = (uint32_t)item->key.data_id;
+    *ret = container_of(item, struct sum_item, item)->sum;
+    return true;
 }
 
 bool chunk_store_sum(const struct chunk_store *s, uint32_t chain, struct chunk_sum *ret)

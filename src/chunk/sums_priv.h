@@ -5,6 +5,7 @@
 #include "chunk/store.h"
 
 struct chunk_entry;
+struct chunk_meta;
 
 struct chunk_sums {
     struct chunk_index index; /* by chain, as data id */
@@ -12,4 +13,11 @@ struct chunk_sums {
 };
 /* The committed content of an entry is another one, or gone; it has changed already. */
 void chunk_sums_changed(struct chunk_store *s, struct chunk_entry *e);
+/* What an entry is that was read from the index: the sums have it already. */
+void chunk_sums_known(struct chunk_entry *e);
+uint64_t chunk_sum_of(struct chunk_key key, const struct chunk_meta *m);
+NODISCARD int chunk_sums_add(struct chunk_sums *x, uint32_t chain, struct chunk_sum sum);
+/* The first chain >= `from`. */
+bool chunk_sums_next(const struct chunk_sums *x, uint64_t from, uint32_t *ret_chain,
+                     struct chunk_sum *ret);
 void chunk_sums_fini(struct chunk_sums *x);

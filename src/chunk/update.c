@@ -69,6 +69,11 @@ static int update_check(const struct chunk_store *s, const struct chunk_entry *e
     if (e->damaged && e->committed == NULL && e->pending == NULL && u->kind != CHUNK_WHOLE) {
         return -ERR_corrupt; /* nothing is known of it but that it was */
     }
+    if (u->moves) { /* nor is anything reserved that begins from it */
+        bool is = e->committed != NULL && e->pending == NULL && !e->damaged && e->holds == 0 &&
+                  chunk_identity_equal(e->committed->meta.identity, u->identity);
+        return is ? 0 : -EINVAL;
+    }
     if (u->install) {
         return 0;
     }
@@ -226,7 +231,7 @@ static void update_apply(struct chunk_work *w)
     struct chunk_version *v = w->version;
     w->version = NULL;
     e->locked = false;
-    e->chain = u->chain;
+    chunk_entry_chain(s, e, u->chain);
     e->last_ver = base_max(base_max(e->last_ver, u->last_ver), u->identity.ver);
     u->digest = v->meta.digest;
     u->new_length = v->meta.length;
@@ -285,9 +290,29 @@ static void update_record(struct chunk_work *w, int rc)
     w->s->engine->record(w, &st, update_recorded);
 }
 
+/* The same content in other places: all else that is said of it stays. */
+static int update_move(struct chunk_work *w)
+{
+    const struct chunk_version *old = w->e->committed;
+    struct chunk_version *v = w->version;
+    if (v->meta.length != old->meta.length || v->meta.digest != old->meta.digest) {
+        return -EINVAL;
+    }
+    size_t bytes = (old->meta.recent_count + 1u) * sizeof *v->recent;
+    struct chunk_recent *recent = mem_dup(old->recent, bytes);
+    if (recent == NULL) {
+        return -ENOMEM;
+    }
+    mem_free(v->recent);
+    v->recent = recent;
+    v->meta = old->meta;
+    return 0;
+}
+
 static void update_build(struct chunk_work *w)
 {
     int rc = chunk_plan_build(w->plan, w->of.update, w->e, &w->version);
+    rc = rc == 0 && w->of.update->moves ? update_move(w) : rc;
     if (rc < 0) {
         update_failed(w, rc);
         return;

@@ -24,6 +24,7 @@ void chunk_work_free(struct chunk_work *w)
     list_remove(&w->ready);
     list_remove(&w->all);
     s->work_count--;
+    chunk_store_ahead_end(s, &w->ahead);
     chunk_version_unref(w->version);
     chunk_version_unref(w->loading);
     mem_free(w->path);
@@ -79,6 +80,24 @@ void chunk_work_end(struct chunk_work *w, int rc)
     w->finish(w, rc); /* frees w; the owner may begin new requests */
 }
 
+static void work_loaded(struct chunk_work *w, int rc)
+{
+    if (rc < 0) {
+        chunk_work_end(w, rc);
+    } else {
+        w->begin(w);
+    }
+}
+
+static void work_begin(struct chunk_work *w)
+{
+    if (w->queued && !w->e->loaded) {
+        w->s->engine->load(w, work_loaded);
+    } else {
+        w->begin(w);
+    }
+}
+
 /* Those that are ready now; what they make ready comes in the next round. */
 void chunk_works_run(struct loop_task *t)
 {
@@ -89,7 +108,10 @@ void chunk_works_run(struct loop_task *t)
     list_splice_back(&now, &s->ready);
     for (struct list *node = list_pop_front(&now); node != NULL; node = list_pop_front(&now)) {
         struct chunk_work *w = LIST_ENTRY(node, struct chunk_work, ready);
-        w->begin(w);
+        work_begin(w);
+    }
+    if (s->engine->forget != NULL) {
+        s->engine->forget(s);
     }
     chunk_stop_check(s);
 }
@@ -113,6 +135,7 @@ void chunk_refuse(struct chunk_store *s)
     REFUSE(s, pin)
     REFUSE(s, read)
     REFUSE(s, verify)
+    REFUSE(s, hold)
 }
 
 /* ---- I/O ---- */

@@ -140,6 +140,53 @@ static int run_node_remove(struct cli *c)
     return plan_node(c, OPENDFS_TARGET_REMOVE);
 }
 
+/* The nth target of a host; 0: it has not so many. */
+static uint32_t node_target(const struct cJSON *status, const char *host, size_t nth)
+{
+    const struct cJSON *t;
+    cJSON_ArrayForEach(t, cJSON_GetObjectItemCaseSensitive(status, "targets"))
+    {
+        bool gone = strcmp(cli_json_text(t, "plan"), "removed") == 0;
+        if (!gone && strcmp(cli_json_text(t, "host"), host) == 0 && nth-- == 0) {
+            return (uint32_t)cli_json_number(t, "id");
+        }
+    }
+    return 0;
+}
+
+static size_t node_count(const struct cJSON *status, const char *host)
+{
+    size_t n = 0;
+    while (node_target(status, host, n) != 0) {
+        n++;
+    }
+    return n;
+}
+
+/* In their order; when the new host has fewer, some get the copies of several. */
+static int run_node_replace(struct cli *c)
+{
+    struct cJSON *o = NULL;
+    const char *from = c->argument[0], *to = c->argument[1];
+    int status = cli_status_json(c, &o);
+    if (status != 0) {
+        return status;
+    }
+    size_t count = node_count(o, from), heirs = node_count(o, to);
+    if (count == 0 || heirs == 0) {
+        status = cli_fail(c, "no target is on a host '%s'", count == 0 ? from : to);
+    } else if (strcmp(from, to) == 0) {
+        status = cli_fail(c, "'%s' cannot replace itself", from);
+    }
+    for (size_t i = 0; i < count && status == 0; i++) {
+        status = plan_one(c, &(struct opendfs_target_plan){.target = node_target(o, from, i),
+                                                           .plan = OPENDFS_TARGET_REPLACE,
+                                                           .heir = node_target(o, to, i % heirs)});
+    }
+    cJSON_Delete(o);
+    return status;
+}
+
 /* ---- What is moved ---- */
 
 void cli_print_moves(const struct cJSON *status)
@@ -313,6 +360,15 @@ const struct cli_command cli_target_commands[] = {
      .min_arguments = 1,
      .max_arguments = 1,
      .run = run_node_undrain},
+    {.name = "node replace",
+     .arguments = "HOST NEW",
+     .summary = "move all copies of a host to another one, and remove its targets",
+     .details =
+         RESUMES " The first target of HOST goes to the first of NEW and so on; what may not "
+                 "lie there, because another copy is on that host, goes elsewhere.",
+     .min_arguments = 2,
+     .max_arguments = 2,
+     .run = run_node_replace},
     {.name = "node remove",
      .arguments = "HOST",
      .summary = "move all copies away from the targets of a host, and remove them",

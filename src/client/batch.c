@@ -141,7 +141,7 @@ static struct client_batch *batch_new(struct opendfs *fs, const struct client_ga
                                      .request = &b->request,
                                      .opcode = PROTO_OP_read_batch,
                                      .slot = first->call->slot,
-                                     .flags = PEER_CALL_RAW,
+                                     .flags = first->call->flags,
                                      .timeout_ms = first->call->timeout_ms};
     }
     return b;
@@ -176,6 +176,7 @@ static void batch_add(struct client_batch *b, struct client_gather *g)
                                  .capability = batch_capability(b, &m->capability)};
     b->cells += gather_cells(m);
     b->call.timeout_ms = (uint32_t)base_min(b->call.timeout_ms, g->call->timeout_ms);
+    b->call.flags &= g->call->flags;
     list_push_back(&b->reads, &g->node);
 }
 

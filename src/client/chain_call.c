@@ -143,6 +143,11 @@ static void chain_landed(struct peer_call *call, const struct peer_reply *r)
     }
 }
 
+uint32_t client_read_flags(const struct peer *p)
+{
+    return PEER_CALL_RAW | (peer_link_of(p, 0) != NULL ? PEER_CALL_LINKED : 0);
+}
+
 /* A read is soon asked of another member; each attempt has twice the time, for slow networks. */
 static uint32_t chain_attempt_ms(const struct client_chain_call *c, const struct peer *p)
 {
@@ -171,7 +176,7 @@ static void chain_send(struct client_chain_call *c)
     c->ops->prepare(c);
     c->attempts++;
     c->peer.slot = (uint16_t)(1 + c->spread % CLIENT_BULK_LINKS);
-    c->peer.flags = PEER_CALL_RAW;
+    c->peer.flags = c->hurries ? client_read_flags(p) : PEER_CALL_RAW;
     c->peer.timeout_ms = chain_attempt_ms(c, p);
     c->peer.done = chain_landed;
     if (c->gather != NULL) {

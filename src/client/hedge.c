@@ -110,7 +110,7 @@ static void hedge_send(struct client_fetch *f, struct client_hedge *h, uint32_t 
                                  .request = &h->request,
                                  .opcode = PROTO_OP_read,
                                  .slot = f->chain.peer.slot,
-                                 .flags = PEER_CALL_RAW,
+                                 .flags = client_read_flags(peer),
                                  .timeout_ms = CLIENT_READ_MS};
     f->hedge = h;
     fs->hedging++;

@@ -116,5 +116,8 @@ void client_chain_resume(struct client_chain_call *c, enum client_verdict v);
 void client_chain_end(struct client_chain_call *c, int rc);
 /* `done` with -ERR_cancelled comes from inside or later. */
 void client_chain_cancel(struct client_chain_call *c);
+/* Of a call that reads: it does not wait for a target that there was a link to and is none any
+ * more; others have the same. */
+uint32_t client_read_flags(const struct peer *p);
 /* The attempt under way is given up: `judge` is told so, from inside or later. */
 void client_chain_abandon(struct client_chain_call *c);

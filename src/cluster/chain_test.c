@@ -180,6 +180,243 @@ TEST(chain_table_is_that_of_the_protocol)
     }
 }
 
+/* ---- The whole table ----
+ *
+ * Every row of up to three members with everything that can be known of each of them, against the
+ * table once more: as what a member in a state with a report wishes, the most urgent wish first.
+ */
+
+enum report { R_NONE, R_OK, R_SYNCED, R_INTACT, R_LOSSY, R_GONE, R_COUNT };
+enum wish { ALL_LOST, LEAVES, PROMOTED, PROMOTED_LOSSY, SERVES, SYNCS, WAITS, STAYS };
+
+static const uint8_t wishes[][R_COUNT] = {
+    /*     none   ok     synced  intact    lossy           gone */
+    [S] = {STAYS, STAYS, STAYS, STAYS, STAYS, LEAVES},
+    [Y] = {STAYS, STAYS, SERVES, STAYS, STAYS, LEAVES},
+    [W] = {STAYS, SYNCS, SYNCS, SYNCS, SYNCS, LEAVES},
+    [L] = {STAYS, STAYS, STAYS, PROMOTED, PROMOTED_LOSSY, STAYS},
+    [O] = {STAYS, WAITS, WAITS, WAITS, WAITS, STAYS},
+};
+
+struct whole {
+    struct cluster_row row;
+    struct cluster_fact fact[3];
+    struct cluster_chain_times times;
+    size_t serving, gone, last,
+        back; /* gone: of the serving ones; back: of the last-serving ones */
+    bool syncing;
+};
+
+/* Synced in this epoch and intact or not say something in one state each. */
+static enum report report_of(const struct whole *x, size_t i)
+{
+    const struct cluster_fact *f = &x->fact[i];
+    int state = (int)x->row.member[i].state;
+    if (f->gone) {
+        return R_GONE;
+    }
+    if (!f->present || f->known_epoch != x->row.epoch) {
+        return R_NONE;
+    }
+    if (state == L) {
+        return f->intact ? R_INTACT : R_LOSSY;
+    }
+    return state == Y && f->synced_epoch == x->row.epoch ? R_SYNCED : R_OK;
+}
+
+static bool another_was_heard(const struct whole *x, size_t i)
+{
+    bool heard = false;
+    for (size_t j = 0; j < x->row.count; j++) {
+        heard = heard || (j != i && (int)x->row.member[j].state == S && !x->fact[j].gone &&
+                          x->fact[j].heard_ns > x->fact[i].gone_ns);
+    }
+    return heard;
+}
+
+static enum wish wish_of(const struct whole *x, size_t i)
+{
+    int state = (int)x->row.member[i].state;
+    enum wish w = (enum wish)wishes[state][report_of(x, i)];
+    if (x->serving > 0 && x->gone == x->serving) {
+        return state == S || state == Y ? ALL_LOST : STAYS;
+    }
+    if (w == LEAVES && state == S && !another_was_heard(x, i)) {
+        return STAYS;
+    }
+    if (w == PROMOTED_LOSSY && x->back < x->last &&
+        x->times.now_ns - x->times.dark_since_ns < x->times.dark_wait_ns) {
+        return STAYS;
+    }
+    return w == SYNCS && (x->serving == 0 || x->syncing) ? STAYS : w;
+}
+
+static void count_whole(struct whole *x)
+{
+    x->serving = x->gone = x->last = x->back = 0;
+    x->syncing = false;
+    for (size_t i = 0; i < x->row.count; i++) {
+        int state = (int)x->row.member[i].state;
+        enum report r = report_of(x, i);
+        x->serving += state == S;
+        x->gone += state == S && r == R_GONE;
+        x->last += state == L;
+        x->back += state == L && (r == R_INTACT || r == R_LOSSY);
+        x->syncing = x->syncing || state == Y;
+    }
+}
+
+static int state_after(const struct whole *x, size_t i, enum wish most, bool first)
+{
+    int state = (int)x->row.member[i].state;
+    bool mine = wish_of(x, i) == most;
+    switch (most) {
+    case ALL_LOST:
+        return state == S ? L : state == Y && x->fact[i].gone ? O : state == Y ? W : state;
+    case LEAVES:
+        return mine ? O : state;
+    case PROMOTED:
+    case PROMOTED_LOSSY:
+        return mine && first ? S : state == L ? O : state;
+    case SERVES:
+        return mine ? S : state;
+    case SYNCS:
+        return mine && first ? Y : state;
+    case WAITS:
+        return mine ? W : state;
+    case STAYS:
+        break;
+    }
+    return state;
+}
+
+/* Serving ones keep their order, a joining one is behind them, one that has served and left is
+ * last. */
+static unsigned place_of(int before, int after)
+{
+    return before == S && after == S   ? 0
+           : after == S                ? 1
+           : after == Y                ? 2
+           : before == S && after == O ? 4
+                                       : 3;
+}
+
+static bool expect(struct whole *x, struct cluster_row *ret)
+{
+    enum wish most = STAYS;
+    count_whole(x);
+    for (size_t i = 0; i < x->row.count; i++) {
+        most = wish_of(x, i) < most ? wish_of(x, i) : most;
+    }
+    *ret = x->row;
+    if (most == STAYS) {
+        return false;
+    }
+    ret->epoch++;
+    ret->loss_gen += most == PROMOTED_LOSSY ? 1 : 0;
+    size_t n = 0, firsts = 0;
+    int after[3];
+    for (size_t i = 0; i < x->row.count; i++) {
+        after[i] = state_after(x, i, most, firsts == 0);
+        firsts += wish_of(x, i) == most;
+    }
+    for (unsigned place = 0; place <= 4; place++) {
+        for (size_t i = 0; i < x->row.count; i++) {
+            if (place_of((int)x->row.member[i].state, after[i]) == place) {
+                ret->member[n] = x->row.member[i];
+                ret->member[n++].state = (enum proto_member_state)after[i];
+            }
+        }
+    }
+    return true;
+}
+
+static void check_whole(struct whole *x)
+{
+    struct cluster_row want, got = x->row;
+    bool changes = expect(x, &want);
+    CHECK_EQ(cluster_chain_step(&x->row, x->fact, &x->times, &got), changes);
+    bool same = got.epoch == want.epoch && got.loss_gen == want.loss_gen && got.count == want.count;
+    for (size_t i = 0; i < got.count; i++) {
+        same = same && got.member[i].target == want.member[i].target &&
+               got.member[i].state == want.member[i].state;
+    }
+    if (!same) {
+        char before[256], a[256], b[256];
+        cluster_row_to_text(&x->row, before, sizeof before);
+        cluster_row_to_text(&got, a, sizeof a);
+        cluster_row_to_text(&want, b, sizeof b);
+        CHECK_TEXT(before, "");
+        CHECK_TEXT(a, b);
+    }
+    CHECK_TRUE(same);
+}
+
+#define FACTS 64u
+static struct cluster_fact fact_of(unsigned bits)
+{
+    return (struct cluster_fact){.gone = (bits & 1) != 0,
+                                 .gone_ns = 50,
+                                 .heard_ns = (bits & 2) != 0 ? 51 : 50,
+                                 .present = (bits & 4) != 0,
+                                 .known_epoch = (bits & 8) != 0 ? 5 : 4,
+                                 .intact = (bits & 16) != 0,
+                                 .synced_epoch = (bits & 32) != 0 ? 5 : 4};
+}
+
+/* What says nothing in its state is the same for all three, else there are too many. */
+static bool is_worth_it(const struct whole *x, size_t i, unsigned bits)
+{
+    int state = (int)x->row.member[i].state;
+    return x->row.count < 3 ||
+           ((state == S || (bits & 2) == 0) && (state == L || (bits & 16) == 0) &&
+            (state == Y || (bits & 32) == 0));
+}
+
+static uint64_t check_facts(struct whole *x)
+{
+    unsigned bits[3] = {0};
+    uint64_t checked = 0;
+    size_t i = 0;
+    while (i < x->row.count) {
+        bool worth = true;
+        for (size_t k = 0; k < x->row.count; k++) {
+            worth = worth && is_worth_it(x, k, bits[k]);
+            x->fact[k] = fact_of(bits[k]);
+        }
+        for (unsigned waited = 0; waited < 2 && worth; waited++) {
+            x->times.now_ns = waited == 0 ? 1059 : 1060;
+            check_whole(x);
+            checked++;
+        }
+        for (i = 0; i < x->row.count && ++bits[i] == FACTS; i++) {
+            bits[i] = 0;
+        }
+    }
+    return checked;
+}
+
+TEST(chain_table_holds_for_every_row_and_all_facts)
+{
+    static const int states[] = {S, Y, W, L, O};
+    uint64_t checked = 0, rows = 0;
+    for (size_t count = 1; count <= 3; count++) {
+        for (unsigned code = 0; code < 125; code++) {
+            const int all[] = {states[code % 5], states[code / 5 % 5], states[code / 25]};
+            struct whole x = {.row = row_of(count, all),
+                              .times = {.dark_since_ns = 1000, .dark_wait_ns = 60}};
+            bool again = (count < 3 && code >= 25) || (count < 2 && code >= 5);
+            if (again || !cluster_row_valid(&x.row)) {
+                continue;
+            }
+            rows++;
+            checked += check_facts(&x);
+        }
+    }
+    CHECK_EQ(rows, 4 + 13 + 37);
+    CHECK_TRUE(checked > 200000);
+}
+
 /* R1: nobody is removed before another serving member was heard after the loss. */
 TEST(chain_waits_until_another_member_was_heard)
 {

@@ -4,6 +4,7 @@
  */
 #include "datanode/worker_priv.h"
 
+#include "chunk/hold.h"
 #include "datanode/remove.h"
 #include "datanode/resync.h"
 #include "datanode/sync.h"
@@ -68,10 +69,14 @@ static void recover_run(struct loop_task *t)
     struct datanode_worker *w = c->worker;
     struct chunk_info info;
     for (unsigned i = 0; c->recovering && i < RECOVER_BATCH; i++) {
-        if (c->state != PROTO_MEMBER_SERVING || !c->in_path ||
-            chunk_store_next(w->store, c->recover_at, &info) < 0) {
+        bool may = c->state == PROTO_MEMBER_SERVING && c->in_path;
+        int rc = may ? chunk_store_next_noted(w->store, &c->recover_at, &info) : -ENOENT;
+        if (rc == -ENOENT) {
             c->recovering = false;
             return;
+        }
+        if (rc < 0) {
+            break; /* some more later */
         }
         bool wanted =
             info.chain == c->id && info.has_pending && !datanode_removed(w, info.key.data_id);

@@ -120,6 +120,34 @@ static void discard_over(struct datanode_worker *w)
     }
 }
 
+static void discard_read(struct chunk_ahead *a, int rc)
+{
+    struct datanode_worker *w = container_of(a, struct datanode_worker, discard.ahead);
+    if (rc < 0) { /* from the beginning, later */
+        w->discard.again = true;
+        discard_over(w);
+    } else {
+        discard_soon(w);
+    }
+}
+
+/* Nothing is there, or it is on the disk, or cannot be had. */
+static void discard_none(struct datanode_worker *w, int rc)
+{
+    struct datanode_discard *d = &w->discard;
+    if (rc == -ERR_need) {
+        d->ahead.done = discard_read;
+        d->ahead.from = d->at;
+        rc = chunk_store_ahead(w->store, &d->ahead);
+        if (rc == 0) {
+            return;
+        }
+    }
+    chunk_store_ahead_end(w->store, &d->ahead);
+    d->again = d->again || rc != -ENOENT;
+    discard_over(w);
+}
+
 static void discard_run(struct loop_task *t)
 {
     struct datanode_worker *w = container_of(t, struct datanode_worker, discard.task);
@@ -130,8 +158,12 @@ static void discard_run(struct loop_task *t)
             d->walking = false;
             return;
         }
-        if (chunk_store_next(w->store, d->at, &info) < 0) {
-            discard_over(w);
+        if (chunk_ahead_active(&d->ahead)) {
+            return; /* its end goes on */
+        }
+        int rc = chunk_store_next(w->store, d->at, &info);
+        if (rc < 0) {
+            discard_none(w, rc);
             return;
         }
         if (!discard_one(w, &info)) {
@@ -180,4 +212,7 @@ void datanode_discard_fini(struct datanode_worker *w)
 {
     loop_undefer(w->loop, &w->discard.task);
     loop_timer_cancel(w->loop, &w->discard.later);
+    if (w->store != NULL) {
+        chunk_store_ahead_end(w->store, &w->discard.ahead);
+    }
 }

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "chunk/store.h"
+#include "chunk/hold.h"
 #include "loop/loop.h"
 
 #define DATANODE_DISCARDS 8u /* at a time */
@@ -25,6 +25,7 @@ struct datanode_discard {
     struct loop_task task;
     struct loop_timer later;
     struct chunk_key at;
+    struct chunk_ahead ahead;
     bool walking, again; /* again: from the beginning, when this walk is over */
     struct datanode_discard_job job[DATANODE_DISCARDS];
 };

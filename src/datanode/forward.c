@@ -98,7 +98,7 @@ static void forward_decide(struct datanode_update *u)
     struct chunk_info info;
     int rc = datanode_request_dead(u->request) || u->doomed ? -ERR_cancelled : 0; /* R10 */
     rc = rc < 0 ? rc : datanode_chain_route(w, &m->route, &c);
-    rc = rc < 0 ? rc : datanode_lookup(w, u->item->key, &info);
+    rc = rc < 0 ? rc : datanode_lookup_locked(w, u->item->key, &info);
     if (rc == 0 && info.chain != 0 && info.chain != c->id) {
         rc = -ERR_bad_value;
     }

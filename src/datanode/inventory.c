@@ -8,6 +8,7 @@
  */
 #include "datanode/inventory.h"
 
+#include "datanode/ahead.h"
 #include "datanode/worker_priv.h"
 
 #define INVENTORY_MAX 4096u
@@ -81,6 +82,11 @@ static int inventory_collect(struct inventory *x)
     reply->eof = true;
     for (unsigned looks = 0; rc == 0; looks++) {
         rc = chunk_store_next(x->worker->store, at, &info);
+        if (rc == -ERR_need && looks > 0) { /* what was found so far is a page, too */
+            reply->eof = false;
+            reply->next = datanode_key_wire(at);
+            return 0;
+        }
         if (rc < 0 || (x->request->end != 0 && info.key.data_id >= x->request->end)) {
             break;
         }
@@ -137,7 +143,9 @@ void datanode_on_inventory(struct peer_user *user, struct peer_request *r)
         rc = reply.entries.at == NULL ? -ERR_busy : 0;
     }
     rc = rc < 0 ? rc : inventory_collect(&x);
-    if (rc < 0) {
+    if (rc == -ERR_need) {
+        datanode_request_ahead(w, r, datanode_key(m->first), datanode_on_inventory);
+    } else if (rc < 0) {
         datanode_refuse(r, rc, NULL);
     } else {
         peer_request_answer(r, &reply, NULL);

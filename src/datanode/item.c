@@ -75,7 +75,8 @@ void datanode_item_put(struct datanode_item *it)
     if (it->users > 0) {
         return;
     }
-    CHECK(!it->locked && it->update == NULL && it->queue_count == 0 && it->reader_count == 0);
+    CHECK(!it->locked && !it->held && it->update == NULL && it->queue_count == 0 &&
+          it->reader_count == 0);
     dict_remove(&it->worker->items, &it->node);
     list_remove(&it->on_chain);
     mem_free(it);
@@ -96,9 +97,60 @@ bool datanode_item_try_lock(struct datanode_item *it)
     return true;
 }
 
+static void item_grant(struct datanode_item *it)
+{
+    if (it->draining || it->loading) {
+        return; /* the loop below, further up the stack, goes on; or the end of the reading */
+    }
+    it->draining = true;
+    it->users++;
+    while (!it->locked && it->queue_count > 0) {
+        struct datanode_wait *next =
+            LIST_ENTRY(list_pop_front(&it->queue), struct datanode_wait, node);
+        it->queue_count--;
+        it->locked = true;
+        next->granted(next);
+        datanode_item_put(it); /* the waiter's, taken by datanode_item_lock() */
+    }
+    it->draining = false;
+    if (it->held && !it->locked) {
+        it->held = false;
+        chunk_store_let_go(it->worker->store, &it->hold);
+    }
+    datanode_item_put(it);
+}
+
+/* If there was no memory for it, whoever gets the lock is told when it looks. */
+static void item_held(struct chunk_hold *h, int rc)
+{
+    struct datanode_item *it = container_of(h, struct datanode_item, hold);
+    it->loading = false;
+    it->held = rc == 0;
+    item_grant(it);
+    datanode_item_put(it);
+}
+
+/* False: it is being read. */
+static bool item_known(struct datanode_item *it)
+{
+    if (it->held || it->loading) {
+        return it->held;
+    }
+    it->hold = (struct chunk_hold){.done = item_held, .key = it->key};
+    int rc = chunk_store_hold(it->worker->store, &it->hold);
+    it->held = rc == 0;
+    if (rc != -ERR_need) {
+        return true;
+    }
+    it->loading = true;
+    it->users++;
+    chunk_store_hold_wait(it->worker->store, &it->hold);
+    return false;
+}
+
 int datanode_item_lock(struct datanode_item *it, struct datanode_wait *wait)
 {
-    if (datanode_item_try_lock(it)) {
+    if (item_known(it) && datanode_item_try_lock(it)) {
         return 1;
     }
     if (it->queue_count >= DATANODE_ITEM_QUEUE) {
@@ -114,21 +166,7 @@ void datanode_item_unlock(struct datanode_item *it)
 {
     CHECK(it->locked && it->update == NULL);
     it->locked = false;
-    if (it->draining) {
-        return; /* the loop below, further up the stack, goes on */
-    }
-    it->draining = true;
-    it->users++;
-    while (!it->locked && it->queue_count > 0) {
-        struct datanode_wait *next =
-            LIST_ENTRY(list_pop_front(&it->queue), struct datanode_wait, node);
-        it->queue_count--;
-        it->locked = true;
-        next->granted(next);
-        datanode_item_put(it); /* the waiter's, taken by datanode_item_lock() */
-    }
-    it->draining = false;
-    datanode_item_put(it);
+    item_grant(it);
 }
 
 static void readers_settle(struct datanode_item *it)

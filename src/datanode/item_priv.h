@@ -3,7 +3,7 @@
 
 #include "base/dict.h"
 #include "base/list.h"
-#include "chunk/chunk.h"
+#include "chunk/hold.h"
 
 #define DATANODE_ITEM_QUEUE 256u   /* requests that wait for one chunk; beyond: busy */
 #define DATANODE_ITEM_READERS 256u /* the same for readers */
@@ -33,6 +33,8 @@ struct datanode_item {
     struct list queue, readers;
     unsigned queue_count, reader_count, users;
     bool locked, marked, draining, repairing, touch_held;
+    bool loading, held; /* what the store knows of it is being read; stays in memory */
+    struct chunk_hold hold;
     uint32_t touched; /* epoch of the sync session that set this chunk; holds a use */
 };
 
@@ -43,7 +45,8 @@ struct datanode_item *datanode_item_find(struct datanode_worker *w, struct chunk
 void datanode_item_put(struct datanode_item *it);
 /* I5: is there an update of this chunk that a read may not pass? */
 bool datanode_item_unsettled(struct datanode_worker *w, const struct chunk_info *info);
-/* 1: locked. 0: queued, `granted` comes. -ERR_busy. */
+/* 1: locked. 0: queued, `granted` comes. -ERR_busy. Who gets it this way can look the chunk up at
+ * once: what the store knows of it is in memory as long as the lock is held. */
 NODISCARD int datanode_item_lock(struct datanode_item *it, struct datanode_wait *wait);
 bool datanode_item_try_lock(struct datanode_item *it);
 void datanode_item_unlock(struct datanode_item *it);

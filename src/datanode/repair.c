@@ -10,12 +10,14 @@
  */
 #include "datanode/repair.h"
 
+#include "chunk/hold.h"
 #include "datanode/worker_priv.h"
 
 #define REPAIRS_MAX 16u
 #define FETCH_MS 5000u
 #define FETCH_OTHER_MS 2000u /* from members out of service, which may well be dead */
-#define WATCH_LOOKS 1024u    /* chunks looked at in one go */
+#define DAMAGED_MANY 64u
+#define WATCH_LOOKS 1024u /* chunks looked at in one go */
 #define WATCH_PAUSE_MS 10u
 #define WATCH_MIN_MS 500u
 #define WATCH_MAX_MS 60000u
@@ -195,7 +197,7 @@ static void repair_next(struct repair *p)
 
 static void repair_go(struct repair *p)
 {
-    int rc = datanode_lookup(p->worker, p->item->key, &p->info);
+    int rc = datanode_lookup_locked(p->worker, p->item->key, &p->info);
     bool damaged = rc == 0 && (p->info.flags & CHUNK_DAMAGED) != 0 && !p->info.has_pending;
     p->locked = true;
     if (!damaged || p->worker->left) {
@@ -298,7 +300,7 @@ static void watch_in(struct datanode_worker *w, uint64_t ms)
     loop_timer_in(w->loop, &w->repair_timer, ms * NS_PER_MS);
 }
 
-/* All chunks in key order, some at a time. */
+/* In key order, some at a time. */
 static void watch_fired(struct loop_timer *t)
 {
     struct datanode_worker *w = container_of(t, struct datanode_worker, repair_timer);
@@ -318,7 +320,7 @@ static void watch_fired(struct loop_timer *t)
     }
     int rc = 0;
     for (unsigned i = 0; i < WATCH_LOOKS && w->repair_count < REPAIRS_MAX; i++) {
-        rc = chunk_store_next(w->store, w->repair_next, &info);
+        rc = chunk_store_next_noted(w->store, &w->repair_next, &info);
         if (rc < 0) {
             break;
         }
@@ -334,7 +336,7 @@ static void watch_fired(struct loop_timer *t)
         w->repair_next.index++;
         w->repair_next.data_id += w->repair_next.index == 0 ? 1U : 0U;
     }
-    if (rc == 0) {
+    if (rc == 0 || rc == -EAGAIN) {
         watch_in(w, WATCH_PAUSE_MS);
         return;
     }
@@ -361,6 +363,23 @@ void datanode_repair_unwatch(struct datanode_worker *w)
     loop_timer_cancel(w->loop, &w->repair_timer);
 }
 
+/* Once, when there is one more than that: what is left of them after a resync, nobody has. */
+void datanode_repair_found(struct datanode_worker *w)
+{
+    struct chunk_store_info all;
+    chunk_store_info(w->store, &all);
+    if (all.damaged_count != DAMAGED_MANY + 1) {
+        return;
+    }
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        if (datanode_chain_serves(c) && cluster_row_serving_count(&c->row) > 1) {
+            datanode_chain_gone(c, "many of its chunks are damaged");
+        }
+    }
+}
+
 /* ---- FETCH at its receiver ---- */
 
 struct fetch_op {
@@ -372,6 +391,7 @@ struct fetch_op {
     uint32_t crc[CHUNK_CELLS_MAX];
     struct proto_recent recent[CHUNK_RECENT_MAX];
     struct chunk_read read;
+    struct chunk_hold hold; /* what is known of it stays in memory */
 };
 
 static void fetch_over(struct fetch_op *op, int rc)
@@ -380,6 +400,9 @@ static void fetch_over(struct fetch_op *op, int rc)
     struct peer_request *r = op->request;
     const struct proto_fetch_request *m = r->body;
     op->worker->read_count--;
+    if (op->hold.entry != NULL) {
+        chunk_store_let_go(op->worker->store, &op->hold);
+    }
     if (rc < 0) {
         datanode_refuse(r, err_is(rc, EIO) ? -ERR_corrupt : rc, op->chain);
         buf_unref(op->buf);
@@ -441,28 +464,16 @@ static int fetch_check(struct datanode_worker *w, const struct proto_fetch_reque
     return (info->flags & CHUNK_DAMAGED) != 0 ? -ERR_corrupt : 0;
 }
 
-void datanode_on_fetch(struct peer_user *user, struct peer_request *r)
+static void fetch_go(struct fetch_op *op)
 {
-    struct datanode_worker *w = datanode_worker_of(user);
-    const struct proto_fetch_request *m = r->body;
-    struct datanode_chain *c = NULL;
-    struct fetch_op *op = w->read_count >= DATANODE_READS_MAX ? NULL : mem_zalloc(sizeof *op);
-    int rc = op == NULL ? -ERR_busy : fetch_check(w, m, &op->info, &c);
+    struct datanode_worker *w = op->worker;
+    int rc = fetch_check(w, op->request->body, &op->info, &op->chain);
     if (rc == 0 && op->info.length > 0) {
         op->buf = buf_get(w->member_pool, op->info.length);
         rc = op->buf == NULL ? -ERR_busy : 0;
     }
-    if (rc < 0) {
-        mem_free(op);
-        datanode_refuse(r, rc, c);
-        return;
-    }
-    w->read_count++;
-    op->worker = w;
-    op->chain = c;
-    op->request = r;
-    if (op->info.length == 0) {
-        fetch_over(op, 0);
+    if (rc < 0 || op->info.length == 0) {
+        fetch_over(op, rc == -ERR_need ? -ERR_busy : rc);
         return;
     }
     op->read = (struct chunk_read){
@@ -473,4 +484,35 @@ void datanode_on_fetch(struct peer_user *user, struct peer_request *r)
         .to = op->buf->at,
         .crc = op->crc};
     chunk_store_read(w->store, &op->read);
+}
+
+static void fetch_held(struct chunk_hold *h, int rc)
+{
+    struct fetch_op *op = container_of(h, struct fetch_op, hold);
+    if (rc < 0) {
+        fetch_over(op, err_is(rc, EIO) ? rc : -ERR_busy);
+    } else {
+        fetch_go(op);
+    }
+}
+
+void datanode_on_fetch(struct peer_user *user, struct peer_request *r)
+{
+    struct datanode_worker *w = datanode_worker_of(user);
+    const struct proto_fetch_request *m = r->body;
+    struct fetch_op *op = w->read_count >= DATANODE_READS_MAX ? NULL : mem_zalloc(sizeof *op);
+    if (op == NULL) {
+        datanode_refuse(r, -ERR_busy, NULL);
+        return;
+    }
+    w->read_count++;
+    op->worker = w;
+    op->request = r;
+    op->hold = (struct chunk_hold){.done = fetch_held, .key = datanode_key(m->chunk)};
+    int rc = chunk_store_hold(w->store, &op->hold);
+    if (rc == -ERR_need) {
+        chunk_store_hold_wait(w->store, &op->hold);
+    } else {
+        fetch_held(&op->hold, rc);
+    }
 }

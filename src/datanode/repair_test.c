@@ -84,6 +84,72 @@ TEST(repair_by_a_member_that_waits)
     rig_close(&r);
 }
 
+#define MANY 65u
+/* That many small chunks, all of them bad at one member, which cannot ask the other one. */
+static void spoil_many(struct rig *r, unsigned host, uint64_t first, unsigned count)
+{
+    struct rig_io io = io_first;
+    for (unsigned i = 0; i < count; i++) {
+        io.data_id = first + i;
+        CHECK_OK(rig_write(r, &io));
+        CHECK_OK(rig_sync(r, &io));
+        spoil_data(r, host, (uint8_t)io.data_id, 4096 + 10);
+    }
+    net_sim_cut(r->net, 1, 2, true);
+    net_sim_cut(r->net, 2, 1, true);
+    io.host = host;
+    io.check = true;
+    for (unsigned i = 0; i < count; i++) {
+        io.data_id = first + i;
+        CHECK_RC(rig_read(r, &io), ERR_corrupt);
+    }
+}
+/* 10.1: too many to be repaired one by one. It leaves, and is made whole by a resync. */
+TEST(repair_of_many_is_a_resync)
+{
+    struct rig r;
+    open_chain(&r, 2);
+    spoil_many(&r, 2, 101, MANY - 1);
+    rig_for_ms(&r, 500);
+    CHECK_EQ(r.target[2].report[1], PROTO_REPORT_OK);
+    net_sim_heal(r.net);
+    RIG_UNTIL(&r, rig_info(&r, 2).damaged_count == 0);
+    spoil_many(&r, 2, 101 + MANY, MANY);
+    RIG_UNTIL(&r, r.target[2].report[1] == PROTO_REPORT_GONE);
+    CHECK_RC(read_at(&r, 2, 1), ERR_not_serving); /* nothing of it is shown any more */
+    CHECK_OK(read_at(&r, 1, 1));
+    net_sim_heal(r.net);
+    static const char *const rows[] = {"1s 2o", "1s 2w", "1s 2y"};
+    for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
+        rig_row(&r, 1, rows[i]);
+        RIG_UNTIL(&r, rig_settled(&r, 1));
+    }
+    RIG_UNTIL(&r, r.target[2].synced[1] == r.row[1].epoch);
+    CHECK_EQ(rig_info(&r, 2).damaged_count, 0);
+    rig_row(&r, 1, "1s 2s");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    struct rig_io io = io_first;
+    io.host = 2;
+    for (unsigned i = 0; i < MANY; i++) {
+        io.data_id = 101 + MANY + i;
+        CHECK_OK(rig_read(&r, &io));
+    }
+    rig_close(&r);
+}
+/* Nobody else serves: what is good of it goes on being served. */
+TEST(repair_of_many_never_empties_a_chain)
+{
+    struct rig r;
+    open_chain(&r, 2);
+    rig_row(&r, 1, "1s 2w");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    spoil_many(&r, 1, 101, MANY);
+    rig_for_ms(&r, 500);
+    CHECK_EQ(r.target[1].report[1], PROTO_REPORT_OK);
+    CHECK_OK(read_at(&r, 1, 1));
+    rig_close(&r);
+}
+
 /* The other member could not be reached when the damage was found: nobody has to find it again. */
 TEST(repair_is_tried_again)
 {

@@ -7,6 +7,8 @@
  */
 #include "datanode/resync.h"
 
+#include "chunk/hold.h"
+#include "datanode/ahead.h"
 #include "datanode/remove.h"
 #include "datanode/worker_priv.h"
 
@@ -133,8 +135,12 @@ static bool sink_drops_pending(struct datanode_sink *s)
         s->dropped = true;
         return false;
     }
-    while (chunk_store_next(s->worker->store, s->drop_at, &info) == 0) {
-        s->drop_at = info.key;
+    int rc = 0;
+    while (rc == 0 || rc == -EAGAIN) {
+        rc = chunk_store_next_noted(s->worker->store, &s->drop_at, &info);
+        if (rc < 0) {
+            continue;
+        }
         s->drop_at.index++;
         s->drop_at.data_id += s->drop_at.index == 0 ? 1U : 0U;
         if (info.chain == s->chain->id && info.has_pending && sink_drop(s, info.key)) {
@@ -214,31 +220,39 @@ static bool key_after(struct chunk_key *k)
     return k->index != 0 || k->data_id != 0;
 }
 
-static void index_collect(struct datanode_chain *c, const struct proto_index_request *m, size_t max,
-                          struct proto_index_reply *reply)
+static int index_collect(struct datanode_chain *c, const struct proto_index_request *m, size_t max,
+                         struct proto_index_reply *reply)
 {
     struct chunk_key at = datanode_key(m->first);
     struct chunk_key last = datanode_key(m->last);
     bool bounded = m->last.data_id != 0 || m->last.index != 0;
     struct chunk_info info;
+    int rc = 0;
     reply->eof = true;
-    for (unsigned looks = 0; chunk_store_next(c->worker->store, at, &info) == 0; looks++) {
-        if (bounded && chunk_key_compare(info.key, last) > 0) {
-            return;
+    for (unsigned looks = 0; rc == 0; looks++) {
+        rc = chunk_store_next(c->worker->store, at, &info);
+        if (rc == -ERR_need && looks > 0) { /* what was found so far is a page, too */
+            reply->eof = false;
+            reply->next = datanode_key_wire(at);
+            return 0;
+        }
+        if (rc < 0 || (bounded && chunk_key_compare(info.key, last) > 0)) {
+            break;
         }
         if (looks >= INDEX_LOOKS_MAX || reply->entries.count >= max) {
             reply->eof = false;
             reply->next = datanode_key_wire(info.key);
-            return;
+            break;
         }
         if (info.chain == c->id) {
             reply->entries.at[reply->entries.count++] = index_entry(&info);
         }
         at = info.key;
         if (!key_after(&at)) {
-            return;
+            break;
         }
     }
+    return rc == -ENOENT ? 0 : rc;
 }
 
 void datanode_on_index(struct peer_user *user, struct peer_request *r)
@@ -256,11 +270,15 @@ void datanode_on_index(struct peer_user *user, struct peer_request *r)
         reply.entries.at = mem_arena_alloc(&r->arena, max * sizeof *reply.entries.at);
         rc = reply.entries.at == NULL ? -ERR_busy : 0;
     }
+    rc = rc < 0 ? rc : index_collect(c, m, max, &reply);
+    if (rc == -ERR_need) {
+        datanode_request_ahead(w, r, datanode_key(m->first), datanode_on_index);
+        return;
+    }
     if (rc < 0) {
         datanode_refuse(r, rc, c);
         return;
     }
-    index_collect(c, m, max, &reply);
     reply.route = datanode_route_of(c, m->route.attempt);
     peer_request_answer(r, &reply, NULL);
 }
@@ -308,7 +326,7 @@ static void copy_go(struct datanode_update *u)
     struct chunk_info info;
     int rc = datanode_request_dead(u->request) ? -ERR_cancelled : 0; /* R10 */
     rc = rc < 0 ? rc : sink_admit(w, u->request, &m->route, &c);
-    rc = rc < 0 ? rc : datanode_lookup(w, u->item->key, &info);
+    rc = rc < 0 ? rc : datanode_lookup_locked(w, u->item->key, &info);
     if (rc == 0 && info.chain != 0 && info.chain != c->id) {
         rc = -ERR_bad_value;
     }
@@ -433,7 +451,7 @@ static void drop_go(struct drop_op *op)
     struct chunk_info info;
     int rc = datanode_request_dead(op->request) ? -ERR_cancelled : 0;
     rc = rc < 0 ? rc : sink_admit(w, op->request, &m->route, &c);
-    rc = rc < 0 ? rc : datanode_lookup(w, op->item->key, &info);
+    rc = rc < 0 ? rc : datanode_lookup_locked(w, op->item->key, &info);
     bool foreign = rc == 0 && info.chain != c->id;
     if (rc < 0 || foreign || op->item->touched == c->row.epoch) {
         drop_over(op, rc, true);

@@ -4,6 +4,7 @@
  * then SYNC_END. A key is compared and answered for under its chunk's lock, without a pending here;
  * a few keys at a time. Any new row ends the session (datanode_resync_stop).
  */
+#include "chunk/hold.h"
 #include "datanode/ask.h"
 #include "datanode/repair.h"
 #include "datanode/resync.h"
@@ -56,6 +57,7 @@ struct datanode_resync {
     bool own_over;
     struct loop_task walk;
     struct loop_timer walk_again;
+    struct chunk_ahead ahead;
     struct resync_job job[JOBS];
     uint64_t same, copied, dropped;
 };
@@ -79,6 +81,7 @@ static void resync_release(struct datanode_resync *s)
     }
     loop_undefer(s->worker->loop, &s->walk);
     loop_timer_cancel(s->worker->loop, &s->walk_again);
+    chunk_store_ahead_end(s->worker->store, &s->ahead);
     s->worker->sink_count--;
     mem_free(s->dead);
     mem_free(s->page);
@@ -250,7 +253,7 @@ static void job_locked(struct resync_job *j)
         job_idle(j);
         return;
     }
-    int rc = datanode_lookup(w, j->item->key, &j->info);
+    int rc = datanode_lookup_locked(w, j->item->key, &j->info);
     bool foreign = rc == 0 && j->info.chain != 0 && j->info.chain != s->chain->id;
     if (rc < 0 || j->info.has_pending || (j->info.flags & CHUNK_DAMAGED) != 0) {
         if (rc == 0 && !j->info.has_pending) {
@@ -336,24 +339,28 @@ static bool jobs_idle(const struct datanode_resync *s)
     return true;
 }
 
-/* The next own chunk of this chain within the page. False: none. -> `looks` counts. */
-static bool own_next(struct datanode_resync *s, struct chunk_info *info, unsigned *looks)
+/* The next own chunk of this chain within the page: 1. 0: none. Else it is not known yet: nothing
+ * may be taken for missing here, or it would be dropped there. -> `looks` counts. */
+static int own_next(struct datanode_resync *s, struct chunk_info *info, unsigned *looks)
 {
     while (!s->own_over && *looks < WALK_BATCH) {
         (*looks)++;
-        if (chunk_store_next(s->worker->store, s->own_at, info) < 0 ||
-            (!s->page_eof && chunk_key_compare(info->key, s->page_end) >= 0)) {
+        int rc = chunk_store_next(s->worker->store, s->own_at, info);
+        if (rc < 0 && rc != -ENOENT) {
+            return rc;
+        }
+        if (rc < 0 || (!s->page_eof && chunk_key_compare(info->key, s->page_end) >= 0)) {
             s->own_over = true;
-            return false;
+            return 0;
         }
         if (info->chain == s->chain->id) {
-            return true;
+            return 1;
         }
         s->own_at = info->key;
         s->own_at.index++;
         s->own_at.data_id += s->own_at.index == 0 ? 1U : 0U;
     }
-    return false;
+    return 0;
 }
 
 static bool is_busy(const struct datanode_resync *s, const struct chunk_info *info)
@@ -419,11 +426,38 @@ static void resync_walk_again(struct loop_timer *t)
     resync_walk_soon(container_of(t, struct datanode_resync, walk_again));
 }
 
+static void resync_read(struct chunk_ahead *a, int rc)
+{
+    struct datanode_resync *s = container_of(a, struct datanode_resync, ahead);
+    if (rc < 0) {
+        loop_timer_in(s->worker->loop, &s->walk_again, PAUSE_MS * NS_PER_MS);
+    } else {
+        resync_walk_soon(s);
+    }
+}
+
+static void resync_read_own(struct datanode_resync *s, int rc)
+{
+    if (rc == -ERR_need) {
+        s->ahead.done = resync_read;
+        s->ahead.from = s->own_at;
+        rc = chunk_store_ahead(s->worker->store, &s->ahead);
+    }
+    if (rc < 0) {
+        loop_timer_in(s->worker->loop, &s->walk_again, PAUSE_MS * NS_PER_MS);
+    }
+}
+
 /* The smaller of both next keys. False: this round is over. */
 static bool walk_one(struct datanode_resync *s, unsigned *looks)
 {
     struct chunk_info info;
-    bool own = own_next(s, &info, looks);
+    int found = own_next(s, &info, looks);
+    bool own = found == 1;
+    if (found < 0) {
+        resync_read_own(s, found);
+        return false;
+    }
     const struct proto_index_entry *theirs =
         s->page_at < s->page_count ? &s->page[s->page_at] : NULL;
     if (!own && !s->own_over) {
@@ -456,7 +490,7 @@ static bool walk_one(struct datanode_resync *s, unsigned *looks)
 static void resync_walk(struct loop_task *t)
 {
     struct datanode_resync *s = container_of(t, struct datanode_resync, walk);
-    if (s->stopped || s->phase != RESYNC_WALK) {
+    if (s->stopped || s->phase != RESYNC_WALK || chunk_ahead_active(&s->ahead)) {
         return;
     }
     for (unsigned looks = 0; looks < WALK_BATCH; looks++) {

@@ -1,5 +1,6 @@
 /* datanode/stat.c -- STAT at a serving member: which chunks a data id has, and how long they are.
  */
+#include "datanode/ahead.h"
 #include "datanode/worker_priv.h"
 
 #define STAT_BATCH 1024u
@@ -16,6 +17,14 @@ static int stat_collect(struct datanode_chain *c, const struct proto_stat_reques
     reply->chunks.at = stat;
     for (unsigned looks = 0; looks < STAT_LOOKS; looks++) {
         int rc = chunk_store_next(w->store, at, &info);
+        if (rc == -ERR_need && looks > 0) { /* the rest in another page */
+            reply->more = true;
+            reply->next_index = at.index;
+            return 0;
+        }
+        if (rc < 0 && rc != -ENOENT) {
+            return rc;
+        }
         if (rc < 0 || info.key.data_id != m->data_id || info.key.index >= last) {
             break;
         }
@@ -64,6 +73,11 @@ void datanode_on_stat(struct peer_user *user, struct peer_request *r)
     }
     if (rc == 0 && !datanode_chain_serves(c)) { /* R8: with the answer in hand */
         rc = -ERR_not_serving;
+    }
+    if (rc == -ERR_need) {
+        const struct chunk_key first = {.data_id = m->data_id, .index = m->first_index};
+        datanode_request_ahead(w, r, first, datanode_on_stat);
+        return;
     }
     if (rc < 0) {
         datanode_refuse(r, rc, c);

@@ -42,6 +42,12 @@ int datanode_lookup(struct datanode_worker *w, struct chunk_key key, struct chun
     return rc;
 }
 
+int datanode_lookup_locked(struct datanode_worker *w, struct chunk_key key, struct chunk_info *ret)
+{
+    int rc = datanode_lookup(w, key, ret);
+    return rc == -ERR_need || rc == -ENOMEM ? -ERR_busy : rc;
+}
+
 /* ---- What the store says ---- */
 
 static void worker_fail(struct loop_task *t)
@@ -93,6 +99,7 @@ static void worker_store_damaged(struct chunk_user *u, struct chunk_key key)
         datanode_repair_key(c, key);
     }
     datanode_repair_watch(w);
+    datanode_repair_found(w);
     datanode_control_report(w);
 }
 
@@ -268,7 +275,10 @@ static int worker_open_store(struct datanode_worker *w, struct err *e)
                                       .cluster = w->opt.cluster_id,
                                       .user = &w->store_user,
                                       .ram_bytes = w->opt.ram_bytes,
-                                      .low_bytes = w->opt.low_bytes};
+                                      .low_bytes = w->opt.low_bytes,
+                                      .rest_ms = w->opt.rest_ms,
+                                      .index_bytes = w->opt.index_bytes,
+                                      .entry_bytes = w->opt.entry_bytes};
     if (w->opt.format && w->opt.engine != DATANODE_ENGINE_RAM) {
         struct chunk_format_options format = {0};
         loop_random_bytes(w->loop, format.target.bytes, sizeof format.target.bytes);
@@ -315,6 +325,7 @@ static void worker_store_started(struct chunk_start *start, int rc)
     if (w->stopping) {
         return;
     }
+    datanode_repair_watch(w); /* what was known to be damaged */
     rc = rc < 0 ? rc : datanode_scrub_start(w);
     rc = rc < 0 ? rc : datanode_control_start(w);
     if (rc < 0) {
@@ -531,6 +542,21 @@ void datanode_worker_info(const struct datanode_worker *w, struct datanode_worke
         ret->serving_count += c->in_path && c->state == PROTO_MEMBER_SERVING ? 1U : 0U;
         ret->syncing_count += c->in_path && c->state == PROTO_MEMBER_SYNCING ? 1U : 0U;
     }
+}
+
+size_t datanode_worker_chains(const struct datanode_worker *w, struct datanode_worker_chain *ret,
+                              size_t max)
+{
+    size_t count = 0;
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
+        if (count < max && c->row.epoch != 0) {
+            ret[count++] = (struct datanode_worker_chain){
+                .row = c->row, .in_path = c->in_path, .serves = datanode_chain_serves(c)};
+        }
+    }
+    return count;
 }
 
 struct chunk_store *datanode_worker_store(struct datanode_worker *w)

@@ -13,6 +13,7 @@
 #include "base/base.h"
 #include "base/err.h"
 #include "base/text.h"
+#include "cluster/chain.h"
 #include "datanode/health.h"
 #include "net/stream.h"
 #include "peer/auth.h"
@@ -56,7 +57,9 @@ struct datanode_worker_options {
     const char *host, *rack, *labels; /* NULL: empty */
     uint32_t weight;                  /* 0: 100 */
     uint64_t ram_bytes;               /* capacity of `ram`; 0: 1 GiB */
-    uint64_t low_bytes;               /* chunk/store.h */
+    uint64_t low_bytes;               /* chunk/store.h, with the next three */
+    uint32_t rest_ms;
+    uint64_t index_bytes, entry_bytes;
     uint64_t buffer_bytes; /* data of requests in progress, half for those of members. 0: 256 MiB */
     uint64_t stream_bytes; /* buffers of reads that go past the page cache; 0: 64 MiB */
     size_t max_reads; /* of clients in progress, being sent included; beyond: "busy". 0: 8,192 */
@@ -99,5 +102,13 @@ struct datanode_worker_info {
     bool sick;  /* the disk is judged so: the leader does without it where it can */
 };
 void datanode_worker_info(const struct datanode_worker *w, struct datanode_worker_info *ret);
-/* What lies below, to look at: for checks of a whole cluster. */
+/* Its chains, in any order, as it knows them now; returns how many were stored. For checks of a
+ * whole cluster, as is the store below. */
+struct datanode_worker_chain {
+    struct cluster_row row;
+    bool in_path; /* by this row it takes updates */
+    bool serves;  /* and shows what it has: its lease is good as well */
+};
+size_t datanode_worker_chains(const struct datanode_worker *w, struct datanode_worker_chain *ret,
+                              size_t max);
 struct chunk_store *datanode_worker_store(struct datanode_worker *w);

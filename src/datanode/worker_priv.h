@@ -190,6 +190,9 @@ static inline struct proto_route datanode_route_of(const struct datanode_chain *
 /* The record, or all zero with just the key. 0; -ERR_need and the like. */
 NODISCARD int datanode_lookup(struct datanode_worker *w, struct chunk_key key,
                               struct chunk_info *ret);
+/* Of a chunk whose lock is held: it is in memory, unless there was none for it (-ERR_busy). */
+NODISCARD int datanode_lookup_locked(struct datanode_worker *w, struct chunk_key key,
+                                     struct chunk_info *ret);
 /* Do the bytes of [offset, offset + data->len) of a chunk fit their CRCs, one per touched cell? */
 NODISCARD int datanode_crc_check(uint32_t offset, const struct slice *data,
                                  const struct proto_u32s *crcs);

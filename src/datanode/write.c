@@ -222,7 +222,7 @@ static int write_decide(struct datanode_update *u)
     if (rc != 0) {
         return rc;
     }
-    rc = datanode_lookup(w, u->item->key, &info);
+    rc = datanode_lookup_locked(w, u->item->key, &info);
     if (rc != 0) {
         return rc;
     }

@@ -28,6 +28,14 @@
 #define CHECKPOINT_LIMIT_BYTES (UINT64_C(96) << 20) /* of the log, or so many times the rule: */
 #define CHECKPOINT_LIMIT_TIMES 4u
 /*
+ * The log is in memory, too. What a cache leaves of that has to be enough for the log of two
+ * checkpoints, of what is applied while the second is written, and for a segment of which not all
+ * can go: where there is little, the log between two is shorter.
+ */
+#define CHECKPOINT_LOG_TIMES 4u
+#define CHECKPOINT_LOG_SEGMENT (UINT64_C(16) << 20)
+#define CHECKPOINT_LOG_MIN (UINT64_C(1) << 20)
+/*
  * One that need not be soon is spread: over a part of the time in which the next one will be due,
  * if it goes on as it went since the one before, so that disk and processor have little to do at a
  * time; not over more of it, for a start executes the log behind the one that is complete. It
@@ -42,12 +50,21 @@
     UINT64_C(20000) /* one that is not done by then does not hold up an end */
 #define CHECKPOINT_VERSION 1u
 
+/* For the log of one checkpoint, in the memory that a cache leaves. */
+static uint64_t checkpoint_room(struct metanode *m)
+{
+    uint64_t taken = kv_statistics(m->kv).cache_limit + CHECKPOINT_LOG_SEGMENT;
+    uint64_t near = metanode_memory_near(m);
+    uint64_t room = near > taken ? (near - taken) / CHECKPOINT_LOG_TIMES : 0;
+    return base_max(room, CHECKPOINT_LOG_MIN);
+}
+
 /* Of log. */
 static uint64_t checkpoint_due_bytes(struct metanode *m)
 {
     struct kv_checkpoints c = kv_checkpoints(m->kv);
-    uint64_t share = c.whole ? c.next_bytes / CHECKPOINT_SHARE : 0;
-    return base_max(m->opt.checkpoint_bytes, share);
+    return c.whole ? base_max(m->opt.checkpoint_bytes, c.next_bytes / CHECKPOINT_SHARE)
+                   : base_min(m->opt.checkpoint_bytes, checkpoint_room(m));
 }
 
 /* Too much of the cache is what no disk has. */
@@ -197,18 +214,20 @@ void metanode_checkpoint_applied(struct metanode *m, size_t bytes)
 }
 
 /*
- * On a disk with little room: what was removed, and the log behind it, is given back by a
- * checkpoint, and by the next one, for the one before is kept.
+ * On a disk or in a memory with little room: what was removed, and the log behind it, is given back
+ * by a checkpoint, and by the next one, for the one before is kept.
  */
 void metanode_checkpoint_look(struct metanode *m)
 {
     const struct metanode_checkpoints *c = &m->checkpoints;
-    if (m->phase != METANODE_SERVING || kv_disk(m->kv) == KV_DISK_ROOM) {
+    bool disk = kv_disk(m->kv) != KV_DISK_ROOM;
+    if (m->phase != METANODE_SERVING || (!disk && !metanode_memory_is_short(m))) {
         return;
     }
+    bool worth = disk ? c->since_bytes > 0 : checkpoint_is_worth(m);
     if (c->active) {
         kv_checkpoint_hurry(m->kv);
-    } else if (c->since_bytes > 0 || c->idle < CHECKPOINT_IDLE_MAX) {
+    } else if (worth || c->idle < CHECKPOINT_IDLE_MAX) {
         checkpoint_want(m);
     }
 }

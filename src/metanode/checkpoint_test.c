@@ -252,6 +252,45 @@ TEST(changes_that_take_much_of_the_cache_are_saved)
     rig_over(&r);
 }
 
+/* What a cache leaves of the memory is for the log, too: nobody waits until the next interval for
+ * room that a checkpoint gives back. With room for hardly more than a segment it is the last thing
+ * that helps; with some more nobody is refused at all. */
+TEST(log_that_takes_the_memory_is_trimmed)
+{
+    static char value[60000];
+    (void)memset(value, 'x', sizeof value - 1);
+    for (unsigned room_mib = 17; room_mib <= 40; room_mib += 23) {
+        struct rig r;
+        rig_new(&r, testing_seed());
+        r.opt.engine = METANODE_ENGINE_MEMORY; /* it pretends */
+        r.opt.checkpoint_bytes = 1u << 30;
+        r.opt.checkpoint_interval_ms = 3600u * 1000;
+        r.opt.pretended_cache_bytes = 1u << 30;
+        rig_serve(&r);
+        rig_client_ready(&r, 0);
+        r.m->opt.memory_bytes = ((UINT64_C(1) << 30) + (room_mib << 20)) / 7 * 8;
+        struct rig_client *c = &r.client[0];
+        rig_create_files(&r, 0, 1);
+        uint64_t ino = rig_lookup(c, "file0000").ino;
+        c->flags = PEER_CALL_AGAIN;
+        uint64_t begin = metanode_now(r.m), logged = 0;
+        for (; logged < 100u << 20; logged += sizeof value) {
+            struct proto_setxattr_request q = {.op = rig_op(c, 0),
+                                               .ino = ino,
+                                               .name = proto_bytes_text("user.log"),
+                                               .value = proto_bytes_text(value)};
+            CHECK_OK(rig_call(c, PROTO_OP_setxattr, &q));
+            CHECK_TRUE(rig_until(&r, checkpoint_rests, &r));
+        }
+        CHECK_TRUE(metanode_now(r.m) - begin < 600 * RIG_SECOND);
+        CHECK_TRUE(r.m->checkpoints.count.value > 4);
+        CHECK_TRUE(room_mib < 32 || stats_counter_value(&r.m->memory.refused) == 0);
+        CHECK_TRUE(metanode_memory_look(r.m) <
+                   (UINT64_C(1) << 30) + (room_mib << 20) + 2 * sizeof value);
+        rig_over(&r);
+    }
+}
+
 TEST(the_interval_is_shorter_where_changes_are_written)
 {
     for (unsigned part = 0; part < 2; part++) {

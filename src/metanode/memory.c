@@ -71,14 +71,14 @@ static bool memory_begins(uint16_t opcode)
     return opcode == PROTO_OP_session_open || opcode == PROTO_OP_credential;
 }
 
-static uint64_t memory_nearly(const struct metanode *m)
+uint64_t metanode_memory_near(const struct metanode *m)
 {
     return m->opt.memory_bytes - m->opt.memory_bytes / 8;
 }
 
 bool metanode_memory_is_short(const struct metanode *m)
 {
-    return m->memory.used >= memory_nearly(m);
+    return m->memory.used >= metanode_memory_near(m);
 }
 
 bool metanode_memory_allows(struct metanode *m, uint16_t opcode)
@@ -88,11 +88,14 @@ bool metanode_memory_allows(struct metanode *m, uint16_t opcode)
     if (!grows && !begins) {
         return true;
     }
-    uint64_t limit = begins ? m->opt.memory_bytes : memory_nearly(m);
+    uint64_t limit = begins ? m->opt.memory_bytes : metanode_memory_near(m);
     if (x->used + MEMORY_NEAR >= limit || ++x->looked >= MEMORY_LOOK) {
         (void)metanode_memory_look(m);
     }
-    stats_count(&x->refused, x->used >= limit ? 1 : 0);
+    if (x->used >= limit) {
+        stats_count(&x->refused, 1);
+        metanode_checkpoint_look(m); /* a part of it is log */
+    }
     return x->used < limit;
 }
 

@@ -87,7 +87,8 @@ void metanode_mutation_submit(struct metanode_mutation *u)
 static int mutation_check(struct metanode_read *r, const struct namespace_view *v)
 {
     struct metanode_mutation *u = container_of(r, struct metanode_mutation, check);
-    int rc = namespace_check(v, u->proposal->bytes, u->proposal->len, u->m->scratch, &u->reply);
+    int rc = namespace_check(u->m->ns, v, u->proposal->bytes, u->proposal->len, u->m->scratch,
+                             &u->reply);
     return rc == 0 && u->consult != NULL ? metanode_consult_read(u, v) : rc;
 }
 

@@ -152,7 +152,8 @@ void metanode_memory_statistics(struct metanode *m);
 uint64_t metanode_memory_look(struct metanode *m);
 /* May a request of this opcode go on? When nearly all is used, nothing that grows may. */
 bool metanode_memory_allows(struct metanode *m, uint16_t opcode);
-/* So little was left at the last look that it may not. */
+/* Used bytes from which it may not; and were there so many at the last look? */
+uint64_t metanode_memory_near(const struct metanode *m);
 bool metanode_memory_is_short(const struct metanode *m);
 /* Does this link not take what it is answered, so that it gets no more? */
 bool metanode_memory_is_slow(struct metanode *m, const struct peer_link *l);

@@ -10,7 +10,7 @@
 #include "namespace/known.h"
 
 #define NAMESPACE_MEMORY_SLOTS 512u
-#define NAMESPACE_MEMORY_DIRS 32768u
+#define NAMESPACE_MEMORY_DIRS 262144u /* 6 MiB, of which what is used is resident */
 
 struct namespace_memory {
     struct namespace_known_table callers;

@@ -127,10 +127,11 @@ int namespace_apply(struct namespace *ns, const struct namespace_entry *e, struc
     return rc;
 }
 
-int namespace_check(const struct namespace_view *v, const void *bytes, size_t len,
-                    struct kv_batch *batch, struct namespace_reply *reply)
+int namespace_check(const struct namespace *ns, const struct namespace_view *v, const void *bytes,
+                    size_t len, struct kv_batch *batch, struct namespace_reply *reply)
 {
-    struct namespace_plan p = {.view = *v, .batch = batch, .reply = reply};
+    struct namespace_plan p = {
+        .view = *v, .batch = batch, .reply = reply, .known = ns == NULL ? NULL : &ns->memory};
     struct namespace_state now;
     int rc = namespace_plan_state(&p, &now);
     rc = rc < 0 ? rc : namespace_plan_run(&p, &now, bytes, len);

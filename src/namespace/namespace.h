@@ -98,11 +98,14 @@ NODISCARD int namespace_apply(struct namespace *ns, const struct namespace_entry
                               struct kv_need *need, struct namespace_reply *reply);
 
 /*
- * The same function on a snapshot, changing nothing: what the command would be told now. Any thread
- * that may read the snapshot. `batch` is scratch memory, cleared before and after.
+ * The same function on a snapshot, changing nothing: what the command would be told now, but for
+ * -ELOOP and -EUCLEAN of directories that move meanwhile. `ns`: what it remembers may be looked at,
+ * on its thread; NULL: any thread that may read the snapshot. `batch` is scratch memory, cleared
+ * before and after.
  */
-NODISCARD int namespace_check(const struct namespace_view *v, const void *bytes, size_t len,
-                              struct kv_batch *batch, struct namespace_reply *reply);
+NODISCARD int namespace_check(const struct namespace *ns, const struct namespace_view *v,
+                              const void *bytes, size_t len, struct kv_batch *batch,
+                              struct namespace_reply *reply);
 
 /*
  * Encodes what the opcode of a client's mutation answers, with the caller's trailer; `capability`

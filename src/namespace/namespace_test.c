@@ -445,13 +445,15 @@ TEST(a_check_changes_nothing)
     struct proto_create_request q = {
         .parent = 1, .name = rig_text("f"), .type = PROTO_INODE_FILE, .op = r.op};
     rig_encode(&r, PROTO_OP_create, &proto_create_request_type, &q, true);
-    CHECK_OK(RIG_VIEW(&r, namespace_check(&r.view, r.command, r.command_len, &batch, &reply)));
+    CHECK_OK(
+        RIG_VIEW(&r, namespace_check(NULL, &r.view, r.command, r.command_len, &batch, &reply)));
     CHECK_EQ(reply.rc, 0);
     CHECK_EQ(reply.change_count, 2);
     CHECK_TRUE(before == rig_digest(&r));
     CHECK_OK(rig_apply_bytes(&r, r.command, r.command_len));
     CHECK_EQ(r.reply.result.ino, reply.result.ino);
-    CHECK_OK(RIG_VIEW(&r, namespace_check(&r.view, r.command, r.command_len, &batch, &reply)));
+    CHECK_OK(
+        RIG_VIEW(&r, namespace_check(NULL, &r.view, r.command, r.command_len, &batch, &reply)));
     CHECK_TRUE(reply.replayed);
     kv_batch_fini(&batch);
     rig_close(&r);

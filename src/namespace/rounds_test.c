@@ -171,9 +171,43 @@ TEST(a_change_that_is_only_looked_at)
     struct proto_create_request q = {
         .op = r.op, .parent = d, .name = rig_text("f"), .type = PROTO_INODE_FILE};
     rig_encode(&r, PROTO_OP_create, &proto_create_request_type, &q, true);
-    CHECK_ROUNDS(&r, 4,
-                 RIG_VIEW(&r, namespace_check(&r.view, r.command, r.command_len, &batch, &reply)));
+    CHECK_ROUNDS(
+        &r, 4,
+        RIG_VIEW(&r, namespace_check(NULL, &r.view, r.command, r.command_len, &batch, &reply)));
     CHECK_OK(reply.rc);
+    kv_batch_fini(&batch);
+    rig_close(&r);
+}
+
+/* But the way up is remembered by who has applied a change there before. */
+TEST(a_way_that_is_known_is_not_read)
+{
+    struct rig r;
+    struct namespace_reply reply;
+    struct kv_batch batch = {0};
+    world_open(&r);
+    uint64_t deep = make_deep(&r, 1, 4 * DEPTH);
+    struct proto_create_request q = {
+        .op = r.op, .parent = deep, .name = rig_text("f"), .type = PROTO_INODE_FILE};
+    rig_encode(&r, PROTO_OP_create, &proto_create_request_type, &q, true);
+    unsigned rounds = ROUNDS(
+        &r, RIG_VIEW(&r, namespace_check(NULL, &r.view, r.command, r.command_len, &batch, &reply)));
+    CHECK_TRUE(rounds >= 4 * DEPTH);
+    CHECK_ROUNDS(&r, 5,
+                 RIG_VIEW(&r, namespace_check(r.replica[0].ns, &r.view, r.command, r.command_len,
+                                              &batch, &reply)));
+    CHECK_OK(reply.rc);
+    CHECK_OK(rig_apply_bytes(&r, r.command, r.command_len));
+    r.op.sequence++;
+    uint64_t limited = make(&r, 1, "limited", PROTO_INODE_DIRECTORY, 0);
+    CHECK_OK(RIG_OP(&r, set_quota, .ino = limited, .mask = PROTO_QUOTA_FILES,
+                    .files_hard = 100)); /* all is forgotten */
+    q.op = r.op;
+    q.name = rig_text("g");
+    rig_encode(&r, PROTO_OP_create, &proto_create_request_type, &q, true);
+    rounds = ROUNDS(&r, RIG_VIEW(&r, namespace_check(r.replica[0].ns, &r.view, r.command,
+                                                     r.command_len, &batch, &reply)));
+    CHECK_TRUE(rounds >= 4 * DEPTH);
     kv_batch_fini(&batch);
     rig_close(&r);
 }

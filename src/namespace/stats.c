@@ -253,13 +253,19 @@ static uint64_t namespace_ways_parent(const struct namespace_plan *p,
     return n->stats.parent;
 }
 
+bool namespace_plan_knows_parent(const struct namespace_plan *p, uint64_t ino, uint64_t *ret)
+{
+    const struct namespace_memory *m = p->memory != NULL ? p->memory : p->known;
+    return m != NULL && namespace_memory_parent(m, ino, ret);
+}
+
 /* Of one without quota only the way up is wanted, which is mostly known. */
 static int namespace_way_step(const struct namespace_plan *p, uint64_t ino,
                               struct namespace_node *ret)
 {
     ret->ino = ino;
     ret->stats = (struct namespace_dir_stats){0};
-    if (p->memory != NULL && namespace_memory_parent(p->memory, ino, &ret->stats.parent)) {
+    if (namespace_plan_knows_parent(p, ino, &ret->stats.parent)) {
         return 0;
     }
     int rc = namespace_stats_get(p, ino, &ret->stats);

@@ -45,8 +45,11 @@ static void want_caller(struct namespace_plan *p)
 
 static void want_name(struct namespace_plan *p, uint64_t parent, struct proto_bytes name)
 {
+    uint64_t above;
     want_u64(p, NAMESPACE_INODE, parent);
-    want_u64(p, NAMESPACE_DIR_STATS, parent);
+    if (!namespace_plan_knows_parent(p, parent, &above)) {
+        want_u64(p, NAMESPACE_DIR_STATS, parent);
+    }
     if (name.len > 0 && name.len <= PROTO_NAME_MAX) {
         struct namespace_key key = namespace_key_name(NAMESPACE_DIRENT, parent, name);
         want_key(p, &key);

@@ -63,6 +63,9 @@ void peer_start(struct peer *p);
 #define PEER_CALL_AGAIN 1u /* may be sent again when its outcome is unknown */
 #define PEER_CALL_RAW 2u   /* what the server answers is the answer, also "busy" */
 #define PEER_CALL_EARLY 4u /* passes the gate; slot 0 only */
+/* Does not outlive the control link: -ERR_unavailable at once when there is none, or it ends while
+ * the call still waits. For who would rather ask somebody else. */
+#define PEER_CALL_LINKED 8u
 /* c->slot: 0 control, 1 to bulk_count. `done` comes exactly once, never from inside. */
 void peer_call(struct peer *p, struct peer_call *c);
 /* `done` with -ERR_cancelled comes later, unless an answer is already there. Idle calls: nothing.

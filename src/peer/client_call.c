@@ -252,6 +252,10 @@ void peer_call(struct peer *p, struct peer_call *c)
         call_fail_later(c, p->refusal);
         return;
     }
+    if ((c->flags & PEER_CALL_LINKED) != 0 && p->slot[0].state != SLOT_UP) {
+        call_fail_later(c, -ERR_unavailable);
+        return;
+    }
     struct peer_slot *s = &p->slot[c->slot];
     if (may_go_at_once(s, c)) {
         call_send(s, c);
@@ -302,6 +306,27 @@ void peer_calls_fail_waiting(struct peer *p, int rc)
         fail_list(&p->slot[i].queue, rc);
     }
     fail_list(&p->resting, rc);
+}
+
+static void fail_linked(struct list *l)
+{
+    for (struct list *at = l->next, *next; at != l; at = next) {
+        struct peer_call *c = LIST_ENTRY(at, struct peer_call, node);
+        next = at->next;
+        if ((c->flags & PEER_CALL_LINKED) != 0) {
+            call_unwait(c);
+            call_fail_later(c, -ERR_unavailable);
+        }
+    }
+}
+
+void peer_calls_fail_linked(struct peer *p)
+{
+    for (unsigned i = 0; i <= p->opt.bulk_count; i++) {
+        fail_linked(&p->slot[i].early);
+        fail_linked(&p->slot[i].queue);
+    }
+    fail_linked(&p->resting);
 }
 
 /* Those in flight on a link are failed by their connection when it is freed. */

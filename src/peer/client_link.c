@@ -172,6 +172,7 @@ void peer_slot_lose(struct peer_slot *s, int rc, const char *reason)
     if (slot_is_control(s)) {
         (void)err_set(&p->trouble, rc == 0 ? -ERR_closed : rc, "%s: %s", p->using.text, why);
         bulk_clear_all(p, -ERR_closed, "the control link was lost");
+        peer_calls_fail_linked(p);
         if (p->hint.text[0] != 0) {
             peer_slot_connect(s);
             return;

@@ -62,4 +62,5 @@ void peer_follow(struct peer *p, struct proto_bytes leader, uint64_t term);
 /* client_call.c: queues. */
 void peer_slot_pump(struct peer_slot *s);
 void peer_calls_fail_waiting(struct peer *p, int rc);
+void peer_calls_fail_linked(struct peer *p); /* the control link has ended */
 void peer_calls_fini(struct peer *p);

@@ -367,6 +367,38 @@ TEST(client_makes_bulk_links_when_wanted)
     rig_close(&w);
 }
 
+/* A call that would rather be made elsewhere waits while a bulk link is made, and no longer than
+ * the control link is there; the next one waits for neither. Others do. */
+TEST(client_ends_calls_with_the_control_link)
+{
+    struct rig_world w = {.server_count = 0};
+    rig_open(&w, testing_seed(), 1);
+    w.client.opt.bulk_count = 2;
+    rig_start(&w);
+    rig_until(&w, rig_is_up, &w);
+    struct rig_call linked = {
+        .call = {.slot = 2, .flags = PEER_CALL_LINKED, .timeout_ms = 30000}};
+    struct rig_call other = {.call = {.slot = 2, .timeout_ms = 30000}};
+    rig_begin_ping(&w, &linked, 1);
+    rig_begin_ping(&w, &other, 2);
+    loop_sim_kill(w.server_loop[0]); /* before the bulk link is there */
+    rig_until(&w, rig_call_is_done, &linked);
+    CHECK_RC(linked.rc, ERR_unavailable);
+    CHECK_TRUE(!linked.unknown);
+    CHECK_TRUE(loop_sim_now_ns(w.sim) < SECOND);
+    CHECK_EQ(other.done, 0);
+    rig_do_ping(&w, &linked, 3);
+    CHECK_RC(linked.rc, ERR_unavailable);
+    CHECK_TRUE(loop_sim_now_ns(w.sim) < SECOND);
+    rig_server_process(&w, 0);
+    rig_on(w.server_loop[0], rig_server_enter, &w.server[0]);
+    rig_until(&w, rig_call_is_done, &other);
+    CHECK_OK(other.rc);
+    rig_do_ping(&w, &linked, 4);
+    CHECK_OK(linked.rc);
+    rig_close(&w);
+}
+
 struct drop_and_call {
     struct rig_world *w;
     struct rig_call *c;

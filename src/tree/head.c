@@ -290,6 +290,7 @@ static int head_make_part(struct tree_head *h, uint64_t extent_offset, uint32_t 
     const struct tree_node_header *n = &h->header;
     const struct tree_partition *p = &n->partition[i];
     struct tree_part_place place = {.block = n->block,
+                                    .version = n->version,
                                     .extent = extent_offset,
                                     .birth = n->birth,
                                     .extent_len = n->total_len,

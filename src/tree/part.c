@@ -293,6 +293,9 @@ void tree_part_written(struct tree_part *p, const struct tree_part_place *place)
 {
     CHECK(place->birth != 0);
     bool was_dirty = tree_part_is_dirty(p);
+    if (!was_dirty && place->block != p->place.block && place->version < p->place.version) {
+        return;
+    }
     p->place = *place;
     if (was_dirty) {
         CHECK(p->bytes != NULL);

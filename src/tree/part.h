@@ -29,6 +29,7 @@ struct tree_cache;
 /* Where the packed bytes are. birth 0: nowhere yet. */
 struct tree_part_place {
     uint64_t block;         /* whose extent it is */
+    uint64_t version;       /* of the node that put it there, or was read from there */
     uint64_t extent, birth; /* offset in the file of the extent, and its birth */
     uint32_t extent_len;
     uint32_t offset, packed_len; /* in the extent */
@@ -82,7 +83,9 @@ static inline bool tree_part_is_absent(const struct tree_part *p)
 /* They have been read: `bytes` as in tree_part_new(). False: somebody was faster, `bytes` and what
  * was charged for them stay the caller's. */
 NODISCARD bool tree_part_fill(struct tree_part *p, uint8_t *bytes);
-/* It is on disk now (again: somewhere else): it may be evicted. */
+/* It is on disk now (again: somewhere else): it may be evicted. Where a newer node has put it, it
+ * stays: of two blocks that share it, of which one goes on without it, that one may be written
+ * last, and gives its extent back when nobody who has the part knows. */
 void tree_part_written(struct tree_part *p, const struct tree_part_place *place);
 static inline bool tree_part_is_dirty(const struct tree_part *p)
 {

@@ -541,6 +541,7 @@ static void node_tell(struct node_job *j)
 {
     const struct tree_node_header *n = &j->header;
     struct tree_part_place place = {.block = n->block,
+                                    .version = n->version,
                                     .extent = tree_space_offset(j->out.extent),
                                     .birth = n->birth,
                                     .extent_len = n->total_len};

@@ -346,6 +346,49 @@ TEST(several_in_little_memory)
     check_several(4, true, 1000);
 }
 
+/* A split: of two blocks that share parts one goes on without them, and what was written of it
+ * before is given back. Whichever of the two writes ends last, the parts are where the other one
+ * has them. */
+static void check_sharing(bool serial, bool heir_first)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new(testing_seed());
+    r->w->writes_max = 1;
+    r->w->serial = serial;
+    rig_reopen(r->w, true);
+    struct subject *s = subject_new(r, &leaf), *heir = subject_new(r, &leaf);
+    change(s, 0);
+    s->frozen = s->node;
+    heir->raw = s->raw;
+    heir->node = s->node;
+    change(heir, 0);
+    CHECK_TRUE(heir->node->head->part[0] == s->frozen->head->part[0]);
+    change(s, 0x1ff);
+    uint64_t birth = tree_file_number(r->w->file);
+    for (unsigned i = 0; i < 2; i++) {
+        bool of_heir = (i == 0) == heir_first;
+        r->birth = of_heir ? 0 : birth;
+        write_begin(of_heir ? heir : s);
+    }
+    wait_idle(r);
+    CHECK_OK(s->rc);
+    CHECK_OK(heir->rc);
+    check_places(heir);
+    r->birth = 0;
+    CHECK_OK(write_out(s));
+    (void)inside(r, reclaim_in);
+    check_places(heir);
+    check(heir);
+    check_places(s);
+    check(s);
+}
+
+TEST(shared_parts_are_where_they_stay)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        check_sharing((i & 1) != 0, (i & 2) != 0);
+    }
+}
+
 /* ---- checkpoints ---- */
 
 /* The version of the checkpoint and the one behind it, each as its own; a crash decides. */

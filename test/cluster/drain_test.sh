@@ -76,6 +76,17 @@ check 'target remove' "$opendfs" target remove target.3
 waits 'it is removed' 150 "[t['plan'] for t in o['targets'] if t['name'] == 'target.3'] == ['removed']"
 waits 'and the rest is whole' 60 "$rest"
 
+# --- a node by another one: two targets by one ---
+printf '\n[node.9]\nhost = nine\n\n[target.8]\nnode = 9\naddress = 127.0.0.1:0\ndirectory = target.8\n\n[target.9]\nnode = 9\naddress = 127.0.0.1:0\ndirectory = target.9\n' >>"$cluster/cluster.ini"
+for i in 8 9; do mkdir "$cluster/target.$i" && touch "$cluster/target.$i/opendfs-new"; done
+check 'a node with two targets' "$opendfs" up -q "$cluster"
+waits 'they get their share' 150 "[t['chains'] > 0 for t in o['targets'] if t['host'] == 'nine'] == [True, True]"
+fails 'not by a host that is not there' 1 "no target is on a host 'ten'" "$opendfs" node replace nine ten
+fails 'nor by itself' 1 "'nine' cannot replace itself" "$opendfs" node replace nine nine
+check 'node replace' "$opendfs" node replace nine 0
+waits 'both are removed' 150 "[t['plan'] for t in o['targets'] if t['host'] == 'nine'] == ['removed', 'removed']"
+waits 'and the rest is whole again' 60 "$rest"
+
 # --- lost for good ---
 kill -STOP "$(pid_of node.4)" # it starts no new worker
 kill -9 "$(pid_of target.4)"

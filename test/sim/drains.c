@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define LOOK_NS (50 * WORLD_MS)
-#define AWAY_MAX 2u   /* two copies need two targets */
 #define DONE_TIMES 3u /* what was said at once may be from before the last change */
 
 static void op_done(struct opendfs_op *op)
@@ -103,7 +102,7 @@ static void next_random(struct drains *d)
         start(d, DRAINS_BALANCE);
     } else if (d->away[target]) {
         start_plan(d, target, OPENDFS_TARGET_STAYS);
-    } else if (count_away(d) < AWAY_MAX) {
+    } else if (count_away(d) < WORLD_TARGETS - d->w->copies) { /* the others hold all copies */
         start_plan(d, target, OPENDFS_TARGET_DRAIN);
     } else {
         rest(d, WORLD_S);

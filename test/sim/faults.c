@@ -236,7 +236,7 @@ static void disk_fault(struct faults *f, void (*what)(struct faults *f, unsigned
                         ? WORLD_META
                         : WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS));
     struct faults_node *fn = &f->node[node];
-    if (fn->busy) {
+    if (fn->busy || w->node[node].absent) {
         return; /* one thing at a time */
     }
     fn->busy = true;
@@ -411,6 +411,12 @@ void faults_init(struct faults *f, struct world *w)
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
         f->node[i] = (struct faults_node){.faults = f, .node = i, .heal.run = heal_due};
     }
+}
+
+void faults_add_later(struct faults *f, unsigned node, uint64_t ms)
+{
+    f->w->node[node].absent = true;
+    f->node[node].down_until_ns = in_ms(f->w, ms);
 }
 
 void faults_begin(struct faults *f)

@@ -30,6 +30,8 @@ void faults_init(struct faults *f, struct world *w);
 void faults_begin(struct faults *f);
 /* Some stored bytes of one target go bad. */
 void faults_rot(struct faults *f);
+/* A target that is there for the first time after so much time of the world. Before the start. */
+void faults_add_later(struct faults *f, unsigned node, uint64_t ms);
 /* A machine's process ends, and is not started any more. */
 void faults_leave_down(struct faults *f, unsigned node);
 /* No more of it: everything is healed, and what is down starts. */

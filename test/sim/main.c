@@ -21,6 +21,7 @@
 #include "rest.h"
 #include "scenario.h"
 #include "share.h"
+#include "watch.h"
 
 #include "base/text.h"
 
@@ -37,6 +38,9 @@
 #define NAMES_EVERY 4u
 #define REBUILD_MS 2500u /* some that are down are not waited for */
 #define DRAINS_EVERY 3u  /* while targets are empty, more losses are excused */
+#define ADDS_EVERY 5u    /* the last target comes only while there is work */
+#define ADDED_MIN_MS 2000u
+#define ADDED_MAX_MS 20000u
 
 struct run {
     struct world world;
@@ -47,6 +51,7 @@ struct run {
     struct keep keep;
     struct drains drains;
     bool has_drains;
+    struct watch *watch;
 };
 
 static bool is_healthy(void *context)
@@ -83,7 +88,9 @@ static bool loads_ended(void *context)
 static void start_all(struct run *r)
 {
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
-        world_start(&r->world, i);
+        if (!r->world.node[i].absent) {
+            world_start(&r->world, i);
+        }
     }
     world_run(&r->world, is_healthy, r, 60 * WORLD_S, "the cluster comes up");
 }
@@ -150,7 +157,13 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
     drains_init(&r->drains, w);
     r->has_drains = seed % DRAINS_EVERY == 1;
     w->rebuild_ms = r->has_drains && seed % 2 == 1 ? REBUILD_MS : 0;
+    if (seed % ADDS_EVERY == 3 && w->copies < WORLD_TARGETS) {
+        uint64_t at_ms = world_between(w, ADDED_MIN_MS, ADDED_MAX_MS);
+        faults_add_later(&r->faults, WORLD_TARGET(WORLD_TARGETS - 1), at_ms);
+    }
+    r->watch = watch_new(w);
     start_all(r);
+    watch_begin(r->watch);
     if (!world_failed(w)) {
         faults_begin(&r->faults);
         for (unsigned i = 0; i < WORLD_LOADS; i++) {
@@ -168,6 +181,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
         faults_end(&r->faults);
         audit(r);
     }
+    watch_end(r->watch);
     *ret = (struct outcome){.digest = loop_sim_digest(w->sim),
                             .steps = loop_sim_steps(w->sim),
                             .seconds = (double)world_now_ns(w) / 1e9,
@@ -184,8 +198,12 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
                r->append.acked, r->append.failed);
         printf("%u files kept open, %u reads of them, %u without their name\n", r->keep.made,
                r->keep.reads, r->keep.nameless);
+        printf("%u copies; all targets were looked at %llu times, %llu comparisons\n", w->copies,
+               (unsigned long long)watch_looks(r->watch),
+               (unsigned long long)watch_compared(r->watch));
     }
     ret->actions += r->share.count + r->append.count + r->keep.reads;
+    r->watch = watch_free(r->watch);
     drains_fini(&r->drains);
     keep_fini(&r->keep);
     append_fini(&r->append);

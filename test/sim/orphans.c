@@ -67,7 +67,7 @@ static size_t members_that_have(const struct orphans *o)
     for (size_t i = 0; i < o->place->count; i++) {
         struct chunk_key key = {.data_id = o->place->data_id, .index = INDEX};
         struct chunk_info info;
-        count += chunk_store_lookup(o->put[i].store, key, &info) == 0 ? 1 : 0;
+        count += chunk_store_lookup(o->put[i].store, key, &info) == -ENOENT ? 0 : 1;
     }
     return count;
 }

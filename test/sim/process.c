@@ -1,6 +1,7 @@
 /* sim/process.c -- see process.h. */
 #include "process.h"
 
+#include "base/fault.h"
 #include "base/mem.h"
 #include "base/rand.h"
 #include "base/stats.h"
@@ -10,6 +11,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+
+#define FORGETS 5000u /* times that it says that something is not in memory */
 
 #define TARGET_PORT 9410u
 #define CHUNK_BYTES (64u << 10)
@@ -254,6 +257,7 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
                                         .meta_count = 1,
                                         .listen_fd = fds[0],
                                         .low_bytes = 1u << 20,
+                                        .entry_bytes = n->forgets ? 1 : 0,
                                         .host = n->name};
     int rc = datanode_worker_start(&o, &p->worker, e);
     if (rc < 0) {
@@ -335,6 +339,10 @@ static struct world_process *process_new(struct world_node *n, struct world_proc
     mem_budget_init(&p->budget, NULL, UINT64_C(1) << 30);
     p->env = (struct env){.loop = l, .budget = &p->budget};
     p->env.stats = stats_new(NULL, n->name);
+    p->env.fault = n->forgets ? fault_new() : NULL;
+    if (n->forgets) { /* it reads the index again and again, for some time */
+        fault_arm(p->env.fault, "chunk.need", world_between(n->w, 1, 100), FORGETS);
+    }
     p->env.log = log_new(&(struct log_options){
         .node = n->name, .level = w->verbose ? LOG_DEBUG : LOG_WARN, .sink = &p->sink});
     int rc = disk_sim_open(n->disk, l, &p->env.disk);

@@ -2,6 +2,8 @@
 #include "rest.h"
 
 #include "base/crc32c.h"
+#include "base/fault.h"
+#include "chunk/hold.h"
 #include "chunk/read.h"
 #include "cluster/chain.h"
 #include "metanode/read.h"
@@ -34,6 +36,7 @@ struct rest_target {
     struct chunk_sum sum[ROWS_MAX]; /* of the chain of each row */
     size_t count;
     struct chunk_verify verify;
+    struct chunk_ahead ahead;
     struct chunk_key next; /* to be verified */
     bool verifying, verified;
 };
@@ -201,10 +204,25 @@ static void verify_done(struct chunk_verify *v, int rc)
     verify_next(t);
 }
 
+static void verify_read(struct chunk_ahead *a, int rc)
+{
+    struct rest_target *t = container_of(a, struct rest_target, ahead);
+    CHECK(rc == 0);
+    verify_next(t);
+}
+
 static void verify_next(struct rest_target *t)
 {
     struct chunk_info info;
-    if (chunk_store_next(store_of(t), t->next, &info) < 0) {
+    int rc = chunk_store_next(store_of(t), t->next, &info);
+    if (rc == -ERR_need) {
+        t->ahead.done = verify_read;
+        t->ahead.from = t->next;
+        CHECK(chunk_store_ahead(store_of(t), &t->ahead) == 0);
+        return;
+    }
+    if (rc < 0) {
+        chunk_store_ahead_end(store_of(t), &t->ahead);
         t->verified = true;
         return;
     }
@@ -236,9 +254,14 @@ static void list_inside(void *context)
 {
     struct rest_target *t = context;
     struct chunk_key from = {0};
+    struct fault *fault = t->rest->w->node[t->node].process->env.fault;
+    if (fault != NULL) {
+        fault_disarm(fault, NULL);
+    }
     struct chunk_info info;
+    int rc = 0;
     t->count = 0;
-    while (chunk_store_next(store_of(t), from, &info) == 0) {
+    while ((rc = chunk_store_next(store_of(t), from, &info)) == 0) {
         CHECK(t->count < CHUNKS_MAX);
         t->chunk[t->count++] = (struct rest_chunk){.key = info.key,
                                                    .chain = info.chain,
@@ -251,6 +274,7 @@ static void list_inside(void *context)
         from = info.key;
         from.index++;
     }
+    CHECK(rc == -ENOENT); /* the verification has read all of the index */
     for (size_t i = 0; i < t->rest->row_count; i++) {
         CHECK(chunk_store_sum(store_of(t), t->rest->row[i].chain, &t->sum[i]));
     }

@@ -64,6 +64,7 @@ void world_start(struct world *w, unsigned node)
         return; /* the worker of the master before */
     }
     world_say(w, "start", n->name);
+    n->absent = false;
     int rc = process_start(n);
     if (rc < 0 && !n->disk_trouble) {
         world_fail(w, "%s does not start: %s", n->name, err_name(rc));
@@ -117,7 +118,8 @@ static bool worker_is_well(struct world_node *n)
 bool world_is_healthy(struct world *w, unsigned but)
 {
     for (unsigned i = 0; i < WORLD_TARGETS; i++) {
-        if (WORLD_TARGET(i) != but && !worker_is_well(&w->node[WORLD_TARGET(i)])) {
+        struct world_node *n = &w->node[WORLD_TARGET(i)];
+        if (n->index != but && !n->absent && !worker_is_well(n)) {
             return false;
         }
     }
@@ -160,10 +162,17 @@ bool world_may_lack_good_copies(const struct world *w)
 
 /* ---- The world ---- */
 
+/* Mostly two; chains with members in the middle, and those that all targets have. */
+static uint32_t copies_of(uint64_t seed)
+{
+    static const uint8_t copies[] = {2, 3, 2, 2, 3, 2, 2, 4};
+    return copies[seed / 3 % ARRAY_COUNT(copies)];
+}
+
 void world_init(struct world *w, uint64_t seed, bool verbose)
 {
     *w = (struct world){.verbose = verbose,
-                        .copies = 2,
+                        .copies = copies_of(seed),
                         .need_permille = 20,
                         .engine = seed % 2 == 1 ? METANODE_ENGINE_TREE : METANODE_ENGINE_MEMORY};
     w->sim = loop_sim_new(seed);
@@ -181,6 +190,7 @@ void world_init(struct world *w, uint64_t seed, bool verbose)
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
         process_init_node(w, i);
         w->node[i].extents = (i + seed / 2) % 2 == 0;
+        w->node[i].forgets = w->node[i].extents && (i / 2 + seed) % 2 == 0;
     }
 }
 

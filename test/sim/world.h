@@ -69,6 +69,8 @@ struct world_node {
     struct world_process *master;  /* of a data node */
     bool formatted;                /* it was started once, with success */
     bool extents;                  /* a target whose chunks lie in containers: every other one */
+    bool absent;                   /* a target that joins later */
+    bool forgets;                  /* and keeps nothing of them in memory: half of those */
     bool disk_full, disk_trouble;  /* now; ever: starting may fail, and writing */
     uint64_t starts;
     char damaged[64];       /* the checkpoint whose bits flipped last */

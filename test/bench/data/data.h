@@ -49,3 +49,4 @@ void data_put(const struct data_args *a);
 void data_read(const struct data_args *a);
 void data_overwrite(const struct data_args *a);
 void data_model(const struct data_args *a);
+void data_start(const struct data_args *a);

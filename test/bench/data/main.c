@@ -13,6 +13,8 @@
  * overwrite  random 4 KiB, and fsync after each=32. way=cluster: by the library; way=file: path= in
  *            any file system. bytes= of the file, which is made first, count= seconds=
  * model      what plain files and sockets cost here: directory= bytes= copies=
+ * start      a store of the engine `extent` alone: directory= objects=; the first run makes the
+ *            chunks, each later one starts it, and looks some of them up
  *
  * Objects have numbers from base= on. With server=PID,PID the line has their CPU seconds and bytes.
  */
@@ -31,8 +33,9 @@ static const struct {
     const char *name;
     void (*run)(const struct data_args *a);
 } data_commands[] = {
-    {"fetch", data_fetch}, {"store", data_store},         {"files", data_files}, {"put", data_put},
-    {"read", data_read},   {"overwrite", data_overwrite}, {"model", data_model},
+    {"fetch", data_fetch}, {"store", data_store}, {"files", data_files},
+    {"put", data_put},     {"read", data_read},   {"overwrite", data_overwrite},
+    {"model", data_model}, {"start", data_start},
 };
 
 void data_die(const char *what, const char *why)

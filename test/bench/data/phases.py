@@ -426,5 +426,29 @@ def phase_idle(run):
         cluster.close()
 
 
+# --- start: a store of containers with many chunks ------------------------------------------------------------------
+
+
+def phase_start(run):
+    chunks = run.size("start")
+    if run.suffix:  # it is the same with whatever serves clients
+        return
+    if not run.room("start.seconds", chunks // 2000 + 256):
+        return
+    directory, lines = run.directory("start"), []
+    made = run.data("start.make", "ours", "start", limit=1800, directory=directory, objects=chunks)
+    for _ in range(min(run.rounds, 5)):
+        local.cache_drop(directory)
+        lines.append(run.data("start", "ours", "start", directory=directory, objects=chunks))
+    text = "%d chunks, engine extent" % chunks
+    run.table.figure(run.name("start.make"), [made["made"] / made["seconds"]], "1/s", size=text)
+    run.table.figure(run.name("start.seconds"), [x["start_seconds"] for x in lines], "s", target=2, at_most=True,
+                     size=text)
+    run.table.figure(run.name("start.memory"), [x["start_kib"] / 1024 for x in lines], "MiB", size=text)
+    run.table.figure(run.name("start.lookup"), [x["lookups_per_second"] for x in lines], "1/s", size=text)
+    shutil.rmtree(directory)
+
+
 PHASES = {"serve": phase_serve, "store": phase_store, "cold": phase_cold, "cache": phase_cache, "write": phase_write,
-          "overwrite": phase_overwrite, "small": phase_small, "resync": phase_resync, "idle": phase_idle}
+          "overwrite": phase_overwrite, "small": phase_small, "resync": phase_resync, "idle": phase_idle,
+          "start": phase_start}

@@ -3,7 +3,7 @@
 The table "Measured" of data nodes: clusters, nginx, fio and MooseFS are started in DIRECTORY, asked by one program
 (bench_data) by turns, and ended. A table on standard error, a line of JSON per figure on standard output.
 
-phases=serve,store,cold,cache,write,overwrite,small,resync,idle   only these
+phases=serve,store,cold,cache,write,overwrite,small,resync,idle,start   only these
 engines=file      chunk engines, with commas between (extent, when there is one)
 ios=uring         file engines: uring,threads. Of the first engine and file engine the figures bear the names of the
                   table, of others with .ENGINE.IO behind them
@@ -28,13 +28,13 @@ import local  # noqa: E402
 from local import MIB  # noqa: E402
 from phases import PHASES  # noqa: E402
 
-DEFAULTS = {"phases": "serve,store,cold,cache,write,overwrite,small,resync,idle", "engines": "file", "ios": "uring",
+DEFAULTS = {"phases": "serve,store,cold,cache,write,overwrite,small,resync,idle,start", "engines": "file", "ios": "uring",
             "seconds": 3, "total": 3600, "soak": 0, "tiny": 0, "raw": ""}
 # MiB, files, seconds: as measured, and with tiny=1.
 SIZES = {"served": (256, 8), "chunks": (50000, 500), "synced": (5000, 100), "cold": (2048, 192),
          "kept": (512, 32), "past": (4096, 384), "group": (1024, 128), "written": (1024, 16),
          "overwritten": (256, 8), "overwrites": (50000, 64), "files": (20000, 300), "resync": (1024, 16),
-         "read": (1024, 16), "idle": (30, 2), "rest": (10, 1)}
+         "read": (1024, 16), "idle": (30, 2), "rest": (10, 1), "start": (5000000, 2000)}
 
 class Table:
     """Figures, and rows that could not be measured."""
