@@ -48,6 +48,7 @@ static int extent_open(struct chunk_store *s, struct err *e)
     x->s = s;
     s->extent = x;
     list_init(&x->growers);
+    chunk_gather_init(x);
     list_init(&x->rested);
     list_init(&x->readings);
     list_init(&x->appending);
@@ -160,7 +161,8 @@ static void extent_figures(const struct chunk_store *s, struct chunk_store_info 
     if (s->extent->device != NULL) {
         ret->total_bytes = s->extent->units * CHUNK_UNIT;
     }
-    ret->free_bytes = (chunk_room_units(s->extent) + info.free) * CHUNK_UNIT;
+    uint64_t units = chunk_room_units(s->extent) + info.free + s->extent->open.count;
+    ret->free_bytes = units * CHUNK_UNIT;
     ret->low = ret->free_bytes < s->low_bytes + s->reserved_bytes;
     ret->wrong = s->extent->wrong;
 }

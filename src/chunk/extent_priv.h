@@ -81,15 +81,18 @@ struct chunk_extent {
     struct tree_space *space;
     struct chunk_container **container;
     size_t container_count, container_capacity;
-    uint64_t units;           /* that the containers have */
-    struct disk_file *device; /* that has all of them; NULL: each is a file */
+    uint64_t units;                /* that the containers have */
+    struct tree_space_extent open; /* in use, for the next small contents */
+    struct disk_file *device;      /* that has all of them; NULL: each is a file */
     struct disk_req grow;
     uint64_t grow_units;
     bool growing, grow_made; /* made: allocated, its length is being made stable */
     int grow_rc;             /* why what was begun is given up */
     char *grow_path;
     uint8_t *header;
-    struct list growers;           /* works that wait for units */
+    struct list growers; /* works that wait for units */
+    struct list gather;  /* works whose write is put together with others; counted as under way */
+    struct loop_task gather_task;
     struct list rested;            /* chunk_rest, of entries that were forgotten */
     struct list readings;          /* chunk_reading */
     struct chunk_page *page;       /* what a walk has read last */
@@ -152,6 +155,11 @@ uint64_t chunk_room_step(const struct chunk_extent *x);   /* units to grow by no
 bool chunk_room_refused(const struct chunk_extent *x);    /* contents are: only removing goes on */
 void chunk_room_tick(struct chunk_extent *x);
 void chunk_room_checkpoint(struct chunk_extent *x, int rc); /* one is over */
+
+/* ---- extent_gather.c ---- */
+void chunk_gather_init(struct chunk_extent *x);
+/* w->io is submitted when the round of the loop ends, with its neighbours. */
+void chunk_gather_write(struct chunk_work *w, void (*step)(struct chunk_work *w, int64_t rc));
 
 /* ---- extent_write.c ---- */
 void chunk_extent_write(struct chunk_work *w, chunk_next *next);

@@ -17,6 +17,8 @@
 #define SPACE_VERSION 1u
 #define SPACE_SECTOR 512u
 #define RELEASE_LOOK_MAX 64u
+#define OPEN_UNITS 64u       /* taken at once for small contents */
+#define OPEN_UNITS_SMALL 16u /* of one that is small */
 #define JOURNAL_MANY_BYTES (UINT64_C(192) << 20)
 #define ENTRIES_MANY_BYTES (UINT64_C(64) << 20)
 
@@ -456,6 +458,49 @@ static void taken_give(struct chunk_extent *x, struct chunk_plan *p)
     p->taken_count = p->taken_used = p->taken_part = 0;
 }
 
+static void open_give(struct chunk_extent *x)
+{
+    if (x->open.count > 0) {
+        space_give(x, x->open.unit, x->open.count);
+    }
+    x->open = (struct tree_space_extent){0};
+}
+
+/* Small contents get their units one after the other out of a larger piece: to find one in a large
+ * store takes long, and what lies side by side is written together. */
+static bool open_take(struct chunk_extent *x, uint32_t units, struct tree_space_extent *ret)
+{
+    struct tree_space_extent *open = &x->open, more;
+    if (open->count < units) {
+        if (tree_space_take(x->space, OPEN_UNITS, &more) < 0) {
+            return false;
+        }
+        if (open->count > 0 && open->unit + open->count == more.unit) {
+            open->count += more.count;
+        } else {
+            open_give(x);
+            *open = more;
+        }
+    }
+    *ret = (struct tree_space_extent){.unit = open->unit, .count = units};
+    open->unit += units;
+    open->count -= units;
+    return true;
+}
+
+static int space_take(struct chunk_extent *x, uint32_t units, struct tree_space_extent *ret)
+{
+    if (units <= OPEN_UNITS_SMALL && open_take(x, units, ret)) {
+        return 0;
+    }
+    int rc = tree_space_take(x->space, units, ret);
+    if (rc == -ENOSPC) {
+        open_give(x);
+        rc = tree_space_take_some(x->space, units, ret);
+    }
+    return rc;
+}
+
 /* In one piece, or in a few; all or none. */
 static int taken_get(struct chunk_extent *x, struct chunk_plan *p, uint32_t units)
 {
@@ -466,8 +511,7 @@ static int taken_get(struct chunk_extent *x, struct chunk_plan *p, uint32_t unit
     while (units > 0) {
         int rc = mem_grow(&p->taken, &capacity, (size_t)p->taken_count + 1, sizeof *p->taken);
         struct tree_space_extent *one = rc < 0 ? NULL : &p->taken[p->taken_count];
-        rc = rc < 0 ? rc : tree_space_take(x->space, units, one);
-        rc = rc == -ENOSPC ? tree_space_take_some(x->space, units, one) : rc;
+        rc = rc < 0 ? rc : space_take(x, units, one);
         if (rc < 0) {
             taken_give(x, p);
             return rc;
@@ -539,7 +583,7 @@ void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
         next(w, -ENOSPC);
         return;
     }
-    w->plan->taken_wanted = w->plan->new_blocks;
+    w->plan->taken_wanted = w->plan->new_cells;
     space_try(w, false);
 }
 

@@ -19,7 +19,7 @@ static uint64_t units_used(const struct store_rig *r)
 {
     struct tree_space_info info;
     tree_space_info(r->store->extent->space, &info);
-    return info.used;
+    return info.used - r->store->extent->open.count; /* taken for the next ones */
 }
 
 static void check_sound(const struct store_rig *r)

@@ -111,7 +111,11 @@ static void write_begin(struct chunk_work *w, struct disk_req *req, uint64_t uni
     req->op = DISK_WRITE;
     req->file = c->file;
     req->offset += chunk_space_offset(w->s->extent, unit);
-    chunk_work_io(w, req, write_stepped);
+    if (req == &w->io && req->flags == 0) {
+        chunk_gather_write(w, write_stepped);
+    } else {
+        chunk_work_io(w, req, write_stepped);
+    }
 }
 
 /* One extent after the other; w->cell: how many of them are written, w->at: units. */
@@ -186,6 +190,6 @@ void chunk_extent_write(struct chunk_work *w, chunk_next *next)
         write_taken(w, 0);
         return;
     }
-    p->new_blocks = p->cell_blocks;
+    p->new_cells = p->cell_blocks;
     chunk_extent_reserve(w, write_taken);
 }

@@ -201,6 +201,9 @@ static void record_done(struct chunk_work *w, int64_t got)
         if (e->bad_slots != 0) {
             chunk_entry_changed(s, e); /* the next record goes there */
         }
+        if (s->dirty_count >= s->opt.open_files / 2 && !s->stopping) {
+            chunk_file_round(s); /* in time, before all open files wait for it */
+        }
     } else if (rc != -ENOSPC && rc != -EDQUOT && rc != -ERR_busy) {
         chunk_store_fail(s, rc, "a record could not be written");
     }

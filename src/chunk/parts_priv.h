@@ -69,6 +69,9 @@ void chunk_work_end(struct chunk_work *w, int rc); /* leaves, finish(), then fre
 void chunk_work_free(struct chunk_work *w);
 void chunk_work_io(struct chunk_work *w, struct disk_req *req,
                    void (*step)(struct chunk_work *w, int64_t rc));
+/* The same, but whoever calls it submits the request soon, or has its `done` called otherwise. */
+void chunk_work_prepare(struct chunk_work *w, struct disk_req *req,
+                        void (*step)(struct chunk_work *w, int64_t rc));
 /* The state of an entry, as a record holds it. */
 struct chunk_state {
     struct chunk_version *committed, *pending;
@@ -93,6 +96,8 @@ void chunk_sync_wake(struct chunk_entry *e, int rc); /* those that wait for what
 void chunk_tick(struct loop_timer *t);
 void chunk_stop_check(struct chunk_store *s);
 void chunk_look(struct chunk_store *s); /* at the free space, in the background */
+/* True: what is known of it is old; w->begin() when it is not any more. */
+bool chunk_look_wait(struct chunk_store *s, struct chunk_work *w);
 
 /* ---- read.c ---- */
 void chunk_pin_begin(struct chunk_store *s, struct chunk_pin *p, struct chunk_entry *e,

@@ -128,6 +128,8 @@ int chunk_plan_new(const struct chunk_update *u, const struct chunk_entry *e,
         chunk_plan_free(p);
         return rc;
     }
+    bool apart = p->edge[0].used && (p->from == p->to || p->edge[0].cell < p->from / CHUNK_CELL);
+    p->new_cells = (p->to > p->from ? chunk_cells(p->to) - p->from / CHUNK_CELL : 0) + apart;
     p->new_blocks =
         chunk_cells(p->to) - p->from / CHUNK_CELL + 1 + plan_table_blocks(p, CHUNK_RECENT_MAX);
     *ret = p;

@@ -22,6 +22,7 @@ struct chunk_plan {
     bool tail_append;  /* the first new bytes go behind the old ones, in their block */
     struct chunk_edge edge[2];
     uint32_t new_blocks; /* at most, table included */
+    uint32_t new_cells;  /* at most, without */
     uint64_t reserved_bytes;
     uint32_t reserved_block, reserved_count; /* allocated in the file; 0: only counted */
     struct tree_space_extent *taken;         /* `extent`: units that are its own ... */

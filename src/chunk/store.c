@@ -101,6 +101,7 @@ static int open_memory(struct chunk_store *s, const struct chunk_options *opt)
     list_init(&s->dirty);
     list_init(&s->ready);
     list_init(&s->works);
+    list_init(&s->lookers);
     list_init(&s->sync_queue);
     list_init(&s->rests);
     list_init(&s->clock);
@@ -130,6 +131,7 @@ static int open_space(struct chunk_store *s, struct err *e)
     if (rc < 0) {
         return err_set(e, (int)rc, "free space of '%s'", s->directory);
     }
+    s->looked_ns = loop_now_ns(s->loop);
     s->total_bytes = req.stat.total_bytes;
     s->free_bytes = req.stat.free_bytes;
     chunk_store_low(s, s->total_bytes);

@@ -125,6 +125,7 @@ struct chunk_store {
     struct disk_req look;
     bool looking;
     uint64_t looked_ns;
+    struct list lookers;         /* works that wait for it */
     struct chunk_extent *extent; /* its engine's */
     bool started;
     struct chunk_start *start;

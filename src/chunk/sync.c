@@ -3,6 +3,8 @@
 
 #define STOP_TICK_NS UINT64_C(20000000)
 #define TICK_NS UINT64_C(1000000000)
+#define LOOK_IDLE_NS UINT64_C(5000000000) /* others take of the space of a store that rests */
+#define LOOK_OLD_NS TICK_NS               /* nothing is reserved by older figures */
 
 /* ---- Requests ---- */
 
@@ -76,9 +78,14 @@ static void look_done(struct disk_req *req, int64_t rc)
         }
         return;
     }
+    s->looked_ns = loop_tick_ns(s->loop);
     if (rc >= 0) {
         s->total_bytes = req->stat.total_bytes;
         s->free_bytes = req->stat.free_bytes;
+    }
+    for (struct list *node = list_pop_front(&s->lookers); node != NULL;
+         node = list_pop_front(&s->lookers)) {
+        chunk_work_ready(LIST_ENTRY(node, struct chunk_work, ready));
     }
     chunk_stop_check(s);
 }
@@ -94,6 +101,23 @@ void chunk_look(struct chunk_store *s)
     disk_submit(s->disk, &s->look);
 }
 
+bool chunk_look_wait(struct chunk_store *s, struct chunk_work *w)
+{
+    if (s->super_file == NULL || loop_tick_ns(s->loop) - s->looked_ns < LOOK_OLD_NS) {
+        return false;
+    }
+    list_remove(&w->ready);
+    list_push_back(&s->lookers, &w->ready);
+    chunk_look(s);
+    return true;
+}
+
+static bool tick_idle(const struct chunk_store *s)
+{
+    return list_empty(&s->dirty) && list_empty(&s->rests) && s->work_count == 0 &&
+           s->reserved_bytes == 0 && s->in_flight == 0;
+}
+
 void chunk_tick(struct loop_timer *t)
 {
     struct chunk_store *s = container_of(t, struct chunk_store, timer);
@@ -102,9 +126,11 @@ void chunk_tick(struct loop_timer *t)
         loop_timer_in(s->loop, t, STOP_TICK_NS);
         return;
     }
-    uint64_t flush_ns = (uint64_t)s->opt.flush_ms * 1000000;
-    chunk_look(s);
-    loop_timer_in(s->loop, t, base_min(TICK_NS, base_max(flush_ns / 2, 1000000)));
+    uint64_t flush_ns = (uint64_t)s->opt.flush_ms * 1000000, now_ns = loop_tick_ns(s->loop);
+    if (!tick_idle(s) || now_ns - s->looked_ns >= LOOK_IDLE_NS) {
+        chunk_look(s);
+    }
+    loop_timer_lazy_in(s->loop, t, base_min(TICK_NS, base_max(flush_ns / 2, 1000000)));
 }
 
 /* ---- The end ---- */

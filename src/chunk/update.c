@@ -105,6 +105,10 @@ static void update_reserved(struct chunk_work *w, int rc)
 static void update_ready(struct chunk_work *w)
 {
     if (w->turned && !w->parked) {
+        w->begin = update_ready;
+        if (chunk_look_wait(w->s, w)) {
+            return;
+        }
         w->turned = false;
         w->s->engine->reserve(w, update_reserved);
         return;

@@ -167,8 +167,8 @@ static void work_tail_done(struct disk_req *req, int64_t rc)
     work_io_done(container_of(req, struct chunk_work, tail_io), rc);
 }
 
-void chunk_work_io(struct chunk_work *w, struct disk_req *req,
-                   void (*step)(struct chunk_work *w, int64_t rc))
+void chunk_work_prepare(struct chunk_work *w, struct disk_req *req,
+                        void (*step)(struct chunk_work *w, int64_t rc))
 {
     CHECK(req == &w->io || req == &w->tail_io);
     w->step = step;
@@ -176,6 +176,12 @@ void chunk_work_io(struct chunk_work *w, struct disk_req *req,
     w->s->in_flight++;
     req->done = req == &w->io ? work_main_done : work_tail_done;
     req->lane = w->lane;
+}
+
+void chunk_work_io(struct chunk_work *w, struct disk_req *req,
+                   void (*step)(struct chunk_work *w, int64_t rc))
+{
+    chunk_work_prepare(w, req, step);
     disk_submit(w->s->disk, req);
 }
 

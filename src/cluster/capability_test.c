@@ -59,3 +59,75 @@ TEST(capability_cannot_be_forged)
     c.mac.len = 31;
     CHECK_RC(cluster_capability_check(&secret, &c, &a), ERR_bad_capability);
 }
+
+/* What was found genuine once is so again, and nothing else is: no other field, no other bit, and
+ * never beyond what it covers. */
+TEST(capability_known_is_as_strict)
+{
+    struct cluster_secret secret = {{1, 2, 3}};
+    struct cluster_capability_known *k = mem_zalloc(sizeof *k);
+    uint8_t mac[CLUSTER_MAC_BYTES];
+    struct proto_capability c = {.data_id = 10,
+                                 .last_data_id = 12,
+                                 .session = 77,
+                                 .rights = 3,
+                                 .expiry_wall_ms = 5000,
+                                 .key_id = 1};
+    struct cluster_access a = {.data_id = 11, .rights = 1, .wall_ms = 5000};
+    CHECK(k != NULL);
+    CHECK_OK(cluster_capability_sign(&secret, &c, mac));
+    for (unsigned round = 0; round < 3; round++) {
+        CHECK_OK(cluster_capability_check_known(k, &secret, &c, &a));
+        for (size_t bit = 0; bit < 8 * sizeof mac; bit++) {
+            mac[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+            CHECK_RC(cluster_capability_check_known(k, &secret, &c, &a), ERR_bad_capability);
+            mac[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        }
+        for (unsigned field = 0; field < 7; field++) {
+            struct proto_capability f = c;
+            f.data_id -= field == 0;
+            f.last_data_id += field == 1;
+            f.session += field == 2;
+            f.rights = field == 3 ? 7 : f.rights;
+            f.cap_epoch += field == 4;
+            f.expiry_wall_ms += field == 5;
+            f.key_id += field == 6;
+            CHECK_RC(cluster_capability_check_known(k, &secret, &f, &a), ERR_bad_capability);
+        }
+        a.wall_ms = 5001;
+        CHECK_RC(cluster_capability_check_known(k, &secret, &c, &a), ERR_capability_expired);
+        a.wall_ms = 5000;
+        a.data_id = 13;
+        CHECK_RC(cluster_capability_check_known(k, &secret, &c, &a), ERR_bad_capability);
+        a.data_id = 11;
+        a.rights = 4;
+        CHECK_RC(cluster_capability_check_known(k, &secret, &c, &a), ERR_bad_capability);
+        a.rights = 1;
+        c.mac.len = 31;
+        CHECK_RC(cluster_capability_check_known(k, &secret, &c, &a), ERR_bad_capability);
+        c.mac.len = 32;
+    }
+    mem_free(k);
+}
+
+/* More than are remembered push each other out and stay good. */
+TEST(capability_known_many)
+{
+    struct cluster_secret secret = {{7}};
+    struct cluster_capability_known *k = mem_zalloc(sizeof *k);
+    CHECK(k != NULL);
+    for (unsigned round = 0; round < 2; round++) {
+        for (uint64_t session = 1; session <= 4 * (uint64_t)CLUSTER_KNOWN; session++) {
+            uint8_t mac[CLUSTER_MAC_BYTES];
+            struct proto_capability c = {
+                .data_id = 1, .last_data_id = 2, .session = session, .rights = 1, .key_id = 1};
+            struct cluster_access a = {.data_id = 1, .rights = 1};
+            CHECK_OK(cluster_capability_sign(&secret, &c, mac));
+            CHECK_OK(cluster_capability_check_known(k, &secret, &c, &a));
+            CHECK_OK(cluster_capability_check_known(k, &secret, &c, &a));
+            mac[5] ^= 1;
+            CHECK_RC(cluster_capability_check_known(k, &secret, &c, &a), ERR_bad_capability);
+        }
+    }
+    mem_free(k);
+}

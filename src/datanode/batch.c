@@ -367,6 +367,7 @@ void datanode_on_read_batch(struct peer_user *user, struct peer_request *r)
     uint64_t bytes = 0;
     int rc = batch_check(m, &bytes);
     stats_count(&w->counters.batches, 1);
+    w->used_ns = loop_tick_ns(w->loop);
     if (rc < 0) {
         datanode_refuse(r, rc, NULL);
         return;

@@ -292,7 +292,7 @@ static void control_beat_tick(struct loop_timer *t)
 {
     struct datanode_control *k = container_of(t, struct datanode_control, beat_timer);
     struct datanode_worker *w = worker_of(k);
-    loop_timer_in(w->loop, t, base_max(k->heartbeat_ms, 1) * NS_PER_MS);
+    loop_timer_lazy_in(w->loop, t, base_max(k->heartbeat_ms, 1) * NS_PER_MS);
     stats_gauge_set(&w->counters.lease, datanode_leased(w) ? 1 : 0);
     datanode_sick_tick(w);
     datanode_neighbors_tick(w);

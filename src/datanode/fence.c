@@ -43,7 +43,7 @@ int datanode_capability(struct datanode_worker *w, const struct peer_request *r,
     memcpy(secret.bytes, w->opt.secrets.server.bytes, sizeof secret.bytes);
     const struct cluster_access a = {
         .data_id = data_id, .rights = rights, .wall_ms = wall_ms(w), .skew_ms = SKEW_MS};
-    int rc = cluster_capability_check(&secret, c, &a);
+    int rc = cluster_capability_check_known(&w->known, &secret, c, &a);
     if (rc < 0) {
         return rc;
     }

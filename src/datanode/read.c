@@ -29,7 +29,7 @@ struct net_conn_response_pin { /* what must stay until the data was sent */
     struct buf *buf;
     uint64_t began_ns;
     bool pinned, queued;
-    uint32_t crc[CHUNK_CELLS_MAX]; /* last: not cleared */
+    uint32_t crc[]; /* of the cells that are asked for */
 };
 #define read_op net_conn_response_pin /* its name in this file */
 
@@ -537,12 +537,27 @@ static void read_go(struct read_op *op)
                                  .which = CHUNK_COMMITTED,
                                  .offset = from,
                                  .length = (uint32_t)(to - from)};
+    bool known = rc == 0 && info.chain == op->chain->id;
     rc = chunk_store_pin(w->store, &op->pin);
     if (rc == -ERR_need) {
         chunk_store_pin_wait(w->store, &op->pin);
+    } else if (rc == 0 && known) { /* nothing has happened since the record was looked at */
+        op->pinned = true;
+        read_serve(op);
     } else {
         read_pinned(&op->pin, rc);
     }
+}
+
+/* With room for the checksums of the cells it touches, which a short read has few of. */
+static struct read_op *read_new(const struct proto_read_request *m)
+{
+    uint32_t cells = chunk_cells(m->offset + m->length) - m->offset / CHUNK_CELL;
+    struct read_op *op = mem_alloc(sizeof *op + cells * sizeof op->crc[0]);
+    if (op != NULL) {
+        memset(op, 0, sizeof *op);
+    }
+    return op;
 }
 
 void datanode_on_read(struct peer_user *user, struct peer_request *r)
@@ -551,6 +566,7 @@ void datanode_on_read(struct peer_user *user, struct peer_request *r)
     const struct proto_read_request *m = r->body;
     struct datanode_chain *c = NULL;
     stats_count(&w->counters.reads, 1);
+    w->used_ns = loop_tick_ns(w->loop);
     int rc = read_admit(w, r, &c);
     if (rc == 0) {
         rc = datanode_capability(w, r, &m->capability, m->chunk.data_id, PROTO_RIGHT_READ);
@@ -559,12 +575,11 @@ void datanode_on_read(struct peer_user *user, struct peer_request *r)
                     m->offset + m->length > CHUNK_LENGTH_MAX)) {
         rc = -ERR_bad_value;
     }
-    struct read_op *op = rc < 0 ? NULL : mem_alloc(sizeof *op);
+    struct read_op *op = rc < 0 ? NULL : read_new(m);
     if (op == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;
     }
-    memset(op, 0, offsetof(struct read_op, crc));
     rc = datanode_admit(w, r->link, m->length, &op->ticket);
     if (rc < 0) {
         mem_free(op);

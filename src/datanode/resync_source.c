@@ -10,7 +10,9 @@
 #include "datanode/resync.h"
 
 #define JOBS 8u
-#define JOBS_YIELDING 2u /* while clients read and write here */
+#define JOBS_ALL 32u                    /* of all sessions of this target */
+#define BYTES_YIELDING CHUNK_LENGTH_MAX /* of all, while clients read and write here, */
+#define USED_NS (100 * NS_PER_MS)       /* and so long after the last of them */
 #define DEAD_PAGE 32768u
 #define INDEX_PAGE 2048u
 #define WALK_BATCH 1024u
@@ -22,7 +24,8 @@ struct resync_job {
     struct datanode_resync *session;
     struct datanode_wait wait;
     struct datanode_item *item; /* NULL: idle */
-    bool locked, queued, reading, asking;
+    bool locked, queued, reading, asking, counted;
+    uint32_t bytes; /* that it is thought to move */
     struct loop_timer again;
     struct chunk_info info;
     struct chunk_read read;
@@ -85,6 +88,17 @@ static void resync_release(struct datanode_resync *s)
     mem_free(s);
 }
 
+/* One that rests takes nobody's place. */
+static void job_count(struct resync_job *j, bool counted)
+{
+    struct datanode_worker *w = j->session->worker;
+    if (counted != j->counted) {
+        w->copying += counted ? 1u : UINT32_MAX;
+        w->copying_bytes += counted ? j->bytes : -(uint64_t)j->bytes;
+        j->counted = counted;
+    }
+}
+
 static void job_idle(struct resync_job *j)
 {
     struct datanode_resync *s = j->session;
@@ -95,6 +109,7 @@ static void job_idle(struct resync_job *j)
     j->crc = NULL;
     j->locked = false;
     j->item = NULL;
+    job_count(j, false);
     if (locked) {
         datanode_item_unlock(it);
     }
@@ -138,7 +153,9 @@ static void job_go(struct resync_job *j);
 
 static void job_again(struct loop_timer *t)
 {
-    job_go(container_of(t, struct resync_job, again));
+    struct resync_job *j = container_of(t, struct resync_job, again);
+    job_count(j, true);
+    job_go(j);
 }
 
 static void job_rest(struct resync_job *j)
@@ -154,6 +171,7 @@ static void job_rest(struct resync_job *j)
         job_idle(j);
         return;
     }
+    job_count(j, false);
     j->again.fire = job_again;
     loop_timer_in(j->session->worker->loop, &j->again, PAUSE_MS * NS_PER_MS);
 }
@@ -292,12 +310,18 @@ static void job_go(struct resync_job *j)
 
 /* ---- Side by side ---- */
 
-/* Section 9.6: copies yield to clients. */
-static struct resync_job *job_get(struct datanode_resync *s)
+/* Section 9.6: copies yield to clients. What those want is done at once, mostly: so that nothing of
+ * them is under way now means little. */
+static struct resync_job *job_get(struct datanode_resync *s, uint32_t bytes)
 {
     const struct datanode_worker *w = s->worker;
-    unsigned count = w->update_count + w->read_count > 0 ? JOBS_YIELDING : JOBS;
-    for (unsigned i = 0; i < count; i++) {
+    bool used = w->update_count + w->read_count > 0 ||
+                (w->used_ns != 0 && loop_tick_ns(w->loop) < w->used_ns + USED_NS);
+    bool much = used && w->copying > 0 && w->copying_bytes + bytes > BYTES_YIELDING;
+    if (much || w->copying >= JOBS_ALL) {
+        return NULL;
+    }
+    for (unsigned i = 0; i < JOBS; i++) {
         if (s->job[i].item == NULL) {
             return &s->job[i];
         }
@@ -366,7 +390,8 @@ static bool walk_key(struct datanode_resync *s, const struct chunk_info *own,
         s->same++;
         return true;
     }
-    struct resync_job *j = job_get(s);
+    uint32_t bytes = own == NULL ? 0 : own->length;
+    struct resync_job *j = job_get(s, bytes);
     if (j == NULL) {
         return false;
     }
@@ -375,7 +400,8 @@ static bool walk_key(struct datanode_resync *s, const struct chunk_info *own,
     if (it == NULL) {
         return false;
     }
-    *j = (struct resync_job){.session = s, .item = it};
+    *j = (struct resync_job){.session = s, .item = it, .bytes = bytes};
+    job_count(j, true);
     job_go(j);
     return true;
 }
@@ -447,7 +473,7 @@ static bool walk_one(struct datanode_resync *s, unsigned *looks)
         order = theirs == NULL ? -1 : chunk_key_compare(info.key, datanode_key(theirs->chunk));
     }
     if (!walk_key(s, order <= 0 ? &info : NULL, order >= 0 ? theirs : NULL)) {
-        if (jobs_idle(s)) { /* memory is short */
+        if (jobs_idle(s)) { /* memory is short, or others have all jobs */
             loop_timer_in(s->worker->loop, &s->walk_again, PAUSE_MS * NS_PER_MS);
         }
         return false; /* a job that ends goes on here */

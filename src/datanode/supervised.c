@@ -84,7 +84,7 @@ static void say_alive(struct loop_timer *t)
         log_debug(s->opt.env->log, "cannot tell the master that the loop turns", LOG_RC(rc));
     }
     uint64_t rest_ms = m.settled ? s->alive_ms : base_min(s->alive_ms, UNSETTLED_MS);
-    loop_timer_in(s->opt.env->loop, t, rest_ms * NS_PER_MS);
+    loop_timer_lazy_in(s->opt.env->loop, t, rest_ms * NS_PER_MS);
 }
 
 static void life(struct peer_user *u, struct peer_link *l, const void *body)

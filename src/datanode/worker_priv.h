@@ -111,6 +111,9 @@ struct datanode_worker {
     struct list repairs, repairs_new;
     struct loop_task repair_task;
     struct datanode_discard discard;
+    uint64_t used_ns; /* when a client last read or wrote here */
+    uint64_t copying_bytes;
+    unsigned copying; /* keys in the hands of sessions that bring other members up to date */
     struct datanode_holds holds;
     struct loop_timer repair_timer; /* damaged chunks that nobody could repair yet */
     struct chunk_key repair_next;
@@ -129,6 +132,7 @@ struct datanode_worker {
     char fail_reason[DATANODE_TEXT];
     struct datanode_counters counters;
     struct datanode_gauges gauges;
+    struct cluster_capability_known known;
 };
 
 /* It serves no more and asks its owner to end it. Once. */

@@ -286,6 +286,7 @@ void datanode_on_write(struct peer_user *user, struct peer_request *r)
     const struct proto_write_request *m = r->body;
     struct datanode_chain *c = NULL;
     stats_count(&w->counters.writes, 1);
+    w->used_ns = loop_tick_ns(w->loop);
     stats_count(&w->counters.write_bytes, r->wire->data.len);
     int rc = write_shape(m, &r->wire->data);
     if (rc == 0) {

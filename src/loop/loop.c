@@ -20,17 +20,20 @@ int loop_common_init(struct loop *l, const struct loop_ops *ops, const struct lo
     l->ops = ops;
     l->name = opt->name != NULL ? opt->name : "loop";
     heap_init(&l->timers);
+    heap_init(&l->lazy);
     list_init(&l->tasks);
     list_init(&l->signals);
     list_init(&l->sources);
     mpsc_init(&l->mailbox, opt->mailbox_limit > 0 ? opt->mailbox_limit : LOOP_MAILBOX_LIMIT);
     mpsc_init(&l->completions, SIZE_MAX);
-    return heap_reserve(&l->timers, TIMER_RESERVE);
+    int rc = heap_reserve(&l->timers, TIMER_RESERVE);
+    return rc < 0 ? rc : heap_reserve(&l->lazy, TIMER_RESERVE);
 }
 
 void loop_common_fini(struct loop *l)
 {
     heap_fini(&l->timers);
+    heap_fini(&l->lazy);
     mem_free(l->slots);
     l->slots = NULL;
 }
@@ -184,9 +187,8 @@ uint64_t loop_process_cpu_ns(const struct loop *l)
 /* Setting a timer must not fail, so the heap grows while a quarter of it is still free: only as
  * many failures to allocate in a row as there are free places could stop it. In simulation the
  * array belongs to the world and not to the process, whose memory vanishes when it is killed. */
-static void reserve_timers(struct loop *l)
+static void reserve_timers(struct heap *h)
 {
-    struct heap *h = &l->timers;
     if (h->count < h->capacity - h->capacity / 4) {
         return;
     }
@@ -196,28 +198,46 @@ static void reserve_timers(struct loop *l)
     CHECK(rc == 0 || h->count < h->capacity);
 }
 
-void loop_timer_at(struct loop *l, struct loop_timer *t, uint64_t at_ns)
+static void set_timer(struct loop *l, struct loop_timer *t, uint64_t at_ns, bool lazy)
 {
     LOOP_OWNED(l);
-    heap_remove(&l->timers, &t->node);
-    reserve_timers(l);
-    int rc = heap_insert(&l->timers, &t->node, base_max(at_ns, l->tick_ns));
+    heap_remove(t->lazy ? &l->lazy : &l->timers, &t->node);
+    t->lazy = lazy;
+    struct heap *h = lazy ? &l->lazy : &l->timers;
+    reserve_timers(h);
+    int rc = heap_insert(h, &t->node, base_max(at_ns, l->tick_ns));
     CHECK(rc == 0);
     if (l->notify) {
         l->ops->changed(l);
     }
 }
 
-void loop_timer_in(struct loop *l, struct loop_timer *t, uint64_t delay_ns)
+void loop_timer_at(struct loop *l, struct loop_timer *t, uint64_t at_ns)
+{
+    set_timer(l, t, at_ns, false);
+}
+
+static uint64_t time_after(const struct loop *l, uint64_t delay_ns)
 {
     uint64_t now = l->ops->now_ns(l);
-    loop_timer_at(l, t, delay_ns < UINT64_MAX - now ? now + delay_ns : UINT64_MAX);
+    return delay_ns < UINT64_MAX - now ? now + delay_ns : UINT64_MAX;
+}
+
+void loop_timer_in(struct loop *l, struct loop_timer *t, uint64_t delay_ns)
+{
+    set_timer(l, t, time_after(l, delay_ns), false);
+}
+
+/* Simulated, it is as punctual as others: each world decides by itself what comes late. */
+void loop_timer_lazy_in(struct loop *l, struct loop_timer *t, uint64_t delay_ns)
+{
+    set_timer(l, t, time_after(l, delay_ns), !l->simulated && delay_ns >= 2 * LOOP_LAZY_NS);
 }
 
 void loop_timer_cancel(struct loop *l, struct loop_timer *t)
 {
     LOOP_OWNED(l);
-    heap_remove(&l->timers, &t->node);
+    heap_remove(t->lazy ? &l->lazy : &l->timers, &t->node);
 }
 
 bool loop_timer_active(const struct loop_timer *t)
@@ -227,18 +247,23 @@ bool loop_timer_active(const struct loop_timer *t)
 
 uint64_t loop_next_timer_ns(const struct loop *l)
 {
-    const struct heap_node *first = heap_first(&l->timers);
-    return first == NULL ? UINT64_MAX : first->key;
+    const struct heap_node *first = heap_first(&l->timers), *lazy = heap_first(&l->lazy);
+    uint64_t next = first == NULL ? UINT64_MAX : first->key;
+    bool far = lazy == NULL || lazy->key > UINT64_MAX - LOOP_LAZY_NS;
+    return far ? next : base_min(next, lazy->key + LOOP_LAZY_NS);
 }
 
 bool loop_run_timer(struct loop *l)
 {
-    struct heap_node *first = heap_first(&l->timers);
+    struct heap_node *first = heap_first(&l->timers), *lazy = heap_first(&l->lazy);
+    if (first == NULL || (lazy != NULL && lazy->key <= first->key)) {
+        first = lazy; /* of equals the one that has waited longer */
+    }
     if (first == NULL || first->key > l->tick_ns) {
         return false;
     }
-    heap_remove(&l->timers, first);
     struct loop_timer *t = container_of(first, struct loop_timer, node);
+    heap_remove(t->lazy ? &l->lazy : &l->timers, first);
     t->fire(t);
     return true;
 }

@@ -80,9 +80,14 @@ void loop_boot_id(struct loop *l, uint8_t out[16]);
 struct loop_timer {
     void (*fire)(struct loop_timer *t);
     struct heap_node node;
+    bool lazy; /* the loop's */
 };
 void loop_timer_at(struct loop *l, struct loop_timer *t, uint64_t at_ns);
 void loop_timer_in(struct loop *l, struct loop_timer *t, uint64_t delay_ns);
+/* For what is done again and again while nobody waits: from a second on it comes up to LOOP_LAZY_NS
+ * later, when the loop is awake anyway, or together with others of its kind. */
+#define LOOP_LAZY_NS UINT64_C(500000000)
+void loop_timer_lazy_in(struct loop *l, struct loop_timer *t, uint64_t delay_ns);
 void loop_timer_cancel(struct loop *l, struct loop_timer *t); /* fine when idle */
 bool loop_timer_active(const struct loop_timer *t);
 

@@ -71,7 +71,7 @@ struct loop {
     bool stopping;
     int code;
     uint64_t tick_ns;
-    struct heap timers;
+    struct heap timers, lazy; /* lazy: by when they may come; all have the same time on top */
     struct list tasks;
     size_t task_count;
     struct list signals;

@@ -182,6 +182,35 @@ TEST(idle_loop_wakes_once)
     CHECK_TRUE(loop_tick_ns(l) >= start && loop_tick_ns(l) <= loop_now_ns(l));
 }
 
+/* What nobody waits for comes together: with others of its kind, or when the loop is awake anyway.
+ */
+TEST(lazy_timers_share_a_wake_up)
+{
+    CLEANUP(loop_freep) struct loop *l = open_loop(0);
+    struct ticker a = {.loop = l, .timer.fire = ticker_fire};
+    struct ticker b = {.loop = l, .timer.fire = ticker_fire};
+    struct ticker punctual = {.loop = l, .timer.fire = ticker_fire};
+    uint64_t start = loop_now_ns(l);
+    loop_timer_lazy_in(l, &a.timer, 1000 * MS);
+    loop_timer_lazy_in(l, &b.timer, 1200 * MS);
+    CHECK_TRUE(loop_next_timer_ns(l) >= start + 1000 * MS + LOOP_LAZY_NS);
+    loop_timer_in(l, &punctual.timer, 1250 * MS);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(a.fired + b.fired + punctual.fired, 3);
+    CHECK_TRUE(loop_now_ns(l) - start >= 1250 * MS);
+    loop_timer_lazy_in(l, &a.timer, 3600ull * 1000 * MS);
+    loop_timer_in(l, &a.timer, 1 * MS); /* the other way it would be waited for too long */
+    loop_timer_lazy_in(l, &b.timer, 2 * MS);
+    CHECK_TRUE(loop_next_timer_ns(l) < loop_now_ns(l) + 100 * MS);
+    loop_timer_cancel(l, &b.timer);
+    loop_run_once(l, PATIENCE_NS);
+    CHECK_EQ(a.fired, 2);
+    CHECK_EQ(b.fired, 1);
+    loop_timer_lazy_in(l, &b.timer, 3600ull * 1000 * MS);
+    loop_timer_cancel(l, &b.timer);
+    CHECK_TRUE(loop_next_timer_ns(l) == UINT64_MAX);
+}
+
 /* --- descriptors --- */
 
 struct socket_watch {

@@ -208,7 +208,7 @@ void loop_system_once(struct loop *l, uint64_t wait_ns)
     sleep_and_dispatch(l, wait_ns);
     (void)atomic_exchange_explicit(&l->sleep, LOOP_AWAKE, memory_order_acq_rel);
     loop_sources_run(l);
-    run_some(l, loop_run_timer, base_min(l->timers.count, LOOP_ROUND_TIMERS));
+    run_some(l, loop_run_timer, base_min(l->timers.count + l->lazy.count, LOOP_ROUND_TIMERS));
     run_some(l, loop_run_completion, LOOP_ROUND_MESSAGES);
     run_some(l, loop_run_message, LOOP_ROUND_MESSAGES);
     run_some(l, loop_run_task, base_min(l->task_count, LOOP_ROUND_TASKS));

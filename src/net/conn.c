@@ -256,7 +256,7 @@ static void keepalive_fired(struct loop_timer *t)
         if (c->silent > 0) {
             ask_peer(c);
         }
-        loop_timer_in(c->loop, &c->keepalive, c->opt.keepalive_ms * NS_PER_MS);
+        loop_timer_lazy_in(c->loop, &c->keepalive, c->opt.keepalive_ms * NS_PER_MS);
     }
     net_conn_leave(c);
 }
@@ -401,7 +401,7 @@ int net_conn_new(const struct net_conn_options *opt, struct stream *s, struct ne
     add_counters(c, opt->stats);
     s->ops->peer(s, c->peer, sizeof c->peer);
     c->within_host = s->ops->within_host(s);
-    loop_timer_in(c->loop, &c->keepalive, c->opt.keepalive_ms * NS_PER_MS);
+    loop_timer_lazy_in(c->loop, &c->keepalive, c->opt.keepalive_ms * NS_PER_MS);
     stream_attach(s, &c->events);
     *ret = c;
     return 0;

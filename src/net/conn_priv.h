@@ -25,8 +25,8 @@
 #define CONN_BLOCK_BYTES (32u << 10)
 #define CONN_IOV 64u
 #define CONN_RANGE_SMALL (32u << 10) /* read and gathered; larger ones by sendfile */
-#define CONN_READ_ROUND (1u << 20)   /* per round, then others get their turn */
-#define CONN_WRITE_ROUND (4u << 20)
+#define CONN_READ_ROUND (512u << 10) /* per round, then others get their turn */
+#define CONN_WRITE_ROUND (512u << 10)
 #define CONN_DEADLINE_CLASSES 32u
 #define CONN_IDLE_REQUESTS 32u /* objects kept for the next ones */
 

@@ -1,10 +1,11 @@
 /*
  * net/conn_receive.c -- from bytes to frames.
  *
- * Small frames are read many at a time into one buffer and parsed in place. A data part goes
- * directly into a buffer of the pool: while data parts are expected (the last frame had one), only
- * as much is read as the next header and body need, and each read of data takes the next header
- * along. So what has to be copied is what came before the parser knew.
+ * Small frames are read many at a time into one buffer and parsed in place, also those with little
+ * data, which is copied. A longer data part goes directly into a buffer of the pool: while such are
+ * expected (the last frame had one), only as much is read as the next header and body need, and
+ * each read of data takes the next header along. So what has to be copied is what came before the
+ * parser knew.
  */
 #include "net/conn_priv.h"
 
@@ -13,6 +14,8 @@
 
 #include <stdio.h>
 #include <string.h>
+
+#define DATA_COPIED (8u << 10) /* what is not longer is copied: a call for each costs more */
 
 static size_t available(const struct net_conn *c)
 {
@@ -28,6 +31,11 @@ static size_t body_in_place(const struct net_conn *c)
 static bool has_own_body(const struct net_conn *c)
 {
     return c->frame.body_len > CONN_BODY_IN_PLACE;
+}
+
+static bool has_bulk(const struct net_conn *c)
+{
+    return c->frame.data_len > DATA_COPIED;
 }
 
 /* --- Back-pressure ------------------------------------------------------------------------------
@@ -150,8 +158,7 @@ static bool parse_body(struct net_conn *c)
         fail_frame(c, -ERR_bad_crc, "body");
         return false;
     }
-    c->bulk_want =
-        c->frame.data_len == 0 ? 0 : FRAME_BYTES + base_min(c->frame.body_len, CONN_BODY_IN_PLACE);
+    c->bulk_want = has_bulk(c) ? FRAME_BYTES + base_min(c->frame.body_len, CONN_BODY_IN_PLACE) : 0;
     c->data_got = 0;
     c->data_in_place = 0;
     c->data_left = c->frame.data_len;
@@ -343,10 +350,10 @@ static size_t want_in(const struct net_conn *c)
     if (c->stage == CONN_HEADER && c->bulk_want > 0) {
         return base_min(room, c->bulk_want > have ? c->bulk_want - have : FRAME_BYTES);
     }
-    if (c->stage == CONN_BODY && c->frame.data_len > 0 && !has_own_body(c)) {
+    if (c->stage == CONN_BODY && has_bulk(c) && !has_own_body(c)) {
         return base_min(room, c->frame.body_len - have);
     }
-    if (c->stage == CONN_DATA) {
+    if (c->stage == CONN_DATA && has_bulk(c)) {
         return base_min(room, c->bulk_want);
     }
     return room;
