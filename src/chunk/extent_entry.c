@@ -7,7 +7,7 @@
  * know yet, with a pending content (a commit comes without waiting), that is damaged, or that
  * anybody uses, stays.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include "base/env.h"
 #include "base/fault.h"

@@ -160,13 +160,15 @@ static void look_inside(void *context)
     t->id = all.target;
     t->chain_count = datanode_worker_chains(worker, t->chain, CHAINS_MAX);
     t->chunk_count = 0;
-    while (t->runs && chunk_store_next(s, from, &info) == 0) {
+    int rc = 0;
+    while (t->runs && (rc = chunk_store_next(s, from, &info)) == 0) {
         if (!chunk_store_dead(s, info.key.data_id)) {
             take_chunk(t, &info);
         }
         from = info.key;
         from.index++;
     }
+    t->runs = t->runs && rc == -ENOENT; /* else not all of it is in memory: another time */
 }
 
 static struct watch_target *target_find(struct watch *x, uint32_t id)
