@@ -28,8 +28,7 @@
         */
 #define POOL_DEPTH_URING 128u
 #define POOL_BACKGROUND 4u     /* part of what may wait in all, for each of its queues */
-#define POOL_PART (256u << 10) /* of the background, at a time: what a reader may find before him \
-                                */
+#define POOL_PART (256u << 10) /* of the background, at a time: a reader may find it before him */
 #define POOL_CACHED_READ_MAX (128u << 10) /* copied on the loop: at most some 10 us */
 
 struct pool_stats {

@@ -6,7 +6,7 @@
 #define COST_UNIT 4096u      /* bytes */
 #define COST_REQUEST 16u     /* of one, beside its bytes: 64 KiB */
 #define COST_BYTES_MAX 1024u /* longer ones are cut into pieces below us */
-#define BUSY_COPYING 1u /* under way while people use the disk */
+#define BUSY_COPYING 1u      /* under way while people use the disk */
 #define BUSY_SCRUBBING 1u
 
 /* Parts of the disk while all four wait: 8 to 8 to 2 to 1. */

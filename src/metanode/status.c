@@ -68,9 +68,8 @@ static const char *status_target_plan(const struct metanode_target *t)
 /* What keeps its chunks. */
 static const char *status_target_engine(const struct metanode_target *t)
 {
-    static const char *const names[] = {[PROTO_ENGINE_EXTENT] = "extent",
-                                        [PROTO_ENGINE_FILE] = "file",
-                                        [PROTO_ENGINE_RAM] = "ram"};
+    static const char *const names[] = {
+        [PROTO_ENGINE_EXTENT] = "extent", [PROTO_ENGINE_FILE] = "file", [PROTO_ENGINE_RAM] = "ram"};
     bool known = t->engine < ARRAY_COUNT(names) && names[t->engine] != NULL;
     return known ? names[t->engine] : "?";
 }

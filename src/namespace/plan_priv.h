@@ -33,11 +33,9 @@ struct namespace_plan {
     struct namespace_reply *reply;
     struct namespace_state state;
     int64_t now_ns;
-    struct namespace_memory *memory; /* NULL: nothing is kept */
-    /* Of a check: may be newer than the snapshot, and is used only for what cannot change a verdict
-     * that counts. NULL: there is none. */
-    const struct namespace_memory *known;
-    struct namespace_cred cred; /* of a client's mutation, as the next two */
+    struct namespace_memory *memory;      /* NULL: nothing is kept */
+    const struct namespace_memory *known; /* of a check, or NULL: no early verdict depends on it */
+    struct namespace_cred cred;           /* of a client's mutation, as the next two */
     uint64_t session_id;
     uint32_t slots; /* of the session */
     struct namespace_held held[NAMESPACE_PLAN_INODES];
@@ -62,7 +60,6 @@ int namespace_plan_run(struct namespace_plan *p, const struct namespace_state *b
 /* stats.c: the directory above, when it is remembered; then nobody reads its statistics on a way.
  */
 bool namespace_plan_knows_parent(const struct namespace_plan *p, uint64_t ino, uint64_t *ret);
-
 /* want.c: a mutation lacks something: all that it names itself is asked for together with that. */
 void namespace_plan_wants(struct namespace_plan *p);
 

@@ -376,8 +376,7 @@ TEST(client_ends_calls_with_the_control_link)
     w.client.opt.bulk_count = 2;
     rig_start(&w);
     rig_until(&w, rig_is_up, &w);
-    struct rig_call linked = {
-        .call = {.slot = 2, .flags = PEER_CALL_LINKED, .timeout_ms = 30000}};
+    struct rig_call linked = {.call = {.slot = 2, .flags = PEER_CALL_LINKED, .timeout_ms = 30000}};
     struct rig_call other = {.call = {.slot = 2, .timeout_ms = 30000}};
     rig_begin_ping(&w, &linked, 1);
     rig_begin_ping(&w, &other, 2);

@@ -12,8 +12,9 @@
 #define PAUSE_MAX_MS 150u
 #define CHUNKS_MAX 4096u /* of one target */
 #define CHAINS_MAX 256u
-#define SEEN_MAX ((size_t)1 << 17) /* a power of two; contents and rows of one run, a third more \
-                                    */
+#define SEEN_MAX                                                                    \
+    ((size_t)1 << 17) /* a power of two; contents and rows of one run, a third more \
+                       */
 
 struct watch_chunk {
     struct chunk_key key;
