@@ -6,7 +6,7 @@
  * chunk_device_format(), which a person calls, and behind the header that this has left.
  */
 #include "chunk/device.h"
-#include "chunk/extent_priv.h"
+#include "chunk/extent_room_priv.h"
 
 #include "base/env.h"
 

@@ -4,7 +4,7 @@
  */
 #include "chunk/rig_put_priv.h"
 
-#include "chunk/extent_priv.h"
+#include "chunk/extent_room_priv.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define BIG ((uint32_t)MIB)

@@ -127,34 +127,10 @@ NODISCARD int chunk_space_claim(struct chunk_extent *x, uint64_t unit, uint32_t 
 NODISCARD bool chunk_space_unclaim(struct chunk_extent *x, uint64_t unit, uint32_t count);
 struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint64_t unit);
 uint64_t chunk_space_offset(const struct chunk_extent *x, uint64_t unit); /* in its file */
-/* Room for one more container, which is the next one. */
-NODISCARD int chunk_space_room(struct chunk_extent *x);
-/* A container's header: CHUNK_UNIT bytes, the target at CHUNK_HEADER_OWNER. */
-void chunk_space_header(const struct uuid *target, uint32_t number, uint8_t *to);
-NODISCARD int chunk_space_header_check(const struct uuid *target, uint32_t number,
-                                       const uint8_t *from);
 void chunk_space_release(struct chunk_extent *x); /* what has rested long enough */
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
 void chunk_extent_unreserve(struct chunk_work *w);
 void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e);
-
-/* ---- extent_device.c ---- */
-/* In a new directory: the device is its from now on. Blocks. */
-NODISCARD int chunk_device_claim(const struct chunk_options *opt, const struct uuid *target,
-                                 struct err *e);
-/* Its containers, if the directory has a device: 1; else 0. Blocks. */
-NODISCARD int chunk_device_open(struct chunk_extent *x, struct err *e);
-
-/* ---- extent_room.c ---- */
-uint64_t chunk_room_segment(const struct chunk_store *s); /* bytes of a segment of the journal */
-uint64_t chunk_room_left(const struct chunk_store *s);    /* by the index, to the journal */
-uint64_t chunk_room_index(const struct chunk_store *s);   /* that the index has in its file */
-uint64_t chunk_room_kept(const struct chunk_store *s);    /* from containers */
-uint64_t chunk_room_units(const struct chunk_extent *x);  /* that containers may still get */
-uint64_t chunk_room_step(const struct chunk_extent *x);   /* units to grow by now; 0: none */
-bool chunk_room_refused(const struct chunk_extent *x);    /* contents are: only removing goes on */
-void chunk_room_tick(struct chunk_extent *x);
-void chunk_room_checkpoint(struct chunk_extent *x, int rc); /* one is over */
 
 /* ---- extent_gather.c ---- */
 void chunk_gather_init(struct chunk_extent *x);

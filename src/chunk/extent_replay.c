@@ -7,6 +7,7 @@
  * that is not to be had any more, because a later one, which the index knows, has deleted it: such
  * a chunk is broken until the deletion, or a whole content, comes.
  */
+#include "chunk/extent_room_priv.h"
 #include "chunk/extent_start_priv.h"
 
 #include <string.h>

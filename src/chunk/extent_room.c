@@ -8,7 +8,7 @@
  * for records of what removes: contents are refused. They are, too, when the index could not be
  * written, because only that lets the journal be trimmed.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_room_priv.h"
 
 #define SEGMENT_BYTES (UINT64_C(16) << 20)
 #define SEGMENT_SHARE 128u /* of the disk: one is no larger, where the disk is small */

@@ -8,6 +8,7 @@
  * head says which record is its newest, so that a replay from `low` on passes over what is there.
  */
 #include "chunk/extent_index_priv.h"
+#include "chunk/extent_room_priv.h"
 
 #include <string.h>
 

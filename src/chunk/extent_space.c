@@ -7,6 +7,7 @@
  * container is its header, so that no extent goes over the end of one.
  */
 #include "chunk/extent_index_priv.h"
+#include "chunk/extent_room_priv.h"
 
 #include "base/crc32c.h"
 #include "wire/wire.h"
