@@ -31,6 +31,7 @@ struct chunk_process {
     bool only;             /* those of one data id */
     uint64_t data_id;
     uint64_t seen, bad, bytes;
+    bool wrong; /* the index contradicts itself */
     struct tree_lines to;
     struct tree_line line;
     struct err error;
@@ -107,7 +108,9 @@ static void print_summary(struct chunk_process *p)
     tree_line_begin(l, &p->to,
                     p->tool != CHUNK_TOOL_VERIFY ? "store"
                     : p->bad > 0                 ? "damaged"
+                    : i.wrong > 0                ? "contradictory"
                                                  : "sound");
+    p->wrong = p->tool == CHUNK_TOOL_VERIFY && i.wrong > 0;
     tree_line_text(l, "engine", engine_name(p->looked.engine));
     tree_line_number(l, "incarnation", i.incarnation);
     tree_line_number(l, "chunks", i.chunk_count);
@@ -274,7 +277,7 @@ static int chunk_tool(struct cli *c, enum chunk_tool tool)
     if (rc < 0) {
         return cli_fail(c, "%s: %s", p.directory, err_message(&p.error, rc));
     }
-    return p.bad > 0 ? CLI_EXIT_FAILED : 0;
+    return p.bad > 0 || p.wrong ? CLI_EXIT_FAILED : 0;
 }
 
 int server_chunk_format(struct cli *c)

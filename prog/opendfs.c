@@ -182,7 +182,8 @@ static const struct cli_command servers[] = {
      .summary = "read all chunks of a data directory and compare their checksums",
      .details = "As `chunk stats`; all contents are read from the medium. A line says which chunk "
                 "is damaged, and the exit\nstatus is 1 then. The server repairs it from another "
-                "copy when it runs.",
+                "copy when it runs. Where there is an index, all of it is\nread and compared with "
+                "itself; contradictions are counted, and the exit status is 1, too.",
      .options = chunk_walk_options,
      .min_arguments = 1,
      .max_arguments = 1,

@@ -1,5 +1,5 @@
 /* chunk/extent.c -- the `extent` engine: containers, index, journal. Format, open, end. */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include "base/env.h"
 #include "tree/tree.h"

@@ -7,7 +7,7 @@
  * know yet, with a pending content (a commit comes without waiting), that is damaged, or that
  * anybody uses, stays.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include "base/env.h"
 #include "base/fault.h"
@@ -100,7 +100,7 @@ static bool content_good(const struct chunk_extent *x, const struct chunk_versio
 {
     bool good = v == NULL || chunk_digest(v->meta.length, v->crc) == v->meta.digest;
     for (uint32_t cell = 0; v != NULL && good && cell < chunk_cells(v->meta.length); cell++) {
-        good = v->block[cell] < x->units;
+        good = v->block[cell] == 0 || v->block[cell] < x->units; /* zeros lie nowhere */
     }
     return good;
 }

@@ -2,7 +2,7 @@
  * chunk/extent_index.c -- the `extent` engine: what is told to the index of one chunk, as what
  * differs from what it was told before. Pure but for memory.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * change has one record; commits are told of many at a time, before anything else is told of the
  * same chunk, and when a round begins.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include <string.h>
 

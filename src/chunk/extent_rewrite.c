@@ -5,7 +5,7 @@
  * It is read and written by requests like any other's, so that it takes its turn; the update
  * changes nothing but where the cells lie. What it was rests as always, for pins and readers.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include <string.h>
 

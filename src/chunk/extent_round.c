@@ -7,7 +7,7 @@
  * know more than the journal's records up to `low`, of which it knows everything: each chunk's
  * head says which record is its newest, so that a replay from `low` on passes over what is there.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include <string.h>
 

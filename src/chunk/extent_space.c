@@ -6,7 +6,7 @@
  * back: what an update took in vain at once, what was written after a rest. Unit 0 of each
  * container is its header, so that no extent goes over the end of one.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include "base/crc32c.h"
 #include "wire/wire.h"

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 /* A chunk that records tell of which may not be stable: as it was before the first of them. */
 struct chunk_touched {

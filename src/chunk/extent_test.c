@@ -148,6 +148,46 @@ TEST(pinned_units_are_nobody_elses)
     rig_end(r);
 }
 
+/* Cells of zeros lie nowhere: also while there is no container yet. */
+TEST(zeros_need_no_container)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    uint8_t *bytes = mem_zalloc(SMALL);
+    uint32_t crc[SMALL / CHUNK_CELL + 1];
+    struct iovec iov = {.iov_base = bytes, .iov_len = SMALL};
+    for (uint32_t at = 0; at < SMALL; at += CHUNK_CELL) {
+        crc[at / CHUNK_CELL] = crc32c(0, bytes, base_min(CHUNK_CELL, SMALL - at));
+    }
+    r->update = (struct chunk_update){.key = key_of(1),
+                                      .chain = 5,
+                                      .kind = CHUNK_WHOLE,
+                                      .identity = {.aepoch = 1, .ver = 1},
+                                      .last_ver = 1,
+                                      .new_length = SMALL,
+                                      .crc = crc,
+                                      .crc_count = ARRAY_COUNT(crc),
+                                      .data = &iov,
+                                      .data_count = 1};
+    CHECK_OK(rig_wait(r, rig_update_in));
+    CHECK_OK(rig_wait(r, rig_commit_in));
+    mem_free(bytes);
+    CHECK_OK(rig_sync(r));
+    for (unsigned life = 0; life < 3; life++) {
+        CHECK_EQ(r->store->extent->units, 0);
+        CHECK_OK(rig_restart(r, false)); /* then it is read from the index */
+        uint8_t *got = mem_alloc(SMALL), *zeros = mem_zalloc(SMALL);
+        r->read = (struct chunk_read){
+            .pin = {.key = key_of(1), .length = SMALL}, .verify = true, .to = got};
+        CHECK_OK(rig_wait(r, rig_read_in));
+        CHECK_BYTES(got, zeros, SMALL);
+        mem_free(got);
+        mem_free(zeros);
+        check_sound(r);
+    }
+    rig_stop(r);
+    rig_end(r);
+}
+
 /* ---- The medium ---- */
 
 /* Whatever bit of whatever file is another: the store says so, or the chunk, or nothing was lost.

@@ -3,7 +3,7 @@
  * check of all chunks: what the index has, merged with what is in memory, which is newer. Nothing
  * of it stays in memory but a page of what was read last.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
 
 #include "base/env.h"
 #include "base/fault.h"

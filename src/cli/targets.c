@@ -172,7 +172,7 @@ static int run_node_replace(struct cli *c)
     if (status != 0) {
         return status;
     }
-    size_t count = node_count(o, from), heirs = node_count(o, to);
+    size_t count = node_count(o, from), heirs = node_count(o, to), heir = 0;
     if (count == 0 || heirs == 0) {
         status = cli_fail(c, "no target is on a host '%s'", count == 0 ? from : to);
     } else if (strcmp(from, to) == 0) {
@@ -181,7 +181,8 @@ static int run_node_replace(struct cli *c)
     for (size_t i = 0; i < count && status == 0; i++) {
         status = plan_one(c, &(struct opendfs_target_plan){.target = node_target(o, from, i),
                                                            .plan = OPENDFS_TARGET_REPLACE,
-                                                           .heir = node_target(o, to, i % heirs)});
+                                                           .heir = node_target(o, to, heir)});
+        heir = heir + 1 < heirs ? heir + 1 : 0;
     }
     cJSON_Delete(o);
     return status;

@@ -513,3 +513,23 @@ TEST(a_client_that_stops_ends_its_session)
     CHECK_EQ(DO(&w, stat, "/d"), -ESHUTDOWN);
     world_close(&w);
 }
+
+static bool world_asks(void *ctx)
+{
+    const struct world *w = ctx;
+    return peer_call_active(&w->fs->session.call);
+}
+
+/* What ends with the client sets nothing up again. */
+TEST(a_client_ends_while_it_renews_its_session)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    CHECK_TRUE(!world_asks(&w));
+    CHECK_TRUE(loop_sim_run(w.sim, world_asks, &w, loop_sim_now_ns(w.sim) + 60 * SECOND));
+    loop_sim_enter(w.client_loop, world_free_client, &w);
+    world_run(&w, 120 * SECOND);
+    world_close(&w);
+}

@@ -62,6 +62,9 @@ static void session_take_trailer(struct opendfs *fs, const struct proto_trailer 
 
 static void session_schedule(struct opendfs *fs)
 {
+    if (fs->freeing) {
+        return; /* the end of a call that ends with all the rest */
+    }
     uint64_t third = fs->session.lease_ms * CLIENT_NS_PER_MS / 3;
     loop_timer_in(fs->loop, &fs->session.timer, third);
 }

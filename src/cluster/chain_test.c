@@ -266,13 +266,23 @@ static void count_whole(struct whole *x)
     }
 }
 
+/* Those that serve become the set; one that is brought up to date waits, if it is there. */
+static int state_when_lost(const struct whole *x, size_t i)
+{
+    int state = (int)x->row.member[i].state;
+    if (state == Y) {
+        return x->fact[i].gone ? O : W;
+    }
+    return state == S ? L : state;
+}
+
 static int state_after(const struct whole *x, size_t i, enum wish most, bool first)
 {
     int state = (int)x->row.member[i].state;
     bool mine = wish_of(x, i) == most;
     switch (most) {
     case ALL_LOST:
-        return state == S ? L : state == Y && x->fact[i].gone ? O : state == Y ? W : state;
+        return state_when_lost(x, i);
     case LEAVES:
         return mine ? O : state;
     case PROMOTED:

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FORGETS 5000u /* times that it says that something is not in memory */
+#define FORGETS 1000u /* times that it says that something is not in memory */
 
 #define TARGET_PORT 9410u
 #define CHUNK_BYTES (64u << 10)

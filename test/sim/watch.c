@@ -12,7 +12,8 @@
 #define PAUSE_MAX_MS 150u
 #define CHUNKS_MAX 4096u /* of one target */
 #define CHAINS_MAX 256u
-#define SEEN_MAX (1u << 17) /* a power of two; contents and rows of one run, a third more */
+#define SEEN_MAX ((size_t)1 << 17) /* a power of two; contents and rows of one run, a third more \
+                                    */
 
 struct watch_chunk {
     struct chunk_key key;
@@ -160,13 +161,15 @@ static void look_inside(void *context)
     t->id = all.target;
     t->chain_count = datanode_worker_chains(worker, t->chain, CHAINS_MAX);
     t->chunk_count = 0;
-    while (t->runs && chunk_store_next(s, from, &info) == 0) {
+    int rc = 0;
+    while (t->runs && (rc = chunk_store_next(s, from, &info)) == 0) {
         if (!chunk_store_dead(s, info.key.data_id)) {
             take_chunk(t, &info);
         }
         from = info.key;
         from.index++;
     }
+    t->runs = t->runs && rc == -ENOENT; /* else not all of it is in memory: another time */
 }
 
 static struct watch_target *target_find(struct watch *x, uint32_t id)
