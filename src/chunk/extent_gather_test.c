@@ -5,6 +5,7 @@
 #include "chunk/extent_priv.h"
 
 #define TOGETHER 48u
+#define MIB (1u << 20)
 
 struct crowd {
     struct store_rig *r;
@@ -13,7 +14,7 @@ struct crowd {
         struct chunk_update update;
         struct iovec iov;
         uint8_t *bytes;
-        uint32_t crc[4], length;
+        uint32_t crc[MIB / CHUNK_CELL], length;
         int rc;
     } one[TOGETHER];
     unsigned left;
@@ -36,10 +37,10 @@ static void crowd_done(struct chunk_update *u, int rc)
     }
 }
 
-static void crowd_prepare(struct crowd_one *one, unsigned i)
+static void crowd_prepare(struct crowd_one *one, unsigned i, uint32_t each)
 {
     static const uint32_t length[] = {4096, 100, 8192, 5000, 1, 12288};
-    uint32_t len = length[i % ARRAY_COUNT(length)];
+    uint32_t len = each > 0 ? each : length[i % ARRAY_COUNT(length)];
     one->length = len;
     one->bytes = mem_zalloc(len);
     CHECK_TRUE(one->bytes != NULL);
@@ -69,8 +70,8 @@ static void crowd_in(void *ctx)
     }
 }
 
-/* All at once; ends when each has its outcome. */
-static struct crowd *crowd_store(struct store_rig *r)
+/* All at once, of some bytes each (0: small ones); ends when each has its outcome. */
+static struct crowd *crowd_store(struct store_rig *r, uint32_t each)
 {
     struct crowd *c = mem_zalloc(sizeof *c);
     CHECK_TRUE(c != NULL);
@@ -78,7 +79,7 @@ static struct crowd *crowd_store(struct store_rig *r)
     c->left = TOGETHER;
     for (unsigned i = 0; i < TOGETHER; i++) {
         c->one[i].all = c;
-        crowd_prepare(&c->one[i], i);
+        crowd_prepare(&c->one[i], i, each);
     }
     r->over = false;
     loop_sim_enter(r->loop, crowd_in, c);
@@ -100,7 +101,7 @@ TEST(contents_stored_together_share_writes)
     CHECK_OK(rig_put_whole(r, key_of(1000), 1, 100)); /* there is a container */
     CHECK_OK(rig_sync(r));
     uint64_t before = disk_sim_begun(r->machine, DISK_FOREGROUND);
-    struct crowd *c = crowd_store(r);
+    struct crowd *c = crowd_store(r, 0);
     CHECK_TRUE(disk_sim_begun(r->machine, DISK_FOREGROUND) - before < TOGETHER / 2);
     for (unsigned i = 0; i < TOGETHER; i++) {
         CHECK_OK(c->one[i].rc);
@@ -123,7 +124,7 @@ TEST(a_shared_write_fails_for_all_of_it)
     CHECK_OK(rig_put_whole(r, key_of(1000), 1, 100));
     CHECK_OK(rig_sync(r));
     disk_sim_fail(r->machine, DISK_WRITE, "space.", 1, 1, -ENOSPC);
-    struct crowd *c = crowd_store(r);
+    struct crowd *c = crowd_store(r, 0);
     disk_sim_heal(r->machine);
     unsigned failed = 0;
     for (unsigned i = 0; i < TOGETHER; i++) {
@@ -161,7 +162,7 @@ TEST(a_shared_write_may_be_cut_off)
         c->left = TOGETHER;
         for (unsigned i = 0; i < TOGETHER; i++) {
             c->one[i].all = c;
-            crowd_prepare(&c->one[i], i);
+            crowd_prepare(&c->one[i], i, 0);
         }
         r->over = false;
         loop_sim_enter(r->loop, crowd_in, c);
@@ -182,4 +183,23 @@ TEST(a_shared_write_may_be_cut_off)
         rig_stop(r);
         rig_end(r);
     }
+}
+
+/* The containers grow as often as it takes for all who wait: nobody is told of a full disk because
+ * others were faster. */
+TEST(there_is_room_for_all_who_wait_while_it_grows)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    rig_stop(r);
+    r->opt.journal_bytes = MIB;
+    r->opt.index_bytes = 8 * MIB;
+    disk_sim_capacity(r->machine, 100 * UINT64_C(1048576));
+    CHECK_OK(rig_boot(r));
+    struct crowd *c = crowd_store(r, MIB);
+    for (unsigned i = 0; i < TOGETHER; i++) {
+        CHECK_OK(c->one[i].rc);
+        CHECK_OK(rig_check(r, key_of(i), 1, c->one[i].length));
+    }
+    crowd_free(c);
+    rig_end(r);
 }

@@ -523,7 +523,8 @@ static int taken_get(struct chunk_extent *x, struct chunk_plan *p, uint32_t unit
     return 0;
 }
 
-static void space_try(struct chunk_work *w, bool grown)
+/* As often as it takes: others, too, get of what a step brings. */
+static void space_try(struct chunk_work *w)
 {
     struct chunk_extent *x = w->s->extent;
     int rc = taken_get(x, w->plan, w->plan->taken_wanted);
@@ -531,7 +532,7 @@ static void space_try(struct chunk_work *w, bool grown)
         w->next(w, rc);
         return;
     }
-    rc = grown ? -ENOSPC : grow_begin(x);
+    rc = grow_begin(x);
     if (rc < 0) {
         w->next(w, rc);
         return;
@@ -544,7 +545,7 @@ static void space_again(struct chunk_work *w, int rc)
     if (rc < 0) {
         w->next(w, rc);
     } else {
-        space_try(w, true);
+        space_try(w);
     }
 }
 
@@ -585,7 +586,7 @@ void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
         return;
     }
     w->plan->taken_wanted = w->plan->new_cells;
-    space_try(w, false);
+    space_try(w);
 }
 
 void chunk_extent_unreserve(struct chunk_work *w)

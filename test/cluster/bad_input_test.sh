@@ -125,7 +125,7 @@ small_disk() {
     mkdir -p "$work/disk"
     mount -t tmpfs -o "size=$1" opendfs-test "$work/disk" 2>"$work/out" && mounted=$work/disk
 }
-if [ "$(id -u)" = 0 ] && small_disk 40m; then
+if [ "$(id -u)" = 0 ] && small_disk 64m; then
     export OPENDFS_CLUSTER=$work/third
     "$opendfs" init -q "$work/third" --port 0 --targets 2
     set_meta "$work/third"
@@ -139,11 +139,12 @@ if [ "$(id -u)" = 0 ] && small_disk 40m; then
     check 'what was there is there' "$opendfs" get -q /fits "$work/fits"
     check 'unchanged' cmp "$work/big" "$work/fits"
     check 'deleting works on a full disk' "$opendfs" rm /fits
-    again() { # space comes back when the garbage has been removed, and has rested for a minute
+    again() { # space comes back when the garbage has been removed, and has rested for a minute; so does what
+        # an attempt that fails has taken
         local end=$((SECONDS + 150))
         until "$opendfs" put -q "$work/big" /again >/dev/null 2>&1; do
             [ $SECONDS -lt $end ] || return 1
-            sleep 1
+            sleep 10
         done
     }
     check 'and makes room' again
