@@ -78,18 +78,38 @@ static void disk_cut(struct bad_disk *d)
     d->cut_at = 0;
 }
 
+/* The next number of a command; false: there is none. */
+static bool number(const char **text, unsigned long long *ret)
+{
+    char *end = NULL;
+    errno = 0;
+    *ret = strtoull(*text, &end, 10);
+    bool good = end != *text && errno == 0;
+    *text = end;
+    return good;
+}
+
+/* Is it that word? Then *text is what follows. */
+static bool word(const char **text, const char *name)
+{
+    size_t len = strlen(name);
+    bool is = strncmp(*text, name, len) == 0;
+    *text += is ? len : 0;
+    return is;
+}
+
 static int command(struct bad_disk *d, const char *text)
 {
     unsigned long long n = 0, count = 0;
-    if (sscanf(text, "cut %llu", &n) == 1) {
+    if (word(&text, "cut ") && number(&text, &n)) {
         d->random = (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
         disk_cut(d);
-    } else if (sscanf(text, "arm %llu %llu", &n, &count) == 2) {
+    } else if (word(&text, "arm ") && number(&text, &n) && number(&text, &count)) {
         d->random = (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
         d->cut_at = (size_t)count;
-    } else if (sscanf(text, "fail %llu", &n) == 1) {
+    } else if (word(&text, "fail ") && number(&text, &n)) {
         d->fail_one_of = n;
-    } else if (strncmp(text, "heal", 4) == 0) {
+    } else if (word(&text, "heal")) {
         d->dead = false;
         d->fail_one_of = 0;
     } else {
