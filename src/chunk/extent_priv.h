@@ -38,6 +38,7 @@ struct chunk_extent {
     struct disk_file *device;      /* that has all of them; NULL: each is a file */
     struct disk_req grow;
     uint64_t grow_units;
+    bool reckoned;           /* what is free on the disk, since the containers grew */
     bool growing, grow_made; /* made: allocated, its length is being made stable */
     int grow_rc;             /* why what was begun is given up */
     char *grow_path;

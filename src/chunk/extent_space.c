@@ -307,6 +307,7 @@ static void grow_allocated(struct chunk_extent *x)
     uint64_t first = x->units;
     x->units += x->grow_units;
     x->s->free_bytes -= base_min(x->s->free_bytes, x->grow_units * CHUNK_UNIT);
+    x->reckoned = true; /* a look may have seen it already */
     tree_space_resize(x->space, x->units);
     if (first % CHUNK_CONTAINER_UNITS == 0) {
         space_claim_header(x, first);
@@ -369,6 +370,17 @@ static void grow_failed(struct chunk_extent *x, enum disk_op was, int rc)
     grow_submit(x, &req);
 }
 
+/* Nobody is told of a full disk by figures that were reckoned. */
+static void grow_looked(struct chunk_extent *x, const struct disk_req *req, int64_t rc)
+{
+    if (rc >= 0) {
+        x->s->total_bytes = req->stat.total_bytes;
+        x->s->free_bytes = req->stat.free_bytes;
+        x->reckoned = false;
+    }
+    grow_over(x, rc < 0 ? (int)rc : 0);
+}
+
 static void grow_done(struct disk_req *req, int64_t rc)
 {
     struct chunk_extent *x = container_of(req, struct chunk_extent, grow);
@@ -380,7 +392,9 @@ static void grow_done(struct disk_req *req, int64_t rc)
     if (was == DISK_OPEN && rc >= 0) {
         x->container[x->container_count]->file = req->file;
     }
-    if (was == DISK_CLOSE) {
+    if (was == DISK_STATFS) {
+        grow_looked(x, req, rc);
+    } else if (was == DISK_CLOSE) {
         grow_drop(x);
     } else if (rc < 0) {
         grow_failed(x, was, (int)rc);
@@ -434,6 +448,12 @@ static int grow_begin(struct chunk_extent *x)
         return 0;
     }
     x->grow_units = chunk_room_step(x);
+    if (x->grow_units == 0 && x->reckoned) {
+        const struct disk_req look = {.op = DISK_STATFS, .path = x->s->directory};
+        x->growing = true;
+        grow_submit(x, &look);
+        return 0;
+    }
     int rc = x->grow_units == 0 ? -ENOSPC : tree_space_prepare(x->space, x->units + x->grow_units);
     if (rc < 0) {
         return rc;
