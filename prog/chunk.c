@@ -31,6 +31,7 @@ struct chunk_process {
     bool only;             /* those of one data id */
     uint64_t data_id;
     uint64_t seen, bad, bytes;
+    bool again; /* the chunk that was walked last is looked at once more */
     bool wrong; /* the index contradicts itself */
     struct tree_lines to;
     struct tree_line line;
@@ -164,6 +165,12 @@ static int walk_next(struct chunk_process *p, struct chunk_info *ret)
 static void verified(struct chunk_verify *v, int rc)
 {
     struct chunk_process *p = container_of(v, struct chunk_process, verify);
+    if (rc == -ENOENT && !p->again) { /* a start goes on removing: is it still listed? */
+        p->again = true;
+        p->from = p->walked.key;
+        walk(p);
+        return;
+    }
     p->seen++;
     p->bytes += p->walked.length;
     if (rc < 0 || v->pending_bad) {
@@ -182,6 +189,7 @@ static void walk(struct chunk_process *p)
         p->from = i.key;
         more = chunk_key_step(&p->from) && p->rc == 0;
         if (p->tool == CHUNK_TOOL_VERIFY) {
+            p->again = p->again && chunk_key_compare(i.key, p->walked.key) == 0;
             p->walked = i;
             p->verify = (struct chunk_verify){.done = verified, .key = i.key, .medium = true};
             chunk_store_verify(p->store, &p->verify);
