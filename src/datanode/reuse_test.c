@@ -15,6 +15,7 @@
 #include "base/stats.h"
 #include "chunk/read.h"
 #include "cluster/capability.h"
+#include "datanode/rig_peer_priv.h"
 #include "datanode/worker_priv.h"
 #include "peer/client.h"
 #include "peer/server.h"
@@ -56,14 +57,6 @@ struct reuse {
 
 /* ---- Sides ---- */
 
-static struct peer_secrets secrets(void)
-{
-    struct peer_secrets s = {.server.known = true, .client.known = true};
-    memset(s.server.bytes, 5, sizeof s.server.bytes);
-    memset(s.client.bytes, 6, sizeof s.client.bytes);
-    return s;
-}
-
 static void side_open(struct side *x)
 {
     const struct buf_pool_options pool = {.limit_bytes = 64u << 20, .max_size = 4u << 20};
@@ -101,20 +94,6 @@ static void turn(struct side *x)
             }                                                                     \
         }                                                                         \
     } while (0)
-
-static void peer_is_up(struct peer_user *u, struct peer_link *l)
-{
-    (void)u;
-    (void)l;
-}
-static void peer_is_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
-{
-    (void)u;
-    (void)l;
-    (void)rc;
-    (void)reason;
-}
-static const struct peer_user_ops peer_ops = {.up = peer_is_up, .down = peer_is_down};
 
 /* ---- The metadata server ---- */
 
@@ -160,12 +139,12 @@ static void meta_start(struct reuse *t, struct net_address *ret)
                                             .user = &t->meta_user,
                                             .handlers = meta_handlers,
                                             .handler_count = ARRAY_COUNT(meta_handlers),
-                                            .secrets = secrets(),
+                                            .secrets = rig_secrets(),
                                             .cluster_id = cluster,
                                             .role = PROTO_ROLE_META,
                                             .name = "meta"};
     struct net_address at;
-    t->meta_user.ops = &peer_ops;
+    t->meta_user.ops = &rig_nothing_ops;
     CHECK_OK(net_address_parse("127.0.0.1:0", 0, &at, NULL));
     CHECK_OK(peer_server_new(&opt, &t->meta));
     CHECK_OK(peer_server_listen(t->meta, &at, NULL));
@@ -203,7 +182,7 @@ static void worker_start(struct reuse *t, enum datanode_engine engine)
                                           .engine = engine,
                                           .format = true,
                                           .cluster_id = cluster,
-                                          .secrets = secrets(),
+                                          .secrets = rig_secrets(),
                                           .meta = &meta,
                                           .meta_count = 1,
                                           .low_bytes = 1,
@@ -222,7 +201,7 @@ static void client_start(struct reuse *t, struct side *x, uint64_t session)
     datanode_worker_address(t->worker, &at);
     const struct peer_options opt = {.env = &x->env,
                                      .user = &x->user,
-                                     .secrets = secrets(),
+                                     .secrets = rig_secrets(),
                                      .cluster_id = cluster,
                                      .role = PROTO_ROLE_CLIENT,
                                      .name = "client",
@@ -231,7 +210,7 @@ static void client_start(struct reuse *t, struct side *x, uint64_t session)
                                      .pool = x->pool,
                                      .session = session,
                                      .generation = 1};
-    x->user.ops = &peer_ops;
+    x->user.ops = &rig_nothing_ops;
     CHECK_OK(peer_new(&opt, &x->peer));
     peer_start(x->peer);
     WAIT_FOR(t, x, peer_link_of(x->peer, 0) != NULL);

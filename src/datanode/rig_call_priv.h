@@ -5,16 +5,6 @@
 
 /* ---- The client ---- */
 
-static const struct peer_user_ops rig_client_ops;
-RIG void rig_client_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
-{
-    (void)u;
-    (void)l;
-    (void)rc;
-    (void)reason;
-}
-static const struct peer_user_ops rig_client_ops = {.up = rig_nothing_up, .down = rig_client_down};
-
 RIG void rig_client_inside(void *ctx)
 {
     struct rig *r = ctx;
@@ -34,7 +24,7 @@ RIG void rig_client_inside(void *ctx)
                                          .pool = r->pool,
                                          .session = RIG_SESSION,
                                          .generation = 1};
-        t->client_user.ops = &rig_client_ops;
+        t->client_user.ops = &rig_nothing_ops;
         CHECK((peer_new(&opt, &t->client)) == 0);
         peer_start(t->client);
         struct peer_options meta = opt;

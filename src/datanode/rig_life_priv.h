@@ -44,7 +44,7 @@ RIG void worker_serve(void *ctx)
     CHECK_OK(net_listen_fd(f->process.env.net, f->fds[0], &f->acceptor, &f->listener));
     struct datanode_supervised_options o = {.env = &f->process.env,
                                             .user = &f->user,
-                                            .secrets = secrets(),
+                                            .secrets = rig_secrets(),
                                             .cluster_id = cluster,
                                             .name = "target",
                                             .fd = f->fds[1],

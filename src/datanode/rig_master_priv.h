@@ -43,7 +43,7 @@ RIG void master_inside(void *ctx)
     r->opt.env = &r->data.env;
     r->opt.user = &r->user;
     r->opt.cluster_id = cluster;
-    r->opt.secrets = secrets();
+    r->opt.secrets = rig_secrets();
     r->opt.name = "node.a";
     r->opt.meta = &meta;
     r->opt.meta_count = 1;

@@ -9,6 +9,7 @@
 #include "base/env.h"
 #include "base/mem.h"
 #include "base/stats.h"
+#include "datanode/rig_peer_priv.h"
 #include "datanode/supervised.h"
 #include "loop/sim.h"
 #include "net/sim.h"
@@ -17,9 +18,7 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 
-#define RIG __attribute__((unused)) static
 #define META_HOST 1u
 #define DATA_HOST 2u
 #define OTHER_HOST 3u
@@ -87,14 +86,6 @@ struct rig {
     bool any_port; /* whatever it is */
 };
 
-RIG struct peer_secrets secrets(void)
-{
-    struct peer_secrets s = {.server.known = true, .client.known = true};
-    memset(s.server.bytes, 5, sizeof s.server.bytes);
-    memset(s.client.bytes, 6, sizeof s.client.bytes);
-    return s;
-}
-
 static const struct uuid cluster = {{1, 2, 3}};
 
 RIG struct net_address address(unsigned host, unsigned port)
@@ -140,19 +131,6 @@ RIG void on_exited(struct peer_user *u, struct peer_request *q)
     r->report[r->report_count++] = *(const struct proto_exited_request *)q->body;
     peer_request_answer(q, &answer, NULL);
 }
-RIG void link_up(struct peer_user *u, struct peer_link *l)
-{
-    (void)u;
-    (void)l;
-}
-RIG void link_down(struct peer_user *u, struct peer_link *l, int rc, const char *reason)
-{
-    (void)u;
-    (void)l;
-    (void)rc;
-    (void)reason;
-}
-static const struct peer_user_ops meta_ops = {.up = link_up, .down = link_down};
 static const struct peer_handler meta_handlers[] = {
     {.opcode = PROTO_OP_exited, .request = on_exited}};
 
@@ -160,12 +138,12 @@ RIG void meta_inside(void *ctx)
 {
     struct rig *r = ctx;
     process_env(r, &r->meta, META_HOST);
-    r->meta_user.ops = &meta_ops;
+    r->meta_user.ops = &rig_nothing_ops;
     const struct peer_server_options opt = {.env = &r->meta.env,
                                             .user = &r->meta_user,
                                             .handlers = meta_handlers,
                                             .handler_count = ARRAY_COUNT(meta_handlers),
-                                            .secrets = secrets(),
+                                            .secrets = rig_secrets(),
                                             .cluster_id = cluster,
                                             .role = PROTO_ROLE_META,
                                             .name = "meta"};

@@ -12,6 +12,7 @@
 #include "chunk/chunk.h"
 #include "cluster/capability.h"
 #include "cluster/chain.h"
+#include "datanode/rig_peer_priv.h"
 #include "datanode/worker.h"
 #include "disk/sim.h"
 #include "loop/sim.h"
@@ -27,7 +28,6 @@
 #define RIG_CLIENT 9u
 #define RIG_SESSION 77u
 #define RIG_CELLS 1024u
-#define RIG __attribute__((unused)) static
 
 struct rig;
 struct rig_process {
@@ -97,13 +97,6 @@ RIG struct uuid rig_cluster(void)
 {
     struct uuid u = {{1, 2, 3}};
     return u;
-}
-RIG struct peer_secrets rig_secrets(void)
-{
-    struct peer_secrets s = {.server.known = true, .client.known = true};
-    memset(s.server.bytes, 5, sizeof s.server.bytes);
-    memset(s.client.bytes, 6, sizeof s.client.bytes);
-    return s;
 }
 RIG struct net_address rig_address(unsigned host)
 {
@@ -184,9 +177,4 @@ RIG bool rig_settled(struct rig *r, uint32_t chain)
         }
     }
     return true;
-}
-RIG void rig_nothing_up(struct peer_user *u, struct peer_link *l)
-{
-    (void)u;
-    (void)l;
 }

@@ -46,8 +46,6 @@ struct storm {
 
 /* ---- Who asks ---- */
 
-static const struct peer_user_ops storm_user_ops = {.up = rig_nothing_up, .down = rig_client_down};
-
 RIG void storm_member_inside(void *ctx)
 {
     struct storm *s = ctx;
@@ -64,7 +62,7 @@ RIG void storm_member_inside(void *ctx)
                                          .pool = s->rig.pool,
                                          .session = RIG_TARGETS, /* not in the chain */
                                          .generation = 1};
-        s->user.ops = &storm_user_ops;
+        s->user.ops = &rig_nothing_ops;
         CHECK(peer_new(&opt, &s->member[i]) == 0);
         peer_start(s->member[i]);
     }
