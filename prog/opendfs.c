@@ -49,13 +49,11 @@ static const struct cli_option tree_dump_options[] = {
     {"to", 0, "KEY", "only keys before this one"},
     OLDER,
     END};
-static const struct cli_option tree_stats_options[] = {OLDER, END};
-static const struct cli_option chunk_stats_options[] = {END};
+static const struct cli_option older_options[] = {OLDER, END};
 static const struct cli_option chunk_walk_options[] = {
     {"data", 0, "ID", "only chunks of this data id"}, END};
 static const struct cli_option chunk_format_options[] = {
     {"force", 0, NULL, "also when there is something on it, which is lost then"}, END};
-static const struct cli_option tree_copy_options[] = {OLDER, END};
 static const struct cli_option tree_rebuild_options[] = {
     {"out", 'o', "FILE", "the new file; must not be there"},
     OLDER,
@@ -129,7 +127,7 @@ static const struct cli_command servers[] = {
      .arguments = "FILE",
      .summary = "sizes in a file of the tree engine: levels, free space, memtables",
      .details = "Reads headers only.",
-     .options = tree_stats_options,
+     .options = older_options,
      .min_arguments = 1,
      .max_arguments = 1,
      .run = server_tree_stats},
@@ -140,7 +138,7 @@ static const struct cli_command servers[] = {
                 "copied, without free space;\neach part is verified, and NEW is NEW.partial until "
                 "it is whole and checked. A copy that was interrupted\ngoes on with what is there. "
                 "Damage ends it and is named: see `tree rebuild`.",
-     .options = tree_copy_options,
+     .options = older_options,
      .min_arguments = 2,
      .max_arguments = 2,
      .run = server_tree_copy},
@@ -164,7 +162,6 @@ static const struct cli_command servers[] = {
      .summary = "figures of the data directory of a target",
      .details = "For a directory that no server has open. It is started as a server would: what "
                 "its journal has is done\nagain, and then it is marked as clean.",
-     .options = chunk_stats_options,
      .min_arguments = 1,
      .max_arguments = 1,
      .run = server_chunk_stats},

@@ -17,6 +17,8 @@
 #define PATH_BYTES_MAX 4096u
 #define DEVICE_LEAST (2 * CHUNK_STEP_UNITS * CHUNK_UNIT)
 
+static const struct uuid nobody; /* whose a device is that was made ready */
+
 /* ---- What is on it ---- */
 
 struct signature {
@@ -129,7 +131,6 @@ static int device_take(struct disk *d, const char *path, struct disk_file **ret,
 static int format_refuse(struct disk *d, struct disk_file *file, uint64_t size, const char *path,
                          struct err *e)
 {
-    static const struct uuid nobody;
     CLEANUP(mem_freep) uint8_t *first = mem_alloc(LOOK_BYTES);
     CLEANUP(mem_freep) uint8_t *last = mem_alloc(LOOK_BYTES);
     if (first == NULL || last == NULL) {
@@ -173,7 +174,6 @@ static int format_clear(struct disk *d, struct disk_file *file, uint64_t size)
 
 int chunk_device_format(struct disk *d, const char *path, bool force, struct err *e)
 {
-    static const struct uuid nobody;
     struct disk_file *file = NULL;
     uint64_t size = 0;
     int rc = device_take(d, path, &file, &size, e);
@@ -237,7 +237,6 @@ static int device_noted(struct disk *d, const char *directory, char **ret, uint6
 
 static int device_free(struct disk *d, struct disk_file *file, const char *path, struct err *e)
 {
-    static const struct uuid nobody;
     uint8_t head[CHUNK_UNIT];
     int rc = device_read(d, file, 0, head, sizeof head);
     rc = rc < 0 ? rc : chunk_space_header_check(&nobody, 0, head);

@@ -70,8 +70,8 @@ static void crowd_in(void *ctx)
     }
 }
 
-/* All at once, of some bytes each (0: small ones); ends when each has its outcome. */
-static struct crowd *crowd_store(struct store_rig *r, uint32_t each)
+/* All at once, of some bytes each (0: small ones). */
+static struct crowd *crowd_begin(struct store_rig *r, uint32_t each)
 {
     struct crowd *c = mem_zalloc(sizeof *c);
     CHECK_TRUE(c != NULL);
@@ -83,8 +83,23 @@ static struct crowd *crowd_store(struct store_rig *r, uint32_t each)
     }
     r->over = false;
     loop_sim_enter(r->loop, crowd_in, c);
+    return c;
+}
+
+/* The same; ends when each has its outcome. */
+static struct crowd *crowd_store(struct store_rig *r, uint32_t each)
+{
+    struct crowd *c = crowd_begin(r, each);
     CHECK_TRUE(loop_sim_run(r->sim, rig_is_over, r, loop_sim_now_ns(r->sim) + RIG_LIMIT_NS));
     return c;
+}
+
+/* Each has its content. */
+static void crowd_check(struct crowd *c)
+{
+    for (unsigned i = 0; i < TOGETHER; i++) {
+        CHECK_OK(rig_check(c->r, key_of(i), 1, c->one[i].length));
+    }
 }
 
 static void crowd_free(struct crowd *c)
@@ -105,13 +120,11 @@ TEST(contents_stored_together_share_writes)
     CHECK_TRUE(disk_sim_begun(r->machine, DISK_FOREGROUND) - before < TOGETHER / 2);
     for (unsigned i = 0; i < TOGETHER; i++) {
         CHECK_OK(c->one[i].rc);
-        CHECK_OK(rig_check(r, key_of(i), 1, c->one[i].length));
     }
+    crowd_check(c);
     CHECK_OK(rig_sync(r));
     CHECK_OK(rig_restart(r, true));
-    for (unsigned i = 0; i < TOGETHER; i++) {
-        CHECK_OK(rig_check(r, key_of(i), 1, c->one[i].length));
-    }
+    crowd_check(c);
     crowd_free(c);
     rig_stop(r);
     rig_end(r);
@@ -142,9 +155,7 @@ TEST(a_shared_write_fails_for_all_of_it)
     CHECK_EQ(r->failures, 0);
     CHECK_OK(rig_sync(r));
     CHECK_OK(rig_restart(r, true));
-    for (unsigned i = 0; i < TOGETHER; i++) {
-        CHECK_OK(rig_check(r, key_of(i), 1, c->one[i].length));
-    }
+    crowd_check(c);
     crowd_free(c);
     rig_stop(r);
     rig_end(r);
@@ -156,16 +167,7 @@ TEST(a_shared_write_may_be_cut_off)
     for (unsigned steps = 1; steps < 400; steps += 13) {
         struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
         CHECK_OK(rig_put_whole(r, key_of(1000), 1, 100));
-        struct crowd *c = mem_zalloc(sizeof *c);
-        CHECK_TRUE(c != NULL);
-        c->r = r;
-        c->left = TOGETHER;
-        for (unsigned i = 0; i < TOGETHER; i++) {
-            c->one[i].all = c;
-            crowd_prepare(&c->one[i], i, 0);
-        }
-        r->over = false;
-        loop_sim_enter(r->loop, crowd_in, c);
+        struct crowd *c = crowd_begin(r, 0);
         for (unsigned n = 0; n < steps && !r->over; n++) {
             CHECK_TRUE(loop_sim_step(r->sim));
         }
@@ -198,8 +200,8 @@ TEST(there_is_room_for_all_who_wait_while_it_grows)
     struct crowd *c = crowd_store(r, MIB);
     for (unsigned i = 0; i < TOGETHER; i++) {
         CHECK_OK(c->one[i].rc);
-        CHECK_OK(rig_check(r, key_of(i), 1, c->one[i].length));
     }
+    crowd_check(c);
     crowd_free(c);
     rig_end(r);
 }
