@@ -2,17 +2,9 @@
 # loses what was not flushed (bad_disk.c). All of it goes at the end.
 loop=
 disks_end() {
-    local pid
-    "$opendfs" down -q "$cluster" >/dev/null 2>&1
-    for pid in $(cat "$cluster"/run/*.pid 2>/dev/null); do
-        if [ -r "/proc/$pid/cmdline" ] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "$cluster"; then
-            kill -9 "$pid" 2>/dev/null
-        fi
-    done
     disk_off
     umount "$work/bad" 2>/dev/null
 }
-trap 'disks_end; cleanup' EXIT
 
 # Why there are none here; nothing: there are.
 disks_missing() {
@@ -31,6 +23,15 @@ disks_missing() {
         echo "no loop device can be mounted: $(head -n 1 "$work/try.out")"
     fi
     rm -rf "$work/try" "$work/try.d" "$work/try.out"
+}
+# need_disks NAME: the test is skipped where there are none.
+need_disks() {
+    local missing
+    missing=$(disks_missing)
+    if [ -n "$missing" ]; then
+        skip "$1" "$missing"
+        finish
+    fi
 }
 # disk_make FILE: an empty file system on it. disk_on FILE: mounted at $work/disk. disk_off: no more.
 disk_make() { mkfs.ext4 -q -F -b 4096 -m 0 "$1" >/dev/null 2>&1; }
@@ -53,13 +54,3 @@ disk_off() {
 target_on_disk() {
     mv "$cluster/$1" "$work/disk/$1" && sed -i "s#^directory = $1\$#directory = $work/disk/$1#" "$cluster/cluster.ini"
 }
-# within SECONDS COMMAND...
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >"$work/within" 2>&1; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.2
-    done
-}
-healthy() { timeout 20 "$opendfs" status --check; }

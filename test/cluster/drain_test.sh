@@ -2,25 +2,12 @@
 # Targets of a running cluster are drained, removed, lost and added, while a reader compares its files all the time.
 set -u
 . "$(dirname "$0")/lib.sh"
-field() { timeout 20 "$opendfs" status --json | python3 -c "import json,sys; o = json.load(sys.stdin); print($1)"; }
 target() { field "[t['$2'] for t in o['targets'] if t['name'] == '$1']"; }
-# becomes SECONDS EXPRESSION: status says that it is true before the time is over.
-becomes() {
-    local end=$((SECONDS + $1))
-    while [ "$(field "$2" 2>"$work/out")" != True ]; do
-        if [ $SECONDS -ge $end ]; then
-            timeout 20 "$opendfs" status >"$work/out" 2>&1
-            return 1
-        fi
-    done
-}
-waits() { if becomes "$2" "$3"; then ok "$1"; else bad "$1: $(head -n 4 "$work/out" | tr '\n' ' ')"; fi; }
 empty() { echo "[(t['chains'], t['used'] < 1000000) for t in o['targets'] if t['name'] == '$1'] == [(0, True)]"; }
 rest="o['moves']['left'] == 0 and o['chains']['full'] == o['chains']['total'] and o['moves']['state'] == 'done'"
 
-check 'a cluster of five targets' "$opendfs" init -q "$cluster" --port 0 --copies 2 --targets 5
-set_meta
-sed -i "s/^copies = .*/&\nlease = 2s\nrebuild = 6s/" "$cluster/cluster.ini"
+check 'a cluster of five targets' make_cluster --copies 2 --targets 5
+sed -i "s/^copies = .*/&\nrebuild = 6s/" "$cluster/cluster.ini"
 check 'up' "$opendfs" up -q "$cluster"
 mkdir "$work/in"
 for i in $(seq 12); do head -c $((i * 400000)) /dev/urandom >"$work/in/$i"; done

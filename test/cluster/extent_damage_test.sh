@@ -8,9 +8,8 @@ set -u
 seed=${SEED:-$RANDOM}
 echo "SEED=$seed"
 DATA_ENGINE=extent
-"$opendfs" init -q "$cluster" --port 0 --copies 2 --targets 2 || { bad 'init'; finish; }
-sed -i "s/^copies = .*/&\nlease = 2s/; s/^\[target\.[0-9]*\]/&\nscrub = 5s\nscrub_share = 100%/" "$cluster/cluster.ini"
-set_meta
+make_cluster --copies 2 --targets 2 || { bad 'init'; finish; }
+sed -i "s/^\[target\.[0-9]*\]/&\nscrub = 5s\nscrub_share = 100%/" "$cluster/cluster.ini"
 "$opendfs" up -q "$cluster" || { bad 'start'; finish; }
 mkdir "$work/in"
 for i in $(seq 100); do head -c $((i * 3001)) /dev/urandom >"$work/in/$i"; done

@@ -4,16 +4,11 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/disks.sh"
-missing=$(disks_missing)
-if [ -n "$missing" ]; then
-    skip 'a raw device' "$missing"
-    finish
-fi
+need_disks 'a raw device'
 truncate -s 200M "$work/image"
 loop=$(losetup -f --show "$work/image") || { skip 'a raw device' 'no loop device'; finish; }
-"$opendfs" init -q "$cluster" --port 0 --copies 1 --targets 1 || { bad 'init'; finish; }
-sed -i "s/^copies = .*/&\nlease = 2s/; s#^\[target\.0\]#&\ndevice = $loop#" "$cluster/cluster.ini"
-set_meta
+make_cluster --copies 1 --targets 1 || { bad 'init'; finish; }
+sed -i "s#^\[target\.0\]#&\ndevice = $loop#" "$cluster/cluster.ini"
 
 # --- not ours ---
 mkfs.ext4 -q -F "$loop"

@@ -4,15 +4,9 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/disks.sh"
-missing=$(disks_missing)
-if [ -n "$missing" ]; then
-    skip 'a full disk' "$missing"
-    finish
-fi
+need_disks 'a full disk'
 DATA_ENGINE=extent
-"$opendfs" init -q "$cluster" --port 0 --copies 1 --targets 1 || { bad 'init'; finish; }
-sed -i "s/^copies = .*/&\nlease = 2s/" "$cluster/cluster.ini"
-set_meta
+make_cluster --copies 1 --targets 1 || { bad 'init'; finish; }
 truncate -s 320M "$work/image" && disk_make "$work/image" && disk_on "$work/image" && target_on_disk target.0
 check 'up' "$opendfs" up -q "$cluster"
 count() { "$opendfs" metrics | awk -v name="opendfs_target_$1{" 'index($0, name) == 1 {printf "%d\n", $NF}'; }

@@ -7,11 +7,7 @@ set -u
 . "$(dirname "$0")/disks.sh"
 rounds=${ROUNDS:-3}
 seed=${SEED:-$RANDOM}
-missing=$(disks_missing)
-if [ -n "$missing" ]; then
-    skip 'power cuts' "$missing"
-    finish
-fi
+need_disks 'power cuts'
 echo "SEED=$seed"
 DATA_ENGINE=${DATA_ENGINE:-extent}
 bad_disk=$(dirname "$opendfs")/../test/bad_disk
@@ -53,9 +49,7 @@ cut_under_load() {
     check "$n: all of $(wc -l <"$work/done") files are there" whole
 }
 cluster_on() { # DISK
-    "$opendfs" init -q "$cluster" --port 0 --copies 1 --targets 1 || return
-    sed -i "s/^copies = .*/&\nlease = 1s/" "$cluster/cluster.ini"
-    set_meta
+    LEASE=1s make_cluster --copies 1 --targets 1 || return
     disk_make "$1" && disk_on "$1" && target_on_disk target.0 && "$opendfs" up -q "$cluster" && : >"$work/done"
 }
 over() {

@@ -11,8 +11,7 @@ if [ "$(id -u)" != 0 ] || ! { mkdir "$work/disk" && mount -t tmpfs -o size=$size
     finish
 fi
 mounted=$work/disk
-check 'a cluster' "$opendfs" init -q "$cluster" --port 0 --targets 2
-set_meta
+check 'a cluster' make_cluster --targets 2
 if [ -d "$cluster/meta.0" ]; then mv "$cluster/meta.0" "$work/disk/meta.0"; fi
 sed -i "s#^directory = meta.0#directory = $work/disk/meta.0#" "$cluster/cluster.ini"
 check 'up' timeout 30 "$opendfs" up -q "$cluster"

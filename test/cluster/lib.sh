@@ -8,7 +8,8 @@ skipped=0
 export OPENDFS_CLUSTER=$cluster
 unset OPENDFS_SECRET
 
-cleanup() {
+# No process of this cluster is there any more.
+cluster_end() {
     local pid
     "$opendfs" down -q "$cluster" >/dev/null 2>&1
     for pid in $(cat "$cluster"/run/*.pid 2>/dev/null); do
@@ -17,6 +18,11 @@ cleanup() {
             kill -9 "$pid" 2>/dev/null
         fi
     done
+}
+disks_end() { :; } # see disks.sh
+cleanup() {
+    cluster_end
+    disks_end
     if [ -n "${mounted:-}" ]; then umount "$mounted" 2>/dev/null; fi
     rm -rf "$work"
 }
@@ -58,6 +64,15 @@ fails() {
         ok "$name"
     fi
 }
+# within SECONDS COMMAND...: it succeeds before the time is over.
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >"$work/within" 2>&1; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.1
+    done
+}
 same() {
     if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2' is not '$3'"; fi
 }
@@ -74,10 +89,19 @@ set_meta() {
         sed -i "s/^\[target\..*\]/&\nengine = $DATA_ENGINE/" "${1:-$cluster}/cluster.ini"
     fi
 }
-start_cluster() {
-    "$opendfs" init -q "$cluster" --port 0 "$@" && sed -i "s/^copies = .*/&\nlease = 2s/" "$cluster/cluster.ini" && set_meta &&
-        "$opendfs" up -q "$cluster"
+# make_cluster OPTIONS...: as they say, on free ports; who is dead is so after LEASE (2s).
+make_cluster() {
+    "$opendfs" init -q "$cluster" --port 0 "$@" && sed -i "s/^copies = .*/&\nlease = ${LEASE:-2s}/" "$cluster/cluster.ini" &&
+        set_meta
 }
+start_cluster() { make_cluster "$@" && "$opendfs" up -q "$cluster"; }
+healthy() { timeout 20 "$opendfs" status --check; }
+# field EXPRESSION: of `o`, what status says. becomes SECONDS EXPRESSION: it is true before the time is over.
+# waits NAME SECONDS EXPRESSION: the same as a check.
+field() { timeout 20 "$opendfs" status --json | python3 -c "import json,sys; o = json.load(sys.stdin); print($1)"; }
+is_true() { [ "$(field "$1")" = True ]; }
+becomes() { within "$1" is_true "$2" || { timeout 20 "$opendfs" status >"$work/out" 2>&1; return 1; }; }
+waits() { if becomes "$2" "$3"; then ok "$1"; else bad "$1: $(head -n 4 "$work/out" | tr '\n' ' ')"; fi; }
 pid_of() { cat "$cluster/run/$1.pid"; }
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"

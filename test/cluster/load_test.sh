@@ -17,15 +17,6 @@ stop_crowd() { for pid in $started; do kill -CONT "$pid" 2>/dev/null; kill -9 "$
 trap 'stop_crowd; cleanup' EXIT
 
 rss_kb() { awk '/^VmRSS/ {print $2}' "/proc/$(pid_of meta.0)/status"; }
-# wait_for SECONDS COMMAND...: until the command succeeds.
-wait_for() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.2
-    done
-}
 said() { grep -q "$2" "$1"; }
 status_has() { timeout 20 "$opendfs" status --json 2>/dev/null | python3 -c '
 import json, sys
@@ -58,8 +49,8 @@ small_rss 'small at first'
 "$crowd" "$cluster" sessions "$clients" >"$work/crowd" 2>&1 &
 crowd_pid=$!
 started="$started $crowd_pid"
-if wait_for 90 said "$work/crowd" "^up $clients"; then ok "$clients clients"; else bad "$clients clients: $(tail -n 2 "$work/crowd")"; fi
-if wait_for 20 status_has "connections >= $clients and sessions >= $clients"; then ok 'status counts them'; else bad 'status counts them'; fi
+if within 90 said "$work/crowd" "^up $clients"; then ok "$clients clients"; else bad "$clients clients: $(tail -n 2 "$work/crowd")"; fi
+if within 20 status_has "connections >= $clients and sessions >= $clients"; then ok 'status counts them'; else bad 'status counts them'; fi
 work_goes_on "with $clients clients" a
 small_rss "$clients clients are small"
 
@@ -67,7 +58,7 @@ small_rss "$clients clients are small"
 "$crowd" "$cluster" flood 8 >"$work/flood" 2>&1 &
 flood_pid=$!
 started="$started $flood_pid"
-if wait_for 20 said "$work/flood" '^up 1'; then ok 'a flood'; else bad "a flood: $(tail -n 2 "$work/flood")"; fi
+if within 20 said "$work/flood" '^up 1'; then ok 'a flood'; else bad "a flood: $(tail -n 2 "$work/flood")"; fi
 work_goes_on 'during a flood' b
 small_rss 'small during a flood'
 
@@ -75,7 +66,7 @@ small_rss 'small during a flood'
 kill -STOP $flood_pid
 work_goes_on 'with a client that takes nothing' c
 small_rss 'small with a client that takes nothing'
-if wait_for 60 said "$cluster/log/meta.0.log" 'a connection is closed'; then ok 'it is let go, with a line in the log'; else bad 'it is let go, with a line in the log'; fi
+if within 60 said "$cluster/log/meta.0.log" 'a connection is closed'; then ok 'it is let go, with a line in the log'; else bad 'it is let go, with a line in the log'; fi
 grep -h 'a connection is closed' "$cluster/log/meta.0.log" | head -n 1
 kill -CONT $flood_pid
 kill -TERM $flood_pid
@@ -86,7 +77,7 @@ kill -TERM $crowd_pid
 wait $crowd_pid 2>/dev/null
 if grep -q ' bad 0 ' "$work/crowd"; then ok 'no question of the many failed'; else bad "no question of the many failed: $(tail -n 1 "$work/crowd")"; fi
 tail -n 1 "$work/crowd"
-if wait_for 30 status_has 'connections < 100'; then ok 'connections end with their clients'; else bad 'connections end with their clients'; fi
+if within 30 status_has 'connections < 100'; then ok 'connections end with their clients'; else bad 'connections end with their clients'; fi
 work_goes_on 'afterwards' d
 small_rss 'small afterwards'
 

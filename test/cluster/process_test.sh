@@ -4,16 +4,7 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 log=$cluster/log
-# within SECONDS COMMAND...: it succeeds before the time is over.
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >"$work/within" 2>&1; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
-}
-healthy() { timeout 20 "$opendfs" status --check >"$work/status" 2>&1; }
+LEASE=4s
 targets_are() { [ "$("$opendfs" status --json | python3 -c 'import json,sys; print(sum(t["state"] == "up" for t in json.load(sys.stdin)["targets"]))')" = "$1" ]; }
 # one_node: all targets belong to node 0, which watches them closely.
 one_node() {
@@ -22,9 +13,7 @@ one_node() {
 hup() { kill -HUP "$(pid_of node.0)"; }
 is_other() { local now; now=$(pid_of "$1") && [ -n "$now" ] && [ "$now" != "$2" ] && kill -0 "$now"; }
 
-check 'a cluster of one node' "$opendfs" init -q "$cluster" --port 0
-set_meta
-sed -i "s/^copies = .*/&\nlease = 4s/" "$cluster/cluster.ini"
+check 'a cluster of one node' make_cluster
 one_node
 check 'up' "$opendfs" up -q "$cluster"
 same 'the configuration is said to be good' "$("$opendfs" data --check --config "$cluster/cluster.ini")" 'node.0: 3 targets'

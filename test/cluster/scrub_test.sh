@@ -4,9 +4,8 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 DATA_ENGINE=file # whose files have names by which they are found; extent_damage_test.sh damages containers
-"$opendfs" init -q "$cluster" --port 0 --copies 2 --targets 2 || { bad 'init'; finish; }
-sed -i "s/^copies = .*/&\nlease = 2s/; s/^\[target\.[0-9]*\]/&\nscrub = 5s\nscrub_share = 100%/" "$cluster/cluster.ini"
-set_meta
+make_cluster --copies 2 --targets 2 || { bad 'init'; finish; }
+sed -i "s/^\[target\.[0-9]*\]/&\nscrub = 5s\nscrub_share = 100%/" "$cluster/cluster.ini"
 "$opendfs" up -q "$cluster" || { bad 'start'; finish; }
 mkdir "$work/in" "$work/got"
 for i in $(seq 20); do head -c 20000 /dev/urandom >"$work/in/$i"; done

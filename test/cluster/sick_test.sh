@@ -3,20 +3,10 @@
 # `status` tells, operations go on, and it comes back when it has rested.
 set -u
 . "$(dirname "$0")/lib.sh"
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >"$work/within" 2>&1; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
-}
 says() { timeout 20 "$opendfs" status | grep -qF -- "$1"; }
-healthy() { timeout 20 "$opendfs" status --check; }
 serves() { "$opendfs" status --json | python3 -c "import json,sys; print([t['serving'] for t in json.load(sys.stdin)['targets'] if t['name'] == '$1'][0])"; }
-check 'a cluster' "$opendfs" init -q "$cluster" --port 0
-set_meta
-sed -i -e "s/^copies = .*/&\nlease = 2s/" -e 's/^\[node\..*\]/&\nslow = 300ms\nrest = 20s/' "$cluster/cluster.ini"
+check 'a cluster' make_cluster
+sed -i 's/^\[node\..*\]/&\nslow = 300ms\nrest = 20s/' "$cluster/cluster.ini"
 check 'up' "$opendfs" up -q "$cluster"
 head -c 300000 /dev/urandom >"$work/in"
 

@@ -3,7 +3,6 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 checker=$(dirname "$0")/../metrics_check.py
-field() { "$opendfs" status --json | python3 -c "import json,sys; o = json.load(sys.stdin); print($1)"; }
 # until SECONDS TEXT: status says it before the time is over.
 until_says() {
     local end=$((SECONDS + $1))
@@ -16,9 +15,7 @@ says() { if until_says "$2" "$3"; then ok "$1"; else bad "$1: $(head -n 2 "$work
 if [ "$(id -u)" = 0 ] && mkdir "$work/disk" && mount -t tmpfs -o size=200m opendfs-test "$work/disk" 2>"$work/out"; then
     mounted=$work/disk
 fi
-check 'a cluster' "$opendfs" init -q "$cluster" --port 0 --name demo
-set_meta
-sed -i "s/^copies = .*/&\nlease = 2s/" "$cluster/cluster.ini"
+check 'a cluster' make_cluster --name demo
 if [ -n "${mounted:-}" ]; then
     mv "$cluster/target.2" "$mounted/target.2"
     sed -i "s#^directory = target.2#directory = $mounted/target.2#" "$cluster/cluster.ini"

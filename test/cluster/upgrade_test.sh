@@ -14,18 +14,10 @@ install_program() { # as a package manager does it: a new file of the same name
 install_program "$old_program"
 opendfs=$work/bin/opendfs
 log=$cluster/log/node.0.log
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >"$work/within" 2>&1; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
-}
+LEASE=4s
 healthy() { timeout 20 "$original" status --check; }
-check 'a cluster of one node' "$opendfs" init -q "$cluster" --port 0 --copies "${COPIES:-2}"
-set_meta
-sed -i -e "s/^copies = .*/&\nlease = 4s/" -e '/^\[node\.[1-9]\]/,/^$/d' -e 's/^node = .*/node = 0/' "$cluster/cluster.ini"
+check 'a cluster of one node' make_cluster --copies "${COPIES:-2}"
+sed -i -e '/^\[node\.[1-9]\]/,/^$/d' -e 's/^node = .*/node = 0/' "$cluster/cluster.ini"
 check 'up' "$opendfs" up -q "$cluster"
 
 mkdir "$work/in"

@@ -4,11 +4,9 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 log=$cluster/log
-healthy() { timeout 20 "$opendfs" status --check; }
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-check 'a cluster' "$opendfs" init -q "$cluster" --port 0
-set_meta
-sed -i -e "s/^copies = .*/&\nlease = 2s/" -e "/^\[meta\.0\]/,/^$/s/^address = .*/address = 127.0.0.1:$port/" "$cluster/cluster.ini"
+check 'a cluster' make_cluster
+sed -i "/^\[meta\.0\]/,/^$/s/^address = .*/address = 127.0.0.1:$port/" "$cluster/cluster.ini"
 check 'up' "$opendfs" up -q "$cluster"
 
 # hold FILE: somebody has it for a second; returns when he has.
@@ -18,13 +16,13 @@ hold() {
     holder=$!
     until [ -s "$work/held" ]; do sleep 0.02; done
 }
-waits() { grep -c "waiting for what somebody else still has.*$2" "$log/$1.log"; }
+waited() { grep -c "waiting for what somebody else still has.*$2" "$log/$1.log"; }
 # starts NAME SERVER WHAT: all of the cluster starts, and SERVER has waited for WHAT.
 starts() {
     local before
-    before=$(waits "$2" "$3")
+    before=$(waited "$2" "$3")
     check "$1: it starts" timeout 60 "$opendfs" up -q "$cluster"
-    same "$1: and has waited" "$(($(waits "$2" "$3") > before))" 1
+    same "$1: and has waited" "$(($(waited "$2" "$3") > before))" 1
     wait "$holder"
     check "$1: healthy" healthy
 }
@@ -52,7 +50,7 @@ hold "$cluster/run/meta.0.pid"
 "$opendfs" meta --config "$cluster/cluster.ini" --log "$log/meta.0.log" >"$work/meta" 2>&1 &
 wait "$holder"
 check 'the pid file: it starts' "$opendfs" up -q "$cluster"
-same 'and has waited' "$(($(waits meta.0 meta.0.pid) > 0))" 1
+same 'and has waited' "$(($(waited meta.0 meta.0.pid) > 0))" 1
 check 'healthy' healthy
 fails 'nobody waits for ever' 1 'meta.0 runs already' timeout 20 "$opendfs" meta --config "$cluster/cluster.ini"
 finish
