@@ -227,8 +227,8 @@ TEST(damaged_cells_are_found)
     CHECK_TRUE(flip("/data/space.0000", (8 * 21 + 1) * CHUNK_UNIT, 8 * 997) > 10);
 }
 
-/* That it is damaged is kept, though no record tells of it; and the store ends. */
-TEST(found_damage_outlives_an_end)
+/* One chunk, and somebody has found that all of its cells are damaged. */
+static struct store_rig *with_found_damage(void)
 {
     struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
     CHECK_OK(rig_put_whole(r, key_of(1), 1, SMALL));
@@ -237,6 +237,13 @@ TEST(found_damage_outlives_an_end)
         CHECK_OK(disk_sim_corrupt(r->machine, "/data/space.0000", unit * CHUNK_UNIT, 1));
     }
     CHECK_ERR(rig_check(r, key_of(1), 1, SMALL), ERR_corrupt);
+    return r;
+}
+
+/* That it is damaged is kept, though no record tells of it; and the store ends. */
+TEST(found_damage_outlives_an_end)
+{
+    struct store_rig *r = with_found_damage();
     CHECK_EQ(r->damages, 1);
     rig_stop(r);
     CHECK_OK(rig_boot(r));
@@ -332,13 +339,7 @@ TEST(another_targets_container_is_refused)
 /* A crash does not forget it either, when nothing but the journal can know. */
 TEST(found_damage_outlives_a_crash)
 {
-    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
-    CHECK_OK(rig_put_whole(r, key_of(1), 1, SMALL));
-    CHECK_OK(rig_sync(r));
-    for (uint64_t unit = 1; unit <= 7; unit++) {
-        CHECK_OK(disk_sim_corrupt(r->machine, "/data/space.0000", unit * CHUNK_UNIT, 1));
-    }
-    CHECK_ERR(rig_check(r, key_of(1), 1, SMALL), ERR_corrupt);
+    struct store_rig *r = with_found_damage();
     rig_pass(r, 1000);
     CHECK_TRUE(!r->store->extent->checkpointed); /* the index on the disk does not know it */
     CHECK_OK(rig_restart(r, true));
