@@ -4,6 +4,7 @@
 #include "process.h"
 
 #include "base/rand.h"
+#include "base/text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,9 +17,11 @@ void world_fail(struct world *w, const char *fmt, ...)
     if (w->failure[0] != 0) {
         return; /* the first one counts */
     }
+    struct text t;
     va_list args;
+    text_init(&t, w->failure, sizeof w->failure);
     va_start(args, fmt);
-    vsnprintf(w->failure, sizeof w->failure, fmt, args);
+    text_add_va(&t, fmt, args);
     va_end(args);
 }
 
