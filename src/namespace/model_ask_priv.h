@@ -50,6 +50,10 @@ static inline void ask_xattr(struct model *m, unsigned kind)
     struct proto_getxattr_reply reply;
     const struct node *n = &m->node[any_node(m)];
     size_t which = (size_t)rand_below(&m->rand, XATTRS);
+    unsigned tries = rand_chance(&m->rand, 1, 2) ? 50 : 0; /* rather one that is there */
+    for (; tries > 0 && (n->gone || n->xattr[which] == 0); tries--) {
+        n = &m->node[any_node(m)];
+    }
     (void)fails(m, n->gone, -ENOENT);
     (void)fails(m, which == 2 && m->user != 0, -ENODATA);
     (void)fails(m, which < 2 && !is_dir(n) && n->type != PROTO_INODE_FILE, -ENODATA);

@@ -93,6 +93,19 @@ static inline size_t any_dir(struct model *m)
     return i;
 }
 
+/* Mostly a name that is there; else they stay as they are. */
+static inline void any_name(struct model *m, size_t *dir, size_t *name)
+{
+    const struct entry *e = &m->entry[rand_below(&m->rand, ENTRIES)];
+    for (int tries = 0; tries < 100 && !e->used; tries++) {
+        e = &m->entry[rand_below(&m->rand, ENTRIES)];
+    }
+    if (e->used) {
+        *dir = e->parent;
+        *name = e->name;
+    }
+}
+
 static inline uint32_t any_mode(struct model *m)
 {
     return (uint32_t)rand_below(&m->rand, 010000) | (rand_chance(&m->rand, 3, 4) ? 0700U : 0) |

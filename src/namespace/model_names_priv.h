@@ -114,8 +114,14 @@ static inline void step_remove(struct model *m, unsigned kind)
 {
     size_t d = any_dir(m), name = (size_t)rand_below(&m->rand, NAMES);
     bool rmdir = rand_chance(&m->rand, 1, 3), open = rand_chance(&m->rand, 1, 3);
+    if (rand_chance(&m->rand, 3, 4)) {
+        any_name(m, &d, &name);
+    }
     struct node *dir = &m->node[d];
     struct entry *e = find_entry(m, d, name);
+    if (e != NULL && rand_chance(&m->rand, 7, 8)) {
+        rmdir = is_dir(&m->node[e->node]);
+    }
     (void)check_search(m, dir);
     (void)fails(m, e == NULL, -ENOENT);
     if (m->expect == 0 && check_removal(m, dir, &m->node[e->node])) {

@@ -195,7 +195,7 @@ TEST(a_receiver_dies_at_any_request)
     static const enum disk_sim_crash_mode modes[] = {DISK_SIM_RANDOM, DISK_SIM_LOSE_ALL,
                                                      DISK_SIM_KEEP_ALL};
     struct world w;
-    begin(&w, testing_seed(), 120);
+    begin(&w, testing_seed(), 160);
     process_kill(&w, false);
     process_begin(&w, 0);
     CHECK_OK(rig_stream_open(&w.stream));

@@ -373,7 +373,7 @@ TEST(what_is_damaged_is_not_sent)
     struct rig_frames was;
     size_t damaged = 0;
     begin(&w, testing_seed());
-    grow(&w, 150);
+    grow(&w, 300);
     CHECK_OK(rig_stream_pin(&w.stream));
     rig_stream_read_all(&w.stream, &was);
     for (size_t i = 0; i < was.count; i++) {
