@@ -311,12 +311,12 @@ fails 'a wrong secret, options first' 1 'opendfs ls' timeout 20 "$opendfs" ls -C
 sed -i 's/^id = ......../id = 00000000/' "$work/evil/cluster.ini"
 fails 'another cluster' 1 'another cluster' timeout 20 "$opendfs" -C "$work/evil" ls /
 fails 'the configuration file as cluster' 0 'sizes' "$opendfs" -C "$cluster/cluster.ini" ls /
-fails 'nobody listens' 124 'no metadata server answers yet' \
-    env OPENDFS_SECRET="$cluster/secret/client.key" timeout 5 "$opendfs" -C 127.0.0.1:1 ls /
+goes_on 'nobody listens' 'no metadata server answers yet' \
+    env OPENDFS_SECRET="$cluster/secret/client.key" "$opendfs" -C 127.0.0.1:1 ls /
 
 # A name that nobody has: either nobody knows it, or there is nobody to ask.
-fails 'an unknown host' 124 'no-such-host.invalid:9400: cannot connect: the host name ' \
-    env OPENDFS_SECRET="$cluster/secret/client.key" timeout 8 "$opendfs" -C no-such-host.invalid ls /
+goes_on 'an unknown host' 'no-such-host.invalid:9400: cannot connect: the host name ' \
+    env OPENDFS_SECRET="$cluster/secret/client.key" "$opendfs" -C no-such-host.invalid ls /
 
 # A data directory that is not there: up does not call that good.
 "$opendfs" down -q "$cluster"

@@ -28,13 +28,21 @@ cleanup() {
 }
 trap cleanup EXIT
 
+# What took seconds says so.
+took() {
+    local s=$((SECONDS - looked))
+    [ $s -lt 2 ] || echo " ($s s)"
+}
+looked=$SECONDS
 ok() {
     passed=$((passed + 1))
-    echo "ok      $1"
+    echo "ok      $1$(took)"
+    looked=$SECONDS
 }
 bad() {
     failed=$((failed + 1))
     echo "FAILED  $1"
+    looked=$SECONDS
 }
 skip() {
     skipped=$((skipped + 1))
@@ -72,6 +80,20 @@ within() {
         [ $SECONDS -lt $end ] || return 1
         sleep 0.1
     done
+}
+# goes_on NAME TEXT COMMAND...: the command says the text, and goes on until it is killed.
+goes_on() {
+    local name=$1 text=$2 pid
+    shift 2
+    "$@" >"$work/out" 2>&1 </dev/null &
+    pid=$!
+    if within 20 grep -qF -- "$text" "$work/out" && kill -0 $pid; then
+        ok "$name"
+    else
+        bad "$name: does not say '$text', or has ended: $(tail -n 2 "$work/out" | tr '\n' ' ')"
+    fi
+    kill $pid 2>/dev/null
+    wait $pid 2>/dev/null
 }
 same() {
     if [ "$2" = "$3" ]; then ok "$1"; else bad "$1: '$2' is not '$3'"; fi

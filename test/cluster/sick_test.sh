@@ -6,7 +6,7 @@ set -u
 says() { timeout 20 "$opendfs" status | grep -qF -- "$1"; }
 serves() { "$opendfs" status --json | python3 -c "import json,sys; print([t['serving'] for t in json.load(sys.stdin)['targets'] if t['name'] == '$1'][0])"; }
 check 'a cluster' make_cluster
-sed -i 's/^\[node\..*\]/&\nslow = 300ms\nrest = 20s/' "$cluster/cluster.ini"
+sed -i 's/^\[node\..*\]/&\nslow = 300ms\nrest = 10s/' "$cluster/cluster.ini"
 check 'up' "$opendfs" up -q "$cluster"
 head -c 300000 /dev/urandom >"$work/in"
 
@@ -51,10 +51,15 @@ ended() {
     if [ -s "$work/load.$1" ]; then bad "$1: $(head -n 3 "$work/load.$1" | tr '\n' ' ')"; else ok "$1: all of $(cat "$work/count.$1") rounds were right"; fi
 }
 
-load before &
-loader=$!
-sleep 10 # it gets known what is usual
-ended before $loader
+mkdir "$work/many"
+for i in $(seq 20); do head -c 100000 /dev/urandom >"$work/many/$i"; done
+n=0
+asked() { "$opendfs" metrics | awk -v name="opendfs_disk_$1_seconds_count{" 'index($0, name) == 1 && /target\.0/ {printf "%d\n", $NF}'; }
+known() {
+    n=$((n + 1))
+    timeout 60 "$opendfs" put -q "$work/many" "/many.$n" && [ "$(asked write)" -ge 80 ] && [ "$(asked sync)" -ge 80 ]
+}
+check 'it gets known what is usual' within 60 known
 load slow &
 loader=$!
 check 'a disk becomes slow' inject target.0 pwrite64,pwritev,pwritev2,fdatasync delay_enter=700000

@@ -20,7 +20,7 @@ if [ -n "${mounted:-}" ]; then
     mv "$cluster/target.2" "$mounted/target.2"
     sed -i "s#^directory = target.2#directory = $mounted/target.2#" "$cluster/cluster.ini"
 fi
-fails 'status without a cluster' 124 'Does the cluster run?' timeout 5 env OPENDFS_SECRET="$cluster/secret/client.key" \
+goes_on 'status without a cluster' 'Does the cluster run?' env OPENDFS_SECRET="$cluster/secret/client.key" \
     "$opendfs" -C 127.0.0.1:1 status
 check 'up' "$opendfs" up -q "$cluster"
 head -c 20000000 /dev/urandom >"$work/in"
