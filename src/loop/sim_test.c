@@ -146,7 +146,7 @@ static struct happening happening(struct history *h, int id, struct loop *on)
 TEST(sim_seed_chooses_among_what_is_due)
 {
     unsigned first[5] = {0};
-    for (uint64_t seed = 0; seed < 200; seed++) {
+    for (uint64_t seed = 0; seed < 800; seed++) {
         CLEANUP(loop_sim_freep) struct loop_sim *s = loop_sim_new(testing_seed() + seed);
         struct loop *l = NULL;
         CHECK_OK(loop_sim_process(s, "p", 1, &l));

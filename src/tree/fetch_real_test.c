@@ -234,7 +234,7 @@ static void *reader_run(void *arg)
     struct world *w = r->world;
     struct rand rand;
     rand_seed(&rand, r->seed);
-    while (r->wrong == NULL && !w->over) {
+    while (r->wrong == NULL && (!w->over || r->seen == 0)) { /* once, however late it began */
         size_t n = rand_below(&rand, NODES);
         reader_look(r, n, (uint32_t)rand_below(&rand, w->spec[n].slots + 1u));
         (void)sched_yield();

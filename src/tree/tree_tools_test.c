@@ -351,7 +351,7 @@ TEST(damaged_files_become_files_that_an_engine_reads)
     cut(w);
     CLEANUP(mem_freep) uint8_t *golden = mem_dup(w->file->at, (size_t)w->file->len);
     for (unsigned round = 0; round < 25; round++) {
-        for (uint64_t n = rand_range(&w->rig.rand, 1, 8); n > 0; n--) {
+        for (uint64_t n = rand_range(&w->rig.rand, 1, 6); n > 0; n--) {
             spoil(w);
         }
         struct tree_check_options check = {
