@@ -73,13 +73,13 @@ for t in sorted(json.load(sys.stdin), key=lambda t: t["name"]):
         print("\t".join([t["name"], t["suite"][0].split(":")[-1]] + env + t["cmd"]))' "$2"
 }
 
-# Runs them side by side, their own counts added up: several TITLE LIST, lines as of list_units.
+# Runs so many of them side by side, their own counts added up: several TITLE MOST LIST, lines as of list_units.
 several() {
-    local title=$1 list=$2 begin=$SECONDS before=$failed
+    local title=$1 most=$2 list=$3 begin=$SECONDS before=$failed
     local results
     results=$(mktemp -d)
     export -f run_unit
-    printf '%s\n' "$list" | xargs -d '\n' -P "$jobs" -I{} bash -c 'run_unit "$1" "$2"' _ {} "$results"
+    printf '%s\n' "$list" | xargs -d '\n' -P "$most" -I{} bash -c 'run_unit "$1" "$2"' _ {} "$results"
     local name rc p f s n=0
     while read -r name rc p f s; do
         n=$((n + 1))
@@ -99,7 +99,7 @@ several() {
 
 # All unit tests of a build directory, or those that fit.
 units() {
-    several "unit test programs of $1" "$(list_units "$1" "${2:-}")"
+    several "unit test programs of $1" "$jobs" "$(list_units "$1" "${2:-}")"
 }
 
 # Builds these, and nothing else.
@@ -109,14 +109,17 @@ build_units() {
     check "build-$1" ninja -C "$2" "${targets[@]}"
 }
 
-# The scripts of real processes, side by side: mostly they wait. scripts SUFFIX BUT COMMAND...
+# The scripts of real processes, side by side: mostly they wait, so there are more of them than processors; and those that
+# take longest begin first. scripts SUFFIX BUT COMMAND...
 scripts() {
-    local suffix=$1 but=$2 list='' script
+    local suffix=$1 but=$2 list='' name
     shift 2
-    for script in test/cluster/*_test.sh; do
-        [ "$script" = "$but" ] || list+=$(printf '%s\t' "$(basename "$script" .sh)$suffix" cluster "$@" bash "$script")build/release/prog/opendfs$'\n'
-    done
-    several "scripts of real clusters$suffix" "${list%$'\n'}"
+    local long=(commands bad_input status extent_power extent_damage extent_device extent_full load sick drain process
+        upgrade eio kill_loop)
+    while read -r name; do
+        [ "$name" = "$but" ] || list+=$(printf '%s\t' "$name$suffix" cluster "$@" bash "test/cluster/$name.sh")build/release/prog/opendfs$'\n'
+    done < <({ printf '%s_test\n' "${long[@]}"; basename -s .sh test/cluster/*_test.sh; } | awk '!seen[$0]++')
+    several "scripts of real clusters$suffix" $((jobs + 2)) "${list%$'\n'}"
 }
 
 run_unit() {
@@ -198,7 +201,7 @@ build release build/release --buildtype=release || finish
 scripts '' ''
 check first-light timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
 if [ "$mode" = soak ]; then
-    scripts -on-memory test/cluster/tree_test.sh env OPENDFS_TEST_ENGINE=memory
+    scripts -on-memory tree_test env OPENDFS_TEST_ENGINE=memory
     check first-light-on-memory env OPENDFS_TEST_ENGINE=memory \
         timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
 fi

@@ -13,7 +13,7 @@ disks_missing() {
         echo 'needs root'
         return
     fi
-    for tool in losetup mkfs.ext4 mount umount; do
+    for tool in losetup blockdev mkfs.ext4 mount umount; do
         command -v $tool >/dev/null || { echo "there is no $tool"; return; }
     done
     truncate -s 16M "$work/try" && mkdir -p "$work/try.d" && mkfs.ext4 -q -F "$work/try" >/dev/null 2>&1
