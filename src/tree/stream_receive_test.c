@@ -326,7 +326,7 @@ TEST(a_stream_of_another_owner_is_refused)
 TEST(where_something_is_already)
 {
     struct world w;
-    begin(&w, testing_seed(), 40);
+    begin(&w, testing_seed(), 100);
     CHECK_OK(rig_stream_open(&w.stream));
     CHECK_OK(put_some(&w, w.frames.count - 2));
     rig_stream_close(&w.stream);
