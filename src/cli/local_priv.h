@@ -47,6 +47,11 @@ uint64_t cli_json_number(const struct cJSON *o, const char *name);
 
 /* targets.c: of the whole answer; nothing, when nothing is moved. */
 void cli_print_moves(const struct cJSON *status);
+/* The number of the target that a word names; 0: said why there is none. */
+uint32_t cli_target_find(struct cli *c, const struct cJSON *status, const char *word);
+
+/* chain.c: what can be done for a chain that nobody serves; nothing for all others. */
+void cli_print_dark(const struct cJSON *status, uint32_t chain);
 
 int cli_run_up(struct cli *c);
 int cli_run_down(struct cli *c);

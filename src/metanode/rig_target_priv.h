@@ -54,7 +54,10 @@ static inline void rig_target_report(struct rig_target *t)
             (struct proto_chain_report){.chain = t->row[i].chain,
                                         .epoch = t->row[i].epoch,
                                         .report = syncs ? PROTO_REPORT_SYNCED : PROTO_REPORT_OK,
-                                        .synced_epoch = syncs ? t->row[i].epoch : 0};
+                                        .synced_epoch = syncs ? t->row[i].epoch : 0,
+                                        .held = t->silent ? PROTO_HELD_UNKNOWN
+                                                : t->part ? PROTO_HELD_PART
+                                                          : PROTO_HELD_WHOLE};
     }
 }
 static inline void rig_target_tick(struct loop_timer *timer)
