@@ -145,6 +145,7 @@ static int start(struct meta_process *p, const char *name, const char *log, stru
                                  .root_gid = owner.gid,
                                  .lease_ms = s->lease_ms,
                                  .rebuild_ms = s->rebuild_ms,
+                                 .dark_wait_ms = s->dark_wait_ms,
                                  .audit_wait_ms = s->audit_wait_ms,
                                  .moves = s->moves,
                                  .memory_bytes = m->memory_bytes,

@@ -67,7 +67,7 @@ static void print_member(const struct cJSON *m)
     printf("%s\n", chain_flag(m, "aside") ? ", set aside" : "");
 }
 
-static void print_dark(const struct cJSON *o)
+void cli_dark_print(const struct cJSON *o)
 {
     const struct cJSON *m;
     const char *command = cli_json_text(o, "command");
@@ -125,7 +125,7 @@ static int run_list(struct cli *c)
             if (c->json) {
                 cli_print_json(cJSON_Duplicate(o, true));
             } else if (i == 0) {
-                print_dark(o);
+                cli_dark_print(o);
             } else {
                 print_aside(o);
             }
@@ -216,7 +216,8 @@ static int chain_choose(struct chain_orders *x)
     return rc;
 }
 
-static void say_lost(const struct chain_orders *x, const struct chain_order *y)
+/* Since when it lacks what was written; 0: not known. */
+static uint64_t say_lost(const struct chain_orders *x, const struct chain_order *y)
 {
     const struct cJSON *list = cJSON_GetObjectItemCaseSensitive(y->chain, "members"), *m;
     const struct cJSON *own = chain_find(list, "target", y->target);
@@ -237,18 +238,29 @@ static void say_lost(const struct chain_orders *x, const struct chain_order *y)
                 strcmp(cli_json_text(m, "state"), "last-serving") == 0 ? "" : ", and may be newer");
         }
     }
+    return own == NULL ? 0 : cli_json_number(own, "left_ms");
 }
 
 static void say_promotion(const struct chain_orders *x)
 {
+    uint64_t since = 0;
     for (size_t i = 0; i < x->count; i++) {
-        say_lost(x, &x->order[i]);
+        uint64_t left = say_lost(x, &x->order[i]);
+        since = i == 0 || left < since ? left : since;
     }
     fprintf(stderr,
             "Files that were written since then read as they were at that time, or as zeros where "
             "they are longer now, also\nwhere programs were told that their data was safe. It "
             "cannot be taken back. Is one of those that are given up\nonly switched off, or its "
             "disk in another machine: bring it back instead.\n");
+    if (since > 0) {
+        char time[CLI_TIME_SIZE];
+        cli_time_to_text((int64_t)since * 1000000, false, time);
+        fprintf(stderr,
+                "Which files that may be, where nobody has set times by hand: opendfs find --type "
+                "f --newer '%s' /\n",
+                time);
+    }
 }
 
 static void say_discard(const struct chain_orders *x)
@@ -341,13 +353,9 @@ static int run_discard(struct cli *c)
     return run_order(c, OPENDFS_CHAIN_DISCARD);
 }
 
-void cli_print_dark(const struct cJSON *status, uint32_t chain)
+const struct cJSON *cli_dark_find(const struct cJSON *status, uint32_t chain)
 {
-    const struct cJSON *o =
-        chain_find(cJSON_GetObjectItemCaseSensitive(status, "dark"), "chain", chain);
-    if (o != NULL) {
-        print_dark(o);
-    }
+    return chain_find(cJSON_GetObjectItemCaseSensitive(status, "dark"), "chain", chain);
 }
 
 /* ---- The table ---- */

@@ -50,8 +50,10 @@ void cli_print_moves(const struct cJSON *status);
 /* The number of the target that a word names; 0: said why there is none. */
 uint32_t cli_target_find(struct cli *c, const struct cJSON *status, const char *word);
 
-/* chain.c: what can be done for a chain that nobody serves; nothing for all others. */
-void cli_print_dark(const struct cJSON *status, uint32_t chain);
+/* chain.c: what the status says of a chain that nobody serves, and what could be done; NULL: it is
+ * none. Lent. */
+const struct cJSON *cli_dark_find(const struct cJSON *status, uint32_t chain);
+void cli_dark_print(const struct cJSON *dark);
 
 int cli_run_up(struct cli *c);
 int cli_run_down(struct cli *c);

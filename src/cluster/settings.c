@@ -50,6 +50,14 @@ static const struct config_key keys[] = {
      .max = UINT64_C(30) * 86400 * 1000,
      .help = "how long a target may be away before its copies are made anew on others"},
     {.section = "cluster",
+     .name = "dark_wait",
+     .type = CONFIG_MS,
+     .default_text = "60s",
+     .min = 1000,
+     .max = 86400000,
+     .help = "how long data that nobody serves waits for a copy that has all of it, before one "
+             "serves that may lack what was not synced"},
+    {.section = "cluster",
      .name = "audit_wait",
      .type = CONFIG_MS,
      .default_text = "1d",
@@ -484,6 +492,7 @@ static int add_scalars(struct cluster_settings *s, const char *path, struct err 
     s->copies = (uint32_t)config_u64(c, "cluster", "copies");
     s->lease_ms = config_u64(c, "cluster", "lease");
     s->rebuild_ms = config_u64(c, "cluster", "rebuild");
+    s->dark_wait_ms = config_u64(c, "cluster", "dark_wait");
     s->audit_wait_ms = config_u64(c, "cluster", "audit_wait");
     s->moves = (uint32_t)config_u64(c, "cluster", "moves");
     s->insecure = config_bool(c, "cluster", "insecure");
