@@ -330,7 +330,7 @@ static void leave(struct plan *p, size_t chain)
 {
     struct view *v = &p->view[chain];
     size_t copies = v->class->copies;
-    bool stays = false; /* a bad one does, for now */
+    bool stays = false; /* a bad one does, as too few serve */
     if (v->done || v->serving < copies) {
         return;
     }

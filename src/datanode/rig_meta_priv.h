@@ -5,16 +5,6 @@
 
 /* ---- The metadata server ---- */
 
-struct rig_row_room {
-    struct proto_member members[CLUSTER_MEMBERS_MAX];
-    struct cluster_row_rest rest;
-};
-RIG void rig_row_wire(const struct cluster_row *row, struct proto_row *ret,
-                      struct rig_row_room *room)
-{
-    cluster_row_to_proto(row, room->members, ret);
-    cluster_row_rest_to_proto(row, &room->rest, ret);
-}
 /* Newer rows of chains that target `id` is a member of, or has named (t; NULL: nothing yet). */
 RIG struct proto_row_list rig_rows(struct rig *r, struct mem_arena *a, const struct rig_target *t,
                                    uint32_t id)
@@ -26,7 +16,8 @@ RIG struct proto_row_list rig_rows(struct rig *r, struct mem_arena *a, const str
         bool newer = r->row[i].epoch > (t == NULL ? 0 : t->known[i]);
         if (newer && (member || (t != NULL && t->named[i]))) {
             struct rig_row_room *room = mem_arena_alloc(a, sizeof *room);
-            rig_row_wire(&r->row[i], &list.at[list.count++], room);
+            cluster_row_to_proto(&r->row[i], room->members, &list.at[list.count]);
+            cluster_row_rest_to_proto(&r->row[i], &room->rest, &list.at[list.count++]);
         }
     }
     return list;
@@ -175,7 +166,8 @@ RIG void rig_push_rows(void *ctx)
             if (r->row[c].epoch == 0) {
                 continue;
             }
-            rig_row_wire(&r->row[c], &push.row, &room);
+            cluster_row_to_proto(&r->row[c], room.members, &push.row);
+            cluster_row_rest_to_proto(&r->row[c], &room.rest, &push.row);
             int rc = peer_link_push(t->link, PROTO_OP_row_changed, &push);
             CHECK(rc == 0 || rc == -ERR_closed);
         }
@@ -190,17 +182,17 @@ RIG void rig_row(struct rig *r, uint32_t chain, const char *members)
     row->epoch++;
     row->count = 0;
     for (const char *at = members; *at != 0; at++) {
+        static const char states[] = "?sywlo"; /* by enum proto_member_state */
         if (*at < '1' || *at > '9') {
             continue;
         }
-        char state = at[1];
-        row->member[row->count] =
-            (struct cluster_member){.target = (uint32_t)(*at - '0'), .aside = state == 'a'};
-        row->member[row->count++].state = state == 's'   ? PROTO_MEMBER_SERVING
-                                          : state == 'y' ? PROTO_MEMBER_SYNCING
-                                          : state == 'w' ? PROTO_MEMBER_WAITING
-                                          : state == 'l' ? PROTO_MEMBER_LAST_SERVING
-                                                         : PROTO_MEMBER_OFFLINE;
+        bool aside = at[1] == 'a';
+        const char *state = strchr(states, aside ? 'o' : at[1]);
+        CHECK(state != NULL);
+        row->member[row->count++] =
+            (struct cluster_member){.target = (uint32_t)(*at - '0'),
+                                    .state = (enum proto_member_state)(state - states),
+                                    .aside = aside};
     }
     CHECK(cluster_row_valid(row));
     rig_in(r->meta.loop, rig_push_rows, r);

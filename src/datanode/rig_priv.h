@@ -34,6 +34,10 @@ struct rig_process {
     struct loop *loop;
     struct env env;
 };
+struct rig_row_room { /* memory of a row in a message */
+    struct proto_member members[CLUSTER_MEMBERS_MAX];
+    struct cluster_row_rest rest;
+};
 struct rig_target {
     struct rig *rig;
     struct rig_process process;
