@@ -298,6 +298,17 @@ static bool chain_agreed(const struct chain_orders *x)
     return true;
 }
 
+/* A status names only the first ones. */
+static void say_more(const struct chain_orders *x)
+{
+    const struct cJSON *chains = cJSON_GetObjectItemCaseSensitive(x->status, "chains");
+    uint64_t all = x->action == OPENDFS_CHAIN_PROMOTE ? cli_json_number(chains, "dark")
+                                                      : cli_json_number(x->status, "asides");
+    if (cli_flag(x->c, "all") && all > (uint64_t)cJSON_GetArraySize(x->list)) {
+        cli_say(x->c, "there are more: say it again for them");
+    }
+}
+
 static int chain_send(struct chain_orders *x)
 {
     int status = 0;
@@ -313,6 +324,7 @@ static int chain_send(struct chain_orders *x)
             cli_done(x->c);
         }
     }
+    say_more(x);
     return status;
 }
 

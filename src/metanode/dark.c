@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DARK_SHOWN 256u
-#define ASIDE_SHOWN 1024u
+#define DARK_SHOWN 128u /* the rest when these are dealt with: a status has its limit */
+#define ASIDE_SHOWN 256u
 #define NAMES_SHOWN 3u
 
 /* ---- Words ---- */
@@ -213,11 +213,12 @@ static void aside_json(struct metanode_chain *c, size_t i, bool first, struct te
 
 void metanode_dark_json(struct metanode *m, struct text *out)
 {
-    size_t dark = 0, aside = 0;
-    text_add(out, "\"dark\":[");
+    size_t dark = 0, aside = 0, first;
+    struct metanode_chain *c;
+    text_add(out, "\"asides\":%zu,\"dark\":[", metanode_aside_count(m, &c, &first));
     LIST_FOR_EACH(node, &m->chains.all)
     {
-        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        c = LIST_ENTRY(node, struct metanode_chain, all);
         if (cluster_row_serving_count(&c->row) == 0 && dark < DARK_SHOWN) {
             dark_json_chain(c, dark++ == 0, out);
         }
@@ -225,7 +226,7 @@ void metanode_dark_json(struct metanode *m, struct text *out)
     text_add(out, "],\"aside\":[");
     LIST_FOR_EACH(node, &m->chains.all)
     {
-        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+        c = LIST_ENTRY(node, struct metanode_chain, all);
         for (size_t i = 0; i < c->row.count; i++) {
             if (c->row.member[i].aside && aside < ASIDE_SHOWN) {
                 aside_json(c, i, aside++ == 0, out);
