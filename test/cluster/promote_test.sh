@@ -59,7 +59,8 @@ same 'all chains are named' "$(field "len(o['dark']) == o['chains']['total']")" 
 fails 'status tells the order' 0 'opendfs chain promote target.2 ' "$opendfs" status
 fails 'chain list tells who has what' 0 'has what was synced' "$opendfs" chain list 1
 fails 'and what the old one has' 0 'has a whole copy, of 20' "$opendfs" chain list 1
-check 'and since when it lacks what' grep -qF "opendfs find --type f --newer '20" <("$opendfs" chain promote target.2 1 2>&1 </dev/null)
+since=$("$opendfs" chain promote target.2 1 2>&1 </dev/null | sed -n "s|.*opendfs find --type f --newer '\(.*\)' /\$|\1|p")
+fails 'what it names are the files that are concerned' 0 '/new/5' "$opendfs" find --type f --newer "$since" /
 fails 'why tells the order' 1 'only when nothing newer will ever come back: opendfs chain promote target.2 ' timeout 100 "$opendfs" why /files/8
 
 # --- what is refused ---
