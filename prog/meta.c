@@ -152,7 +152,8 @@ static int start(struct meta_process *p, const char *name, const char *log, stru
                                  .engine = server_meta_engine(m),
                                  .cache_bytes = m->cache_bytes,
                                  .max_connections = room_for_connections(h),
-                                 .copies = s->copies};
+                                 .copies = s->copies,
+                                 .failure_domain = s->domain};
     return start_node(p, &o, e);
 }
 

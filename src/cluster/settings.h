@@ -65,7 +65,7 @@ struct cluster_settings {
     struct config *config; /* owner of the texts */
     struct uuid id;
     const char *name;
-    uint32_t copies;
+    uint32_t copies, domain; /* enum proto_failure_domain; 0: chosen */
     uint64_t lease_ms, rebuild_ms, dark_wait_ms, audit_wait_ms;
     uint32_t moves;
     bool insecure;

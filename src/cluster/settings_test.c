@@ -24,7 +24,9 @@ TEST(settings_of_a_small_cluster)
                         "directory = t1\nengine = ram\nio = uring\n",
                    &s, &e));
     CHECK_EQ(s->copies, 2);
+    CHECK_EQ(s->domain, 0);
     CHECK_EQ(s->lease_ms, 10000);
+    CHECK_EQ(s->dark_wait_ms, 60000);
     CHECK_EQ(s->meta_count, 1);
     CHECK_TEXT(s->metas[0].directory, "/srv/dfs/meta.0");
     CHECK_EQ(s->metas[0].engine, CLUSTER_META_AUTO);

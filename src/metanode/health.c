@@ -132,13 +132,54 @@ static size_t name_targets(const struct metanode *m, bool (*fits)(const struct m
     return count;
 }
 
+/* In how many racks, or on how many hosts, are the targets that are up? */
+static size_t count_domains(const struct metanode *m, bool racks)
+{
+    size_t n = 0;
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        struct cluster_target own = metanode_target_place(t);
+        bool seen = !is_up(t);
+        LIST_FOR_EACH(before, &m->targets.all)
+        {
+            const struct metanode_target *o = LIST_ENTRY(before, struct metanode_target, all);
+            struct cluster_target other = metanode_target_place(o);
+            if (o == t) {
+                break;
+            }
+            seen = seen || (is_up(o) && (racks ? own.rack_key == other.rack_key
+                                               : own.host_key == other.host_key));
+        }
+        n += seen ? 0 : 1;
+    }
+    return n;
+}
+
+void metanode_starting_words(struct metanode *m, const struct metanode_counts *n, struct text *out)
+{
+    bool racks = m->opt.failure_domain == PROTO_DOMAIN_RACK;
+    bool apart = racks || m->opt.failure_domain == PROTO_DOMAIN_HOST;
+    if (apart && n->up >= m->opt.copies) {
+        text_add(out,
+                 "no storage yet: there are %zu targets in %zu of the %u %s that %u copies need",
+                 n->up, count_domains(m, racks), m->opt.copies, racks ? "racks" : "hosts",
+                 m->opt.copies);
+    } else {
+        text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", n->up,
+                 m->opt.copies, m->opt.copies);
+    }
+}
+
 static void tell_starting(struct health *h)
 {
+    char words[WHAT_SIZE];
+    struct text t;
     if (h->n->chains == 0) {
+        text_init(&t, words, sizeof words);
+        metanode_starting_words(h->m, h->n, &t);
         tell(h, HEALTH_WARNING, "Files that fit into the metadata can be stored, others wait.",
-             "Start the data nodes; `opendfs data` on each machine, or `opendfs up`.",
-             "no storage yet: %zu of the %u targets that %u copies need have come", h->n->up,
-             h->m->opt.copies, h->m->opt.copies);
+             "Start the data nodes; `opendfs data` on each machine, or `opendfs up`.", "%s", words);
     }
 }
 

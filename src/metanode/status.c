@@ -36,8 +36,7 @@ static void status_words(const struct status *s, struct text *out)
         text_add(out, "the memory of the metadata server is nearly used up: new work waits; ");
     }
     if (n->chains == 0) {
-        text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", n->up,
-                 s->m->opt.copies, s->m->opt.copies);
+        metanode_starting_words(s->m, n, out);
     } else if (n->dark > 0) {
         text_add(out, "%zu of %zu chains have no serving copy", n->dark, n->chains);
     } else if (n->full < n->chains) {
@@ -183,6 +182,8 @@ static void status_json_targets(struct status *s)
         metanode_json_text(out, t->address);
         text_add(out, ",\"host\":");
         metanode_json_text(out, t->host);
+        text_add(out, ",\"rack\":");
+        metanode_json_text(out, t->rack);
         if (t->sick[0] != 0) {
             text_add(out, ",\"ejected\":%s,\"sick\":", t->ejected ? "true" : "false");
             metanode_json_text(out, t->sick);
@@ -404,9 +405,10 @@ static void status_text(struct status *s)
         if (metanode_target_is_past(t)) {
             continue;
         }
-        text_add(out, "target %u %s %s %s on %s: %s of %s free, serving %zu of %zu chains\n", t->id,
-                 t->name, t->address, status_target_state(t), t->host,
-                 text_from_bytes(t->free, room), text_from_bytes(t->total, total), serving, chains);
+        text_add(out, "target %u %s %s %s on %s%s%s: %s of %s free, serving %zu of %zu chains\n",
+                 t->id, t->name, t->address, status_target_state(t), t->host,
+                 t->rack[0] == 0 ? "" : ", rack ", t->rack, text_from_bytes(t->free, room),
+                 text_from_bytes(t->total, total), serving, chains);
     }
     struct status_problems p = {.visitor.visit = status_problem, .out = out};
     metanode_problems(m, &s->n, &p.visitor);
