@@ -64,7 +64,8 @@ TEST(settings_of_processes_and_disks)
 {
     CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
     struct err e = {0};
-    CHECK_OK(parse("[cluster]\nid = " ID "\nuser = storage\n[meta.0]\naddress = 127.0.0.1:9400\n"
+    CHECK_OK(parse("[cluster]\nid = " ID
+                   "\nuser = storage\ndomain = rack\n[meta.0]\naddress = 127.0.0.1:9400\n"
                    "directory = meta.0\n[node.a]\nwatchdog = 0s\nslow = 0s\nrest = 1h\n",
                    &s, &e));
     CHECK_TEXT(s->user, "storage");
@@ -121,6 +122,8 @@ TEST(settings_say_what_is_wrong_and_where)
         {HEAD "io = fast\n", "io"},
         {"[cluster]\nid = " ID "\nlease = 10\n", "cluster.ini:3"},
         {"[cluster]\nid = " ID "\ncopies = 6\n", "cluster.ini:3"},
+        {"[cluster]\nid = " ID "\ndomain = street\n", "cluster.ini:3"},
+        {"[cluster]\nid = " ID "\ndark_wait = 1ms\n", "cluster.ini:3"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
         CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;

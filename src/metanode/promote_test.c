@@ -305,6 +305,59 @@ TEST(newer_copies_that_come_back_are_left_alone)
     rig_over(&r);
 }
 
+/* Does this target believe that it serves the chain, and may it by its own clock? */
+static bool believes(const struct rig_target *t, uint32_t chain)
+{
+    bool serves = false;
+    for (size_t k = 0; k < t->row_count; k++) {
+        size_t own = cluster_row_find(&t->row[k], t->id);
+        serves = serves || (t->row[k].chain == chain && own < t->row[k].count &&
+                            t->row[k].member[own].state == PROTO_MEMBER_SERVING);
+    }
+    return serves && t->leased && loop_now_ns(t->env.loop) < t->leased_until_ns;
+}
+struct fencing {
+    struct rig *rig;
+    uint32_t chain;
+};
+static bool only_one_serves(void *ctx)
+{
+    const struct fencing *f = ctx;
+    CHECK_TRUE(!believes(&f->rig->target[0], f->chain));
+    return false;
+}
+
+/* It has never stopped, and knows nothing of all that when its heartbeats arrive again (R7, R9). */
+TEST(one_that_was_only_cut_off_serves_no_more)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    r.opt.copies = 3;
+    rig_serve(&r);
+    for (unsigned i = 0; i < 3; i++) {
+        rig_target_start(&r, i, false);
+    }
+    CHECK_TRUE(reach(&r, 3));
+    rig_run(&r, 2 * RIG_SECOND);
+    rig_target_kill(&r, 2);
+    rig_run(&r, 4 * RIG_SECOND);
+    struct fencing f = {.rig = &r, .chain = first_chain(&r)->row.chain};
+    CHECK_TRUE(believes(&r.target[0], f.chain));
+    r.target[0].cut = true;
+    rig_target_kill(&r, 1);
+    rig_run(&r, 4 * RIG_SECOND);
+    rig_target_start(&r, 2, false);
+    rig_run(&r, 3 * RIG_SECOND);
+    wait_dark(&r);
+    CHECK_OK(promote(&r, f.chain, 2));
+    r.target[0].cut = false;
+    (void)loop_sim_run(r.sim, only_one_serves, &f, loop_sim_now_ns(r.sim) + 10 * RIG_SECOND);
+    CHECK_TRUE(member(&r, f.chain, 0)->aside);
+    CHECK_TRUE(r.target[0].leased);
+    CHECK_EQ(state(&r, f.chain, 2), PROTO_MEMBER_SERVING);
+    rig_over(&r);
+}
+
 /* What was promoted is lost as well: then the newer one may serve, but only by another order. */
 TEST(what_was_set_aside_may_be_promoted_later)
 {
