@@ -34,6 +34,10 @@ struct rig_process {
     struct loop *loop;
     struct env env;
 };
+struct rig_row_room { /* memory of a row in a message */
+    struct proto_member members[CLUSTER_MEMBERS_MAX];
+    struct cluster_row_rest rest;
+};
 struct rig_target {
     struct rig *rig;
     struct rig_process process;
@@ -48,6 +52,7 @@ struct rig_target {
     uint32_t known[RIG_CHAINS + 1];
     bool named[RIG_CHAINS + 1]; /* in its newest heartbeat */
     uint8_t report[RIG_CHAINS + 1];
+    uint8_t held[RIG_CHAINS + 1]; /* enum proto_held */
     uint32_t synced[RIG_CHAINS + 1];
     uint32_t suspect;              /* named last */
     size_t dead;                   /* data ids named by the newest heartbeat */
