@@ -75,6 +75,8 @@ struct rig_options {
     uint64_t scrub_ms;     /* 0: as if nobody had said anything */
     uint64_t dead_keep_ms; /* not 0: its leader lets everything go that is named */
     struct datanode_health_limits health;
+    struct fault *fault; /* points of the worker on host `faulty` */
+    unsigned faulty;
 };
 struct rig {
     struct rig_options opt;
@@ -135,6 +137,7 @@ RIG void rig_open_inside(void *ctx)
     CHECK((net_sim_open(o->rig->net, o->host, p->loop, &p->env.net)) == 0);
     if (o->host >= 1 && o->host <= RIG_TARGETS) {
         CHECK((disk_sim_open(o->rig->disk[o->host], p->loop, &p->env.disk)) == 0);
+        p->env.fault = o->host == o->rig->opt.faulty ? o->rig->opt.fault : NULL;
         p->env.stats = stats_new(NULL, "");
         CHECK(p->env.stats != NULL);
     }
