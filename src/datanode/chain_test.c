@@ -427,6 +427,29 @@ TEST(chain_truncation_happens_once)
     rig_close(&r);
 }
 
+/* Case 22, R6: who stood still has heard of nobody, which says nothing about them. */
+TEST(chain_stopped_process_names_nobody)
+{
+    struct rig r;
+    open_three(&r);
+    const struct rig_io io = with(2);
+    for (uint64_t ms = 2100; ms < 4100; ms += 190) { /* ends in all places of a heartbeat */
+        rig_for_ms(&r, 1000);
+        loop_sim_pause(r.target[1].process.loop, true);
+        rig_for_ms(&r, ms);
+        loop_sim_pause(r.target[1].process.loop, false);
+        rig_for_ms(&r, 1000);
+        CHECK_EQ(r.target[1].suspicions, 0);
+    }
+    CHECK_OK(rig_write(&r, &io));
+    net_sim_cut(r.net, 1, 2, true); /* but later it does */
+    net_sim_cut(r.net, 2, 1, true);
+    rig_for_ms(&r, 1500);
+    CHECK_EQ(r.target[1].suspicions, 0);
+    RIG_UNTIL(&r, r.target[1].suspect == 2);
+    rig_close(&r);
+}
+
 /* R6, case 21: a member names the successor that it cannot reach. */
 TEST(chain_names_a_silent_successor)
 {

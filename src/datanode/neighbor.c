@@ -6,9 +6,13 @@
  * R6: those that chains need are asked every tick; one that was silent for 2 s is a suspect. So is
  * one that answers but to which a bulk link that somebody waits for was not to be had for so long:
  * updates of the chunks of that slot do not reach it. A bulk link that is up proves itself by its
- * keepalive; behind a lot of data a question there would be late, and say nothing.
+ * keepalive; behind a lot of data a question there would be late, and say nothing. Whose own loop
+ * stood still accuses nobody for it.
  */
 #include "datanode/worker_priv.h"
+
+#define NEIGHBOR_LATE_MS 500u /* a tick that comes so late is no sign of a loop that stood still \
+                               */
 
 static const struct proto_ping_request ping_request = {.cookie = 1};
 
@@ -228,9 +232,30 @@ static void neighbors_watch(struct datanode_worker *w, uint64_t now_ns)
     }
 }
 
-void datanode_neighbors_tick(struct datanode_worker *w)
+/*
+ * Whoever stood still itself has heard of nobody and had no link for a while: that says nothing
+ * about the others. Their time begins anew.
+ */
+static uint64_t neighbors_awake(struct datanode_worker *w)
 {
     uint64_t now_ns = loop_now_ns(w->loop);
+    uint64_t most_ns = (w->control.heartbeat_ms + NEIGHBOR_LATE_MS) * NS_PER_MS;
+    bool slept = w->neighbors_ns != 0 && now_ns > w->neighbors_ns + most_ns;
+    w->neighbors_ns = now_ns;
+    LIST_FOR_EACH(at, &w->neighbor_list)
+    {
+        struct datanode_neighbor *n = LIST_ENTRY(at, struct datanode_neighbor, all);
+        n->heard_ns = slept ? now_ns : n->heard_ns;
+        for (unsigned slot = 1; slept && slot <= DATANODE_SLOTS; slot++) {
+            n->missed_ns[slot] = n->missed_ns[slot] == 0 ? 0 : now_ns;
+        }
+    }
+    return now_ns;
+}
+
+void datanode_neighbors_tick(struct datanode_worker *w)
+{
+    uint64_t now_ns = neighbors_awake(w);
     neighbors_watch(w, now_ns);
     LIST_FOR_EACH(at, &w->neighbor_list)
     {
@@ -268,7 +293,7 @@ static bool neighbor_silent(const struct datanode_neighbor *n, uint64_t now_ns)
 size_t datanode_neighbors_suspects(struct datanode_worker *w, uint32_t *ret, size_t max)
 {
     size_t count = 0;
-    uint64_t now_ns = loop_now_ns(w->loop);
+    uint64_t now_ns = neighbors_awake(w); /* a heartbeat may come before the tick */
     LIST_FOR_EACH(at, &w->neighbor_list)
     {
         const struct datanode_neighbor *n = LIST_ENTRY(at, struct datanode_neighbor, all);

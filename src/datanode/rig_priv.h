@@ -50,6 +50,7 @@ struct rig_target {
     uint8_t report[RIG_CHAINS + 1];
     uint32_t synced[RIG_CHAINS + 1];
     uint32_t suspect;              /* named last */
+    unsigned suspicions;           /* heartbeats that named somebody */
     size_t dead;                   /* data ids named by the newest heartbeat */
     uint64_t heard_ns, granted_ns; /* of the world: its newest heartbeat; one with a lease */
     bool stranger;                 /* a new leader: does not know it until it has registered */
