@@ -435,7 +435,7 @@ static void chain_step(struct metanode_chain *c)
     struct cluster_fact fact[CLUSTER_MEMBERS_MAX];
     struct cluster_row next;
     struct cluster_chain_times times = {.now_ns = metanode_now(m),
-                                        .dark_since_ns = base_max(c->dark_since_ns, m->lead_ns),
+                                        .dark_since_ns = base_max(c->dark_since_ns, m->serve_ns),
                                         .dark_wait_ns = m->opt.dark_wait_ms * METANODE_NS_PER_MS};
     if (c->proposing) {
         return;
