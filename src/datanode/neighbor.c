@@ -1,5 +1,5 @@
 /*
- * datanode/neighbor.c -- links to other targets: one control link and DATANODE_SLOTS bulk links
+ * datanode/neighbor.c -- links to other targets: one control link and DATANODE_LINKS bulk links
  * each, with rising numbers (R10, done by peer/). Messages go out on a link that is up; whoever
  * needs one waits here. Where a target is, the cluster map says (control.c).
  *
@@ -11,8 +11,8 @@
  */
 #include "datanode/worker_priv.h"
 
-#define NEIGHBOR_LATE_MS 500u /* a tick that comes so late is no sign of a loop that stood still \
-                               */
+/* A tick that comes no later than that is no sign of a loop that stood still. */
+#define NEIGHBOR_LATE_MS 500u
 
 static const struct proto_ping_request ping_request = {.cookie = 1};
 
@@ -64,7 +64,7 @@ static void neighbor_up(struct peer_user *user, struct peer_link *l)
 {
     struct datanode_neighbor *n = container_of(user, struct datanode_neighbor, user);
     unsigned slot = l->slot;
-    if (slot > DATANODE_SLOTS) {
+    if (slot > DATANODE_LINKS) {
         return;
     }
     n->missed_ns[slot] = 0;
@@ -108,14 +108,14 @@ static void neighbor_connect(struct datanode_neighbor *n)
                                      .addresses = &n->address,
                                      .address_count = 1,
                                      .pool = w->member_pool,
-                                     .bulk_count = DATANODE_SLOTS,
+                                     .bulk_count = DATANODE_LINKS,
                                      .session = w->control.target,
                                      .generation = w->incarnation};
     if (peer_new(&opt, &n->peer) < 0) {
         return; /* the tick tries again */
     }
     peer_start(n->peer);
-    for (unsigned slot = 0; slot <= DATANODE_SLOTS; slot++) {
+    for (unsigned slot = 0; slot <= DATANODE_LINKS; slot++) {
         if (!list_empty(&n->waiting[slot])) {
             neighbor_ping(n, slot); /* asked for before its address was known */
         }
@@ -144,7 +144,7 @@ struct datanode_neighbor *datanode_neighbor_get(struct datanode_worker *w, uint3
     n->target = target;
     n->user.ops = &neighbor_ops;
     n->renew.run = neighbor_renew;
-    for (unsigned i = 0; i <= DATANODE_SLOTS; i++) {
+    for (unsigned i = 0; i <= DATANODE_LINKS; i++) {
         list_init(&n->waiting[i]);
     }
     if (dict_insert(&w->neighbors, hash, &n->node) < 0) {
@@ -246,7 +246,7 @@ static uint64_t neighbors_awake(struct datanode_worker *w)
     {
         struct datanode_neighbor *n = LIST_ENTRY(at, struct datanode_neighbor, all);
         n->heard_ns = slept ? now_ns : n->heard_ns;
-        for (unsigned slot = 1; slept && slot <= DATANODE_SLOTS; slot++) {
+        for (unsigned slot = 1; slept && slot <= DATANODE_LINKS; slot++) {
             n->missed_ns[slot] = n->missed_ns[slot] == 0 ? 0 : now_ns;
         }
     }
@@ -270,7 +270,7 @@ void datanode_neighbors_tick(struct datanode_worker *w)
         if (n->watched) {
             neighbor_ping(n, 0);
         }
-        for (unsigned slot = 0; slot <= DATANODE_SLOTS; slot++) {
+        for (unsigned slot = 0; slot <= DATANODE_LINKS; slot++) {
             if (list_empty(&n->waiting[slot])) {
                 n->missed_ns[slot] = 0; /* nobody wants it any more */
             } else {
@@ -283,7 +283,7 @@ void datanode_neighbors_tick(struct datanode_worker *w)
 static bool neighbor_silent(const struct datanode_neighbor *n, uint64_t now_ns)
 {
     bool silent = now_ns > n->heard_ns + DATANODE_SUSPECT_NS;
-    for (unsigned slot = 1; slot <= DATANODE_SLOTS; slot++) {
+    for (unsigned slot = 1; slot <= DATANODE_LINKS; slot++) {
         uint64_t since_ns = n->missed_ns[slot];
         silent = silent || (since_ns != 0 && now_ns > since_ns + DATANODE_SUSPECT_NS);
     }
