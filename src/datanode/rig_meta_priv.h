@@ -57,6 +57,7 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
     t->heard_ns = loop_sim_now_ns(r->world);
     t->granted_ns = t->leased ? t->heard_ns : t->granted_ns;
     t->suspect = m->suspects.count == 0 ? 0 : m->suspects.at[0];
+    t->suspicions += m->suspects.count == 0 ? 0 : 1;
     memset(t->known, 0, sizeof t->known);
     memset(t->named, 0, sizeof t->named);
     for (size_t i = 0; i < m->chains.count; i++) {

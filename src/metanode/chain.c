@@ -470,7 +470,7 @@ struct cluster_chain_times metanode_chain_times(const struct metanode_chain *c)
 {
     const struct metanode *m = c->m;
     return (struct cluster_chain_times){.now_ns = metanode_now(m),
-                                        .dark_since_ns = base_max(c->dark_since_ns, m->lead_ns),
+                                        .dark_since_ns = base_max(c->dark_since_ns, m->serve_ns),
                                         .dark_wait_ns = m->opt.dark_wait_ms * METANODE_NS_PER_MS,
                                         .wall_ms = metanode_wall_ms(m)};
 }
