@@ -116,3 +116,4 @@ void chunk_extent_tick(struct chunk_store *s);
 /* ---- extent_start.c ---- */
 void chunk_extent_start(struct chunk_store *s);
 void chunk_start_over(struct chunk_extent *x, int rc); /* its round, or its checkpoint */
+bool chunk_start_doubts(const struct chunk_extent *x); /* records that no checkpoint has passed */

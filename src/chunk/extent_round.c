@@ -152,6 +152,11 @@ static void round_journal(struct chunk_extent *x)
         return;
     }
     r->step = ROUND_JOURNAL;
+    if (chunk_start_doubts(
+            x)) { /* nor would they be verified again; the journal's open synced it */
+        chunk_extent_synced(x, 0);
+        return;
+    }
     chunk_extent_append_stable(x, r->low);
 }
 
