@@ -618,12 +618,23 @@ void chunk_extent_unreserve(struct chunk_work *w)
 
 static void release_pump(struct chunk_extent *x);
 
+static bool release_young(const struct chunk_store *s, const struct chunk_entry *e)
+{
+    const struct chunk_rest *first = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
+    return first->at_ns > loop_tick_ns(s->loop);
+}
+
+/* What an entry got to rest since it came to the front waits behind the others: one to which that
+ * happens all the time would stay there. */
 static void release_let_go(struct chunk_store *s, struct chunk_entry *e)
 {
     e->holds--;
     e->releasing = false;
     if (list_empty(&e->resting)) {
         list_remove(&e->rests);
+    } else if (release_young(s, e)) {
+        list_remove(&e->rests);
+        list_push_back(&s->rests, &e->rests);
     }
     chunk_entry_settle(s, e);
     chunk_forget_soon(s);
@@ -700,7 +711,8 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
 }
 
 /* They began to rest in about this order: when the first of an entry's is too young, so are those
- * behind it. One that is held back by a pin, or not stable, goes to the end. */
+ * behind it, or they wait for one more rest at most. One that is held back by a pin, or not stable,
+ * goes to the end. */
 static void release_pump(struct chunk_extent *x)
 {
     struct chunk_store *s = x->s;
@@ -716,7 +728,7 @@ static void release_pump(struct chunk_extent *x)
         }
         struct chunk_entry *e = LIST_ENTRY(s->rests.next, struct chunk_entry, rests);
         struct chunk_rest *rest = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
-        if (rest->at_ns > loop_tick_ns(s->loop)) {
+        if (release_young(s, e)) {
             return;
         }
         if (chunk_rest_due(s, e)) {
