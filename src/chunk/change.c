@@ -195,6 +195,15 @@ static int remove_find(struct chunk_store *s, struct chunk_key from, struct chun
     return rc == -ENOENT ? 0 : rc;
 }
 
+static void remove_over(struct chunk_work *w, int rc)
+{
+    if (rc == 0 && w->s->engine->removed != NULL) {
+        w->s->engine->removed(w->s, w);
+    } else {
+        w->finish(w, rc);
+    }
+}
+
 /* One after the other, each in its turn behind what was submitted before. w->cell: the next index.
  */
 static void remove_next(struct chunk_work *w)
@@ -214,7 +223,7 @@ static void remove_next(struct chunk_work *w)
         if (e != NULL) {
             chunk_entry_settle(w->s, e);
         }
-        w->finish(w, rc);
+        remove_over(w, rc);
         return;
     }
     w->turned = e->item.key.index == UINT32_MAX; /* there is none behind it */

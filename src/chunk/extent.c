@@ -194,6 +194,7 @@ const struct chunk_engine_ops chunk_engine_extent = {
     .damaged = chunk_extent_damaged,
     .rested = chunk_extent_rested,
     .sync = chunk_extent_sync,
+    .removed = chunk_extent_removed,
     .tick = chunk_extent_tick,
     .round = chunk_extent_round,
     .settled = extent_settled,
