@@ -250,8 +250,10 @@ static void remove_begin(struct chunk_work *w)
         return;
     }
     w->next = remove_listed;
-    bool is_dead = chunk_store_dead(s, c->key.data_id);
-    if (is_dead == (c->op == CHUNK_REMOVE_DATA)) {
+    uint64_t data_id = c->key.data_id;
+    bool done =
+        c->op == CHUNK_REMOVE_DATA ? chunk_dead_stable(s, data_id) : !chunk_store_dead(s, data_id);
+    if (done) {
         remove_listed(w, 0); /* a repetition; what it may have left is removed again */
         return;
     }
