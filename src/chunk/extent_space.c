@@ -18,6 +18,8 @@
 #define SPACE_VERSION 1u
 #define SPACE_SECTOR 512u
 #define RELEASE_LOOK_MAX 64u
+#define RELEASE_FAILED_MAX 64u /* between two ticks */
+#define RELEASE_AGAIN_NS UINT64_C(1000000000)
 #define OPEN_UNITS 64u       /* taken at once for small contents */
 #define OPEN_UNITS_SMALL 16u /* of one that is small */
 #define JOURNAL_MANY_BYTES (UINT64_C(192) << 20)
@@ -640,6 +642,20 @@ static void release_let_go(struct chunk_store *s, struct chunk_entry *e)
     chunk_forget_soon(s);
 }
 
+/* It was not punched: nobody gets it. All others have their turn before it is tried again. */
+static void release_put_off(struct chunk_extent *x)
+{
+    struct chunk_release *r = &x->release;
+    r->failed++;
+    r->rest->at_ns = loop_now_ns(x->s->loop) + RELEASE_AGAIN_NS;
+    list_remove(&r->rest->node);
+    list_push_back(r->e == NULL ? &x->rested : &r->e->resting, &r->rest->node);
+    if (r->e != NULL) {
+        list_remove(&r->e->rests);
+        list_push_back(&x->s->rests, &r->e->rests);
+    }
+}
+
 static void release_over(struct chunk_extent *x, int rc)
 {
     struct chunk_store *s = x->s;
@@ -650,15 +666,15 @@ static void release_over(struct chunk_extent *x, int rc)
         space_give(x, r->rest->block, r->rest->count);
         list_remove(&r->rest->node);
         mem_free(r->rest);
+    } else {
+        release_put_off(x);
     }
     r->e = NULL;
     r->rest = NULL;
     if (e != NULL) {
         release_let_go(s, e);
     }
-    if (rc == 0) { /* else the next second tries again */
-        release_pump(x);
-    }
+    release_pump(x);
     chunk_stop_check(s);
 }
 
@@ -716,14 +732,16 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
 static void release_pump(struct chunk_extent *x)
 {
     struct chunk_store *s = x->s;
-    if (x->release.rest == NULL && !s->stopping && !list_empty(&x->rested)) {
+    unsigned failed = x->release.failed; /* half of the tries are for each of both lists */
+    if (x->release.rest == NULL && !s->stopping && !list_empty(&x->rested) &&
+        failed < RELEASE_FAILED_MAX / 2) {
         struct chunk_rest *first = LIST_ENTRY(x->rested.next, struct chunk_rest, node);
         if (first->at_ns <= loop_tick_ns(s->loop)) {
             release_begin(x, NULL, first);
         }
     }
     for (unsigned i = 0; i < RELEASE_LOOK_MAX && !list_empty(&s->rests); i++) {
-        if (x->release.rest != NULL || s->stopping) {
+        if (x->release.rest != NULL || s->stopping || failed >= RELEASE_FAILED_MAX) {
             return;
         }
         struct chunk_entry *e = LIST_ENTRY(s->rests.next, struct chunk_entry, rests);
@@ -742,6 +760,7 @@ static void release_pump(struct chunk_extent *x)
 
 void chunk_space_release(struct chunk_extent *x)
 {
+    x->release.failed = 0;
     release_pump(x);
 }
 
