@@ -590,10 +590,17 @@ static bool memory_full(struct chunk_store *s)
     return s->cached_bytes >= most;
 }
 
+/* A damaged entry is not forgotten before it is whole again: what makes it so is not refused. */
+static bool reserve_heals(const struct chunk_work *w)
+{
+    const struct chunk_update *u = w->of.update;
+    return w->e->damaged && u->install && u->kind == CHUNK_WHOLE;
+}
+
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
-    if (memory_full(w->s)) {
+    if (memory_full(w->s) && !reserve_heals(w)) {
         next(w, -ERR_busy);
         return;
     }
