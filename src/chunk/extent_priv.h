@@ -107,6 +107,7 @@ void chunk_extent_journal_failed(struct journal_user *u, int rc, const char *rea
 
 /* ---- extent_round.c ---- */
 void chunk_extent_sync(struct chunk_store *s, struct chunk_work *w);
+void chunk_extent_removed(struct chunk_store *s, struct chunk_work *w);
 void chunk_extent_round(struct chunk_store *s);
 void chunk_extent_synced(struct chunk_extent *x, int rc);
 void chunk_extent_flips_done(struct chunk_extent *x); /* another list of commits is over */
@@ -116,3 +117,4 @@ void chunk_extent_tick(struct chunk_store *s);
 /* ---- extent_start.c ---- */
 void chunk_extent_start(struct chunk_store *s);
 void chunk_start_over(struct chunk_extent *x, int rc); /* its round, or its checkpoint */
+bool chunk_start_doubts(const struct chunk_extent *x); /* records that no checkpoint has passed */
