@@ -196,7 +196,7 @@ TEST(readers_come_before_jobs)
     }
     job->lane = TREE_FETCH_JOB;
     ask_add(reader, NODES_MAX - 1, 3);
-    unsigned before = r->tap.reads;
+    size_t before = r->tap.reads;
     ask_begin(job);
     ask_begin(reader);
     rig_until(r, ask_is_over, reader);
