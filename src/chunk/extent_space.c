@@ -581,7 +581,7 @@ static bool journal_full(const struct chunk_extent *x)
 
 /* What the index does not know cannot be forgotten: it is told in time, and what comes faster than
  * it takes waits. */
-static bool memory_full(struct chunk_store *s)
+bool chunk_memory_full(struct chunk_store *s)
 {
     uint64_t most = base_max(2 * s->opt.entry_bytes, ENTRIES_MANY_BYTES);
     if (s->cached_bytes >= most / 2) {
@@ -600,7 +600,7 @@ static bool reserve_heals(const struct chunk_work *w)
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
-    if (memory_full(w->s) && !reserve_heals(w)) {
+    if (chunk_memory_full(w->s) && !reserve_heals(w)) {
         next(w, -ERR_busy);
         return;
     }
