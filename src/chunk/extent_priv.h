@@ -54,6 +54,7 @@ struct chunk_extent {
     struct kv *index;
     struct journal *journal;
     struct journal_user user;
+    uint64_t journal_most_bytes;  /* then updates wait */
     struct list appending, flips; /* chunk_append; entries with a commit that no record tells of */
     size_t flip_count;
     uint64_t lists, lists_done; /* of commits: appended, and those that are done */
