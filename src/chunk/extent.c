@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define ENTRY_BYTES (UINT64_C(64) << 20)
+#define JOURNAL_MOST_BYTES (UINT64_C(192) << 20)
 
 /* ---- Format ---- */
 
@@ -48,6 +49,7 @@ static int extent_open(struct chunk_store *s, struct err *e)
     }
     x->s = s;
     s->extent = x;
+    x->journal_most_bytes = JOURNAL_MOST_BYTES;
     list_init(&x->growers);
     chunk_gather_init(x);
     list_init(&x->rested);

@@ -20,6 +20,7 @@ static struct store_rig *rig_little(void)
     rig_stop(r);
     r->opt.entry_bytes = 1;
     r->opt.flush_ms = 60000;
+    r->opt.index_bytes = 256 << 20; /* so that it is not what takes long */
     CHECK_OK(rig_boot(r));
     return r;
 }
@@ -119,4 +120,90 @@ TEST(many_damaged_chunks_can_be_repaired)
     }
     rig_stop(r);
     rig_end(r);
+}
+
+/* ---- Removal ---- */
+
+#define REMOVED 7000u
+#define REMOVED_BYTES UINT64_C(84000000) /* less than all of them take */
+
+static struct store_rig *rig_removed(void)
+{
+    struct store_rig *r = rig_little();
+    for (uint32_t i = 0; i < REMOVED; i++) {
+        CHECK_OK(put_patiently(r, i));
+    }
+    CHECK_OK(rig_sync(r));
+    return r;
+}
+
+static void delete_in(void *ctx)
+{
+    struct store_rig *r = ctx;
+    rig_change_in(r);
+}
+
+/* False: it waits. */
+static bool delete_some_time(struct store_rig *r, uint32_t i)
+{
+    do {
+        r->over = false;
+        r->change = (struct chunk_change){.op = CHUNK_DELETE, .key = key_of(i)};
+        loop_sim_enter(r->loop, delete_in, r);
+        (void)loop_sim_run(r->sim, rig_is_over, r, loop_sim_now_ns(r->sim) + UINT64_C(2000000000));
+    } while (r->over && r->rc == -ERR_busy); /* the index is being written to */
+    if (r->over) {
+        CHECK_OK(r->rc);
+    }
+    return r->over;
+}
+
+static void check_removed(struct store_rig *r)
+{
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.chunk_count, 0);
+    CHECK_OK(rig_restart(r, false));
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.chunk_count, 0);
+    CHECK_EQ(info.wrong, 0);
+    rig_stop(r);
+    rig_end(r);
+}
+
+static void round_in(void *ctx)
+{
+    struct store_rig *r = ctx;
+    r->store->round_active = false;
+    chunk_extent_round(r->store);
+}
+
+/* The index is told in time of what has gone; while it cannot be, removal waits. */
+TEST(removal_needs_little_memory)
+{
+    struct store_rig *r = rig_removed();
+    uint64_t most = 0;
+    bool held = true, waited = false;
+    while (r->store->round_active) {
+        rig_pass(r, 10);
+    }
+    r->store->round_active = true; /* none begins */
+    for (uint32_t i = 0; i < REMOVED; i++) {
+        bool over = delete_some_time(r, i);
+        most = base_max(most, r->store->cached_bytes);
+        waited = waited || !over;
+        if (!over && held) {
+            CHECK_TRUE(most >= MANY_BYTES);
+            loop_sim_enter(r->loop, round_in, r);
+            held = false;
+        }
+        if (!over) {
+            uint64_t limit = loop_sim_now_ns(r->sim) + RIG_LIMIT_NS;
+            CHECK_TRUE(loop_sim_run(r->sim, rig_is_over, r, limit));
+            CHECK_OK(r->rc);
+        }
+    }
+    CHECK_TRUE(waited);
+    CHECK_TRUE(most < REMOVED_BYTES);
+    check_removed(r);
 }

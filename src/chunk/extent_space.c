@@ -22,7 +22,6 @@
 #define RELEASE_AGAIN_NS UINT64_C(1000000000)
 #define OPEN_UNITS 64u       /* taken at once for small contents */
 #define OPEN_UNITS_SMALL 16u /* of one that is small */
-#define JOURNAL_MANY_BYTES (UINT64_C(192) << 20)
 #define ENTRIES_MANY_BYTES (UINT64_C(64) << 20)
 
 /* ---- Headers ---- */
@@ -576,12 +575,12 @@ static bool journal_full(const struct chunk_extent *x)
 {
     struct journal_info info;
     journal_info(x->journal, &info);
-    return info.size_bytes >= JOURNAL_MANY_BYTES;
+    return info.size_bytes >= x->journal_most_bytes;
 }
 
 /* What the index does not know cannot be forgotten: it is told in time, and what comes faster than
  * it takes waits. */
-static bool memory_full(struct chunk_store *s)
+bool chunk_memory_full(struct chunk_store *s)
 {
     uint64_t most = base_max(2 * s->opt.entry_bytes, ENTRIES_MANY_BYTES);
     if (s->cached_bytes >= most / 2) {
@@ -600,13 +599,12 @@ static bool reserve_heals(const struct chunk_work *w)
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
-    if (memory_full(w->s) && !reserve_heals(w)) {
+    if (chunk_memory_full(w->s) && !reserve_heals(w)) {
         next(w, -ERR_busy);
         return;
     }
     if (journal_full(w->s->extent)) {
-        w->s->extent->checkpoint_due = true; /* and no time is spared */
-        chunk_extent_checkpoint(w->s->extent);
+        chunk_room_trim(w->s->extent);
         next(w, -ERR_busy);
         return;
     }
