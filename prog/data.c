@@ -92,13 +92,14 @@ static int targets_add(struct data_process *p, const struct cluster_settings *s,
     const char *const words[WORKER_ARGUMENTS] = {
         NULL, "data-worker", "--config", p->config_path, "--target", t->name,
         log,  h->log_path,   NULL};
-    /* What the worker has read when it started. Weight, rack and labels are what the metadata
-     * server took at the first registration. */
+    /* What the worker has read when it started. Weight and labels are what the metadata server took
+     * at the first registration. */
     const struct cluster_settings_node *n = &s->nodes[t->node];
-    char *settings =
-        mem_printf("directory=%s device=%s engine=%d io=%d host=%s slow=%llu rest=%llu",
-                   t->directory, t->device == NULL ? "" : t->device, (int)t->engine, (int)t->io,
-                   n->host, (unsigned long long)n->slow_ms, (unsigned long long)n->rest_ms);
+    char *settings = mem_printf("directory=%s device=%s engine=%d io=%d host=%s rack=%s slow=%llu "
+                                "rest=%llu",
+                                t->directory, t->device == NULL ? "" : t->device, (int)t->engine,
+                                (int)t->io, n->host, n->rack, (unsigned long long)n->slow_ms,
+                                (unsigned long long)n->rest_ms);
     if (settings == NULL) {
         return -ENOMEM;
     }

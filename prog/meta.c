@@ -145,13 +145,15 @@ static int start(struct meta_process *p, const char *name, const char *log, stru
                                  .root_gid = owner.gid,
                                  .lease_ms = s->lease_ms,
                                  .rebuild_ms = s->rebuild_ms,
+                                 .dark_wait_ms = s->dark_wait_ms,
                                  .audit_wait_ms = s->audit_wait_ms,
                                  .moves = s->moves,
                                  .memory_bytes = m->memory_bytes,
                                  .engine = server_meta_engine(m),
                                  .cache_bytes = m->cache_bytes,
                                  .max_connections = room_for_connections(h),
-                                 .copies = s->copies};
+                                 .copies = s->copies,
+                                 .failure_domain = s->domain};
     return start_node(p, &o, e);
 }
 

@@ -25,11 +25,24 @@ struct opendfs_target_plan {
  * -ENOENT: there is no such target; -EINVAL: it cannot be its own heir, nor can one that is
  * emptied. */
 int opendfs_plan_target(struct opendfs *fs, const struct opendfs_target_plan *plan);
+#define OPENDFS_CHAIN_PROMOTE 1 /* the copy of `target`, an old one, serves: newer ones are lost \
+                                 */
+#define OPENDFS_CHAIN_DISCARD 2 /* what `target` has is given up, which such an order set aside */
+struct opendfs_chain_order {
+    uint32_t action; /* OPENDFS_CHAIN_... */
+    uint32_t chain, target;
+    uint32_t epoch; /* of the chain, in the objects `dark` and `aside` of opendfs_status_json() */
+};
+/* Answers when it is done. Refused, with a reason in opendfs_last_error(), when less may be lost in
+ * another way: -EBUSY, -EINVAL; -ESTALE: the chain has changed since `epoch`; -ENOENT. */
+int opendfs_order_chain(struct opendfs *fs, const struct opendfs_chain_order *order);
 /* Whether copies that only lie unevenly are moved by themselves, as they are at first. */
 int opendfs_set_balance(struct opendfs *fs, int on);
 
 void opendfs_async_plan_target(struct opendfs *fs, struct opendfs_op *op,
                                const struct opendfs_target_plan *plan);
+void opendfs_async_order_chain(struct opendfs *fs, struct opendfs_op *op,
+                               const struct opendfs_chain_order *order);
 void opendfs_async_set_balance(struct opendfs *fs, struct opendfs_op *op, int on);
 
 #ifdef __cplusplus

@@ -196,38 +196,12 @@ void log_write(struct log *l, enum log_level level, uint64_t trace, const char *
     l->sink->write(l->sink, &line);
 }
 
-/* Days since 1970-01-01 -> the civil date (Howard Hinnant, "chrono-compatible low-level date
- * algorithms"). gmtime_r would do, but reads the time zone files. A year starts in March here, so
- * leap days come last. */
-static void log_add_date(struct text *t, uint64_t days)
-{
-    uint64_t z = days + 719468; /* since 0000-03-01 */
-    uint64_t era = z / 146097, day_of_era = z % 146097;
-    uint64_t year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    uint64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    uint64_t month_from_march = (5 * day_of_year + 2) / 153;
-    uint64_t day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    uint64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
-    uint64_t year = era * 400 + year_of_era + (month <= 2 ? 1 : 0);
-    text_add(t, "%04u-%02u-%02u", (unsigned)year, (unsigned)month, (unsigned)day);
-}
-
-static void log_add_time(struct text *t, uint64_t wall_ns)
-{
-    uint64_t ms = wall_ns / 1000000;
-    unsigned in_day = (unsigned)(ms % 86400000);
-    log_add_date(t, ms / 86400000);
-    text_add(t, "T%02u:%02u:%02u.%03uZ", in_day / 3600000, in_day / 60000 % 60, in_day / 1000 % 60,
-             in_day % 1000);
-}
-
 size_t log_line_to_text(const struct log_line *line, char *out, size_t size)
 {
     size_t mark = size > sizeof LOG_MARK ? sizeof LOG_MARK - 1 : 0;
     struct text t;
     text_init(&t, out, size - mark);
-    log_add_time(&t, line->wall_ns);
+    text_add_time(&t, line->wall_ns / 1000000);
     text_add(&t, " %s ", log_level_name(line->level));
     if (line->node[0] != '\0') {
         log_add_escaped(&t, line->node, false);

@@ -48,3 +48,4 @@ NODISCARD int text_to_u64(const char *text, uint64_t *ret);
 #define TEXT_UNIT_SIZE 24u
 const char *text_from_bytes(uint64_t bytes, char out[TEXT_UNIT_SIZE]); /* "1.4 GiB" */
 const char *text_from_ms(uint64_t ms, char out[TEXT_UNIT_SIZE]);       /* "1 min 20 s" */
+void text_add_time(struct text *t, uint64_t ms); /* since 1970: "2026-11-22T17:03:00.000Z" */

@@ -47,6 +47,13 @@ uint64_t cli_json_number(const struct cJSON *o, const char *name);
 
 /* targets.c: of the whole answer; nothing, when nothing is moved. */
 void cli_print_moves(const struct cJSON *status);
+/* The number of the target that a word names; 0: said why there is none. */
+uint32_t cli_target_find(struct cli *c, const struct cJSON *status, const char *word);
+
+/* chain.c: what the status says of a chain that nobody serves, and what could be done; NULL: it is
+ * none. Lent. */
+const struct cJSON *cli_dark_find(const struct cJSON *status, uint32_t chain);
+void cli_dark_print(const struct cJSON *dark);
 
 int cli_run_up(struct cli *c);
 int cli_run_down(struct cli *c);

@@ -77,6 +77,10 @@ static void print_target(const struct cJSON *t, bool colour)
            (unsigned long long)cli_json_number(t, "serving"),
            (unsigned long long)cli_json_number(t, "chains"));
     const char *plan = cli_json_text(t, "plan"), *engine = cli_json_text(t, "engine");
+    const char *rack = cli_json_text(t, "rack");
+    if (rack[0] != 0 && strcmp(rack, "?") != 0) {
+        printf(", rack %s", rack);
+    }
     if (strcmp(engine, "?") != 0) { /* of a server that says it, and has heard it */
         printf(", engine %s", engine);
     }

@@ -25,6 +25,7 @@
     X(copy, "Contents")             \
     X(usage, "Space and limits")    \
     X(target, "Targets and nodes")  \
+    X(chain, NULL)                  \
     X(trash, "Removed files")       \
     X(fsck, "Checks")               \
     X(audit, NULL)                  \

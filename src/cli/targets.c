@@ -26,8 +26,7 @@ static bool target_is(const struct cJSON *t, const char *word)
     return suffix || strcmp(name, word) == 0 || strcmp(cli_json_text(t, "uuid"), word) == 0;
 }
 
-/* Its number; 0: said why there is none. */
-static uint32_t target_find(struct cli *c, const struct cJSON *status, const char *word)
+uint32_t cli_target_find(struct cli *c, const struct cJSON *status, const char *word)
 {
     const struct cJSON *t;
     uint32_t found = 0;
@@ -60,11 +59,11 @@ static int plan_targets(struct cli *c, uint32_t kind)
     struct cJSON *o = NULL;
     int status = cli_status_json(c, &o);
     for (size_t i = 0; status == 0 && i < c->argument_count; i++) {
-        status = target_find(c, o, c->argument[i]) == 0 ? CLI_EXIT_FAILED : 0;
+        status = cli_target_find(c, o, c->argument[i]) == 0 ? CLI_EXIT_FAILED : 0;
     }
     for (size_t i = 0; status == 0 && i < c->argument_count; i++) {
         status = plan_one(c, &(struct opendfs_target_plan){
-                                 .target = target_find(c, o, c->argument[i]), .plan = kind});
+                                 .target = cli_target_find(c, o, c->argument[i]), .plan = kind});
     }
     cJSON_Delete(o);
     return status;
@@ -91,8 +90,8 @@ static int run_replace(struct cli *c)
     struct opendfs_target_plan plan = {.plan = OPENDFS_TARGET_REPLACE};
     int status = cli_status_json(c, &o);
     if (status == 0) {
-        plan.target = target_find(c, o, c->argument[0]);
-        plan.heir = plan.target == 0 ? 0 : target_find(c, o, c->argument[1]);
+        plan.target = cli_target_find(c, o, c->argument[0]);
+        plan.heir = plan.target == 0 ? 0 : cli_target_find(c, o, c->argument[1]);
         status = plan.heir == 0 ? CLI_EXIT_FAILED : plan_one(c, &plan);
     }
     cJSON_Delete(o);

@@ -1,5 +1,5 @@
 /* cli/why.c -- why: where the pieces of a file are, and what would lose it. */
-#include "cli/cli_priv.h"
+#include "cli/local_priv.h"
 #include "cli/tables_priv.h"
 #include "cli/why_priv.h"
 
@@ -11,6 +11,7 @@
 
 #define SHOWN_CHUNKS 16u /* of those that are as they should be */
 #define NAMES_MAX 65536u
+#define DARK_CHAINS 16u /* that are told more of */
 
 struct why_run {
     struct cli *c;
@@ -19,6 +20,8 @@ struct why_run {
     struct cJSON *json;   /* with --json, else NULL */
     struct cJSON *chunks; /* in it */
     uint64_t shown, hidden;
+    uint32_t dark[DARK_CHAINS]; /* chains that nobody serves */
+    size_t dark_count;
 };
 
 static const char *const member_states[] = {
@@ -197,9 +200,43 @@ static void json_chunk(const struct why_run *w, const struct opendfs_where_chunk
     cJSON_AddItemToArray(w->chunks, o);
 }
 
+static void why_dark(struct why_run *w, const struct opendfs_where_chunk *k)
+{
+    bool known = w->dark_count == DARK_CHAINS;
+    for (size_t i = 0; i < k->member_count; i++) {
+        known = known || k->members[i].state == OPENDFS_MEMBER_SERVING;
+    }
+    for (size_t i = 0; i < w->dark_count; i++) {
+        known = known || w->dark[i] == k->chain;
+    }
+    if (!known) {
+        w->dark[w->dark_count++] = k->chain;
+    }
+}
+
+/* What its chains wait for, and what would help; nothing where a server does not say. */
+static void why_ways(struct why_run *w)
+{
+    struct cJSON *status = NULL;
+    if (w->dark_count == 0 || cli_status_json(w->c, &status) != 0) {
+        return;
+    }
+    struct cJSON *list = w->json == NULL ? NULL : cJSON_AddArrayToObject(w->json, "dark");
+    for (size_t i = 0; i < w->dark_count; i++) {
+        const struct cJSON *o = cli_dark_find(status, w->dark[i]);
+        if (o != NULL && list != NULL) {
+            cJSON_AddItemToArray(list, cJSON_Duplicate(o, true));
+        } else if (o != NULL) {
+            cli_dark_print(o);
+        }
+    }
+    cJSON_Delete(status);
+}
+
 static void why_page(struct why_run *w, const struct opendfs_where *p)
 {
     for (size_t i = 0; i < p->count; i++) {
+        why_dark(w, &p->chunks[i]);
         enum why_kind kind = cli_why_add(&w->sum, &p->chunks[i], p->copies);
         if (w->json != NULL) {
             json_chunk(w, &p->chunks[i], kind);
@@ -269,12 +306,14 @@ static int why_end(struct why_run *w, bool in_metadata)
 {
     if (w->json != NULL) {
         json_sum(w, in_metadata);
+        why_ways(w);
         cli_print_json(w->json);
         w->json = NULL;
     } else if (in_metadata) {
         printf("%s\n", METADATA_TEXT);
     } else {
         print_sum(w);
+        why_ways(w);
     }
     return w->sum.unreadable > 0 ? CLI_EXIT_FAILED : 0;
 }
@@ -368,7 +407,8 @@ const struct cli_command cli_why_commands[] = {
          "equal identity is equal contents). Of many\nchunks that are as they should be only the "
          "first are shown. The end says in words which hosts may be lost.\nRoot is also told all "
          "names of a file that has several. The file must be readable for who asks. The exit\n"
-         "status is 1 when a chunk cannot be read now.",
+         "status is 1 when a chunk cannot be read now; when nobody serves it, it is said what that "
+         "waits for, and what would\nhelp.",
      .options = why_options,
      .max_arguments = 100000,
      .run = run_why},

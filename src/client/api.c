@@ -586,6 +586,14 @@ int opendfs_plan_target(struct opendfs *fs, const struct opendfs_target_plan *pl
     return (int)call_wait(&c);
 }
 
+int opendfs_order_chain(struct opendfs *fs, const struct opendfs_chain_order *order)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_order_chain(fs, &c.op, order);
+    return (int)call_wait(&c);
+}
+
 int opendfs_set_balance(struct opendfs *fs, int on)
 {
     struct call c;

@@ -105,6 +105,7 @@ union client_request {
     struct proto_class_create_request class_create;
     struct proto_target_plan_request target_plan;
     struct proto_balance_set_request balance_set;
+    struct proto_chain_order_request chain_order;
     struct proto_status_request status;
     struct proto_stats_request stats;
     struct proto_trash_list_request trash_list;

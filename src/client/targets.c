@@ -28,6 +28,38 @@ void opendfs_async_plan_target(struct opendfs *fs, struct opendfs_op *op,
     client_op_start(fs, op, plan_run);
 }
 
+/* The server's reasons are worth more than the name of an error. */
+static void order_done(struct client_task *t, const struct peer_reply *r)
+{
+    if (r->rc < 0 && r->failure != NULL && r->failure->text.len > 0) {
+        t->told = r->rc;
+        proto_bytes_to_c(r->failure->text, t->words, sizeof t->words);
+    }
+    client_task_finish(t, r->rc);
+}
+
+static void order_run(struct opendfs_op *op)
+{
+    const struct opendfs_chain_order *o = client_op_of(op)->in;
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
+        t->request.chain_order =
+            (struct proto_chain_order_request){.action = (uint8_t)base_min(o->action, UINT8_MAX),
+                                               .chain = o->chain,
+                                               .epoch = o->epoch,
+                                               .target = o->target};
+        client_task_query(t, PROTO_OP_chain_order, order_done);
+    }
+}
+
+void opendfs_async_order_chain(struct opendfs *fs, struct opendfs_op *op,
+                               const struct opendfs_chain_order *order)
+{
+    client_op_of(op)->path = NULL;
+    client_op_of(op)->in = order;
+    client_op_start(fs, op, order_run);
+}
+
 static void balance_run(struct opendfs_op *op)
 {
     struct client_task *t = client_task_new(op);

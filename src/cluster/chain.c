@@ -19,7 +19,9 @@ bool cluster_row_valid(const struct cluster_row *row)
     }
     for (size_t i = 0; i < row->count; i++) {
         enum proto_member_state s = row->member[i].state;
-        if (s < PROTO_MEMBER_SERVING || s > PROTO_MEMBER_OFFLINE) {
+        bool aside = row->member[i].aside;
+        if (s < PROTO_MEMBER_SERVING || s > PROTO_MEMBER_OFFLINE ||
+            (aside && s != PROTO_MEMBER_OFFLINE)) {
             return false;
         }
         serving += s == PROTO_MEMBER_SERVING;
@@ -191,12 +193,31 @@ static bool step_returns(const struct cluster_row *row, const struct cluster_fac
     }
     bool changed = false;
     for (size_t i = 0; i < row->count; i++) {
-        if (row->member[i].state == PROTO_MEMBER_OFFLINE && knows_row(row, &fact[i])) {
+        bool out = row->member[i].state == PROTO_MEMBER_OFFLINE && !row->member[i].aside;
+        if (out && knows_row(row, &fact[i])) {
             row_set(next, row->member[i].target, PROTO_MEMBER_WAITING);
             changed = true;
         }
     }
     return changed;
+}
+
+/* Until when is the copy of a member whole that serves no more? What a session has begun to bring
+ * it does not count before the session has ended. */
+static void note_left(const struct cluster_row *row, const struct cluster_chain_times *times,
+                      struct cluster_row *next)
+{
+    for (size_t i = 0; i < next->count; i++) {
+        struct cluster_member *m = &next->member[i];
+        size_t from = cluster_row_find(row, m->target);
+        if (m->state == PROTO_MEMBER_SERVING) {
+            m->left_epoch = 0;
+            m->left_ms = 0;
+        } else if (row->member[from].state == PROTO_MEMBER_SERVING) {
+            m->left_epoch = row->epoch;
+            m->left_ms = times->wall_ms;
+        }
+    }
 }
 
 bool cluster_chain_step(const struct cluster_row *row, const struct cluster_fact *fact,
@@ -211,10 +232,34 @@ bool cluster_chain_step(const struct cluster_row *row, const struct cluster_fact
     changed = changed || step_returns(row, fact, &next);
     if (changed) {
         next.epoch = row->epoch + 1;
+        note_left(row, times, &next);
         CHECK(cluster_row_valid(&next));
         *ret = next;
     }
     return changed;
+}
+
+static int row_take_rest(const struct proto_row *from, struct cluster_row *row)
+{
+    for (size_t i = 0; i < from->left.count; i++) {
+        const struct proto_left *l = &from->left.at[i];
+        size_t at = cluster_row_find(row, l->target);
+        if (at == row->count) {
+            return -ERR_bad_value;
+        }
+        row->member[at].left_epoch = l->epoch;
+        row->member[at].left_ms = l->time_ms;
+        row->member[at].aside = l->aside;
+    }
+    if (from->promotion.count > 0) {
+        const struct proto_promotion *p = &from->promotion.at[0];
+        row->promotion = (struct cluster_promotion){.target = p->target,
+                                                    .epoch = p->epoch,
+                                                    .time_ms = p->time_ms,
+                                                    .of_epoch = p->of_epoch,
+                                                    .of_ms = p->of_ms};
+    }
+    return 0;
 }
 
 int cluster_row_from_proto(const struct proto_row *from, struct cluster_row *ret)
@@ -233,7 +278,8 @@ int cluster_row_from_proto(const struct proto_row *from, struct cluster_row *ret
             (struct cluster_member){.target = from->members.at[i].target,
                                     .state = (enum proto_member_state)from->members.at[i].state};
     }
-    if (!cluster_row_valid(&row)) {
+    int rc = row_take_rest(from, &row);
+    if (rc < 0 || !cluster_row_valid(&row)) {
         return -ERR_bad_value;
     }
     *ret = row;
@@ -255,6 +301,44 @@ void cluster_row_to_proto(const struct cluster_row *from, struct proto_member *m
                               .members = {.at = members, .count = from->count}};
 }
 
+static bool row_has_rest(const struct cluster_member *m)
+{
+    return m->left_epoch != 0 || m->left_ms != 0 || m->aside;
+}
+
+size_t cluster_row_rest_count(const struct cluster_row *row)
+{
+    size_t n = row->promotion.epoch != 0 ? 1 : 0;
+    for (size_t i = 0; i < row->count; i++) {
+        n += row_has_rest(&row->member[i]) ? 1 : 0;
+    }
+    return n;
+}
+
+void cluster_row_rest_to_proto(const struct cluster_row *from, struct cluster_row_rest *rest,
+                               struct proto_row *ret)
+{
+    const struct cluster_promotion *p = &from->promotion;
+    size_t n = 0;
+    for (size_t i = 0; i < from->count; i++) {
+        const struct cluster_member *m = &from->member[i];
+        if (row_has_rest(m)) {
+            rest->left[n++] = (struct proto_left){.target = m->target,
+                                                  .epoch = m->left_epoch,
+                                                  .time_ms = m->left_ms,
+                                                  .aside = m->aside};
+        }
+    }
+    rest->promotion = (struct proto_promotion){.target = p->target,
+                                               .epoch = p->epoch,
+                                               .time_ms = p->time_ms,
+                                               .of_epoch = p->of_epoch,
+                                               .of_ms = p->of_ms};
+    ret->left = (struct proto_left_list){.at = rest->left, .count = n};
+    ret->promotion =
+        (struct proto_promotion_list){.at = &rest->promotion, .count = p->epoch != 0 ? 1 : 0};
+}
+
 void cluster_row_to_text(const struct cluster_row *row, char *out, size_t size)
 {
     static const char *const names[] = {[PROTO_MEMBER_SERVING] = "serving",
@@ -266,7 +350,8 @@ void cluster_row_to_text(const struct cluster_row *row, char *out, size_t size)
     text_init(&t, out, size);
     text_add(&t, "chain %u epoch %u loss_gen %u:", row->chain, row->epoch, row->loss_gen);
     for (size_t i = 0; i < row->count; i++) {
-        text_add(&t, " %u=%s", row->member[i].target, names[row->member[i].state]);
+        text_add(&t, " %u=%s%s", row->member[i].target, names[row->member[i].state],
+                 row->member[i].aside ? "(aside)" : "");
     }
 }
 

@@ -2,11 +2,12 @@
  * cluster/moves.c -- what is wrong with each chain, and the one step that helps.
  *
  * A member is *bad* where it is to go whatever comes: its target leaves, is lost or not known, or
- * is full and keeps it from catching up. The others are *kept*. A chain with fewer kept members
- * than copies gets one more; when enough serve, bad ones go; with more kept members than copies the
- * one goes whose absence leaves the fewest clashes, then the one whose target has most. So a move
- * that only evens out is: add a member, and let that rule take away the one that it was made for.
- * For that to end, a target gets a copy only if it has less even with it than the other one.
+ * is full and keeps it from catching up; or it is set aside (promote.h): then it is replaced, but
+ * stays. The others are *kept*. A chain with fewer kept members than copies gets one more; when
+ * enough serve, bad ones go; with more kept members than copies the one goes whose absence leaves
+ * the fewest clashes, then the one whose target has most. So a move that only evens out is: add a
+ * member, and let that rule take away the one that it was made for. For that to end, a target gets
+ * a copy only if it has less even with it than the other one.
  *
  * Shares are counted per class and per version of its table (`born`): chains of one version hold
  * about equally much, those of an older one more.
@@ -91,7 +92,8 @@ static bool is_bad(const struct plan *p, const struct view *v, const struct clus
     const struct cluster_place *place = v->at[i] == NOWHERE ? NULL : &p->f->place[v->at[i]];
     enum proto_member_state s = state_of(v, i);
     bool out = s == PROTO_MEMBER_OFFLINE || s == PROTO_MEMBER_WAITING;
-    return place == NULL || place->leaves || (out && (c->lost >> i & 1) != 0) ||
+    return place == NULL || place->leaves || v->row->member[i].aside ||
+           (out && (c->lost >> i & 1) != 0) ||
            (out && place->full && v->serving < v->class->copies);
 }
 
@@ -99,8 +101,9 @@ static void view_sum(struct plan *p, const struct view *v)
 {
     for (size_t i = 0; i < v->row->count; i++) {
         bool leaves = v->at[i] == NOWHERE || p->f->place[v->at[i]].leaves;
+        bool replaced = v->row->member[i].aside && v->kept >= v->class->copies;
         p->sum.leaving += leaves ? 1 : 0;
-        p->sum.lost += !leaves && !kept(v, i) ? 1 : 0;
+        p->sum.lost += !leaves && !kept(v, i) && !replaced ? 1 : 0;
     }
     p->sum.endangered += v->serving < v->class->copies ? 1 : 0;
 }
@@ -327,17 +330,22 @@ static void leave(struct plan *p, size_t chain)
 {
     struct view *v = &p->view[chain];
     size_t copies = v->class->copies;
+    bool stays = false; /* a bad one does, as too few serve */
     if (v->done || v->serving < copies) {
         return;
     }
     for (size_t i = v->row->count; i-- > 0;) {
         bool may = state_of(v, i) != PROTO_MEMBER_SERVING || v->serving > copies;
-        if (!kept(v, i) && may) { /* the last one first: what is not in the path */
+        if (kept(v, i) || v->row->member[i].aside) {
+            continue;
+        }
+        if (may) { /* the last one first: what is not in the path */
             move_away(p, chain, i);
             return;
         }
+        stays = true;
     }
-    if (v->goes < v->row->count && v->bad == 0 &&
+    if (v->goes < v->row->count && !stays &&
         (state_of(v, v->goes) != PROTO_MEMBER_SERVING || v->serving > copies)) {
         move_away(p, chain, v->goes);
     }

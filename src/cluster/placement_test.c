@@ -121,8 +121,8 @@ TEST(placement_tells_how_uneven_a_table_is)
     }
     struct cluster_placement p = placement_of(targets, 3, 2);
     for (size_t i = 0; i < 2; i++) {
-        rows[i].member[0] = (struct cluster_member){1, PROTO_MEMBER_SERVING};
-        rows[i].member[1] = (struct cluster_member){2, PROTO_MEMBER_SERVING};
+        rows[i].member[0] = (struct cluster_member){.target = 1, .state = PROTO_MEMBER_SERVING};
+        rows[i].member[1] = (struct cluster_member){.target = 2, .state = PROTO_MEMBER_SERVING};
     }
     p.row = rows;
     p.row_count = 2;

@@ -10,6 +10,8 @@
 
 static const char *const engines[] = {"auto", "extent", "file", "ram", NULL};
 static const char *const meta_engines[] = {"auto", "memory", "tree", NULL};
+/* In the order of enum proto_failure_domain. */
+static const char *const domains[] = {"auto", "target", "host", "rack", NULL};
 static const char *const ios[] = {"auto", "uring", "threads", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
 
@@ -35,6 +37,13 @@ static const struct config_key keys[] = {
      .max = 5,
      .help = "copies of each chunk in the default storage class, at its creation"},
     {.section = "cluster",
+     .name = "domain",
+     .type = CONFIG_ENUM,
+     .default_text = "auto",
+     .choices = domains,
+     .help = "copies of a chunk of the default storage class are on different: targets, hosts or "
+             "racks, at its creation. auto: hosts, where there are enough"},
+    {.section = "cluster",
      .name = "lease",
      .type = CONFIG_MS,
      .default_text = "10s",
@@ -49,6 +58,14 @@ static const struct config_key keys[] = {
      .min = 1000,
      .max = UINT64_C(30) * 86400 * 1000,
      .help = "how long a target may be away before its copies are made anew on others"},
+    {.section = "cluster",
+     .name = "dark_wait",
+     .type = CONFIG_MS,
+     .default_text = "60s",
+     .min = 1000,
+     .max = 86400000,
+     .help = "how long data that nobody serves waits for a copy that has all of it, before one "
+             "serves that may lack what was not synced"},
     {.section = "cluster",
      .name = "audit_wait",
      .type = CONFIG_MS,
@@ -132,7 +149,7 @@ static const struct config_key keys[] = {
      .many = true,
      .default_text = "",
      .max = 63,
-     .help = "failure domain 'rack'"},
+     .help = "failure domain 'rack'; default: each target counts as a rack of its own"},
     {.section = "node",
      .name = "watchdog",
      .type = CONFIG_MS,
@@ -482,8 +499,10 @@ static int add_scalars(struct cluster_settings *s, const char *path, struct err 
     }
     s->name = config_text(c, "cluster", "name");
     s->copies = (uint32_t)config_u64(c, "cluster", "copies");
+    s->domain = (uint32_t)config_u64(c, "cluster", "domain");
     s->lease_ms = config_u64(c, "cluster", "lease");
     s->rebuild_ms = config_u64(c, "cluster", "rebuild");
+    s->dark_wait_ms = config_u64(c, "cluster", "dark_wait");
     s->audit_wait_ms = config_u64(c, "cluster", "audit_wait");
     s->moves = (uint32_t)config_u64(c, "cluster", "moves");
     s->insecure = config_bool(c, "cluster", "insecure");

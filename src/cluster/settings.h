@@ -65,8 +65,8 @@ struct cluster_settings {
     struct config *config; /* owner of the texts */
     struct uuid id;
     const char *name;
-    uint32_t copies;
-    uint64_t lease_ms, rebuild_ms, audit_wait_ms;
+    uint32_t copies, domain; /* enum proto_failure_domain; 0: chosen */
+    uint64_t lease_ms, rebuild_ms, dark_wait_ms, audit_wait_ms;
     uint32_t moves;
     bool insecure;
     const char *user; /* whom servers become that are started as root; empty: nobody else */

@@ -24,7 +24,9 @@ TEST(settings_of_a_small_cluster)
                         "directory = t1\nengine = ram\nio = uring\n",
                    &s, &e));
     CHECK_EQ(s->copies, 2);
+    CHECK_EQ(s->domain, 0);
     CHECK_EQ(s->lease_ms, 10000);
+    CHECK_EQ(s->dark_wait_ms, 60000);
     CHECK_EQ(s->meta_count, 1);
     CHECK_TEXT(s->metas[0].directory, "/srv/dfs/meta.0");
     CHECK_EQ(s->metas[0].engine, CLUSTER_META_AUTO);
@@ -62,7 +64,8 @@ TEST(settings_of_processes_and_disks)
 {
     CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
     struct err e = {0};
-    CHECK_OK(parse("[cluster]\nid = " ID "\nuser = storage\n[meta.0]\naddress = 127.0.0.1:9400\n"
+    CHECK_OK(parse("[cluster]\nid = " ID
+                   "\nuser = storage\ndomain = rack\n[meta.0]\naddress = 127.0.0.1:9400\n"
                    "directory = meta.0\n[node.a]\nwatchdog = 0s\nslow = 0s\nrest = 1h\n",
                    &s, &e));
     CHECK_TEXT(s->user, "storage");
@@ -119,6 +122,8 @@ TEST(settings_say_what_is_wrong_and_where)
         {HEAD "io = fast\n", "io"},
         {"[cluster]\nid = " ID "\nlease = 10\n", "cluster.ini:3"},
         {"[cluster]\nid = " ID "\ncopies = 6\n", "cluster.ini:3"},
+        {"[cluster]\nid = " ID "\ndomain = street\n", "cluster.ini:3"},
+        {"[cluster]\nid = " ID "\ndark_wait = 1ms\n", "cluster.ini:3"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
         CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;

@@ -16,7 +16,9 @@ static void ahead_done(struct chunk_ahead *a, int rc)
     struct request_ahead *op = container_of(a, struct request_ahead, ahead);
     struct datanode_worker *w = op->worker;
     w->read_count--;
-    if (rc < 0) {
+    if (datanode_request_dead(op->request)) { /* there is no link to look at any more */
+        datanode_refuse(op->request, -ERR_cancelled, NULL);
+    } else if (rc < 0) {
         datanode_refuse(op->request, err_is(rc, EIO) ? rc : -ERR_busy, NULL);
     } else {
         op->again(&w->user, op->request); /* what was read stays until it has been seen */

@@ -93,6 +93,8 @@ static void ask_go(struct datanode_ask *a)
 void datanode_ask_start(struct datanode_ask *a)
 {
     CHECK(!a->active && a->chain->successor != 0);
+    /* Not the control link: all others go with it when an attempt ends that was not answered. */
+    a->slot = a->slot == 0 ? DATANODE_SLOT_ASK : a->slot;
     a->active = true;
     a->stopped = false;
     a->rest_ms = 0;

@@ -7,8 +7,8 @@
 
 #include "datanode/worker_priv.h"
 
-/* Zero-initialise; set done, chain, opcode, request, route (the first field of the request), slot,
- * and data if there is any; then start. Caller-owned. */
+/* Zero-initialise; set done, chain, opcode, request, route (the first field of the request), slot
+ * (0: it is about no chunk), and data if there is any; then start. Caller-owned. */
 struct datanode_ask {
     /* Once. 0: the reply is in `r`. -ERR_stale_epoch: there is a new row. -ERR_cancelled: stopped.
      * Others: final words of the successor, if `final` says so. */

@@ -311,6 +311,12 @@ bool datanode_chain_is_member(const struct datanode_chain *c)
     return cluster_row_find(&c->row, c->worker->control.target) < c->row.count;
 }
 
+bool datanode_chain_takes_part(const struct datanode_chain *c)
+{
+    size_t self = cluster_row_find(&c->row, c->worker->control.target);
+    return self < c->row.count && !c->row.member[self].aside;
+}
+
 int datanode_chain_take(struct datanode_worker *w, const struct proto_row *row, bool registration)
 {
     struct cluster_row next;

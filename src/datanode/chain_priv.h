@@ -57,6 +57,8 @@ struct datanode_chain *datanode_chain_find(struct datanode_worker *w, uint32_t i
 /* One of which there are chunks, and no row yet: the leader is asked for it. NULL: no memory. */
 struct datanode_chain *datanode_chain_meet(struct datanode_worker *w, uint32_t id);
 bool datanode_chain_is_member(const struct datanode_chain *c);
+/* Is it a member, and not one that an administrator's promotion has set aside? */
+bool datanode_chain_takes_part(const struct datanode_chain *c);
 /* Takes a row if it is newer. `registration`: of a register reply. */
 int datanode_chain_take(struct datanode_worker *w, const struct proto_row *row, bool registration);
 /* R9. 0; -ERR_stale_epoch, -ERR_ahead_epoch, -ERR_not_serving. */

@@ -5,6 +5,7 @@
 #include "datanode/chain_priv.h"
 
 #include "datanode/rig_world_priv.h"
+#include "datanode/worker_priv.h"
 #include "testing/testing.h"
 
 static const struct rig_io first = {
@@ -424,6 +425,66 @@ TEST(chain_truncation_happens_once)
     cut.seq = 0;
     CHECK_OK(rig_write(&r, &cut));
     CHECK_OK(read_at(&r, 3, 2));
+    rig_close(&r);
+}
+
+/* Case 22, R6: who stood still has heard of nobody, which says nothing about them. */
+TEST(chain_stopped_process_names_nobody)
+{
+    struct rig r;
+    open_three(&r);
+    const struct rig_io io = with(2);
+    for (uint64_t ms = 2100; ms < 4100; ms += 190) { /* ends in all places of a heartbeat */
+        rig_for_ms(&r, 1000);
+        loop_sim_pause(r.target[1].process.loop, true);
+        rig_for_ms(&r, ms);
+        loop_sim_pause(r.target[1].process.loop, false);
+        rig_for_ms(&r, 1000);
+        CHECK_EQ(r.target[1].suspicions, 0);
+    }
+    CHECK_OK(rig_write(&r, &io));
+    net_sim_cut(r.net, 1, 2, true); /* but later it does */
+    net_sim_cut(r.net, 2, 1, true);
+    rig_for_ms(&r, 1500);
+    CHECK_EQ(r.target[1].suspicions, 0);
+    RIG_UNTIL(&r, r.target[1].suspect == 2);
+    rig_close(&r);
+}
+
+static uint64_t bulk_since(struct rig *r, unsigned slot)
+{
+    struct datanode_neighbor *n = datanode_neighbor_get(r->target[1].worker, 2);
+    const struct peer_link *l = peer_link_of(n->peer, slot);
+    return l == NULL ? 0 : l->up_ns;
+}
+/* A question about no chunk that ends with its row takes no link of updates with it. */
+TEST(chain_ends_a_question_and_no_other_chains_updates)
+{
+    struct rig r;
+    struct rig_call s;
+    struct rig_io other = first;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    rig_row(&r, 2, "1s 2s");
+    RIG_UNTIL(&r, rig_settled(&r, 2));
+    CHECK_OK(rig_write(&r, &first));
+    other.chain = 2;
+    other.data_id++;
+    CHECK_OK(rig_write(&r, &other));
+    unsigned slot = datanode_slot_of((struct chunk_key){.data_id = other.data_id});
+    rig_for_ms(&r, 2000);
+    uint64_t since_ns = bulk_since(&r, slot);
+    CHECK_TRUE(since_ns != 0);
+    disk_sim_slow(r.disk[2], 5 * RIG_SECOND);
+    rig_sync_begin(&r, &s, &first);
+    rig_for_ms(&r, 500);
+    CHECK_TRUE(!s.done);
+    rig_row(&r, 1, "1s 2s");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    RIG_UNTIL(&r, s.done);
+    CHECK_RC(s.rc, ERR_stale_epoch);
+    rig_for_ms(&r, 2000);
+    CHECK_EQ(bulk_since(&r, slot), since_ns);
+    disk_sim_slow(r.disk[2], 0);
     rig_close(&r);
 }
 

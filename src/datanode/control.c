@@ -222,6 +222,13 @@ static void control_beaten(struct peer_call *c, const struct peer_reply *r)
     }
 }
 
+/* Without a row it is not known what all would be; what was in memory has gone with the process. */
+static uint8_t control_held(const struct datanode_worker *w, const struct datanode_chain *c)
+{
+    bool whole = c->held && !c->stale && w->opt.engine != DATANODE_ENGINE_RAM;
+    return c->row.count == 0 ? PROTO_HELD_UNKNOWN : whole ? PROTO_HELD_WHOLE : PROTO_HELD_PART;
+}
+
 static int control_reports(struct datanode_control *k)
 {
     struct datanode_worker *w = worker_of(k);
@@ -242,7 +249,8 @@ static int control_reports(struct datanode_control *k)
         k->reports[count++] = (struct proto_chain_report){.chain = c->id,
                                                           .epoch = c->row.epoch,
                                                           .report = report,
-                                                          .synced_epoch = c->synced_epoch};
+                                                          .synced_epoch = c->synced_epoch,
+                                                          .held = control_held(w, c)};
     }
     k->beat.chains = (struct proto_chain_report_list){.at = k->reports, .count = count};
     return 0;

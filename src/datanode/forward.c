@@ -125,7 +125,6 @@ static void forward_decide(struct datanode_update *u)
         forward_accept(u, &info, false);
         return;
     case DATANODE_FORWARD_INSTALL:
-        forward_touch(u);
         forward_accept(u, &info, true);
         return;
     case DATANODE_FORWARD_NEED_WHOLE:

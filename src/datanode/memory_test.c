@@ -95,6 +95,19 @@ static void tale_refused(struct rig *r, const struct rig_io *io)
     tale_read(r, *io);
 }
 
+/* The second target alone goes on, and is then given up: it comes back with higher versions. */
+static void tale_dead_epoch(struct rig *r, struct rig_io io)
+{
+    tale_row(r, "2s 1o");
+    io.host = 2;
+    io.fill = 9;
+    for (unsigned i = 0; i < 3; i++) {
+        tale_write(r, io);
+    }
+    r->row[1].loss_gen++;
+    tale_row(r, "1s 2w");
+}
+
 static void tale_tell(struct rig *r)
 {
     const struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 9000, .fill = 2};
@@ -120,7 +133,7 @@ static void tale_tell(struct rig *r)
     tale_read(r, large);
     tale_stat(r, &io, 2);
     tale_refused(r, &io);
-    tale_row(r, "1s 2w");
+    tale_dead_epoch(r, io);
     struct rig_io newer = io;
     newer.fill = 5;
     tale_write(r, newer);

@@ -1,14 +1,18 @@
 /*
- * datanode/neighbor.c -- links to other targets: one control link and DATANODE_SLOTS bulk links
+ * datanode/neighbor.c -- links to other targets: one control link and DATANODE_LINKS bulk links
  * each, with rising numbers (R10, done by peer/). Messages go out on a link that is up; whoever
  * needs one waits here. Where a target is, the cluster map says (control.c).
  *
  * R6: those that chains need are asked every tick; one that was silent for 2 s is a suspect. So is
  * one that answers but to which a bulk link that somebody waits for was not to be had for so long:
  * updates of the chunks of that slot do not reach it. A bulk link that is up proves itself by its
- * keepalive; behind a lot of data a question there would be late, and say nothing.
+ * keepalive; behind a lot of data a question there would be late, and say nothing. Whose own loop
+ * stood still accuses nobody for it.
  */
 #include "datanode/worker_priv.h"
+
+/* A tick that comes no later than that is no sign of a loop that stood still. */
+#define NEIGHBOR_LATE_MS 500u
 
 static const struct proto_ping_request ping_request = {.cookie = 1};
 
@@ -60,7 +64,7 @@ static void neighbor_up(struct peer_user *user, struct peer_link *l)
 {
     struct datanode_neighbor *n = container_of(user, struct datanode_neighbor, user);
     unsigned slot = l->slot;
-    if (slot > DATANODE_SLOTS) {
+    if (slot > DATANODE_LINKS) {
         return;
     }
     n->missed_ns[slot] = 0;
@@ -104,14 +108,14 @@ static void neighbor_connect(struct datanode_neighbor *n)
                                      .addresses = &n->address,
                                      .address_count = 1,
                                      .pool = w->member_pool,
-                                     .bulk_count = DATANODE_SLOTS,
+                                     .bulk_count = DATANODE_LINKS,
                                      .session = w->control.target,
                                      .generation = w->incarnation};
     if (peer_new(&opt, &n->peer) < 0) {
         return; /* the tick tries again */
     }
     peer_start(n->peer);
-    for (unsigned slot = 0; slot <= DATANODE_SLOTS; slot++) {
+    for (unsigned slot = 0; slot <= DATANODE_LINKS; slot++) {
         if (!list_empty(&n->waiting[slot])) {
             neighbor_ping(n, slot); /* asked for before its address was known */
         }
@@ -140,7 +144,7 @@ struct datanode_neighbor *datanode_neighbor_get(struct datanode_worker *w, uint3
     n->target = target;
     n->user.ops = &neighbor_ops;
     n->renew.run = neighbor_renew;
-    for (unsigned i = 0; i <= DATANODE_SLOTS; i++) {
+    for (unsigned i = 0; i <= DATANODE_LINKS; i++) {
         list_init(&n->waiting[i]);
     }
     if (dict_insert(&w->neighbors, hash, &n->node) < 0) {
@@ -228,9 +232,30 @@ static void neighbors_watch(struct datanode_worker *w, uint64_t now_ns)
     }
 }
 
-void datanode_neighbors_tick(struct datanode_worker *w)
+/*
+ * Whoever stood still itself has heard of nobody and had no link for a while: that says nothing
+ * about the others. Their time begins anew.
+ */
+static uint64_t neighbors_awake(struct datanode_worker *w)
 {
     uint64_t now_ns = loop_now_ns(w->loop);
+    uint64_t most_ns = (w->control.heartbeat_ms + NEIGHBOR_LATE_MS) * NS_PER_MS;
+    bool slept = w->neighbors_ns != 0 && now_ns > w->neighbors_ns + most_ns;
+    w->neighbors_ns = now_ns;
+    LIST_FOR_EACH(at, &w->neighbor_list)
+    {
+        struct datanode_neighbor *n = LIST_ENTRY(at, struct datanode_neighbor, all);
+        n->heard_ns = slept ? now_ns : n->heard_ns;
+        for (unsigned slot = 1; slept && slot <= DATANODE_LINKS; slot++) {
+            n->missed_ns[slot] = n->missed_ns[slot] == 0 ? 0 : now_ns;
+        }
+    }
+    return now_ns;
+}
+
+void datanode_neighbors_tick(struct datanode_worker *w)
+{
+    uint64_t now_ns = neighbors_awake(w);
     neighbors_watch(w, now_ns);
     LIST_FOR_EACH(at, &w->neighbor_list)
     {
@@ -245,7 +270,7 @@ void datanode_neighbors_tick(struct datanode_worker *w)
         if (n->watched) {
             neighbor_ping(n, 0);
         }
-        for (unsigned slot = 0; slot <= DATANODE_SLOTS; slot++) {
+        for (unsigned slot = 0; slot <= DATANODE_LINKS; slot++) {
             if (list_empty(&n->waiting[slot])) {
                 n->missed_ns[slot] = 0; /* nobody wants it any more */
             } else {
@@ -258,7 +283,7 @@ void datanode_neighbors_tick(struct datanode_worker *w)
 static bool neighbor_silent(const struct datanode_neighbor *n, uint64_t now_ns)
 {
     bool silent = now_ns > n->heard_ns + DATANODE_SUSPECT_NS;
-    for (unsigned slot = 1; slot <= DATANODE_SLOTS; slot++) {
+    for (unsigned slot = 1; slot <= DATANODE_LINKS; slot++) {
         uint64_t since_ns = n->missed_ns[slot];
         silent = silent || (since_ns != 0 && now_ns > since_ns + DATANODE_SUSPECT_NS);
     }
@@ -268,7 +293,7 @@ static bool neighbor_silent(const struct datanode_neighbor *n, uint64_t now_ns)
 size_t datanode_neighbors_suspects(struct datanode_worker *w, uint32_t *ret, size_t max)
 {
     size_t count = 0;
-    uint64_t now_ns = loop_now_ns(w->loop);
+    uint64_t now_ns = neighbors_awake(w); /* a heartbeat may come before the tick */
     LIST_FOR_EACH(at, &w->neighbor_list)
     {
         const struct datanode_neighbor *n = LIST_ENTRY(at, struct datanode_neighbor, all);

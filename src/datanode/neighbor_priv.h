@@ -7,7 +7,9 @@
 #include "peer/client.h"
 
 #define NS_PER_MS UINT64_C(1000000)
-#define DATANODE_SLOTS 4u /* bulk links to each neighbor; a chunk always uses the same */
+#define DATANODE_SLOTS 4u /* bulk links of chunks to each neighbor; one always uses the same */
+#define DATANODE_SLOT_ASK (DATANODE_SLOTS + 1) /* of questions that are about no chunk */
+#define DATANODE_LINKS DATANODE_SLOT_ASK       /* bulk links in all */
 #define DATANODE_SUSPECT_NS (2000 * NS_PER_MS) /* R6 */
 
 struct datanode_worker;
@@ -25,12 +27,12 @@ struct datanode_neighbor {
     bool known; /* its address is */
     struct net_address address;
     struct peer *peer;
-    struct peer_call ping[DATANODE_SLOTS + 1];
-    struct list waiting[DATANODE_SLOTS + 1];
+    struct peer_call ping[DATANODE_LINKS + 1];
+    struct list waiting[DATANODE_LINKS + 1];
     struct loop_task renew;                 /* the address has changed */
     bool watched, accused;                  /* watched: a chain needs it; accused: it diverged */
     uint64_t watched_ns, heard_ns;          /* heard: on the control link */
-    uint64_t missed_ns[DATANODE_SLOTS + 1]; /* since when a bulk link is missed; 0: it is not */
+    uint64_t missed_ns[DATANODE_LINKS + 1]; /* since when a bulk link is missed; 0: it is not */
 };
 struct datanode_neighbor *datanode_neighbor_get(struct datanode_worker *w, uint32_t target);
 void datanode_neighbor_set_address(struct datanode_neighbor *n, struct proto_bytes address);

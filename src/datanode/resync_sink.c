@@ -342,7 +342,6 @@ static void copy_go(struct datanode_update *u)
         copy_end(u, 0, true);
         return;
     }
-    datanode_item_touch(u->item, c->row.epoch);
     u->last_ver = base_max(m->last_ver, base_max(info.last_ver, m->identity.ver));
     stats_count(&w->counters.copies, 1);
     stats_count(&w->counters.copy_bytes, m->length);

@@ -5,11 +5,6 @@
 
 /* ---- The metadata server ---- */
 
-RIG void rig_row_wire(const struct cluster_row *row, struct proto_row *ret,
-                      struct proto_member *members)
-{
-    cluster_row_to_proto(row, members, ret);
-}
 /* Newer rows of chains that target `id` is a member of, or has named (t; NULL: nothing yet). */
 RIG struct proto_row_list rig_rows(struct rig *r, struct mem_arena *a, const struct rig_target *t,
                                    uint32_t id)
@@ -20,8 +15,9 @@ RIG struct proto_row_list rig_rows(struct rig *r, struct mem_arena *a, const str
         bool member = cluster_row_find(&r->row[i], id) < r->row[i].count;
         bool newer = r->row[i].epoch > (t == NULL ? 0 : t->known[i]);
         if (newer && (member || (t != NULL && t->named[i]))) {
-            struct proto_member *m = mem_arena_alloc(a, CLUSTER_MEMBERS_MAX * sizeof *m);
-            rig_row_wire(&r->row[i], &list.at[list.count++], m);
+            struct rig_row_room *room = mem_arena_alloc(a, sizeof *room);
+            cluster_row_to_proto(&r->row[i], room->members, &list.at[list.count]);
+            cluster_row_rest_to_proto(&r->row[i], &room->rest, &list.at[list.count++]);
         }
     }
     return list;
@@ -39,6 +35,7 @@ RIG void rig_on_register(struct peer_user *u, struct peer_request *q)
     memset(t->known, 0, sizeof t->known);
     memset(t->report, 0, sizeof t->report);
     memset(t->synced, 0, sizeof t->synced);
+    memset(t->held, 0, sizeof t->held);
     t->link = q->link;
     const struct proto_register_reply reply = {.target = host,
                                                .rows = rig_rows(r, &q->arena, NULL, host),
@@ -60,6 +57,7 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
     t->heard_ns = loop_sim_now_ns(r->world);
     t->granted_ns = t->leased ? t->heard_ns : t->granted_ns;
     t->suspect = m->suspects.count == 0 ? 0 : m->suspects.at[0];
+    t->suspicions += m->suspects.count == 0 ? 0 : 1;
     memset(t->known, 0, sizeof t->known);
     memset(t->named, 0, sizeof t->named);
     for (size_t i = 0; i < m->chains.count; i++) {
@@ -68,6 +66,7 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
         t->named[c->chain] = true;
         t->report[c->chain] = c->report;
         t->synced[c->chain] = c->synced_epoch;
+        t->held[c->chain] = c->held;
     }
     struct proto_heartbeat_reply reply = {.leased = t->leased, .map_epoch = 1};
     proto_bytes_to_c(m->sick, t->sick, sizeof t->sick);
@@ -163,19 +162,20 @@ RIG void rig_push_rows(void *ctx)
     for (unsigned i = 1; i <= r->opt.targets; i++) {
         struct rig_target *t = &r->target[i];
         for (unsigned c = 1; c <= RIG_CHAINS && t->link != NULL && !t->deaf; c++) {
-            struct proto_member members[CLUSTER_MEMBERS_MAX];
+            struct rig_row_room room;
             struct proto_row_changed_push push;
             if (r->row[c].epoch == 0) {
                 continue;
             }
-            rig_row_wire(&r->row[c], &push.row, members);
+            cluster_row_to_proto(&r->row[c], room.members, &push.row);
+            cluster_row_rest_to_proto(&r->row[c], &room.rest, &push.row);
             int rc = peer_link_push(t->link, PROTO_OP_row_changed, &push);
             CHECK(rc == 0 || rc == -ERR_closed);
         }
     }
 }
 /* "1s 2s 3y": targets and states, head first: s serving, y syncing, w waiting, l last-serving, o
- * offline. The epoch rises by one. Tells all that are not deaf. */
+ * offline, a set aside. The epoch rises by one. Tells all that are not deaf. */
 RIG void rig_row(struct rig *r, uint32_t chain, const char *members)
 {
     struct cluster_row *row = &r->row[chain];
@@ -183,16 +183,17 @@ RIG void rig_row(struct rig *r, uint32_t chain, const char *members)
     row->epoch++;
     row->count = 0;
     for (const char *at = members; *at != 0; at++) {
+        static const char states[] = "?sywlo"; /* by enum proto_member_state */
         if (*at < '1' || *at > '9') {
             continue;
         }
-        char state = at[1];
-        row->member[row->count].target = (uint32_t)(*at - '0');
-        row->member[row->count++].state = state == 's'   ? PROTO_MEMBER_SERVING
-                                          : state == 'y' ? PROTO_MEMBER_SYNCING
-                                          : state == 'w' ? PROTO_MEMBER_WAITING
-                                          : state == 'l' ? PROTO_MEMBER_LAST_SERVING
-                                                         : PROTO_MEMBER_OFFLINE;
+        bool aside = at[1] == 'a';
+        const char *state = strchr(states, aside ? 'o' : at[1]);
+        CHECK(state != NULL);
+        row->member[row->count++] =
+            (struct cluster_member){.target = (uint32_t)(*at - '0'),
+                                    .state = (enum proto_member_state)(state - states),
+                                    .aside = aside};
     }
     CHECK(cluster_row_valid(row));
     rig_in(r->meta.loop, rig_push_rows, r);

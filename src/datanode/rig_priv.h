@@ -34,6 +34,10 @@ struct rig_process {
     struct loop *loop;
     struct env env;
 };
+struct rig_row_room { /* memory of a row in a message */
+    struct proto_member members[CLUSTER_MEMBERS_MAX];
+    struct cluster_row_rest rest;
+};
 struct rig_target {
     struct rig *rig;
     struct rig_process process;
@@ -48,8 +52,10 @@ struct rig_target {
     uint32_t known[RIG_CHAINS + 1];
     bool named[RIG_CHAINS + 1]; /* in its newest heartbeat */
     uint8_t report[RIG_CHAINS + 1];
+    uint8_t held[RIG_CHAINS + 1]; /* enum proto_held */
     uint32_t synced[RIG_CHAINS + 1];
     uint32_t suspect;              /* named last */
+    unsigned suspicions;           /* heartbeats that named somebody */
     size_t dead;                   /* data ids named by the newest heartbeat */
     uint64_t heard_ns, granted_ns; /* of the world: its newest heartbeat; one with a lease */
     bool stranger;                 /* a new leader: does not know it until it has registered */
@@ -75,6 +81,8 @@ struct rig_options {
     uint64_t scrub_ms;     /* 0: as if nobody had said anything */
     uint64_t dead_keep_ms; /* not 0: its leader lets everything go that is named */
     struct datanode_health_limits health;
+    struct fault *fault; /* points of the worker on host `faulty` */
+    unsigned faulty;
 };
 struct rig {
     struct rig_options opt;
@@ -128,6 +136,7 @@ RIG void rig_open_inside(void *ctx)
     CHECK((net_sim_open(o->rig->net, o->host, p->loop, &p->env.net)) == 0);
     if (o->host >= 1 && o->host <= RIG_TARGETS) {
         CHECK((disk_sim_open(o->rig->disk[o->host], p->loop, &p->env.disk)) == 0);
+        p->env.fault = o->host == o->rig->opt.faulty ? o->rig->opt.fault : NULL;
         p->env.stats = stats_new(NULL, "");
         CHECK(p->env.stats != NULL);
     }

@@ -413,6 +413,15 @@ static void update_store_again(struct loop_timer *t)
     chunk_store_update(u->worker->store, &u->store);
 }
 
+/* Only now: a COPY that was refused on the way comes again, and must have its effect. */
+static void update_touch(struct datanode_update *u)
+{
+    const struct datanode_chain *c = u->chain;
+    if (c->state == PROTO_MEMBER_SYNCING && c->row.epoch == u->begun_epoch) {
+        datanode_item_touch(u->item, c->row.epoch);
+    }
+}
+
 static void update_stored(struct chunk_update *s, int rc)
 {
     struct datanode_update *u = container_of(s, struct datanode_update, store);
@@ -434,6 +443,7 @@ static void update_stored(struct chunk_update *s, int rc)
     u->state = DATANODE_UPDATE_PENDING;
     if (u->install) {
         u->state = DATANODE_UPDATE_FLUSH; /* committed at once */
+        update_touch(u);
         update_let_go(u);
         if (u->sync) {
             update_flush(u);
@@ -516,6 +526,7 @@ void datanode_update_begin(struct datanode_update *u)
     datanode_item_mark(it, true);
     u->state = DATANODE_UPDATE_RESERVE;
     u->storing = true;
+    u->begun_epoch = u->chain->row.epoch;
     bool length_only = u->kind == PROTO_WRITE_SET_LENGTH && !u->whole;
     u->store = (struct chunk_update){.done = update_reserved,
                                      .key = it->key,

@@ -55,7 +55,8 @@ struct datanode_update {
     uint64_t began_ns;
     /* What it is. */
     struct chunk_identity identity, base;
-    uint8_t kind; /* enum proto_write_kind */
+    uint8_t kind;         /* enum proto_write_kind */
+    uint32_t begun_epoch; /* of the row by which it was accepted */
     bool whole, install, sync, retried, doomed, trailer, leaving;
     bool told; /* of the newest row */
     enum disk_lane lane;

@@ -27,8 +27,10 @@ void datanode_refuse(struct peer_request *r, int rc, const struct datanode_chain
 {
     struct proto_member members[CLUSTER_MEMBERS_MAX];
     struct proto_failure f = {.text = proto_bytes_text(err_text(rc))};
+    struct cluster_row_rest rest;
     if (rc == -ERR_stale_epoch && c != NULL) {
         cluster_row_to_proto(&c->row, members, &f.row);
+        cluster_row_rest_to_proto(&c->row, &rest, &f.row);
     }
     peer_request_fail(r, rc, &f);
 }
@@ -127,7 +129,7 @@ void datanode_lossy_check(struct datanode_worker *w)
     LIST_FOR_EACH(at, &w->chain_list)
     {
         const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
-        bool member = cluster_row_find(&c->row, w->control.target) < c->row.count;
+        bool member = datanode_chain_takes_part(c);
         bool whole =
             c->in_path && (c->state == PROTO_MEMBER_SERVING || c->synced_epoch == c->row.epoch);
         if (member && !whole) {
@@ -540,7 +542,7 @@ static bool worker_settled(const struct datanode_worker *w)
     LIST_FOR_EACH(at, &w->chain_list)
     {
         const struct datanode_chain *c = LIST_ENTRY(at, struct datanode_chain, all);
-        bool member = cluster_row_find(&c->row, w->control.target) < c->row.count;
+        bool member = datanode_chain_takes_part(c);
         if (member && (!c->in_path || c->state != PROTO_MEMBER_SERVING)) {
             return false;
         }

@@ -111,7 +111,8 @@ struct datanode_worker {
     struct list repairs, repairs_new;
     struct loop_task repair_task;
     struct datanode_discard discard;
-    uint64_t used_ns; /* when a client last read or wrote here */
+    uint64_t used_ns;      /* when a client last read or wrote here */
+    uint64_t neighbors_ns; /* when the neighbors were last looked at */
     uint64_t copying_bytes;
     unsigned copying; /* keys in the hands of sessions that bring other members up to date */
     struct datanode_holds holds;

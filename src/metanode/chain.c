@@ -4,12 +4,13 @@
  * the log, one at a time per chain; when it was applied, members are told and the next step is
  * taken. Nothing here decides: R1 to R4 and T1 to T3 are cluster/'s.
  */
-#include "metanode/metanode_priv.h"
+#include "metanode/promote_priv.h"
 
 #include "base/log.h"
 
 struct chain_proposal {
     struct metanode_waiter waiter;
+    struct metanode_chain_told *told; /* NULL: nobody waits */
     struct metanode *m;
     uint32_t chain;
 };
@@ -131,6 +132,7 @@ void metanode_chain_heard(struct metanode_chain *c, const struct metanode_target
     struct cluster_fact *f = &c->fact[i];
     f->known_epoch = report->epoch;
     f->heard_ns = t->heard_ns;
+    f->held = report->held <= PROTO_HELD_PART ? (enum proto_held)report->held : PROTO_HELD_UNKNOWN;
     if (report->report == PROTO_REPORT_GONE) {
         if (!f->gone) { /* no space, say: not at once again */
             c->hold_until_ns[i] =
@@ -172,6 +174,21 @@ static uint32_t chain_reported(const struct proto_chain_report_list *known, uint
     return 0;
 }
 
+static int chain_row_in(struct mem_arena *a, const struct cluster_row *row, struct proto_row *ret)
+{
+    struct proto_member *members = mem_arena_alloc(a, row->count * sizeof *members);
+    bool more = cluster_row_rest_count(row) > 0;
+    struct cluster_row_rest *rest = more ? mem_arena_alloc(a, sizeof *rest) : NULL;
+    if (members == NULL || (more && rest == NULL)) {
+        return -ENOMEM;
+    }
+    cluster_row_to_proto(row, members, ret);
+    if (more) {
+        cluster_row_rest_to_proto(row, rest, ret);
+    }
+    return 0;
+}
+
 int metanode_chains_rows(struct metanode *m, uint32_t target,
                          const struct proto_chain_report_list *known, struct mem_arena *a,
                          struct proto_row_list *ret)
@@ -197,11 +214,10 @@ int metanode_chains_rows(struct metanode *m, uint32_t target,
             rows.at = at;
             room = more;
         }
-        struct proto_member *members = mem_arena_alloc(a, c->row.count * sizeof *members);
-        if (members == NULL) {
-            return -ENOMEM;
+        int rc = chain_row_in(a, &c->row, &rows.at[rows.count++]);
+        if (rc < 0) {
+            return rc;
         }
-        cluster_row_to_proto(&c->row, members, &rows.at[rows.count++]);
     }
     *ret = rows;
     return 0;
@@ -230,11 +246,10 @@ int metanode_chains_left(struct metanode *m, uint32_t target,
             }
         }
         *ret_left = true;
-        struct proto_member *members = mem_arena_alloc(a, c->row.count * sizeof *members);
-        if (members == NULL) {
-            return -ENOMEM;
+        int rc = chain_row_in(a, &c->row, &all.at[all.count++]);
+        if (rc < 0) {
+            return rc;
         }
-        cluster_row_to_proto(&c->row, members, &all.at[all.count++]);
     }
     *rows = all;
     return 0;
@@ -253,8 +268,10 @@ static void chain_tell(struct metanode_chain *c, uint32_t target,
 static void chain_publish(struct metanode_chain *c, const struct cluster_row *old)
 {
     struct proto_member members[CLUSTER_MEMBERS_MAX];
+    struct cluster_row_rest rest;
     struct proto_row_changed_push push;
     cluster_row_to_proto(&c->row, members, &push.row);
+    cluster_row_rest_to_proto(&c->row, &rest, &push.row);
     for (size_t i = 0; i < c->row.count; i++) {
         chain_tell(c, c->row.member[i].target, &push);
     }
@@ -286,7 +303,8 @@ static void chain_join(struct metanode_chain *c, size_t i, const struct cluster_
     c->fact[i] = (struct cluster_fact){.intact = true};
     c->must_know[i] = 0;
     c->hold_until_ns[i] = 0;
-    c->away_since_ns[i] = joined->state == PROTO_MEMBER_OFFLINE ? now_ns : 0;
+    bool away = joined->state == PROTO_MEMBER_OFFLINE && !joined->aside;
+    c->away_since_ns[i] = away ? now_ns : 0;
     if (chain_came_late(c->m, joined->target)) {
         c->fact[i].gone = true;
         c->fact[i].gone_ns = now_ns;
@@ -324,6 +342,9 @@ static void chain_move(struct metanode_chain *c, const struct cluster_row *next)
             c->away_since_ns[i] = chain_away_since(c, old.away_since_ns[from], now);
             c->must_know[i] =
                 now == PROTO_MEMBER_OFFLINE || now == PROTO_MEMBER_LAST_SERVING ? next->epoch : 0;
+        }
+        if (next->member[i].aside != old.row.member[from].aside) { /* aside: not waited for */
+            c->away_since_ns[i] = next->member[i].aside ? 0 : chain_away_since(c, 0, now);
         }
     }
     if (chain_is_dark(next) && !chain_is_dark(&old.row)) {
@@ -393,26 +414,35 @@ static void chain_proposed(struct metanode_waiter *w, int rc, const struct names
             metanode_chain_touch(c);
         }
     }
+    if (x->told != NULL) {
+        x->told->done(x->told, rc);
+    }
     mem_free(x);
 }
 
-static void chain_propose(struct metanode_chain *c, const struct cluster_row *next)
+/* `told` may be NULL; it is not called when this fails. */
+static int chain_propose(struct metanode_chain *c, const struct cluster_row *next,
+                         struct metanode_chain_told *told)
 {
     struct proto_member members[CLUSTER_MEMBERS_MAX];
+    struct cluster_row_rest rest;
     struct proto_row row;
     struct namespace_rows_put put = {.rows = {.at = &row, .count = 1}};
     struct chain_proposal *x = mem_zalloc(sizeof *x);
     if (x == NULL) {
-        return; /* the tick tries again */
+        return -ENOMEM;
     }
-    *x = (struct chain_proposal){.m = c->m, .chain = c->row.chain, .waiter.done = chain_proposed};
+    *x = (struct chain_proposal){
+        .m = c->m, .told = told, .chain = c->row.chain, .waiter.done = chain_proposed};
     cluster_row_to_proto(next, members, &row);
+    cluster_row_rest_to_proto(next, &rest, &row);
     c->proposing = true;
-    if (metanode_propose(c->m, NAMESPACE_ROWS_PUT, &namespace_rows_put_type, &put, &x->waiter) <
-        0) {
+    int rc = metanode_propose(c->m, NAMESPACE_ROWS_PUT, &namespace_rows_put_type, &put, &x->waiter);
+    if (rc < 0) {
         c->proposing = false;
         mem_free(x);
     }
+    return rc;
 }
 
 /* It was taken out, and is not to come back yet. */
@@ -425,18 +455,31 @@ static bool chain_is_held(const struct metanode_chain *c, size_t i, uint64_t now
 void metanode_chain_change(struct metanode_chain *c, const struct cluster_row *next)
 {
     if (!c->proposing && next->epoch == c->row.epoch + 1) {
-        chain_propose(c, next);
+        (void)chain_propose(c, next, NULL); /* else with the next look */
     }
+}
+
+int metanode_chain_order(struct metanode_chain *c, const struct cluster_row *next,
+                         struct metanode_chain_told *told)
+{
+    CHECK(next->epoch == c->row.epoch + 1);
+    return c->proposing ? -ERR_busy : chain_propose(c, next, told);
+}
+
+struct cluster_chain_times metanode_chain_times(const struct metanode_chain *c)
+{
+    const struct metanode *m = c->m;
+    return (struct cluster_chain_times){.now_ns = metanode_now(m),
+                                        .dark_since_ns = base_max(c->dark_since_ns, m->serve_ns),
+                                        .dark_wait_ns = m->opt.dark_wait_ms * METANODE_NS_PER_MS,
+                                        .wall_ms = metanode_wall_ms(m)};
 }
 
 static void chain_step(struct metanode_chain *c)
 {
-    struct metanode *m = c->m;
     struct cluster_fact fact[CLUSTER_MEMBERS_MAX];
     struct cluster_row next;
-    struct cluster_chain_times times = {.now_ns = metanode_now(m),
-                                        .dark_since_ns = base_max(c->dark_since_ns, m->lead_ns),
-                                        .dark_wait_ns = m->opt.dark_wait_ms * METANODE_NS_PER_MS};
+    const struct cluster_chain_times times = metanode_chain_times(c);
     if (c->proposing) {
         return;
     }
@@ -452,7 +495,7 @@ static void chain_step(struct metanode_chain *c)
         }
     }
     if (cluster_chain_step(&c->row, fact, &times, &next)) {
-        chain_propose(c, &next);
+        (void)chain_propose(c, &next, NULL); /* else the tick tries again */
     }
 }
 

@@ -233,6 +233,33 @@ TEST(a_restart_of_the_server_changes_no_row)
     rig_over(&r);
 }
 
+static bool leads_but_does_not_serve(void *ctx)
+{
+    const struct rig *r = ctx;
+    return r->m != NULL && r->m->lead_ns != 0 && r->m->phase != METANODE_SERVING;
+}
+
+/* Section 4: nobody is expired for what a new leader could not hear, however long it took to load.
+ */
+TEST(a_slow_start_of_the_server_changes_no_row)
+{
+    struct rig r;
+    start_cluster(&r, 3);
+    rig_run(&r, 2 * RIG_SECOND);
+    uint64_t epoch = r.m->map_epoch;
+    rig_kill(&r);
+    CHECK_OK(rig_start(&r));
+    CHECK_TRUE(rig_until(&r, leads_but_does_not_serve, &r));
+    loop_sim_pause(r.loop, true);
+    rig_run(&r, 6 * RIG_SECOND); /* T is two */
+    loop_sim_pause(r.loop, false);
+    CHECK_TRUE(rig_until(&r, rig_is_serving, &r));
+    run_checked(&r, 6 * RIG_SECOND);
+    CHECK_EQ(r.m->map_epoch, epoch);
+    CHECK_TRUE(rig_until(&r, all_leased, &r));
+    rig_over(&r);
+}
+
 /* R5, R6: a neighbour that cannot be reached is asked to stop, then leaves. */
 TEST(a_suspect_is_revoked_before_it_leaves)
 {

@@ -1,4 +1,4 @@
-#include "metanode/metanode_priv.h"
+#include "metanode/promote_priv.h"
 
 /* Who handles what. Roles are those of proto's tables. */
 #define METANODE_HANDLER(name, fn)                 \
@@ -60,6 +60,7 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(class_create, metanode_class_create),
     METANODE_HANDLER(target_plan, metanode_plan_change),
     METANODE_HANDLER(balance_set, metanode_plan_change),
+    METANODE_HANDLER(chain_order, metanode_chain_ordered),
     METANODE_HANDLER(backup_open, metanode_backup_open),
     METANODE_HANDLER(backup_read, metanode_backup_read),
     METANODE_HANDLER(backup_close, metanode_backup_close),

@@ -1,10 +1,13 @@
 /* metanode/health.c -- see health_priv.h. */
 #include "metanode/health_priv.h"
 
-#include "metanode/metanode_priv.h"
+#include "metanode/promote_priv.h"
+
+#include <stdio.h>
 
 #define NAMES_SIZE 400u
 #define WHAT_SIZE 700u
+#define HELP_SIZE 320u
 #define LITTLE_BYTES (UINT64_C(1) << 30)
 #define LITTLE_SHARE 10u /* a tenth */
 #define ENGINE_WAIT_NS (UINT64_C(5) * 1000 * METANODE_NS_PER_MS)
@@ -129,14 +132,76 @@ static size_t name_targets(const struct metanode *m, bool (*fits)(const struct m
     return count;
 }
 
+/* In how many racks, or on how many hosts, are the targets that are up? */
+static size_t count_domains(const struct metanode *m, bool racks)
+{
+    size_t n = 0;
+    LIST_FOR_EACH(node, &m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        struct cluster_target own = metanode_target_place(t);
+        bool seen = !is_up(t);
+        LIST_FOR_EACH(before, &m->targets.all)
+        {
+            const struct metanode_target *o = LIST_ENTRY(before, struct metanode_target, all);
+            struct cluster_target other = metanode_target_place(o);
+            if (o == t) {
+                break;
+            }
+            seen = seen || (is_up(o) && (racks ? own.rack_key == other.rack_key
+                                               : own.host_key == other.host_key));
+        }
+        n += seen ? 0 : 1;
+    }
+    return n;
+}
+
+void metanode_starting_words(struct metanode *m, const struct metanode_counts *n, struct text *out)
+{
+    bool racks = m->opt.failure_domain == PROTO_DOMAIN_RACK;
+    bool apart = racks || m->opt.failure_domain == PROTO_DOMAIN_HOST;
+    if (apart && n->up >= m->opt.copies) {
+        text_add(out,
+                 "no storage yet: there are %zu targets in %zu of the %u %s that %u copies need",
+                 n->up, count_domains(m, racks), m->opt.copies, racks ? "racks" : "hosts",
+                 m->opt.copies);
+    } else {
+        text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", n->up,
+                 m->opt.copies, m->opt.copies);
+    }
+}
+
 static void tell_starting(struct health *h)
 {
+    char words[WHAT_SIZE];
+    struct text t;
     if (h->n->chains == 0) {
+        text_init(&t, words, sizeof words);
+        metanode_starting_words(h->m, h->n, &t);
         tell(h, HEALTH_WARNING, "Files that fit into the metadata can be stored, others wait.",
-             "Start the data nodes; `opendfs data` on each machine, or `opendfs up`.",
-             "no storage yet: %zu of the %u targets that %u copies need have come", h->n->up,
-             h->m->opt.copies, h->m->opt.copies);
+             "Start the data nodes; `opendfs data` on each machine, or `opendfs up`.", "%s", words);
     }
+}
+
+/* Old copies that could serve, if nothing newer ever comes back. */
+static void tell_way_out(struct health *h)
+{
+    char help[HELP_SIZE];
+    size_t count;
+    struct metanode_chain *c = metanode_way_first(h->m, &count);
+    struct metanode_way way;
+    if (c == NULL) {
+        return;
+    }
+    metanode_way_out(c, &way);
+    (void)snprintf(
+        help, sizeof help,
+        "Bring one back that has all. Only when none of them will ever come back: `%s`%s",
+        way.command, count > 1 ? ", and `opendfs chain list` for the others." : ".");
+    tell(h, HEALTH_UNAVAILABLE,
+         "Old copies are there; what was written since they were whole would be lost with them.",
+         help, "%zu of %zu chains wait for targets that have all: chain %u: %s", count,
+         h->n->chains, c->row.chain, way.words);
 }
 
 static void tell_dark(struct health *h)
@@ -146,6 +211,7 @@ static void tell_dark(struct health *h)
         return;
     }
     size_t down = name_targets(h->m, is_down, names);
+    tell_way_out(h);
     tell(
         h, HEALTH_UNAVAILABLE,
         "Reads and writes of the data there wait. It is not lost while the disk of the target that "
@@ -329,6 +395,28 @@ static void tell_differences(struct health *h)
     }
 }
 
+/* What may have more than an old copy that was promoted. */
+static void tell_aside(struct health *h)
+{
+    char word[METANODE_WORD_SIZE], promoted[METANODE_WORD_SIZE], help[HELP_SIZE];
+    struct metanode_chain *c = NULL;
+    size_t i = 0, count = metanode_aside_count(h->m, &c, &i);
+    if (count == 0) {
+        return;
+    }
+    metanode_target_word(h->m, c->row.member[i].target, word);
+    metanode_target_word(h->m, c->row.promotion.target, promoted);
+    (void)snprintf(help, sizeof help,
+                   "`opendfs chain list` names them. When what they have is not needed any more: "
+                   "`opendfs chain discard %s %u`.",
+                   word, c->row.chain);
+    tell(h, HEALTH_WARNING,
+         "They may have what the promoted copies lack. Nobody uses or changes them.", help,
+         "%zu cop%s set aside when older ones were promoted; the first: that of %s of chain %u, "
+         "for that of %s",
+         count, count == 1 ? "y was" : "ies were", word, c->row.chain, promoted);
+}
+
 /* What looks for orphans have found; no reader notices any of it. */
 static void tell_orphans(struct health *h)
 {
@@ -379,6 +467,7 @@ static void tell_others(struct health *h)
              m->cleanup.fences == 1 ? "is" : "are");
     }
     tell_differences(h);
+    tell_aside(h);
     tell_orphans(h);
     tell_leaps(h);
     char used[TEXT_UNIT_SIZE], limit[TEXT_UNIT_SIZE];

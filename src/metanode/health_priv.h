@@ -60,6 +60,10 @@ struct metanode_problem_visitor {
 /* The worst first. */
 void metanode_problems(struct metanode *m, const struct metanode_counts *n,
                        struct metanode_problem_visitor *v);
+/* What is missing before there is any chain. */
+void metanode_starting_words(struct metanode *m, const struct metanode_counts *n, struct text *out);
+/* status.c: as a JSON string: what is not printable ASCII becomes \u00nn. */
+void metanode_json_text(struct text *out, const char *text);
 /* "healthy", "degraded", "unavailable", "starting". */
 const char *metanode_health(struct metanode *m, const struct metanode_counts *n);
 

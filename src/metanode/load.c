@@ -99,6 +99,7 @@ static int load_keep(struct metanode_loading *l, bool *more)
 static void load_serve(struct metanode *m)
 {
     m->phase = METANODE_SERVING;
+    m->serve_ns = metanode_now(m); /* nobody could be heard earlier, however long this took */
     metanode_targets_start(m);
     metanode_chains_start(m);
     metanode_moves_start(m);

@@ -81,12 +81,13 @@ static void register_logged(struct metanode_target_write *x, int rc,
 static bool register_is_known(const struct metanode_target *t,
                               const struct proto_register_request *q)
 {
-    return proto_bytes_equal(q->address, proto_bytes_text(t->address)) &&
+    bool same_rack = q->rack.len == 0 || proto_bytes_equal(q->rack, proto_bytes_text(t->rack));
+    return same_rack && proto_bytes_equal(q->address, proto_bytes_text(t->address)) &&
            proto_bytes_equal(q->host, proto_bytes_text(t->host)) &&
            proto_bytes_equal(q->name, proto_bytes_text(t->name));
 }
 
-/* What administrators set (weight, rack, labels) stays as they set it. */
+/* What administrators set (weight, labels) stays as they set it; where it is, its node knows. */
 static struct proto_target register_record(const struct metanode_target *t,
                                            const struct proto_register_request *q)
 {
@@ -101,6 +102,7 @@ static struct proto_target register_record(const struct metanode_target *t,
     }
     record.address = q->address;
     record.host = q->host;
+    record.rack = q->rack.len > 0 ? q->rack : record.rack;
     record.name = q->name;
     record.state = PROTO_TARGET_UP;
     record.total = q->total;

@@ -74,9 +74,11 @@ struct rig_target {
     struct uuid uuid, boot_id;
     uint64_t incarnation;
     bool lossy, running, registered, leased, deaf, low_space;
-    bool blind;       /* it has no memory for the rows that heartbeats bring */
-    const char *sick; /* NULL: its disk is well */
-    bool cut;         /* its heartbeats do not come any more */
+    bool blind;        /* it has no memory for the rows that heartbeats bring */
+    const char *sick;  /* NULL: its disk is well */
+    bool cut;          /* its heartbeats do not come any more */
+    const char *rack;  /* NULL: none */
+    bool part, silent; /* it has no whole copies; it does not say what it has */
     uint32_t id, suspect, damaged;
     uint64_t heartbeat_ms, lease_ms, leased_until_ns;
     struct cluster_row row[RIG_ROWS];

@@ -54,7 +54,10 @@ static inline void rig_target_report(struct rig_target *t)
             (struct proto_chain_report){.chain = t->row[i].chain,
                                         .epoch = t->row[i].epoch,
                                         .report = syncs ? PROTO_REPORT_SYNCED : PROTO_REPORT_OK,
-                                        .synced_epoch = syncs ? t->row[i].epoch : 0};
+                                        .synced_epoch = syncs ? t->row[i].epoch : 0,
+                                        .held = t->silent ? PROTO_HELD_UNKNOWN
+                                                : t->part ? PROTO_HELD_PART
+                                                          : PROTO_HELD_WHOLE};
     }
 }
 static inline void rig_target_tick(struct loop_timer *timer)
@@ -81,16 +84,18 @@ static inline void rig_target_tick(struct loop_timer *timer)
             .dead = {.at = &t->dead, .count = t->dead != 0},
             .sick = proto_bytes_text(t->sick == NULL ? "" : t->sick)};
     } else {
-        t->reg = (struct proto_register_request){.uuid = t->uuid,
-                                                 .incarnation = t->incarnation,
-                                                 .boot_id = t->boot_id,
-                                                 .lossy = t->lossy,
-                                                 .address = proto_bytes_text(t->at.text),
-                                                 .host = proto_bytes_text(t->at.text),
-                                                 .name = proto_bytes_text(t->name),
-                                                 .weight = 100,
-                                                 .total = 1u << 30,
-                                                 .free = 1u << 29};
+        t->reg = (struct proto_register_request){
+            .uuid = t->uuid,
+            .incarnation = t->incarnation,
+            .boot_id = t->boot_id,
+            .lossy = t->lossy,
+            .address = proto_bytes_text(t->at.text),
+            .host = proto_bytes_text(t->at.text),
+            .rack = proto_bytes_text(t->rack == NULL ? "" : t->rack),
+            .name = proto_bytes_text(t->name),
+            .weight = 100,
+            .total = 1u << 30,
+            .free = 1u << 29};
         t->call.done = rig_registered;
         t->call.request = &t->reg;
         t->call.opcode = PROTO_OP_register;
@@ -159,6 +164,7 @@ static inline void rig_target_start(struct rig *r, unsigned i, bool lossy)
                              .running = true,
                              .refuse_removes = t->refuse_removes,
                              .chunk_length = t->chunk_length,
+                             .rack = t->rack,
                              .held = t->held,
                              .held_count = t->held_count};
     (void)snprintf(t->at.text, sizeof t->at.text, "host%u:9410", 20 + i);

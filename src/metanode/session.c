@@ -271,7 +271,6 @@ static void sessions_housekeeping(struct loop_timer *t)
  * however long the log was: all have the time of one lease. */
 void metanode_sessions_start(struct metanode *m)
 {
-    m->serve_ns = metanode_now(m);
     LIST_FOR_EACH(node, &m->sessions.all)
     {
         LIST_ENTRY(node, struct metanode_session, all)->renewed_ns = m->serve_ns;

@@ -1,7 +1,7 @@
 /*
  * metanode/status.c -- how the cluster is, for people (text) and programs (JSON, one object).
  */
-#include "metanode/metanode_priv.h"
+#include "metanode/promote_priv.h"
 
 #define STATUS_BYTES ((size_t)1000 * 1024)
 #define STATUS_CLASSES_MAX 256u
@@ -36,8 +36,7 @@ static void status_words(const struct status *s, struct text *out)
         text_add(out, "the memory of the metadata server is nearly used up: new work waits; ");
     }
     if (n->chains == 0) {
-        text_add(out, "no storage yet: %zu of the %u targets that %u copies need have come", n->up,
-                 s->m->opt.copies, s->m->opt.copies);
+        metanode_starting_words(s->m, n, out);
     } else if (n->dark > 0) {
         text_add(out, "%zu of %zu chains have no serving copy", n->dark, n->chains);
     } else if (n->full < n->chains) {
@@ -88,8 +87,7 @@ static size_t status_target_chains(const struct metanode_target *t, size_t *ret_
     return n;
 }
 
-/* Inside a JSON string: what is not printable ASCII becomes \u00nn. */
-static void status_json_text(struct text *out, const char *text)
+void metanode_json_text(struct text *out, const char *text)
 {
     text_add(out, "\"");
     for (const char *p = text; *p != '\0'; p++) {
@@ -117,7 +115,7 @@ static void status_json_told(const struct metanode_target *t, struct text *out)
     const struct proto_report_figures *f = &t->figures;
     if (metanode_disk_failed(t)) {
         text_add(out, ",\"disk_error\":");
-        status_json_text(out, t->disk_text);
+        metanode_json_text(out, t->disk_text);
     }
     if (t->has_figures) {
         text_add(out, ",\"chunks\":%llu,\"dirty\":%llu,\"reserved\":%llu,\"resting\":%llu",
@@ -179,14 +177,16 @@ static void status_json_targets(struct status *s)
         }
         uuid_to_text(&t->uuid, uuid);
         text_add(out, "%s{\"id\":%u,\"uuid\":\"%s\",\"name\":", comma, t->id, uuid);
-        status_json_text(out, t->name);
+        metanode_json_text(out, t->name);
         text_add(out, ",\"state\":\"%s\",\"address\":", status_target_state(t));
-        status_json_text(out, t->address);
+        metanode_json_text(out, t->address);
         text_add(out, ",\"host\":");
-        status_json_text(out, t->host);
+        metanode_json_text(out, t->host);
+        text_add(out, ",\"rack\":");
+        metanode_json_text(out, t->rack);
         if (t->sick[0] != 0) {
             text_add(out, ",\"ejected\":%s,\"sick\":", t->ejected ? "true" : "false");
-            status_json_text(out, t->sick);
+            metanode_json_text(out, t->sick);
         }
         text_add(out,
                  ",\"weight\":%u,\"chains\":%zu,\"serving\":%zu,\"total\":%llu,\"free\":%llu,"
@@ -236,7 +236,7 @@ static void status_json_classes(struct status *s)
         size_t chains = metanode_table_spread(s->m, class, &spread);
         proto_bytes_to_c(class->name, name, sizeof name);
         text_add(out, "%s{\"id\":%u,\"name\":", i == 0 ? "" : ",", class->id);
-        status_json_text(out, name);
+        metanode_json_text(out, name);
         text_add(out,
                  ",\"copies\":%u,\"chains\":%zu,\"version\":%u,\"load\":%u,\"heads\":%u,"
                  "\"rebuild\":%u,\"rebuild_of\":%u}",
@@ -263,11 +263,11 @@ static void status_problem(struct metanode_problem_visitor *v, const struct meta
     }
     text_add(x->out, "%s{\"severity\":\"%s\",\"what\":", x->some ? "," : "",
              severities[p->severity]);
-    status_json_text(x->out, p->what);
+    metanode_json_text(x->out, p->what);
     text_add(x->out, ",\"means\":");
-    status_json_text(x->out, p->means);
+    metanode_json_text(x->out, p->means);
     text_add(x->out, ",\"help\":");
-    status_json_text(x->out, p->help);
+    metanode_json_text(x->out, p->help);
     text_add(x->out, "}");
     x->some = true;
 }
@@ -277,7 +277,7 @@ static void status_json_engine(struct metanode *m, struct text *out)
     struct kv_statistics k = kv_statistics(m->kv);
     struct err e = {0};
     text_add(out, "\"engine\":{\"name\":");
-    status_json_text(out, k.engine);
+    metanode_json_text(out, k.engine);
     text_add(out,
              ",\"cache\":%llu,\"cache_limit\":%llu,\"unsaved\":%llu,\"file\":%llu,"
              "\"busy\":%llu,\"failed\":%s}",
@@ -292,11 +292,11 @@ static void status_json_metadata(struct status *s)
     struct metanode *m = s->m;
     struct text *out = &s->out;
     text_add(out, "\"metadata\":[{\"name\":");
-    status_json_text(out, m->name);
+    metanode_json_text(out, m->name);
     text_add(out, ",\"address\":");
-    status_json_text(out, m->address.text);
+    metanode_json_text(out, m->address.text);
     text_add(out, ",\"role\":\"leader\",\"directory\":");
-    status_json_text(out, m->directory);
+    metanode_json_text(out, m->directory);
     text_add(out,
              ",\"log_bytes\":%llu,\"log_full\":%s,\"log_nearly_full\":%s,"
              "\"log_waiting\":%u,\"checkpoint_failing\":%s,\"memory\":%llu,"
@@ -326,11 +326,11 @@ static void status_json(struct status *s)
     char uuid[UUID_TEXT_SIZE];
     uuid_to_text(&m->opt.cluster_id, uuid);
     text_add(out, "{\"cluster\":\"%s\",\"name\":", uuid);
-    status_json_text(out, m->opt.cluster_name);
+    metanode_json_text(out, m->opt.cluster_name);
     text_add(out, ",\"health\":\"%s\",\"text\":\"", metanode_health(s->m, &s->n));
     status_words(s, out);
     text_add(out, "\",\"address\":");
-    status_json_text(out, m->address.text);
+    metanode_json_text(out, m->address.text);
     text_add(out,
              ",\"chains\":{\"total\":%zu,\"full\":%zu,\"degraded\":%zu,\"syncing\":%zu,"
              "\"dark\":%zu},\"total\":%llu,\"free\":%llu,\"files\":%llu,\"bytes\":%llu,"
@@ -354,6 +354,7 @@ static void status_json(struct status *s)
     status_json_classes(s);
     status_json_damages(s);
     metanode_audit_json(m, out);
+    metanode_dark_json(m, out);
     status_json_targets(s);
     text_add(out, "}\n");
 }
@@ -404,9 +405,10 @@ static void status_text(struct status *s)
         if (metanode_target_is_past(t)) {
             continue;
         }
-        text_add(out, "target %u %s %s %s on %s: %s of %s free, serving %zu of %zu chains\n", t->id,
-                 t->name, t->address, status_target_state(t), t->host,
-                 text_from_bytes(t->free, room), text_from_bytes(t->total, total), serving, chains);
+        text_add(out, "target %u %s %s %s on %s%s%s: %s of %s free, serving %zu of %zu chains\n",
+                 t->id, t->name, t->address, status_target_state(t), t->host,
+                 t->rack[0] == 0 ? "" : ", rack ", t->rack, text_from_bytes(t->free, room),
+                 text_from_bytes(t->total, total), serving, chains);
     }
     struct status_problems p = {.visitor.visit = status_problem, .out = out};
     metanode_problems(m, &s->n, &p.visitor);

@@ -173,12 +173,13 @@ static void target_expired(struct loop_timer *timer)
     metanode_target_gone(t, "its lease has run out");
 }
 
+/* A new leader expires nobody before it could hear of them for T: it has led for longer. */
 void metanode_targets_start(struct metanode *m)
 {
     LIST_FOR_EACH(node, &m->targets.all)
     {
         struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
-        loop_timer_at(m->env->loop, &t->expiry, m->lead_ns + metanode_lease_ns(m));
+        loop_timer_at(m->env->loop, &t->expiry, m->serve_ns + metanode_lease_ns(m));
     }
 }
 

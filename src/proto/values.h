@@ -130,11 +130,14 @@ enum proto_failure_domain { PROTO_DOMAIN_TARGET = 1, PROTO_DOMAIN_HOST = 2, PROT
 enum proto_engine { PROTO_ENGINE_EXTENT = 1, PROTO_ENGINE_FILE = 2, PROTO_ENGINE_RAM = 3 };
 /* What a worker says of one chain; registration and lost leases say the rest (chain.md 4). */
 enum proto_report { PROTO_REPORT_OK = 1, PROTO_REPORT_SYNCED = 2, PROTO_REPORT_GONE = 3 };
+/* What a member has of a chain: all that there was when it was there last, or only a part. */
+enum proto_held { PROTO_HELD_UNKNOWN = 0, PROTO_HELD_WHOLE = 1, PROTO_HELD_PART = 2 };
 /* The most urgent first. */
 enum proto_report_kind { PROTO_REPORT_DAMAGE = 1, PROTO_REPORT_RESYNCED = 2 };
 /* Of a chunk; a greater number outweighs a smaller one where reports are told as one. */
 enum proto_damage { PROTO_DAMAGE_REPAIRED = 1, PROTO_DAMAGE_FOUND = 2, PROTO_DAMAGE_NO_COPY = 3 };
 enum proto_audit_action { PROTO_AUDIT_START = 1, PROTO_AUDIT_RELEASE = 2 };
+enum proto_chain_action { PROTO_CHAIN_PROMOTE = 1, PROTO_CHAIN_DISCARD = 2 };
 enum proto_format { PROTO_FORMAT_TEXT = 1, PROTO_FORMAT_JSON = 2, PROTO_FORMAT_PROMETHEUS = 3 };
 
 enum proto_write_kind {

@@ -8,8 +8,8 @@
  * A run: a fresh cluster of one metadata server and four targets, clients doing random work,
  * servers killed, machines without power, connections cut; then everything is healed, and fresh
  * clients look at every name and byte. Every tenth seed runs twice and must do the very same thing;
- * every eighth also tells the story of scenario.h, and every fourth has clients that work on the
- * same names (names.h), whose history must be linearizable.
+ * every eighth also tells the first story of scenario.h, every other eighth the second, and every
+ * fourth has clients that work on the same names (names.h), whose history must be linearizable.
  */
 #include "append.h"
 #include "drains.h"
@@ -262,6 +262,9 @@ static enum verdict check_seed(const char *program, uint64_t seed, bool verbose)
     }
     if (a.failure[0] == 0 && seed % SCENARIO_EVERY == 0) {
         scenario_power_cut_before_fsync(seed, verbose, a.failure, sizeof a.failure);
+    }
+    if (a.failure[0] == 0 && seed % SCENARIO_EVERY == SCENARIO_EVERY / 2) {
+        scenario_promotion(seed, verbose, a.failure, sizeof a.failure);
     }
     if (a.failure[0] == 0 && seed % NAMES_EVERY == 0) {
         check_names(seed, verbose, &a);

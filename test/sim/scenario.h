@@ -12,3 +12,9 @@
  * rules is in `ret` (size bytes), empty: nothing.
  */
 void scenario_power_cut_before_fsync(uint64_t seed, bool verbose, char *ret, size_t size);
+/*
+ * chain.md, R3a: one member of all chains leaves, the others take writes and are lost; the old one
+ * serves by an administrator's order what it has. The others come back after all: what they have is
+ * neither shown nor overwritten until it is given up, also by the next leader.
+ */
+void scenario_promotion(uint64_t seed, bool verbose, char *ret, size_t size);
