@@ -114,7 +114,7 @@ build_units() {
 scripts() {
     local suffix=$1 but=$2 list='' name
     shift 2
-    local long=(commands bad_input status extent_power extent_damage extent_device extent_full load sick drain process
+    local long=(commands bad_input status extent_power rack extent_damage extent_device extent_full load promote sick drain process
         upgrade eio kill_loop)
     while read -r name; do
         [ "$name" = "$but" ] || list+=$(printf '%s\t' "$name$suffix" cluster "$@" bash "test/cluster/$name.sh")build/release/prog/opendfs$'\n'

@@ -9,8 +9,8 @@
 #include "chunk/extent_room_priv.h"
 
 #include "base/env.h"
+#include "base/text.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define LOOK_BYTES ((size_t)1 << 20) /* at each end: where others have their headers */
@@ -225,11 +225,15 @@ static int device_noted(struct disk *d, const char *directory, char **ret, uint6
         return rc == -ENOENT ? 0 : rc;
     }
     char *end = strchr(text, '\n');
-    unsigned long long size = 0;
-    if (end == NULL || sscanf(end, "\n%llu\n", &size) != 1) {
+    char *last = end == NULL ? NULL : strchr(end + 1, '\n');
+    uint64_t size = 0;
+    if (last == NULL) {
         return -ERR_bad_value;
     }
-    *end = 0;
+    *end = *last = 0;
+    if (text_to_u64(end + 1, &size) < 0) {
+        return -ERR_bad_value;
+    }
     *ret = mem_strdup(text);
     *ret_size = size;
     return *ret == NULL ? -ENOMEM : 0;

@@ -194,7 +194,7 @@ TEST(there_is_room_for_all_who_wait_while_it_grows)
     struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
     rig_stop(r);
     r->opt.journal_bytes = MIB;
-    r->opt.index_bytes = 8 * MIB;
+    r->opt.index_bytes = UINT64_C(8) * MIB;
     disk_sim_capacity(r->machine, 100 * UINT64_C(1048576));
     CHECK_OK(rig_boot(r));
     struct crowd *c = crowd_store(r, MIB);

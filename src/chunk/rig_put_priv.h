@@ -114,7 +114,8 @@ RIG int rig_next(struct store_rig *r, struct chunk_key from, struct chunk_info *
 RIG void rig_fill(uint8_t *to, uint32_t len, struct chunk_key key, uint64_t ver)
 {
     for (uint32_t i = 0; i < len; i++) {
-        to[i] = (uint8_t)(key.data_id * 131 + key.index * 17 + ver * 31 + i * 7 + i / 251 + 1);
+        to[i] = (uint8_t)(key.data_id * 131 + key.index * UINT64_C(17) + ver * 31 +
+                          i * UINT64_C(7) + i / 251 + 1);
     }
 }
 

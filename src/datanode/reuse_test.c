@@ -82,16 +82,20 @@ static void turn(struct side *x)
 {
     loop_run_once(x->env.loop, SECOND / 1000);
 }
+static void turn_both(struct side *server, struct side *also)
+{
+    turn(server);
+    if (also != NULL) {
+        turn(also);
+    }
+}
 /* Until `condition`; `also` NULL: the server alone has its turns. */
 #define WAIT_FOR(t, also, condition)                                              \
     do {                                                                          \
         uint64_t wait_from = loop_now_ns((t)->server.env.loop);                   \
         while (!(condition)) {                                                    \
             CHECK_TRUE(loop_now_ns((t)->server.env.loop) - wait_from < LIMIT_NS); \
-            turn(&(t)->server);                                                   \
-            if ((also) != NULL) {                                                 \
-                turn(also);                                                       \
-            }                                                                     \
+            turn_both(&(t)->server, (also));                                      \
         }                                                                         \
     } while (0)
 

@@ -118,12 +118,16 @@ make_cluster() {
 }
 start_cluster() { make_cluster "$@" && "$opendfs" up -q "$cluster"; }
 healthy() { timeout 20 "$opendfs" status --check; }
-# field EXPRESSION: of `o`, what status says. becomes SECONDS EXPRESSION: it is true before the time is over.
-# waits NAME SECONDS EXPRESSION: the same as a check.
-field() { timeout 20 "$opendfs" status --json | python3 -c "import json,sys; o = json.load(sys.stdin); print($1)"; }
+# field EXPRESSION [COMMAND...]: of `o`, what the first line of a command (status) says. becomes SECONDS EXPRESSION: it is
+# true of status before the time is over. waits NAME SECONDS EXPRESSION: the same as a check.
+field() {
+    local of=("${@:2}")
+    [ ${#of[@]} -gt 0 ] || of=(status)
+    timeout 20 "$opendfs" "${of[@]}" --json | python3 -c "import json,sys; o = json.loads(sys.stdin.readline()); print($1)"
+}
 is_true() { [ "$(field "$1")" = True ]; }
 becomes() { within "$1" is_true "$2" || { timeout 20 "$opendfs" status >"$work/out" 2>&1; return 1; }; }
-waits() { if becomes "$2" "$3"; then ok "$1"; else bad "$1: $(head -n 4 "$work/out" | tr '\n' ' ')"; fi; }
+waits() { if becomes "$2" "$3"; then ok "$1"; else bad "$1: $(head -n 6 "$work/out" | tr '\n' ' ')"; fi; }
 pid_of() { cat "$cluster/run/$1.pid"; }
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"

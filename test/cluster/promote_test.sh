@@ -4,19 +4,6 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 config=$cluster/cluster.ini
-field() { timeout 20 "$opendfs" status --json | python3 -c "import json,sys; o = json.load(sys.stdin); print($1)"; }
-# becomes SECONDS EXPRESSION: status says that it is true before the time is over.
-becomes() {
-    local end=$((SECONDS + $1))
-    while [ "$(field "$2" 2>"$work/out")" != True ]; do
-        if [ $SECONDS -ge $end ]; then
-            timeout 20 "$opendfs" status >"$work/out" 2>&1
-            return 1
-        fi
-        sleep 0.1
-    done
-}
-waits() { if becomes "$2" "$3"; then ok "$1"; else bad "$1: $(head -n 6 "$work/out" | tr '\n' ' ')"; fi; }
 # lose N: the node and its disk.
 lose() {
     kill -9 "$(pid_of "node.$1")" "$(pid_of "target.$1")"
@@ -28,9 +15,8 @@ reads_old() {
     rm -rf "$work/got" && mkdir "$work/got" && timeout 100 "$opendfs" get -q /files "$work/got/" && diff -r "$work/old" "$work/got/files"
 }
 
-check 'a cluster of three targets' "$opendfs" init -q "$cluster" --port 0 --copies 3 --targets 3
-set_meta
-sed -i "s/^copies = .*/&\nlease = 2s\ndark_wait = 3s/" "$config"
+check 'a cluster of three targets' make_cluster --copies 3 --targets 3
+sed -i "s/^copies = .*/&\ndark_wait = 3s/" "$config"
 check 'up' "$opendfs" up -q "$cluster"
 mkdir "$work/old" "$work/new"
 for i in $(seq 8); do

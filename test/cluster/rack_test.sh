@@ -4,19 +4,6 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 config=$cluster/cluster.ini
-field() { timeout 20 "$opendfs" "${@:2}" --json | python3 -c "import json,sys; o = json.loads(sys.stdin.readline()); print($1)"; }
-# becomes SECONDS EXPRESSION: status says that it is true before the time is over.
-becomes() {
-    local end=$((SECONDS + $1))
-    while [ "$(field "$2" status 2>"$work/out")" != True ]; do
-        if [ $SECONDS -ge $end ]; then
-            timeout 20 "$opendfs" status >"$work/out" 2>&1
-            return 1
-        fi
-        sleep 0.1
-    done
-}
-waits() { if becomes "$2" "$3"; then ok "$1"; else bad "$1: $(head -n 6 "$work/out" | tr '\n' ' ')"; fi; }
 right() { rm -rf "$work/got" && mkdir "$work/got" && timeout 100 "$opendfs" get -q /files "$work/got/" && diff -r "$work/in" "$work/got/files"; }
 # apart FILE: how many racks the copies of each of its chunks are in.
 apart() { field "sorted({len({m['rack'] for m in k['members']}) for k in o['chunks']})" why "$1"; }
@@ -25,14 +12,13 @@ kill_rack() { kill -9 $(for i in "$@"; do pid_of "node.$i"; pid_of "target.$i"; 
 full="o['chains']['full'] == o['chains']['total']"
 rest="o['moves']['left'] == 0 and $full and o['moves']['clashing'] == 0 and o['moves']['state'] == 'done'"
 
-check 'a cluster of four targets' "$opendfs" init -q "$cluster" --port 0 --copies 2 --targets 4
-set_meta
-sed -i "s/^copies = .*/&\ndomain = rack\nlease = 2s\nrebuild = 6s/; s/^\[node\.[01]\]/&\nrack = a/; s/^\[node\.[23]\]/&\nrack = b/" "$config"
+check 'a cluster of four targets' make_cluster --copies 2 --targets 4
+sed -i "s/^copies = .*/&\ndomain = rack\nrebuild = 6s/; s/^\[node\.[01]\]/&\nrack = a/; s/^\[node\.[23]\]/&\nrack = b/" "$config"
 check 'up' "$opendfs" up -q "$cluster"
 mkdir "$work/in"
 for i in $(seq 12); do head -c $((i * 400000)) /dev/urandom >"$work/in/$i"; done
 check 'files' "$opendfs" put -q "$work/in" /files
-same 'status knows the racks' "$(field "sorted((t['name'], t['rack']) for t in o['targets'])" status)" \
+same 'status knows the racks' "$(field "sorted((t['name'], t['rack']) for t in o['targets'])")" \
     "[('target.0', 'a'), ('target.1', 'a'), ('target.2', 'b'), ('target.3', 'b')]"
 fails 'and shows them' 0 ', rack b' "$opendfs" status
 fails 'the class says it' 0 'domain rack' "$opendfs" class list
