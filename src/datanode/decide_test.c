@@ -295,7 +295,7 @@ TEST(decide_restart_is_over_with_a_row_that_knows_of_it)
     CHECK_TRUE(datanode_restart_over(&v));
     v.target = 3;
     CHECK_TRUE(datanode_restart_over(&v));
-    row.member[0] = (struct cluster_member){3, PROTO_MEMBER_SERVING};
+    row.member[0] = (struct cluster_member){.target = 3, .state = PROTO_MEMBER_SERVING};
     row.member[1].state = PROTO_MEMBER_OFFLINE;
     CHECK_TRUE(datanode_restart_over(&v)); /* promoted: last-serving in between */
     row.epoch = 7;
