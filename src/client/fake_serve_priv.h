@@ -21,6 +21,7 @@ static inline void fake_getattr(struct peer_user *u, struct peer_request *r)
     }
     struct proto_getattr_reply m = {.attr = n->attr, .layout = n->layout, .parent = n->parent};
     m.attr.size = base_max(m.attr.size, fake_of(u)->remote_size);
+    m.trimming = fake_of(u)->trimming;
     peer_request_answer(r, &m, NULL);
 }
 static inline void fake_open(struct peer_user *u, struct peer_request *r)

@@ -488,6 +488,34 @@ TEST(chain_ends_a_question_and_no_other_chains_updates)
     rig_close(&r);
 }
 
+/* What is written after a truncation by somebody who does not know how far that has got waits for
+ * the cut: it would pass for it, and the old bytes would come back. */
+TEST(chain_write_with_a_new_generation_waits_for_the_cut)
+{
+    struct rig r;
+    struct rig_call s;
+    open_three(&r);
+    struct rig_io late = with(2);
+    late.length = 4096;
+    late.tgen = 3;
+    late.uncut = true;
+    CHECK_RC(rig_write(&r, &late), ERR_busy);
+    struct rig_io other = late;
+    other.index = 7; /* new: there is nothing to cut */
+    CHECK_OK(rig_write(&r, &other));
+    struct rig_io cut = first;
+    cut.kind = PROTO_WRITE_SET_LENGTH;
+    cut.length = 5000;
+    cut.tgen = 3;
+    CHECK_OK(rig_write(&r, &cut));
+    rig_stat_begin(&r, &s, &first);
+    RIG_UNTIL(&r, s.done);
+    CHECK_EQ(s.length, 5000);
+    CHECK_OK(rig_write(&r, &late));
+    CHECK_OK(rig_read(&r, &late));
+    rig_close(&r);
+}
+
 /* R6, case 21: a member names the successor that it cannot reach. */
 TEST(chain_names_a_silent_successor)
 {
