@@ -527,6 +527,10 @@ static void end_over(struct end_op *op, int rc)
         datanode_refuse(r, -EIO, c);
         return;
     }
+    if (c->report == PROTO_REPORT_GONE) { /* it has left meanwhile: something is missing here */
+        datanode_refuse(r, -ERR_not_serving, c);
+        return;
+    }
     const struct proto_sync_end_reply reply = {.route = datanode_route_of(c, m->route.attempt)};
     c->report = PROTO_REPORT_SYNCED;
     c->synced_epoch = c->row.epoch;
