@@ -532,8 +532,8 @@ static void end_over(struct end_op *op, int rc)
         datanode_refuse(r, -ERR_stale_epoch, c);
         return;
     }
-    if (rc == -ERR_busy) {
-        datanode_refuse(r, rc, c);
+    if (rc == -ENOMEM || err_is(rc, EAGAIN)) { /* that passes: it is asked again */
+        datanode_refuse(r, -ERR_busy, c);
         return;
     }
     if (rc < 0) {
