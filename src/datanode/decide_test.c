@@ -294,7 +294,8 @@ TEST(decide_restart_is_over_with_a_row_that_knows_of_it)
     struct cluster_row row = {.chain = 1,
                               .epoch = 7,
                               .count = 2,
-                              .member = {{1, PROTO_MEMBER_SERVING}, {2, PROTO_MEMBER_SERVING}}};
+                              .member = {{.target = 1, .state = PROTO_MEMBER_SERVING},
+                                         {.target = 2, .state = PROTO_MEMBER_SERVING}}};
     struct datanode_fence_view v = {.row = &row, .target = 2, .registered_epoch = 6};
     CHECK_TRUE(!datanode_restart_over(&v));
     row.epoch = 8; /* two rows later, still not out of it: made before the registration */
