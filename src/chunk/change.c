@@ -195,6 +195,15 @@ static int remove_find(struct chunk_store *s, struct chunk_key from, struct chun
     return rc == -ENOENT ? 0 : rc;
 }
 
+static void remove_over(struct chunk_work *w, int rc)
+{
+    if (rc == 0 && w->s->engine->removed != NULL) {
+        w->s->engine->removed(w->s, w);
+    } else {
+        w->finish(w, rc);
+    }
+}
+
 /* One after the other, each in its turn behind what was submitted before. w->cell: the next index.
  */
 static void remove_next(struct chunk_work *w)
@@ -214,7 +223,7 @@ static void remove_next(struct chunk_work *w)
         if (e != NULL) {
             chunk_entry_settle(w->s, e);
         }
-        w->finish(w, rc);
+        remove_over(w, rc);
         return;
     }
     w->turned = e->item.key.index == UINT32_MAX; /* there is none behind it */
@@ -241,8 +250,10 @@ static void remove_begin(struct chunk_work *w)
         return;
     }
     w->next = remove_listed;
-    bool is_dead = chunk_store_dead(s, c->key.data_id);
-    if (is_dead == (c->op == CHUNK_REMOVE_DATA)) {
+    uint64_t data_id = c->key.data_id;
+    bool done =
+        c->op == CHUNK_REMOVE_DATA ? chunk_dead_stable(s, data_id) : !chunk_store_dead(s, data_id);
+    if (done) {
         remove_listed(w, 0); /* a repetition; what it may have left is removed again */
         return;
     }

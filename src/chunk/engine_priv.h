@@ -62,6 +62,9 @@ struct chunk_engine_ops {
     void (*damaged)(struct chunk_store *s, struct chunk_entry *e);
     /* w->of.sync: ends with w->finish. */
     void (*sync)(struct chunk_store *s, struct chunk_work *w);
+    /* w->of.change: all chunks of its data id were removed; the same when that is stable. NULL: it
+     * need not be, for a start clears away what is left of the dead. */
+    void (*removed)(struct chunk_store *s, struct chunk_work *w);
     /* Every second or so; what is not stable becomes so, unless that is under way. */
     void (*tick)(struct chunk_store *s);
     void (*round)(struct chunk_store *s);

@@ -13,6 +13,8 @@
 struct chunk_dead_item {
     struct chunk_item item;
     uint64_t time_ms;
+    bool stable;      /* a record of it is */
+    unsigned writing; /* records that say so, on their way */
 };
 
 struct chunk_version {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define ENTRY_BYTES (UINT64_C(64) << 20)
+#define JOURNAL_MOST_BYTES (UINT64_C(192) << 20)
 
 /* ---- Format ---- */
 
@@ -48,6 +49,7 @@ static int extent_open(struct chunk_store *s, struct err *e)
     }
     x->s = s;
     s->extent = x;
+    x->journal_most_bytes = JOURNAL_MOST_BYTES;
     list_init(&x->growers);
     chunk_gather_init(x);
     list_init(&x->rested);
@@ -63,7 +65,7 @@ static int extent_open(struct chunk_store *s, struct err *e)
     tree.ahead_bytes = chunk_room_index(s);
     rc = rc < 0 ? rc : tree_open(&tree, &x->index, &found, e);
     x->newer = found.index;
-    x->older = found.older == 0 ? found.index : base_min(found.older, found.index);
+    x->older = base_min(found.older, found.index); /* 0, too, if there is none: it knows nothing */
     return rc;
 }
 
@@ -194,6 +196,7 @@ const struct chunk_engine_ops chunk_engine_extent = {
     .damaged = chunk_extent_damaged,
     .rested = chunk_extent_rested,
     .sync = chunk_extent_sync,
+    .removed = chunk_extent_removed,
     .tick = chunk_extent_tick,
     .round = chunk_extent_round,
     .settled = extent_settled,

@@ -187,9 +187,20 @@ static size_t version_bytes(const struct chunk_version *v)
                            ((size_t)v->meta.recent_count + 1) * sizeof *v->recent;
 }
 
+/* What the index has is there until it knows better. */
+static size_t indexed_bytes(const struct chunk_entry *e)
+{
+    const struct chunk_indexed *had = &e->indexed;
+    bool committed = had->committed != e->committed && had->committed != e->pending;
+    bool pending = had->pending != e->committed && had->pending != e->pending;
+    return (committed ? version_bytes(had->committed) : 0) +
+           (pending ? version_bytes(had->pending) : 0);
+}
+
 void chunk_entry_charge(struct chunk_store *s, struct chunk_entry *e)
 {
     size_t bytes = sizeof *e + version_bytes(e->committed) + version_bytes(e->pending);
+    bytes += indexed_bytes(e);
     s->cached_bytes += bytes - e->charged;
     e->charged = bytes;
     if (list_empty(&e->clock)) {

@@ -185,3 +185,34 @@ TEST(contents_wait_for_the_index)
     rig_stop(r);
     rig_end(r);
 }
+
+/* When the journal is long it gets shorter, also if nothing is new for a checkpoint. */
+TEST(contents_wait_for_the_journal)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    uint64_t i = 0;
+    rig_stop(r);
+    r->opt.journal_bytes = MIB / 4;
+    CHECK_OK(rig_boot(r));
+    r->store->extent->journal_most_bytes = MIB;
+    struct journal_info info = {0};
+    for (; info.size_bytes < MIB; i++) {
+        CHECK_TRUE(i < 100000);
+        CHECK_OK(rig_put_whole(r, small_key(i), 1, SMALL));
+        journal_info(r->store->extent->journal, &info);
+    }
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 1000); /* the index knows all */
+    int rc = rig_put_whole(r, small_key(i), 1, SMALL);
+    CHECK_RC(rc, ERR_busy);
+    for (unsigned wait = 0; rc == -ERR_busy && wait < 30; wait++) {
+        rig_pass(r, 2000); /* nothing is under way then */
+        rc = rig_put_whole(r, small_key(i), 1, SMALL);
+    }
+    CHECK_OK(rc);
+    journal_info(r->store->extent->journal, &info);
+    CHECK_TRUE(info.size_bytes < MIB);
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}

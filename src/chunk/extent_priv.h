@@ -54,6 +54,7 @@ struct chunk_extent {
     struct kv *index;
     struct journal *journal;
     struct journal_user user;
+    uint64_t journal_most_bytes;  /* then updates wait */
     struct list appending, flips; /* chunk_append; entries with a commit that no record tells of */
     size_t flip_count;
     uint64_t lists, lists_done; /* of commits: appended, and those that are done */
@@ -84,6 +85,8 @@ void chunk_space_release(struct chunk_extent *x); /* what has rested long enough
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
 void chunk_extent_unreserve(struct chunk_work *w);
 void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e);
+/* No more can be known that the index does not know yet; a round begins before that. */
+NODISCARD bool chunk_memory_full(struct chunk_store *s);
 
 /* ---- extent_gather.c ---- */
 void chunk_gather_init(struct chunk_extent *x);
@@ -107,6 +110,7 @@ void chunk_extent_journal_failed(struct journal_user *u, int rc, const char *rea
 
 /* ---- extent_round.c ---- */
 void chunk_extent_sync(struct chunk_store *s, struct chunk_work *w);
+void chunk_extent_removed(struct chunk_store *s, struct chunk_work *w);
 void chunk_extent_round(struct chunk_store *s);
 void chunk_extent_synced(struct chunk_extent *x, int rc);
 void chunk_extent_flips_done(struct chunk_extent *x); /* another list of commits is over */
@@ -116,3 +120,4 @@ void chunk_extent_tick(struct chunk_store *s);
 /* ---- extent_start.c ---- */
 void chunk_extent_start(struct chunk_store *s);
 void chunk_start_over(struct chunk_extent *x, int rc); /* its round, or its checkpoint */
+bool chunk_start_doubts(const struct chunk_extent *x); /* records that no checkpoint has passed */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define FLIPS_MANY 64u
+#define REMOVED_MANY 1024u /* chunks that the index does not know as they are */
 
 /* ---- Appending ---- */
 
@@ -366,24 +367,64 @@ static void remove_recorded(struct chunk_append *a, int rc)
     w->next(w, rc);
 }
 
-void chunk_extent_remove(struct chunk_work *w, chunk_next *next)
+static void remove_append(struct chunk_work *w)
 {
     struct chunk_append *a = append_new(w->s->extent, remove_recorded);
     const struct chunk_listed one = {.key = w->e->item.key};
-    w->next = next;
     if (a == NULL) {
-        next(w, -ENOMEM);
+        w->next(w, -ENOMEM);
         return;
     }
     a->w = w;
     a->bytes = mem_alloc(CHUNK_LIST_BYTES_MAX);
     if (a->bytes == NULL) {
         append_free(a);
-        next(w, -ENOMEM);
+        w->next(w, -ENOMEM);
         return;
     }
     append_submit(a, CHUNK_JOURNAL_DELETE, JOURNAL_WRITTEN,
                   chunk_list_encode(CHUNK_JOURNAL_DELETE, &one, 1, a->bytes));
+}
+
+/* Until the index knows of it, what it had stays in memory. One that would stay there anyway does
+ * not wait, for its removal makes room; nor does one when few wait for the index: memory is full of
+ * others then. */
+static bool remove_waits(const struct chunk_work *w)
+{
+    const struct chunk_entry *e = w->e;
+    bool full = chunk_memory_full(w->s), costs = list_empty(&e->dirty) && !e->damaged;
+    return full && costs && e->pending == NULL && w->s->dirty_count >= REMOVED_MANY;
+}
+
+static void remove_again(struct chunk_work *w);
+
+static void remove_try(struct chunk_work *w)
+{
+    struct chunk_store *s = w->s;
+    if (!remove_waits(w)) {
+        remove_append(w);
+        return;
+    }
+    w->begin = remove_again;
+    list_remove(&w->ready);
+    list_push_back(&s->extent->round.next, &w->ready);
+    chunk_extent_round(s);
+}
+
+/* A round has made more stable. */
+static void remove_again(struct chunk_work *w)
+{
+    if (w->kept < 0) {
+        w->next(w, w->kept);
+    } else {
+        remove_try(w);
+    }
+}
+
+void chunk_extent_remove(struct chunk_work *w, chunk_next *next)
+{
+    w->next = next;
+    remove_try(w);
 }
 
 /* ---- What is stable ---- */

@@ -285,7 +285,9 @@ static int replay_look(struct chunk_loading *l, const struct journal_record *r)
     if (r->type == CHUNK_JOURNAL_STABLE) {
         rc = chunk_stable_decode(r->bytes, r->len, &index);
         l->stable = base_max(l->stable, index);
-    } else if (r->index > l->begin) {
+    } else if (r->index <= l->begin) {
+        l->doubted = r->index;
+    } else {
         bool list = r->type == CHUNK_JOURNAL_COMMIT || r->type == CHUNK_JOURNAL_DELETE;
         rc = list ? look_list(l, r) : look_delta(l, r);
     }
@@ -356,6 +358,8 @@ int chunk_replay_look(struct chunk_loading *l)
     int rc = replay_open(x, &l->error);
     x->journal = rc < 0 ? NULL : journal_free(x->journal);
     l->looking = false;
+    /* The index has records that none says are stable: of a start that did not come to its end. */
+    l->doubted = l->doubted > l->stable ? l->doubted : 0;
     return rc;
 }
 

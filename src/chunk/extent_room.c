@@ -75,8 +75,18 @@ bool chunk_room_refused(const struct chunk_extent *x)
     return x->index_full || room_journal_low(x);
 }
 
-/* Checkpoints give the journal's space back. Those records that the older of the two that are kept
- * does not have stay in it, so another one is made, also when nothing is new. */
+void chunk_room_trim(struct chunk_extent *x)
+{
+    if (x->older != x->newer) {
+        x->checkpointed = x->checkpointing;
+    }
+    x->checkpoint_due = true;
+    chunk_extent_checkpoint(x);
+    if (x->checkpointing) {
+        kv_checkpoint_hurry(x->index);
+    }
+}
+
 void chunk_room_tick(struct chunk_extent *x)
 {
     bool retry = x->index_full && loop_now_ns(x->s->loop) - x->checkpoint_ns >= RETRY_NS;
@@ -86,11 +96,7 @@ void chunk_room_tick(struct chunk_extent *x)
     if (!retry && !trim) {
         return;
     }
-    if (x->older != x->newer) {
-        x->checkpointed = x->checkpointing;
-    }
-    x->checkpoint_due = true;
-    chunk_extent_checkpoint(x);
+    chunk_room_trim(x);
 }
 
 void chunk_room_checkpoint(struct chunk_extent *x, int rc)

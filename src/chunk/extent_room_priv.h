@@ -29,5 +29,8 @@ uint64_t chunk_room_kept(const struct chunk_store *s);    /* from containers */
 uint64_t chunk_room_units(const struct chunk_extent *x);  /* that containers may still get */
 uint64_t chunk_room_step(const struct chunk_extent *x);   /* units to grow by now; 0: none */
 bool chunk_room_refused(const struct chunk_extent *x);    /* contents are: only removing goes on */
+/* Checkpoints give the journal's space back. Those records that the older of the two that are kept
+ * does not have stay in it, so another one is made, also when nothing is new. No time is spared. */
+void chunk_room_trim(struct chunk_extent *x);
 void chunk_room_tick(struct chunk_extent *x);
 void chunk_room_checkpoint(struct chunk_extent *x, int rc); /* one is over */

@@ -152,6 +152,11 @@ static void round_journal(struct chunk_extent *x)
         return;
     }
     r->step = ROUND_JOURNAL;
+    if (chunk_start_doubts(
+            x)) { /* nor would they be verified again; the journal's open synced it */
+        chunk_extent_synced(x, 0);
+        return;
+    }
     chunk_extent_append_stable(x, r->low);
 }
 
@@ -336,6 +341,36 @@ void chunk_extent_sync(struct chunk_store *s, struct chunk_work *w)
         chunk_work_ready(w);
         return;
     }
+    list_remove(&w->ready);
+    list_push_back(&s->extent->round.next, &w->ready);
+    chunk_extent_round(s);
+}
+
+/* Those that have gone stay in the index until a round has told of them. */
+static bool removed_dirty(struct chunk_store *s, uint64_t data_id)
+{
+    struct chunk_key from = {.data_id = data_id};
+    for (struct chunk_item *item = chunk_index_next(&s->index, from);
+         item != NULL && item->key.data_id == data_id; item = chunk_index_next(&s->index, from)) {
+        const struct chunk_entry *e = chunk_entry_of(item);
+        if (e->stable != e->change) {
+            return true;
+        }
+        from = item->key;
+        if (!chunk_key_step(&from)) {
+            return false;
+        }
+    }
+    return false;
+}
+
+void chunk_extent_removed(struct chunk_store *s, struct chunk_work *w)
+{
+    if (!removed_dirty(s, w->of.change->key.data_id)) {
+        w->finish(w, s->failed == 0 ? 0 : -ERR_failed_before);
+        return;
+    }
+    w->begin = sync_waited;
     list_remove(&w->ready);
     list_push_back(&s->extent->round.next, &w->ready);
     chunk_extent_round(s);

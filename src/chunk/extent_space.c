@@ -18,9 +18,10 @@
 #define SPACE_VERSION 1u
 #define SPACE_SECTOR 512u
 #define RELEASE_LOOK_MAX 64u
+#define RELEASE_FAILED_MAX 64u /* between two ticks */
+#define RELEASE_AGAIN_NS UINT64_C(1000000000)
 #define OPEN_UNITS 64u       /* taken at once for small contents */
 #define OPEN_UNITS_SMALL 16u /* of one that is small */
-#define JOURNAL_MANY_BYTES (UINT64_C(192) << 20)
 #define ENTRIES_MANY_BYTES (UINT64_C(64) << 20)
 
 /* ---- Headers ---- */
@@ -574,12 +575,12 @@ static bool journal_full(const struct chunk_extent *x)
 {
     struct journal_info info;
     journal_info(x->journal, &info);
-    return info.size_bytes >= JOURNAL_MANY_BYTES;
+    return info.size_bytes >= x->journal_most_bytes;
 }
 
 /* What the index does not know cannot be forgotten: it is told in time, and what comes faster than
  * it takes waits. */
-static bool memory_full(struct chunk_store *s)
+bool chunk_memory_full(struct chunk_store *s)
 {
     uint64_t most = base_max(2 * s->opt.entry_bytes, ENTRIES_MANY_BYTES);
     if (s->cached_bytes >= most / 2) {
@@ -588,16 +589,22 @@ static bool memory_full(struct chunk_store *s)
     return s->cached_bytes >= most;
 }
 
+/* A damaged entry is not forgotten before it is whole again: what makes it so is not refused. */
+static bool reserve_heals(const struct chunk_work *w)
+{
+    const struct chunk_update *u = w->of.update;
+    return w->e->damaged && u->install && u->kind == CHUNK_WHOLE;
+}
+
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
-    if (memory_full(w->s)) {
+    if (chunk_memory_full(w->s) && !reserve_heals(w)) {
         next(w, -ERR_busy);
         return;
     }
     if (journal_full(w->s->extent)) {
-        w->s->extent->checkpoint_due = true; /* and no time is spared */
-        chunk_extent_checkpoint(w->s->extent);
+        chunk_room_trim(w->s->extent);
         next(w, -ERR_busy);
         return;
     }
@@ -618,15 +625,40 @@ void chunk_extent_unreserve(struct chunk_work *w)
 
 static void release_pump(struct chunk_extent *x);
 
+static bool release_young(const struct chunk_store *s, const struct chunk_entry *e)
+{
+    const struct chunk_rest *first = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
+    return first->at_ns > loop_tick_ns(s->loop);
+}
+
+/* What an entry got to rest since it came to the front waits behind the others: one to which that
+ * happens all the time would stay there. */
 static void release_let_go(struct chunk_store *s, struct chunk_entry *e)
 {
     e->holds--;
     e->releasing = false;
     if (list_empty(&e->resting)) {
         list_remove(&e->rests);
+    } else if (release_young(s, e)) {
+        list_remove(&e->rests);
+        list_push_back(&s->rests, &e->rests);
     }
     chunk_entry_settle(s, e);
     chunk_forget_soon(s);
+}
+
+/* It was not punched: nobody gets it. All others have their turn before it is tried again. */
+static void release_put_off(struct chunk_extent *x)
+{
+    struct chunk_release *r = &x->release;
+    r->failed++;
+    r->rest->at_ns = loop_now_ns(x->s->loop) + RELEASE_AGAIN_NS;
+    list_remove(&r->rest->node);
+    list_push_back(r->e == NULL ? &x->rested : &r->e->resting, &r->rest->node);
+    if (r->e != NULL) {
+        list_remove(&r->e->rests);
+        list_push_back(&x->s->rests, &r->e->rests);
+    }
 }
 
 static void release_over(struct chunk_extent *x, int rc)
@@ -639,15 +671,15 @@ static void release_over(struct chunk_extent *x, int rc)
         space_give(x, r->rest->block, r->rest->count);
         list_remove(&r->rest->node);
         mem_free(r->rest);
+    } else {
+        release_put_off(x);
     }
     r->e = NULL;
     r->rest = NULL;
     if (e != NULL) {
         release_let_go(s, e);
     }
-    if (rc == 0) { /* else the next second tries again */
-        release_pump(x);
-    }
+    release_pump(x);
     chunk_stop_check(s);
 }
 
@@ -700,23 +732,26 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
 }
 
 /* They began to rest in about this order: when the first of an entry's is too young, so are those
- * behind it. One that is held back by a pin, or not stable, goes to the end. */
+ * behind it, or they wait for one more rest at most. One that is held back by a pin, or not stable,
+ * goes to the end. */
 static void release_pump(struct chunk_extent *x)
 {
     struct chunk_store *s = x->s;
-    if (x->release.rest == NULL && !s->stopping && !list_empty(&x->rested)) {
+    unsigned failed = x->release.failed; /* half of the tries are for each of both lists */
+    if (x->release.rest == NULL && !s->stopping && !list_empty(&x->rested) &&
+        failed < RELEASE_FAILED_MAX / 2) {
         struct chunk_rest *first = LIST_ENTRY(x->rested.next, struct chunk_rest, node);
         if (first->at_ns <= loop_tick_ns(s->loop)) {
             release_begin(x, NULL, first);
         }
     }
     for (unsigned i = 0; i < RELEASE_LOOK_MAX && !list_empty(&s->rests); i++) {
-        if (x->release.rest != NULL || s->stopping) {
+        if (x->release.rest != NULL || s->stopping || failed >= RELEASE_FAILED_MAX) {
             return;
         }
         struct chunk_entry *e = LIST_ENTRY(s->rests.next, struct chunk_entry, rests);
         struct chunk_rest *rest = LIST_ENTRY(e->resting.next, struct chunk_rest, node);
-        if (rest->at_ns > loop_tick_ns(s->loop)) {
+        if (release_young(s, e)) {
             return;
         }
         if (chunk_rest_due(s, e)) {
@@ -730,6 +765,7 @@ static void release_pump(struct chunk_extent *x)
 
 void chunk_space_release(struct chunk_extent *x)
 {
+    x->release.failed = 0;
     release_pump(x);
 }
 

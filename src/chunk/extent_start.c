@@ -48,18 +48,25 @@ static void start_end(struct chunk_extent *x, int rc)
     chunk_stop_check(s);
 }
 
+bool chunk_start_doubts(const struct chunk_extent *x)
+{
+    return x->loading != NULL && x->older < x->loading->doubted;
+}
+
+/* What is believed becomes stable: in one checkpoint, or in both that are kept. */
 void chunk_start_over(struct chunk_extent *x, int rc)
 {
-    struct chunk_loading *l = x->loading;
-    if (rc < 0 || l->checkpoint) {
+    if (rc < 0) {
         start_end(x, rc);
         return;
     }
-    l->checkpoint = true;
     x->s->round_active = true; /* an end waits */
     if (x->checkpointing) {
         kv_checkpoint_hurry(x->index);
         return;
+    }
+    if (chunk_start_doubts(x)) {
+        x->checkpointed = false;
     }
     if (x->checkpointed) {
         start_end(x, 0);

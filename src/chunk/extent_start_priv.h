@@ -45,6 +45,9 @@ struct chunk_loading {
     uint64_t stable; /* records up to it */
     uint64_t begin;  /* those up to it are in the index */
     bool seen;       /* a record was there */
+    /* An older checkpoint, with the journal behind it, would bring back what was rejected: it is
+     * not kept, and until it has gone nothing says that those records are stable. 0: none was. */
+    uint64_t doubted;
     struct chunk_touched *touched;
     size_t touched_count, touched_capacity;
     struct chunk_entry **broken;
@@ -56,7 +59,6 @@ struct chunk_loading {
     uint8_t *bytes;
     uint32_t wanted; /* bytes of the read */
     struct disk_req req;
-    bool checkpoint; /* the last step: what is believed becomes stable */
 };
 
 /* ---- extent_load.c: reads of the index what is needed, then chunk_start_loaded() ---- */

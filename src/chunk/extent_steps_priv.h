@@ -55,4 +55,5 @@ struct chunk_release {
     struct chunk_entry *e;   /* NULL: its entry was forgotten */
     struct chunk_rest *rest; /* NULL: none is under way */
     bool apart;              /* the file system does not do both at once */
+    unsigned failed;         /* how many since the last tick */
 };

@@ -43,6 +43,14 @@ static void verify_lossy(struct chunk_store *s)
     s->super.lossy = true; /* stable before the start is over: chunk_super_save_now() */
 }
 
+/* From the older checkpoint on the records would say it once more. */
+static void verify_rejected(struct chunk_loading *l)
+{
+    struct journal_info info;
+    journal_info(l->x->journal, &info);
+    l->doubted = info.next_index - 1;
+}
+
 static void verify_drop(struct chunk_loading *l)
 {
     struct chunk_store *s = l->x->s;
@@ -82,6 +90,9 @@ static void verify_content_over(struct chunk_loading *l, int rc)
     if (rc < 0 && !err_is(rc, EIO)) {
         chunk_start_verified(l, err_set(&l->error, rc, "verification of what was written last"));
         return;
+    }
+    if (rc < 0) {
+        verify_rejected(l);
     }
     if (rc < 0 && l->pending) {
         verify_drop(l);

@@ -84,8 +84,9 @@ void chunk_refuse(struct chunk_store *s); /* soon tells those of s->refused */
 void chunk_works_run(struct loop_task *t);
 
 /* ---- super.c ---- */
-void chunk_super_save(struct chunk_store *s, struct chunk_work *w);  /* w may be NULL; it ends */
-void chunk_dead_append(struct chunk_store *s, struct chunk_work *w); /* then w->next */
+void chunk_super_save(struct chunk_store *s, struct chunk_work *w);    /* w may be NULL; it ends */
+void chunk_dead_append(struct chunk_store *s, struct chunk_work *w);   /* then w->next */
+bool chunk_dead_stable(const struct chunk_store *s, uint64_t data_id); /* that it is dead */
 NODISCARD int chunk_super_open(struct chunk_store *s, struct err *e);
 NODISCARD int chunk_super_save_now(struct chunk_store *s);
 NODISCARD int chunk_dead_open(struct chunk_store *s, struct err *e);

@@ -252,17 +252,34 @@ int chunk_super_open(struct chunk_store *s, struct err *e)
 
 /* ---- The dead ---- */
 
+static struct chunk_dead_item *dead_find(const struct chunk_store *s, uint64_t data_id)
+{
+    struct chunk_item *item = chunk_index_find(&s->dead, (struct chunk_key){data_id, 0});
+    return item == NULL ? NULL : container_of(item, struct chunk_dead_item, item);
+}
+
+bool chunk_dead_stable(const struct chunk_store *s, uint64_t data_id)
+{
+    const struct chunk_dead_item *d = dead_find(s, data_id);
+    return d != NULL && d->stable;
+}
+
+static void dead_remove(struct chunk_store *s, struct chunk_dead_item *d)
+{
+    chunk_index_remove(&s->dead, d->item.key);
+    mem_free(d);
+}
+
 static int dead_apply(struct chunk_store *s, const struct chunk_dead_record *x)
 {
-    struct chunk_item *item = chunk_index_find(&s->dead, (struct chunk_key){x->data_id, 0});
-    if (x->forget && item != NULL) {
-        chunk_index_remove(&s->dead, item->key);
-        mem_free(container_of(item, struct chunk_dead_item, item));
+    struct chunk_dead_item *d = dead_find(s, x->data_id);
+    if (x->forget && d != NULL) {
+        dead_remove(s, d);
     }
-    if (x->forget || item != NULL) {
+    if (x->forget || d != NULL) {
         return 0;
     }
-    struct chunk_dead_item *d = mem_zalloc(sizeof *d);
+    d = mem_zalloc(sizeof *d);
     if (d == NULL) {
         return -ENOMEM;
     }
@@ -273,6 +290,27 @@ static int dead_apply(struct chunk_store *s, const struct chunk_dead_record *x)
         mem_free(d);
     }
     return rc;
+}
+
+/* What leaves the list: a removal of which no record became stable, a forgetting that did, unless
+ * the same is being removed once more. */
+static void dead_written(struct chunk_store *s, const struct chunk_change *c, int rc)
+{
+    struct chunk_dead_item *d = dead_find(s, c->key.data_id);
+    bool removal = c->op == CHUNK_REMOVE_DATA;
+    if (d == NULL) {
+        CHECK(!removal);
+        return;
+    }
+    if (removal) {
+        d->writing--;
+    }
+    if (rc == 0) {
+        d->stable = removal;
+    }
+    if (!d->stable && d->writing == 0) {
+        dead_remove(s, d);
+    }
 }
 
 static void dead_write(struct chunk_store *s);
@@ -298,11 +336,7 @@ static void dead_over(struct chunk_store *s, int rc)
     }
     for (struct list *node = list_pop_front(&now); node != NULL; node = list_pop_front(&now)) {
         struct chunk_work *w = LIST_ENTRY(node, struct chunk_work, ready);
-        /* What leaves the list: a removal that did not become stable, a forgetting that did. */
-        if (w->of.change->op == (rc < 0 ? CHUNK_REMOVE_DATA : CHUNK_FORGET_DEAD)) {
-            (void)dead_apply(s, &(struct chunk_dead_record){.data_id = w->of.change->key.data_id,
-                                                            .forget = true});
-        }
+        dead_written(s, w->of.change, rc);
         w->next(w, rc);
     }
 }
@@ -431,9 +465,16 @@ void chunk_dead_append(struct chunk_store *s, struct chunk_work *w)
     struct chunk_dead_record x = {
         .data_id = w->of.change->key.data_id, .time_ms = dead_now_ms(s), .forget = forget};
     int rc = forget && s->dead_file != NULL ? 0 : dead_apply(s, &x);
+    struct chunk_dead_item *d = forget || rc < 0 ? NULL : dead_find(s, x.data_id);
     if (rc < 0 || s->dead_file == NULL) {
+        if (d != NULL) {
+            d->stable = true; /* as much as all else is */
+        }
         w->next(w, rc);
         return;
+    }
+    if (d != NULL) {
+        d->writing++;
     }
     list_remove(&w->ready);
     list_push_back(&s->dead_waiters, &w->ready);
@@ -453,6 +494,9 @@ static int dead_replay(struct chunk_store *s, const uint8_t *bytes, size_t count
         int rc = good ? dead_apply(s, &x) : 0;
         if (rc < 0) {
             return rc;
+        }
+        if (good && !x.forget) {
+            dead_find(s, x.data_id)->stable = true;
         }
     }
     return 0;

@@ -1,10 +1,11 @@
 /*
  * tree/fetch.c -- see fetch.h.
  *
- * A load brings one head or one part, and whoever lacks it waits for it. Loads stand in a queue in
- * the order in which they were asked for. One at its front takes a slot when one is idle and its
- * memory is charged, and with it go loads behind it whose parts lie beside its own. A slot reads
- * once, has all of it unpacked by one job, and then its loads end.
+ * A load brings one head or one part, and whoever lacks it waits for it. Loads stand in a queue, of
+ * those that a reader waits for or of those for jobs, in the order in which they were asked for.
+ * One at its front takes a slot when one is idle and its memory is charged, and with it go loads
+ * behind it whose parts lie beside its own. A slot reads once, has all of it unpacked by one job,
+ * and then its loads end.
  *
  * A load does not keep the node alive that it is for, only its head. So at the end each waiter's
  * name is looked up again: what is named no more is passed over, also when what was read is
@@ -24,11 +25,14 @@
 #include "base/mem.h"
 #include "loop/executor.h"
 #include "loop/loop.h"
+#include "tree/fetch_buffer_priv.h"
 
 #define FETCH_ERRORS 8u            /* that are kept, for those who have met them */
 #define FETCH_HERE_MAX (32u << 10) /* packed bytes that the loop unpacks itself */
 #define FETCH_READS 32u
 #define FETCH_READS_MAX 1024u
+#define FETCH_JOBS_SHARE 4u          /* of the reads, this part is never for jobs, */
+#define FETCH_JOBS_LEAST 8u          /* and this one is theirs, whoever waits */
 #define FETCH_JOIN_MAX 64u           /* loads of one read */
 #define FETCH_AHEAD_MAX 128u         /* loads under way, from when on nothing is read ahead */
 #define FETCH_LOOK_MAX 512u          /* loads of the queue that are looked at for that */
@@ -36,9 +40,6 @@
 #define FETCH_SPAN_MAX (1u << 20)    /* bytes of a joined read */
 #define FETCH_JOB_RAW_MAX (4u << 20) /* bytes that one job unpacks, unless it is one part */
 #define FETCH_CODECS_MAX 4u          /* jobs at a time; the only memory that is not charged */
-#define FETCH_KEPT_MAX 16u           /* idle buffers */
-#define FETCH_KEPT_BYTES (512u << 10)
-#define FETCH_KEPT_SHARE 64u /* at most this part of the cache */
 
 struct fetch_request;
 
@@ -53,6 +54,7 @@ struct fetch_request {
     struct kv_fetch *fetch;
     int rc;         /* the first failure; what is being read still ends before it is told */
     uint64_t error; /* its text; 0: none */
+    enum tree_fetch_lane lane;
     size_t left, count;
     struct fetch_wait wait[]; /* count */
 };
@@ -68,6 +70,7 @@ struct fetch_load {
     struct list node; /* of the queue, or of a slot */
     struct list waits;
     bool queued;
+    enum tree_fetch_lane lane;
     uint64_t block;                       /* of the node */
     uint32_t index;                       /* of the partition; TREE_NEED_HEAD */
     struct tree_head *head;               /* reference: the part's; or the result */
@@ -79,13 +82,9 @@ struct fetch_load {
     int rc;
 };
 
-struct fetch_buffer {
-    uint8_t *bytes;
-    size_t size;
-};
-
 struct fetch_slot {
     struct tree_fetcher *x;
+    enum tree_fetch_lane lane;
     struct list node;  /* idle, or waiting for a codec */
     struct list loads; /* ascending */
     struct tree_file_read read;
@@ -107,17 +106,16 @@ struct tree_fetcher {
     void *idle_arg;
     uint8_t file_id[TREE_FILE_ID_BYTES];
     struct dict loads; /* all of them */
-    struct list queue, idle, unpack;
-    bool starved;     /* the queue waits for memory */
-    size_t under_way; /* slots in use */
+    struct list queue[TREE_FETCH_LANES], unpack[TREE_FETCH_LANES], idle;
+    bool starved;     /* the queues wait for memory */
+    size_t under_way; /* slots in use, */
+    size_t jobs;      /* and how many of them for jobs */
     size_t requests;  /* fetches that were not told yet */
     struct kv_fetch *over, **over_end;
     struct loop_task task; /* tells them */
     struct tree_codec codec[FETCH_CODECS_MAX], *codec_idle[FETCH_CODECS_MAX];
     size_t codec_count, codec_idle_count;
-    struct fetch_buffer kept[FETCH_KEPT_MAX];
-    size_t kept_count;
-    uint64_t kept_bytes, kept_limit;
+    struct fetch_buffers buffers;
     struct err error[FETCH_ERRORS];
     uint64_t errors; /* ever; the nth is at n % FETCH_ERRORS */
     size_t slot_count;
@@ -149,73 +147,6 @@ static struct tree_node *fetch_node(const struct tree_fetcher *x, uint64_t block
     return node != NULL && node->version == version ? node : NULL;
 }
 
-/* ---- buffers ---- */
-
-static void buffer_free(struct tree_fetcher *x, struct fetch_buffer b)
-{
-    tree_cache_put(x->cache, b.bytes, b.size);
-    tree_cache_give(x->cache, b.size);
-}
-
-static void buffer_drop_all(struct tree_fetcher *x)
-{
-    while (x->kept_count > 0) {
-        buffer_free(x, x->kept[--x->kept_count]);
-    }
-    x->kept_bytes = 0;
-}
-
-static void buffer_put(struct tree_fetcher *x, struct fetch_buffer b)
-{
-    if (x->kept_count == FETCH_KEPT_MAX || b.size > x->kept_limit - x->kept_bytes) {
-        buffer_free(x, b);
-        return;
-    }
-    x->kept[x->kept_count++] = b;
-    x->kept_bytes += b.size;
-}
-
-static bool buffer_take(struct tree_fetcher *x, size_t size, struct fetch_buffer *ret)
-{
-    for (size_t i = x->kept_count; i > 0; i--) {
-        struct fetch_buffer b = x->kept[i - 1];
-        if (b.size >= size && b.size / 4 <= size) {
-            x->kept[i - 1] = x->kept[--x->kept_count];
-            x->kept_bytes -= b.size;
-            *ret = b;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A buffer of `size`, and `cost` bytes more charged. -ENOMEM. */
-static int buffer_get(struct tree_fetcher *x, size_t size, uint64_t cost, struct fetch_buffer *ret)
-{
-    struct fetch_buffer b = {.size = size};
-    if (buffer_take(x, size, &b)) {
-        if (tree_cache_charge(x->cache, cost)) {
-            *ret = b;
-            return 0;
-        }
-        buffer_free(x, b);
-        b.size = size;
-    }
-    if (!tree_cache_charge(x->cache, size + cost)) {
-        buffer_drop_all(x);
-        if (!tree_cache_charge(x->cache, size + cost)) {
-            return -ENOMEM;
-        }
-    }
-    b.bytes = tree_cache_get(x->cache, size);
-    if (b.bytes == NULL) {
-        tree_cache_give(x->cache, size + cost);
-        return -ENOMEM;
-    }
-    *ret = b;
-    return 0;
-}
-
 /* ---- loads ---- */
 
 static bool load_equal(const struct dict_node *node, const void *key)
@@ -234,13 +165,18 @@ static void load_free(struct fetch_load *load)
     mem_free(load);
 }
 
-/* The one under way, or a new one behind all others. -ENOMEM. */
+/* The one under way, or a new one behind all others of its lane. -ENOMEM. */
 static int load_get(struct tree_fetcher *x, const struct fetch_load *like, struct fetch_load **ret)
 {
     uint64_t hash = dict_hash(&x->loads, &like->key, sizeof like->key);
     struct dict_node *found = dict_find(&x->loads, hash, &like->key);
     if (found != NULL) {
         *ret = container_of(found, struct fetch_load, hash);
+        if ((*ret)->queued && like->lane < (*ret)->lane) { /* now a reader waits, too */
+            list_remove(&(*ret)->node);
+            (*ret)->lane = like->lane;
+            list_push_back(&x->queue[like->lane], &(*ret)->node);
+        }
         return 0;
     }
     struct fetch_load *load = mem_dup(like, sizeof *like);
@@ -253,7 +189,7 @@ static int load_get(struct tree_fetcher *x, const struct fetch_load *like, struc
     load->part = like->part == NULL ? NULL : tree_part_ref(like->part);
     load->queued = true;
     list_init(&load->waits);
-    list_push_back(&x->queue, &load->node);
+    list_push_back(&x->queue[load->lane], &load->node);
     *ret = load;
     return 0;
 }
@@ -524,10 +460,11 @@ static void slot_end(struct fetch_slot *s)
     while ((node = list_pop_front(&s->loads)) != NULL) {
         load_end(x, load_of(node), &s->err);
     }
-    buffer_put(x, s->buffer);
+    fetch_buffer_put(&x->buffers, s->buffer);
     s->buffer = (struct fetch_buffer){0};
     list_push_front(&x->idle, &s->node);
     x->under_way--;
+    x->jobs -= s->lane == TREE_FETCH_JOB ? 1 : 0;
     x->starved = false;
 }
 
@@ -569,8 +506,9 @@ static int codec_get(struct tree_fetcher *x, struct tree_codec **ret)
  * the executor is full there is no other way: then the loop does the work. */
 static void fetch_pump_unpack(struct tree_fetcher *x)
 {
-    while (!list_empty(&x->unpack)) {
-        struct fetch_slot *s = slot_of(x->unpack.next);
+    while (!list_empty(&x->unpack[TREE_FETCH_READER]) || !list_empty(&x->unpack[TREE_FETCH_JOB])) {
+        bool reader = !list_empty(&x->unpack[TREE_FETCH_READER]);
+        struct fetch_slot *s = slot_of(x->unpack[reader ? TREE_FETCH_READER : TREE_FETCH_JOB].next);
         int rc = codec_get(x, &s->codec);
         if (rc < 0 && x->codec_count > 0) {
             return; /* until one is given back */
@@ -607,7 +545,7 @@ static void slot_read_done(struct tree_file_read *r, int rc)
         s->err = r->err;
         slot_fail(s, fetch_code(rc));
     } else {
-        list_push_back(&x->unpack, &s->node);
+        list_push_back(&x->unpack[s->lane], &s->node);
     }
     fetch_pump(x);
 }
@@ -620,7 +558,7 @@ static int slot_begin(struct tree_fetcher *x, const struct fetch_span *span)
     uint32_t low = (uint32_t)base_align_down(span->low, TREE_UNIT);
     uint32_t high = (uint32_t)base_align_up(span->high, TREE_UNIT);
     CHECK(high <= place->extent_len && low < high);
-    int rc = buffer_get(x, high - low, span->cost, &s->buffer);
+    int rc = fetch_buffer_get(&x->buffers, high - low, span->cost, &s->buffer);
     if (rc < 0) {
         return rc;
     }
@@ -633,6 +571,7 @@ static int slot_begin(struct tree_fetcher *x, const struct fetch_span *span)
     }
     s->err = (struct err){0};
     s->since_ns = loop_now_ns(x->env.loop);
+    s->lane = span->load[0]->lane;
     s->read = (struct tree_file_read){
         .done = slot_read_done,
         .block = span->load[0]->block,
@@ -641,6 +580,7 @@ static int slot_begin(struct tree_fetcher *x, const struct fetch_span *span)
         .len = high - low,
         .buf = s->buffer.bytes};
     x->under_way++;
+    x->jobs += s->lane == TREE_FETCH_JOB ? 1 : 0;
     tree_file_read(x->file, &s->read);
     return 0;
 }
@@ -697,7 +637,8 @@ static size_t fetch_look(struct tree_fetcher *x, struct fetch_load *first,
     struct list *n = first->node.next;
     first->place = first->part->place;
     ret[0] = first;
-    for (; n != &x->queue && count < FETCH_JOIN_MAX && looked < FETCH_LOOK_MAX; n = n->next) {
+    for (; n != &x->queue[first->lane] && count < FETCH_JOIN_MAX && looked < FETCH_LOOK_MAX;
+         n = n->next) {
         struct fetch_load *load = load_of(n);
         looked++;
         if (load->part == NULL || !fetch_same_extent(&load->part->place, &first->place)) {
@@ -757,11 +698,23 @@ static int fetch_begin_part(struct tree_fetcher *x, struct fetch_load *first)
     return rc < 0 && span.count > 1 ? slot_begin(x, &alone) : rc;
 }
 
+/* NULL: nothing may be read now. */
+static struct fetch_load *fetch_next(const struct tree_fetcher *x)
+{
+    const struct list *readers = &x->queue[TREE_FETCH_READER], *jobs = &x->queue[TREE_FETCH_JOB];
+    size_t least = base_max(x->slot_count / FETCH_JOBS_LEAST, 1);
+    size_t most = base_max(x->slot_count - x->slot_count / FETCH_JOBS_SHARE, 1);
+    bool reader = !list_empty(readers), job = !list_empty(jobs) && x->jobs < most;
+    if (x->starved || list_empty(&x->idle) || !(reader || job)) {
+        return NULL;
+    }
+    return load_of(job && (!reader || x->jobs < least) ? jobs->next : readers->next);
+}
+
 static void fetch_pump(struct tree_fetcher *x)
 {
     fetch_pump_unpack(x);
-    while (!x->starved && !list_empty(&x->queue) && !list_empty(&x->idle)) {
-        struct fetch_load *load = load_of(x->queue.next);
+    for (struct fetch_load *load = fetch_next(x); load != NULL; load = fetch_next(x)) {
         int rc = load->part == NULL ? fetch_begin_head(x, load) : fetch_begin_part(x, load);
         if (rc < 0 && (x->under_way > 0 || x->over != NULL)) {
             x->starved = true;
@@ -803,6 +756,7 @@ static int fetch_part(struct tree_fetcher *x, struct fetch_request *r, size_t i,
     }
     struct fetch_load like;
     fetch_like(node, index, &like);
+    like.lane = r->lane;
     return request_wait(x, r, i, &like);
 }
 
@@ -815,8 +769,10 @@ static int fetch_item(struct tree_fetcher *x, struct fetch_request *r, size_t i)
         return 0;
     }
     if (!tree_node_pin(node)) {
-        struct fetch_load like = {
-            .key = {name.block, name.version}, .block = name.block, .index = TREE_NEED_HEAD};
+        struct fetch_load like = {.key = {name.block, name.version},
+                                  .block = name.block,
+                                  .index = TREE_NEED_HEAD,
+                                  .lane = r->lane};
         return request_wait(x, r, i, &like);
     }
     if (name.part == TREE_NEED_HEAD) {
@@ -828,7 +784,7 @@ static int fetch_item(struct tree_fetcher *x, struct fetch_request *r, size_t i)
     return rc;
 }
 
-void tree_fetcher_fetch(struct tree_fetcher *x, struct kv_fetch *f)
+void tree_fetcher_fetch(struct tree_fetcher *x, enum tree_fetch_lane lane, struct kv_fetch *f)
 {
     LOOP_OWNED(x->env.loop);
     const struct kv_need *need = f->need;
@@ -845,6 +801,7 @@ void tree_fetcher_fetch(struct tree_fetcher *x, struct kv_fetch *f)
         return;
     }
     r->fetch = f;
+    r->lane = lane;
     for (size_t i = 0; i < need->count && rc == 0; i++) {
         rc = need->item[i].pin == NULL ? fetch_item(x, r, i) : 0;
     }
@@ -927,7 +884,6 @@ int tree_fetcher_new(const struct tree_fetcher_options *o, struct tree_fetcher *
     const struct tree_fetcher_options *opt = fetcher_options(o);
     size_t slots = base_min(opt->reads_max == 0 ? FETCH_READS : opt->reads_max, FETCH_READS_MAX);
     struct tree_fetcher *x = mem_zalloc(sizeof *x + slots * sizeof x->slot[0]);
-    struct tree_cache_info info;
     if (x == NULL) {
         return -ENOMEM;
     }
@@ -940,12 +896,13 @@ int tree_fetcher_new(const struct tree_fetcher_options *o, struct tree_fetcher *
     x->idle_call = opt->idle;
     x->idle_arg = opt->idle_arg;
     memcpy(x->file_id, opt->file_id, sizeof x->file_id);
-    tree_cache_info(x->cache, &info);
-    x->kept_limit = base_min(info.limit / FETCH_KEPT_SHARE, FETCH_KEPT_BYTES);
+    fetch_buffers_init(&x->buffers, x->cache);
     dict_init(&x->loads, &load_ops, x, loop_random(x->env.loop));
-    list_init(&x->queue);
     list_init(&x->idle);
-    list_init(&x->unpack);
+    for (unsigned i = 0; i < TREE_FETCH_LANES; i++) {
+        list_init(&x->queue[i]);
+        list_init(&x->unpack[i]);
+    }
     x->over_end = &x->over;
     x->task.run = fetch_task;
     x->slot_count = slots;
@@ -968,7 +925,7 @@ struct tree_fetcher *tree_fetcher_free(struct tree_fetcher *x)
     if (x != NULL) {
         CHECK(!tree_fetcher_busy(x) && x->under_way == 0);
         loop_undefer(x->env.loop, &x->task);
-        buffer_drop_all(x);
+        fetch_buffers_fini(&x->buffers);
         for (size_t i = 0; i < x->codec_count; i++) {
             tree_codec_fini(&x->codec[i]);
         }

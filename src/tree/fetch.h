@@ -55,9 +55,12 @@ NODISCARD int tree_fetcher_new(const struct tree_fetcher_options *opt, struct tr
 /* Nothing may be under way: tree_fetcher_busy(). NULL is fine. */
 struct tree_fetcher *tree_fetcher_free(struct tree_fetcher *x);
 bool tree_fetcher_busy(const struct tree_fetcher *x);
+/* Who waits for it: somebody who reads is served before jobs of the tree, which read much at once;
+ * these have some of the reads for themselves, and leave some to readers. */
+enum tree_fetch_lane { TREE_FETCH_READER, TREE_FETCH_JOB, TREE_FETCH_LANES };
 /* As kv_fetch(). Names that fit nothing any more are passed over. A part whose head is not there
  * gets its head only: its turn comes when it is asked for again. */
-void tree_fetcher_fetch(struct tree_fetcher *x, struct kv_fetch *f);
+void tree_fetcher_fetch(struct tree_fetcher *x, enum tree_fetch_lane lane, struct kv_fetch *f);
 /* Read-ahead: the parts of a node from `first` on, or its head if that is not there, are read and
  * nobody is told. Fewer of them, or none, where much is being read already. */
 void tree_fetcher_ahead(struct tree_fetcher *x, struct tree_node *node, uint32_t first,

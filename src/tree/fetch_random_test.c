@@ -78,6 +78,7 @@ static void chaos_ask(struct chaos *c, struct ask *a)
         uint32_t part = (uint32_t)rand_below(&c->rand, c->rig->spec[n].slots + 1u);
         ask_add(a, n, heads ? TREE_NEED_HEAD : part);
     }
+    a->lane = rand_chance(&c->rand, 1, 2) ? TREE_FETCH_READER : TREE_FETCH_JOB;
     ask_begin(a);
 }
 

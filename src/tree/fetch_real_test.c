@@ -206,7 +206,8 @@ static void ask_begin(struct ask *a)
     a->rounds--;
     w->waits++;
     a->fetch = (struct kv_fetch){.need = &a->need, .done = ask_done};
-    tree_fetcher_fetch(w->x, &a->fetch);
+    tree_fetcher_fetch(w->x, rand_chance(&w->rand, 1, 2) ? TREE_FETCH_READER : TREE_FETCH_JOB,
+                       &a->fetch);
 }
 
 /* ---- readers ---- */

@@ -179,6 +179,43 @@ TEST(fetch_reads_so_many_at_a_time)
     ask_check(heads);
 }
 
+/* Somebody who reads does not wait until a job has all that it has asked for before; what both want
+ * is read once. */
+TEST(readers_come_before_jobs)
+{
+    const struct rig_options opt = {.reads_max = 2, .max_queued = 1};
+    CLEANUP(rig_freep) struct rig *r = rig_new(&opt);
+    for (unsigned i = 0; i < NODES_MAX; i++) {
+        (void)rig_write(r, i % 2 == 0 ? &leaf : &inner);
+    }
+    rig_open(r);
+    CLEANUP(ask_freep) struct ask *heads = ask_heads(r), *job = ask_new(r), *reader = ask_new(r);
+    for (unsigned i = 0; i < NODES_MAX; i++) {
+        ask_add(job, i, 0);
+        ask_add(job, i, 3);
+    }
+    job->lane = TREE_FETCH_JOB;
+    ask_add(reader, NODES_MAX - 1, 3);
+    size_t before = r->tap.reads;
+    ask_begin(job);
+    ask_begin(reader);
+    rig_until(r, ask_is_over, reader);
+    CHECK_TRUE(!job->over);
+    struct tree_file_place at;
+    CHECK_OK(tree_file_find(r->file, r->spec[NODES_MAX - 1].block, &at));
+    uint64_t from = tree_space_offset(at.extent), nth = before;
+    while (nth < r->tap.reads && (r->tap.log[nth].offset < from ||
+                                  r->tap.log[nth].offset >= from + tree_space_bytes(at.extent))) {
+        nth++;
+    }
+    CHECK_TRUE(nth <= before + 3); /* two were under way already */
+    ask_check(reader);
+    rig_until(r, ask_is_over, job);
+    ask_check(job);
+    CHECK_EQ(r->tap.reads, 2 * NODES_MAX);
+    ask_check(heads);
+}
+
 static void ahead_in(void *ctx)
 {
     struct rig *r = ctx;

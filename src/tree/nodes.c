@@ -20,6 +20,7 @@
 #include "base/mem.h"
 
 #define NODES_LEVELS 16u
+#define SWEEP_ONE (UINT64_C(1) << 16)
 #define PAGE_BITS 14u
 #define PAGE_SLOTS (UINT64_C(1) << PAGE_BITS)
 #define PAGE_COUNT (TREE_NODES_MAX >> PAGE_BITS)
@@ -35,6 +36,7 @@ struct nodes_level {
 struct nodes_clock {
     struct list heads;
     size_t count;
+    uint64_t due; /* looks, in parts of SWEEP_ONE */
 };
 
 struct tree_nodes {
@@ -281,19 +283,26 @@ static bool clock_lets_go(struct tree_node *node)
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
+/* The head that the hand is at: goes, or is last now. Returns what it was charged. */
+static uint64_t clock_look(struct tree_nodes *n, struct nodes_clock *k)
+{
+    struct tree_node *node = LIST_ENTRY(k->heads.next, struct tree_node, clock);
+    if (!clock_lets_go(node)) {
+        list_remove(&node->clock);
+        list_push_back(&k->heads, &node->clock);
+        return 0;
+    }
+    uint64_t charged = node->head->charged;
+    head_leaves(n, node);
+    node->head = tree_head_unref(node->head);
+    return charged;
+}
+
 static uint64_t clock_evict(struct tree_nodes *n, struct nodes_clock *k, uint64_t want)
 {
     uint64_t freed = 0;
     for (size_t left = 2 * k->count; left > 0 && freed < want && !list_empty(&k->heads); left--) {
-        struct tree_node *node = LIST_ENTRY(k->heads.next, struct tree_node, clock);
-        if (clock_lets_go(node)) {
-            head_leaves(n, node);
-            freed += node->head->charged;
-            node->head = tree_head_unref(node->head);
-        } else {
-            list_remove(&node->clock);
-            list_push_back(&k->heads, &node->clock);
-        }
+        freed += clock_look(n, k);
     }
     return freed;
 }
@@ -303,6 +312,23 @@ static uint64_t nodes_evict(void *arg, uint64_t want)
     struct tree_nodes *n = arg;
     uint64_t freed = clock_evict(n, &n->leaves, want);
     return freed < want ? freed + clock_evict(n, &n->inner, want - freed) : freed;
+}
+
+/* `looked` of each `of`: a part of a look that is left over is kept for the next time. */
+static uint64_t clock_sweep(struct tree_nodes *n, struct nodes_clock *k, size_t looked, size_t of)
+{
+    uint64_t freed = 0, all = (uint64_t)k->count * SWEEP_ONE;
+    uint64_t more = (uint64_t)base_min(looked, of) * SWEEP_ONE / of * k->count;
+    for (k->due = base_min(k->due + more, all); k->due >= SWEEP_ONE; k->due -= SWEEP_ONE) {
+        freed += list_empty(&k->heads) ? 0 : clock_look(n, k);
+    }
+    return freed;
+}
+
+static uint64_t nodes_sweep(void *arg, size_t looked, size_t of)
+{
+    struct tree_nodes *n = arg;
+    return clock_sweep(n, &n->leaves, looked, of) + clock_sweep(n, &n->inner, looked, of);
 }
 
 bool tree_node_pin(struct tree_node *node)
@@ -729,7 +755,8 @@ int tree_nodes_new(const struct tree_nodes_options *opt, struct tree_nodes **ret
         return rc;
     }
     nodes_guess(n, opt);
-    tree_cache_set_heads(n->cache, nodes_evict, n);
+    const struct tree_cache_heads heads = {.evict = nodes_evict, .sweep = nodes_sweep, .arg = n};
+    tree_cache_set_heads(n->cache, &heads);
     *ret = n;
     return 0;
 }
@@ -758,7 +785,7 @@ static void free_all(struct tree_nodes *n, struct list *nodes)
 struct tree_nodes *tree_nodes_free(struct tree_nodes *n)
 {
     if (n != NULL) {
-        tree_cache_set_heads(n->cache, NULL, NULL);
+        tree_cache_set_heads(n->cache, NULL);
         free_all(n, &n->spare);
         free_all(n, &n->gone);
         LIST_FOR_EACH_SAFE(at, &n->retired)

@@ -4,8 +4,8 @@
  * Pinning is one compare-and-swap on `state`: it cannot succeed once eviction has put
  * TREE_PART_ABSENT there, and eviction cannot succeed while it counts a pin.
  *
- * The last reference may go on any thread, while the loop looks for what to evict: so the clock has
- * a lock of its own. Who holds it finds in the clock nothing but parts that still exist. A part
+ * The last reference may go on any thread, while the loop looks for what to evict: so the queues
+ * have a lock of their own. Who holds it finds in them nothing but parts that still exist. A part
  * that dies takes itself out before it is freed.
  */
 #include "tree/part.h"
@@ -16,10 +16,15 @@
 
 #define HIT_SHARDS 64u /* a power of two */
 #define FILTER_TURNS 3u
-#define CLOCK_SCAN 256u                     /* parts looked at while the lock is held */
-#define CLOCK_BATCH 64u                     /* and let go */
-#define LINE_BYTES 64u                      /* of the processor's cache */
-#define SLAB_KEEP_SHARE 16u                 /* this part of the cache, */
+#define FRESH_SHARE 10u /* this part of all bytes is left to those that came lately, at least */
+#define CLOCK_LAP 2u    /* as many looks at those as there are parts, so often: once around */
+#define LOOK_ONE 4096u
+#define EVICT_LAPS \
+    (FILTER_TURNS + 4u)     /* of everything, until all have lost what they had left of turns */
+#define EVICT_SCAN 256u     /* parts looked at while the lock is held */
+#define EVICT_BATCH 64u     /* and let go */
+#define LINE_BYTES 64u      /* of the processor's cache */
+#define SLAB_KEEP_SHARE 16u /* this part of the cache, */
 #define SLAB_KEEP_MAX (UINT64_C(32) << 20)  /* or so much, is kept for what comes next */
 #define SLAB_LIMIT_MIN (UINT64_C(16) << 20) /* a few regions would fill a smaller cache */
 
@@ -28,18 +33,25 @@ struct hit_shard {
     _Alignas(LINE_BYTES) _Atomic uint64_t count;
 };
 
+enum { PART_NOWHERE, PART_FRESH, PART_CLOCK, PART_QUEUES };
+
+struct part_queue {
+    struct list parts;
+    size_t count;
+    uint64_t bytes;
+};
+
 struct tree_cache {
     struct hit_shard hit[HIT_SHARDS];
     struct mem_budget budget;
     struct mem_slab *slab;
     _Atomic uint64_t clean_bytes, dirty_bytes;
-    struct lock lock; /* of the next two, of tree_part.cached, and of the bytes of parts in it */
-    struct list clock;
-    size_t clock_count;
+    struct lock lock; /* of the next two, of tree_part.queue, and of the bytes of parts in them */
+    struct part_queue queue[PART_QUEUES];
+    uint64_t clock_due; /* looks at the clock, in parts of LOOK_ONE */
     /* the loop's */
     uint64_t fills, evictions;
-    uint64_t (*evict_heads)(void *arg, uint64_t want);
-    void *evict_arg;
+    struct tree_cache_heads heads;
 };
 
 /* ---- numbers ---- */
@@ -62,86 +74,117 @@ static void count_hit(const struct tree_part *p)
     atomic_store_explicit(&s->count, v + 1, memory_order_relaxed);
 }
 
-/* ---- the clock ---- */
+/* ---- what goes ---- */
 
-static void clock_add(struct tree_part *p)
+/* With the lock. */
+static void queue_push(struct tree_part *p, unsigned which)
 {
-    struct tree_cache *c = p->cache;
-    lock_take(&c->lock);
-    if (!p->cached) {
-        p->cached = true;
-        list_push_back(&c->clock, &p->node);
-        c->clock_count++;
-    }
-    lock_release(&c->lock);
+    struct part_queue *q = &p->cache->queue[which];
+    p->queue = (uint8_t)which;
+    list_push_back(&q->parts, &p->node);
+    q->count++;
+    q->bytes += p->raw_len;
 }
 
 /* With the lock. */
-static void clock_remove(struct tree_part *p)
+static void queue_leave(struct tree_part *p)
 {
-    CHECK(p->cached && p->cache->clock_count > 0);
-    p->cached = false;
+    struct part_queue *q = &p->cache->queue[p->queue];
+    CHECK(p->queue != PART_NOWHERE && q->count > 0);
+    p->queue = PART_NOWHERE;
     list_remove(&p->node);
-    p->cache->clock_count--;
+    q->count--;
+    q->bytes -= p->raw_len;
 }
 
-/* Its bytes are nobody's but the caller's from now on, if they may go. With the lock. */
-static bool clock_lets_go(struct tree_part *p)
+static void part_may_go(struct tree_part *p)
 {
-    if (atomic_load_explicit(&p->state, memory_order_relaxed) != 0) {
-        return false;
+    lock_take(&p->cache->lock);
+    if (p->queue == PART_NOWHERE) {
+        queue_push(p, PART_FRESH);
     }
+    lock_release(&p->cache->lock);
+}
+
+/* Where the next look goes. `all`: nothing is spared any more. With the lock. */
+static unsigned queue_next(struct tree_cache *c, bool all)
+{
+    const struct part_queue *fresh = &c->queue[PART_FRESH], *clock = &c->queue[PART_CLOCK];
+    bool many = fresh->bytes > (fresh->bytes + clock->bytes) / FRESH_SHARE;
+    if (clock->count == 0 || (fresh->count > 0 && (all || (many && c->clock_due < LOOK_ONE)))) {
+        uint64_t parts = base_max(fresh->count + clock->count, 1);
+        c->clock_due += clock->count * LOOK_ONE / (CLOCK_LAP * parts);
+        return PART_FRESH;
+    }
+    c->clock_due -= base_min(c->clock_due, LOOK_ONE);
+    return PART_CLOCK;
+}
+
+/* True: its bytes are nobody's but the caller's from now on. Else it goes to the end of a queue:
+ * the first one again, if it was read and nobody has come for it yet; from there to the clock with
+ * what it has of turns. With the lock. */
+static bool part_lets_go(struct tree_part *p)
+{
     uint8_t turns = atomic_load_explicit(&p->turns, memory_order_relaxed);
-    if (turns > 0) {
+    bool pinned = atomic_load_explicit(&p->state, memory_order_relaxed) != 0;
+    unsigned from = p->queue, to = turns == TREE_PART_NEW && !pinned ? from : PART_CLOCK;
+    uint32_t unpinned = 0;
+    queue_leave(p);
+    if (!pinned && turns == 0 &&
+        atomic_compare_exchange_strong_explicit(&p->state, &unpinned, TREE_PART_ABSENT,
+                                                memory_order_acquire, memory_order_relaxed)) {
+        return true;
+    }
+    if (!pinned && turns > 0 && from == to) {
         turns = turns == TREE_PART_NEW ? 0 : (uint8_t)(turns - 1);
         atomic_store_explicit(&p->turns, turns, memory_order_relaxed);
-        return false;
     }
-    uint32_t unpinned = 0;
-    return atomic_compare_exchange_strong_explicit(&p->state, &unpinned, TREE_PART_ABSENT,
-                                                   memory_order_acquire, memory_order_relaxed);
+    queue_push(p, to);
+    return false;
 }
 
-struct clock_haul {
-    uint8_t *bytes[CLOCK_BATCH];
-    uint32_t len[CLOCK_BATCH];
-    size_t count, scanned;
+struct evict_haul {
+    uint8_t *bytes[EVICT_BATCH];
+    uint32_t len[EVICT_BATCH];
+    size_t count, looked, clock_looked;
     uint64_t size;
+    bool all; /* as of queue_next() */
 };
 
-static void clock_turn(struct tree_cache *c, uint64_t want, size_t scan_max, struct clock_haul *h)
+static void evict_some(struct tree_cache *c, uint64_t want, size_t look_max, struct evict_haul *h)
 {
-    *h = (struct clock_haul){0};
+    h->count = h->looked = h->clock_looked = 0;
+    h->size = 0;
     lock_take(&c->lock);
-    while (h->scanned < scan_max && h->count < CLOCK_BATCH && h->size < want &&
-           !list_empty(&c->clock)) {
-        struct tree_part *p = LIST_ENTRY(c->clock.next, struct tree_part, node);
-        h->scanned++;
-        if (clock_lets_go(p)) {
-            clock_remove(p);
+    while (h->looked < look_max && h->count < EVICT_BATCH && h->size < want) {
+        unsigned which = queue_next(c, h->all);
+        if (c->queue[which].count == 0) {
+            break; /* both are empty */
+        }
+        struct tree_part *p = LIST_ENTRY(c->queue[which].parts.next, struct tree_part, node);
+        h->looked++;
+        h->clock_looked += which == PART_CLOCK ? 1 : 0;
+        if (part_lets_go(p)) {
             h->len[h->count] = p->raw_len;
             h->bytes[h->count++] = p->bytes;
             h->size += p->raw_len;
             p->bytes = NULL;
-        } else {
-            list_remove(&p->node);
-            list_push_back(&c->clock, &p->node);
         }
     }
     lock_release(&c->lock);
 }
 
-/* At least `want` bytes, if so many may go: so often around that all have lost what they had
- * left of turns. */
-static uint64_t evict_parts(struct tree_cache *c, uint64_t want)
+/* So often around everything, at most, that all have lost what they had left of turns. Returns the
+ * bytes; `looked` counts what the clock's hand has passed. */
+static uint64_t evict_around(struct tree_cache *c, uint64_t want, bool all, size_t *looked)
 {
-    struct clock_haul h;
+    struct evict_haul h = {.all = all};
     uint64_t freed = 0;
     lock_take(&c->lock);
-    size_t left = (FILTER_TURNS + 1) * c->clock_count;
+    size_t left = EVICT_LAPS * (c->queue[PART_CLOCK].count + c->queue[PART_FRESH].count);
     lock_release(&c->lock);
     while (left > 0 && freed < want) {
-        clock_turn(c, want - freed, base_min(left, CLOCK_SCAN), &h);
+        evict_some(c, want - freed, base_min(left, EVICT_SCAN), &h);
         for (size_t i = 0; i < h.count; i++) {
             tree_cache_put(c, h.bytes[i], h.len[i]);
         }
@@ -149,16 +192,30 @@ static uint64_t evict_parts(struct tree_cache *c, uint64_t want)
         count_sub(&c->clean_bytes, h.size);
         mem_budget_give(&c->budget, h.size);
         freed += h.size;
-        left = h.scanned == 0 ? 0 : left - h.scanned;
+        *looked += h.clock_looked;
+        left -= base_min(left, h.looked > 0 ? h.looked : left);
     }
     return freed;
+}
+
+/* At least `want` bytes, if so many may go. */
+static uint64_t evict_parts(struct tree_cache *c, uint64_t want)
+{
+    size_t looked = 0;
+    lock_take(&c->lock);
+    size_t of = c->queue[PART_CLOCK].count;
+    lock_release(&c->lock);
+    uint64_t freed = evict_around(c, want, false, &looked);
+    freed += freed < want ? evict_around(c, want - freed, true, &looked) : 0;
+    bool sweeps = c->heads.sweep != NULL && of > 0 && looked > 0;
+    return freed + (sweeps ? c->heads.sweep(c->heads.arg, looked, of) : 0);
 }
 
 /* False: nothing may go. */
 static bool cache_evict(struct tree_cache *c, uint64_t want)
 {
     return evict_parts(c, want) > 0 ||
-           (c->evict_heads != NULL && c->evict_heads(c->evict_arg, want) > 0);
+           (c->heads.evict != NULL && c->heads.evict(c->heads.arg, want) > 0);
 }
 
 /* ---- parts ---- */
@@ -187,7 +244,7 @@ int tree_part_new(const struct tree_part_options *opt, struct tree_part **ret)
         count_add(&p->cache->dirty_bytes, p->raw_len);
     } else if (p->bytes != NULL) {
         count_add(&p->cache->clean_bytes, p->raw_len);
-        clock_add(p);
+        part_may_go(p);
     }
     *ret = p;
     return 0;
@@ -205,8 +262,8 @@ static void part_die(struct tree_part *p)
     struct tree_cache *c = p->cache;
     CHECK((atomic_load_explicit(&p->state, memory_order_relaxed) & ~TREE_PART_ABSENT) == 0);
     lock_take(&c->lock);
-    if (p->cached) {
-        clock_remove(p);
+    if (p->queue != PART_NOWHERE) {
+        queue_leave(p);
     }
     lock_release(&c->lock);
     if (p->bytes != NULL) {
@@ -285,7 +342,7 @@ bool tree_part_fill(struct tree_part *p, uint8_t *bytes)
     count_add(&p->cache->clean_bytes, p->raw_len);
     p->cache->fills++;
     atomic_store_explicit(&p->state, 0, memory_order_release);
-    clock_add(p);
+    part_may_go(p);
     return true;
 }
 
@@ -301,7 +358,7 @@ void tree_part_written(struct tree_part *p, const struct tree_part_place *place)
         CHECK(p->bytes != NULL);
         count_sub(&p->cache->dirty_bytes, p->raw_len);
         count_add(&p->cache->clean_bytes, p->raw_len);
-        clock_add(p);
+        part_may_go(p);
     }
 }
 
@@ -325,7 +382,9 @@ int tree_cache_new(const struct tree_cache_options *opt, struct tree_cache **ret
         return -ENOMEM;
     }
     lock_init(&c->lock, LOCK_RANK_leaf);
-    list_init(&c->clock);
+    for (unsigned i = 0; i < PART_QUEUES; i++) {
+        list_init(&c->queue[i].parts);
+    }
     *ret = c;
     return 0;
 }
@@ -333,7 +392,7 @@ int tree_cache_new(const struct tree_cache_options *opt, struct tree_cache **ret
 struct tree_cache *tree_cache_free(struct tree_cache *c)
 {
     if (c != NULL) {
-        CHECK(list_empty(&c->clock) && c->clock_count == 0);
+        CHECK(c->queue[PART_FRESH].count + c->queue[PART_CLOCK].count == 0);
         c->slab = mem_slab_free(c->slab);
         CHECK(atomic_load_explicit(&c->budget.used_bytes, memory_order_relaxed) == 0);
         lock_fini(&c->lock);
@@ -391,11 +450,9 @@ struct mem_slab *tree_cache_slab(struct tree_cache *c)
     return c->slab;
 }
 
-void tree_cache_set_heads(struct tree_cache *c, uint64_t (*evict)(void *arg, uint64_t want),
-                          void *arg)
+void tree_cache_set_heads(struct tree_cache *c, const struct tree_cache_heads *heads)
 {
-    c->evict_heads = evict;
-    c->evict_arg = arg;
+    c->heads = heads == NULL ? (struct tree_cache_heads){0} : *heads;
 }
 
 void tree_cache_info(struct tree_cache *c, struct tree_cache_info *ret)

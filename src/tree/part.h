@@ -3,9 +3,16 @@
  * where they are on disk; and the cache that holds all that is in memory within one budget.
  *
  * The bytes of a part never change, so any number of node versions share it. Bytes are there while
- * they are pinned; those that are on disk as well may be evicted else: a clock, whose hand leaves
- * those alone that were used since they came for a reader, and filters, which are asked before all
- * else of their leaf, for some turns more. What is not written yet ("dirty") stays.
+ * they are pinned; those that are on disk as well may be evicted else. What was read or written
+ * stands in a queue of its own first, a small part of all, and goes from its end unless it was used
+ * since it came for a reader: so neither walks nor what jobs read and write, more than fits in
+ * memory every few seconds, push out what is asked for again and again. The rest is a clock, whose
+ * hand leaves those alone that were used since it last came by, and filters, which are asked before
+ * all else of their leaf, for some turns more. After Yang et al., "FIFO queues are all you need for
+ * cache eviction", SOSP 2023; instead of their memory of what was evicted, the hand of the clock
+ * moves, slowly, while the queue is emptied: what nobody uses any more leaves more room to the
+ * queue. Heads have clocks of their own (nodes.c), whose hands move as this one
+ * does. What is not written yet ("dirty") stays.
  *
  * What is charged to the cache for a part: its raw_len by whoever makes the bytes, for as long as
  * they are in memory, and sizeof(struct tree_part) by tree_part_new(), until it is freed.
@@ -44,14 +51,14 @@ struct tree_part {
     _Atomic uint32_t refs;  /* by heads and pins */
     _Atomic uint32_t state; /* number of pins; TREE_PART_ABSENT: no bytes */
     _Atomic uint8_t turns;  /* of the clock's hand that it stays; TREE_PART_NEW */
-    bool cached;            /* in the clock; of its lock */
+    uint8_t queue;          /* of the cache, that it is in; of its lock */
     uint8_t kind;           /* enum tree_partition_kind */
     uint32_t raw_len, entries;
     uint32_t mark;  /* the loop's: a note of nodes.c */
     uint8_t *bytes; /* 64-byte-aligned; valid while pinned */
     struct tree_cache *cache;
     struct tree_part_place place; /* the loop's */
-    struct list node;             /* of the clock */
+    struct list node;             /* of a queue */
 };
 
 /* A new part with one reference. `bytes` (tree_cache_get of raw_len, charged to the cache by the
@@ -122,10 +129,16 @@ struct mem_budget *tree_cache_budget(struct tree_cache *c);
 NODISCARD void *tree_cache_get(struct tree_cache *c, size_t size);
 void tree_cache_put(struct tree_cache *c, void *p, size_t size); /* got with it; NULL is fine */
 struct mem_slab *tree_cache_slab(struct tree_cache *c);
-/* Who lets go of heads when no part is left: frees some, returns the bytes, 0 when none may go.
- * NULL: nobody. */
-void tree_cache_set_heads(struct tree_cache *c, uint64_t (*evict)(void *arg, uint64_t want),
-                          void *arg);
+/* Who lets go of heads; both return the bytes. evict: some, for no part is left; 0: none may go.
+ * sweep: looks at `looked` of each `of` heads, and those that nobody has used since it last did so
+ * go. */
+struct tree_cache_heads {
+    uint64_t (*evict)(void *arg, uint64_t want);
+    uint64_t (*sweep)(void *arg, size_t looked, size_t of);
+    void *arg;
+};
+void tree_cache_set_heads(struct tree_cache *c,
+                          const struct tree_cache_heads *heads); /* NULL: nobody */
 
 struct tree_cache_info {
     uint64_t limit, used;  /* bytes, all */

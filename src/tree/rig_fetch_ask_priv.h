@@ -7,6 +7,7 @@
 
 /* Somebody who wants something. */
 struct ask {
+    enum tree_fetch_lane lane;
     struct kv_fetch fetch;
     struct kv_need need;
     struct rig *rig;
@@ -64,7 +65,7 @@ static inline void ask_begin_in(void *ctx)
     a->over = false;
     a->fetch = (struct kv_fetch){.need = &a->need, .done = ask_done};
     a->rig->inside = true;
-    tree_fetcher_fetch(a->rig->x, &a->fetch);
+    tree_fetcher_fetch(a->rig->x, a->lane, &a->fetch);
     a->rig->inside = false;
 }
 

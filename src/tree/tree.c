@@ -520,7 +520,7 @@ static uint64_t tree_applied_index(struct kv *kv)
 
 static void tree_fetch(struct kv *kv, struct kv_fetch *f)
 {
-    tree_fetcher_fetch(tree_of(kv)->fetcher, f);
+    tree_fetcher_fetch(tree_of(kv)->fetcher, TREE_FETCH_READER, f);
 }
 
 static void tree_unpin(struct kv *kv, struct kv_need_item *item)

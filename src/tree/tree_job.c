@@ -558,7 +558,7 @@ static bool job_step_gather(struct tree_maintain *m)
     if (rc == -ERR_need) {
         m->step = MAINTAIN_FETCH;
         j->fetch = (struct kv_fetch){.need = &j->need, .done = job_fetched};
-        tree_fetcher_fetch(m->t->fetcher, &j->fetch);
+        tree_fetcher_fetch(m->t->fetcher, TREE_FETCH_JOB, &j->fetch);
         return false;
     }
     if (rc < 0) {
