@@ -428,13 +428,13 @@ TEST(serve_leaves_memory_to_writes_when_a_receiver_does_not_read)
     struct rig_io io = whole;
     open_cold(&r, &(struct rig_options){.buffer_bytes = UINT64_C(32) * MIB});
     io.check = true; /* by way of memory */
-    loop_sim_pause(r.target[1].process.loop, true);
+    disk_sim_slow(r.disk[1], RIG_SECOND / 10);
     for (unsigned i = 0; i < CALLS; i++) {
         rig_read_begin(&r, &call[i], &io);
     }
-    rig_for_ms(&r, 100);
+    RIG_UNTIL(&r, r.target[1].worker->read_count >= 2);
     loop_sim_pause(r.client.loop, true);
-    loop_sim_pause(r.target[1].process.loop, false);
+    disk_sim_slow(r.disk[1], 0);
     uint64_t most = 0;
     for (unsigned i = 0; i < 100; i++) {
         rig_for_ms(&r, 10);
