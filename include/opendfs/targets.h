@@ -25,7 +25,8 @@ struct opendfs_target_plan {
  * -ENOENT: there is no such target; -EINVAL: it cannot be its own heir, nor can one that is
  * emptied. */
 int opendfs_plan_target(struct opendfs *fs, const struct opendfs_target_plan *plan);
-#define OPENDFS_CHAIN_PROMOTE 1 /* the copy of `target`, an old one, serves: newer ones are lost \
+#define OPENDFS_CHAIN_PROMOTE                                                                    \
+    1                           /* the copy of `target`, an old one, serves: newer ones are lost \
                                  */
 #define OPENDFS_CHAIN_DISCARD 2 /* what `target` has is given up, which such an order set aside */
 struct opendfs_chain_order {

@@ -451,6 +451,9 @@ void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret)
 void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block, uint32_t count,
                     uint64_t change)
 {
+    if (e->tail_block >= block && e->tail_block - block < count) {
+        e->tail_block = 0; /* it may come back for another cell: nothing is appended there */
+    }
     struct chunk_rest *r = mem_alloc(sizeof *r);
     if (r == NULL) {
         return; /* `file`: found again by the next start; `ram` without memory loses a page */

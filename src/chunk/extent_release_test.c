@@ -133,3 +133,31 @@ TEST(forgotten_units_that_cannot_be_punched_hold_up_no_others)
     rig_stop(r);
     rig_end(r);
 }
+
+static uint64_t tail_of(struct store_rig *r)
+{
+    return chunk_entry_get(r->store, busy_key, false)->tail_block;
+}
+
+/* What it may be next is written whole, not behind bytes that are there. */
+TEST(nothing_is_appended_to_a_unit_that_was_given_back)
+{
+    struct store_rig *r = rig_resting();
+    const uint32_t length = 2 * CHUNK_CELL + 100;
+    CHECK_OK(rig_put_whole(r, busy_key, 1, length));
+    CHECK_TRUE(tail_of(r) != 0);
+    CHECK_OK(rig_put(r, (struct rig_piece){busy_key, 2, CHUNK_WRITE, length, 50}));
+    CHECK_TRUE(tail_of(r) != 0); /* it went behind those */
+    r->update = (struct chunk_update){.key = busy_key,
+                                      .chain = 5,
+                                      .kind = CHUNK_SET_LENGTH,
+                                      .base = {.aepoch = 1, .ver = 2},
+                                      .identity = {.aepoch = 1, .ver = 3},
+                                      .last_ver = 3,
+                                      .new_length = CHUNK_CELL};
+    CHECK_OK(rig_wait(r, rig_update_in));
+    CHECK_OK(rig_wait(r, rig_commit_in));
+    CHECK_EQ(tail_of(r), 0);
+    rig_stop(r);
+    rig_end(r);
+}

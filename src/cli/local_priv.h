@@ -53,7 +53,7 @@ uint32_t cli_target_find(struct cli *c, const struct cJSON *status, const char *
 /* chain.c: what the status says of a chain that nobody serves, and what could be done; NULL: it is
  * none. Lent. */
 const struct cJSON *cli_dark_find(const struct cJSON *status, uint32_t chain);
-void cli_dark_print(const struct cJSON *dark);
+void cli_dark_print(const struct cJSON *o);
 
 int cli_run_up(struct cli *c);
 int cli_run_down(struct cli *c);

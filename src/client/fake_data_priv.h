@@ -31,6 +31,7 @@ static inline int fake_apply(struct fake_chunk *k, const struct proto_write_requ
         q->offset > base_align_up(k->length, PROTO_CELL_BYTES) + FAKE_CHUNK_BYTES) {
         return -EINVAL;
     }
+    k->tgen = q->tgen;
     memcpy(k->bytes + q->offset, data->at, data->len);
     k->length = (uint32_t)base_max(k->length, end);
     return 0;
@@ -51,6 +52,9 @@ static inline int fake_write_once(struct fake_node *n, const struct proto_write_
     }
     if (q->tgen < k->tgen) {
         return -ERR_stale_trunc;
+    }
+    if (q->uncut && q->kind == PROTO_WRITE_AT && q->tgen > k->tgen && k->length > 0) {
+        return -ERR_busy;
     }
     int rc = fake_apply(k, q, data);
     if (rc == 0) {

@@ -89,6 +89,7 @@ struct fake_cluster {
     uint32_t umask, commit_flags;      /* of the newest create; of the newest commit */
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
     uint64_t remote_size;              /* another client writes all files: only getattr says this */
+    bool trimming;                     /* what was cut is not cut in all chunks */
     bool hide_symlinks;                /* walk ends before what is no directory */
     unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };

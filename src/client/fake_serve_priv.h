@@ -1,5 +1,4 @@
-/* client/fake_serve_priv.h -- for tests only: the rest of the metadata server of fake_priv.h, start
- * and end of both kinds of server. */
+/* client/fake_serve_priv.h -- for tests only: the rest of fake_priv.h; start and end of servers. */
 #pragma once
 
 #include "client/fake_lease_priv.h"
@@ -20,6 +19,7 @@ static inline void fake_getattr(struct peer_user *u, struct peer_request *r)
         return;
     }
     struct proto_getattr_reply m = {.attr = n->attr, .layout = n->layout, .parent = n->parent};
+    m.trimming = fake_of(u)->trimming;
     m.attr.size = base_max(m.attr.size, fake_of(u)->remote_size);
     peer_request_answer(r, &m, NULL);
 }

@@ -332,6 +332,7 @@ static void refresh_done(struct client_call *c, const struct peer_reply *r)
             }
         }
         i->attr.tgen = tgen;
+        i->cut_tgen = m->trimming ? i->cut_tgen : (uint32_t)base_max(i->cut_tgen, m->attr.tgen);
     }
     list_init(&due);
     list_splice_back(&due, &i->refreshed);

@@ -38,6 +38,8 @@ struct client_inode {
     struct client_cap read_cap, write_cap;
     enum proto_open_mode mode; /* of our write authority; NONE: none */
     uint64_t cap_epoch, data_version;
+    uint32_t cut_tgen;       /* what truncations up to this generation cut is cut in all chunks */
+    uint32_t uncut_tgen;     /* of an own truncation that failed to cut some */
     uint64_t session_number; /* in which the authority was given */
     uint64_t size;
     bool limited; /* by a quota: not beyond size_limit without having asked */

@@ -60,7 +60,7 @@ struct client_io {
     const uint8_t *from;
     uint64_t offset, size; /* truncate: the new size, and what it was */
     size_t len, pos;
-    uint32_t cut_index;
+    uint32_t cut_index, tgen; /* truncate: the next chunk, and the generation of it */
     size_t parts_active;
     bool streams;                                /* reading in order, of a large file */
     enum { IO_STALE, IO_ASKED, IO_FRESH } fresh; /* the attributes that it looks at, in mode S */

@@ -193,6 +193,9 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
         return;
     }
     const struct proto_wopen_reply *m = r->body;
+    if (i->mode == PROTO_OPEN_NONE && !t->call.doubtful) {
+        i->cut_tgen = m->attr.tgen; /* nobody new may write before all is cut */
+    }
     client_inode_take_mode(i, m);
     open_contents(t);
 }

@@ -267,6 +267,37 @@ TEST(sharers_see_what_others_have_written)
     world_close(&w);
 }
 
+/* Who hears of a truncation by another one writes with its generation, but never into what that
+ * has not cut yet: it would pass for cut. */
+TEST(a_sharer_waits_where_a_truncation_has_not_cut)
+{
+    struct world w;
+    begin(&w);
+    w.cluster->shared = true;
+    struct opendfs_file *f = world_file(&w, "/f", RW);
+    world_fill(pattern, sizeof pattern, 4);
+    file_of(&w)->attr.tgen++; /* the other one's truncation is logged */
+    file_of(&w)->attr.size = BLOCK + 1000;
+    w.cluster->trimming = true;
+    CHECK_OK(DO(&w, fstat, f));
+    unsigned writes = w.cluster->writes;
+    opendfs_async_pwrite(w.fs, world_op(&w), f, pattern, 4096, 0);
+    world_run(&w, 20 * SECOND);
+    CHECK_TRUE(!w.done);
+    CHECK_EQ(w.cluster->writes, writes);
+    chunk(&w, 0)->tgen = file_of(&w)->attr.tgen; /* and reaches the chunk */
+    chunk(&w, 0)->length = BLOCK + 1000;
+    CHECK_EQ(world_wait(&w), 4096);
+    CHECK_EQ(chunk(&w, 0)->length, BLOCK + 1000);
+    start_write(&w, f, CHUNK); /* what is next to it is read when all is cut */
+    world_run(&w, 5 * SECOND);
+    CHECK_TRUE(!w.done);
+    w.cluster->trimming = false;
+    CHECK_EQ(world_wait(&w), BLOCK);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
 /* An empty file is in nobody's memory: the first one that writes it puts it into chunks. */
 TEST(sharers_of_an_empty_file_see_the_first_contents)
 {

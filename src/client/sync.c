@@ -227,6 +227,7 @@ static void attr_done(struct client_call *c, const struct peer_reply *r)
         if (io->kind == IO_TRUNCATE) {
             i->size = io->offset;
             i->writes++;
+            io->tgen = m->attr.tgen;
         }
     }
     client_io_called(io, r);
@@ -282,7 +283,7 @@ static bool cut_step(struct client_io *io)
     while (io->cut_index * chunk < io->size) {
         uint64_t first = io->cut_index * chunk;
         uint32_t length = io->offset > first ? (uint32_t)(io->offset - first) : 0;
-        int64_t n = length == chunk ? 1 : client_update_cut(i, io->cut_index, length);
+        int64_t n = length == chunk ? 1 : client_update_cut(i, io->cut_index, length, io->tgen);
         if (n <= 0) {
             return false; /* some end first */
         }
@@ -291,6 +292,9 @@ static bool cut_step(struct client_io *io)
     i->stored_end = base_min(i->stored_end, io->offset);
     if (!client_update_all_done(i, i->next_number)) {
         return false;
+    }
+    if (io->tgen == i->cut_tgen + 1 && io->tgen != i->uncut_tgen) {
+        i->cut_tgen = io->tgen;
     }
     io->phase = PHASE_END;
     return true;

@@ -42,6 +42,7 @@ static void update_free(struct client_update *u)
     struct client_inode *i = u->inode;
     list_remove(&u->node);
     list_remove(&u->held.node);
+    loop_timer_cancel(i->fs->loop, &u->again);
     i->update_count--;
     i->writes++; /* what was read ahead meanwhile may lack it */
     buf_unref(u->buf);
@@ -290,13 +291,14 @@ int64_t client_update_lend(struct client_inode *i, uint64_t offset, const uint8_
     return number;
 }
 
-int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t length)
+int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t length, uint32_t tgen)
 {
     struct client_update *u = update_new(i, index, PROTO_WRITE_SET_LENGTH);
     if (u == NULL) {
         return 0;
     }
     u->to = length;
+    u->tgen = tgen;
     u->state = UPDATE_CLOSED;
     int64_t number = (int64_t)u->number;
     update_pump(i);
@@ -369,6 +371,7 @@ static bool needs_tail(const struct client_update *u)
 static void update_failed(struct client_update *u, int rc)
 {
     struct client_inode *i = u->inode;
+    i->uncut_tgen = u->kind == PROTO_WRITE_SET_LENGTH ? u->tgen : i->uncut_tgen;
     if (rc != -ECANCELED) {
         client_inode_fail(i, rc);
         bool over_spilled = i->spilled && file_offset(u, u->from) < i->attr.size;
@@ -414,6 +417,12 @@ static void fill_done(struct client_fetch *f, int rc)
 static void fill_start(struct client_update *u, uint32_t at)
 {
     u->state = UPDATE_FILLING;
+    if (!u->filled) {
+        u->filled = true;
+        u->tgen = u->inode->attr.tgen;
+        u->own_from = u->from;
+        u->own_to = u->to;
+    }
     stats_count(&u->inode->fs->counters.edge_reads, 1);
     u->fill.inode = u->inode;
     u->fill.index = u->index;
@@ -421,6 +430,70 @@ static void fill_start(struct client_update *u, uint32_t at)
     u->fill.len = PROTO_CELL_BYTES;
     u->fill.done = fill_done;
     client_fetch_start(&u->fill);
+}
+
+/* Only what the user wrote, again. */
+static void unfill(struct client_update *u)
+{
+    u->filled = u->tail_filled = false;
+    u->from = u->own_from;
+    u->to = u->own_to;
+    u->crc_known[0] = 0;
+    u->crc_known[(u->to - 1 - u->start) / PROTO_CELL_BYTES] = 0;
+}
+
+/* --- edges, and truncations by others -----------------------------------------------------------
+ *
+ * An edge that was read before a cut and is written after it brings back what was cut. So edges are
+ * read when all is cut, and written with the generation of that moment: a chunk that was cut since
+ * refuses it, and they are read anew.
+ */
+
+#define CUT_REST_MS 20u
+
+static void update_await_cut(struct client_update *u);
+
+static bool update_is_cut(const struct client_update *u)
+{
+    return u->inode->attr.tgen <= u->inode->cut_tgen;
+}
+
+static void cut_again(struct loop_timer *t)
+{
+    struct client_update *u = container_of(t, struct client_update, again);
+    u->awaits_cut = false;
+    update_await_cut(u);
+}
+
+static void cut_asked(struct client_held *h)
+{
+    struct client_update *u = container_of(h, struct client_update, held);
+    struct client_inode *i = u->inode;
+    if (i->fs->freeing || u->chain.cancelled) {
+        u->awaits_cut = false;
+        if (u->chain.active) {
+            client_chain_resume(&u->chain, CHAIN_LATER); /* which ends it */
+        }
+    } else if (update_is_cut(u)) {
+        u->awaits_cut = false;
+        if (u->chain.active) {
+            update_send(u);
+        } else {
+            update_pump(i);
+        }
+    } else {
+        u->again.fire = cut_again;
+        loop_timer_in(i->fs->loop, &u->again, CUT_REST_MS * CLIENT_NS_PER_MS);
+    }
+}
+
+static void update_await_cut(struct client_update *u)
+{
+    if (!u->awaits_cut) {
+        u->awaits_cut = true;
+        u->held.renewed = cut_asked;
+        client_inode_refresh(u->inode, &u->held);
+    }
 }
 
 /* --- sending ------------------------------------------------------------------------------------
@@ -437,7 +510,11 @@ static void update_prepare(struct client_chain_call *c)
     struct client_update *u = container_of(c, struct client_update, chain);
     struct client_inode *i = u->inode;
     u->request.capability = i->write_cap.cap;
-    u->request.tgen = i->attr.tgen;
+    /* A cut with the generation of a later one would pass for that. What is written after a
+     * truncation by somebody else waits where it is not cut yet: it would pass for cut, too. */
+    bool cut = u->kind == PROTO_WRITE_SET_LENGTH;
+    u->request.tgen = cut || u->filled ? u->tgen : i->attr.tgen;
+    u->request.uncut = !cut && u->request.tgen > i->cut_tgen;
     u->request.retry = c->doubtful || c->refused_late;
     client_inode_check_cap(i, &i->write_cap);
 }
@@ -446,6 +523,18 @@ static void update_renewed(struct client_held *h)
 {
     struct client_update *u = container_of(h, struct client_update, held);
     client_chain_resume(&u->chain, CHAIN_LATER);
+}
+
+/* It was refused as older than a truncation. */
+static void update_outdated(struct client_held *h)
+{
+    struct client_update *u = container_of(h, struct client_update, held);
+    if (!u->filled || u->inode->fs->freeing || u->chain.cancelled) {
+        client_chain_resume(&u->chain, CHAIN_LATER);
+        return;
+    }
+    unfill(u);
+    update_send(u); /* under its number: an attempt before may have been executed */
 }
 
 static enum client_verdict update_judge(struct client_chain_call *c, const struct peer_reply *r,
@@ -460,8 +549,13 @@ static enum client_verdict update_judge(struct client_chain_call *c, const struc
     }
     if (r->answered && err_is(r->rc, ERR_stale_trunc) && u->cut_tries++ < CUT_TRIES &&
         !c->fs->freeing) {
-        u->held.renewed = update_renewed;
+        u->held.renewed = update_outdated;
         client_inode_refresh(u->inode, &u->held);
+        return CHAIN_HELD;
+    }
+    if (r->answered && r->rc == -ERR_busy && u->request.uncut && !c->fs->freeing) {
+        u->held.renewed = update_renewed;
+        client_inode_refresh(u->inode, &u->held); /* perhaps all of it is cut by now */
         return CHAIN_HELD;
     }
     return common;
@@ -537,7 +631,7 @@ static void update_fill_request(struct client_update *u)
     u->request =
         (struct proto_write_request){.chunk = {.data_id = i->layout.data_id, .index = u->index},
                                      .client = i->fs->session.id,
-                                     .seq = ++i->fs->write_seq,
+                                     .seq = u->chain.active ? u->request.seq : ++i->fs->write_seq,
                                      .kind = u->kind,
                                      .offset = u->start,
                                      .length = len};
@@ -557,6 +651,10 @@ static void update_send(struct client_update *u)
 {
     struct client_inode *i = u->inode;
     bool cut = u->kind == PROTO_WRITE_SET_LENGTH;
+    if (!cut && (needs_head(u) || needs_tail(u)) && !update_is_cut(u)) {
+        update_await_cut(u);
+        return;
+    }
     if (!cut && needs_head(u)) {
         if (file_offset(u, u->start) < i->stored_end || i->mode == PROTO_OPEN_S) {
             fill_start(u, u->start);
@@ -571,6 +669,10 @@ static void update_send(struct client_update *u)
     }
     u->state = UPDATE_SENT;
     update_fill_request(u);
+    if (u->chain.active) { /* once more, with edges that were read anew */
+        client_chain_resume(&u->chain, CHAIN_LATER);
+        return;
+    }
     u->chain.ops = &update_ops;
     u->chain.route = &u->request.route;
     u->chain.layout = &i->layout;

@@ -71,6 +71,11 @@ struct client_update {
     struct client_fetch fill;
     struct client_held held;
     unsigned cap_tries, cut_tries;
+    uint32_t tgen; /* of the truncation that a cut is for; or as of which edges were read */
+    /* Edges: were read; what the user wrote; not before all is cut. */
+    bool filled, awaits_cut;
+    uint32_t own_from, own_to;
+    struct loop_timer again;
 };
 /* Bytes that were written here and are not stored yet. */
 uint64_t client_update_left(const struct client_inode *i);
@@ -83,7 +88,8 @@ NODISCARD int64_t client_update_write(struct client_inode *i, uint64_t offset, c
 NODISCARD int64_t client_update_lend(struct client_inode *i, uint64_t offset, const uint8_t *bytes,
                                      size_t len);
 /* Cuts a chunk. Number, 0: wait. */
-NODISCARD int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t length);
+NODISCARD int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t length,
+                                    uint32_t tgen);
 /* Sends what overlaps the range of the file. True: there is none any more. */
 bool client_update_flush(struct client_inode *i, uint64_t from, uint64_t to);
 /* No update numbered below `number` is left. */

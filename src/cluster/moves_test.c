@@ -596,8 +596,11 @@ TEST_TORTURE(a_plan_survives_want_of_memory)
                                            {.target = {.id = 2, .weight = 1}, .usable = true}};
     const struct cluster_moves_class class = {
         .id = 1, .copies = 2, .domain = PROTO_DOMAIN_TARGET, .suits = suits};
-    const struct cluster_row row = {
-        .chain = 1, .epoch = 1, .class_id = 1, .count = 1, .member = {{1, PROTO_MEMBER_SERVING}}};
+    const struct cluster_row row = {.chain = 1,
+                                    .epoch = 1,
+                                    .class_id = 1,
+                                    .count = 1,
+                                    .member = {{.target = 1, .state = PROTO_MEMBER_SERVING}}};
     const struct cluster_moves_chain chain = {.row = &row};
     const struct cluster_moves_facts facts = {.place = place,
                                               .place_count = 2,

@@ -79,6 +79,7 @@ TEST(ahead_index_ends_with_its_link)
     loop_sim_pause(r.target[2].process.loop, true);
     rig_for_ms(&r, 5); /* until it is asked for its index */
     rig_stop(&r, 1);
+    CHECK_EQ(r.target[2].worker->read_count, 0);
     rig_for_ms(&r, 5);
     close_forgetful(&r, 2);
 }

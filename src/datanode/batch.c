@@ -203,7 +203,7 @@ static void batch_read(struct batch_op *op)
         op->item[i].place = b->bytes;
         b->bytes += op->item[i].pinned ? op->item[i].pin.length : 0;
     }
-    b->buf = b->bytes == 0 ? NULL : buf_get(w->pool, b->bytes);
+    b->buf = b->bytes == 0 ? NULL : buf_get(w->answer_pool, b->bytes);
     if (b->bytes > 0 && b->buf == NULL) {
         batch_fail(op, -ERR_busy);
         return;

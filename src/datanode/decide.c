@@ -133,6 +133,9 @@ int datanode_write_decide(const struct datanode_write_view *v, struct chunk_rece
     if (v->retry && (v->info->flags & CHUNK_DEDUPE_OVERFLOW) != 0) {
         return -ERR_unknown_outcome;
     }
+    if (v->uncut && !v->set_length && v->tgen > v->info->tgen && v->info->length > 0) {
+        return -ERR_busy; /* with this generation it would pass for cut, old bytes and all */
+    }
     return DATANODE_WRITE_ACCEPT;
 }
 

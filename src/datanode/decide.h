@@ -34,6 +34,7 @@ struct datanode_write_view {
     const struct chunk_info *info; /* all zero: no record */
     bool dead;
     bool set_length, retry;
+    bool uncut; /* whoever writes does not know whether all is cut that `tgen` cuts */
     uint32_t tgen;
     uint64_t client, seq;
 };
@@ -42,7 +43,7 @@ enum datanode_write_action {
     DATANODE_WRITE_AGAIN, /* executed before: *ret says with what result */
     DATANODE_WRITE_DONE,  /* a truncation that is done already */
 };
-/* Or -ERR_gone, -ERR_stale_trunc, -ERR_stale_request, -ERR_unknown_outcome. */
+/* Or -ERR_gone, -ERR_stale_trunc, -ERR_stale_request, -ERR_unknown_outcome, -ERR_busy. */
 NODISCARD int datanode_write_decide(const struct datanode_write_view *v, struct chunk_recent *ret);
 /* Identity of an update that a head of this epoch assigns. */
 struct chunk_identity datanode_identity_next(const struct chunk_info *info, uint32_t epoch);

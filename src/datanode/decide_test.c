@@ -89,8 +89,9 @@ struct write_case {
     const char *what;
     uint32_t tgen, record_tgen;
     uint64_t client, seq;
-    bool dead, set_length, retry, overflow;
+    bool dead, set_length, retry, overflow, uncut;
     int expected;
+    uint32_t length;
 };
 
 TEST(decide_write_checks_in_order)
@@ -113,6 +114,15 @@ TEST(decide_write_checks_in_order)
         {"older than a truncation, before recent", 8, 9, 1, 7, .expected = -ERR_stale_trunc},
         {"as new as a truncation", 9, 9, 1, 8, .expected = DATANODE_WRITE_ACCEPT},
         {"newer than a truncation", 10, 9, 1, 8, .expected = DATANODE_WRITE_ACCEPT},
+        {"newer than a truncation that may not have cut it", 10, 9, 1, 8, .uncut = true,
+         .length = 1, .expected = -ERR_busy},
+        {"the same, but made before", 10, 9, 1, 7, .uncut = true, .length = 1,
+         .expected = DATANODE_WRITE_AGAIN},
+        {"which has nothing to cut", 10, 9, 1, 8, .uncut = true, .expected = DATANODE_WRITE_ACCEPT},
+        {"which has cut it", 9, 9, 1, 8, .uncut = true, .length = 1,
+         .expected = DATANODE_WRITE_ACCEPT},
+        {"truncation itself", 10, 9, 1, 8, .set_length = true, .uncut = true, .length = 1,
+         .expected = DATANODE_WRITE_ACCEPT},
         {"truncation", 10, 9, 1, 8, .set_length = true, .expected = DATANODE_WRITE_ACCEPT},
         {"truncation, repeated", 9, 9, 1, 8, .set_length = true, .expected = DATANODE_WRITE_DONE},
         {"truncation, late", 8, 9, 1, 8, .set_length = true, .expected = DATANODE_WRITE_DONE},
@@ -123,6 +133,7 @@ TEST(decide_write_checks_in_order)
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         const struct write_case *c = &cases[i];
         struct chunk_info info = {.tgen = c->record_tgen,
+                                  .length = c->length,
                                   .flags = c->overflow ? CHUNK_DEDUPE_OVERFLOW : 0,
                                   .recent_count = 1,
                                   .recent = {{.client = 1, .seq = 7, .ver = 33}}};
@@ -130,6 +141,7 @@ TEST(decide_write_checks_in_order)
                                               .dead = c->dead,
                                               .set_length = c->set_length,
                                               .retry = c->retry,
+                                              .uncut = c->uncut,
                                               .tgen = c->tgen,
                                               .client = c->client,
                                               .seq = c->seq};
@@ -282,7 +294,8 @@ TEST(decide_restart_is_over_with_a_row_that_knows_of_it)
     struct cluster_row row = {.chain = 1,
                               .epoch = 7,
                               .count = 2,
-                              .member = {{1, PROTO_MEMBER_SERVING}, {2, PROTO_MEMBER_SERVING}}};
+                              .member = {{.target = 1, .state = PROTO_MEMBER_SERVING},
+                                         {.target = 2, .state = PROTO_MEMBER_SERVING}}};
     struct datanode_fence_view v = {.row = &row, .target = 2, .registered_epoch = 6};
     CHECK_TRUE(!datanode_restart_over(&v));
     row.epoch = 8; /* two rows later, still not out of it: made before the registration */
@@ -295,7 +308,7 @@ TEST(decide_restart_is_over_with_a_row_that_knows_of_it)
     CHECK_TRUE(datanode_restart_over(&v));
     v.target = 3;
     CHECK_TRUE(datanode_restart_over(&v));
-    row.member[0] = (struct cluster_member){3, PROTO_MEMBER_SERVING};
+    row.member[0] = (struct cluster_member){.target = 3, .state = PROTO_MEMBER_SERVING};
     row.member[1].state = PROTO_MEMBER_OFFLINE;
     CHECK_TRUE(datanode_restart_over(&v)); /* promoted: last-serving in between */
     row.epoch = 7;

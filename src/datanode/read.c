@@ -193,7 +193,7 @@ static void read_copy(struct read_op *op)
 {
     const struct proto_read_request *m = op->request->body;
     op->way = DATANODE_WAY_COPIED;
-    op->buf = op->buf != NULL ? op->buf : buf_get(op->worker->pool, op->pin.length);
+    op->buf = op->buf != NULL ? op->buf : buf_get(op->worker->answer_pool, op->pin.length);
     if (op->buf == NULL) {
         read_fail(op, -ERR_busy);
         return;
@@ -281,7 +281,8 @@ static void read_fetch(struct read_op *op)
     op->way = DATANODE_WAY_FETCHED;
     op->at = op->pin.offset;
     if (op->buf == NULL && op->pin.length <= DATANODE_GATHER_BYTES) {
-        op->buf = buf_get(op->worker->pool, op->pin.length); /* NULL: by sendfile, afterwards */
+        op->buf =
+            buf_get(op->worker->answer_pool, op->pin.length); /* NULL: by sendfile, afterwards */
     }
     read_fetch_next(op);
 }
@@ -348,7 +349,7 @@ static bool read_at_once(struct read_op *op, const struct read_places *p)
 static void read_small(struct read_op *op, const struct read_places *p)
 {
     op->way = DATANODE_WAY_CACHED;
-    op->buf = buf_get(op->worker->pool, op->pin.length);
+    op->buf = buf_get(op->worker->answer_pool, op->pin.length);
     if (op->buf == NULL) {
         read_answer_ranges(op, p, 0); /* the connection looks where they are */
     } else if (read_at_once(op, p)) {

@@ -171,13 +171,27 @@ static void sink_next(struct datanode_sink *s)
     peer_request_answer(r, &reply, NULL);
 }
 
+/* What an update of an older row is just storing shows neither in the index nor as pending: it
+ * would come to light behind the session. It ends soon, one way or the other. */
+static bool sink_still_stores(const struct datanode_chain *c)
+{
+    bool found = false;
+    LIST_FOR_EACH(at, &c->worker->updates)
+    {
+        const struct datanode_update *u = LIST_ENTRY(at, struct datanode_update, node);
+        found = found || (u->chain == c && u->state == DATANODE_UPDATE_STORE &&
+                          u->begun_epoch != c->row.epoch);
+    }
+    return found;
+}
+
 void datanode_on_sync_begin(struct peer_user *user, struct peer_request *r)
 {
     struct datanode_worker *w = datanode_worker_of(user);
     const struct proto_sync_begin_request *m = r->body;
     struct datanode_chain *c = NULL;
     int rc = sink_admit(w, r, &m->route, &c);
-    if (rc == 0 && datanode_discards(c)) {
+    if (rc == 0 && (datanode_discards(c) || sink_still_stores(c))) {
         rc = -ERR_busy; /* or the index would name what is just going */
     }
     if (rc == 0 && c->sink == NULL) {
@@ -518,13 +532,17 @@ static void end_over(struct end_op *op, int rc)
         datanode_refuse(r, -ERR_stale_epoch, c);
         return;
     }
-    if (rc == -ERR_busy) {
-        datanode_refuse(r, rc, c);
+    if (rc == -ENOMEM || err_is(rc, EAGAIN)) { /* that passes: it is asked again */
+        datanode_refuse(r, -ERR_busy, c);
         return;
     }
     if (rc < 0) {
         datanode_chain_gone(c, "what was received cannot be made stable");
         datanode_refuse(r, -EIO, c);
+        return;
+    }
+    if (c->report == PROTO_REPORT_GONE) { /* it has left meanwhile: something is missing here */
+        datanode_refuse(r, -ERR_not_serving, c);
         return;
     }
     const struct proto_sync_end_reply reply = {.route = datanode_route_of(c, m->route.attempt)};

@@ -5,6 +5,7 @@
 #include "datanode/resync.h"
 
 #include "datanode/rig_world_priv.h"
+#include "datanode/worker_priv.h"
 #include "testing/testing.h"
 
 static struct rig_io chunk(unsigned host, uint32_t index, uint8_t fill)
@@ -167,6 +168,72 @@ TEST(resync_truncation_keeps_its_generation)
     row(&r, "1s 2s");
     row(&r, "2s 1o");
     CHECK_RC(put(&r, 2, 0, 2), ERR_stale_trunc);
+    rig_close(&r);
+}
+
+static void leave_inside(void *ctx)
+{
+    struct rig *r = ctx;
+    datanode_chain_gone(datanode_chain_find(r->target[2].worker, 1), "the test says so");
+}
+/* Who has said that it leaves does not report itself as whole in the same epoch. */
+TEST(resync_end_does_not_take_back_that_it_leaves)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    CHECK_OK(put(&r, 1, 0, 1));
+    row(&r, "1s 2w");
+    rig_for_ms(&r, 2000);
+    disk_sim_slow(r.disk[2], RIG_SECOND); /* what it has is being made stable for a while */
+    row(&r, "1s 2y");
+    RIG_UNTIL(&r, r.target[2].worker->sink_count == 2); /* the session, and its end */
+    rig_in(r.target[2].process.loop, leave_inside, &r);
+    RIG_UNTIL(&r, r.target[2].report[1] == PROTO_REPORT_GONE);
+    for (unsigned i = 0; i < 20; i++) {
+        rig_for_ms(&r, 500);
+        CHECK_EQ(r.target[2].report[1], PROTO_REPORT_GONE);
+    }
+    disk_sim_slow(r.disk[2], 0);
+    rig_close(&r);
+}
+
+static bool stores(struct rig *r)
+{
+    bool found = false;
+    LIST_FOR_EACH(at, &r->target[2].worker->updates)
+    {
+        const struct datanode_update *u = LIST_ENTRY(at, struct datanode_update, node);
+        found = found || u->state == DATANODE_UPDATE_STORE;
+    }
+    return found;
+}
+static bool session_begun(struct rig *r)
+{
+    return datanode_chain_find(r->target[2].worker, 1)->sink != NULL;
+}
+/* What is being stored for an older row is in no index and not pending: a session waits for it. */
+TEST(resync_begins_when_what_is_older_is_stored)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2o");
+    CHECK_OK(put(&r, 1, 0, 1));
+    row(&r, "1s 2w");
+    rig_for_ms(&r, 2000);
+    row(&r, "1s 2y");
+    RIG_UNTIL(&r, session_begun(&r));
+    disk_sim_slow(r.disk[2], 3 * RIG_SECOND);
+    RIG_UNTIL(&r, stores(&r)); /* a COPY */
+    row(&r, "1s 2w");
+    rig_row(&r, 1, "1s 2y");
+    for (unsigned i = 0; i < 100 && stores(&r); i++) {
+        CHECK_TRUE(!session_begun(&r));
+        rig_for_ms(&r, 20);
+    }
+    disk_sim_slow(r.disk[2], 0);
+    RIG_UNTIL(&r, synced(&r, 2));
+    row(&r, "1s 2s");
+    CHECK_OK(get(&r, 2, 0, 1));
     rig_close(&r);
 }
 

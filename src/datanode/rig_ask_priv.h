@@ -14,7 +14,7 @@ struct rig_io {
     uint64_t seq; /* 0: the next */
     uint64_t client;
     uint32_t tgen;
-    bool retry, sync, bad_crc, check, stream;
+    bool retry, sync, bad_crc, check, stream, uncut;
     uint32_t wait_ms, loss_gen, timeout_ms;
 };
 RIG struct proto_route rig_route(struct rig *r, const struct rig_io *io)
@@ -52,7 +52,8 @@ RIG void rig_write_begin(struct rig *r, struct rig_call *c, const struct rig_io 
                                               .offset = io->offset,
                                               .length = io->length,
                                               .tgen = io->tgen,
-                                              .sync = io->sync};
+                                              .sync = io->sync,
+                                              .uncut = io->uncut};
     if (io->kind != PROTO_WRITE_SET_LENGTH) {
         rig_payload(c, io);
     }

@@ -420,6 +420,39 @@ TEST(serve_lets_a_receiver_go_that_never_reads)
     stall_end(s);
 }
 
+/* What it keeps is not all that there is: others can still write. */
+TEST(serve_leaves_memory_to_writes_when_a_receiver_does_not_read)
+{
+    struct rig r;
+    struct rig_call call[CALLS];
+    struct rig_io io = whole;
+    open_cold(&r, &(struct rig_options){.buffer_bytes = UINT64_C(32) * MIB});
+    io.check = true; /* by way of memory */
+    loop_sim_pause(r.target[1].process.loop, true);
+    for (unsigned i = 0; i < CALLS; i++) {
+        rig_read_begin(&r, &call[i], &io);
+    }
+    rig_for_ms(&r, 100);
+    loop_sim_pause(r.client.loop, true);
+    loop_sim_pause(r.target[1].process.loop, false);
+    uint64_t most = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        rig_for_ms(&r, 10);
+        most = base_max(most, buf_pool_used_bytes(r.target[1].worker->answer_pool));
+        CHECK_EQ(buf_pool_used_bytes(r.target[1].worker->pool), 0); /* where writes come in */
+    }
+    CHECK_TRUE(most >= 4 * MIB && most <= UINT64_C(8) * MIB);
+    loop_sim_pause(r.client.loop, false);
+    for (unsigned i = 0; i < CALLS; i++) {
+        RIG_UNTIL(&r, call[i].done);
+        CHECK_TRUE(call[i].rc == 0 || call[i].rc == -ERR_busy);
+        rig_call_end(&call[i]);
+    }
+    CHECK_OK(rig_read(&r, &io));
+    check_quiet(&r);
+    rig_close(&r);
+}
+
 /* ---- How many ---- */
 
 static unsigned begin_all(struct rig *r, struct rig_call *call, const struct rig_io *io)

@@ -107,12 +107,26 @@ void datanode_update_release(struct datanode_update *u)
 
 /* ---- Answers ---- */
 
+/*
+ * R8: no answer, where a refusal would sound as if nothing had happened: it may be stored by now,
+ * here or at others, so that the client has to know how long it may ask again (`recent` forgets).
+ * What a metadata leader asks is the same at any time.
+ */
+static void answer_nothing(struct datanode_update *u, struct peer_request *r)
+{
+    struct peer_link *l = r->link;
+    if (u->outlives && l != NULL && l->role == PROTO_ROLE_CLIENT) {
+        peer_link_close(l, -ERR_not_serving, "the outcome of a write is not known here");
+    }
+    datanode_refuse(r, -ERR_not_serving, u->chain);
+}
+
 static void answer_write(struct datanode_update *u, struct peer_request *r)
 {
     struct datanode_chain *c = u->chain;
     struct datanode_worker *w = u->worker;
-    if (!datanode_leased(w) || !c->in_path) { /* R8: the client asks again */
-        datanode_refuse(r, -ERR_not_serving, c);
+    if (!datanode_leased(w) || !c->in_path) { /* the client asks again */
+        answer_nothing(u, r);
         return;
     }
     const struct proto_write_reply m = {.route = datanode_route_of(c, 0),
@@ -159,10 +173,13 @@ static void update_answer(struct datanode_update *u, int rc)
         return;
     }
     r->cancelled = NULL;
-    if (rc < 0) {
-        stats_count(&u->worker->counters.refused, 1);
+    bool write = r->message->opcode == PROTO_OP_write;
+    stats_count(&u->worker->counters.refused, rc < 0 ? 1U : 0U);
+    if (write && rc == -ERR_not_serving) {
+        answer_nothing(u, r);
+    } else if (rc < 0) {
         datanode_refuse(r, rc, u->chain);
-    } else if (r->message->opcode == PROTO_OP_write) {
+    } else if (write) {
         answer_write(u, r);
     } else if (r->message->opcode == PROTO_OP_copy) {
         answer_copy(u, r);
@@ -471,6 +488,7 @@ static void update_store(struct datanode_update *u)
 {
     u->state = DATANODE_UPDATE_STORE;
     u->storing = true;
+    u->outlives = true;
     u->store.done = update_stored;
     u->iov = datanode_slice_iovec(&u->data);
     u->store.data = &u->iov;

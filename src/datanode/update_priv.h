@@ -58,7 +58,8 @@ struct datanode_update {
     uint8_t kind;         /* enum proto_write_kind */
     uint32_t begun_epoch; /* of the row by which it was accepted */
     bool whole, install, sync, retried, doomed, trailer, leaving;
-    bool told; /* of the newest row */
+    bool told;     /* of the newest row */
+    bool outlives; /* it is, or may be, stored: without an answer nobody knows what becomes of it */
     enum disk_lane lane;
     uint32_t offset, length, new_length, tgen, result, digest;
     uint64_t client, seq;

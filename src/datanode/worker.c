@@ -374,13 +374,19 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
     const struct buf_pool_options pool = {.limit_bytes = w->member_bytes,
                                           .max_size = base_align_up(FRAME_DATA_MAX, BUF_ALIGN),
                                           .budget = w->env.budget};
+    const struct buf_pool_options answer = {.limit_bytes =
+                                                base_max(w->member_bytes / 2, pool.max_size),
+                                            .max_size = pool.max_size,
+                                            .budget = w->env.budget};
     const struct buf_pool_options stream = {.limit_bytes = w->opt.stream_bytes,
                                             .max_size = DATANODE_STREAM_PART,
                                             .budget = w->env.budget};
     w->pool = buf_pool_new(&pool);
     w->member_pool = buf_pool_new(&pool);
+    w->answer_pool = buf_pool_new(&answer);
     w->stream_pool = buf_pool_new(&stream);
-    if (w->pool == NULL || w->member_pool == NULL || w->stream_pool == NULL) {
+    if (w->pool == NULL || w->member_pool == NULL || w->answer_pool == NULL ||
+        w->stream_pool == NULL) {
         return -ENOMEM;
     }
     int rc = worker_open_store(w, e);
@@ -524,6 +530,7 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     datanode_sick_end(w);
     w->pool = buf_pool_free(w->pool);
     w->member_pool = buf_pool_free(w->member_pool);
+    w->answer_pool = buf_pool_free(w->answer_pool);
     w->stream_pool = buf_pool_free(w->stream_pool);
     w->stats = stats_free(w->stats);
     mem_free(w);

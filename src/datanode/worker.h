@@ -66,7 +66,8 @@ struct datanode_worker_options {
     uint64_t low_bytes;               /* chunk/store.h, with the next three */
     uint32_t rest_ms;
     uint64_t index_bytes, entry_bytes;
-    uint64_t buffer_bytes; /* data of requests in progress, half for those of members. 0: 256 MiB */
+    uint64_t buffer_bytes; /* data of requests in progress, half for those of members, and a quarter
+                              as much again for answers. 0: 256 MiB */
     uint64_t stream_bytes; /* buffers of reads that go past the page cache; 0: 64 MiB */
     size_t max_reads; /* of clients in progress, being sent included; beyond: "busy". 0: 8,192 */
     uint64_t max_read_bytes; /* that they ask for; one link gets a quarter of both. 0: 1 GiB */

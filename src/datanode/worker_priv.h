@@ -97,6 +97,7 @@ struct datanode_worker {
     /* What clients write waits for other members; so the members' own has memory of its own, and
      * those nearer to the end of a chain always find some (forward.c): no circle can wait. */
     struct buf_pool *pool, *member_pool;
+    struct buf_pool *answer_pool; /* whoever does not read keeps its answers long: others write */
     struct buf_pool *stream_pool; /* what is read past the page cache */
     uint64_t member_bytes, read_bytes;
     bool stream_unable;    /* the file system has no direct I/O */

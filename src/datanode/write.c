@@ -236,6 +236,7 @@ static int write_decide(struct datanode_update *u)
                                           .dead = datanode_removed(w, m->chunk.data_id),
                                           .set_length = m->kind == PROTO_WRITE_SET_LENGTH,
                                           .retry = m->retry,
+                                          .uncut = m->uncut,
                                           .tgen = m->tgen,
                                           .client = m->client,
                                           .seq = m->seq};

@@ -168,6 +168,9 @@ int namespace_getattr(const struct namespace_view *v, const struct proto_getattr
         namespace_inode_attr(q->ino, &n, &ret->attr);
         namespace_inode_layout(&n, &ret->layout);
         ret->parent = n.parent;
+        int trims = n.tgen == 0 ? 0 : namespace_view_trimming(v, q->ino);
+        ret->trimming = trims == 1;
+        rc = trims < 0 ? trims : 0;
     }
     bool keeping = rc == 0 && (q->want & PROTO_WANT_RETENTION) != 0;
     return keeping ? namespace_query_keeping(v, q->ino, &n, ret) : rc;

@@ -460,7 +460,7 @@ static void slot_end(struct fetch_slot *s)
     while ((node = list_pop_front(&s->loads)) != NULL) {
         load_end(x, load_of(node), &s->err);
     }
-    fetch_buffer_put(&x->buffers, s->buffer);
+    tree_fetch_buffer_put(&x->buffers, s->buffer);
     s->buffer = (struct fetch_buffer){0};
     list_push_front(&x->idle, &s->node);
     x->under_way--;
@@ -558,7 +558,7 @@ static int slot_begin(struct tree_fetcher *x, const struct fetch_span *span)
     uint32_t low = (uint32_t)base_align_down(span->low, TREE_UNIT);
     uint32_t high = (uint32_t)base_align_up(span->high, TREE_UNIT);
     CHECK(high <= place->extent_len && low < high);
-    int rc = fetch_buffer_get(&x->buffers, high - low, span->cost, &s->buffer);
+    int rc = tree_fetch_buffer_get(&x->buffers, high - low, span->cost, &s->buffer);
     if (rc < 0) {
         return rc;
     }
@@ -896,7 +896,7 @@ int tree_fetcher_new(const struct tree_fetcher_options *o, struct tree_fetcher *
     x->idle_call = opt->idle;
     x->idle_arg = opt->idle_arg;
     memcpy(x->file_id, opt->file_id, sizeof x->file_id);
-    fetch_buffers_init(&x->buffers, x->cache);
+    tree_fetch_buffers_init(&x->buffers, x->cache);
     dict_init(&x->loads, &load_ops, x, loop_random(x->env.loop));
     list_init(&x->idle);
     for (unsigned i = 0; i < TREE_FETCH_LANES; i++) {
@@ -925,7 +925,7 @@ struct tree_fetcher *tree_fetcher_free(struct tree_fetcher *x)
     if (x != NULL) {
         CHECK(!tree_fetcher_busy(x) && x->under_way == 0);
         loop_undefer(x->env.loop, &x->task);
-        fetch_buffers_fini(&x->buffers);
+        tree_fetch_buffers_fini(&x->buffers);
         for (size_t i = 0; i < x->codec_count; i++) {
             tree_codec_fini(&x->codec[i]);
         }

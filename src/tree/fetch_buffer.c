@@ -3,7 +3,7 @@
 #define FETCH_KEPT_BYTES (512u << 10)
 #define FETCH_KEPT_SHARE 64u /* at most this part of the cache */
 
-void fetch_buffers_init(struct fetch_buffers *x, struct tree_cache *cache)
+void tree_fetch_buffers_init(struct fetch_buffers *x, struct tree_cache *cache)
 {
     struct tree_cache_info info;
     tree_cache_info(cache, &info);
@@ -17,7 +17,7 @@ static void buffer_free(struct fetch_buffers *x, struct fetch_buffer b)
     tree_cache_give(x->cache, b.size);
 }
 
-void fetch_buffers_fini(struct fetch_buffers *x)
+void tree_fetch_buffers_fini(struct fetch_buffers *x)
 {
     while (x->kept_count > 0) {
         buffer_free(x, x->kept[--x->kept_count]);
@@ -25,7 +25,7 @@ void fetch_buffers_fini(struct fetch_buffers *x)
     x->kept_bytes = 0;
 }
 
-void fetch_buffer_put(struct fetch_buffers *x, struct fetch_buffer b)
+void tree_fetch_buffer_put(struct fetch_buffers *x, struct fetch_buffer b)
 {
     if (x->kept_count == FETCH_KEPT_MAX || b.size > x->kept_limit - x->kept_bytes) {
         buffer_free(x, b);
@@ -49,7 +49,8 @@ static bool buffer_take(struct fetch_buffers *x, size_t size, struct fetch_buffe
     return false;
 }
 
-int fetch_buffer_get(struct fetch_buffers *x, size_t size, uint64_t cost, struct fetch_buffer *ret)
+int tree_fetch_buffer_get(struct fetch_buffers *x, size_t size, uint64_t cost,
+                          struct fetch_buffer *ret)
 {
     struct fetch_buffer b = {.size = size};
     if (buffer_take(x, size, &b)) {
@@ -61,7 +62,7 @@ int fetch_buffer_get(struct fetch_buffers *x, size_t size, uint64_t cost, struct
         b.size = size;
     }
     if (!tree_cache_charge(x->cache, size + cost)) {
-        fetch_buffers_fini(x);
+        tree_fetch_buffers_fini(x);
         if (!tree_cache_charge(x->cache, size + cost)) {
             return -ENOMEM;
         }

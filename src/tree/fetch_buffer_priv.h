@@ -20,9 +20,9 @@ struct fetch_buffers {
     uint64_t kept_bytes, kept_limit;
 };
 
-void fetch_buffers_init(struct fetch_buffers *x, struct tree_cache *cache);
-void fetch_buffers_fini(struct fetch_buffers *x); /* those that are kept */
+void tree_fetch_buffers_init(struct fetch_buffers *x, struct tree_cache *cache);
+void tree_fetch_buffers_fini(struct fetch_buffers *x); /* those that are kept */
 /* A buffer of `size`, and `cost` bytes more charged. -ENOMEM. */
-NODISCARD int fetch_buffer_get(struct fetch_buffers *x, size_t size, uint64_t cost,
-                               struct fetch_buffer *ret);
-void fetch_buffer_put(struct fetch_buffers *x, struct fetch_buffer b);
+NODISCARD int tree_fetch_buffer_get(struct fetch_buffers *x, size_t size, uint64_t cost,
+                                    struct fetch_buffer *ret);
+void tree_fetch_buffer_put(struct fetch_buffers *x, struct fetch_buffer b);
