@@ -28,7 +28,12 @@ if [ "$(free_bytes)" -gt 8000000 ]; then ok 'something is kept back'; else bad "
 dd if=/dev/zero of="$work/disk/others" bs=64k >/dev/null 2>&1
 dd if=/dev/zero of="$work/disk/others2" bs=4k >/dev/null 2>&1
 sync -f "$work/disk"
-same 'others take the rest' "$(free_bytes)" 0
+nothing_free() { # but a block or two that the file system itself gives back
+    local free
+    free=$(free_bytes)
+    if [ "$free" -le 65536 ]; then ok "$1"; else bad "$1: $free bytes are free"; fi
+}
+nothing_free 'others take the rest'
 fails 'new data is refused' 1 'no space' timeout 60 "$opendfs" put -q "$work/in" /more
 check 'what is there can be read' sh -c "'$opendfs' get -q /fill/8000000.3 - | cmp - '$work/in'"
 
@@ -44,7 +49,7 @@ done <"$work/names"
 if [ $gone -gt 5 ]; then ok "$gone files are removed"; else bad "$gone files are removed"; fi
 fewer() { [ "$(count chunks)" -le $((before - gone * 2)) ]; }
 check 'their chunks go from the full disk' within 30 fewer
-same 'it is as full as before' "$(free_bytes)" 0
+nothing_free 'it is as full as before'
 begin=$SECONDS
 again() { timeout 60 "$opendfs" put -q "$work/piece.400000" "/again.$1"; }
 check 'there is room again, by itself' within 120 again 1
