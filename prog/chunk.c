@@ -39,13 +39,6 @@ struct chunk_process {
     int rc;
 };
 
-static void print_line(void *arg, const char *text, size_t len)
-{
-    (void)arg;
-    fwrite(text, 1, len, stdout);
-    putchar('\n');
-}
-
 static const char *engine_name(enum chunk_engine engine)
 {
     return engine == CHUNK_ENGINE_EXTENT ? "extent" : "file";
@@ -268,9 +261,7 @@ static int chunk_process_run(struct chunk_process *p)
 
 static int chunk_tool(struct cli *c, enum chunk_tool tool)
 {
-    struct chunk_process p = {.tool = tool,
-                              .directory = cli_argument(c, 0),
-                              .to = {.json = cli_json(c), .line = print_line}};
+    struct chunk_process p = {.tool = tool, .directory = cli_argument(c, 0), .to = server_lines(c)};
     const char *only = tool == CHUNK_TOOL_STATS ? NULL : cli_value(c, "data");
     if (only != NULL) {
         p.only = true;

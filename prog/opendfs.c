@@ -52,6 +52,8 @@ static const struct cli_option tree_dump_options[] = {
 static const struct cli_option older_options[] = {OLDER, END};
 static const struct cli_option chunk_walk_options[] = {
     {"data", 0, "ID", "only chunks of this data id"}, END};
+static const struct cli_option chunk_rebuild_options[] = {
+    {"without-journal", 0, NULL, "do not look at the journal: what only it has is lost"}, END};
 static const struct cli_option chunk_format_options[] = {
     {"force", 0, NULL, "also when there is something on it, which is lost then"}, END};
 static const struct cli_option tree_rebuild_options[] = {
@@ -185,6 +187,20 @@ static const struct cli_command servers[] = {
      .min_arguments = 1,
      .max_arguments = 1,
      .run = server_chunk_verify},
+    {.name = "chunk rebuild",
+     .arguments = "DIR",
+     .summary = "save a data directory whose index or journal is damaged",
+     .details =
+         "For a directory that no server has open, and that none can start. What is left of the "
+         "index and of the\njournal is read, all contents are read from the medium and compared "
+         "with their checksums, and what is\ngood goes into a new index, which takes the place of "
+         "the old one. A line says of each chunk that is lost.\nThe target then asks the others of "
+         "its chains for what it lacks before it serves. Nothing goes back:\ncopy the directory "
+         "before if in doubt. The exit status is 1 when anything was lost.",
+     .options = chunk_rebuild_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = server_chunk_rebuild},
     {.name = "chunk format",
      .arguments = "DEVICE",
      .summary = "make a raw block device ready for a target",

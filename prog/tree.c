@@ -11,16 +11,16 @@
 
 #include <stdio.h>
 
-static void tree_print(void *arg, const char *text, size_t len)
+static void lines_print(void *arg, const char *text, size_t len)
 {
     (void)arg;
     fwrite(text, 1, len, stdout);
     putchar('\n');
 }
 
-static struct tree_lines tree_lines_of(const struct cli *c)
+struct tree_lines server_lines(const struct cli *c)
 {
-    return (struct tree_lines){.json = cli_json(c), .line = tree_print};
+    return (struct tree_lines){.json = cli_json(c), .line = lines_print};
 }
 
 /* A number behind an option; not given: `otherwise`. */
@@ -74,7 +74,7 @@ int server_tree_verify(struct cli *c)
     struct host h = {0};
     struct err e = {0};
     struct tree_check_result result = {0};
-    struct tree_verify v = {.to = tree_lines_of(c), .notes = cli_flag(c, "notes")};
+    struct tree_verify v = {.to = server_lines(c), .notes = cli_flag(c, "notes")};
     uint64_t level = 0;
     int status = tree_number(c, "level", TREE_CHECK_LEVEL_MAX, &level);
     if (status != 0) {
@@ -154,7 +154,7 @@ int server_tree_dump(struct cli *c)
                                     .older = cli_flag(c, "older"),
                                     .segments = cli_flag(c, "segments"),
                                     .values = cli_flag(c, "values"),
-                                    .to = tree_lines_of(c)};
+                                    .to = server_lines(c)};
     opt.keys = cli_flag(c, "keys") || opt.values || range;
     int status = tree_number(c, "block", 0, &opt.block);
     status = status != 0 ? status : tree_key(c, "from", low, &opt.low);
@@ -175,7 +175,7 @@ int server_tree_stats(struct cli *c)
     struct err e = {0};
     uint64_t damages = 0;
     struct tree_stats_options opt = {
-        .path = cli_argument(c, 0), .older = cli_flag(c, "older"), .to = tree_lines_of(c)};
+        .path = cli_argument(c, 0), .older = cli_flag(c, "older"), .to = server_lines(c)};
     int rc = host_init_bare(&h, &e);
     opt.disk = h.disk;
     rc = rc < 0 ? rc : tree_stats(&opt, &damages, &e);
@@ -201,7 +201,7 @@ int server_tree_copy(struct cli *c)
     struct host h = {0};
     struct err e = {0};
     struct tree_copy_result result = {0};
-    struct tree_verify v = {.to = tree_lines_of(c)};
+    struct tree_verify v = {.to = server_lines(c)};
     int rc = host_init_bare(&h, &e);
     struct tree_copy_options opt = {.disk = h.disk,
                                     .path = cli_argument(c, 0),
@@ -254,7 +254,7 @@ int server_tree_rebuild(struct cli *c)
     struct err e = {0};
     struct uuid owner;
     struct tree_rebuild_result result = {0};
-    struct tree_verify v = {.to = tree_lines_of(c), .notes = true};
+    struct tree_verify v = {.to = server_lines(c), .notes = true};
     struct tree_rebuild_options opt = {.path = cli_argument(c, 0),
                                        .out = cli_value(c, "out"),
                                        .older = cli_flag(c, "older"),

@@ -153,7 +153,11 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
                                         .scrub_permille = t->scrub_percent * 10,
                                         .stream_bytes = t->stream_bytes,
                                         .max_reads = t->reads,
-                                        .max_read_bytes = t->read_bytes};
+                                        .max_read_bytes = t->read_bytes,
+                                        .rest_ms = (uint32_t)t->space_rest_ms,
+                                        .send_limit_ms = t->send_limit_ms,
+                                        .index_bytes = t->index_bytes,
+                                        .entry_bytes = t->entry_bytes};
     p->user.ops = &worker_ops;
     struct host_wait wait = {.what = t->directory};
     do {

@@ -20,6 +20,7 @@ int chunk_store_commit(struct chunk_store *s, struct chunk_key key, struct chunk
     }
     chunk_entry_changed(s, e);
     struct chunk_version *old = e->committed, *v = chunk_version_ref(e->pending);
+    v->unsent = false;
     if (old != NULL) {
         chunk_rest_version(s, e, old, v);
     }

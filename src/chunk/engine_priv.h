@@ -47,8 +47,8 @@ struct chunk_engine_ops {
     void (*unreserve)(struct chunk_work *w);
     /* w->version gets its places, the bytes go there. */
     void (*write)(struct chunk_work *w, chunk_next *next);
-    /* It was written, and its record was not. */
-    void (*waste)(struct chunk_work *w);
+    /* It was written, and its record was not: it failed with `rc`. */
+    void (*waste)(struct chunk_work *w, int rc);
     /* An update of a chunk that is not there has failed: nothing is left of it. */
     void (*unmake)(struct chunk_work *w, chunk_next *next);
     /* The record of the entry's next state; w->captured is the change that it holds. */

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define RUN_SAME 64u /* cells that are compared at once */
+
 /* ---- Versions ---- */
 
 int chunk_version_room(struct chunk_version *v, uint32_t cells)
@@ -61,11 +63,12 @@ void chunk_version_unref(struct chunk_version *v)
 
 void chunk_version_count(struct chunk_version *v)
 {
-    uint32_t cells = chunk_cells(v->meta.length);
-    v->stored = 0;
+    uint32_t cells = chunk_cells(v->meta.length), stored = 0;
+    const uint64_t *block = v->block;
     for (uint32_t i = 0; i < cells; i++) {
-        v->stored += v->block[i] != 0 ? 1 : 0;
+        stored += block[i] != 0 ? 1 : 0;
     }
+    v->stored = stored;
 }
 
 /* ---- Whose a block is ---- */
@@ -82,12 +85,29 @@ static bool run_has(const struct chunk_version *v, const struct chunk_version *c
     return own;
 }
 
+/* Many cells at once, for nearly all are the same in a content and the one before. */
+static uint32_t run_skip(const struct chunk_version *v, const struct chunk_version *const *other,
+                         uint32_t cell)
+{
+    for (unsigned i = 0; i < CHUNK_OTHERS; i++) {
+        uint32_t both = other[i] == NULL ? 0
+                                         : (uint32_t)base_min(chunk_cells(other[i]->meta.length),
+                                                              chunk_cells(v->meta.length));
+        while (cell % RUN_SAME == 0 && cell + RUN_SAME <= both &&
+               memcmp(v->block + cell, other[i]->block + cell, RUN_SAME * sizeof *v->block) == 0) {
+            cell += RUN_SAME;
+        }
+    }
+    return cell;
+}
+
 bool chunk_run_next(const struct chunk_version *v, const struct chunk_version *const *other,
                     uint32_t *at, struct chunk_run *ret)
 {
-    uint32_t cells = v == NULL ? 0 : chunk_cells(v->meta.length), from = *at;
+    uint32_t cells = v == NULL ? 0 : chunk_cells(v->meta.length);
+    uint32_t from = v == NULL ? 0 : run_skip(v, other, *at);
     while (from < cells && !run_has(v, other, from)) {
-        from++;
+        from = run_skip(v, other, from + 1);
     }
     if (from >= cells) {
         return false;
@@ -201,6 +221,7 @@ struct chunk_entry *chunk_entry_get(struct chunk_store *s, struct chunk_key key,
     list_init(&e->resting);
     list_init(&e->lru);
     list_init(&e->dirty);
+    list_init(&e->unstable);
     list_init(&e->sync);
     list_init(&e->rests);
     list_init(&e->flip);
@@ -255,6 +276,7 @@ void chunk_entry_free(struct chunk_store *s, struct chunk_entry *e)
     entry_cool(s, e);
     entry_forget_rest(s, e);
     list_remove(&e->dirty);
+    list_remove(&e->unstable);
     list_remove(&e->sync);
     list_remove(&e->flip);
     list_remove(&e->clock);
@@ -297,6 +319,9 @@ void chunk_entry_changed(struct chunk_store *s, struct chunk_entry *e)
         list_push_back(&s->dirty, &e->dirty);
         s->dirty_count++;
     }
+    if (list_empty(&e->unstable)) {
+        list_push_back(&s->unstable, &e->unstable);
+    }
 }
 
 void chunk_entry_clean(struct chunk_store *s, struct chunk_entry *e)
@@ -305,6 +330,7 @@ void chunk_entry_clean(struct chunk_store *s, struct chunk_entry *e)
         list_remove(&e->dirty);
         s->dirty_count--;
     }
+    list_remove(&e->unstable);
 }
 
 void chunk_entry_set(struct chunk_store *s, struct chunk_entry *e, struct chunk_version **place,
@@ -448,35 +474,65 @@ void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret)
 
 /* ---- Space that rests ---- */
 
-void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block, uint32_t count,
-                    uint64_t change)
+void chunk_entry_lets_go(struct chunk_entry *e, uint64_t block, uint32_t count)
 {
     if (e->tail_block >= block && e->tail_block - block < count) {
         e->tail_block = 0; /* it may come back for another cell: nothing is appended there */
     }
+}
+
+static struct chunk_rest *rest_new(struct chunk_store *s, struct chunk_entry *e, uint64_t block,
+                                   uint32_t count, uint64_t change)
+{
+    chunk_entry_lets_go(e, block, count);
     struct chunk_rest *r = mem_alloc(sizeof *r);
     if (r == NULL) {
-        return; /* `file`: found again by the next start; `ram` without memory loses a page */
+        return NULL; /* `file`: found again by the next start; `ram` without memory loses a page */
     }
     *r = (struct chunk_rest){.change = change,
                              .number = s->pin_number,
                              .at_ns = loop_now_ns(s->loop) + s->opt.rest_ms * UINT64_C(1000000),
                              .block = block,
                              .count = count};
+    s->resting_bytes += (uint64_t)count * CHUNK_BLOCK;
+    return r;
+}
+
+void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block, uint32_t count,
+                    uint64_t change)
+{
+    struct chunk_rest *r = rest_new(s, e, block, count, change);
+    if (r == NULL) {
+        return;
+    }
     list_push_back(&e->resting, &r->node);
     if (list_empty(&e->rests)) {
         list_push_back(&s->rests, &e->rests);
     }
-    s->resting_bytes += (uint64_t)count * CHUNK_BLOCK;
+}
+
+static void rest_unsent(struct chunk_store *s, struct chunk_entry *e, struct chunk_run run)
+{
+    struct chunk_rest *r = rest_new(s, e, run.block, run.count, e->change);
+    if (r != NULL) {
+        r->e = e;
+        e->holds++;
+        list_push_back(&s->unsent, &r->node);
+    }
 }
 
 void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chunk_version *old,
                         const struct chunk_version *other)
 {
     const struct chunk_version *others[CHUNK_OTHERS] = {other};
+    bool unsent = old->unsent && s->engine->know != NULL;
     struct chunk_run run;
     for (uint32_t at = 0; chunk_run_next(old, others, &at, &run);) {
-        chunk_rest_add(s, e, run.block, run.count, e->change);
+        if (unsent) {
+            rest_unsent(s, e, run);
+        } else {
+            chunk_rest_add(s, e, run.block, run.count, e->change);
+        }
     }
     if (old->meta.table_block != 0) {
         chunk_rest_add(s, e, old->meta.table_block, version_table_blocks(old), e->change);

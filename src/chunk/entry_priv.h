@@ -25,6 +25,8 @@ struct chunk_version {
     uint64_t *block;             /* where it lies, for the engine to say; 0: zeros, nowhere */
     uint32_t own_blocks;         /* blocks that its base does not have, table included */
     uint32_t stored;             /* cells that have a block */
+    bool unsent; /* made by this process, never committed, nobody had a pin of it: what it has of
+                    its own nobody can be reading */
 };
 
 /* One file, shared with pins. */
@@ -43,7 +45,8 @@ struct chunk_rest {
     uint64_t at_ns;  /* ... and not before */
     uint64_t block;
     uint32_t count;
-    bool punched; /* what is left to do is to allocate it anew */
+    bool punched;          /* what is left to do is to allocate it anew */
+    struct chunk_entry *e; /* of one that need not rest, which it holds; else NULL */
 };
 
 struct chunk_entry {
@@ -68,16 +71,19 @@ struct chunk_entry {
     uint64_t sum; /* what it has added to the sum of this chain; 0: of none */
     uint32_t sum_chain;
     struct list queue, waiters, pins, resting;
-    struct list lru;   /* hot: the file is open */
-    struct list dirty; /* change is not stable */
-    struct list sync;  /* in the queue of syncs */
-    struct list rests; /* something rests */
-    struct list clock; /* all that are loaded, of an engine that may forget them */
-    size_t charged;    /* bytes of memory, about */
+    struct list lru;      /* hot: the file is open */
+    struct list dirty;    /* change is not stable, or the index of `extent` does not know it */
+    struct list unstable; /* of those, all whose change is not stable */
+    struct list sync;     /* in the queue of syncs */
+    struct list rests;    /* something rests */
+    struct list clock;    /* all that are loaded, of an engine that may forget them */
+    size_t charged;       /* bytes of memory, about */
     /* extent */
     struct list flip;   /* no record tells of its commit yet */
     uint64_t known;     /* its newest record in the journal */
+    size_t named;       /* what it was charged when that was written; 0: not since it was loaded */
     uint64_t told;      /* the change that the index has */
+    uint64_t covered;   /* the one that the round under way makes stable */
     unsigned recording; /* records of it that are on their way there */
     bool kept;          /* it has gone, and the index does not know it */
     bool broken;        /* what the journal tells of cannot be built (while it starts) */

@@ -1,5 +1,6 @@
 /* chunk/extent.c -- the `extent` engine: containers, index, journal. Format, open, end. */
 #include "chunk/extent_index_priv.h"
+#include "chunk/extent_rebuild_priv.h"
 #include "chunk/extent_room_priv.h"
 
 #include "base/env.h"
@@ -12,8 +13,8 @@
 
 /* ---- Format ---- */
 
-static struct tree_options index_options(const struct chunk_options *opt, const char *path,
-                                         const struct uuid *target)
+struct tree_options chunk_extent_index_options(const struct chunk_options *opt, const char *path,
+                                               const struct uuid *target)
 {
     return (struct tree_options){
         .env = opt->env, .path = path, .owner = target->bytes, .cache_bytes = opt->index_bytes};
@@ -32,17 +33,26 @@ static int extent_format(const struct chunk_options *opt, struct chunk_super *su
     if (rc < 0) {
         return err_set(e, (int)rc, "format: '%s'", journal);
     }
-    struct tree_options tree = index_options(opt, index, &super->target);
+    struct tree_options tree = chunk_extent_index_options(opt, index, &super->target);
     rc = tree_create(&tree, e);
     return rc < 0 || opt->device == NULL ? (int)rc : chunk_device_claim(opt, &super->target, e);
 }
 
 /* ---- Open ---- */
 
+static int extent_index_path(struct chunk_extent *x, char **ret, struct err *e)
+{
+    if (x->s->opt.rebuild != NULL) {
+        return chunk_salvage_index(x, ret, e);
+    }
+    *ret = mem_printf("%s/index", x->s->directory);
+    return *ret == NULL ? -ENOMEM : 0;
+}
+
 static int extent_open(struct chunk_store *s, struct err *e)
 {
-    CLEANUP(mem_freep) char *path = mem_printf("%s/index", s->directory);
-    struct chunk_extent *x = path == NULL ? NULL : mem_zalloc(sizeof *x);
+    CLEANUP(mem_freep) char *path = NULL;
+    struct chunk_extent *x = mem_zalloc(sizeof *x);
     struct tree_found found = {0};
     if (x == NULL) {
         return -ENOMEM;
@@ -59,8 +69,10 @@ static int extent_open(struct chunk_store *s, struct err *e)
     list_init(&x->round.waiters);
     list_init(&x->round.next);
     s->opt.entry_bytes = s->opt.entry_bytes == 0 ? ENTRY_BYTES : s->opt.entry_bytes;
+    chunk_backlog_init(x);
     int rc = chunk_space_open(x, e);
-    struct tree_options tree = index_options(&s->opt, path, &s->super.target);
+    rc = rc < 0 ? rc : extent_index_path(x, &path, e);
+    struct tree_options tree = chunk_extent_index_options(&s->opt, path, &s->super.target);
     tree.reserve_bytes = chunk_room_left(s);
     tree.ahead_bytes = chunk_room_index(s);
     rc = rc < 0 ? rc : tree_open(&tree, &x->index, &found, e);
@@ -77,6 +89,10 @@ static void extent_close(struct chunk_store *s)
     }
     for (struct list *node = list_pop_front(&x->rested); node != NULL;
          node = list_pop_front(&x->rested)) {
+        mem_free(LIST_ENTRY(node, struct chunk_rest, node));
+    }
+    for (struct list *node = list_pop_front(&s->unsent); node != NULL;
+         node = list_pop_front(&s->unsent)) {
         mem_free(LIST_ENTRY(node, struct chunk_rest, node));
     }
     mem_free(x->page);

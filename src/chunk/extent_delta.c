@@ -1,7 +1,9 @@
 /*
  * chunk/extent_delta.c -- records of the journal of the `extent` engine: see extent_format.h. An
- * update is told as what it changes: a 4 KiB overwrite of a large chunk takes about 150 bytes.
+ * update is told as what it changes: a 4 KiB overwrite of a large chunk takes about 150 bytes, and
+ * its cell, where that is carried.
  */
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "chunk/extent_format.h"
 #include "chunk/extent_format_priv.h"
@@ -12,18 +14,68 @@
 #define DELTA_INSTALL 2u
 #define DELTA_DROPS 4u
 #define RECENT_NEW 0xffu /* not one of the base's: it follows */
+#define SAME_CELLS 64u   /* compared at once */
+#define DELTA_CARRIES                                                          \
+    3u /* version of those that end with cells; of others the one of the index \
+        */
 
 /* ---- What differs ---- */
 
-static bool cell_differs(const struct chunk_cells *kept, const struct chunk_cells *to,
-                         uint32_t cell)
+/* What chunk_cells_keep() makes of a base, without making it. */
+struct kept {
+    const struct chunk_cells *base;
+    uint32_t count; /* of the base's cells; behind them are zeros */
+    uint32_t zeros; /* the CRC of a whole cell of those */
+};
+
+static struct kept kept_of(const struct chunk_cells *base, uint32_t length)
 {
-    return kept->crc[cell] != to->crc[cell] || kept->unit[cell] != to->unit[cell];
+    return (struct kept){.base = base,
+                         .count =
+                             (uint32_t)base_min(chunk_cells(base->length), chunk_cells(length)),
+                         .zeros = crc32c_zeros(0, CHUNK_CELL)};
+}
+
+static bool cell_differs(const struct kept *kept, const struct chunk_cells *to, uint32_t cell)
+{
+    if (cell < kept->count) {
+        return kept->base->crc[cell] != to->crc[cell] || kept->base->unit[cell] != to->unit[cell];
+    }
+    uint32_t bytes = chunk_cell_bytes(to->length, cell);
+    uint32_t zeros = bytes == CHUNK_CELL ? kept->zeros : crc32c_zeros(0, bytes);
+    return to->crc[cell] != zeros || to->unit[cell] != 0;
+}
+
+static bool cells_same(const struct kept *kept, const struct chunk_cells *to, uint32_t cell,
+                       uint32_t n)
+{
+    return cell + n <= kept->count &&
+           memcmp(kept->base->crc + cell, to->crc + cell, n * sizeof *to->crc) == 0 &&
+           memcmp(kept->base->unit + cell, to->unit + cell, n * sizeof *to->unit) == 0;
+}
+
+/* The first that differs, from `cell` on; nearly all are the same. */
+static uint32_t changed_next(const struct kept *kept, const struct chunk_cells *to, uint32_t cell,
+                             uint32_t cells)
+{
+    while (cell < cells) {
+        uint32_t n = (uint32_t)base_min(SAME_CELLS, cells - cell), end = cell + n;
+        if (cells_same(kept, to, cell, n)) {
+            cell = end;
+            continue;
+        }
+        for (; cell < end; cell++) {
+            if (cell_differs(kept, to, cell)) {
+                return cell;
+            }
+        }
+    }
+    return cells;
 }
 
 /* Cells from `cell` on that all differ and lie one behind the other. */
-static uint32_t changed_run(const struct chunk_cells *kept, const struct chunk_cells *to,
-                            uint32_t cell, uint32_t cells)
+static uint32_t changed_run(const struct kept *kept, const struct chunk_cells *to, uint32_t cell,
+                            uint32_t cells)
 {
     uint32_t n = 1;
     while (cell + n < cells && cell_differs(kept, to, cell + n)) {
@@ -32,17 +84,21 @@ static uint32_t changed_run(const struct chunk_cells *kept, const struct chunk_c
     return chunk_cells_run(to->unit, cell, cell + n);
 }
 
-static void write_cells(struct wire_writer *w, const struct chunk_cells *kept,
-                        const struct chunk_cells *to)
+/* Of `n` cells: the last one of a chunk may be shorter. */
+static uint32_t run_bytes(uint32_t length, uint32_t cell, uint32_t n)
 {
-    uint32_t cells = chunk_cells(to->length), runs = 0;
+    return (n - 1) * CHUNK_CELL + chunk_cell_bytes(length, cell + n - 1);
+}
+
+/* Returns the bytes of those that have a unit. */
+static uint32_t write_cells(struct wire_writer *w, const struct kept *kept,
+                            const struct chunk_cells *to)
+{
+    uint32_t cells = chunk_cells(to->length), runs = 0, bytes = 0;
     size_t count_at = w->len;
     wire_write_u32(w, 0);
-    for (uint32_t cell = 0; cell < cells;) {
-        if (!cell_differs(kept, to, cell)) {
-            cell++;
-            continue;
-        }
+    for (uint32_t cell = changed_next(kept, to, 0, cells); cell < cells;
+         cell = changed_next(kept, to, cell, cells)) {
         uint32_t n = changed_run(kept, to, cell, cells);
         wire_write_u16(w, (uint16_t)cell);
         wire_write_u16(w, (uint16_t)n);
@@ -50,25 +106,44 @@ static void write_cells(struct wire_writer *w, const struct chunk_cells *kept,
         for (uint32_t i = 0; i < n; i++) {
             wire_write_u32(w, to->crc[cell + i]);
         }
+        bytes += to->unit[cell] == 0 ? 0 : run_bytes(to->length, cell, n);
         runs++;
         cell += n;
     }
     wire_patch_u32(w, count_at, runs);
+    return bytes;
 }
 
-static void read_cells(struct wire_reader *r, struct chunk_cells *to)
+struct delta_run {
+    uint32_t cell, count;
+    uint64_t unit; /* of the first; 0: zeros */
+};
+
+/* Its CRCs follow. *next: where it may begin at the earliest. */
+static struct delta_run read_run(struct wire_reader *r, uint32_t cells, uint32_t *next)
 {
-    uint32_t cells = chunk_cells(to->length), next = 0, runs = wire_read_u32(r);
+    struct delta_run run = {.cell = wire_read_u16(r)};
+    run.count = wire_read_u16(r);
+    run.unit = chunk_read_unit(r);
+    r->bad = r->bad || run.cell < *next || run.cell >= cells || run.count == 0 ||
+             run.count > cells - run.cell;
+    *next = run.cell + run.count;
+    return run;
+}
+
+/* Returns the bytes of those that have a unit. */
+static uint32_t read_cells(struct wire_reader *r, struct chunk_cells *to)
+{
+    uint32_t cells = chunk_cells(to->length), next = 0, bytes = 0, runs = wire_read_u32(r);
     for (uint32_t i = 0; i < runs && !r->bad; i++) {
-        uint32_t cell = wire_read_u16(r), n = wire_read_u16(r);
-        uint64_t unit = chunk_read_unit(r);
-        r->bad = r->bad || cell < next || cell >= cells || n == 0 || n > cells - cell;
-        for (uint32_t k = 0; k < n && !r->bad; k++) {
-            to->unit[cell + k] = unit == 0 ? 0 : unit + k;
-            to->crc[cell + k] = wire_read_u32(r);
+        struct delta_run run = read_run(r, cells, &next);
+        for (uint32_t k = 0; k < run.count && !r->bad; k++) {
+            to->unit[run.cell + k] = run.unit == 0 ? 0 : run.unit + k;
+            to->crc[run.cell + k] = wire_read_u32(r);
         }
-        next = cell + n;
+        bytes += r->bad || run.unit == 0 ? 0 : run_bytes(to->length, run.cell, run.count);
     }
+    return bytes;
 }
 
 /* ---- Who made it ---- */
@@ -119,12 +194,16 @@ static void write_about(struct wire_writer *w, enum chunk_journal_type type,
 {
     unsigned flags = (d->damaged ? DELTA_DAMAGED : 0u) | (d->install ? DELTA_INSTALL : 0u) |
                      (d->drops ? DELTA_DROPS : 0u);
-    wire_write_u8(w, CHUNK_INDEX_VERSION);
+    bool carries = type == CHUNK_JOURNAL_UPDATE && d->carried_bytes > 0;
+    wire_write_u8(w, carries ? DELTA_CARRIES : CHUNK_INDEX_VERSION);
     wire_write_u8(w, (uint8_t)flags);
     wire_write_u64(w, d->key.data_id);
     wire_write_u32(w, d->key.index);
     wire_write_u32(w, d->chain);
     wire_write_u64(w, d->last_ver);
+    if (carries) {
+        wire_write_u32(w, d->carried_bytes);
+    }
     if (type == CHUNK_JOURNAL_UPDATE) {
         chunk_write_meta(w, &d->meta);
     } else {
@@ -135,10 +214,10 @@ static void write_about(struct wire_writer *w, enum chunk_journal_type type,
 static int read_about(struct wire_reader *r, enum chunk_journal_type type, struct chunk_delta *ret)
 {
     uint8_t version = wire_read_u8(r);
-    if (!r->bad && version != CHUNK_INDEX_VERSION) {
+    bool update = type == CHUNK_JOURNAL_UPDATE, carries = update && version == DELTA_CARRIES;
+    if (!r->bad && !carries && version != CHUNK_INDEX_VERSION) {
         return -ERR_bad_version;
     }
-    bool update = type == CHUNK_JOURNAL_UPDATE;
     unsigned flags = wire_read_u8(r);
     *ret = (struct chunk_delta){.damaged = (flags & DELTA_DAMAGED) != 0,
                                 .install = (flags & DELTA_INSTALL) != 0,
@@ -147,52 +226,37 @@ static int read_about(struct wire_reader *r, enum chunk_journal_type type, struc
     ret->key.index = wire_read_u32(r);
     ret->chain = wire_read_u32(r);
     ret->last_ver = wire_read_u64(r);
+    ret->carried_bytes = carries ? wire_read_u32(r) : 0;
     if (update) {
         chunk_read_meta(r, &ret->meta);
     } else {
         ret->flags = wire_read_u16(r);
     }
+    bool most = ret->carried_bytes <= CHUNK_CARRIED_MAX * CHUNK_CELL;
     r->bad = r->bad || flags > 7 || (update ? ret->drops : ret->install) ||
-             (ret->flags & ~CHUNK_FLAGS_ALL) != 0;
+             (ret->flags & ~CHUNK_FLAGS_ALL) != 0 || carries != (ret->carried_bytes > 0) || !most;
     return r->bad ? -ERR_bad_value : 0;
 }
 
 static void write_delta(struct wire_writer *w, enum chunk_journal_type type,
                         const struct chunk_delta *d, const struct chunk_delta_base *base,
-                        const struct chunk_cells *kept, const struct chunk_cells *to)
+                        const struct kept *kept, const struct chunk_cells *to)
 {
     write_about(w, type, d);
     if (type == CHUNK_JOURNAL_UPDATE) {
         write_recent(w, d, base);
-        write_cells(w, kept, to);
+        uint32_t bytes = write_cells(w, kept, to);
+        CHECK(d->carried_bytes == 0 || d->carried_bytes == bytes);
     }
-}
-
-/* Room for cells: CRCs behind their units. */
-static int cells_new(uint32_t length, struct chunk_cells *ret)
-{
-    uint32_t cells = chunk_cells(length);
-    uint64_t *unit = mem_alloc((size_t)cells * (sizeof *unit + sizeof *ret->crc) + 1);
-    *ret = (struct chunk_cells){.length = length, .unit = unit};
-    if (unit == NULL) {
-        return -ENOMEM;
-    }
-    ret->crc = (uint32_t *)(void *)(unit + cells);
-    return 0;
 }
 
 int chunk_delta_encode(enum chunk_journal_type type, const struct chunk_delta *d,
                        const struct chunk_delta_base *base, const struct chunk_cells *to,
                        uint8_t **ret, size_t *ret_len)
 {
-    struct chunk_cells kept;
+    const struct kept kept = kept_of(&base->cells, d->meta.length);
     struct wire_writer count = {0};
     CHECK(to == NULL || to->length == d->meta.length);
-    int rc = cells_new(d->meta.length, &kept);
-    if (rc < 0) {
-        return rc;
-    }
-    chunk_cells_keep(&base->cells, &kept);
     write_delta(&count, type, d, base, &kept, to);
     uint8_t *bytes = mem_alloc(count.len);
     if (bytes != NULL) {
@@ -202,7 +266,6 @@ int chunk_delta_encode(enum chunk_journal_type type, const struct chunk_delta *d
         *ret = bytes;
         *ret_len = w.len;
     }
-    mem_free(kept.unit);
     return bytes == NULL ? -ENOMEM : 0;
 }
 
@@ -226,11 +289,72 @@ int chunk_delta_apply(const uint8_t *from, size_t len, const struct chunk_delta_
     CHECK(to->length == d->meta.length);
     read_recent(&r, base, d);
     chunk_cells_keep(&base->cells, to);
-    read_cells(&r, to);
-    if (r.bad || r.left != 0) {
+    uint32_t bytes = read_cells(&r, to);
+    if (r.bad || r.left != d->carried_bytes || (r.left != 0 && r.left != bytes)) {
         return -ERR_bad_value;
     }
     return chunk_digest(to->length, to->crc) == d->meta.digest ? 0 : -ERR_bad_crc;
+}
+
+/* ---- Cells in a record ---- */
+
+static void skip_recent(struct wire_reader *r, unsigned count)
+{
+    struct chunk_recent away;
+    for (unsigned i = 0; i < count && !r->bad; i++) {
+        if (wire_read_u8(r) == RECENT_NEW) {
+            chunk_read_recent(r, &away);
+        }
+    }
+}
+
+/* Those of one run that have a unit. */
+static unsigned carried_run(struct wire_reader *r, const struct delta_run *run, uint32_t length,
+                            struct chunk_carried *ret, unsigned count)
+{
+    for (uint32_t k = 0; k < run->count && !r->bad; k++) {
+        uint32_t crc = wire_read_u32(r), cell = run->cell + k;
+        if (run->unit == 0) {
+            continue;
+        }
+        r->bad = r->bad || count == CHUNK_CARRIED_MAX;
+        if (!r->bad) {
+            ret[count++] = (struct chunk_carried){.cell = cell,
+                                                  .crc = crc,
+                                                  .len = chunk_cell_bytes(length, cell),
+                                                  .unit = run->unit + k};
+        }
+    }
+    return count;
+}
+
+int chunk_delta_carried(const uint8_t *from, size_t len, struct chunk_delta *d,
+                        struct chunk_carried ret[CHUNK_CARRIED_MAX])
+{
+    struct wire_reader r = wire_reader_over(from, len);
+    uint32_t next = 0;
+    size_t bytes = 0;
+    unsigned count = 0;
+    int rc = read_about(&r, CHUNK_JOURNAL_UPDATE, d);
+    if (rc < 0 || d->carried_bytes == 0) {
+        return rc;
+    }
+    skip_recent(&r, d->meta.recent_count);
+    uint32_t runs = wire_read_u32(&r);
+    for (uint32_t i = 0; i < runs && !r.bad; i++) {
+        struct delta_run run = read_run(&r, chunk_cells(d->meta.length), &next);
+        count = carried_run(&r, &run, d->meta.length, ret, count);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        bytes += ret[i].len;
+    }
+    if (r.bad || bytes != r.left || bytes != d->carried_bytes) {
+        return -ERR_bad_value;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        ret[i].bytes = wire_read_bytes(&r, ret[i].len);
+    }
+    return (int)count;
 }
 
 /* ---- Lists ---- */

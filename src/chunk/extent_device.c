@@ -311,7 +311,7 @@ static int device_container(struct chunk_extent *x, uint32_t number)
         struct chunk_container *c = x->container[x->container_count++];
         c->file = x->device;
         c->begins = begins;
-        c->dirty = true; /* whoever died may have written to it */
+        chunk_container_wrote(c, false); /* by whoever died, perhaps */
     }
     return rc;
 }
@@ -327,6 +327,10 @@ static int device_open(struct chunk_extent *x, const char *path, uint64_t size, 
     }
     if (rc < 0) {
         return rc;
+    }
+    rc = chunk_file_fresh(s, x->device);
+    if (rc < 0) {
+        return err_set(e, rc, "device '%s', synced before it is used", path);
     }
     for (uint32_t n = 0; n < device_containers(size) && rc == 0; n++) {
         rc = device_container(x, n);

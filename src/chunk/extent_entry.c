@@ -231,6 +231,7 @@ int chunk_entry_read(struct chunk_extent *x, struct chunk_entry *e, struct kv_ne
     f->snapshot = kv_snapshot_free(f->snapshot);
     if (rc == 1) {
         entry_fill(e, f);
+        e->sum_chain = x->s->opt.rebuild == NULL ? e->sum_chain : 0; /* sums are made of all */
     }
     chunk_version_unref(f->committed);
     chunk_version_unref(f->pending);

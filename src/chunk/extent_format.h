@@ -133,6 +133,7 @@ struct chunk_delta {
     bool drops;             /* CHANGE: the pending content goes */
     uint16_t flags;         /* CHANGE: of the committed content, or the pending one if none is */
     struct chunk_meta meta; /* UPDATE; without its table */
+    uint32_t carried_bytes; /* UPDATE: the record ends with all cells that it gives a unit */
     struct chunk_recent recent[CHUNK_RECENT_MAX];
 };
 /* What it was made from. All zero: nothing. */
@@ -142,7 +143,9 @@ struct chunk_delta_base {
     unsigned recent_count;
 };
 
-/* *ret: mem_alloc, the caller's. -ENOMEM. `to` (of UPDATE only, else NULL) has meta.length. */
+/* *ret: mem_alloc, the caller's. -ENOMEM. `to` (of UPDATE only, else NULL) has meta.length. Carried
+ * cells, in order, each whole but the last one of the chunk, are for the caller to put behind it.
+ */
 NODISCARD int chunk_delta_encode(enum chunk_journal_type type, const struct chunk_delta *d,
                                  const struct chunk_delta_base *base, const struct chunk_cells *to,
                                  uint8_t **ret, size_t *ret_len);
@@ -154,6 +157,15 @@ NODISCARD int chunk_delta_decode(enum chunk_journal_type type, const uint8_t *fr
 NODISCARD int chunk_delta_apply(const uint8_t *from, size_t len,
                                 const struct chunk_delta_base *base, struct chunk_delta *d,
                                 struct chunk_cells *to);
+/* Of an UPDATE: the cells that it carries, in order. Returns how many, or -ERR_bad_value. */
+#define CHUNK_CARRIED_MAX 8u
+struct chunk_carried {
+    uint32_t cell, crc, len;
+    uint64_t unit;
+    const uint8_t *bytes; /* in the record */
+};
+NODISCARD int chunk_delta_carried(const uint8_t *from, size_t len, struct chunk_delta *d,
+                                  struct chunk_carried ret[CHUNK_CARRIED_MAX]);
 
 /* Lists: COMMIT with identities, DELETE without. */
 #define CHUNK_LIST_MAX 1024u

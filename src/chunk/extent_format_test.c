@@ -365,6 +365,114 @@ TEST(deltas_lead_from_their_base_to_their_content)
     }
 }
 
+/* Some cells of `to` are others than those of `base`, in places of their own; the bytes of them. */
+static uint32_t sample_overwrite(struct sample *to, struct rand *rand, const struct sample *base)
+{
+    uint32_t cells = chunk_cells(base->cells.length), bytes = 0;
+    uint32_t first = (uint32_t)rand_below(rand, cells);
+    *to = *base;
+    to->cells =
+        (struct chunk_cells){.length = base->cells.length, .crc = to->crc, .unit = to->unit};
+    for (uint32_t i = 0; i < CHUNK_CARRIED_MAX && first + i < cells; i++) {
+        uint32_t cell = first + i;
+        bool zeros = rand_below(rand, 3) == 0;
+        to->crc[cell]++;
+        to->unit[cell] = zeros ? 0 : 1 + (rand_u64(rand) & 0xffff) * 3;
+        bytes += zeros ? 0 : chunk_cell_bytes(to->cells.length, cell);
+    }
+    return bytes;
+}
+
+static void check_carried(const struct chunk_delta *d, const uint8_t *bytes, size_t len,
+                          const struct sample *base, const struct sample *to)
+{
+    static struct chunk_delta back;
+    struct chunk_carried cell[CHUNK_CARRIED_MAX];
+    size_t at = len - d->carried_bytes;
+    int count = chunk_delta_carried(bytes, len, &back, cell);
+    CHECK_TRUE(count > 0);
+    CHECK_EQ(chunk_key_compare(back.key, d->key), 0);
+    for (int i = 0; i < count; i++) {
+        CHECK_EQ(cell[i].unit, to->unit[cell[i].cell]);
+        CHECK_EQ(cell[i].crc, to->crc[cell[i].cell]);
+        CHECK_TRUE(cell[i].crc != base->crc[cell[i].cell]);
+        CHECK_EQ(cell[i].len, chunk_cell_bytes(to->cells.length, cell[i].cell));
+        CHECK_TRUE(cell[i].bytes == bytes + at);
+        at += cell[i].len;
+    }
+    CHECK_EQ(at, len);
+    for (size_t cut = 0; cut < len; cut += 1 + cut / 64) {
+        CHECK_ERR(chunk_delta_carried(bytes, cut, &back, cell), ERR_corrupt);
+    }
+}
+
+/* The cells that an update writes may follow in its record. */
+TEST(deltas_carry_cells)
+{
+    static struct sample base, to;
+    static uint8_t record[65536];
+    struct rand rand;
+    unsigned carried = 0;
+    rand_seed(&rand, testing_seed());
+    for (unsigned i = 0; i < 200; i++) {
+        sample_new(&base, &rand, 1 + (uint32_t)rand_below(&rand, CHUNK_LENGTH_MAX));
+        uint32_t more = sample_overwrite(&to, &rand, &base);
+        struct chunk_delta d = delta_of(&to);
+        struct chunk_delta_base from = base_of(&base);
+        uint8_t *bytes = NULL;
+        size_t len = 0;
+        d.carried_bytes = more;
+        CHECK_OK(chunk_delta_encode(CHUNK_JOURNAL_UPDATE, &d, &from, &to.cells, &bytes, &len));
+        CHECK_TRUE(len + more <= sizeof record);
+        memcpy(record, bytes, len);
+        memset(record + len, 7, more);
+        check_delta(&d, record, len + more, &base, &to);
+        if (more > 0) {
+            check_carried(&d, record, len + more, &base, &to);
+            carried++;
+        }
+        mem_free(bytes);
+    }
+    CHECK_TRUE(carried > 100);
+}
+
+/* How many bytes follow is said twice, and is not believed when both differ. */
+TEST(a_delta_that_carries_something_else_is_refused)
+{
+    static struct sample base, to;
+    static uint8_t record[65536];
+    static struct chunk_delta back;
+    static struct sample away;
+    struct chunk_carried cell[CHUNK_CARRIED_MAX];
+    struct rand rand;
+    rand_seed(&rand, testing_seed());
+    sample_new(&base, &rand, 40 * CHUNK_CELL);
+    to = base;
+    to.cells = (struct chunk_cells){.length = base.cells.length, .crc = to.crc, .unit = to.unit};
+    to.crc[7]++;
+    to.unit[7] = 99;
+    struct chunk_delta d = delta_of(&to);
+    struct chunk_delta_base from = base_of(&base);
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+    d.carried_bytes = CHUNK_CELL;
+    CHECK_OK(chunk_delta_encode(CHUNK_JOURNAL_UPDATE, &d, &from, &to.cells, &bytes, &len));
+    memcpy(record, bytes, len);
+    away.cells =
+        (struct chunk_cells){.length = to.cells.length, .crc = away.crc, .unit = away.unit};
+    CHECK_EQ(chunk_delta_carried(record, len + CHUNK_CELL, &back, cell), 1);
+    CHECK_RC(chunk_delta_carried(record, len + CHUNK_CELL + 1, &back, cell), ERR_bad_value);
+    CHECK_RC(chunk_delta_carried(record, len, &back, cell), ERR_bad_value);
+    CHECK_RC(chunk_delta_apply(record, len, &from, &back, &away.cells), ERR_bad_value);
+    record[0]++; /* of a later version */
+    CHECK_RC(chunk_delta_decode(CHUNK_JOURNAL_UPDATE, record, len + CHUNK_CELL, &back),
+             ERR_bad_version);
+    record[0]--;
+    CHECK_RC(chunk_delta_decode(CHUNK_JOURNAL_CHANGE, record, len + CHUNK_CELL, &back),
+             ERR_bad_version);
+    mem_free(bytes);
+}
+
 TEST(a_delta_says_when_its_base_is_another)
 {
     static struct sample base, to, other;

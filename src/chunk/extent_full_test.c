@@ -186,6 +186,159 @@ TEST(contents_wait_for_the_index)
     rig_end(r);
 }
 
+/* ---- Attempts that came to nothing ---- */
+
+static struct store_rig *rig_resting(void)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    rig_stop(r);
+    r->opt.rest_ms = 60000;
+    CHECK_OK(rig_boot(r));
+    return r;
+}
+
+static uint64_t resting_bytes(const struct store_rig *r)
+{
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    return info.resting_bytes;
+}
+
+/* A pending content, and nothing more. */
+static int put_pending(struct store_rig *r, struct chunk_key key)
+{
+    static uint8_t bytes[BIG];
+    static uint32_t crc[BIG / CHUNK_CELL];
+    struct iovec iov = {.iov_base = bytes, .iov_len = sizeof bytes};
+    rig_fill(bytes, BIG, key, 1);
+    for (uint32_t i = 0; i < ARRAY_COUNT(crc); i++) {
+        crc[i] = crc32c(0, bytes + (size_t)i * CHUNK_CELL, CHUNK_CELL);
+    }
+    r->update = (struct chunk_update){.key = key,
+                                      .chain = 5,
+                                      .kind = CHUNK_WHOLE,
+                                      .identity = {.aepoch = 1, .ver = 1},
+                                      .last_ver = 1,
+                                      .new_length = BIG,
+                                      .crc = crc,
+                                      .crc_count = ARRAY_COUNT(crc),
+                                      .data = &iov,
+                                      .data_count = 1};
+    return rig_wait(r, rig_update_in);
+}
+
+static int drop_pending(struct store_rig *r, struct chunk_key key)
+{
+    r->change = (struct chunk_change){.op = CHUNK_DROP_PENDING, .key = key};
+    return rig_wait(r, rig_change_in);
+}
+
+/* The disk refuses what is written: who tries again each second finds the same units. */
+TEST(writes_that_found_no_room_take_none)
+{
+    struct store_rig *r = rig_resting();
+    CHECK_OK(rig_put_whole(r, big_key(0), 1, BIG));
+    uint64_t units = r->store->extent->units;
+    disk_sim_fail(r->machine, DISK_WRITE, "space.", 1, 0, -ENOSPC);
+    for (uint64_t i = 0; i < 100; i++) {
+        CHECK_RC(rig_put_whole(r, big_key(1 + i % 2), 1, BIG), ENOSPC);
+        CHECK_EQ(resting_bytes(r), 0);
+    }
+    CHECK_EQ(r->store->extent->units, units);
+    disk_sim_heal(r->machine);
+    CHECK_OK(rig_put_whole(r, big_key(1), 1, BIG));
+    CHECK_OK(rig_check(r, big_key(0), 1, BIG));
+    CHECK_OK(rig_check(r, big_key(1), 1, BIG));
+    CHECK_OK(rig_sync(r));
+    CHECK_OK(rig_restart(r, true));
+    CHECK_OK(rig_check(r, big_key(1), 1, BIG));
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* What failed because of the disk itself rests: others are tried first. */
+TEST(units_that_cannot_be_written_rest)
+{
+    struct store_rig *r = rig_resting();
+    CHECK_OK(rig_put_whole(r, big_key(0), 1, BIG));
+    disk_sim_fail(r->machine, DISK_WRITE, "space.", 1, 1, -EIO);
+    CHECK_RC(rig_put_whole(r, big_key(1), 1, BIG), EIO);
+    CHECK_EQ(resting_bytes(r), BIG);
+    CHECK_OK(rig_put_whole(r, big_key(1), 1, BIG));
+    rig_pass(r, 65000);
+    CHECK_EQ(resting_bytes(r), 0);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* Another member had no room: the pending content is dropped here. Its space is free as soon as
+ * that is stable, and a disk without room waits for nothing else. */
+TEST(contents_that_nobody_was_sent_do_not_rest)
+{
+    struct store_rig *r = rig_resting();
+    for (uint64_t i = 0; i < 200; i++) {
+        CHECK_OK(put_pending(r, big_key(i % 3)));
+        CHECK_OK(drop_pending(r, big_key(i % 3)));
+        rig_pass(r, 1000);
+    }
+    CHECK_EQ(r->store->extent->units, CHUNK_GROW_UNITS); /* 64 MiB */
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 2000);
+    CHECK_EQ(resting_bytes(r), 0);
+    CHECK_OK(rig_put_whole(r, big_key(9), 1, BIG));
+    CHECK_OK(rig_sync(r));
+    CHECK_OK(rig_restart(r, true));
+    CHECK_OK(rig_check(r, big_key(9), 1, BIG));
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* One that somebody had a pin of may be in a socket; one that was committed, too. */
+TEST(contents_that_may_have_been_sent_rest)
+{
+    struct store_rig *r = rig_resting();
+    CHECK_OK(put_pending(r, big_key(1)));
+    struct chunk_pin pin = {.key = big_key(1), .which = CHUNK_PENDING, .length = BIG};
+    CHECK_OK(chunk_store_pin(r->store, &pin));
+    chunk_store_unpin(r->store, &pin);
+    CHECK_OK(drop_pending(r, big_key(1)));
+    CHECK_OK(rig_put_whole(r, big_key(2), 1, BIG));
+    CHECK_OK(rig_delete(r, big_key(2)));
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 50000);
+    CHECK_EQ(resting_bytes(r), 2 * BIG);
+    rig_pass(r, 15000);
+    CHECK_EQ(resting_bytes(r), 0);
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* A power cut before the drop is stable: the pending content is there again, and whole. */
+TEST(what_was_dropped_is_nobody_elses_until_that_is_stable)
+{
+    struct store_rig *r = rig_resting();
+    CHECK_OK(put_pending(r, big_key(1)));
+    CHECK_OK(rig_sync(r));
+    CHECK_OK(drop_pending(r, big_key(1)));
+    CHECK_EQ(resting_bytes(r), BIG);
+    CHECK_OK(rig_put_whole(r, big_key(2), 1, BIG)); /* would get what is free */
+    disk_sim_crash_mode(r->machine, DISK_SIM_LOSE_ALL);
+    CHECK_OK(rig_restart(r, true));
+    struct chunk_info info;
+    CHECK_OK(rig_look_up(r, big_key(1), &info));
+    CHECK_TRUE(info.has_pending);
+    r->update.key = big_key(1);
+    r->update.identity = (struct chunk_identity){.aepoch = 1, .ver = 1};
+    CHECK_OK(rig_wait(r, rig_commit_in));
+    CHECK_OK(rig_check(r, big_key(1), 1, BIG));
+    check_sound(r);
+    rig_stop(r);
+    rig_end(r);
+}
+
 /* When the journal is long it gets shorter, also if nothing is new for a checkpoint. */
 TEST(contents_wait_for_the_journal)
 {

@@ -48,6 +48,12 @@ static void fuzz_delta(const uint8_t *data, size_t size)
             struct chunk_cells to = {.length = d->meta.length, .crc = crc, .unit = unit};
             CHECK(chunk_delta_apply(data, size, &none, d, &to) <= 0);
         }
+        struct chunk_carried cell[CHUNK_CARRIED_MAX];
+        int count = chunk_delta_carried(data, size, d, cell);
+        for (int i = 0; i < count; i++) {
+            CHECK(cell[i].len <= CHUNK_CELL && cell[i].bytes >= data);
+            CHECK(cell[i].bytes + cell[i].len <= data + size);
+        }
     }
     mem_free(d);
     mem_free(crc);

@@ -12,7 +12,9 @@
 
 #define LOAD_PAGE 512u
 #define LOAD_AHEAD 4096u
-#define LOAD_ENTRIES 64u
+#define LOAD_ENTRIES 64u /* at a time, or more of a large index: */
+#define LOAD_ENTRIES_MAX 512u
+#define LOAD_ENTRY_BYTES (UINT64_C(256) << 10) /* of its memory for each of them */
 
 static void load_page(struct loop_task *t);
 
@@ -235,8 +237,9 @@ static void entries_page(struct loop_task *t)
     struct chunk_store *s = l->x->s;
     struct chunk_key from = l->from;
     struct chunk_item *item = chunk_index_next(&s->index, from);
+    uint64_t some = base_min(s->opt.index_bytes / LOAD_ENTRY_BYTES, LOAD_ENTRIES_MAX);
     int missing = 0;
-    for (unsigned i = 0; i < LOAD_ENTRIES && item != NULL; i++) {
+    for (uint64_t i = 0; i < base_max(some, LOAD_ENTRIES) && item != NULL; i++) {
         struct chunk_entry *e = chunk_entry_of(item);
         int rc = e->loaded ? 0 : chunk_entry_read(l->x, e, &l->need);
         if (rc < 0 && rc != -ERR_need && rc != -ENOBUFS) {
@@ -246,6 +249,11 @@ static void entries_page(struct loop_task *t)
         missing = rc < 0 ? rc : missing;
         from = item->key;
         item = chunk_key_step(&from) ? chunk_index_next(&s->index, from) : NULL;
+    }
+    if (missing == -ENOBUFS && l->need.missing == 0) { /* full of what was fetched: others' turn */
+        kv_need_release(&l->need);
+        loop_defer(s->loop, &l->task);
+        return;
     }
     if (missing < 0) {
         l->fetch = (struct kv_fetch){.need = &l->need, .done = entries_fetched};

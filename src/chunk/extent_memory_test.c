@@ -122,6 +122,56 @@ TEST(many_damaged_chunks_can_be_repaired)
     rig_end(r);
 }
 
+/* ---- Starts ---- */
+
+#define NAMED 4000u
+#define NAMED_BYTES (UINT64_C(8) << 20) /* a sixth of what they take in memory */
+
+struct started {
+    struct store_rig *r;
+    uint64_t most_bytes;
+};
+
+static bool start_is_over(void *ctx)
+{
+    struct started *b = ctx;
+    b->most_bytes = base_max(b->most_bytes, b->r->store == NULL ? 0 : b->r->store->cached_bytes);
+    return rig_is_over(b->r);
+}
+
+/* Small records name chunks that are large in memory: they wait for a checkpoint. */
+TEST(a_start_needs_little_memory)
+{
+    struct store_rig *r = rig_little();
+    struct started b = {.r = r};
+    struct chunk_store_info info;
+    rig_stop(r);
+    r->opt.journal_bytes = 64 << 20; /* so that it is not what brings checkpoints */
+    CHECK_OK(rig_boot(r));
+    r->store->extent->backlog.most_bytes = NAMED_BYTES;
+    for (uint32_t i = 0; i < NAMED; i++) {
+        CHECK_OK(put_patiently(r, i));
+        CHECK_TRUE(r->store->extent->backlog.bytes < 2 * NAMED_BYTES);
+    }
+    loop_sim_kill(r->loop);
+    CHECK_OK(loop_sim_process(r->sim, "data", 1, &r->loop));
+    CHECK_OK(disk_sim_open(r->machine, r->loop, &r->disk));
+    r->env = (struct env){.loop = r->loop, .disk = r->disk};
+    r->over = false;
+    r->store = NULL;
+    loop_sim_enter(r->loop, rig_open_in, r);
+    uint64_t limit = loop_sim_now_ns(r->sim) + RIG_LIMIT_NS;
+    CHECK_TRUE(loop_sim_run(r->sim, start_is_over, &b, limit));
+    CHECK_OK(r->rc);
+    CHECK_TRUE(b.most_bytes > NAMED_BYTES / 8); /* it had something to do */
+    CHECK_TRUE(b.most_bytes < 2 * NAMED_BYTES);
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.chunk_count, NAMED);
+    CHECK_EQ(info.wrong, 0);
+    rig_stop(r);
+    rig_end(r);
+}
+
 /* ---- Removal ---- */
 
 #define REMOVED 7000u

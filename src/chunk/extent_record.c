@@ -44,17 +44,31 @@ static void append_over(struct journal_append *j, int rc)
     chunk_stop_check(s);
 }
 
+/* The plan of a work whose record has its cells, too; or NULL. */
+static const struct chunk_plan *append_carried(const struct chunk_work *w)
+{
+    return w->plan != NULL && w->plan->carried_bytes > 0 ? w->plan : NULL;
+}
+
 static void append_submit(struct chunk_append *a, enum chunk_journal_type type,
                           enum journal_durability durability, size_t len)
 {
     struct chunk_extent *x = a->x;
-    a->iov = (struct iovec){.iov_base = a->bytes, .iov_len = len};
+    const struct chunk_plan *carried = a->w == NULL ? NULL : append_carried(a->w);
+    unsigned pieces = carried == NULL ? 0 : carried->iov_count;
+    a->iov[0] = (struct iovec){.iov_base = a->bytes, .iov_len = len};
+    if (carried != NULL) {
+        CHECK(pieces < JOURNAL_IOV_MAX);
+        memcpy(a->iov + 1, carried->iov, pieces * sizeof *a->iov);
+        len += carried->carried_bytes;
+    }
     a->append = (struct journal_append){.done = append_over,
-                                        .iov = &a->iov,
-                                        .iov_count = 1,
+                                        .iov = a->iov,
+                                        .iov_count = 1 + pieces,
                                         .type = type,
                                         .durability = durability};
     x->bytes_since += len;
+    x->bytes_round += len;
     x->s->in_flight++;
     list_push_back(&x->appending, &a->node);
     journal_append(x->journal, &a->append);
@@ -99,7 +113,7 @@ static void flips_recorded(struct chunk_append *a, int rc)
         const struct chunk_flip *f = &a->flip[i];
         if (f->life == f->e->life) {
             f->e->written = base_max(f->e->written, f->change);
-            f->e->known = base_max(f->e->known, a->append.index);
+            chunk_backlog_named(x, f->e, a->append.index);
         }
     }
     if (rc < 0) {
@@ -194,13 +208,17 @@ static void flips_forget(struct chunk_extent *x, struct chunk_entry *e)
 static void record_done(struct chunk_append *a, int rc)
 {
     struct chunk_work *w = a->w;
+    struct chunk_extent *x = a->x;
+    const struct chunk_plan *carried = append_carried(w);
+    uint64_t bytes = rc < 0 || carried == NULL ? 0 : carried->carried_bytes;
     w->e->recording--;
     if (rc == 0) {
         w->e->written = base_max(w->e->written, w->captured);
-        w->e->known = base_max(w->e->known, a->append.index);
+        chunk_backlog_named(x, w->e, a->append.index);
     }
     append_free(a);
     w->next(w, rc);
+    chunk_carry_recorded(x, bytes); /* when the entry has what the record says */
 }
 
 static struct chunk_cells cells_of(const struct chunk_version *v)
@@ -236,6 +254,7 @@ static int record_encode(const struct chunk_work *w, const struct chunk_state *s
                                          .recent_count = e->committed->meta.recent_count};
     }
     d.meta = v->meta;
+    d.carried_bytes = w->plan->carried_bytes;
     memcpy(d.recent, v->recent, v->meta.recent_count * sizeof *v->recent);
     struct chunk_cells to = cells_of(v);
     *ret_type = CHUNK_JOURNAL_UPDATE;
@@ -281,7 +300,7 @@ static void damage_recorded(struct chunk_append *a, int rc)
     const struct chunk_flip *f = a->flip;
     if (rc == 0 && f->life == f->e->life) {
         f->e->written = base_max(f->e->written, f->change);
-        f->e->known = base_max(f->e->known, a->append.index);
+        chunk_backlog_named(a->x, f->e, a->append.index);
     }
     append_free(a);
 }
@@ -338,11 +357,11 @@ static void removed(struct chunk_store *s, struct chunk_entry *e, uint64_t index
     chunk_version_ref(committed);
     chunk_version_ref(pending);
     flips_forget(s->extent, e);
+    chunk_backlog_named(s->extent, e, index); /* a start takes all of it first */
     chunk_entry_gone(s, e);
     chunk_entry_changed(s, e);
     e->stable = stable;
     e->written = e->change;
-    e->known = index;
     if (pending != NULL) {
         chunk_rest_version(s, e, pending, committed);
     }
@@ -400,15 +419,11 @@ static void remove_again(struct chunk_work *w);
 
 static void remove_try(struct chunk_work *w)
 {
-    struct chunk_store *s = w->s;
-    if (!remove_waits(w)) {
+    if (remove_waits(w)) {
+        chunk_round_join(w, remove_again);
+    } else {
         remove_append(w);
-        return;
     }
-    w->begin = remove_again;
-    list_remove(&w->ready);
-    list_push_back(&s->extent->round.next, &w->ready);
-    chunk_extent_round(s);
 }
 
 /* A round has made more stable. */
@@ -423,8 +438,13 @@ static void remove_again(struct chunk_work *w)
 
 void chunk_extent_remove(struct chunk_work *w, chunk_next *next)
 {
+    bool many = w->of.change->op == CHUNK_REMOVE_DATA;
     w->next = next;
-    remove_try(w);
+    if (chunk_backlog_full(w->s->extent) && many) {
+        next(w, -ERR_busy);
+    } else {
+        remove_try(w);
+    }
 }
 
 /* ---- What is stable ---- */

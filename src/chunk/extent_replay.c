@@ -1,18 +1,20 @@
 /*
  * chunk/extent_replay.c -- the `extent` engine, while it starts: what the journal tells is done
  * once more, in memory only. Twice it is read: first, what is stable is looked for, and which
- * chunks it tells of, so that what the index has of them can be had.
+ * chunks it tells of, so that what the index has of them can be had. A third time, if it has cells
+ * that belong into containers: see extent_place.c.
  *
  * Records that a chunk's head in the index knows are passed over. A record may begin from a content
  * that is not to be had any more, because a later one, which the index knows, has deleted it: such
  * a chunk is broken until the deletion, or a whole content, comes.
  */
+#include "chunk/extent_rebuild_priv.h"
 #include "chunk/extent_room_priv.h"
-#include "chunk/extent_start_priv.h"
 
 #include <string.h>
 
 #define RECORD_BYTES_MAX ((size_t)64 << 10)
+#define SEGMENTS_REUSED 2u              /* so that what gives space back needs none */
 #define QUEUE_BYTES ((size_t)256 << 20) /* of all works that there can be, about */
 
 static struct chunk_loading *loading_of(struct journal_user *u)
@@ -263,7 +265,11 @@ static int look_delta(struct chunk_loading *l, const struct journal_record *r)
 {
     CLEANUP(mem_freep) struct chunk_delta *d = mem_zalloc(sizeof *d);
     int rc = d == NULL ? -ENOMEM : chunk_delta_decode(r->type, r->bytes, r->len, d);
-    return rc < 0 ? rc : look_key(l, d->key);
+    if (rc < 0) {
+        return rc;
+    }
+    l->carried = l->carried || d->carried_bytes > 0;
+    return look_key(l, d->key);
 }
 
 static int look_list(struct chunk_loading *l, const struct journal_record *r)
@@ -297,10 +303,10 @@ static int replay_look(struct chunk_loading *l, const struct journal_record *r)
 static int replay_record(struct journal_user *u, const struct journal_record *r)
 {
     struct chunk_loading *l = loading_of(u);
-    if (l->looking) {
-        return replay_look(l, r);
+    if (l->looking || l->placing) {
+        return l->looking ? replay_look(l, r) : chunk_place_record(l, r);
     }
-    if (!l->seen && r->index > l->begin + 1) {
+    if (!l->seen && r->index > l->begin + 1 && l->x->s->opt.rebuild == NULL) {
         return -ERR_bad_sequence; /* what is between the index and this has been lost */
     }
     l->seen = true;
@@ -341,37 +347,81 @@ static int replay_open(struct chunk_extent *x, struct err *e)
                                   .user = &x->user,
                                   .segment_bytes = chunk_room_segment(x->s),
                                   .least_bytes = 4 * RECORD_BYTES_MAX,
+                                  .keep_segments = SEGMENTS_REUSED,
                                   .max_record_bytes = RECORD_BYTES_MAX,
                                   .queue_records = (size_t)2 * CHUNK_WORKS_MAX,
                                   .queue_bytes = QUEUE_BYTES,
+                                  .salvage = x->s->opt.rebuild != NULL,
                                   .first_index =
                                       base_max(x->loading->begin, x->loading->about.known) + 1};
     memcpy(opt.owner, x->s->super.target.bytes, sizeof opt.owner);
     return directory == NULL ? -ENOMEM : journal_open(&opt, &x->journal, e);
 }
 
+/* While the store is made anew nothing is appended: it is closed at once. */
+static int replay_close(struct chunk_loading *l)
+{
+    struct chunk_rebuild *rebuild = l->x->s->opt.rebuild;
+    struct journal_info info;
+    journal_info(l->x->journal, &info);
+    l->journal_index = info.next_index - 1;
+    if (rebuild != NULL) {
+        rebuild->journal_broken = rebuild->journal_broken || info.gave_up;
+    }
+    l->x->journal = journal_free(l->x->journal);
+    return 0;
+}
+
 int chunk_replay_look(struct chunk_loading *l)
 {
     struct chunk_extent *x = l->x;
+    struct chunk_rebuild *rebuild = x->s->opt.rebuild;
     x->user.ops = &replay_ops;
     l->looking = true;
     int rc = replay_open(x, &l->error);
-    x->journal = rc < 0 ? NULL : journal_free(x->journal);
+    rc = rc < 0 ? rc : replay_close(l);
     l->looking = false;
+    if (rc == -ENOENT && rebuild != NULL) {
+        rebuild->journal_broken = rebuild->without_journal = true;
+        rc = 0;
+    }
     /* The index has records that none says are stable: of a start that did not come to its end. */
     l->doubted = l->doubted > l->stable ? l->doubted : 0;
+    return rc;
+}
+
+/* What is left of all those contents is known now. Of an index of which parts are older a journal
+ * that breaks off may tell of units that others have by now: then nothing is put anywhere. */
+static int replay_place(struct chunk_loading *l)
+{
+    struct chunk_extent *x = l->x;
+    const struct chunk_rebuild *rebuild = x->s->opt.rebuild;
+    bool certain = rebuild == NULL || rebuild->index_sound || !rebuild->journal_broken;
+    if (!l->carried || !certain) {
+        return 0;
+    }
+    x->journal = journal_free(x->journal);
+    l->placing = true;
+    int rc = replay_open(x, &l->error);
+    l->placing = false;
     return rc;
 }
 
 int chunk_replay(struct chunk_loading *l)
 {
     struct chunk_extent *x = l->x;
-    int rc = replay_open(x, &l->error);
-    if (rc < 0) {
+    const struct chunk_rebuild *rebuild = x->s->opt.rebuild;
+    int rc = rebuild != NULL && rebuild->without_journal ? 0 : replay_open(x, &l->error);
+    rc = rc < 0 || x->journal == NULL ? rc : replay_place(l);
+    if (rc < 0 || x->journal == NULL) {
         return rc;
+    }
+    if (rebuild != NULL) {
+        return replay_close(l);
     }
     struct journal_info info;
     journal_info(x->journal, &info);
+    l->journal_index = info.next_index - 1;
     return info.next_index > base_max(l->begin, l->about.known)
                ? 0
                : err_set(&l->error, -ERR_bad_sequence,

@@ -25,16 +25,16 @@ struct chunk_rewrite {
     struct iovec iov;
 };
 
-static uint32_t pieces_of(const struct chunk_version *v)
+static bool in_pieces(const struct chunk_version *v, uint32_t max)
 {
-    uint32_t pieces = 0;
+    uint32_t pieces = 0, cells = chunk_cells(v->meta.length);
     uint64_t next = 0;
-    for (uint32_t cell = 0; cell < chunk_cells(v->meta.length); cell++) {
+    for (uint32_t cell = 0; cell < cells && pieces <= max; cell++) {
         uint64_t unit = v->block[cell];
         pieces += unit != 0 && unit != next ? 1 : 0; /* holes do not part what lies together */
         next = unit != 0 ? unit + 1 : next;
     }
-    return pieces;
+    return pieces > max;
 }
 
 /* ---- Those that wait ---- */
@@ -54,7 +54,7 @@ static void waiting_add(struct chunk_rewrite *r, struct chunk_key key)
 void chunk_rewrite_look(struct chunk_extent *x, const struct chunk_entry *e)
 {
     uint32_t max = x->s->opt.pieces_max == 0 ? PIECES_MAX : x->s->opt.pieces_max;
-    if (e->committed == NULL || pieces_of(e->committed) <= max) {
+    if (e->committed == NULL || !in_pieces(e->committed, max)) {
         return;
     }
     if (x->rewrite == NULL) {

@@ -6,19 +6,26 @@
  * journal, behind which those who wait are told; then the index gets what was looked at. It may
  * know more than the journal's records up to `low`, of which it knows everything: each chunk's
  * head says which record is its newest, so that a replay from `low` on passes over what is there.
+ *
+ * A light round is for syncs, when all that containers have is stable or in the journal: commits
+ * are journaled, and the journal is synced, at once. The index is told by the next one that is not.
  */
-#include "chunk/extent_index_priv.h"
 #include "chunk/extent_room_priv.h"
+#include "chunk/extent_start_priv.h"
 
 #include <string.h>
 
 #define SLICE_BYTES (1u << 20)
 #define STOP_TRIES 8u
+#define LIGHT_ENTRIES 1024u /* that wait for the index: it is told of no more at once */
 #define CHECKPOINT_BYTES (UINT64_C(24) << 20)
 #define CHECKPOINT_NS (UINT64_C(60) * 1000000000)
 #define CHECKPOINT_PACE_NS (UINT64_C(20) * 1000000000)
+#define HURRY_BYTES (UINT64_C(32) << 20) /* of journal, while a checkpoint is under way */
+#define ROUND_BYTES (UINT64_C(16) << 20)
 
 static void round_index(struct chunk_extent *x);
+static void round_next(struct chunk_extent *x);
 
 /* ---- The end of a round ---- */
 
@@ -50,14 +57,17 @@ static void round_over(struct chunk_extent *x, int rc)
     r->count = r->indexed = r->batched = 0;
     kv_batch_fini(&r->batch);
     s->round_active = false;
+    if (!r->light) { /* the index has been told */
+        chunk_space_release(x);
+    }
     if (rc < 0 && s->stopping && (s->failed != 0 || ++s->stop_tries >= STOP_TRIES)) {
         s->stop_rc = rc;
         s->stop_failed = true;
     }
     if (x->loading != NULL) {
         chunk_start_over(x, rc);
-    } else if (!list_empty(&r->next)) {
-        chunk_extent_round(s);
+    } else if (r->whole || !list_empty(&r->next)) {
+        round_next(x);
     }
     chunk_stop_check(s);
 }
@@ -119,8 +129,52 @@ static void round_index(struct chunk_extent *x)
     } else if (rc != -ENOMEM) { /* they stay dirty: a later round tries again */
         chunk_store_fail(x->s, rc, "the index could not be changed");
     }
+    chunk_carry_trim(x);
     chunk_extent_checkpoint(x);
     round_over(x, rc == 0 || x->loading == NULL ? 0 : rc);
+}
+
+/* ---- Light rounds ---- */
+
+/* What is done is in the journal, or stable, and few wait for the index. */
+static bool round_may_be_light(const struct chunk_extent *x)
+{
+    const struct chunk_store *s = x->s;
+    return !x->round.whole && !x->carry.raw && x->loading == NULL && !s->stopping &&
+           s->dirty_count <= LIGHT_ENTRIES;
+}
+
+/* All that has happened so far is in the journal, or on its way there, and what that tells of is in
+ * it, too, or stable: the record behind it all says so. */
+static void round_cover(struct chunk_extent *x)
+{
+    struct journal_info info;
+    LIST_FOR_EACH(node, &x->s->unstable)
+    {
+        struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, unstable);
+        e->covered = e->change;
+    }
+    journal_info(x->journal, &info);
+    x->round.step = ROUND_JOURNAL;
+    chunk_extent_append_stable(x, info.next_index - 1);
+}
+
+static void round_stable(struct chunk_entry *e, uint64_t change)
+{
+    e->stable = base_max(e->stable, change);
+    if (e->stable == e->change) {
+        list_remove(&e->unstable);
+    }
+}
+
+static void round_covered(struct chunk_extent *x)
+{
+    LIST_FOR_EACH_SAFE(node, &x->s->unstable)
+    {
+        struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, unstable);
+        round_stable(e, e->covered);
+    }
+    round_over(x, 0);
 }
 
 /* ---- What was done is stable ---- */
@@ -132,32 +186,55 @@ void chunk_extent_synced(struct chunk_extent *x, int rc)
         round_over(x, rc < 0 ? rc : -ERR_failed_before);
         return;
     }
+    if (r->light && x->lists_rc < 0) {
+        round_over(x, x->lists_rc); /* commits that it covers are in no record */
+        return;
+    }
+    if (r->light) {
+        round_covered(x);
+        return;
+    }
     for (size_t i = 0; i < r->count; i++) {
-        struct chunk_entry *e = r->shot[i].e;
-        e->stable = base_max(e->stable, r->shot[i].written);
+        round_stable(r->shot[i].e, r->shot[i].written);
     }
     r->step = ROUND_INDEX;
     round_wake(x, 0);
+    chunk_start_stable(x);
     round_index(x);
 }
 
 /* The data is stable. A record says so, and when that is stable all before it are: after a power
- * cut nothing falls back behind what somebody was told of, or whose units others have by now. */
+ * cut nothing falls back behind what somebody was told of, or whose units others have by now. Of
+ * records that a start has rejected nothing says so, only that the checkpoints which are kept have
+ * passed them: until then the next start has to look at them again. */
 static void round_journal(struct chunk_extent *x)
 {
     struct chunk_round *r = &x->round;
+    if (x->grow_made) { /* a sync of the same file: one of the two hears of an error */
+        r->after_grow = true;
+        return;
+    }
     if (r->rc < 0) {
         chunk_store_fail(x->s, r->rc, "a sync failed");
-        round_over(x, r->rc);
+    }
+    if (x->s->failed != 0) {
+        round_over(x, r->rc < 0 ? r->rc : -ERR_failed_before);
         return;
     }
     r->step = ROUND_JOURNAL;
-    if (chunk_start_doubts(
-            x)) { /* nor would they be verified again; the journal's open synced it */
+    if (chunk_start_doubts(x)) { /* the journal's open has synced it */
         chunk_extent_synced(x, 0);
         return;
     }
     chunk_extent_append_stable(x, r->low);
+}
+
+void chunk_extent_grown(struct chunk_extent *x)
+{
+    if (x->round.after_grow) {
+        x->round.after_grow = false;
+        round_journal(x);
+    }
 }
 
 static void round_container_synced(struct disk_req *req, int64_t rc)
@@ -181,10 +258,12 @@ static void round_data(struct chunk_extent *x)
     struct chunk_round *r = &x->round;
     r->step = ROUND_DATA;
     r->left = 1; /* nothing completes inside submit, but there may be nothing */
+    x->carry.raw = false;
+    x->carry.late_bytes = 0;
     for (size_t i = 0; i < x->container_count; i++) {
         struct chunk_container *c = x->container[i];
-        if (c->dirty) {
-            c->dirty = false;
+        if (c->dirty || c->late) {
+            c->dirty = c->late = false;
             c->sync =
                 (struct disk_req){.op = DISK_SYNC, .file = c->file, .done = round_container_synced};
             r->left++;
@@ -248,7 +327,8 @@ static void round_look(struct chunk_extent *x)
     {
         struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, dirty);
         e->holds++;
-        r->shot[r->count++] = shot_of(e);
+        r->shot[r->count] = shot_of(e);
+        e->covered = r->shot[r->count++].written;
     }
     r->low = round_low(x);
     round_data(x);
@@ -267,13 +347,22 @@ static void round_begin(struct chunk_extent *x)
     struct chunk_store *s = x->s;
     struct chunk_round *r = &x->round;
     s->round_active = true;
-    s->round_at_ns = loop_now_ns(s->loop);
+    r->light = round_may_be_light(x);
+    r->whole = false;
+    if (!r->light) {
+        s->round_at_ns = loop_now_ns(s->loop);
+        x->bytes_round = 0;
+    }
     list_splice_back(&r->waiters, &r->next);
     r->rc = 0;
     x->lists_rc = 0;
     int rc = chunk_extent_flush_flips(x);
     if (rc < 0) {
         round_over(x, rc);
+        return;
+    }
+    if (r->light) {
+        round_cover(x);
         return;
     }
     r->flips = x->lists;
@@ -286,23 +375,33 @@ static bool round_needed(const struct chunk_extent *x)
     return !list_empty(&x->s->dirty) || !list_empty(&x->round.next) || x->flip_count > 0;
 }
 
-void chunk_extent_round(struct chunk_store *s)
+static void round_next(struct chunk_extent *x)
 {
-    struct chunk_extent *x = s->extent;
+    struct chunk_store *s = x->s;
     if (s->round_active || !x->loaded) {
         return;
     }
     if (s->failed != 0) {
+        x->round.whole = false;
         list_splice_back(&x->round.waiters, &x->round.next);
         round_wake(x, -ERR_failed_before);
         return;
     }
     if (round_needed(x)) {
         round_begin(x);
-    } else if (s->stopping) {
+        return;
+    }
+    x->round.whole = false;
+    if (s->stopping) {
         x->checkpoint_due = true;
         chunk_extent_checkpoint(x);
     }
+}
+
+void chunk_extent_round(struct chunk_store *s)
+{
+    s->extent->round.whole = true;
+    round_next(s->extent);
 }
 
 /* ---- Syncs ---- */
@@ -312,38 +411,75 @@ static void sync_waited(struct chunk_work *w)
     w->finish(w, w->kept);
 }
 
-static bool sync_dirty(struct chunk_store *s, const struct chunk_sync *c)
+enum sync_need { SYNC_NOTHING, SYNC_THIS_ROUND, SYNC_NEXT_ROUND };
+
+/* What one round makes stable, all who ask while it is under way share: those of one client, say,
+ * for what it has in many chains. */
+static enum sync_need sync_need_of(const struct chunk_store *s, const struct chunk_entry *e)
 {
-    for (size_t i = 0; c->scope == CHUNK_SYNC_KEYS && i < c->key_count; i++) {
+    const struct chunk_round *r = &s->extent->round;
+    bool looked = s->round_active && (r->step == ROUND_DATA || r->step == ROUND_JOURNAL);
+    return e->stable == e->change              ? SYNC_NOTHING
+           : looked && e->covered == e->change ? SYNC_THIS_ROUND
+                                               : SYNC_NEXT_ROUND;
+}
+
+static enum sync_need sync_need_keys(struct chunk_store *s, const struct chunk_sync *c)
+{
+    enum sync_need need = SYNC_NOTHING;
+    for (size_t i = 0; i < c->key_count && need != SYNC_NEXT_ROUND; i++) {
         const struct chunk_entry *e = chunk_entry_get(s, c->key[i], false);
-        if (e != NULL && e->stable != e->change) {
-            return true;
-        }
+        need = e == NULL ? need : base_max(need, sync_need_of(s, e));
     }
+    return need;
+}
+
+static enum sync_need sync_need(struct chunk_store *s, const struct chunk_sync *c)
+{
+    enum sync_need need = SYNC_NOTHING;
     if (c->scope == CHUNK_SYNC_KEYS) {
-        return false;
+        return sync_need_keys(s, c);
     }
-    LIST_FOR_EACH(node, &s->dirty)
+    LIST_FOR_EACH(node, &s->unstable)
     {
-        const struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, dirty);
-        bool covered = c->scope == CHUNK_SYNC_ALL || e->item.key.data_id == c->data_id;
-        if (covered && e->stable != e->change) {
-            return true;
+        const struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, unstable);
+        if (c->scope == CHUNK_SYNC_ALL || e->item.key.data_id == c->data_id) {
+            need = base_max(need, sync_need_of(s, e));
+        }
+        if (need == SYNC_NEXT_ROUND) {
+            break;
         }
     }
-    return false;
+    return need;
+}
+
+/* `who` are those of the round under way, or of the next. */
+static void round_wait(struct chunk_work *w, struct list *who, void (*begin)(struct chunk_work *w))
+{
+    w->begin = begin;
+    list_remove(&w->ready);
+    list_push_back(who, &w->ready);
+    round_next(w->s->extent);
+}
+
+void chunk_round_join(struct chunk_work *w, void (*begin)(struct chunk_work *w))
+{
+    struct chunk_round *r = &w->s->extent->round;
+    r->whole = true;
+    round_wait(w, &r->next, begin);
 }
 
 void chunk_extent_sync(struct chunk_store *s, struct chunk_work *w)
 {
-    w->begin = sync_waited;
-    if (!sync_dirty(s, w->of.sync)) {
+    chunk_carry_asked(s->extent);
+    struct chunk_round *r = &s->extent->round;
+    enum sync_need need = sync_need(s, w->of.sync);
+    if (need == SYNC_NOTHING) {
+        w->begin = sync_waited;
         chunk_work_ready(w);
-        return;
+    } else {
+        round_wait(w, need == SYNC_THIS_ROUND ? &r->waiters : &r->next, sync_waited);
     }
-    list_remove(&w->ready);
-    list_push_back(&s->extent->round.next, &w->ready);
-    chunk_extent_round(s);
 }
 
 /* Those that have gone stay in the index until a round has told of them. */
@@ -370,10 +506,7 @@ void chunk_extent_removed(struct chunk_store *s, struct chunk_work *w)
         w->finish(w, s->failed == 0 ? 0 : -ERR_failed_before);
         return;
     }
-    w->begin = sync_waited;
-    list_remove(&w->ready);
-    list_push_back(&s->extent->round.next, &w->ready);
-    chunk_extent_round(s);
+    round_wait(w, &s->extent->round.next, sync_waited);
 }
 
 /* ---- Checkpoints ---- */
@@ -386,6 +519,7 @@ static void checkpoint_done(struct kv_checkpoint *c, int rc)
     if (rc == 0) {
         x->older = x->newer;
         x->newer = c->index;
+        chunk_backlog_over(x);
         x->checkpoint_due = false;
         journal_trim(x->journal, x->older + 1);
     } else {
@@ -406,17 +540,41 @@ void chunk_extent_checkpoint(struct chunk_extent *x)
 {
     struct chunk_store *s = x->s;
     uint64_t now = loop_now_ns(s->loop);
-    bool due = x->checkpoint_due || x->bytes_since >= CHECKPOINT_BYTES ||
-               now - x->checkpoint_ns >= CHECKPOINT_NS;
+    uint64_t many = base_min(CHECKPOINT_BYTES, chunk_room_segment(s) / 2 * 3);
+    bool due =
+        x->checkpoint_due || x->bytes_since >= many || now - x->checkpoint_ns >= CHECKPOINT_NS;
     if (!due || x->checkpointed || x->checkpointing || s->failed != 0 || x->ending) {
         return;
     }
     x->checkpointing = x->checkpointed = true;
     x->checkpoint_ns = now;
-    x->bytes_since = 0;
+    x->bytes_since = x->carry.since_bytes = 0;
+    x->hurried = x->checkpoint_due;
+    chunk_backlog_begin(x);
     x->checkpoint = (struct kv_checkpoint){.done = checkpoint_done,
                                            .pace_ns = x->checkpoint_due ? 0 : CHECKPOINT_PACE_NS};
     kv_checkpoint(x->index, &x->checkpoint);
+}
+
+void chunk_extent_hurry(struct chunk_extent *x)
+{
+    x->checkpoint_due = x->checkpoint_due || !x->checkpointing;
+    if (x->checkpointing && !x->hurried) {
+        x->hurried = true;
+        kv_checkpoint_hurry(x->index);
+    }
+}
+
+/* A start after a crash does again what the newest checkpoint of the index does not have: it is
+ * bounded, however fast records come. */
+void chunk_extent_pace(struct chunk_extent *x)
+{
+    if (x->bytes_round >= ROUND_BYTES) {
+        chunk_extent_round(x->s);
+    }
+    if (x->checkpointing && x->bytes_since >= HURRY_BYTES) {
+        chunk_extent_hurry(x);
+    }
 }
 
 /* ---- Once a second ---- */

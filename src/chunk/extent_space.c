@@ -22,7 +22,6 @@
 #define RELEASE_AGAIN_NS UINT64_C(1000000000)
 #define OPEN_UNITS 64u       /* taken at once for small contents */
 #define OPEN_UNITS_SMALL 16u /* of one that is small */
-#define ENTRIES_MANY_BYTES (UINT64_C(64) << 20)
 
 /* ---- Headers ---- */
 
@@ -126,6 +125,11 @@ static int container_open(struct chunk_extent *x, uint32_t number, struct err *e
         return err_set(e, (int)rc, "'%s'", path);
     }
     struct disk_file *file = req.file;
+    int fresh = chunk_file_fresh(x->s, file);
+    if (fresh < 0) {
+        err_set(e, fresh, "'%s', synced before it is used", path);
+        return container_close(x, file, fresh);
+    }
     req = (struct disk_req){.op = DISK_STAT, .file = file};
     rc = disk_now(x->s->disk, &req);
     bool begun = rc >= 0 && req.stat.size_bytes >= CHUNK_STEP_UNITS * CHUNK_UNIT;
@@ -139,7 +143,7 @@ static int container_open(struct chunk_extent *x, uint32_t number, struct err *e
         return container_close(x, file, bad);
     }
     x->container[x->container_count]->file = file;
-    x->container[x->container_count++]->dirty = true; /* whoever died may have written to it */
+    chunk_container_wrote(x->container[x->container_count++], false); /* by whoever died, perhaps */
     return 1;
 }
 
@@ -246,7 +250,7 @@ int chunk_space_claim(struct chunk_extent *x, uint64_t unit, uint32_t count)
     return 0;
 }
 
-static void space_give(struct chunk_extent *x, uint64_t unit, uint32_t count)
+void chunk_space_give(struct chunk_extent *x, uint64_t unit, uint32_t count)
 {
     while (count > 0) {
         uint32_t n = region_part(unit, count);
@@ -266,7 +270,7 @@ bool chunk_space_unclaim(struct chunk_extent *x, uint64_t unit, uint32_t count)
         at += n;
     }
     if (all) {
-        space_give(x, unit, count);
+        chunk_space_give(x, unit, count);
     }
     return all;
 }
@@ -320,7 +324,9 @@ static void grow_allocated(struct chunk_extent *x)
 static void grow_next(struct chunk_extent *x, enum disk_op was)
 {
     struct disk_req req = {.file = x->container[x->container_count]->file};
-    if (was == DISK_OPEN) {
+    if (was == DISK_OPEN) { /* of an attempt whose sync failed no page may be left: design/0050 */
+        req.op = DISK_TRUNCATE;
+    } else if (was == DISK_TRUNCATE) {
         req.op = DISK_WRITE;
         req.buf = x->header;
         req.len = CHUNK_UNIT;
@@ -410,6 +416,9 @@ static void grow_done(struct disk_req *req, int64_t rc)
     } else {
         grow_next(x, was);
     }
+    if (!x->grow_made) {
+        chunk_extent_grown(x);
+    }
     chunk_stop_check(s);
 }
 
@@ -473,7 +482,7 @@ static void taken_give(struct chunk_extent *x, struct chunk_plan *p)
 {
     for (unsigned i = p->taken_used; i < p->taken_count; i++) {
         uint32_t used = i == p->taken_used ? p->taken_part : 0;
-        space_give(x, p->taken[i].unit + used, p->taken[i].count - used);
+        chunk_space_give(x, p->taken[i].unit + used, p->taken[i].count - used);
     }
     mem_free(p->taken);
     p->taken = NULL;
@@ -483,7 +492,7 @@ static void taken_give(struct chunk_extent *x, struct chunk_plan *p)
 static void open_give(struct chunk_extent *x)
 {
     if (x->open.count > 0) {
-        space_give(x, x->open.unit, x->open.count);
+        chunk_space_give(x, x->open.unit, x->open.count);
     }
     x->open = (struct tree_space_extent){0};
 }
@@ -555,6 +564,9 @@ static void space_try(struct chunk_work *w)
     }
     rc = grow_begin(x);
     if (rc < 0) {
+        if (!list_empty(&x->s->unsent)) {
+            chunk_extent_round(x->s); /* who tries again finds that */
+        }
         w->next(w, rc);
         return;
     }
@@ -578,17 +590,6 @@ static bool journal_full(const struct chunk_extent *x)
     return info.size_bytes >= x->journal_most_bytes;
 }
 
-/* What the index does not know cannot be forgotten: it is told in time, and what comes faster than
- * it takes waits. */
-bool chunk_memory_full(struct chunk_store *s)
-{
-    uint64_t most = base_max(2 * s->opt.entry_bytes, ENTRIES_MANY_BYTES);
-    if (s->cached_bytes >= most / 2) {
-        chunk_extent_round(s);
-    }
-    return s->cached_bytes >= most;
-}
-
 /* A damaged entry is not forgotten before it is whole again: what makes it so is not refused. */
 static bool reserve_heals(const struct chunk_work *w)
 {
@@ -599,7 +600,9 @@ static bool reserve_heals(const struct chunk_work *w)
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
 {
     w->next = next;
-    if (chunk_memory_full(w->s) && !reserve_heals(w)) {
+    chunk_extent_pace(w->s->extent);
+    bool full = chunk_memory_full(w->s), behind = chunk_backlog_full(w->s->extent);
+    if ((full && !reserve_heals(w)) || behind) {
         next(w, -ERR_busy);
         return;
     }
@@ -668,7 +671,7 @@ static void release_over(struct chunk_extent *x, int rc)
     struct chunk_entry *e = r->e;
     if (rc == 0) {
         s->resting_bytes -= (uint64_t)r->rest->count * CHUNK_UNIT;
-        space_give(x, r->rest->block, r->rest->count);
+        chunk_space_give(x, r->rest->block, r->rest->count);
         list_remove(&r->rest->node);
         mem_free(r->rest);
     } else {
@@ -731,6 +734,26 @@ static void release_begin(struct chunk_extent *x, struct chunk_entry *e, struct 
     release_submit(x);
 }
 
+/* What nobody was ever sent: it need not be punched either. */
+static void release_unsent(struct chunk_extent *x)
+{
+    struct chunk_store *s = x->s;
+    for (unsigned i = 0; i < RELEASE_LOOK_MAX && !list_empty(&s->unsent) && !s->stopping;) {
+        struct chunk_rest *rest = LIST_ENTRY(list_pop_front(&s->unsent), struct chunk_rest, node);
+        struct chunk_entry *e = rest->e;
+        if (rest->change > e->told) {
+            list_push_back(&s->unsent, &rest->node);
+            i++;
+            continue;
+        }
+        s->resting_bytes -= (uint64_t)rest->count * CHUNK_UNIT;
+        chunk_space_give(x, rest->block, rest->count);
+        mem_free(rest);
+        e->holds--;
+        chunk_entry_settle(s, e);
+    }
+}
+
 /* They began to rest in about this order: when the first of an entry's is too young, so are those
  * behind it, or they wait for one more rest at most. One that is held back by a pin, or not stable,
  * goes to the end. */
@@ -766,6 +789,7 @@ static void release_pump(struct chunk_extent *x)
 void chunk_space_release(struct chunk_extent *x)
 {
     x->release.failed = 0;
+    release_unsent(x);
     release_pump(x);
 }
 

@@ -1,7 +1,7 @@
 /*
  * chunk/extent_start.c -- the `extent` engine: its start, in order, and who has which units.
  */
-#include "chunk/extent_start_priv.h"
+#include "chunk/extent_rebuild_priv.h"
 
 #include "base/env.h"
 #include "base/log.h"
@@ -28,29 +28,51 @@ static void loading_free(struct chunk_loading *l)
     }
     mem_free(l->touched);
     mem_free(l->broken);
-    mem_free(l->bytes);
     (void)chunk_check_free(l->checking);
     mem_free(l);
 }
 
-static void start_end(struct chunk_extent *x, int rc)
+static void start_tell(struct chunk_extent *x, int rc)
 {
     struct chunk_loading *l = x->loading;
     struct chunk_store *s = x->s;
-    if (rc < 0) {
+    if (rc < 0 && rc != -ECANCELED) {
         log_error(s->opt.env->log, "a store of chunks cannot be started",
                   LOG_TEXT("reason", l->error.text), LOG_RC(rc));
     }
     loading_free(l);
-    s->round_active = false;
     chunk_store_started(s, rc);
     chunk_forget_soon(s);
     chunk_stop_check(s);
 }
 
+static void start_end(struct chunk_extent *x, int rc)
+{
+    x->s->round_active = false;
+    start_tell(x, rc);
+}
+
+/* What is open here is what was before: it is of no use any more. */
+void chunk_start_rebuilt(struct chunk_extent *x, int rc)
+{
+    struct chunk_store *s = x->s;
+    start_end(x, rc < 0 ? rc : -ECANCELED);
+    s->start_rc = rc;
+}
+
 bool chunk_start_doubts(const struct chunk_extent *x)
 {
     return x->loading != NULL && x->older < x->loading->doubted;
+}
+
+/* What the journal told of is stable, and nothing of it was rejected: the next start would find the
+ * same. The index is told while the store is used, by the same round, as by any other. */
+void chunk_start_stable(struct chunk_extent *x)
+{
+    if (x->loading != NULL && !chunk_start_doubts(x)) {
+        x->checkpoint_due = true;
+        start_tell(x, 0);
+    }
 }
 
 /* What is believed becomes stable: in one checkpoint, or in both that are kept. */
@@ -172,6 +194,11 @@ void chunk_start_verified(struct chunk_loading *l, int rc)
 {
     struct chunk_extent *x = l->x;
     struct chunk_store *s = x->s;
+    if (rc == 0 && s->opt.rebuild != NULL) {
+        start_broken(l);
+        chunk_rebuild_walk(l, l->journal_index);
+        return;
+    }
     if (rc == 0) {
         start_broken(l);
         claim_all(l, true);
@@ -193,7 +220,7 @@ void chunk_start_verified(struct chunk_loading *l, int rc)
 void chunk_start_known(struct chunk_loading *l, int rc)
 {
     rc = rc < 0 ? rc : chunk_replay(l);
-    rc = rc < 0 ? rc : chunk_check_convert(l);
+    rc = rc < 0 || l->x->s->opt.rebuild != NULL ? rc : chunk_check_convert(l);
     if (rc < 0) {
         start_end(l->x, rc);
         return;
@@ -232,5 +259,9 @@ void chunk_extent_start(struct chunk_store *s)
     x->loading = l;
     x->checkpointed = true; /* until something is changed */
     s->round_active = true; /* so that an end waits */
-    chunk_load_begin(l);
+    if (s->opt.rebuild != NULL) {
+        chunk_rebuild_begin(l);
+    } else {
+        chunk_load_begin(l);
+    }
 }

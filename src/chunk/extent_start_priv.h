@@ -41,10 +41,13 @@ struct chunk_loading {
     bool converting;                 /* because it is of an older version */
     struct chunk_key from;           /* entries before it have what the index has */
     /* journal */
-    bool looking;    /* first, what is stable is looked for */
-    uint64_t stable; /* records up to it */
-    uint64_t begin;  /* those up to it are in the index */
-    bool seen;       /* a record was there */
+    bool looking;           /* first, what is stable is looked for */
+    bool carried;           /* records behind the index have cells */
+    bool placing;           /* at last, those are put in their places */
+    uint64_t stable;        /* records up to it */
+    uint64_t begin;         /* those up to it are in the index */
+    bool seen;              /* a record was there */
+    uint64_t journal_index; /* that of its last one */
     /* An older checkpoint, with the journal behind it, would bring back what was rejected: it is
      * not kept, and until it has gone nothing says that those records are stable. 0: none was. */
     uint64_t doubted;
@@ -53,12 +56,10 @@ struct chunk_loading {
     struct chunk_entry **broken;
     size_t broken_count, broken_capacity;
     /* verification */
-    size_t at;
-    uint32_t cell, end; /* of the content: being read from, to */
-    bool pending;       /* the pending content; else the committed one */
-    uint8_t *bytes;
-    uint32_t wanted; /* bytes of the read */
-    struct disk_req req;
+    size_t touched_next; /* those before it are in a lane, or done */
+    unsigned lanes;      /* that are not over */
+    int lane_rc;
+    bool through_cache; /* past it nothing can be read */
 };
 
 /* ---- extent_load.c: reads of the index what is needed, then chunk_start_loaded() ---- */
@@ -79,6 +80,9 @@ struct chunk_checking *chunk_check_free(struct chunk_checking *c);
 /* ---- extent_replay.c: reads the journal; blocks. Errors as of journal_open() ---- */
 NODISCARD int chunk_replay_look(struct chunk_loading *l); /* makes entries of what it tells of */
 NODISCARD int chunk_replay(struct chunk_loading *l);      /* which are loaded */
+
+/* ---- extent_place.c ---- */
+NODISCARD int chunk_place_record(struct chunk_loading *l, const struct journal_record *r);
 
 /* ---- extent_verify.c: then chunk_start_verified() ---- */
 void chunk_verify_begin(struct chunk_loading *l);

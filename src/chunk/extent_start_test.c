@@ -7,10 +7,13 @@
 #include "chunk/extent_priv.h"
 #include "tree/super.h"
 
-#define LENGTH (3 * CHUNK_CELL + 100)
+#define LENGTH (9 * CHUNK_CELL + 100) /* more than a record carries */
 #define FAULTS_MAX 200u
 
-static const struct chunk_key the_key = {.data_id = 7}, other_key = {.data_id = 8};
+#define CARRIED (3 * CHUNK_CELL + 100) /* one that does */
+
+static const struct chunk_key the_key = {.data_id = 7}, other_key = {.data_id = 8},
+                              carried_key = {.data_id = 9};
 
 static void flips_in(void *ctx)
 {
@@ -24,8 +27,25 @@ static bool recorded(void *ctx)
     return list_empty(&r->store->extent->appending);
 }
 
-/* A content that is stable, and a newer one of which the medium has the records only; the machine
- * was started again. */
+static void commits_recorded(struct store_rig *r)
+{
+    CHECK_OK(rig_wait(r, flips_in));
+    CHECK_TRUE(loop_sim_run(r->sim, recorded, r, loop_sim_now_ns(r->sim) + RIG_LIMIT_NS));
+}
+
+/* The medium has lost what was written there for a content. */
+static void lose(struct store_rig *r, uint64_t unit)
+{
+    CHECK_OK(disk_sim_corrupt(r->machine, "/data/space.0000", unit * CHUNK_UNIT + 5, 4));
+}
+
+static uint64_t second_unit(struct store_rig *r, struct chunk_key key)
+{
+    return chunk_entry_get(r->store, key, false)->committed->block[1];
+}
+
+/* A content that is stable, and a newer one of which the medium has the records only; beside it
+ * another of which it has the records only, but they carry it. The machine was started again. */
 static struct store_rig *rig_half(bool committed)
 {
     struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
@@ -34,26 +54,29 @@ static struct store_rig *rig_half(bool committed)
     CHECK_OK(rig_boot(r));
     CHECK_OK(rig_put_whole(r, the_key, 1, LENGTH));
     CHECK_OK(rig_sync(r));
+    CHECK_OK(rig_put_whole(r, carried_key, 1, CARRIED));
+    CHECK_TRUE(r->store->extent->container[0]->late && !r->store->extent->container[0]->dirty);
+    commits_recorded(r);
     CHECK_OK(rig_put_whole(r, the_key, 2, LENGTH));
-    const struct chunk_entry *e = chunk_entry_get(r->store, the_key, false);
-    uint64_t unit = e->committed->block[1];
+    uint64_t unit = second_unit(r, the_key), carried = second_unit(r, carried_key);
     if (committed) {
-        CHECK_OK(rig_wait(r, flips_in));
-        CHECK_TRUE(loop_sim_run(r->sim, recorded, r, loop_sim_now_ns(r->sim) + RIG_LIMIT_NS));
+        commits_recorded(r);
     }
     disk_sim_crash_mode(r->machine, DISK_SIM_KEEP_ALL);
     loop_sim_kill(r->loop);
     disk_sim_crash(r->machine);
     loop_sim_reboot(r->sim, 1);
-    CHECK_OK(disk_sim_corrupt(r->machine, "/data/space.0000", unit * CHUNK_UNIT + 5, 4));
+    lose(r, unit);
+    lose(r, carried);
     return r;
 }
 
-/* The first content is there, and no trace of the second. */
+/* The first content is there, and no trace of the second; so is what a record carried. */
 static void check_first(struct store_rig *r)
 {
     struct chunk_info info;
     struct chunk_store_info all;
+    CHECK_OK(rig_check(r, carried_key, 1, CARRIED));
     CHECK_OK(rig_check(r, the_key, 1, LENGTH));
     CHECK_OK(rig_look_up(r, the_key, &info));
     CHECK_TRUE(!info.has_pending);

@@ -16,7 +16,7 @@ struct chunk_append {
     struct chunk_extent *x;
     void (*done)(struct chunk_append *a, int rc);
     struct journal_append append;
-    struct iovec iov;
+    struct iovec iov[JOURNAL_IOV_MAX]; /* of `bytes`, and of what it carries */
     uint8_t *bytes;
     struct chunk_work *w; /* of an update or change */
     uint64_t captured;    /* the change that it tells of */
@@ -39,14 +39,34 @@ struct chunk_shot {
 
 struct chunk_round {
     enum { ROUND_FLIPS = 1, ROUND_DATA, ROUND_JOURNAL, ROUND_INDEX } step;
+    bool light; /* only the journal becomes stable, and nothing is told to the index */
+    bool whole; /* the next one must not be light */
     struct chunk_shot *shot;
     size_t count, indexed, batched; /* those that the index has; and will have with the batch */
     uint64_t flips, low;            /* lists that it waits for; records up to it are in the shots */
     unsigned left;                  /* syncs under way */
+    bool after_grow;                /* they are over, that of a container which grew is not */
     int rc;
     struct kv_batch batch;
     struct kv_room room;
     struct list waiters, next; /* works: of this round, and of the next */
+};
+
+/* Memory that the chunks take which the journal names behind the newest checkpoint of the index,
+ * or behind the one that is being made. */
+struct chunk_backlog {
+    uint64_t bytes;                 /* behind chunk_extent.newer */
+    uint64_t next_from, next_bytes; /* from that index on */
+    uint64_t most_bytes;            /* then changes wait; before that a checkpoint is made */
+};
+
+/* Contents that are in the journal, too, and so need no sync of their container before one who
+ * syncs is told: see extent_carry.c. */
+struct chunk_carry {
+    bool raw;             /* a container has something else that is not stable */
+    uint64_t sync_bytes;  /* that may be carried before the next sync is asked for */
+    uint64_t late_bytes;  /* carried, and their containers not synced since */
+    uint64_t since_bytes; /* carried since the last checkpoint began */
 };
 
 /* A range of units that has rested: punched, and allocated as before, then free. */

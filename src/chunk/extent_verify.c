@@ -11,13 +11,26 @@
 #include <string.h>
 
 #define VERIFY_CELLS 64u
+#define VERIFY_LANES 32u
 
-static void verify_next(struct chunk_loading *l);
+/* Many chunks at a time, one in each lane: what a crash leaves to be read are many small contents.
+ */
+struct chunk_lane {
+    struct chunk_loading *l;
+    size_t at;          /* its chunk, of those that are touched */
+    bool pending;       /* the pending content; else the committed one */
+    uint32_t cell, end; /* being read from, to */
+    uint32_t wanted;    /* bytes of the read */
+    struct disk_req req;
+    uint8_t *bytes;
+};
 
-static const struct chunk_version *verify_version(const struct chunk_loading *l)
+static void verify_next(struct chunk_lane *lane);
+
+static const struct chunk_version *verify_version(const struct chunk_lane *lane)
 {
-    const struct chunk_entry *e = l->touched[l->at].e;
-    return l->pending ? e->pending : e->committed;
+    const struct chunk_entry *e = lane->l->touched[lane->at].e;
+    return lane->pending ? e->pending : e->committed;
 }
 
 static bool version_has(const struct chunk_version *was, const struct chunk_version *v,
@@ -28,10 +41,10 @@ static bool version_has(const struct chunk_version *was, const struct chunk_vers
            chunk_cell_bytes(was->meta.length, cell) == chunk_cell_bytes(v->meta.length, cell);
 }
 
-static bool verify_wanted(const struct chunk_loading *l, const struct chunk_version *v,
+static bool verify_wanted(const struct chunk_lane *lane, const struct chunk_version *v,
                           uint32_t cell)
 {
-    const struct chunk_state *was = &l->touched[l->at].was;
+    const struct chunk_state *was = &lane->l->touched[lane->at].was;
     return v->block[cell] != 0 && !version_has(was->committed, v, cell) &&
            !version_has(was->pending, v, cell);
 }
@@ -46,24 +59,24 @@ static void verify_lossy(struct chunk_store *s)
 /* From the older checkpoint on the records would say it once more. */
 static void verify_rejected(struct chunk_loading *l)
 {
-    struct journal_info info;
-    journal_info(l->x->journal, &info);
-    l->doubted = info.next_index - 1;
+    l->doubted = l->journal_index;
 }
 
-static void verify_drop(struct chunk_loading *l)
+static void verify_drop(struct chunk_lane *lane)
 {
+    struct chunk_loading *l = lane->l;
     struct chunk_store *s = l->x->s;
-    struct chunk_entry *e = l->touched[l->at].e;
+    struct chunk_entry *e = l->touched[lane->at].e;
     chunk_entry_set(s, e, &e->pending, NULL);
     chunk_entry_changed(s, e);
     e->written = e->change;
 }
 
-static void verify_fall_back(struct chunk_loading *l)
+static void verify_fall_back(struct chunk_lane *lane)
 {
+    struct chunk_loading *l = lane->l;
     struct chunk_store *s = l->x->s;
-    struct chunk_touched *t = &l->touched[l->at];
+    struct chunk_touched *t = &l->touched[lane->at];
     struct chunk_entry *e = t->e;
     verify_lossy(s);
     chunk_entry_set(s, e, &e->pending, chunk_version_ref(t->was.pending));
@@ -83,37 +96,63 @@ static void verify_fall_back(struct chunk_loading *l)
     }
 }
 
-/* The content is over; -ENOMEM ends all. */
-static void verify_content_over(struct chunk_loading *l, int rc)
+/* ---- Lanes ---- */
+
+static void lane_over(struct chunk_lane *lane)
 {
-    bool next = l->pending || rc < 0;
-    if (rc < 0 && !err_is(rc, EIO)) {
-        chunk_start_verified(l, err_set(&l->error, rc, "verification of what was written last"));
+    struct chunk_loading *l = lane->l;
+    mem_free(lane->bytes);
+    mem_free(lane);
+    if (--l->lanes == 0) {
+        chunk_start_verified(l, l->lane_rc);
+    }
+}
+
+/* The next chunk that no lane has. */
+static void lane_turn(struct chunk_lane *lane)
+{
+    lane->at = lane->l->touched_next++;
+    lane->pending = false;
+    lane->cell = 0;
+}
+
+/* The content cannot be had; -ENOMEM ends all lanes. */
+static void verify_bad(struct chunk_lane *lane, int rc)
+{
+    struct chunk_loading *l = lane->l;
+    if (!err_is(rc, EIO)) {
+        l->lane_rc = err_set(&l->error, rc, "verification of what was written last");
         return;
     }
-    if (rc < 0) {
-        verify_rejected(l);
+    verify_rejected(l);
+    if (lane->pending) {
+        verify_drop(lane);
+    } else {
+        verify_fall_back(lane);
     }
-    if (rc < 0 && l->pending) {
-        verify_drop(l);
-    } else if (rc < 0) {
-        verify_fall_back(l);
+    lane_turn(lane);
+}
+
+/* All of it is good. */
+static void verify_content_over(struct chunk_lane *lane)
+{
+    if (lane->pending) {
+        lane_turn(lane);
+    } else {
+        lane->pending = true;
+        lane->cell = 0;
     }
-    l->pending = !next;
-    l->at += next ? 1 : 0;
-    l->cell = 0;
-    verify_next(l);
 }
 
 /* ---- Reading ---- */
 
-static bool verify_good(const struct chunk_loading *l)
+static bool verify_good(const struct chunk_lane *lane)
 {
-    const struct chunk_version *v = verify_version(l);
-    uint32_t first = l->cell, at = 0;
-    for (uint32_t cell = first; cell < l->end; cell++) {
+    const struct chunk_version *v = verify_version(lane);
+    uint32_t first = lane->cell, at = 0;
+    for (uint32_t cell = first; cell < lane->end; cell++) {
         uint32_t bytes = chunk_cell_bytes(v->meta.length, cell);
-        if (crc32c(0, l->bytes + at, bytes) != v->crc[cell]) {
+        if (crc32c(0, lane->bytes + at, bytes) != v->crc[cell]) {
             return false;
         }
         at += CHUNK_CELL;
@@ -121,93 +160,113 @@ static bool verify_good(const struct chunk_loading *l)
     return true;
 }
 
+static void verify_submit(struct chunk_lane *lane, const struct chunk_version *v);
+
 static void verify_read(struct disk_req *req, int64_t got)
 {
-    struct chunk_loading *l = container_of(req, struct chunk_loading, req);
-    struct chunk_store *s = l->x->s;
-    if (!chunk_came_back(s)) {
+    struct chunk_lane *lane = container_of(req, struct chunk_lane, req);
+    struct chunk_loading *l = lane->l;
+    if (!chunk_came_back(l->x->s)) {
         return;
     }
-    int rc = got < 0                    ? (int)got
-             : got < (int64_t)l->wanted ? -ERR_short_msg
-             : verify_good(l)           ? 0
-                                        : -ERR_bad_crc;
+    bool cannot = got == -EOPNOTSUPP || got == -EINVAL;
+    if (cannot && (req->flags & DISK_PAST_CACHE) != 0) {
+        l->through_cache = true; /* no direct I/O on this disk */
+        verify_submit(lane, verify_version(lane));
+        return;
+    }
+    int rc = got < 0                       ? (int)got
+             : got < (int64_t)lane->wanted ? -ERR_short_msg
+             : verify_good(lane)           ? 0
+                                           : -ERR_bad_crc;
     if (rc < 0) {
-        verify_content_over(l, rc);
-        return;
+        verify_bad(lane, rc);
+    } else {
+        lane->cell = lane->end;
     }
-    l->cell = l->end;
-    verify_next(l);
+    verify_next(lane);
 }
 
-/* A sync that has failed left pages that look as if they were written: what is believed must be
- * what the medium has. Pages that are still to be written stay, and the first round writes them. */
-static void verify_dropped(struct disk_req *req, int64_t got)
+/* Neighbouring cells that lie in neighbouring units, at once. What is believed must be what the
+ * medium has: a sync that has failed leaves pages that look as if they were written. What was
+ * dirty goes to the medium first. */
+static void verify_submit(struct chunk_lane *lane, const struct chunk_version *v)
 {
-    struct chunk_loading *l = container_of(req, struct chunk_loading, req);
-    struct chunk_store *s = l->x->s;
-    (void)got;
-    if (!chunk_came_back(s)) {
-        return;
-    }
-    l->req.op = DISK_READ;
-    l->req.len = l->wanted;
-    l->req.done = verify_read;
-    s->in_flight++;
-    disk_submit(s->disk, &l->req);
-}
-
-/* Neighbouring cells that lie in neighbouring units, at once. */
-static void verify_submit(struct chunk_loading *l, const struct chunk_version *v)
-{
+    const struct chunk_loading *l = lane->l;
+    struct chunk_extent *x = l->x;
     uint32_t cells = chunk_cells(v->meta.length);
-    uint64_t unit = v->block[l->cell];
-    l->end = l->cell + 1;
-    while (l->end < cells && l->end - l->cell < VERIFY_CELLS && verify_wanted(l, v, l->end) &&
-           v->block[l->end] == unit + (l->end - l->cell)) {
-        l->end++;
+    uint64_t unit = v->block[lane->cell];
+    lane->end = lane->cell + 1;
+    while (lane->end < cells && lane->end - lane->cell < VERIFY_CELLS &&
+           verify_wanted(lane, v, lane->end) &&
+           v->block[lane->end] == unit + (lane->end - lane->cell)) {
+        lane->end++;
     }
-    uint32_t last = chunk_cell_bytes(v->meta.length, l->end - 1);
-    l->wanted = (l->end - 1 - l->cell) * CHUNK_CELL + last;
-    l->req = (struct disk_req){.op = DISK_DROP,
-                               .file = chunk_space_container(l->x, unit)->file,
-                               .offset = chunk_space_offset(l->x, unit),
-                               .buf = l->bytes,
-                               .len = (uint64_t)(l->end - l->cell) * CHUNK_CELL,
-                               .done = verify_dropped};
-    l->x->s->in_flight++;
-    disk_submit(l->x->s->disk, &l->req);
+    uint32_t last = chunk_cell_bytes(v->meta.length, lane->end - 1);
+    lane->wanted = (lane->end - 1 - lane->cell) * CHUNK_CELL + last;
+    lane->req = (struct disk_req){.op = DISK_READ,
+                                  .file = chunk_space_container(x, unit)->file,
+                                  .offset = chunk_space_offset(x, unit),
+                                  .buf = lane->bytes,
+                                  .len = (uint64_t)(lane->end - lane->cell) * CHUNK_CELL,
+                                  .flags = l->through_cache ? 0 : DISK_PAST_CACHE,
+                                  .done = verify_read};
+    x->s->in_flight++;
+    disk_submit(x->s->disk, &lane->req);
 }
 
-static void verify_next(struct chunk_loading *l)
+static void verify_next(struct chunk_lane *lane)
 {
-    while (l->at < l->touched_count) {
-        const struct chunk_version *v = verify_version(l);
+    struct chunk_loading *l = lane->l;
+    while (lane->at < l->touched_count && l->lane_rc == 0) {
+        const struct chunk_version *v = verify_version(lane);
         uint32_t cells = v == NULL ? 0 : chunk_cells(v->meta.length);
-        while (l->cell < cells && !verify_wanted(l, v, l->cell)) {
-            l->cell++;
+        while (lane->cell < cells && !verify_wanted(lane, v, lane->cell)) {
+            lane->cell++;
         }
-        if (l->cell < cells && v->block[l->cell] >= l->x->units) {
-            verify_content_over(l, -ERR_short_msg); /* the container never grew so far */
+        if (lane->cell >= cells) {
+            verify_content_over(lane);
+        } else if (v->block[lane->cell] >= l->x->units) {
+            verify_bad(lane, -ERR_short_msg); /* the container never grew so far */
+        } else {
+            verify_submit(lane, v);
             return;
         }
-        if (l->cell < cells) {
-            verify_submit(l, v);
-            return;
-        }
-        l->at += l->pending ? 1 : 0;
-        l->pending = !l->pending;
-        l->cell = 0;
     }
-    chunk_start_verified(l, 0);
+    lane_over(lane);
 }
 
+static struct chunk_lane *lane_new(struct chunk_loading *l)
+{
+    struct chunk_lane *lane = mem_zalloc(sizeof *lane);
+    if (lane == NULL) {
+        return NULL;
+    }
+    lane->l = l;
+    lane->bytes = mem_aligned(CHUNK_UNIT, (size_t)VERIFY_CELLS * CHUNK_CELL);
+    if (lane->bytes == NULL) {
+        mem_free(lane);
+        return NULL;
+    }
+    return lane;
+}
+
+/* One is enough, if there is no memory for more. A lane may be over before the next one begins, but
+ * not all are. */
 void chunk_verify_begin(struct chunk_loading *l)
 {
-    l->bytes = mem_alloc((size_t)VERIFY_CELLS * CHUNK_CELL);
-    if (l->bytes == NULL) {
-        chunk_start_verified(l, -ENOMEM);
-        return;
+    l->lanes = 1;
+    for (size_t i = 0; i < VERIFY_LANES && i < l->touched_count; i++) {
+        struct chunk_lane *lane = lane_new(l);
+        if (lane == NULL) {
+            l->lane_rc = i == 0 ? -ENOMEM : l->lane_rc;
+            break;
+        }
+        l->lanes++;
+        lane_turn(lane);
+        verify_next(lane);
     }
-    verify_next(l);
+    if (--l->lanes == 0) {
+        chunk_start_verified(l, l->lane_rc);
+    }
 }

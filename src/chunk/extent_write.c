@@ -9,14 +9,19 @@
 
 /* ---- Places ---- */
 
-/* New cells, in order, get the units that the plan has taken, in order. */
+/* New cells, in order, get the units that the plan has taken, in order. They are those of the data,
+ * and edges before it. */
 static void write_place(struct chunk_plan *p, struct chunk_version *v)
 {
-    uint32_t cells = chunk_cells(v->meta.length);
-    for (uint32_t cell = 0; cell < cells; cell++) {
+    uint32_t cells = chunk_cells(v->meta.length), left = p->cell_blocks;
+    uint32_t first = p->to > p->from ? p->from / CHUNK_CELL : cells;
+    first = p->edge[0].used ? (uint32_t)base_min(first, p->edge[0].cell) : first;
+    for (uint32_t cell = first; left > 0; cell++) {
+        CHECK(cell < cells);
         if (v->block[cell] < CHUNK_NEW_BLOCK) {
             continue;
         }
+        left--;
         CHECK(p->taken_used < p->taken_count);
         v->block[cell] = p->taken[p->taken_used].unit + p->taken_part;
         if (++p->taken_part == p->taken[p->taken_used].count) {
@@ -38,12 +43,25 @@ static uint32_t write_used(const struct chunk_plan *p, unsigned i)
 
 static void write_more(struct chunk_work *w);
 
-void chunk_extent_waste(struct chunk_work *w)
+/* What was written for an update that came to nothing was never part of a content: nobody has it,
+ * nobody was sent any of it. Only a disk that fails leaves doubts: the record may be there, or the
+ * units are bad, and others are tried first. */
+static bool waste_free(const struct chunk_store *s, int rc)
+{
+    bool sound = err_is(rc, ENOSPC) || err_is(rc, EAGAIN) || rc == -EDQUOT || rc == -ENOMEM;
+    return sound && s->failed == 0;
+}
+
+void chunk_extent_waste(struct chunk_work *w, int rc)
 {
     const struct chunk_plan *p = w->plan;
+    bool now = waste_free(w->s, rc);
     for (unsigned i = 0; i <= p->taken_used && i < p->taken_count; i++) {
         uint32_t count = write_used(p, i);
-        if (count > 0) {
+        if (count > 0 && now) {
+            chunk_entry_lets_go(w->e, p->taken[i].unit, count);
+            chunk_space_give(w->s->extent, p->taken[i].unit, count);
+        } else if (count > 0) {
             chunk_rest_add(w->s, w->e, p->taken[i].unit, count, 0);
         }
     }
@@ -53,7 +71,7 @@ static void write_end(struct chunk_work *w, int rc)
 {
     mem_freep(&w->bytes);
     if (rc < 0) {
-        chunk_extent_waste(w);
+        chunk_extent_waste(w, rc);
     }
     w->then(w, rc);
 }
@@ -107,7 +125,7 @@ static uint64_t write_bytes(const struct chunk_plan *p)
 static void write_begin(struct chunk_work *w, struct disk_req *req, uint64_t unit)
 {
     struct chunk_container *c = chunk_space_container(w->s->extent, unit);
-    c->dirty = true;
+    chunk_container_wrote(c, w->plan->carried_bytes > 0);
     req->op = DISK_WRITE;
     req->file = c->file;
     req->offset += chunk_space_offset(w->s->extent, unit);
@@ -121,15 +139,17 @@ static void write_begin(struct chunk_work *w, struct disk_req *req, uint64_t uni
 /* One extent after the other; w->cell: how many of them are written, w->at: units. */
 static void write_more(struct chunk_work *w)
 {
+    struct chunk_extent *x = w->s->extent;
     const struct chunk_plan *p = w->plan;
     unsigned i = w->cell;
     uint32_t count = i < p->taken_count ? write_used(p, i) : 0;
     if (count == 0) {
+        bool carried = p->carried_bytes > 0;
         for (unsigned k = 0; k < i; k++) { /* syncs that began meanwhile may not have all of it */
-            chunk_space_container(w->s->extent, p->taken[k].unit)->dirty = true;
+            chunk_container_wrote(chunk_space_container(x, p->taken[k].unit), carried);
         }
         if (p->tail_append) {
-            chunk_space_container(w->s->extent, p->tail_block)->dirty = true;
+            chunk_container_wrote(chunk_space_container(x, p->tail_block), false);
         }
         write_end(w, 0);
         return;
@@ -171,6 +191,7 @@ static void write_taken(struct chunk_work *w, int rc)
         return;
     }
     write_place(p, w->version);
+    chunk_carry_look(w, write_bytes(p));
     w->cell = 0;
     w->at = 0;
     bool more = p->cell_blocks > 0;

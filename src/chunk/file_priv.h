@@ -11,7 +11,7 @@ void chunk_file_record(struct chunk_work *w, const struct chunk_state *st, chunk
 void chunk_file_reserve(struct chunk_work *w, chunk_next *next);
 void chunk_file_unreserve(struct chunk_work *w);
 void chunk_file_write(struct chunk_work *w, chunk_next *next);
-void chunk_file_waste(struct chunk_work *w);
+void chunk_file_waste(struct chunk_work *w, int rc);
 void chunk_file_unmake(struct chunk_work *w, chunk_next *next);
 void chunk_file_remove(struct chunk_work *w, chunk_next *next);
 

@@ -70,8 +70,9 @@ void chunk_file_unreserve(struct chunk_work *w)
 /* ---- Writing ---- */
 
 /* Its record may be in the file all the same: the space is free only when a later one is stable. */
-void chunk_file_waste(struct chunk_work *w)
+void chunk_file_waste(struct chunk_work *w, int rc)
 {
+    (void)rc;
     const struct chunk_plan *p = w->plan;
     uint32_t blocks = p->table_blocks + p->cell_blocks;
     if (blocks > 0) {
@@ -83,7 +84,7 @@ static void write_done(struct chunk_work *w, int64_t got)
 {
     const struct chunk_plan *p = w->plan;
     if (got < 0) {
-        chunk_file_waste(w);
+        chunk_file_waste(w, (int)got);
         w->next(w, (int)got);
         return;
     }

@@ -28,6 +28,7 @@ void chunk_entry_touch(struct chunk_store *s, struct chunk_entry *e); /* newest 
 void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret);
 void chunk_rest_add(struct chunk_store *s, struct chunk_entry *e, uint64_t block, uint32_t count,
                     uint64_t change);
+void chunk_entry_lets_go(struct chunk_entry *e, uint64_t block, uint32_t count); /* these blocks */
 /* Blocks of `v`, from cell *at on, that none of `other` (each may be NULL) has in the same cell (a
  * block never moves to another): those that lie one behind the other. False: there are no more. */
 #define CHUNK_OTHERS 3u
@@ -37,7 +38,8 @@ struct chunk_run {
 };
 bool chunk_run_next(const struct chunk_version *v, const struct chunk_version *const *other,
                     uint32_t *at, struct chunk_run *ret);
-/* All blocks of `old` that `other` (may be NULL) does not have. */
+/* All blocks of `old` that `other` (may be NULL) does not have. Those of an engine with an index
+ * that nobody was ever sent only wait until it knows that nobody has them (s->unsent). */
 void chunk_rest_version(struct chunk_store *s, struct chunk_entry *e, struct chunk_version *old,
                         const struct chunk_version *other);
 /* The first of it may be given back: stable, no pin is older, and long enough ago. */
@@ -89,6 +91,9 @@ void chunk_dead_append(struct chunk_store *s, struct chunk_work *w);   /* then w
 bool chunk_dead_stable(const struct chunk_store *s, uint64_t data_id); /* that it is dead */
 NODISCARD int chunk_super_open(struct chunk_store *s, struct err *e);
 NODISCARD int chunk_super_save_now(struct chunk_store *s);
+/* Of a file that is written on: disk_refresh(), if the life before did not end in order and the
+ * machine was not started anew since. Blocks. */
+NODISCARD int chunk_file_fresh(const struct chunk_store *s, struct disk_file *file);
 NODISCARD int chunk_dead_open(struct chunk_store *s, struct err *e);
 
 /* ---- sync.c ---- */

@@ -28,6 +28,7 @@ struct chunk_plan {
     struct tree_space_extent *taken;         /* `extent`: units that are its own ... */
     unsigned taken_count, taken_used;        /* ... and which of them have a cell: all before */
     uint32_t taken_part, taken_wanted;       /* taken_used, and so many units of that one */
+    uint32_t carried_bytes;                  /* its record has them, too; 0: it has not */
     /* Made with the data: */
     struct iovec *iov;
     unsigned iov_count, iov_capacity;

@@ -167,8 +167,9 @@ static void ram_write(struct chunk_work *w, chunk_next *next)
     next(w, rc);
 }
 
-static void ram_waste(struct chunk_work *w)
+static void ram_waste(struct chunk_work *w, int rc)
 {
+    (void)rc;
     (void)w; /* there is no record that could fail */
 }
 

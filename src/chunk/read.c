@@ -27,6 +27,7 @@ void chunk_pin_begin(struct chunk_store *s, struct chunk_pin *p, struct chunk_en
     p->crc = v->crc + p->first_cell;
     p->entry = e;
     p->version = chunk_version_ref(v);
+    v->unsent = false;
     p->file = e->file;
     if (p->file != NULL) {
         p->file->refs++;

@@ -37,6 +37,7 @@ struct store_rig {
     struct chunk_change change;
     struct chunk_sync sync;
     struct chunk_read read;
+    struct chunk_verify verify;
     struct chunk_stop stop;
     struct chunk_hold hold;
     struct chunk_ahead ahead;

@@ -499,8 +499,7 @@ static int scan_believe(struct scan *x, struct chunk_key key)
     uint64_t size_bytes = x->size_bytes;
     uint8_t cached[sizeof x->head];
     memcpy(cached, x->head, sizeof cached);
-    struct disk_req req = {.op = DISK_DROP, .file = x->file};
-    int rc = (int)disk_now(x->s->disk, &req);
+    int rc = disk_refresh(x->s->disk, x->file);
     rc = rc < 0 ? rc : scan_stat(x);
     rc = rc < 0 ? rc : scan_records(x, key);
     if (rc == 0 && (x->size_bytes < size_bytes || memcmp(cached, x->head, sizeof cached) != 0)) {

@@ -607,6 +607,12 @@ static void check_kept(struct bench *b, bool damage_too)
     CHECK_EQ(after.committed.ver, before.committed.ver);
     CHECK_EQ(after.has_pending, before.has_pending);
     CHECK_TRUE(damage_too || (after.flags & CHUNK_DAMAGED) == 0);
+    if (!damage_too && !chunk_identity_none(after.committed)) {
+        CHECK_OK(check_which(b, CHUNK_COMMITTED, after.committed.ver));
+    }
+    if (!damage_too && after.has_pending) {
+        CHECK_OK(check_which(b, CHUNK_PENDING, after.pending.ver));
+    }
 }
 
 /* true: the story met the fault. */

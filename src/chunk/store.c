@@ -99,11 +99,13 @@ static int open_memory(struct chunk_store *s, const struct chunk_options *opt)
     s->timer.fire = chunk_tick;
     list_init(&s->lru);
     list_init(&s->dirty);
+    list_init(&s->unstable);
     list_init(&s->ready);
     list_init(&s->works);
     list_init(&s->lookers);
     list_init(&s->sync_queue);
     list_init(&s->rests);
+    list_init(&s->unsent);
     list_init(&s->clock);
     list_init(&s->super_waiters);
     list_init(&s->dead_waiters);

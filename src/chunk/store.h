@@ -49,15 +49,15 @@ struct chunk_options {
     uint64_t ram_bytes;     /* capacity of `ram`; 0: 1 GiB */
     uint64_t index_bytes;   /* of memory for the index of `extent`; 0: 64 MiB */
     uint64_t journal_bytes; /* of a segment of its journal; 0: 16 MiB */
-    uint64_t low_bytes;     /* free space below which info says `low`; 0: 2 %, at least 1 GiB on
-                               disks above 50 GiB */
+    uint64_t low_bytes;     /* less that is free is `low`; 0: 2 %, of more than 50 GiB 1 GiB */
     uint64_t entry_bytes;   /* of memory for what is known of chunks, by `extent`; 0: 64 MiB */
     bool thorough;          /* its start reads the whole index, too, and compares */
-    uint32_t pieces_max;    /* what `extent` has in more is rewritten; 0: 32 */
-    uint32_t open_files;    /* kept open; 0: 1,024 */
-    uint32_t parallel;      /* files read or synced at the same time; 0: 16 */
-    uint32_t flush_ms;      /* what is older is made stable in the background; 0: 5,000 */
-    uint32_t rest_ms;       /* superseded space rests before it is given back; 0: 60,000 */
+    struct chunk_rebuild *rebuild; /* NULL, or chunk/rebuild.h: it is made anew. Lent */
+    uint32_t pieces_max;           /* what `extent` has in more is rewritten; 0: 32 */
+    uint32_t open_files;           /* kept open; 0: 1,024 */
+    uint32_t parallel;             /* files read or synced at the same time; 0: 16 */
+    uint32_t flush_ms;             /* what is older is made stable in the background; 0: 5,000 */
+    uint32_t rest_ms;              /* superseded space rests before it is given back; 0: 60,000 */
 };
 
 /* Makes a store in an existing, empty directory (`ram`: nothing to do). -ENOTEMPTY. */

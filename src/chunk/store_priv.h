@@ -89,7 +89,8 @@ struct chunk_store {
     uint64_t total_bytes, free_bytes, used_bytes, reserved_bytes, resting_bytes, low_bytes;
     uint64_t pin_number;
     size_t hot_count, in_flight, work_count;
-    struct list lru, dirty, ready, works, sync_queue, rests, clock;
+    struct list lru, dirty, unstable, ready, works, sync_queue, rests, clock;
+    struct list unsent;    /* chunk_rest, of all entries: what need not rest */
     uint64_t cached_bytes; /* of all in `clock` */
     unsigned sync_active;
     struct loop_task task, stopped;

@@ -173,6 +173,14 @@ static int super_engine(struct disk *d, const char *directory, enum chunk_engine
     return found < 0 ? found : 0;
 }
 
+/* The directory is there. A disk that cannot be read or written says so. */
+static int super_unopened(const char *directory, int rc, struct err *e)
+{
+    return rc == -ENOENT
+               ? err_set(e, -ERR_bad_magic, "'%s' is not a formatted data directory", directory)
+               : err_set(e, rc, "superblock of '%s'", directory);
+}
+
 int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked *ret, struct err *e)
 {
     CLEANUP(mem_freep) char *path = mem_printf("%s/super", directory);
@@ -184,8 +192,9 @@ int chunk_store_look(struct disk *d, const char *directory, struct chunk_looked 
     struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_ONLY};
     int64_t rc = disk_now(d, &req);
     if (rc < 0) {
-        int code = rc == -ENOENT && is_there(d, directory) ? -ERR_bad_magic : (int)rc;
-        return err_set(e, code, "'%s' is not a formatted data directory", directory);
+        bool made = rc != -ENOENT || is_there(d, directory);
+        return made ? super_unopened(directory, (int)rc, e)
+                    : err_set(e, -ENOENT, "data directory '%s'", directory);
     }
     struct disk_file *file = req.file;
     int bad = super_read(d, file, &super);
@@ -232,8 +241,7 @@ int chunk_super_open(struct chunk_store *s, struct err *e)
     req = (struct disk_req){.op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE};
     rc = disk_now(s->disk, &req);
     if (rc < 0) {
-        int code = rc == -ENOENT ? -ERR_bad_magic : (int)rc;
-        return err_set(e, code, "'%s' is not a formatted data directory", s->directory);
+        return super_unopened(s->directory, (int)rc, e);
     }
     s->super_file = req.file;
     req = (struct disk_req){.op = DISK_LOCK, .file = s->super_file};
@@ -248,6 +256,11 @@ int chunk_super_open(struct chunk_store *s, struct err *e)
         return err_set(e, -ERR_wrong_cluster, "data directory '%s'", s->directory);
     }
     return super_engine_check(s, e);
+}
+
+int chunk_file_fresh(const struct chunk_store *s, struct disk_file *file)
+{
+    return s->super.clean || s->rebooted ? 0 : disk_refresh(s->disk, file);
 }
 
 /* ---- The dead ---- */
@@ -344,9 +357,13 @@ static void dead_over(struct chunk_store *s, int rc)
 static void dead_synced(struct disk_req *req, int64_t rc)
 {
     struct chunk_store *s = container_of(req, struct chunk_store, dead_req);
-    if (chunk_came_back(s)) {
-        dead_over(s, (int)rc);
+    if (!chunk_came_back(s)) {
+        return;
     }
+    if (rc < 0) { /* also for lack of space: nobody knows what of it is there */
+        chunk_store_fail(s, (int)rc, "a sync failed");
+    }
+    dead_over(s, (int)rc);
 }
 
 static void dead_put(struct disk_req *req, int64_t rc)
@@ -534,7 +551,7 @@ static int64_t dead_file_open(struct chunk_store *s, const char *path)
     struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE};
     int64_t rc = disk_now(s->disk, &req);
     s->dead_file = rc < 0 ? NULL : req.file;
-    return rc;
+    return rc < 0 ? rc : chunk_file_fresh(s, req.file);
 }
 
 /* Shorter again: only those that are dead. */

@@ -235,6 +235,7 @@ static void update_apply(struct chunk_work *w)
     e->last_ver = base_max(base_max(e->last_ver, u->last_ver), u->identity.ver);
     u->digest = v->meta.digest;
     u->new_length = v->meta.length;
+    v->unsent = !u->install;
     if (!u->install) {
         chunk_entry_set(s, e, &e->pending, v);
     } else {
@@ -258,7 +259,7 @@ static void update_apply(struct chunk_work *w)
 static void update_recorded(struct chunk_work *w, int rc)
 {
     if (rc < 0) {
-        w->s->engine->waste(w);
+        w->s->engine->waste(w, rc);
         update_failed(w, rc);
         return;
     }

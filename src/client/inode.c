@@ -170,7 +170,7 @@ static void inode_lost(struct client_inode *i)
     i->dead = -ERR_session_expired;
     i->kept = false;
     i->wait_shared = false; /* there is nothing left to wait for */
-    if (i->dirty || !list_empty(&i->updates)) {
+    if (i->dirty || i->committing || !list_empty(&i->updates)) {
         client_inode_fail(i, -ERR_lost);
     }
     client_update_cancel_all(i, -ERR_lost);

@@ -90,6 +90,7 @@ struct client_inode {
     size_t unsynced_count, unsynced_capacity;
     unsigned syncs; /* requests under way */
     int sync_rc;
+    bool sync_unread;    /* who began the newest sync has not seen sync_rc yet */
     struct list fetches; /* under way */
     struct list waiting; /* struct client_io */
     struct loop_task wake;

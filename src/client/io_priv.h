@@ -49,12 +49,13 @@ struct client_io {
     enum client_io_phase phase, after;
     uint64_t barrier;
     int rc;
-    bool stable;   /* SYNC is wanted */
-    bool placed;   /* an append: `offset` is the end of the file; */
-    uint64_t turn; /* not 0: it is ours until append_done (mode S) */
-    bool asked;    /* whether a quota lets the file become so large (room.c) */
-    char *why;     /* owned: a server's words for rc, or NULL */
-    uint8_t *sent; /* owned: small contents as the commit has them, or NULL */
+    bool stable;    /* SYNC is wanted */
+    bool committed; /* its newest commit has succeeded */
+    bool placed;    /* an append: `offset` is the end of the file; */
+    uint64_t turn;  /* not 0: it is ours until append_done (mode S) */
+    bool asked;     /* whether a quota lets the file become so large (room.c) */
+    char *why;      /* owned: a server's words for rc, or NULL */
+    uint8_t *sent;  /* owned: small contents as the commit has them, or NULL */
     /* reading and writing */
     uint8_t *to;
     const uint8_t *from;

@@ -1,6 +1,6 @@
 #include "client/io_priv.h"
 
-#include "client/fake_world_priv.h"
+#include "client/fake_beside_priv.h"
 #include "testing/testing.h"
 
 /* Files against the fake cluster: contents, edges, and what chain.md says about failures. */
@@ -572,6 +572,209 @@ TEST(a_size_set_by_path_cuts_the_chunks)
     CHECK_TEXT(w.op.error, "/none: No such file or directory");
     CHECK_EQ(DO(&w, setattr, "/", &v, OPENDFS_SET_SIZE), -EISDIR);
     world_close(&w);
+}
+
+/* Nobody can tell from times whether the bytes behind them are stable; from a size everybody can.
+ */
+TEST(a_sync_asks_both_servers_at_once_if_only_times_have_changed)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    CHECK_OK(DO(&w, fsync, f));
+    for (unsigned grows = 0; grows < 2; grows++) {
+        const struct proto_attr before = fake_path(w.cluster, "f")->attr;
+        world_run(&w, SECOND);
+        CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, grows * CHUNK), 5000);
+        for (unsigned k = 0; k < NODES; k++) {
+            w.node[k].sync_fault = (struct fake_fault){.rc = -ERR_busy, .count = UINT32_MAX};
+        }
+        opendfs_async_fsync(w.fs, world_op(&w), f);
+        world_run(&w, SECOND);
+        const struct proto_attr *now = &fake_path(w.cluster, "f")->attr;
+        CHECK_TRUE(!w.done);
+        CHECK_EQ(now->mtime_ns != before.mtime_ns, grows == 0);
+        CHECK_EQ(now->size, before.size);
+        for (unsigned k = 0; k < NODES; k++) {
+            w.node[k].sync_fault.count = 0;
+        }
+        CHECK_OK(world_wait(&w));
+        CHECK_EQ(now->size, before.size + grows * 5000);
+    }
+    finish(&w, f);
+}
+
+/* Its error is told, whatever was committed beside it; and the next sync tries again. */
+TEST(a_sync_that_fails_beside_its_commit_is_told)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, 0), 5000);
+    for (unsigned k = 0; k < NODES; k++) {
+        w.node[k].sync_fault = (struct fake_fault){.rc = -EIO, .count = 1};
+    }
+    unsigned before = w.cluster->syncs;
+    CHECK_EQ(DO(&w, fsync, f), -EIO);
+    CHECK_TRUE(w.cluster->syncs > before);
+    before = w.cluster->syncs;
+    for (unsigned k = 0; k < NODES; k++) {
+        w.node[k].sync_fault.count = 0;
+    }
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_TRUE(w.cluster->syncs > before);
+    finish(&w, f);
+}
+
+/* ---- several syncs ---- */
+
+static void all_syncs(struct world *w, int rc, unsigned count)
+{
+    for (unsigned k = 0; k < NODES; k++) {
+        w->node[k].sync_fault = (struct fake_fault){.rc = rc, .count = count};
+    }
+}
+
+/* What another one's commit tells is durable when that is answered, not before. */
+TEST(a_sync_waits_for_the_commit_of_another)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w), *g = world_file(&w, "/f", RW);
+    struct beside a, b;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_busy, .count = UINT32_MAX};
+    w.cluster->meta_fault_op = PROTO_OP_commit;
+    opendfs_async_fsync(w.fs, beside_op(&a), f);
+    world_run(&w, SECOND);
+    opendfs_async_fsync(w.fs, beside_op(&b), g);
+    world_run(&w, SECOND);
+    CHECK_TRUE(!a.done && !b.done);
+    w.cluster->meta_fault.count = 0;
+    CHECK_EQ(beside_wait(&w, &a), 0);
+    CHECK_EQ(beside_wait(&w, &b), 0);
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.size, CHUNK);
+    CHECK_OK(DO(&w, close, g, NULL, 0));
+    finish(&w, f);
+}
+
+/* The answer of a commit is how it is learned: all handles are told. */
+TEST(a_session_lost_in_a_commit_is_told_to_all)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w), *g = world_file(&w, "/f", RW);
+    CHECK_EQ(DO(&w, pwrite, g, pattern, CHUNK, 0), CHUNK);
+    w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_session_expired, .count = 1};
+    w.cluster->meta_fault_op = PROTO_OP_commit;
+    CHECK_TRUE(DO(&w, fsync, f) < 0);
+    CHECK_TRUE(DO(&w, fsync, g) < 0);
+    CHECK_TRUE(DO(&w, close, g, NULL, 0) < 0);
+    CHECK_TRUE(DO(&w, close, f, NULL, 0) < 0);
+    world_close(&w);
+}
+
+/* Its commit went through beside it: nothing is dirty, and yet not all is stable. */
+TEST(what_is_not_stable_when_the_session_is_lost_is_told)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, 0), 5000);
+    all_syncs(&w, -EIO, 1);
+    CHECK_EQ(DO(&w, fsync, f), -EIO);
+    memset(w.cluster->session, 0, sizeof w.cluster->session);
+    world_run(&w, 10 * SECOND);
+    CHECK_TRUE(DO(&w, fsync, f) < 0);
+    (void)DO(&w, close, f, NULL, 0);
+    world_close(&w);
+}
+
+static struct opendfs_file *begin_old(struct world *w, struct opendfs_file **other, unsigned flags)
+{
+    struct opendfs_file *f = begin(w);
+    CHECK_EQ(DO(w, pwrite, f, pattern, 2 * CHUNK, 0), 2 * CHUNK);
+    CHECK_OK(DO(w, close, f, NULL, 0));
+    *other = world_file(w, "/f", RW | flags);
+    return world_file(w, "/f", RW);
+}
+
+/* Of what was written before the file was opened. */
+TEST(a_sync_waits_for_the_sync_of_another)
+{
+    struct world w;
+    struct opendfs_file *g = NULL, *f = begin_old(&w, &g, 0);
+    struct beside a, b;
+    all_syncs(&w, -ERR_busy, UINT32_MAX);
+    opendfs_async_fsync(w.fs, beside_op(&a), f);
+    world_run(&w, SECOND);
+    opendfs_async_fsync(w.fs, beside_op(&b), g);
+    world_run(&w, SECOND);
+    CHECK_TRUE(!a.done && !b.done);
+    all_syncs(&w, 0, 0);
+    CHECK_EQ(beside_wait(&w, &a), 0);
+    CHECK_EQ(beside_wait(&w, &b), 0);
+    CHECK_OK(DO(&w, close, g, NULL, 0));
+    finish(&w, f);
+}
+
+/* One that waited longer begins its own before the other has seen how its own ended. */
+TEST(the_error_of_a_sync_is_not_lost_to_the_next)
+{
+    struct world w;
+    struct opendfs_file *h = NULL, *g = begin_old(&w, &h, OPENDFS_SYNC);
+    struct beside a, b;
+    unsigned writes = w.cluster->writes;
+    for (unsigned k = 0; k < NODES; k++) {
+        w.node[k].write_fault = (struct fake_fault){.rc = -ERR_busy, .count = UINT32_MAX};
+    }
+    CHECK_EQ(DO(&w, pwrite, g, pattern, 5000, 0), 5000);
+    opendfs_async_fsync(w.fs, beside_op(&b), g); /* waits for its write */
+    world_run(&w, SECOND);
+    for (unsigned k = 0; k < NODES; k++) { /* but for those of the same head */
+        bool hit = w.node[k].write_fault.count < UINT32_MAX;
+        w.node[k].write_fault.count = hit ? UINT32_MAX : 0;
+    }
+    all_syncs(&w, -ERR_busy, UINT32_MAX);
+    opendfs_async_pwrite(w.fs, beside_op(&a), h, pattern, 5000, CHUNK);
+    world_run(&w, SECOND);
+    CHECK_TRUE(!a.done && !b.done);
+    CHECK_EQ(w.cluster->writes, writes + 1);
+    for (unsigned k = 0; k < NODES; k++) {
+        w.node[k].write_fault.count = 0;
+    }
+    world_run(&w, 5 * SECOND);
+    CHECK_EQ(w.cluster->writes, writes + 2);
+    CHECK_TRUE(!a.done && !b.done);
+    all_syncs(&w, -EIO, 1);
+    int64_t first = beside_wait(&w, &a), second = beside_wait(&w, &b);
+    CHECK_TRUE(first < 0 || second < 0);
+    all_syncs(&w, 0, 0);
+    (void)DO(&w, close, h, NULL, 0);
+    CHECK_OK(DO(&w, fsync, g));
+    finish(&w, g);
+}
+
+/* What others write meanwhile is theirs to tell. */
+TEST(a_sync_beside_a_writer_commits_once)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    struct beside a;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, 0), 5000);
+    unsigned before = w.cluster->executed[PROTO_OP_commit % 1024];
+    all_syncs(&w, -ERR_busy, UINT32_MAX);
+    opendfs_async_fsync(w.fs, beside_op(&a), f);
+    world_run(&w, SECOND);
+    CHECK_EQ(DO(&w, pwrite, f, pattern + 1, 5000, 0), 5000);
+    world_run(&w, 5 * SECOND); /* it is sent */
+    CHECK_TRUE(!a.done);
+    all_syncs(&w, 0, 0);
+    CHECK_EQ(beside_wait(&w, &a), 0);
+    CHECK_EQ(w.cluster->executed[PROTO_OP_commit % 1024], before + 1);
+    finish(&w, f);
 }
 
 /* What gathers is sent after some seconds, without anybody asking. */

@@ -1,6 +1,6 @@
 #include "client/io_priv.h"
 
-#include "client/fake_world_priv.h"
+#include "client/fake_beside_priv.h"
 #include "testing/testing.h"
 
 /* Files that another client writes, too: W goes back, S waits, everything goes through. */
@@ -294,6 +294,41 @@ TEST(a_sharer_waits_where_a_truncation_has_not_cut)
     CHECK_TRUE(!w.done);
     w.cluster->trimming = false;
     CHECK_EQ(world_wait(&w), BLOCK);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
+/* All that wait hear of it at once; the first one that goes takes the others along. */
+TEST(what_waits_for_a_cut_is_sent_once)
+{
+    struct world w;
+    struct beside b[4];
+    begin(&w);
+    struct opendfs_file *f = world_file(&w, "/f", RW);
+    world_fill(pattern, sizeof pattern, 4);
+    chunk(&w, 0)->tgen = ++file_of(&w)->attr.tgen; /* somebody else's truncation */
+    w.cluster->trimming = true;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, PROTO_CELL_BYTES, 0), PROTO_CELL_BYTES);
+    CHECK_OK(DO(&w, fsync, f)); /* hears of it */
+    unsigned writes = w.cluster->writes;
+    for (unsigned i = 0; i < ARRAY_COUNT(b); i++) { /* behind all that is stored: zeros beside it */
+        opendfs_async_pwrite(w.fs, beside_op(&b[i]), f, pattern, 500, (3 + i) * CHUNK + 100);
+    }
+    world_run(&w, 5 * SECOND);
+    CHECK_EQ(w.cluster->writes, writes);
+    w.cluster->trimming = false;
+    for (unsigned k = 1; k < NODES; k++) { /* so that they are on their way when more hear of it */
+        loop_sim_pause(w.loop[k], true);
+    }
+    world_run(&w, SECOND / 2);
+    for (unsigned k = 1; k < NODES; k++) {
+        loop_sim_pause(w.loop[k], false);
+    }
+    for (unsigned i = 0; i < ARRAY_COUNT(b); i++) {
+        CHECK_EQ(beside_wait(&w, &b[i]), 500);
+    }
+    world_run(&w, SECOND);
+    CHECK_TRUE(w.cluster->writes <= writes + ARRAY_COUNT(b));
     CHECK_OK(DO(&w, close, f, NULL, 0));
     world_close(&w);
 }

@@ -54,6 +54,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
     struct client_io *io = container_of(c, struct client_io, call);
     struct client_inode *i = io->inode;
     i->releasing = i->committing = false;
+    io->committed = r->rc == 0;
     if (r->rc == 0) {
         const struct proto_commit_reply *m = r->body;
         attr_take(i, &m->attr);
@@ -118,6 +119,11 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     struct client_inode *i = io->inode;
     bool writer = io->file != NULL && (io->file->flags & OPENDFS_WRITE) != 0;
     bool last = io->kind == IO_CLOSE && writer && i->writers == 1 && i->opening == 0;
+    bool alive = i->mode != PROTO_OPEN_NONE && i->dead == 0;
+    if (alive && i->committing && !i->dirty) {
+        return false; /* what it tells is not durable yet, and if it fails we tell it; its end wakes
+                       */
+    }
     if (i->mode == PROTO_OPEN_NONE || i->dead < 0 || (!i->dirty && !last)) {
         io->phase = after;
         return true;
@@ -316,19 +322,33 @@ static bool flush_step(struct client_io *io)
      * stable in chunks. A lent write alone commits nothing. */
     bool drops = i->spilled && !(io->kind == IO_WRITE_LENT && i->mode == PROTO_OPEN_W);
     bool unsynced = (io->stable || drops) && i->unsynced_count > 0;
-    bool past = io->stable && i->unknown_past;
+    bool past = io->stable && (i->unknown_past || i->syncs > 0 || i->sync_unread);
     io->phase = (unsynced || past) && i->dead == 0 ? PHASE_STABLE : PHASE_COMMIT;
     return true;
+}
+
+/* True: the commit of this sync tells times alone. All else must not be told before the bytes are
+ * stable: a size, that there are chunks, or that contents are no longer in the metadata. */
+static bool commit_tells_times(const struct client_io *io)
+{
+    const struct client_inode *i = io->inode;
+    bool data = i->in_line || i->spilled || i->torn < 0 || i->size != i->attr.size ||
+                client_io_allocated(i) > i->attr.allocated;
+    return io->kind == IO_SYNC && i->mode == PROTO_OPEN_W && i->dirty && !data;
 }
 
 static bool stable_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
-    if (i->syncs > 0) {
+    if (i->syncs > 0 || i->sync_unread) {
         return false; /* an older one, which may not cover ours */
     }
     client_sync_start(i);
+    i->sync_unread = true;
     io->phase = PHASE_STABLE_WAIT;
+    if (commit_tells_times(io) && !i->meta_busy) { /* both at once */
+        return commit_step(io, PHASE_STABLE_WAIT);
+    }
     return i->syncs == 0;
 }
 
@@ -340,13 +360,24 @@ static bool stable_wait_step(struct client_io *io)
     io->rc = io->rc == 0 ? io->inode->sync_rc : io->rc;
     io->inode->unknown_past = io->inode->unknown_past || io->inode->sync_rc < 0;
     io->inode->spilled = false; /* or it is told: the outcome of this operation is an error */
-    io->phase = PHASE_COMMIT;
+    io->inode->sync_unread = false;
+    client_inode_wake(io->inode);                         /* for who waits to begin one */
+    io->phase = io->committed ? PHASE_END : PHASE_COMMIT; /* what came since is not ours */
     return true;
+}
+
+/* Of an authority that is lost: the chains were not asked, or have failed before. */
+static void unstable_told(struct client_io *io)
+{
+    const struct client_inode *i = io->inode;
+    bool unstable = i->unsynced_count > 0 || i->unknown_past;
+    io->rc = io->rc == 0 && io->stable && i->dead < 0 && unstable ? i->dead : io->rc;
 }
 
 static bool io_commit(struct client_io *io)
 {
     struct client_inode *i = io->inode;
+    unstable_told(io);
     if (io->turn != 0) {
         io->phase = PHASE_TURN_END;
         return true;

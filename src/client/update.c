@@ -496,6 +496,16 @@ static void update_await_cut(struct client_update *u)
     }
 }
 
+/* It is on its way: whoever was asked for it need not come back for it. */
+static void update_awaits_no_cut(struct client_update *u)
+{
+    if (u->awaits_cut) {
+        u->awaits_cut = false;
+        list_remove(&u->held.node);
+        loop_timer_cancel(u->inode->fs->loop, &u->again);
+    }
+}
+
 /* --- sending ------------------------------------------------------------------------------------
  */
 
@@ -655,6 +665,7 @@ static void update_send(struct client_update *u)
         update_await_cut(u);
         return;
     }
+    update_awaits_no_cut(u);
     if (!cut && needs_head(u)) {
         if (file_offset(u, u->start) < i->stored_end || i->mode == PROTO_OPEN_S) {
             fill_start(u, u->start);

@@ -270,6 +270,39 @@ static const struct config_key keys[] = {
      .default_text = "1G",
      .min = UINT64_C(16) << 20,
      .help = "what they ask for together, a quarter of it for one connection"},
+    {.section = "target",
+     .name = "send_limit",
+     .type = CONFIG_MS,
+     .many = true,
+     .default_text = "60s",
+     .min = 1000,
+     .max = 3600000,
+     .help = "a connection that takes nothing of what it is sent for so long is closed"},
+    {.section = "target",
+     .name = "space_rest",
+     .type = CONFIG_MS,
+     .many = true,
+     .default_text = "60s",
+     .min = 1000,
+     .max = 86400000,
+     .help = "space of what was removed or written over is used again after it; at least "
+             "`send_limit`, for until then somebody may be reading it"},
+    {.section = "target",
+     .name = "index_bytes",
+     .type = CONFIG_BYTES,
+     .many = true,
+     .default_text = "64M",
+     .min = UINT64_C(8) << 20,
+     .max = UINT64_C(1) << 40,
+     .help = "memory for the index of its chunks (engine extent)"},
+    {.section = "target",
+     .name = "entry_bytes",
+     .type = CONFIG_BYTES,
+     .many = true,
+     .default_text = "64M",
+     .min = UINT64_C(1) << 20,
+     .max = UINT64_C(1) << 40,
+     .help = "memory for chunks that were used lately (engine extent), about 1 KiB each"},
     {.section = "secrets",
      .name = "server",
      .type = CONFIG_TEXT,
@@ -448,6 +481,24 @@ static int fill_device(struct cluster_settings *s, struct cluster_settings_targe
     return 0;
 }
 
+/* Until a connection is closed the kernel may have pages of what was sent to it. */
+static int fill_space(struct cluster_settings *s, struct cluster_settings_target *t,
+                      const char *section, struct err *e)
+{
+    t->send_limit_ms = config_u64(s->config, section, "send_limit");
+    t->space_rest_ms = config_u64(s->config, section, "space_rest");
+    t->index_bytes = config_u64(s->config, section, "index_bytes");
+    t->entry_bytes = config_u64(s->config, section, "entry_bytes");
+    if (t->space_rest_ms < t->send_limit_ms) {
+        return config_error(s->config, section, "space_rest", e,
+                            "%llu ms are less than `send_limit` (%llu ms): somebody may still be "
+                            "reading what lies there",
+                            (unsigned long long)t->space_rest_ms,
+                            (unsigned long long)t->send_limit_ms);
+    }
+    return 0;
+}
+
 static int fill_target(struct cluster_settings *s, struct cluster_settings_target *t,
                        const char *section, const char *path, struct err *e)
 {
@@ -470,7 +521,8 @@ static int fill_target(struct cluster_settings *s, struct cluster_settings_targe
     t->stream_bytes = config_u64(s->config, section, "stream");
     t->reads = config_u64(s->config, section, "reads");
     t->read_bytes = config_u64(s->config, section, "read_bytes");
-    int rc = fill_device(s, t, section, path, e);
+    int rc = fill_space(s, t, section, e);
+    rc = rc < 0 ? rc : fill_device(s, t, section, path, e);
     return rc < 0 ? rc : check_directory(s, t->directory, section, e);
 }
 

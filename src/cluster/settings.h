@@ -58,8 +58,11 @@ struct cluster_settings_target {
     const char *labels;
     uint64_t scrub_ms; /* 0: never */
     uint32_t scrub_percent;
-    uint64_t stream_bytes;      /* buffers of reads past the page cache */
-    uint64_t reads, read_bytes; /* of clients under way */
+    uint64_t stream_bytes;             /* buffers of reads past the page cache */
+    uint64_t reads, read_bytes;        /* of clients under way */
+    uint64_t send_limit_ms;            /* a connection that takes nothing for so long is closed */
+    uint64_t space_rest_ms;            /* at least that: space is used again after it */
+    uint64_t index_bytes, entry_bytes; /* memory of engine `extent` */
 };
 struct cluster_settings {
     struct config *config; /* owner of the texts */

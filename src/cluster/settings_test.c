@@ -49,6 +49,10 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->targets[1].stream_bytes, UINT64_C(64) << 20);
     CHECK_EQ(s->targets[1].reads, 8192);
     CHECK_EQ(s->targets[1].read_bytes, UINT64_C(1) << 30);
+    CHECK_EQ(s->targets[1].space_rest_ms, 60000);
+    CHECK_EQ(s->targets[1].send_limit_ms, 60000);
+    CHECK_EQ(s->targets[1].index_bytes, UINT64_C(64) << 20);
+    CHECK_EQ(s->targets[1].entry_bytes, UINT64_C(64) << 20);
     CHECK_TEXT(s->targets[1].directory, "/srv/dfs/t1");
     CHECK_TEXT(s->client_secret, "/srv/dfs/secret/client.key");
     size_t at = 9;
@@ -75,6 +79,57 @@ TEST(settings_of_processes_and_disks)
     struct cluster_settings *bad = NULL;
     CHECK_RC(parse(HEAD "[node.a]\nrest = 1ms\n", &bad, &e), ERR_config);
     CHECK_TRUE(strstr(e.text, "rest") != NULL);
+}
+
+/* Space is not used again while a connection that sent from it may still be there. */
+TEST(space_rests_as_long_as_a_send_may_take)
+{
+#define TARGET HEAD "[node.a]\n[target.0]\nnode = a\naddress = x:0\ndirectory = d\n"
+    static const struct {
+        const char *text;
+        uint64_t rest_ms, limit_ms; /* 0: it is refused */
+    } cases[] = {
+        {TARGET "space_rest = 2s\nsend_limit = 2s\n", 2000, 2000},
+        {TARGET "space_rest = 5min\n", 300000, 60000},
+        {TARGET "send_limit = 10s\n", 60000, 10000},
+        {TARGET "space_rest = 2s\n", 0, 0},
+        {TARGET "space_rest = 59s\nsend_limit = 60s\n", 0, 0},
+        {TARGET "send_limit = 2min\n", 0, 0},
+        {TARGET "space_rest = 500ms\nsend_limit = 500ms\n", 0, 0},
+    };
+#undef TARGET
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL;
+        struct err e = {0};
+        int rc = parse(cases[i].text, &s, &e);
+        if (cases[i].rest_ms == 0) {
+            CHECK_RC(rc, ERR_config);
+            CHECK_TRUE(strstr(e.text, "space_rest") != NULL ||
+                       strstr(e.text, "send_limit") != NULL);
+        } else {
+            CHECK_OK(rc);
+            CHECK_EQ(s->targets[0].space_rest_ms, cases[i].rest_ms);
+            CHECK_EQ(s->targets[0].send_limit_ms, cases[i].limit_ms);
+        }
+    }
+}
+
+TEST(memory_of_the_chunks_index_has_bounds)
+{
+    CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL, *bad = NULL;
+    struct err e = {0};
+    const char *head = HEAD "[node.a]\n[target.0]\nnode = a\naddress = x:0\ndirectory = d\n";
+    char text[400];
+    snprintf(text, sizeof text, "%sindex_bytes = 1G\nentry_bytes = 8M\n", head);
+    CHECK_OK(parse(text, &s, &e));
+    CHECK_EQ(s->targets[0].index_bytes, UINT64_C(1) << 30);
+    CHECK_EQ(s->targets[0].entry_bytes, UINT64_C(8) << 20);
+    snprintf(text, sizeof text, "%sindex_bytes = 1M\n", head);
+    CHECK_RC(parse(text, &bad, &e), ERR_config);
+    CHECK_TRUE(strstr(e.text, "index_bytes") != NULL);
+    snprintf(text, sizeof text, "%sentry_bytes = 0\n", head);
+    CHECK_RC(parse(text, &bad, &e), ERR_config);
+    CHECK_TRUE(strstr(e.text, "entry_bytes") != NULL);
 }
 
 TEST(the_cache_of_the_metadata_is_a_part_of_its_memory)

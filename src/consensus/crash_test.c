@@ -232,7 +232,7 @@ static void process_start(void *ctx)
                                     .applied = w->state_index,
                                     .queue_bytes = 64u << 10,
                                     .segment_bytes = 5u << 20,
-                                    .sparse = true};
+                                    .sparse = !w->faults};
     w->open_rc = w->open_rc < 0 ? w->open_rc : consensus_open(&opt, &w->consensus, &w->err);
     if (w->open_rc == 0) {
         w->open_rc = consensus_start(w->consensus, &w->err);
@@ -412,12 +412,12 @@ TEST(consensus_survives_them_with_snapshots)
 
 TEST(consensus_survives_faults_of_the_disk)
 {
-    check_seeds(testing_seed() + 2000000, 100, true, false);
+    check_seeds(testing_seed() + 2000000, 40, true, false);
 }
 
 TEST(consensus_survives_faults_with_snapshots)
 {
-    check_seeds(testing_seed() + 3000000, 100, true, true);
+    check_seeds(testing_seed() + 3000000, 40, true, true);
 }
 
 TEST(consensus_is_determined_by_the_seed)

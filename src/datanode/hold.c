@@ -147,6 +147,20 @@ static int hold_open_file(struct datanode_worker *w, const char *path, bool ther
     return rc < 0 ? (int)rc : 0;
 }
 
+/* What a life before has left of it in memory may be nowhere else. */
+static int hold_refresh(struct datanode_worker *w, const char *path)
+{
+    struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE};
+    int64_t rc = disk_now(w->env.disk, &req);
+    if (rc < 0) {
+        return (int)rc;
+    }
+    int fresh = disk_refresh(w->env.disk, req.file);
+    req = (struct disk_req){.op = DISK_CLOSE, .file = req.file};
+    (void)disk_now(w->env.disk, &req); /* nothing was written */
+    return fresh;
+}
+
 static void hold_again(struct loop_timer *t);
 
 int datanode_holds_open(struct datanode_worker *w, struct err *e)
@@ -158,7 +172,8 @@ int datanode_holds_open(struct datanode_worker *w, struct err *e)
     if (w->opt.engine == DATANODE_ENGINE_RAM) {
         return 0; /* what it has goes with the process */
     }
-    int rc = path == NULL ? -ENOMEM : disk_load(w->env.disk, path, HOLD_FILE_MAX, &bytes, &len);
+    int rc = path == NULL ? -ENOMEM : hold_refresh(w, path);
+    rc = rc < 0 ? rc : disk_load(w->env.disk, path, HOLD_FILE_MAX, &bytes, &len);
     bool there = rc != -ENOENT;
     rc = there ? rc : 0;
     rc = rc < 0 ? rc : hold_read(w, path, bytes, len);
@@ -230,7 +245,11 @@ static void hold_over(struct datanode_worker *w, int rc)
 
 static void hold_synced(struct disk_req *req, int64_t rc)
 {
-    hold_over(container_of(req, struct datanode_worker, holds.req), rc < 0 ? (int)rc : 0);
+    struct datanode_worker *w = container_of(req, struct datanode_worker, holds.req);
+    if (rc < 0) { /* also for lack of space: nobody knows what of it is there */
+        datanode_worker_fail(w, (int)rc, "the list of chains could not be written");
+    }
+    hold_over(w, rc < 0 ? (int)rc : 0);
 }
 
 static void hold_put(struct disk_req *req, int64_t rc)

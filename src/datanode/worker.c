@@ -18,6 +18,8 @@
 #define DEFAULT_READ_BYTES (UINT64_C(1) << 30)
 #define DEFAULT_DEAD_KEEP_MS (UINT64_C(24) * 3600 * 1000)
 #define DEFAULT_UPDATES 1024u
+#define DEFAULT_SEND_LIMIT_MS 60000u
+#define KEEPALIVE_MAX_MS 5000u
 #define STOP_POLL_NS (5 * NS_PER_MS)
 #define LEAVE_NS (1000 * NS_PER_MS) /* the leader has so long to hear that this worker stops */
 
@@ -211,6 +213,9 @@ static const struct peer_handler server_handlers[] = {
 
 static int worker_serve(struct datanode_worker *w, struct err *e)
 {
+    /* Peers are looked at with each keep-alive, what is left of one does not count: who takes
+     * nothing is seen one of them after `stall_ms`, who is silent behind four whole ones. */
+    uint64_t look_ms = base_min(w->opt.send_limit_ms / 5, KEEPALIVE_MAX_MS);
     const struct peer_server_options opt = {.env = &w->env,
                                             .user = &w->user,
                                             .handlers = server_handlers,
@@ -220,6 +225,8 @@ static int worker_serve(struct datanode_worker *w, struct err *e)
                                             .role = PROTO_ROLE_TARGET,
                                             .name = w->name,
                                             .pool = w->pool,
+                                            .keepalive_ms = look_ms,
+                                            .stall_ms = w->opt.send_limit_ms - look_ms,
                                             .member_pool = w->member_pool};
     w->user.ops = &server_ops;
     int rc = peer_server_new(&opt, &w->server);
@@ -261,6 +268,7 @@ static int worker_options(struct datanode_worker *w, const struct datanode_worke
     w->opt.dead_keep_ms = opt->dead_keep_ms == 0 ? DEFAULT_DEAD_KEEP_MS : opt->dead_keep_ms;
     w->opt.buffer_bytes = opt->buffer_bytes == 0 ? DEFAULT_BUFFER_BYTES : opt->buffer_bytes;
     w->opt.stream_bytes = opt->stream_bytes == 0 ? DEFAULT_STREAM_BYTES : opt->stream_bytes;
+    w->opt.send_limit_ms = opt->send_limit_ms == 0 ? DEFAULT_SEND_LIMIT_MS : opt->send_limit_ms;
     w->opt.max_reads = opt->max_reads == 0 ? DATANODE_READS_MAX : opt->max_reads;
     w->opt.max_read_bytes = opt->max_read_bytes == 0 ? DEFAULT_READ_BYTES : opt->max_read_bytes;
     return 0;

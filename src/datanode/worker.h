@@ -66,6 +66,8 @@ struct datanode_worker_options {
     uint64_t low_bytes;               /* chunk/store.h, with the next three */
     uint32_t rest_ms;
     uint64_t index_bytes, entry_bytes;
+    uint64_t send_limit_ms; /* a connection that takes nothing of what it is sent is closed within
+                               it; what it was sent from rests (rest_ms) longer. 0: 60,000 */
     uint64_t buffer_bytes; /* data of requests in progress, half for those of members, and a quarter
                               as much again for answers. 0: 256 MiB */
     uint64_t stream_bytes; /* buffers of reads that go past the page cache; 0: 64 MiB */

@@ -184,6 +184,15 @@ static int disk_make_level(struct disk *d, const char *path)
     return stat.stat.directory ? 0 : -ENOTDIR;
 }
 
+int disk_refresh(struct disk *d, struct disk_file *file)
+{
+    struct disk_req sync = {.op = DISK_SYNC, .file = file};
+    struct disk_req drop = {.op = DISK_DROP, .file = file};
+    int64_t rc = disk_now(d, &sync);
+    rc = rc < 0 ? rc : disk_now(d, &drop);
+    return rc < 0 ? (int)rc : 0;
+}
+
 int disk_make_directories(struct disk *d, const char *path)
 {
     CLEANUP(mem_freep) char *level = mem_strdup(path);

@@ -30,7 +30,7 @@ enum disk_op {
     DISK_SYNC,  /* file: fdatasync */
     DISK_SYNC_ALL, /* file: fsync */
     DISK_SYNC_DIR, /* path: fsync of a directory */
-    DISK_DROP,     /* file, offset, len (0: to the end): what is clean leaves the page cache */
+    DISK_DROP,     /* file: what is clean leaves the page cache; a part (offset, len): perhaps */
     DISK_ALLOCATE, /* file, offset, len: space is reserved, length grows (DISK_KEEP_SIZE: not) */
     DISK_PUNCH,    /* file, offset, len: freed (DISK_KEEP_SIZE: not), reads as zeros; -EOPNOTSUPP */
     DISK_TRUNCATE, /* file, len */
@@ -51,8 +51,7 @@ enum disk_op {
 #define DISK_READ_WRITE 1u
 #define DISK_CREATE 2u    /* with DISK_READ_WRITE */
 #define DISK_EXCLUSIVE 4u /* with DISK_CREATE: -EEXIST; a block device: -EBUSY if it is in use */
-#define DISK_DIRECT \
-    8u /* offsets, lengths and memory in units of 4 KiB; -EINVAL where the file system cannot */
+#define DISK_DIRECT 8u    /* all in units of 4 KiB; -EINVAL where the file system cannot */
 #define DISK_APPENDING 16u
 #define DISK_SOON 128u   /* DISK_WRITE: it will be synced before long: the medium may begin */
 #define DISK_STABLE 256u /* DISK_WRITE, then DISK_SYNC, as one: all before is stable, too */
@@ -193,8 +192,9 @@ int disk_file_fd(const struct disk_file *f);
 #define DISK_SMALL_MAX (1u << 20)
 /* Whole file into fresh memory (mem_free), zero-terminated; -EFBIG above `max`. */
 NODISCARD int disk_load(struct disk *d, const char *path, size_t max, void **ret, size_t *ret_len);
-/* Replaces a file atomically and durably: temporary name, write, fsync, rename, fsync of the
- * directory. */
+/* Replaces a file atomically and durably. */
 NODISCARD int disk_store(struct disk *d, const char *path, const void *bytes, size_t len);
+/* Syncs and drops: what an earlier process left is read from the medium then (doc/design/0050). */
+NODISCARD int disk_refresh(struct disk *d, struct disk_file *file);
 /* mkdir -p, each new level made durable. */
 NODISCARD int disk_make_directories(struct disk *d, const char *path);

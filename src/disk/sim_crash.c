@@ -2,7 +2,7 @@
  * disk/sim_crash.c -- what is left of unsynced changes: after a power cut, and after a sync that
  * failed.
  */
-#include "disk/sim_priv.h"
+#include "disk/sim_cache_priv.h"
 
 #include "base/mem.h"
 
@@ -24,27 +24,24 @@ void disk_sim_strand(struct sim_node *n, uint64_t mark)
         if (c->seq > mark) {
             break;
         }
+        if (c->kind != SIM_WRITE) { /* the file system's own log keeps that */
+            continue;
+        }
         if (rand_chance(&n->machine->rand, 1, 2)) {
             crash_settle(n, c);
+        } else {
+            disk_sim_stick(n, c);
         }
         disk_sim_change_free(n, c);
         n->file.diverged = true;
     }
 }
 
-int disk_sim_drop(struct sim_node *n)
+void disk_sim_drop(struct sim_node *n)
 {
-    LIST_FOR_EACH_SAFE(node, &n->file.changes)
-    {
-        struct sim_change *c = LIST_ENTRY(node, struct sim_change, node);
-        int rc = disk_sim_settle(n, c);
-        if (rc < 0) {
-            return rc;
-        }
-        disk_sim_change_free(n, c);
+    if (list_empty(&n->file.changes)) { /* else what is dirty keeps the folio, and that is all */
+        disk_sim_contents_revert(n);
     }
-    disk_sim_contents_revert(n);
-    return 0;
 }
 
 /* A random order of the changes. Each step takes any of those that are left (Fisher and Yates). */

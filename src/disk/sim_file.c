@@ -135,6 +135,40 @@ static struct sim_page *page_own(struct sim_node *n, enum sim_side side, uint64_
     return own;
 }
 
+/* ---- Pages that are stuck ---- */
+
+static bool page_stuck(const struct sim_node *n, uint64_t page)
+{
+    const struct sim_leaf *leaf = leaf_find(&n->file, page);
+    uint64_t at = page % SIM_LEAF_PAGES;
+    return leaf != NULL && (leaf->stuck[at / 64] >> at % 64 & 1) != 0;
+}
+
+static void pages_unstick(struct sim_node *n, uint64_t first, uint64_t end)
+{
+    for (uint64_t page = first; page < end; page++) {
+        struct sim_leaf *leaf = leaf_find(&n->file, page);
+        uint64_t at = page % SIM_LEAF_PAGES;
+        if (leaf != NULL) {
+            leaf->stuck[at / 64] &= ~(UINT64_C(1) << at % 64);
+        }
+    }
+}
+
+void disk_sim_stick(struct sim_node *n, const struct sim_change *c)
+{
+    uint64_t end =
+        c->kind == SIM_WRITE ? base_align_up(c->offset + c->len, SIM_PAGE) / SIM_PAGE : 0;
+    for (uint64_t page = c->offset / SIM_PAGE; page < end; page++) {
+        struct sim_leaf *leaf = leaf_find(&n->file, page);
+        uint64_t at = page % SIM_LEAF_PAGES;
+        const struct sim_page *durable = leaf == NULL ? NULL : *leaf_slot(leaf, DURABLE, page);
+        if (leaf != NULL && (durable == NULL || durable == n->machine->zero)) {
+            leaf->stuck[at / 64] |= UINT64_C(1) << at % 64;
+        }
+    }
+}
+
 /* ---- One side: bytes in, bytes gone, space reserved ---- */
 
 static int side_put(struct sim_node *n, enum sim_side side, uint64_t offset, const uint8_t *bytes,
@@ -143,11 +177,14 @@ static int side_put(struct sim_node *n, enum sim_side side, uint64_t offset, con
     for (uint64_t done = 0; done < len;) {
         uint64_t at = offset + done, within = at % SIM_PAGE;
         uint64_t part = base_min(SIM_PAGE - within, len - done);
-        struct sim_page *p = page_own(n, side, at / SIM_PAGE);
-        if (p == NULL) {
+        bool stuck = side == DURABLE && page_stuck(n, at / SIM_PAGE);
+        struct sim_page *p = stuck ? NULL : page_own(n, side, at / SIM_PAGE);
+        if (p == NULL && !stuck) {
             return -ENOMEM;
         }
-        memcpy(p->bytes + within, bytes + done, part);
+        if (p != NULL) {
+            memcpy(p->bytes + within, bytes + done, part);
+        }
         done += part;
     }
     return 0;
@@ -285,23 +322,59 @@ void disk_sim_contents_fini(struct sim_node *n)
 
 /* ---- What processes do ---- */
 
-size_t disk_sim_read(const struct sim_node *n, uint64_t offset, void *to, size_t len)
+static size_t contents_read(const struct sim_node *n, enum sim_side side, uint64_t offset, void *to,
+                            size_t len)
 {
-    if (offset >= n->file.live_size) {
+    uint64_t size = side == LIVE ? n->file.live_size : n->file.durable_size;
+    if (offset >= size) {
         return 0;
     }
-    size_t sum = (size_t)base_min(len, n->file.live_size - offset);
+    size_t sum = (size_t)base_min(len, size - offset);
     for (size_t done = 0; done < sum;) {
         uint64_t at = offset + done, within = at % SIM_PAGE;
         size_t part = (size_t)base_min(SIM_PAGE - within, sum - done);
         struct sim_leaf *leaf = leaf_find(&n->file, at / SIM_PAGE);
-        struct sim_page *p = leaf == NULL ? NULL : *leaf_slot(leaf, LIVE, at / SIM_PAGE);
+        struct sim_page *p = leaf == NULL ? NULL : *leaf_slot(leaf, side, at / SIM_PAGE);
         if (p == NULL) {
             memset((uint8_t *)to + done, 0, part);
         } else {
             memcpy((uint8_t *)to + done, p->bytes + within, part);
         }
         done += part;
+    }
+    return sum;
+}
+
+size_t disk_sim_read(const struct sim_node *n, uint64_t offset, void *to, size_t len)
+{
+    return contents_read(n, LIVE, offset, to, len);
+}
+
+/* What would be written there, and what would not. */
+static void change_over(const struct sim_node *n, const struct sim_change *c, uint64_t offset,
+                        uint8_t *to, size_t len)
+{
+    uint64_t from = c->kind == SIM_TRUNCATE ? c->len : c->offset;
+    uint64_t end = c->kind == SIM_TRUNCATE ? SIM_FILE_MAX : c->offset + c->len;
+    from = base_max(from, offset);
+    end = base_min(end, offset + len);
+    for (uint64_t at = from; at < end && c->kind != SIM_ALLOCATE; at++) {
+        if (c->kind != SIM_WRITE) {
+            to[at - offset] = 0;
+        } else if (!page_stuck(n, at / SIM_PAGE)) {
+            to[at - offset] = c->bytes[at - c->offset];
+        }
+    }
+}
+
+size_t disk_sim_read_medium(const struct sim_node *n, uint64_t offset, void *to, size_t len)
+{
+    size_t sum = offset < n->file.live_size ? (size_t)base_min(len, n->file.live_size - offset) : 0;
+    size_t got = contents_read(n, DURABLE, offset, to, sum);
+    memset((uint8_t *)to + got, 0, sum - got);
+    LIST_FOR_EACH(node, &n->file.changes)
+    {
+        change_over(n, LIST_ENTRY(node, struct sim_change, node), offset, to, sum);
     }
     return sum;
 }
@@ -321,6 +394,15 @@ static int contents_room(const struct sim_node *n, uint64_t offset, uint64_t len
     return missing > room ? -ENOSPC : 0;
 }
 
+/* Pages that lie wholly in the range. */
+static void contents_unstick(struct sim_node *n, uint64_t offset, uint64_t end)
+{
+    uint64_t last = n->file.leaf_count == 0
+                        ? 0
+                        : (n->file.leaf[n->file.leaf_count - 1]->index + 1) * SIM_LEAF_PAGES;
+    pages_unstick(n, base_align_up(offset, SIM_PAGE) / SIM_PAGE, base_min(end / SIM_PAGE, last));
+}
+
 /* Applies a new change to the live side and keeps it for the durable one. Takes it over. */
 static int contents_change(struct sim_node *n, struct sim_change *c)
 {
@@ -331,6 +413,8 @@ static int contents_change(struct sim_node *n, struct sim_change *c)
         return rc;
     }
     if (c->kind == SIM_TRUNCATE || c->kind == SIM_PUNCH) {
+        uint64_t end = c->kind == SIM_TRUNCATE ? SIM_FILE_MAX : c->offset + c->len;
+        contents_unstick(n, c->kind == SIM_TRUNCATE ? c->len : c->offset, end);
         leaves_trim(f);
     }
     c->seq = ++n->machine->seq;
@@ -366,6 +450,9 @@ int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t 
         return -ENOMEM;
     }
     *c = (struct sim_change){.kind = SIM_WRITE, .offset = req->offset, .len = len};
+    if (disk_request_direct(req)) {
+        contents_unstick(n, req->offset, req->offset + len);
+    }
     struct disk_cursor cursor;
     struct iovec piece;
     disk_cursor_init(&cursor, req);
@@ -415,6 +502,18 @@ int64_t disk_sim_reshape(struct sim_node *n, const struct disk_req *req)
     return contents_reshape(n, &keep);
 }
 
+/* Also on its way to the medium. */
+static void changes_corrupt(struct sim_node *n, uint64_t offset, uint8_t xor_with)
+{
+    LIST_FOR_EACH(node, &n->file.changes)
+    {
+        struct sim_change *c = LIST_ENTRY(node, struct sim_change, node);
+        if (c->kind == SIM_WRITE && offset >= c->offset && offset - c->offset < c->len) {
+            c->bytes[offset - c->offset] ^= xor_with;
+        }
+    }
+}
+
 int disk_sim_corrupt_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with)
 {
     uint64_t page = offset / SIM_PAGE;
@@ -422,6 +521,7 @@ int disk_sim_corrupt_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with)
     if (offset >= n->file.live_size) {
         return -ERANGE;
     }
+    changes_corrupt(n, offset, xor_with);
     struct sim_leaf *leaf = leaf_find(&n->file, page);
     bool shared = leaf != NULL && *leaf_slot(leaf, LIVE, page) == *leaf_slot(leaf, DURABLE, page);
     struct sim_page *p = page_own(n, LIVE, page);
@@ -527,6 +627,7 @@ void disk_sim_contents_revert(struct sim_node *n)
     uint64_t pages = 0;
     for (size_t i = 0; i < c->leaf_count; i++) {
         leaf_copy(c->leaf[i], DURABLE, LIVE);
+        memset(c->leaf[i]->stuck, 0, sizeof c->leaf[i]->stuck);
         for (size_t k = 0; k < SIM_LEAF_PAGES; k++) {
             pages += c->leaf[i]->live[k] == NULL ? 0 : 1;
         }

@@ -86,12 +86,15 @@ static int64_t sim_read(const struct disk_req *req)
     struct disk_cursor c;
     struct iovec piece;
     uint64_t sum = 0;
-    if ((req->flags & DISK_PAST_CACHE) != 0 && n->machine->no_direct) {
+    bool past = (req->flags & DISK_PAST_CACHE) != 0;
+    if (past && n->machine->no_direct) {
         return -EOPNOTSUPP;
     }
     disk_cursor_init(&c, req);
     while (disk_cursor_window(&c, &piece, 1) > 0) {
-        size_t got = disk_sim_read(n, req->offset + sum, piece.iov_base, piece.iov_len);
+        size_t got = past
+                         ? disk_sim_read_medium(n, req->offset + sum, piece.iov_base, piece.iov_len)
+                         : disk_sim_read(n, req->offset + sum, piece.iov_base, piece.iov_len);
         sum += got;
         disk_cursor_advance(&c, got);
         if (got < piece.iov_len) {
@@ -286,8 +289,11 @@ static int64_t sim_execute(struct sim_view *v, struct disk_req *req, uint64_t ma
         return sim_sync(req, mark);
     case DISK_SYNC_DIR:
         return sim_sync_dir(m, req, mark);
-    case DISK_DROP:
-        return disk_sim_drop(sim_file_of(req->file)->inode);
+    case DISK_DROP: /* a part, perhaps: of large folios that only begin or end there */
+        if (req->len == 0 || rand_chance(&m->rand, 1, 2)) {
+            disk_sim_drop(sim_file_of(req->file)->inode);
+        }
+        return 0;
     case DISK_ALLOCATE:
     case DISK_PUNCH:
     case DISK_TRUNCATE:

@@ -30,6 +30,7 @@ struct sim_leaf {
     uint64_t index;                       /* of 1 MiB of the file */
     bool dirty;                           /* live has changed since it was last equal to durable */
     uint64_t cached[SIM_LEAF_PAGES / 64]; /* a bit per page that the page cache has: sim_cache.c */
+    uint64_t stuck[SIM_LEAF_PAGES / 64];  /* a bit per page: see disk_sim_stick() */
     struct sim_page *live[SIM_LEAF_PAGES], *durable[SIM_LEAF_PAGES];
 };
 
@@ -194,6 +195,6 @@ void disk_sim_file_close(struct sim_file *f);
 /* ---- sim_crash.c ---- */
 /* A sync has failed: what it covered is written or lost, and never tried again. */
 void disk_sim_strand(struct sim_node *n, uint64_t mark);
-/* What is not dirty is read from the medium from now on; what is dirty goes there first. */
-NODISCARD int disk_sim_drop(struct sim_node *n);
+/* It is read from the medium from now on, unless something of it is dirty. */
+void disk_sim_drop(struct sim_node *n);
 uint64_t disk_sim_capacity_bytes(const struct disk_sim *m); /* sim.c */

@@ -6,137 +6,11 @@
 
 #include "base/mem.h"
 #include "base/rand.h"
-#include "loop/loop.h"
-#include "loop/sim.h"
-#include "testing/testing.h"
+#include "disk/rig_sim_priv.h"
 
 #include <string.h>
 
 #define STEPS_MAX 100000
-#define SEEDS 1000u
-
-struct world {
-    struct loop_sim *sim;
-    struct disk_sim *machine;
-    struct loop *loop;
-    struct disk *disk;
-};
-
-static void world_boot(struct world *w)
-{
-    CHECK_OK(loop_sim_process(w->sim, "test", 1, &w->loop));
-    CHECK_OK(disk_sim_open(w->machine, w->loop, &w->disk));
-}
-
-static struct world world_new(uint64_t seed, const struct disk_sim_options *opt)
-{
-    struct world w = {.sim = loop_sim_new(seed)};
-    struct disk_sim_options options = *opt;
-    options.sim = w.sim;
-    CHECK_TRUE(w.sim != NULL);
-    w.machine = disk_sim_new(&options);
-    CHECK_TRUE(w.machine != NULL);
-    world_boot(&w);
-    return w;
-}
-
-static struct world world_of(uint64_t seed)
-{
-    return world_new(seed, &(struct disk_sim_options){.capacity_bytes = 0});
-}
-
-static void world_kill(struct world *w)
-{
-    loop_sim_kill(w->loop);
-    w->loop = NULL;
-    w->disk = NULL;
-}
-
-static void world_crash(struct world *w)
-{
-    world_kill(w);
-    disk_sim_crash(w->machine);
-    loop_sim_reboot(w->sim, 1);
-    world_boot(w);
-}
-
-static void world_end(struct world *w)
-{
-    loop_sim_free(w->sim);
-    disk_sim_free(w->machine);
-}
-
-/* ---- Requests, at once ---- */
-
-static int64_t now_path(struct world *w, enum disk_op op, const char *path)
-{
-    struct disk_req req = {.op = op, .path = path};
-    return disk_now(w->disk, &req);
-}
-
-static int64_t now_rename(struct world *w, const char *path, const char *path_to)
-{
-    struct disk_req req = {.op = DISK_RENAME, .path = path, .path_to = path_to};
-    return disk_now(w->disk, &req);
-}
-
-static int64_t now_file(struct world *w, enum disk_op op, struct disk_file *f)
-{
-    struct disk_req req = {.op = op, .file = f};
-    return disk_now(w->disk, &req);
-}
-
-static int64_t now_range(struct world *w, enum disk_op op, struct disk_file *f, uint64_t offset,
-                         uint64_t len)
-{
-    struct disk_req req = {.op = op, .file = f, .offset = offset, .len = len};
-    return disk_now(w->disk, &req);
-}
-
-static struct disk_file *opened(struct world *w, const char *path, uint32_t flags)
-{
-    struct disk_req req = {.op = DISK_OPEN, .path = path, .flags = flags};
-    return disk_now(w->disk, &req) == 0 ? req.file : NULL;
-}
-
-static struct disk_file *created(struct world *w, const char *path)
-{
-    struct disk_file *f = opened(w, path, DISK_READ_WRITE | DISK_CREATE);
-    CHECK_TRUE(f != NULL);
-    return f;
-}
-
-static int64_t put(struct world *w, struct disk_file *f, uint64_t offset, const void *bytes,
-                   size_t len)
-{
-    struct disk_req req = {.op = DISK_WRITE, .file = f, .offset = offset, .len = len};
-    req.buf = (void *)bytes;
-    return disk_now(w->disk, &req);
-}
-
-/* Length of the file and its first bytes, -ENOENT. */
-static int64_t content(struct world *w, const char *path, void *bytes, size_t size)
-{
-    struct disk_file *f = opened(w, path, DISK_READ_ONLY);
-    if (f == NULL) {
-        return -ENOENT;
-    }
-    struct disk_req req = {.op = DISK_READ, .file = f, .buf = bytes, .len = size};
-    int64_t rc = disk_now(w->disk, &req);
-    CHECK_EQ(now_file(w, DISK_CLOSE, f), 0);
-    return rc;
-}
-
-static void store(struct world *w, const char *path, char fill, size_t len)
-{
-    uint8_t bytes[8192];
-    CHECK_TRUE(len <= sizeof bytes);
-    memset(bytes, fill, len);
-    struct disk_file *f = created(w, path);
-    CHECK_EQ(put(w, f, 0, bytes, len), len);
-    CHECK_EQ(now_file(w, DISK_SYNC_ALL, f), 0);
-    CHECK_EQ(now_file(w, DISK_CLOSE, f), 0);
-}
 
 /* ---- Requests, over time ---- */
 
@@ -703,61 +577,6 @@ TEST(fails_the_nth_matching_request)
     world_end(&w);
 }
 
-/* As on Linux: a sync that failed is not repeated by the next, what it covered may be lost. */
-TEST(failed_sync_may_lose_what_it_covered)
-{
-    unsigned lost = 0, kept = 0;
-    for (unsigned i = 0; i < SEEDS; i++) {
-        struct world w = world_of(testing_seed() + i);
-        char out[4] = {0};
-        store(&w, "/f", '0', 3);
-        struct disk_file *f = created(&w, "/f");
-        CHECK_EQ(put(&w, f, 0, "1", 1), 1);
-        disk_sim_fail(w.machine, DISK_SYNC, NULL, 1, 1, -EIO);
-        CHECK_RC((int)now_file(&w, DISK_SYNC, f), EIO);
-        CHECK_EQ(put(&w, f, 2, "2", 1), 1);
-        CHECK_EQ(now_file(&w, DISK_SYNC, f), 0);
-        CHECK_EQ(content(&w, "/f", out, 3), 3);
-        CHECK_TEXT(out, "102");
-        world_crash(&w);
-        CHECK_EQ(content(&w, "/f", out, 3), 3);
-        CHECK_TRUE(strcmp(out, "102") == 0 || strcmp(out, "002") == 0);
-        lost += out[0] == '0' ? 1 : 0;
-        kept += out[0] == '1' ? 1 : 0;
-        world_end(&w);
-    }
-    CHECK_TRUE(lost > SEEDS / 20);
-    CHECK_TRUE(kept > SEEDS / 20);
-}
-
-/* The page cache shows what a failed sync has left behind until it is told to forget that. */
-TEST(drop_shows_what_a_failed_sync_has_left)
-{
-    unsigned lost = 0, kept = 0;
-    for (unsigned i = 0; i < SEEDS; i++) {
-        struct world w = world_of(testing_seed() + i);
-        char out[4] = {0}, after[4] = {0};
-        store(&w, "/f", '0', 3);
-        struct disk_file *f = created(&w, "/f");
-        CHECK_EQ(put(&w, f, 0, "1", 1), 1);
-        disk_sim_fail(w.machine, DISK_SYNC, NULL, 1, 1, -EIO);
-        CHECK_RC((int)now_file(&w, DISK_SYNC, f), EIO);
-        CHECK_EQ(put(&w, f, 2, "2", 1), 1); /* dirty: not forgotten */
-        CHECK_EQ(now_file(&w, DISK_DROP, f), 0);
-        CHECK_EQ(content(&w, "/f", out, 3), 3);
-        CHECK_TRUE(strcmp(out, "102") == 0 || strcmp(out, "002") == 0);
-        CHECK_EQ(now_file(&w, DISK_SYNC, f), 0);
-        world_crash(&w);
-        CHECK_EQ(content(&w, "/f", after, 3), 3);
-        CHECK_TEXT(after, out);
-        lost += out[0] == '0' ? 1 : 0;
-        kept += out[0] == '1' ? 1 : 0;
-        world_end(&w);
-    }
-    CHECK_TRUE(lost > SEEDS / 20);
-    CHECK_TRUE(kept > SEEDS / 20);
-}
-
 TEST(space_runs_out_and_comes_back)
 {
     struct world w =
@@ -848,7 +667,7 @@ TEST(the_page_cache_is_what_is_said)
     CHECK_TRUE(!disk_resident(w.disk, f, 4095, 2) && !disk_resident(w.disk, f, 16383, 2));
     CHECK_EQ(put(&w, f, 16384, "b", 1), 1);
     CHECK_TRUE(disk_resident(w.disk, f, 16383, 2));
-    CHECK_EQ(now_file(&w, DISK_DROP, f), 0);
+    CHECK_OK(disk_refresh(w.disk, f));
     CHECK_EQ(disk_sim_cached_bytes(w.machine), 0);
     req = (struct disk_req){.op = DISK_READ, .file = f, .buf = bytes, .len = 4096};
     CHECK_EQ(disk_now(w.disk, &req), 4096);

@@ -34,6 +34,7 @@ struct log {
 };
 
 struct world {
+    bool faults; /* of the disk */
     struct rand rand;
     struct testing_machine machine;
     struct journal *journal; /* the process' */
@@ -258,7 +259,8 @@ static void process_open(void *ctx)
                                   .segment_bytes = 32768,
                                   .max_record_bytes = 4096,
                                   .queue_bytes = 65536,
-                                  .sparse = rand_chance(&w->rand, 1, 4)};
+                                  .keep_segments = (unsigned)rand_below(&w->rand, 3),
+                                  .sparse = !w->faults && rand_chance(&w->rand, 1, 4)};
     memset(&w->replayed, 0, sizeof w->replayed);
     w->replayed.next = 1;
     w->err = (struct err){0};
@@ -379,6 +381,7 @@ static void world_begin(struct world *w, uint64_t seed)
 
 static void world_play(struct world *w, unsigned lives, bool faults)
 {
+    w->faults = faults;
     for (unsigned life = 0; life < lives; life++) {
         if (faults) {
             testing_machine_spoil(&w->machine, &w->rand, DIRECTORY, 12);

@@ -57,6 +57,7 @@ static void finish_syncs_above(struct journal *j, uint64_t ticket, int rc)
 
 void journal_fail_queue(struct journal *j, int rc)
 {
+    j->refusing = rc;
     finish_all(j, &j->queue, rc);
     j->queue_size_bytes = 0;
     j->next_index = j->write_active ? j->batch_index : j->written_index;
@@ -174,10 +175,11 @@ static void batch_gather(struct journal *j)
 
 static void write_done(struct disk_req *req, int64_t rc);
 static void written_stable(struct journal *j);
+static struct journal_segment *sync_segment(struct journal *j);
 
-/* Everything before it is stable, and somebody waits for this one to be: write and sync are one
- * request, which saves the way to the disk and back. */
-static bool batch_syncs(const struct journal *j)
+/* Somebody waits for it to be stable, and all before it is, or is in the same segment: write and
+ * sync are one request, which saves the way to the disk and back. */
+static bool batch_syncs(struct journal *j)
 {
     bool wanted = j->stop != NULL || !list_empty(&j->syncs);
     LIST_FOR_EACH(node, &j->writing)
@@ -185,7 +187,11 @@ static bool batch_syncs(const struct journal *j)
         wanted =
             wanted || LIST_ENTRY(node, struct journal_append, node)->durability == JOURNAL_STABLE;
     }
-    return wanted && j->syncing == NULL && j->sequence == j->stable_sequence;
+    if (!wanted || j->syncing != NULL) {
+        return false;
+    }
+    const struct journal_segment *unstable = sync_segment(j);
+    return unstable == NULL || unstable == j->current;
 }
 
 /* Gives the batch its header and writes it. */
@@ -386,7 +392,8 @@ static void written_stable(struct journal *j)
 
 static void sync_start(struct journal *j)
 {
-    if (j->syncing != NULL || !sync_wanted(j)) {
+    bool comes = j->write_active && j->write_syncs; /* with the write, of all there is */
+    if (j->syncing != NULL || comes || !sync_wanted(j)) {
         return;
     }
     struct journal_segment *s = sync_segment(j);
@@ -422,6 +429,7 @@ static void complete(struct journal *j)
         struct journal_sync *s = LIST_ENTRY(node, struct journal_sync, node);
         s->done(s, s->rc);
     }
+    j->refusing = list_empty(&j->done) ? 0 : j->refusing;
 }
 
 static bool idle(const struct journal *j)
@@ -489,6 +497,9 @@ static int append_check(struct journal *j, struct journal_append *a)
     }
     if (j->stop != NULL || j->stop_sealed) {
         return -ERR_shutting_down;
+    }
+    if (j->refusing != 0) {
+        return j->refusing; /* who it failed for has not heard of it: nothing may overtake that */
     }
     if (a->iov_count > JOURNAL_IOV_MAX) {
         return -EINVAL;
@@ -607,15 +618,17 @@ static int options_take(struct journal *j, const struct journal_options *opt)
     memcpy(j->owner, opt->owner, sizeof j->owner);
     j->segment_bytes = opt->segment_bytes != 0 ? opt->segment_bytes : SEGMENT_BYTES_DEFAULT;
     j->least_bytes = opt->least_bytes;
+    j->keep_segments = opt->keep_segments;
     j->max_record_bytes = opt->max_record_bytes != 0 ? opt->max_record_bytes : RECORD_BYTES_DEFAULT;
     j->queue_bytes = opt->queue_bytes != 0 ? opt->queue_bytes : QUEUE_BYTES_DEFAULT;
     j->queue_records = opt->queue_records != 0 ? opt->queue_records : QUEUE_RECORDS_DEFAULT;
     j->sparse = opt->sparse;
+    j->salvage = opt->salvage;
     j->room = opt->room;
     bool sound = j->segment_bytes >= 4 * (uint64_t)JOURNAL_DATA_OFFSET &&
                  j->max_record_bytes <= j->segment_bytes / 4 &&
                  j->max_record_bytes <= JOURNAL_BODY_MAX / 2 &&
-                 j->queue_bytes >= j->max_record_bytes &&
+                 j->queue_bytes >= j->max_record_bytes && j->keep_segments <= JOURNAL_KEEP_MAX &&
                  (j->least_bytes == 0 ||
                   j->least_bytes / 4 >= base_max(j->max_record_bytes, JOURNAL_DATA_OFFSET));
     return sound ? 0 : -EINVAL;
@@ -686,6 +699,8 @@ void journal_info(const struct journal *j, struct journal_info *ret)
     *ret = (struct journal_info){.next_index = j->next_index,
                                  .stable_index = j->stable_index,
                                  .segment_count = j->segment_count,
+                                 .kept_count = j->kept_count,
+                                 .gave_up = j->gave_up,
                                  .spare_rc = j->spare == NULL ? j->prepare.rc : 0,
                                  .segment_bytes = j->current == NULL ? 0 : j->current->size_bytes,
                                  .queued_records = (uint32_t)j->used_records,

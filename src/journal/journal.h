@@ -31,6 +31,7 @@ struct loop_task;
 
 #define JOURNAL_OWNER_BYTES 16u
 #define JOURNAL_IOV_MAX 16u
+#define JOURNAL_KEEP_MAX 8u
 
 struct journal_record {
     uint64_t index;
@@ -62,11 +63,15 @@ struct journal_options {
     uint64_t segment_bytes;             /* 0: 64 MiB; changes affect new segments only */
     uint64_t least_bytes;    /* where there is no room for a whole segment: one of half of the room,
                                 if that is so much at least. 0: none */
+    unsigned keep_segments;  /* trimmed ones that are kept to be used again, so that no new space
+                                is needed then; at most JOURNAL_KEEP_MAX. 0: they are removed */
     size_t max_record_bytes; /* 0: 1 MiB + 4 KiB; at most a quarter of segment_bytes */
     size_t queue_bytes;      /* not yet done; 0: 16 MiB */
     size_t queue_records;    /* not yet done; 0: 4,096 */
     uint64_t first_index;    /* of a new journal; 0: 1 */
-    bool sparse;             /* do not allocate ahead: for small journals and tests */
+    bool sparse;  /* do not allocate ahead: for tests. What a failed sync left may be lost */
+    bool salvage; /* what follows a damage is given up instead of ending the open: journal_info
+                     says `gave_up`. For tools: whoever was told that it is stable is not told */
     struct loop_task *room; /* may be NULL; deferred when the next segment is ready, or is not to be
                                had: for an owner that looks at room_bytes before it appends */
 };
@@ -133,9 +138,9 @@ struct journal_cut {
 };
 void journal_cut(struct journal *j, struct journal_cut *c);
 
-/* Records below `index` are not needed any more: whole segments of them are removed in the
- * background, the oldest first. The last segment with records stays. Never fails; what was not
- * removed before a crash is replayed again. */
+/* Records below `index` are not needed any more: whole segments of them are removed (or kept for
+ * reuse) in the background, the oldest first. The last segment with records stays. Never fails;
+ * what was not removed before a crash is replayed again. */
 void journal_trim(struct journal *j, uint64_t index);
 
 /* Takes no more, writes and syncs what is queued, seals the end (so that later damage anywhere is
@@ -156,8 +161,10 @@ struct journal_info {
                      made */
     uint64_t segment_bytes; /* of the one that is written to; 0: there is none yet */
     uint32_t segment_count;
+    uint32_t kept_count; /* that wait to be used again */
     uint32_t queued_records;
-    int failed; /* 0, or the error that made it read-only */
+    bool gave_up; /* `salvage`: records were lost */
+    int failed;   /* 0, or the error that made it read-only */
 };
 void journal_info(const struct journal *j, struct journal_info *ret);
 /* "journal dir: next 100, stable below 100, 2 segments, 12345 bytes" */

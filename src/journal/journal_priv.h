@@ -26,8 +26,10 @@ struct journal_segment {
     struct list node;
     struct disk_file *file; /* NULL: closed */
     uint64_t number;
-    uint64_t size_bytes;                 /* how far batches may go */
-    uint64_t used_bytes;                 /* end of the batches */
+    uint64_t size_bytes;  /* how far batches may go */
+    uint64_t whole_bytes; /* of its file, from the start, that were written: they can be written
+                             again without new space */
+    uint64_t used_bytes;  /* end of the batches */
     uint64_t last_sequence, last_ticket; /* written; 0: no batch yet */
     uint64_t end_index;                  /* above all indexes that were ever in it; 0: no records */
     uint64_t next_index;                 /* of the record after its last batch */
@@ -59,17 +61,33 @@ struct journal_prepare {
     uint64_t zeroed; /* bytes from the start of the segment */
     struct iovec zeros[JOURNAL_ZERO_PIECES];
     char path[JOURNAL_PATH_SIZE], path_to[JOURNAL_PATH_SIZE];
-    int rc;       /* of the attempt that is being undone */
-    bool blocked; /* appends wait for it and fail with it */
+    int rc;         /* of the attempt that is being undone */
+    bool blocked;   /* appends wait for it and fail with it */
+    bool reuses;    /* one that was kept: */
+    uint64_t taken; /* its number, while it is called so; 0: none */
     struct loop_timer retry;
 };
 
-/* Removing the oldest segments. */
+enum journal_trim_step {
+    TRIM_IDLE,
+    TRIM_NAME, /* it goes, or gets another one */
+    TRIM_SYNC_DIR,
+    TRIM_SURPLUS, /* one of those that were kept goes for it */
+};
+
+/* Removing the oldest segments, or keeping them under another name. */
 struct journal_trimmer {
-    bool active, removed, given_up;
+    enum journal_trim_step step;
+    bool keeps; /* the one that goes now */
+    bool given_up;
     uint64_t index; /* records below are not needed */
     struct disk_req req;
-    char path[JOURNAL_PATH_SIZE];
+    char path[JOURNAL_PATH_SIZE], path_to[JOURNAL_PATH_SIZE];
+};
+
+/* A trimmed segment that can be used again. */
+struct journal_kept {
+    uint64_t number, bytes;
 };
 
 /* Closing segments that will not be written again. */
@@ -93,7 +111,7 @@ struct journal {
     uint64_t segment_bytes, least_bytes;
     size_t max_record_bytes, queue_bytes, queue_records;
     struct loop_task *room; /* the owner's */
-    bool sparse;
+    bool sparse, salvage, gave_up;
 
     /* segments, the oldest first; `current` is the last of the list, `spare` in none */
     struct list segments;
@@ -103,6 +121,8 @@ struct journal {
     struct journal_prepare prepare;
     struct journal_trimmer trim;
     struct journal_closer closer;
+    struct journal_kept kept[JOURNAL_KEEP_MAX + 1]; /* one too many while it is being removed */
+    unsigned kept_count, keep_segments;
 
     /* the chain of batches */
     uint64_t next_index; /* of the next append */
@@ -136,8 +156,9 @@ struct journal {
     struct journal_stop *stop;
     bool stop_sealed;
     int failed;
-    bool told;  /* `failed` of the user was called */
-    bool begun; /* the first segment is being prepared, or was */
+    int refusing; /* what appends are told until all that failed have been told; 0: nothing */
+    bool told;    /* `failed` of the user was called */
+    bool begun;   /* the first segment is being prepared, or was */
     char reason[240];
     struct journal_counters stats;
 };
@@ -164,6 +185,16 @@ bool journal_segment_busy(const struct journal *j); /* background work is under 
 void journal_segment_fini(struct journal *j);       /* blocks for close */
 #define JOURNAL_SUFFIX ".journal"
 #define JOURNAL_SUFFIX_NEW ".new"
+#define JOURNAL_SUFFIX_OLD ".old"
+
+/* keep.c */
+uint64_t journal_keep_most(const struct journal *j); /* bytes of the largest; 0: there is none */
+struct journal_kept journal_keep_take(struct journal *j); /* the largest; there is one */
+/* What a segment of so many bytes would be kept as: whole units; 0: it is too small. */
+uint64_t journal_keep_bytes(const struct journal *j, uint64_t bytes);
+bool journal_keep_wants(const struct journal *j, uint64_t number, uint64_t bytes);
+/* True: that is one too many; *ret_surplus, the smallest, is not kept any more. */
+bool journal_keep_add(struct journal *j, uint64_t number, uint64_t bytes, uint64_t *ret_surplus);
 
 /* open.c */
 NODISCARD int journal_replay(struct journal *j, uint64_t first_index, struct err *e);

@@ -321,6 +321,49 @@ TEST(journal_waits_for_space_instead_of_failing)
     fixture_end(&f);
 }
 
+static void overtaken(struct journal_append *a, int rc)
+{
+    struct fixture *f = container_of(a, struct fixture, append[4]);
+    append_done(a, rc);
+    if (rc < 0) {
+        append_one(f, 7, payload, 10, JOURNAL_WRITTEN); /* there would be room for it */
+    }
+}
+
+static void body_overtaken(void *ctx)
+{
+    struct fixture *f = ctx;
+    for (size_t i = 4; i < 7; i++) {
+        append_one(f, i, payload, 8000, JOURNAL_WRITTEN);
+    }
+    f->append[4].done = overtaken;
+}
+
+/* Until all whose records have failed have heard of it: a record may need those. */
+TEST(journal_lets_nothing_overtake_what_failed)
+{
+    struct fixture f;
+    fixture_begin(&f);
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    (void)fixture_until(&f, fixture_stopped);
+    disk_sim_capacity(f.machine.disk, 150000);
+    f.append[4].rc = 0;
+    for (unsigned round = 0; round < 30 && f.append[4].rc == 0; round++) {
+        loop_sim_enter(f.machine.loop, body_overtaken, &f);
+        fixture_settle(&f);
+    }
+    CHECK_RC(f.append[4].rc, ENOSPC);
+    CHECK_RC(f.append[6].rc, ENOSPC);
+    CHECK_RC(f.append[7].rc, ENOSPC);
+    CHECK_EQ(f.append[7].index, 0);
+    CHECK_EQ(f.failed_calls, 0);
+    disk_sim_capacity(f.machine.disk, 0);
+    loop_sim_enter(f.machine.loop, body_overtaken, &f);
+    fixture_settle(&f);
+    CHECK_OK(f.append[4].rc); /* it is over */
+    fixture_end(&f);
+}
+
 /* Smaller and smaller ones, each half of what is there, down to the least; what they have is
  * replayed. */
 TEST(journal_takes_smaller_segments_where_there_is_no_room)
@@ -351,6 +394,126 @@ TEST(journal_takes_smaller_segments_where_there_is_no_room)
     fixture_restart(&f);
     CHECK_OK(f.open_rc);
     CHECK_EQ(f.replayed, good);
+    fixture_end(&f);
+}
+
+static void body_trim_all(void *ctx)
+{
+    struct fixture *f = ctx;
+    struct journal_info info;
+    journal_info(f->journal, &info);
+    journal_trim(f->journal, info.stable_index);
+}
+
+/* Whatever becomes free somebody else takes at once. */
+static void others_take_all(struct fixture *f)
+{
+    loop_sim_enter(f->machine.loop, body_trim_all, f);
+    for (unsigned i = 0; i < 20; i++) {
+        (void)testing_machine_until(&f->machine, fixture_stopped, f, 5);
+        disk_sim_capacity(f->machine.disk, disk_sim_used_bytes(f->machine.disk));
+    }
+}
+
+static void fill_rounds(struct fixture *f, unsigned rounds)
+{
+    for (unsigned round = 0; round < rounds; round++) {
+        loop_sim_enter(f->machine.loop, body_fill, f);
+        fixture_settle(f);
+        CHECK_OK(f->append[3].rc);
+        others_take_all(f);
+    }
+}
+
+static void fill_alone(struct fixture *f, unsigned rounds)
+{
+    for (unsigned round = 0; round < rounds; round++) {
+        loop_sim_enter(f->machine.loop, body_fill, f);
+        fixture_settle(f);
+        loop_sim_enter(f->machine.loop, body_trim_all, f);
+    }
+    (void)fixture_until(f, fixture_stopped);
+}
+
+/* What was trimmed is used again: not a byte of new space is needed, also behind an end in good
+ * order, and behind one that leaves a segment of which only a part is used. */
+TEST(journal_goes_on_without_new_space)
+{
+    struct fixture f;
+    struct journal_info info;
+    fixture_begin(&f);
+    f.opt.keep_segments = 2;
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    for (unsigned life = 0; life < 6; life++) {
+        disk_sim_capacity(f.machine.disk, 0);
+        fill_alone(&f, 8);
+        uint64_t used = disk_sim_used_bytes(f.machine.disk);
+        others_take_all(&f);
+        fill_rounds(&f, 30);
+        CHECK_TRUE(disk_sim_used_bytes(f.machine.disk) <= used);
+        journal_info(f.journal, &info);
+        CHECK_TRUE(info.segment_count <= 3 && info.kept_count <= 2);
+        if (life % 3 == 2) {
+            fixture_restart(&f);
+        } else {
+            testing_machine_kill(&f.machine, life % 3 == 1);
+            testing_machine_start(&f.machine, "journal", &f.env);
+            loop_sim_enter(f.machine.loop, fixture_open, &f);
+        }
+        CHECK_OK(f.open_rc);
+        fill_rounds(&f, 6);
+        journal_info(f.journal, &info);
+        CHECK_EQ(info.next_index, 1 + 4 * (8 + 30 + 6) * (life + 1));
+    }
+    CHECK_EQ(f.failed_calls, 0);
+    fixture_end(&f);
+}
+
+/* Where no file can be made at all, those that were kept serve, though they are small. */
+TEST(journal_goes_on_without_new_files)
+{
+    struct fixture f;
+    fixture_begin(&f);
+    f.opt.keep_segments = 2;
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    fill_alone(&f, 8);
+    fill_rounds(&f, 10);
+    f.opt.segment_bytes *= 2;
+    fixture_restart(&f);
+    CHECK_OK(f.open_rc);
+    disk_sim_fail(f.machine.disk, DISK_OPEN, ".new", 1, 0, -ENOSPC);
+    fill_rounds(&f, 30);
+    CHECK_EQ(f.failed_calls, 0);
+    fixture_end(&f);
+}
+
+/* Who keeps none has none: what was kept before is left alone, and is not taken for anything. */
+TEST(journal_keeps_no_more_than_it_is_told)
+{
+    struct fixture f;
+    struct journal_info info;
+    fixture_begin(&f);
+    f.opt.keep_segments = 1;
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    for (unsigned round = 0; round < 20; round++) {
+        loop_sim_enter(f.machine.loop, body_fill, &f);
+        fixture_settle(&f);
+    }
+    loop_sim_enter(f.machine.loop, body_trim_all, &f);
+    (void)fixture_until(&f, fixture_stopped);
+    journal_info(f.journal, &info);
+    CHECK_EQ(info.kept_count, 1);
+    f.opt.keep_segments = 9;
+    loop_sim_enter(f.machine.loop, fixture_stop, &f);
+    CHECK_TRUE(fixture_until(&f, fixture_stopped));
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    CHECK_RC(f.open_rc, EINVAL);
+    f.opt.keep_segments = 0;
+    loop_sim_enter(f.machine.loop, fixture_open, &f);
+    CHECK_OK(f.open_rc);
+    journal_info(f.journal, &info);
+    CHECK_EQ(info.kept_count, 0);
+    CHECK_EQ(info.next_index, 81);
     fixture_end(&f);
 }
 

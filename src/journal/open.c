@@ -76,6 +76,24 @@ static bool parse_name(const char *name, const char *suffix, uint64_t *ret)
     return strcmp(name + 16, suffix) == 0 && v > 0;
 }
 
+/* One that was kept: its bytes, from the start. What is not wanted goes. */
+static int kept_find(struct open_state *o, uint64_t number)
+{
+    struct journal *j = o->journal;
+    char path[JOURNAL_PATH_SIZE];
+    uint64_t surplus = number;
+    int rc = journal_segment_path(j, number, JOURNAL_SUFFIX_OLD, path);
+    struct disk_req req = {.op = DISK_STAT, .path = path};
+    rc = rc < 0 ? rc : open_now(j, &req);
+    bool goes = rc < 0 || !journal_keep_wants(j, number, req.stat.size_bytes) ||
+                journal_keep_add(j, number, req.stat.size_bytes, &surplus);
+    if (rc == 0 && goes) {
+        rc = journal_segment_path(j, surplus, JOURNAL_SUFFIX_OLD, path);
+        rc = rc < 0 ? rc : path_now(j, DISK_REMOVE, path);
+    }
+    return rc;
+}
+
 /* Half-prepared segments go, the others are noted; names come sorted, so numbers are ascending. */
 static int open_list(struct open_state *o)
 {
@@ -98,6 +116,9 @@ static int open_list(struct open_state *o)
         } else if (parse_name(o->names->name[i], JOURNAL_SUFFIX_NEW, &number)) {
             rc = journal_segment_path(j, number, JOURNAL_SUFFIX_NEW, path);
             rc = rc < 0 ? rc : path_now(j, DISK_REMOVE, path);
+        } else if (j->keep_segments > 0 &&
+                   parse_name(o->names->name[i], JOURNAL_SUFFIX_OLD, &number)) {
+            rc = kept_find(o, number);
         }
     }
     return rc;
@@ -185,7 +206,12 @@ static int segment_open(struct open_state *o, uint64_t number)
         return err_set(o->err, rc, "open journal segment '%s'", path);
     }
     s->file = req.file;
-    return segment_visit(o, s, path);
+    rc = segment_visit(o, s, path);
+    if (j->salvage && err_is(rc, ERR_corrupt)) { /* its header, or a batch that makes no sense */
+        o->broken = j->gave_up = true;
+        rc = 0;
+    }
+    return rc;
 }
 
 /* The oldest segment's first batch was stable before the one in front of it was removed: number 1
@@ -195,6 +221,10 @@ static int open_judge(struct open_state *o)
     struct journal *j = o->journal;
     bool headless = o->count > 0 && !o->chain.begun && o->number[0] != 1;
     if (!headless && o->claimed_behind <= o->chain.sequence) {
+        return 0;
+    }
+    if (j->salvage) {
+        j->gave_up = true;
         return 0;
     }
     struct journal_segment *at = NULL;
@@ -213,11 +243,32 @@ static int open_judge(struct open_state *o)
                    o->chain.sequence + 1, o->claimed_behind);
 }
 
+/* Without a batch of the chain: most often the one that was ready to be the next. */
+static int segment_keep(struct journal *j, const struct journal_segment *s, const char *path)
+{
+    char path_to[JOURNAL_PATH_SIZE];
+    uint64_t surplus = 0;
+    struct disk_req req = {.op = DISK_RENAME, .path = path, .path_to = path_to};
+    int rc = journal_segment_path(j, s->number, JOURNAL_SUFFIX_OLD, path_to);
+    rc = rc < 0 ? rc : open_now(j, &req);
+    if (rc == 0 && journal_keep_add(j, s->number, s->whole_bytes, &surplus)) {
+        rc = journal_segment_path(j, surplus, JOURNAL_SUFFIX_OLD, path_to);
+        rc = rc < 0 ? rc : path_now(j, DISK_REMOVE, path_to);
+    }
+    return rc;
+}
+
 static int segment_remove(struct journal *j, struct journal_segment *s)
 {
     char path[JOURNAL_PATH_SIZE];
     int rc = journal_segment_path(j, s->number, JOURNAL_SUFFIX, path);
-    rc = rc < 0 ? rc : path_now(j, DISK_REMOVE, path);
+    struct disk_req req = {.op = DISK_STAT, .file = s->file};
+    rc = rc < 0 ? rc : open_now(j, &req);
+    s->whole_bytes = rc < 0 ? 0 : req.stat.size_bytes;
+    if (rc == 0) {
+        rc = journal_keep_wants(j, s->number, s->whole_bytes) ? segment_keep(j, s, path)
+                                                              : path_now(j, DISK_REMOVE, path);
+    }
     list_remove(&s->node);
     j->segment_count--;
     (void)file_now(j, DISK_CLOSE, s->file, 0);
@@ -299,6 +350,7 @@ static int open_clean(struct open_state *o)
             continue;
         }
         rc = segment_secure(o, s);
+        s->whole_bytes = s->used_bytes;
         (void)file_now(j, DISK_CLOSE, s->file, 0);
         s->file = NULL;
     }
@@ -317,7 +369,8 @@ int journal_replay(struct journal *j, uint64_t first_index, struct err *e)
         o.broken = o.broken || !o.chain.begun;
     }
     rc = rc < 0 ? rc : open_judge(&o);
-    rc = rc < 0 ? rc : open_clean(&o);
+    rc = rc < 0 || j->gave_up ? rc
+                              : open_clean(&o); /* else nobody would see again that it was broken */
     if (rc == 0) {
         j->sequence = o.chain.sequence;
         j->stable_sequence = o.chain.sequence;

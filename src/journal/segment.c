@@ -4,7 +4,8 @@
  * The next segment is made under a name of its own (.new), allocated, filled with zeros, given its
  * header, synced and only then renamed and its directory synced: a file that is called a segment
  * has a valid header, so a bad one is damage. Rolling is then a change of pointers. Removal makes
- * each name's end durable before the next, so that a crash cannot leave a hole.
+ * each name's end durable before the next, so that a crash cannot leave a hole. Some that were
+ * trimmed are kept instead (keep.c), and get a new header and name when they are needed.
  */
 #include "base/mem.h"
 #include "journal/journal_priv.h"
@@ -48,22 +49,29 @@ int journal_segment_path(const struct journal *j, uint64_t number, const char *s
 }
 
 static void prepare_next(struct journal *j);
+static void prepare_again(struct journal *j);
+
+static void prepare_clear(struct journal_prepare *p)
+{
+    p->step = PREPARE_IDLE;
+    p->taken = 0;
+    journal_segment_free(p->segment);
+    p->segment = NULL;
+    mem_free(p->header);
+    p->header = NULL;
+}
 
 static void prepare_end(struct journal *j, int rc)
 {
     struct journal_prepare *p = &j->prepare;
-    p->step = PREPARE_IDLE;
     p->rc = rc;
     if (rc == 0) {
         j->next_number++; /* only now: a number without a segment would look like a lost one */
         j->spare = p->segment;
+        p->segment = NULL;
         stats_count(&j->stats.segments, 1);
-    } else {
-        journal_segment_free(p->segment);
     }
-    p->segment = NULL;
-    mem_free(p->header);
-    p->header = NULL;
+    prepare_clear(p);
     if (rc < 0 && p->blocked) {
         journal_fail_queue(j, rc);
     }
@@ -85,12 +93,36 @@ static bool prepare_may_retry(int rc)
            rc == -ENFILE || rc == -ENOMEM;
 }
 
+/* What was kept cannot be had: the next try does without it. What is left of it is cleared away by
+ * the next open. */
+static bool prepare_lost(const struct journal_prepare *p, int rc)
+{
+    return p->reuses && p->step == PREPARE_OPEN && rc == -ENOENT;
+}
+
+/* There is no room, and what was kept needs none. */
+static bool prepare_may_reuse(const struct journal *j)
+{
+    const struct journal_prepare *p = &j->prepare;
+    bool full = err_is(p->rc, ENOSPC) || p->rc == -EDQUOT;
+    return full && !p->reuses && j->kept_count > 0 && j->failed == 0;
+}
+
 static void prepare_failed(struct journal *j, int rc)
 {
     struct journal_prepare *p = &j->prepare;
     p->rc = rc;
+    if (prepare_lost(p, rc)) {
+        prepare_again(j);
+        return;
+    }
     if (!prepare_may_retry(rc) || p->step == PREPARE_SYNC_DIR) {
         journal_fail(j, rc, "prepare journal segment '%s'", p->path_to);
+    }
+    if (p->segment->file == NULL && prepare_may_reuse(j)) {
+        p->reuses = true;
+        prepare_again(j);
+        return;
     }
     if (p->segment->file == NULL) {
         prepare_end(j, rc);
@@ -104,6 +136,9 @@ static enum journal_prepare_step prepare_after(const struct journal *j,
                                                enum journal_prepare_step step)
 {
     enum journal_prepare_step next = (enum journal_prepare_step)(step + 1);
+    if (next == PREPARE_TRUNCATE && j->prepare.reuses) {
+        return PREPARE_HEADER;
+    }
     return next == PREPARE_ROOM && j->sparse ? PREPARE_HEADER : next;
 }
 
@@ -117,7 +152,7 @@ static void prepare_header(struct journal *j)
     s->crc = h.crc;
 }
 
-/* Less than a whole one rather than none, where the owner has said so. */
+/* One that was kept, or less than a whole one rather than none, where the owner has said so. */
 static int prepare_fit(struct journal *j, uint64_t free_bytes)
 {
     struct journal_segment *s = j->prepare.segment;
@@ -126,7 +161,7 @@ static int prepare_fit(struct journal *j, uint64_t free_bytes)
     if (room >= s->size_bytes) {
         return 0;
     }
-    if (j->least_bytes == 0 || half < j->least_bytes) {
+    if (j->least_bytes == 0 || half < j->least_bytes || journal_keep_most(j) >= half) {
         return -ENOSPC;
     }
     s->size_bytes = half;
@@ -142,6 +177,11 @@ static void prepare_done(struct disk_req *req, int64_t rc)
         p->segment->file = NULL;
         p->step = PREPARE_UNDO_REMOVE;
         prepare_next(j);
+        return;
+    }
+    if (p->step == PREPARE_UNDO_REMOVE && prepare_may_reuse(j)) {
+        p->reuses = true;
+        prepare_again(j);
         return;
     }
     if (p->step == PREPARE_UNDO_REMOVE) {
@@ -208,7 +248,7 @@ static void prepare_next(struct journal *j)
         .op = prepare_op(p->step), .file = p->segment->file, .path = p->path, .done = prepare_done};
     if (p->step == PREPARE_OPEN) {
         p->req.file = NULL;
-        p->req.flags = DISK_READ_WRITE | DISK_CREATE;
+        p->req.flags = DISK_READ_WRITE | (p->reuses ? 0 : DISK_CREATE);
     } else if (p->step == PREPARE_ROOM) {
         p->req.file = NULL;
         p->req.path = j->directory;
@@ -242,9 +282,37 @@ static int prepare_begin(struct journal *j)
         return -ENOMEM;
     }
     p->segment->size_bytes = j->segment_bytes;
+    if (p->reuses) {
+        struct journal_kept k = journal_keep_take(j);
+        p->taken = k.number;
+        p->segment->size_bytes = k.bytes;
+        rc = journal_segment_path(j, k.number, JOURNAL_SUFFIX_OLD, p->path);
+    }
+    p->segment->whole_bytes = j->sparse && !p->reuses ? 0 : p->segment->size_bytes;
     prepare_header(j);
     p->zeroed = 0;
-    return 0;
+    return rc;
+}
+
+static void prepare_submit(struct journal *j)
+{
+    struct journal_prepare *p = &j->prepare;
+    int rc = prepare_begin(j);
+    if (rc < 0) {
+        prepare_end(j, rc);
+        return;
+    }
+    p->step = PREPARE_OPEN;
+    prepare_next(j);
+}
+
+/* Another way, at once: with what was kept, or without one that is not there. */
+static void prepare_again(struct journal *j)
+{
+    struct journal_prepare *p = &j->prepare;
+    prepare_clear(p);
+    p->reuses = p->reuses && j->kept_count > 0;
+    prepare_submit(j);
 }
 
 void journal_prepare_start(struct journal *j)
@@ -254,13 +322,8 @@ void journal_prepare_start(struct journal *j)
         return;
     }
     loop_timer_cancel(j->env.loop, &p->retry);
-    int rc = prepare_begin(j);
-    if (rc < 0) {
-        prepare_end(j, rc);
-        return;
-    }
-    p->step = PREPARE_OPEN;
-    prepare_next(j);
+    p->reuses = journal_keep_most(j) >= j->segment_bytes; /* a smaller one when there is no room */
+    prepare_submit(j);
 }
 
 uint64_t journal_segment_left(const struct journal *j)
@@ -346,26 +409,53 @@ static struct journal_segment *trim_candidate(struct journal *j)
     return begun ? s : NULL;
 }
 
+static void trim_done(struct disk_req *req, int64_t rc);
+
+static void trim_submit(struct journal *j, enum journal_trim_step step, struct disk_req req)
+{
+    struct journal_trimmer *t = &j->trim;
+    t->step = step;
+    t->req = req;
+    t->req.done = trim_done;
+    disk_submit(j->env.disk, &t->req);
+}
+
+/* The name that it had is gone, and durably so. */
+static void trim_gone(struct journal *j)
+{
+    struct journal_trimmer *t = &j->trim;
+    struct journal_segment *s = LIST_ENTRY(j->segments.next, struct journal_segment, node);
+    uint64_t surplus = 0;
+    bool more = t->keeps && journal_keep_add(j, s->number, s->whole_bytes, &surplus);
+    list_remove(&s->node);
+    j->segment_count--;
+    journal_segment_free(s);
+    t->step = TRIM_IDLE;
+    if (more && journal_segment_path(j, surplus, JOURNAL_SUFFIX_OLD, t->path) == 0) {
+        trim_submit(j, TRIM_SURPLUS, (struct disk_req){.op = DISK_REMOVE, .path = t->path});
+    } else {
+        journal_trim_start(j);
+    }
+}
+
 static void trim_done(struct disk_req *req, int64_t rc)
 {
     struct journal *j = container_of(req, struct journal, trim.req);
     struct journal_trimmer *t = &j->trim;
-    if (!t->removed && (rc == 0 || rc == -ENOENT)) {
-        t->removed = true;
-        *req = (struct disk_req){.op = DISK_SYNC_DIR, .path = j->directory, .done = trim_done};
-        disk_submit(j->env.disk, req);
+    if (t->step == TRIM_NAME && (rc == 0 || rc == -ENOENT)) {
+        t->keeps = t->keeps && rc == 0;
+        trim_submit(j, TRIM_SYNC_DIR, (struct disk_req){.op = DISK_SYNC_DIR, .path = j->directory});
         return;
     }
-    t->active = false;
-    if (rc == 0) {
-        struct journal_segment *s = LIST_ENTRY(j->segments.next, struct journal_segment, node);
-        list_remove(&s->node);
-        j->segment_count--;
-        journal_segment_free(s);
+    if (t->step == TRIM_SYNC_DIR && rc == 0) {
+        trim_gone(j);
+    } else if (t->step == TRIM_SURPLUS) { /* one that stays is found by the next open */
+        t->step = TRIM_IDLE;
         journal_trim_start(j);
     } else {
         /* A name that is gone but not durably so must not be followed by others. */
-        t->given_up = t->removed;
+        t->given_up = t->step == TRIM_SYNC_DIR;
+        t->step = TRIM_IDLE;
     }
     journal_wake(j);
 }
@@ -373,22 +463,25 @@ static void trim_done(struct disk_req *req, int64_t rc)
 void journal_trim_start(struct journal *j)
 {
     struct journal_trimmer *t = &j->trim;
-    if (t->active || t->given_up || j->failed != 0 || j->stop_sealed) {
+    if (t->step != TRIM_IDLE || t->given_up || j->failed != 0 || j->stop_sealed) {
         return;
     }
     const struct journal_segment *s = trim_candidate(j);
     if (s == NULL || journal_segment_path(j, s->number, JOURNAL_SUFFIX, t->path) < 0) {
         return;
     }
-    t->active = true;
-    t->removed = false;
-    t->req = (struct disk_req){.op = DISK_REMOVE, .path = t->path, .done = trim_done};
-    disk_submit(j->env.disk, &t->req);
+    t->keeps = journal_keep_wants(j, s->number, s->whole_bytes) &&
+               journal_segment_path(j, s->number, JOURNAL_SUFFIX_OLD, t->path_to) == 0;
+    trim_submit(j, TRIM_NAME,
+                (struct disk_req){.op = t->keeps ? DISK_RENAME : DISK_REMOVE,
+                                  .path = t->path,
+                                  .path_to = t->keeps ? t->path_to : NULL});
 }
 
 bool journal_segment_busy(const struct journal *j)
 {
-    return j->prepare.step != PREPARE_IDLE || j->trim.active || j->closer.segment != NULL;
+    return j->prepare.step != PREPARE_IDLE || j->trim.step != TRIM_IDLE ||
+           j->closer.segment != NULL;
 }
 
 static void close_now(struct journal *j, struct journal_segment *s)

@@ -304,8 +304,7 @@ static int receiver_resume(struct kv_mem_receiver *x)
     struct disk_req cut = {.op = DISK_TRUNCATE, .file = x->file};
     kv_mem_frames_init(&frames, x->env->disk, x->partial);
     /* An earlier life may have seen a sync fail: what counts is on the medium. */
-    struct disk_req drop = {.op = DISK_DROP, .file = x->file};
-    int rc = receiver_now(x, &drop);
+    int rc = disk_refresh(x->env->disk, x->file);
     rc = rc < 0 ? rc : resume_cursor(x, &frames, &at);
     if (rc == 0 && at.stream != 0) {
         rc = resume_reader(x, &frames, &at);

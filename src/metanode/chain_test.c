@@ -4,6 +4,7 @@
  */
 #include "metanode/metanode_priv.h"
 
+#include "metanode/rig_chains_priv.h"
 #include "metanode/rig_session_priv.h"
 #include "metanode/rig_target_priv.h"
 #include "testing/testing.h"
@@ -12,28 +13,6 @@
 
 /* --- what is waited for ---------------------------------------------------------------------- */
 
-/* All chains have `serving` serving members, and there are some. */
-struct wanted {
-    struct rig *rig;
-    size_t serving;
-};
-static bool all_serve(void *ctx)
-{
-    const struct wanted *w = ctx;
-    struct metanode *m = w->rig->m;
-    bool all = m->chains.count > 0;
-    LIST_FOR_EACH(node, &m->chains.all)
-    {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        all = all && cluster_row_serving_count(&c->row) == w->serving;
-    }
-    return all;
-}
-static bool reach(struct rig *r, size_t serving)
-{
-    struct wanted w = {.rig = r, .serving = serving};
-    return rig_until(r, all_serve, &w);
-}
 static bool all_leased(void *ctx)
 {
     const struct rig *r = ctx;
@@ -81,7 +60,7 @@ static void start_cluster(struct rig *r, unsigned targets)
     for (unsigned i = 0; i < targets; i++) {
         rig_target_start(r, i, false);
     }
-    CHECK_TRUE(reach(r, 2));
+    CHECK_TRUE(rig_reach(r, 2));
     CHECK_TRUE(rig_until(r, all_leased, r));
 }
 static uint32_t loss_gens(const struct rig *r)
@@ -145,7 +124,7 @@ TEST(a_killed_target_comes_back_by_resync)
     CHECK_TRUE(chains > 0);
     rig_target_start(&r, 0, true);
     run_checked(&r, 5 * RIG_SECOND);
-    CHECK_TRUE(reach(&r, 2));
+    CHECK_TRUE(rig_reach(&r, 2));
     CHECK_TRUE(rig_until(&r, all_leased, &r));
     CHECK_EQ(loss_gens(&r), 0);
     rig_over(&r);
@@ -167,7 +146,7 @@ TEST(a_fast_restart_passes_through_offline)
     rig_target_kill(&r, 1);
     rig_target_start(&r, 1, false);
     run_checked(&r, 3 * RIG_SECOND);
-    CHECK_TRUE(reach(&r, 2));
+    CHECK_TRUE(rig_reach(&r, 2));
     CHECK_TRUE(c->row.epoch >= epoch + 4); /* offline, waiting, syncing, serving */
     /* The same when the server forgets in between: the record names the old incarnation. */
     rig_target_kill(&r, 1);
@@ -176,7 +155,7 @@ TEST(a_fast_restart_passes_through_offline)
     rig_kill(&r);
     rig_serve(&r);
     run_checked(&r, 8 * RIG_SECOND);
-    CHECK_TRUE(reach(&r, 2));
+    CHECK_TRUE(rig_reach(&r, 2));
     rig_over(&r);
 }
 
@@ -197,23 +176,23 @@ TEST(dark_chains_come_back_by_the_rules)
     }
     rig_target_start(&r, 0, true); /* alone and lossy: waits for dark_wait */
     run_checked(&r, 3 * RIG_SECOND);
-    struct wanted one = {.rig = &r, .serving = 1}, none = {.rig = &r, .serving = 0};
-    CHECK_TRUE(all_serve(&none));
+    struct rig_serving one = {.rig = &r, .count = 1}, none = {.rig = &r, .count = 0};
+    CHECK_TRUE(rig_all_serve(&none));
     rig_target_start(&r, 1, false); /* intact: at once, nothing is lost */
     run_checked(&r, 2 * RIG_SECOND);
-    CHECK_TRUE(reach(&r, 2));
+    CHECK_TRUE(rig_reach(&r, 2));
     CHECK_EQ(loss_gens(&r), 0);
     /* Again, and only the lossy one comes back. */
     CHECK_TRUE(rig_until(&r, all_leased, &r));
     rig_target_kill(&r, 0);
     rig_target_kill(&r, 1);
     rig_run(&r, 4 * RIG_SECOND);
-    CHECK_TRUE(all_serve(&none));
+    CHECK_TRUE(rig_all_serve(&none));
     rig_target_start(&r, 0, true);
     rig_run(&r, 2 * RIG_SECOND);
-    CHECK_TRUE(all_serve(&none));
+    CHECK_TRUE(rig_all_serve(&none));
     rig_run(&r, 10 * RIG_SECOND);
-    CHECK_TRUE(all_serve(&one));
+    CHECK_TRUE(rig_all_serve(&one));
     CHECK_EQ(loss_gens(&r), r.m->chains.count);
     rig_over(&r);
 }
@@ -280,7 +259,7 @@ TEST(a_suspect_is_revoked_before_it_leaves)
     CHECK_TRUE(revoked > 0);
     size_t at = cluster_row_find(&c->row, tail);
     CHECK_EQ(c->row.member[at].state, PROTO_MEMBER_OFFLINE);
-    CHECK_TRUE(reach(&r, 2)); /* after the hold */
+    CHECK_TRUE(rig_reach(&r, 2)); /* after the hold */
     rig_over(&r);
 }
 
@@ -375,7 +354,7 @@ TEST(a_sick_target_is_ejected_and_comes_back_when_it_is_well)
     run_checked(&r, 20 * RIG_SECOND); /* longer than any hold */
     CHECK_EQ(served_by(&r, 0), 0);
     r.target[0].sick = NULL;
-    CHECK_TRUE(reach(&r, 2));
+    CHECK_TRUE(rig_reach(&r, 2));
     CHECK_EQ(served_by(&r, 0), before);
     json = status_of(&r.client[1], PROTO_FORMAT_JSON);
     CHECK_TRUE(strstr(json, "\"health\":\"healthy\"") != NULL);
@@ -389,10 +368,10 @@ TEST(the_last_serving_member_stays_however_sick_it_is)
     struct rig r;
     start_cluster(&r, 2);
     rig_target_kill(&r, 1);
-    CHECK_TRUE(reach(&r, 1));
+    CHECK_TRUE(rig_reach(&r, 1));
     r.target[0].sick = "slow";
     run_checked(&r, 10 * RIG_SECOND);
-    CHECK_TRUE(reach(&r, 1));
+    CHECK_TRUE(rig_reach(&r, 1));
     CHECK_EQ(r.target[0].revokes, 0);
     rig_target_start(&r, 1, false); /* when there is another copy, it goes */
     rig_run(&r, RIG_SECOND);
@@ -425,7 +404,7 @@ TEST(who_has_stopped_takes_nobody_with_it)
     CHECK_EQ(loss_gens(&r), 0);
     r.target[0].suspect = 0;
     r.target[0].sick = NULL;
-    CHECK_TRUE(reach(&r, 2));
+    CHECK_TRUE(rig_reach(&r, 2));
     rig_over(&r);
 }
 
@@ -450,7 +429,7 @@ TEST(one_of_several_sick_targets_is_ejected_at_a_time)
     for (unsigned i = 0; i < 3; i++) {
         r.target[i].sick = NULL;
     }
-    CHECK_TRUE(reach(&r, 2));
+    CHECK_TRUE(rig_reach(&r, 2));
     rig_over(&r);
 }
 
@@ -472,7 +451,7 @@ TEST(a_sick_target_that_dies_is_down)
     }
     rig_target_start(&r, 0, false);
     r.target[1].sick = NULL;
-    CHECK_TRUE(reach(&r, 2));
+    CHECK_TRUE(rig_reach(&r, 2));
     rig_over(&r);
 }
 

@@ -53,7 +53,7 @@
 /* For the log of one checkpoint, in the memory that a cache leaves. */
 static uint64_t checkpoint_room(struct metanode *m)
 {
-    uint64_t taken = kv_statistics(m->kv).cache_limit + CHECKPOINT_LOG_SEGMENT;
+    uint64_t taken = m->engine.cache_limit + CHECKPOINT_LOG_SEGMENT;
     uint64_t near = metanode_memory_near(m);
     uint64_t room = near > taken ? (near - taken) / CHECKPOINT_LOG_TIMES : 0;
     return base_max(room, CHECKPOINT_LOG_MIN);
@@ -71,7 +71,7 @@ static uint64_t checkpoint_due_bytes(struct metanode *m)
 static bool checkpoint_is_large(struct metanode *m)
 {
     struct kv_checkpoints c = kv_checkpoints(m->kv);
-    uint64_t limit = c.whole ? 0 : kv_statistics(m->kv).cache_limit;
+    uint64_t limit = c.whole ? 0 : m->engine.cache_limit;
     return limit > 0 && c.next_bytes >= limit / CHECKPOINT_CACHE;
 }
 

@@ -214,13 +214,17 @@ int metanode_engine_open(struct metanode_engine *g, const struct metanode_engine
     }
     switch (kind) {
     case METANODE_ENGINE_MEMORY:
-        return engine_open_memory(g, opt, state, e);
+        rc = engine_open_memory(g, opt, state, e);
+        break;
     case METANODE_ENGINE_TREE:
-        return engine_open_tree(g, opt, state, e);
+        rc = engine_open_tree(g, opt, state, e);
+        break;
     case METANODE_ENGINE_DEFAULT:
     default:
         return -ERR_config;
     }
+    g->cache_limit = rc < 0 ? 0 : kv_statistics(g->kv).cache_limit;
+    return rc;
 }
 
 void metanode_engine_close(struct metanode_engine *g)

@@ -16,6 +16,7 @@ struct mem_budget;
 struct metanode_engine {
     const struct env *env;
     struct kv *kv;
+    uint64_t cache_limit; /* of its statistics, which are too much work for each change */
     struct kv_owner owner;
     struct loop_task task; /* kv_poll() */
 };

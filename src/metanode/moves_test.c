@@ -4,6 +4,7 @@
  */
 #include "metanode/metanode_priv.h"
 
+#include "metanode/rig_chains_priv.h"
 #include "metanode/rig_session_priv.h"
 #include "metanode/rig_target_priv.h"
 #include "testing/testing.h"
@@ -17,35 +18,6 @@ static size_t members_on(const struct rig *r, uint32_t target)
         n += cluster_row_find(row, target) < row->count;
     }
     return n;
-}
-
-static size_t serving_least(const struct rig *r)
-{
-    size_t least = SIZE_MAX;
-    LIST_FOR_EACH(node, &r->m->chains.all)
-    {
-        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
-        least = base_min(least, cluster_row_serving_count(row));
-    }
-    return least;
-}
-
-/* Two copies, all of them serving, and nothing is under way. */
-static bool all_rest(void *ctx)
-{
-    const struct rig *r = ctx;
-    bool all = r->m != NULL && r->m->phase == METANODE_SERVING && r->m->chains.count > 0;
-    uint64_t ms;
-    if (!all) {
-        return false;
-    }
-    LIST_FOR_EACH(node, &r->m->chains.all)
-    {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        all = all && c->row.count == 2 && cluster_row_serving_count(&c->row) == 2 &&
-              !c->proposing && !c->revoking;
-    }
-    return all && metanode_moves_left(r->m, &ms) == 0;
 }
 
 /* Nobody who may serve by his own clock believes to serve what the row does not say (R5, I8). */
@@ -88,7 +60,7 @@ static bool watched(void *ctx)
                         text);
             }
         }
-        CHECK_TRUE(serving_least(w->rig) >= w->least);
+        CHECK_TRUE(rig_serving_least(w->rig) >= w->least);
     }
     return w->until(w->rig);
 }
@@ -112,7 +84,7 @@ static void watch_for(struct rig *r, size_t least, uint64_t ns)
 static void rest_after(struct rig *r, size_t least, uint64_t ns)
 {
     watch_for(r, least, ns);
-    CHECK_TRUE(watch(r, least, all_rest));
+    CHECK_TRUE(watch(r, least, rig_all_rest));
 }
 
 static void start_with(struct rig *r, unsigned targets, uint64_t rebuild_ms)
@@ -123,7 +95,7 @@ static void start_with(struct rig *r, unsigned targets, uint64_t rebuild_ms)
     for (unsigned i = 0; i < targets; i++) {
         rig_target_start(r, i, false);
     }
-    CHECK_TRUE(rig_until(r, all_rest, r));
+    CHECK_TRUE(rig_until(r, rig_all_rest, r));
     rig_run(r, 4 * RIG_SECOND); /* its first look is T after its start */
     rig_client_ready(r, 0);
 }
@@ -164,7 +136,7 @@ TEST(a_target_is_drained_and_comes_back)
     CHECK_TRUE(says(&r, "\"plan\":\"drains\""));
     watch_for(&r, 2, RIG_SECOND / 2);
     CHECK_TRUE(says(&r, "\"state\":\"moving\""));
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_TRUE(watch(&r, 2, rig_all_rest));
     CHECK_EQ(members_on(&r, r.target[2].id), 0);
     CHECK_TRUE(r.target[2].revokes >= had);
     CHECK_TRUE(says(&r, "\"moves\":{\"state\":\"done\""));
@@ -189,7 +161,7 @@ TEST(a_drain_goes_on_after_the_server_has_died)
         rig_serve(&r);
         watch_for(&r, 2, 3 * RIG_SECOND);
     }
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_TRUE(watch(&r, 2, rig_all_rest));
     CHECK_EQ(members_on(&r, r.target[0].id), 0);
     rig_over(&r);
 }
@@ -227,10 +199,10 @@ TEST(a_lost_target_is_removed_at_once)
     start_with(&r, 4, 3600000);
     rig_target_kill(&r, 3);
     watch_for(&r, 1, 4 * RIG_SECOND);
-    CHECK_EQ(serving_least(&r), 1);
+    CHECK_EQ(rig_serving_least(&r), 1);
     CHECK_OK(plan(&r, 3, PROTO_PLAN_REMOVE, 0));
     CHECK_TRUE(watch(&r, 1, is_removed));
-    CHECK_TRUE(watch(&r, 2, all_rest));
+    CHECK_TRUE(watch(&r, 2, rig_all_rest));
     rig_over(&r);
 }
 
@@ -242,7 +214,7 @@ TEST(a_lost_target_is_rebuilt_after_the_delay)
     watch_for(&r, 1, 15 * RIG_SECOND);
     size_t lost = members_on(&r, r.target[1].id);
     CHECK_TRUE(lost > 0);
-    CHECK_EQ(serving_least(&r), 1); /* it may come back */
+    CHECK_EQ(rig_serving_least(&r), 1); /* it may come back */
     CHECK_TRUE(says(&r, "\"lost\":0"));
     rest_after(&r, 1, 10 * RIG_SECOND);
     CHECK_EQ(members_on(&r, r.target[1].id), 0);
@@ -397,7 +369,7 @@ TEST(the_first_chains_are_made_with_sick_targets_where_there_are_no_others)
     CHECK_TRUE(metanode_target_find(r.m, r.target[1].id)->ejected);
     CHECK_TRUE(r.m->chains.count > 0);
     CHECK_EQ(members_on(&r, r.target[1].id), r.m->chains.count);
-    CHECK_EQ(serving_least(&r), 1);
+    CHECK_EQ(rig_serving_least(&r), 1);
     rig_over(&r);
 }
 

@@ -5,30 +5,10 @@
  */
 #include "metanode/promote_priv.h"
 
+#include "metanode/rig_chains_priv.h"
 #include "metanode/rig_session_priv.h"
 #include "metanode/rig_target_priv.h"
 #include "testing/testing.h"
-
-struct wanted {
-    struct rig *rig;
-    size_t serving;
-};
-static bool all_serve(void *ctx)
-{
-    const struct wanted *w = ctx;
-    bool all = w->rig->m->chains.count > 0;
-    LIST_FOR_EACH(node, &w->rig->m->chains.all)
-    {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        all = all && cluster_row_serving_count(&c->row) == w->serving;
-    }
-    return all;
-}
-static bool reach(struct rig *r, size_t serving)
-{
-    struct wanted w = {.rig = r, .serving = serving};
-    return rig_until(r, all_serve, &w);
-}
 
 static struct metanode_chain *chain_of(struct rig *r, uint32_t id)
 {
@@ -63,7 +43,7 @@ static void lose(struct rig *r, unsigned targets, unsigned old, uint64_t rebuild
     for (unsigned i = 0; i < targets; i++) {
         rig_target_start(r, i, false);
     }
-    CHECK_TRUE(reach(r, targets));
+    CHECK_TRUE(rig_reach(r, targets));
     rig_run(r, 2 * RIG_SECOND);
     for (unsigned i = 1; i <= old; i++) {
         rig_target_kill(r, targets - i);
@@ -81,8 +61,8 @@ static void lose(struct rig *r, unsigned targets, unsigned old, uint64_t rebuild
 static void wait_dark(struct rig *r)
 {
     rig_run(r, 9 * RIG_SECOND);
-    struct wanted none = {.rig = r, .serving = 0};
-    CHECK_TRUE(all_serve(&none));
+    struct rig_serving none = {.rig = r, .count = 0};
+    CHECK_TRUE(rig_all_serve(&none));
 }
 
 static struct proto_chain_order_request order_of(struct rig *r, uint8_t action, uint32_t chain,
@@ -177,7 +157,7 @@ TEST(a_promotion_is_refused_when_another_way_loses_less)
     for (unsigned i = 0; i < 3; i++) {
         rig_target_start(&r, i, false);
     }
-    CHECK_TRUE(reach(&r, 3));
+    CHECK_TRUE(rig_reach(&r, 3));
     uint32_t chain = first_chain(&r)->row.chain;
     CHECK_RC(promote(&r, chain, 0), EBUSY); /* it serves */
     rig_target_kill(&r, 2);
@@ -337,7 +317,7 @@ TEST(one_that_was_only_cut_off_serves_no_more)
     for (unsigned i = 0; i < 3; i++) {
         rig_target_start(&r, i, false);
     }
-    CHECK_TRUE(reach(&r, 3));
+    CHECK_TRUE(rig_reach(&r, 3));
     rig_run(&r, 2 * RIG_SECOND);
     rig_target_kill(&r, 2);
     rig_run(&r, 4 * RIG_SECOND);

@@ -4,6 +4,7 @@
  */
 #include "metanode/metanode_priv.h"
 
+#include "metanode/rig_chains_priv.h"
 #include "metanode/rig_session_priv.h"
 #include "metanode/rig_target_priv.h"
 #include "testing/testing.h"
@@ -34,33 +35,9 @@ static size_t clashing(const struct rig *r)
     return n;
 }
 
-static size_t serving_least(const struct rig *r)
-{
-    size_t least = SIZE_MAX;
-    LIST_FOR_EACH(node, &r->m->chains.all)
-    {
-        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
-        least = base_min(least, cluster_row_serving_count(row));
-    }
-    return least;
-}
-
-/* Two copies serve everywhere, and nothing is under way. */
-static bool all_rest(void *ctx)
-{
-    const struct rig *r = ctx;
-    uint64_t ms;
-    bool all = r->m->phase == METANODE_SERVING && r->m->chains.count > 0;
-    LIST_FOR_EACH(node, &r->m->chains.all)
-    {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        all = all && c->row.count == 2 && cluster_row_serving_count(&c->row) == 2 && !c->proposing;
-    }
-    return all && metanode_moves_left(r->m, &ms) == 0;
-}
 static bool are_apart(void *ctx)
 {
-    return all_rest(ctx) && clashing(ctx) == 0;
+    return rig_all_rest(ctx) && clashing(ctx) == 0;
 }
 
 /* Two racks of two targets. */
@@ -75,7 +52,7 @@ static void start_racks(struct rig *r, uint64_t rebuild_ms)
         r->target[i].rack = racks[i];
         rig_target_start(r, i, false);
     }
-    CHECK_TRUE(rig_until(r, all_rest, r));
+    CHECK_TRUE(rig_until(r, rig_all_rest, r));
     rig_run(r, 4 * RIG_SECOND);
     CHECK_EQ(clashing(r), 0);
 }
@@ -101,7 +78,7 @@ TEST(a_whole_rack_may_be_lost)
     rig_target_kill(&r, 0);
     rig_target_kill(&r, 1);
     rig_run(&r, 5 * RIG_SECOND);
-    CHECK_EQ(serving_least(&r), 1); /* every chain goes on, on the other rack */
+    CHECK_EQ(rig_serving_least(&r), 1); /* every chain goes on, on the other rack */
     LIST_FOR_EACH(node, &r.m->chains.all)
     {
         const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
@@ -123,7 +100,7 @@ TEST(a_lost_rack_is_rebuilt_where_there_is_room_and_moves_apart_again)
     rig_target_kill(&r, 2);
     rig_target_kill(&r, 3);
     rig_run(&r, 5 * RIG_SECOND);
-    CHECK_TRUE(rig_until(&r, all_rest, &r));
+    CHECK_TRUE(rig_until(&r, rig_all_rest, &r));
     CHECK_EQ(clashing(&r), r.m->chains.count);
     CHECK_TRUE(says(&r, PROTO_FORMAT_JSON, "more than one copy in one failure domain"));
     rig_target_start(&r, 2, false);

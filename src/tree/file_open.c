@@ -502,10 +502,9 @@ static int opening_run(struct file_opening *o, uint8_t *block)
     struct tree_file *f = o->f;
     int rc = file_open_now(f, o->opt);
     struct disk_req stat = {.op = DISK_STAT, .file = f->file};
-    struct disk_req drop = {.op = DISK_DROP, .file = f->file};
     rc = rc < 0 ? rc : file_now(f, &stat);
     /* A failed sync of a life before may have left in memory what the disk has not. */
-    rc = rc < 0 ? rc : file_now(f, &drop);
+    rc = rc < 0 ? rc : disk_refresh(f->env.disk, f->file);
     if (rc < 0) {
         return err_set(o->err, rc, "open '%s'", o->opt->path);
     }

@@ -18,6 +18,12 @@
 #define FILTER_PROBES_MAX 12u
 #define FILTER_STEP 0x9e3779b9u /* odd, bits well mixed: 2^32 / the golden ratio */
 
+unsigned tree_filter_bits_fit(uint64_t room_bytes, uint64_t keys, unsigned most)
+{
+    uint64_t fit = base_min(room_bytes, UINT64_MAX / 8) * 8 / base_max(keys, 1);
+    return (unsigned)base_min(base_max(fit, TREE_FILTER_BITS_LEAST), most);
+}
+
 static uint32_t filter_blocks(uint64_t keys, unsigned bits_per_key)
 {
     CHECK(keys > 0 && bits_per_key > 0 && bits_per_key <= TREE_FILTER_BITS_MAX);

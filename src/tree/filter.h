@@ -32,6 +32,10 @@ static inline uint64_t tree_filter_of_run(uint64_t fingerprint, uint8_t run)
     return fingerprint ^ (uint32_t)((run + 1u) * 0x85ebca77u);
 }
 
+/* Bits per key, at most `most`, with which filters of so many keys fit into so many bytes. Where
+ * they would be less than the least that is worth a filter, that is the answer, and they do not. */
+#define TREE_FILTER_BITS_LEAST 6u /* wrong for one absent key in 17 */
+unsigned tree_filter_bits_fit(uint64_t room_bytes, uint64_t keys, unsigned most);
 /* Bytes of a filter for so many keys (1 or more): within TREE_RAW_MAX, with fewer bits if need be.
  */
 size_t tree_filter_bytes(uint64_t keys, unsigned bits_per_key);

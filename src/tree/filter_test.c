@@ -58,8 +58,23 @@ TEST(filters_pass_few_absent_keys_and_all_present_ones)
     CHECK_TRUE(wrong(100000, 8) < 3500);
     CHECK_TRUE(wrong(100000, 16) < 300);
     CHECK_TRUE(wrong(100000, 4) < 20000);
+    CHECK_TRUE(wrong(100000, TREE_FILTER_BITS_LEAST) < 7500);
     CHECK_TRUE(wrong(20, 10) < 2500);
     CHECK_TRUE(wrong(1, 10) < 100);
+}
+
+/* As many as there is room for, and never so few that nearly all pass. */
+TEST(bits_are_fewer_where_there_is_little_room)
+{
+    CHECK_EQ(tree_filter_bits_fit(1000, 0, 10), 10);
+    CHECK_EQ(tree_filter_bits_fit(1000, 800, 10), 10);
+    CHECK_EQ(tree_filter_bits_fit(1000, 1000, 10), 8);
+    CHECK_EQ(tree_filter_bits_fit(1000, 1001, 10), 7);
+    CHECK_EQ(tree_filter_bits_fit(1000, 1000000, 10), TREE_FILTER_BITS_LEAST);
+    CHECK_EQ(tree_filter_bits_fit(0, 1, 10), TREE_FILTER_BITS_LEAST);
+    CHECK_EQ(tree_filter_bits_fit(UINT64_MAX, 1, 10), 10);
+    CHECK_EQ(tree_filter_bits_fit(0, 1, 4), 4);
+    CHECK_EQ(tree_filter_bits_fit(1000, 1000, 0), 0); /* there are none */
 }
 
 TEST(filters_of_very_many_keys_stay_within_a_partition)

@@ -61,6 +61,7 @@ struct tree_flush_out {
 struct tree_flush {
     /* in: lent until the job is over */
     const struct tree_shape *shape;
+    uint32_t leaf_bits; /* per key of a leaf's filter, if less than the shape says; 0: as it says */
     struct tree_cache *cache;
     struct tree_need_from from; /* what gather pins stays with this list */
     /* The path from the root down to the parent of the children; empty: the child is the root, or

@@ -26,9 +26,13 @@ int tree_flush_print_run(struct flush_job *j, struct kv_slice key, unsigned run)
 
 /* Each run of a slot is asked for by itself on each level, so those have to be wrong more seldom;
  * and much less lies in buffers than in leaves. */
-static unsigned filter_bits(const struct tree_shape *s, enum tree_filter_kind kind)
+static unsigned filter_bits(const struct tree_flush *f, enum tree_filter_kind kind)
 {
-    unsigned bits = kind == TREE_FILTER_RUNS ? s->filter_bits * 3 / 2 : s->filter_bits;
+    unsigned bits = f->shape->filter_bits;
+    if (kind == TREE_FILTER_RUNS) {
+        return (unsigned)base_min(bits * 3 / 2, TREE_FILTER_BITS_MAX);
+    }
+    bits = f->leaf_bits > 0 ? (unsigned)base_min(bits, f->leaf_bits) : bits;
     return (unsigned)base_min(bits, TREE_FILTER_BITS_MAX);
 }
 
@@ -40,16 +44,16 @@ static uint64_t filter_room(enum tree_filter_kind kind, uint64_t count)
     return kind == TREE_FILTER_RUNS ? 2 * count + 1 : count + count / 4 + 1;
 }
 
-bool tree_flush_filter_worn(const struct tree_shape *s, const struct flush_worn *x)
+bool tree_flush_filter_worn(const struct tree_flush *f, const struct flush_worn *x)
 {
-    uint64_t capacity = tree_filter_capacity(x->len, filter_bits(s, x->kind));
+    uint64_t capacity = tree_filter_capacity(x->len, filter_bits(f, x->kind));
     return x->keys > 2 * x->entries || x->keys > capacity + capacity / 4;
 }
 
 int tree_flush_filter(struct flush_job *j, const struct flush_filter *x, uint8_t **ret,
                       size_t *ret_len)
 {
-    unsigned bits = filter_bits(j->f->shape, x->kind);
+    unsigned bits = filter_bits(j->f, x->kind);
     uint64_t count = x->end - x->first;
     uint64_t keys = filter_room(x->kind, count);
     size_t len = x->base != NULL ? x->base_len : tree_filter_bytes(keys, bits);

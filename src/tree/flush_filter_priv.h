@@ -24,4 +24,4 @@ struct flush_worn {
     uint64_t keys, entries;
     size_t len;
 };
-bool tree_flush_filter_worn(const struct tree_shape *s, const struct flush_worn *x);
+bool tree_flush_filter_worn(const struct tree_flush *f, const struct flush_worn *x);

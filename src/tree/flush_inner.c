@@ -359,7 +359,7 @@ bool tree_flush_inner_whole(const struct flush_job *j, const struct tree_head *h
                               .entries = h->header.entries,
                               .len = h->filter_len};
     return j->f->child_count == 2 || h->filter_bytes == NULL ||
-           h->filter.kind != TREE_FILTER_RUNS || tree_flush_filter_worn(s, &worn);
+           h->filter.kind != TREE_FILTER_RUNS || tree_flush_filter_worn(j->f, &worn);
 }
 
 struct inner_state {

@@ -40,10 +40,10 @@ struct leaf_writer {
 
 /* ---- deciding ---- */
 
-static bool leaf_filter_is_good(const struct tree_shape *s, const struct tree_head *h)
+static bool leaf_filter_is_good(const struct tree_flush *f, const struct tree_head *h)
 {
     const struct tree_node_header *n = &h->header;
-    if (s->filter_bits == 0 || n->slots == 0) {
+    if (f->shape->filter_bits == 0 || n->slots == 0) {
         return true;
     }
     uint32_t i = tree_node_find(n, TREE_PARTITION_FILTER, TREE_SLOT_ALL, 0);
@@ -54,7 +54,7 @@ static bool leaf_filter_is_good(const struct tree_shape *s, const struct tree_he
                               .keys = n->partition[i].entries,
                               .entries = n->entries,
                               .len = n->partition[i].raw_len};
-    return !tree_flush_filter_worn(s, &worn);
+    return !tree_flush_filter_worn(f, &worn);
 }
 
 static bool leaf_is_whole(const struct flush_job *j)
@@ -66,7 +66,7 @@ static bool leaf_is_whole(const struct flush_job *j)
     const struct tree_head *h = j->f->child[0].head;
     uint64_t raw = tree_head_raw_bytes(h);
     bool crumbs = h->header.slots > 2 + 2 * raw / s->basement_raw;
-    return raw > s->leaf_raw || crumbs || !leaf_filter_is_good(s, h);
+    return raw > s->leaf_raw || crumbs || !leaf_filter_is_good(j->f, h);
 }
 
 /* What the messages make of it at most. */

@@ -717,6 +717,49 @@ TEST(filters_are_made_anew)
     mem_free(r);
 }
 
+/* Of a leaf that one drain makes of so many keys, with so many bits asked for: bytes. */
+static uint32_t filter_of_leaf(uint32_t bits)
+{
+    struct rig *r = mem_alloc(sizeof *r);
+    struct tree_flush *f = mem_zalloc(sizeof *f);
+    struct kv_batch b = {0};
+    struct tree_memtable_cursor c;
+    struct tree_source *source = &c.base;
+    struct tree_shape shape = small;
+    CHECK(r != NULL && f != NULL);
+    shape.leaf_raw = 1u << 20;
+    rig_init(r, testing_seed(), &shape);
+    rig_table_new(r);
+    for (uint32_t k = 0; k < 1000; k++) {
+        rig_put(r, &b, k);
+    }
+    rig_apply(r, &b);
+    tree_memtable_cursor_init(&c, r->table[0], UINT64_MAX);
+    f->source = &source;
+    f->source_count = 1;
+    f->leaf_bits = bits;
+    rig_run(r, f);
+    const struct tree_node_header *n = &r->head[r->root]->header;
+    CHECK_EQ(n->level, 0);
+    CHECK_EQ(n->entries, 1000);
+    CHECK_EQ(n->partition[n->partition_count - 1].kind, TREE_PARTITION_FILTER);
+    uint32_t bytes = n->partition[n->partition_count - 1].raw_len - TREE_FILTER_HEADER_BYTES;
+    rig_fini(r);
+    mem_free(f);
+    mem_free(r);
+    return bytes;
+}
+
+/* Fewer bits where there are too many keys; never more than the shape says. */
+TEST(filters_of_leaves_are_as_large_as_is_wanted)
+{
+    uint32_t whole = filter_of_leaf(0);
+    CHECK_TRUE(whole >= 1000 * small.filter_bits / 8);
+    CHECK_EQ(filter_of_leaf(small.filter_bits + 5), whole);
+    uint32_t half = filter_of_leaf(small.filter_bits / 2);
+    CHECK_TRUE(2 * half >= whole && 2 * half <= whole + 2 * TREE_FILTER_BLOCK_BYTES);
+}
+
 /* ---- ends of drains ---- */
 
 /* A drain that ends behind a key of the greatest length. */

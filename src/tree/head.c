@@ -14,7 +14,7 @@ static struct tree_head *head_new(struct tree_cache *cache)
     struct tree_head *h = mem_zalloc(sizeof *h);
     if (h != NULL) {
         atomic_init(&h->refs, 1);
-        atomic_init(&h->used, true);
+        atomic_init(&h->turns, 1);
         h->cache = cache;
     }
     return h;

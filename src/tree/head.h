@@ -19,7 +19,7 @@
 
 struct tree_head {
     _Atomic uint32_t refs;
-    _Atomic bool used;              /* since the last look for what may go */
+    _Atomic uint8_t turns;          /* looks for what may go that it stays */
     struct tree_node_header header; /* owns its arrays */
     uint8_t *pivot_bytes;           /* unpacked; owned, as they have room for: */
     size_t pivot_room;

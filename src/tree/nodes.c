@@ -21,6 +21,9 @@
 
 #define NODES_LEVELS 16u
 #define SWEEP_ONE (UINT64_C(1) << 16)
+/* A head that readers come to stays for so many looks, as its filter does, which goes with it: jobs
+ * come to many once, and need room for what they bring, which nobody else asks for. */
+#define HEAD_TURNS 4u
 #define PAGE_BITS 14u
 #define PAGE_SLOTS (UINT64_C(1) << PAGE_BITS)
 #define PAGE_COUNT (TREE_NODES_MAX >> PAGE_BITS)
@@ -274,8 +277,9 @@ static bool clock_lets_go(struct tree_node *node)
     if (atomic_load_explicit(&node->state, memory_order_relaxed) != 0) {
         return false;
     }
-    if (atomic_load_explicit(&node->head->used, memory_order_relaxed)) {
-        atomic_store_explicit(&node->head->used, false, memory_order_relaxed);
+    uint8_t turns = atomic_load_explicit(&node->head->turns, memory_order_relaxed);
+    if (turns > 0) {
+        atomic_store_explicit(&node->head->turns, (uint8_t)(turns - 1), memory_order_relaxed);
         return false;
     }
     uint32_t unpinned = 0;
@@ -301,7 +305,8 @@ static uint64_t clock_look(struct tree_nodes *n, struct nodes_clock *k)
 static uint64_t clock_evict(struct tree_nodes *n, struct nodes_clock *k, uint64_t want)
 {
     uint64_t freed = 0;
-    for (size_t left = 2 * k->count; left > 0 && freed < want && !list_empty(&k->heads); left--) {
+    for (size_t left = (HEAD_TURNS + 1) * k->count;
+         left > 0 && freed < want && !list_empty(&k->heads); left--) {
         freed += clock_look(n, k);
     }
     return freed;
@@ -341,8 +346,9 @@ bool tree_node_pin(struct tree_node *node)
         CHECK(was < TREE_PART_ABSENT - 1);
     } while (!atomic_compare_exchange_weak_explicit(&node->state, &was, was + 1,
                                                     memory_order_acquire, memory_order_relaxed));
-    if (!atomic_load_explicit(&node->head->used, memory_order_relaxed)) {
-        atomic_store_explicit(&node->head->used, true, memory_order_relaxed);
+    uint8_t turns = atomic_load_explicit(&node->head->turns, memory_order_relaxed);
+    if (turns < HEAD_TURNS) { /* else the line stays shared */
+        atomic_store_explicit(&node->head->turns, (uint8_t)(turns + 1), memory_order_relaxed);
     }
     return true;
 }

@@ -221,6 +221,36 @@ TEST(heads_of_leaves_go_before_others)
     CHECK_TRUE(rig_nodes_in(&r, evict_in));
 }
 
+/* One that was come to more often than the others are looked at. */
+static void often_in(struct rig_nodes *r)
+{
+    struct tree_node *often = install(r, block_new(r), 0), *others[4];
+    written(r, often);
+    for (unsigned i = 0; i < ARRAY_COUNT(others); i++) {
+        others[i] = install(r, block_new(r), 0);
+        written(r, others[i]);
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK_TRUE(tree_node_pin(often));
+        tree_node_unpin(often);
+    }
+    (void)tree_cache_shrink(r->cache, used(r) - 10 * RIG_NODES_RAW); /* parts */
+    CHECK_EQ(rig_nodes_info(r)->heads, 5);
+    for (unsigned i = 0; i < ARRAY_COUNT(others); i++) {
+        (void)tree_cache_shrink(r->cache, used(r) - 1);
+        CHECK_TRUE(present(often) && !present(others[i]));
+    }
+    (void)tree_cache_shrink(r->cache, 0); /* and it goes in the end */
+    CHECK_EQ(rig_nodes_info(r)->heads, 0);
+}
+
+TEST(heads_that_readers_come_to_go_last)
+{
+    CLEANUP(rig_nodes_fini) struct rig_nodes r = {0};
+    rig_nodes_init(&r, testing_seed());
+    CHECK_TRUE(rig_nodes_in(&r, often_in));
+}
+
 static void retired_in(struct rig_nodes *r)
 {
     uint64_t block = block_new(r);

@@ -14,6 +14,8 @@
 #include "base/mem_slab.h"
 #include "tree/node.h"
 
+#include <string.h>
+
 #define HIT_SHARDS 64u /* a power of two */
 #define FILTER_TURNS 3u
 #define FRESH_SHARE 10u /* this part of all bytes is left to those that came lately, at least */
@@ -224,10 +226,12 @@ int tree_part_new(const struct tree_part_options *opt, struct tree_part **ret)
 {
     CHECK(((uintptr_t)opt->bytes & (TREE_PART_ALIGN - 1)) == 0);
     CHECK(opt->bytes != NULL || (opt->place != NULL && opt->place->birth != 0));
-    struct tree_part *p = mem_zalloc(sizeof *p);
+    /* There are hundreds of thousands, which come and go: what they take is to be known. */
+    struct tree_part *p = tree_cache_get(opt->cache, sizeof *p);
     if (p == NULL) {
         return -ENOMEM;
     }
+    memset(p, 0, sizeof *p);
     atomic_init(&p->refs, 1);
     atomic_init(&p->state, opt->bytes == NULL ? TREE_PART_ABSENT : 0);
     p->kind = opt->kind;
@@ -271,7 +275,7 @@ static void part_die(struct tree_part *p)
         tree_cache_put(c, p->bytes, p->raw_len);
         mem_budget_give(&c->budget, p->raw_len);
     }
-    mem_free(p);
+    tree_cache_put(c, p, sizeof *p);
     mem_budget_give(&c->budget, sizeof *p);
 }
 

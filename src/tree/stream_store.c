@@ -230,8 +230,7 @@ static int store_resume(struct tree_receive *x, bool again)
 {
     struct store_found found = {0};
     /* An earlier life may have seen a sync fail: what counts is on the medium. */
-    struct disk_req drop = {.op = DISK_DROP, .file = x->file};
-    int rc = again ? 0 : store_now(x, &drop);
+    int rc = again ? 0 : disk_refresh(x->disk, x->file);
     rc = again || rc < 0 ? rc : store_look(x, &found);
     if (rc == 0 && found.any) {
         rc = store_load(x, &found);

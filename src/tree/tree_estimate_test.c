@@ -132,7 +132,7 @@ static void look_at_in(void *ctx)
     g->r->rc = kv_get(g->r->snapshot, g->low, &g->r->tree.need, &value);
 }
 
-/* Of a key that is not there: all that leads to where it would be is in memory then. */
+/* All that leads to where it is, or would be, is in memory then. */
 static void look_at(struct rig *r, struct kv_slice key)
 {
     struct guess g = {.r = r, .low = key};
@@ -142,7 +142,7 @@ static void look_at(struct rig *r, struct kv_slice key)
         CHECK_OK(rig_tree_fetch(&r->tree));
         loop_sim_enter(r->tree.machine.loop, look_at_in, &g);
     }
-    CHECK_EQ(r->rc, 0);
+    CHECK_TRUE(r->rc >= 0);
     rig_tree_release(&r->tree);
     run(r, snapshot_free_in);
 }
@@ -166,7 +166,8 @@ TEST(estimates_of_what_is_not_there)
     look_at(r, key_of(RECORDS, low)); /* else the size of a whole leaf is all that is known */
     e = guess(r, key_of(RECORDS, low), all);
     CHECK_TRUE(e.bytes <= 2 * (uint64_t)rig_shape.basement_raw);
-    CHECK_TRUE(guess(r, key_of(500, low), key_of(501, high)).key_count < 40);
+    /* Parts of nodes are not looked into: one of each level. */
+    CHECK_TRUE(guess(r, key_of(500, low), key_of(501, high)).key_count < 100);
 }
 
 /* A part of the keys has ten times as much as the others. */

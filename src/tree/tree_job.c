@@ -24,6 +24,7 @@
 #define JOB_KEY_SHOWN 24u
 #define JOB_WORDS 128u
 #define JOB_TAKE_LEAVES 16u /* that a drain makes of a leaf, at most about */
+#define LEAF_FILTERS_SHARE 4u
 
 /* ---- finding ---- */
 
@@ -204,11 +205,23 @@ static void job_fill_drain(struct tree_maintain *m)
     j->flush.take_bytes = job_take_bytes(m);
 }
 
+/* Filters of leaves are most of what should stay in memory while names are looked up at random.
+ * Where all of them would take more than a share of it they are made smaller: one that is wrong in
+ * a few of a hundred costs less than one that has to be read. */
+static uint32_t job_leaf_bits(const struct tree *t)
+{
+    uint64_t keys = tree_nodes_level(t->nodes, 0).entries;
+    keys += keys / 4; /* with the room that they have for more */
+    return tree_filter_bits_fit(t->opt.cache_bytes / LEAF_FILTERS_SHARE, keys,
+                                t->shape.filter_bits);
+}
+
 static void job_fill(struct tree_maintain *m)
 {
     struct maintain_job *j = &m->job;
     struct tree_flush *f = &j->flush;
     *f = (struct tree_flush){.shape = &m->t->shape,
+                             .leaf_bits = job_leaf_bits(m->t),
                              .cache = m->t->cache,
                              .from = job_from(m),
                              .spare = m->spare,

@@ -17,6 +17,7 @@
 #define OPEN_CACHE_BYTES (UINT64_C(256) << 20)
 #define OPEN_SNAPSHOTS_MAX 4096u
 #define OPEN_THREADS 4u
+#define OPEN_MEMTABLE_SHARE 12u
 #define OPEN_JOBS_MAX 1024u
 
 /* ---- making one ---- */
@@ -389,7 +390,7 @@ static void open_options(struct tree *t, const struct tree_options *opt)
     }
     /* All memtables together must leave room for what moving them takes. */
     size_t wanted = o->memtable_bytes == 0 ? TREE_MEMTABLE_BYTES : o->memtable_bytes;
-    o->memtable_bytes = (size_t)base_min(wanted, o->cache_bytes / 8);
+    o->memtable_bytes = (size_t)base_min(wanted, o->cache_bytes / OPEN_MEMTABLE_SHARE);
     if (o->snapshot_bytes == 0) {
         /* A group of memtables that leaves while somebody reads is not too much. */
         o->snapshot_bytes = o->cache_bytes / 10 + 2 * (uint64_t)o->memtable_bytes;

@@ -77,20 +77,27 @@ sound 'while they did not'
 check 'up once more' "$opendfs" up -q "$cluster"
 
 # --- journal and index ---
-# spoiled FILE COUNT: the target says so, or goes on; reads are right; then the file is as it was, if it was needed.
+# rebuilt WHAT: target.1 is made anew from what is left, and the other copy has the rest.
+rebuilt() {
+    "$opendfs" down -q "$cluster"
+    "$opendfs" chunk rebuild "$cluster/target.1" >"$work/out" 2>&1
+    if grep -q '^rebuilt' "$work/out"; then ok "$1: it is made anew"; else bad "$1: it is made anew: $(tail -n 2 "$work/out")"; fi
+    echo "  $(tail -n 1 "$work/out")"
+    check "$1: up with it" "$opendfs" up -q "$cluster"
+    check "$1: it gets what it lacks" within 60 healthy
+    check "$1: the right bytes with it" right
+}
+# spoiled FILE COUNT: the target says so, or goes on; reads are right; it is made anew if it does not start.
 spoiled() {
     local file=$1 what
     what=$(basename "$1")
     "$opendfs" down -q "$cluster"
-    cp --sparse=always "$file" "$work/kept"
     check "$what is damaged" damage "$file" "$2" 0
     timeout 60 "$opendfs" up -q --wait 8 "$cluster" >"$work/up" 2>&1 && echo "  it starts" || echo "  it does not start: $(tail -n 1 "$work/up")"
     check "$what: the right bytes" right
     if ! healthy >/dev/null; then
         if grep -qE "target.1.*(damage|journal|index|tree|checksum|cannot be started)" "$cluster"/log/node.1.log; then ok "$what: the log says why"; else bad "$what: the log says why: $(tail -n 3 "$cluster/log/node.1.log")"; fi
-        "$opendfs" down -q "$cluster"
-        cp --sparse=always "$work/kept" "$file"
-        check "$what: up with the good one" "$opendfs" up -q "$cluster"
+        rebuilt "$what"
     fi
     check "$what: healthy" within 30 healthy
 }
@@ -104,5 +111,10 @@ check 'the index of one that runs is damaged' damage "$cluster/target.1/index" 2
 check 'the right bytes with it' right
 "$opendfs" put -q "$work/in/big" /newer >/dev/null 2>&1
 check 'the right bytes behind a write' right
+rebuilt 'damaged while it ran'
+sound 'made anew'
+check 'up at last' "$opendfs" up -q "$cluster"
+rm "$cluster/target.1/index"
+rebuilt 'without an index'
 same 'nothing has crashed' "$(crashed)" ''
 finish

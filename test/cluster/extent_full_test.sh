@@ -7,6 +7,7 @@ set -u
 need_disks 'a full disk'
 DATA_ENGINE=extent
 make_cluster --copies 1 --targets 1 || { bad 'init'; finish; }
+short_rest
 truncate -s 320M "$work/image" && disk_make "$work/image" && disk_on "$work/image" && target_on_disk target.0
 check 'up' "$opendfs" up -q "$cluster"
 count() { "$opendfs" metrics | awk -v name="opendfs_target_$1{" 'index($0, name) == 1 {printf "%d\n", $NF}'; }
@@ -52,7 +53,7 @@ check 'their chunks go from the full disk' within 30 fewer
 nothing_free 'it is as full as before'
 begin=$SECONDS
 again() { timeout 60 "$opendfs" put -q "$work/piece.400000" "/again.$1"; }
-check 'there is room again, by itself' within 120 again 1
+check 'there is room again, by itself' within 40 again 1
 echo "  after $((SECONDS - begin)) s"
 check 'what goes in comes out' sh -c "'$opendfs' get -q /again.1 - | cmp - '$work/piece.400000'"
 kill -9 "$(pid_of target.0)"
@@ -66,7 +67,7 @@ check 'and its chunks' within 30 none
 # --- room ---
 rm "$work/disk/others" "$work/disk/others2"
 big() { timeout 60 "$opendfs" put -q "$work/in" /big; }
-check 'new data goes in' within 100 big
+check 'new data goes in' within 40 big
 check 'as it is' sh -c "'$opendfs' get -q /big - | cmp - '$work/in'"
 check 'down' "$opendfs" down -q "$cluster"
 check 'the store is sound' "$opendfs" chunk verify "$work/disk/target.0"

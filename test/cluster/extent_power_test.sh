@@ -22,12 +22,18 @@ load() {
         echo "$1.$i $((i % 40 + 1))" >>"$work/done"
     done
 }
+# What was put since the last look, or all that ever was, is there.
 whole() {
+    files_are "$work/done" || return
+    cat "$work/done" >>"$work/done.all"
+    : >"$work/done"
+}
+files_are() { # FILE
     local name from
     while read -r name from; do
         timeout 30 "$opendfs" get -q "/$name" - 2>"$work/err" | cmp -s - "$work/in/$from" ||
             { echo "/$name is not file $from: $(cat "$work/err")"; return 1; }
-    done <"$work/done"
+    done <"$1"
 }
 # cut_under_load N DISK COMMAND...: the command cuts.
 cut_under_load() {
@@ -46,13 +52,15 @@ cut_under_load() {
     wait $loader $second
     check "$n: the file system is back" disk_on "$disk"
     check "$n: up" timeout 60 "$opendfs" up -q "$cluster"
-    check "$n: all of $(wc -l <"$work/done") files are there" whole
+    check "$n: its $(wc -l <"$work/done") files are there" whole
 }
 cluster_on() { # DISK
     LEASE=1s make_cluster --copies 1 --targets 1 || return
-    disk_make "$1" && disk_on "$1" && target_on_disk target.0 && "$opendfs" up -q "$cluster" && : >"$work/done"
+    short_rest
+    disk_make "$1" && disk_on "$1" && target_on_disk target.0 && "$opendfs" up -q "$cluster" && : >"$work/done" && : >"$work/done.all"
 }
 over() {
+    check "$1: all of $(wc -l <"$work/done.all") files are still there" files_are "$work/done.all"
     check "$1: down" "$opendfs" down -q "$cluster"
     check "$1: the store is sound" "$opendfs" chunk verify "$work/disk/target.0"
     disk_off
@@ -89,17 +97,23 @@ cut_disk() { # when some writes are on their way
 }
 check 'a cluster on a bad disk' cluster_on "$work/bad/disk"
 for n in $(seq "$rounds"); do cut_under_load "cut-$n" "$work/bad/disk" cut_disk; done
-echo 'fail 50' >"$work/bad/control"
-load failing &
-loader=$!
-sleep 4
-kill $loader 2>/dev/null
-wait $loader
-echo heal >"$work/bad/control"
-kill -9 "$(pid_of node.0)" "$(pid_of target.0)" 2>/dev/null
-disk_off
-check 'after writes that failed: the file system is back' disk_on "$work/bad/disk"
-check 'up' timeout 60 "$opendfs" up -q "$cluster"
-check "all of $(wc -l <"$work/done") files are there" whole
+# fail_under_load N: some writes fail. What a failed sync leaves in the page cache is all that the next lives of the target
+# see, until the file system is mounted again (doc/design/0050).
+fail_under_load() {
+    local loader
+    load "failing-$1" &
+    loader=$!
+    echo "fail $((RANDOM % 100 + 10))" >"$work/bad/control"
+    sleep "$((RANDOM % 3 + 1)).$((RANDOM % 10))"
+    kill $loader 2>/dev/null
+    wait $loader
+    echo heal >"$work/bad/control"
+    kill -9 "$(pid_of node.0)" "$(pid_of target.0)" 2>/dev/null
+    disk_off
+    check "failing-$1: the file system is back" disk_on "$work/bad/disk"
+    check "failing-$1: up" timeout 60 "$opendfs" up -q "$cluster"
+    check "failing-$1: its $(wc -l <"$work/done") files are there" whole
+}
+for n in $(seq "$rounds"); do fail_under_load "$n"; done
 over 'a bad disk'
 finish

@@ -116,6 +116,8 @@ make_cluster() {
     "$opendfs" init -q "$cluster" --port 0 "$@" && sed -i "s/^copies = .*/&\nlease = ${LEASE:-2s}/" "$cluster/cluster.ini" &&
         set_meta
 }
+# short_rest [DIRECTORY]: space that was given back is free after seconds, not after a minute.
+short_rest() { sed -i 's/^\[target\..*\]/&\nsend_limit = 3s\nspace_rest = 3s/' "${1:-$cluster}/cluster.ini"; }
 start_cluster() { make_cluster "$@" && "$opendfs" up -q "$cluster"; }
 healthy() { timeout 20 "$opendfs" status --check; }
 # field EXPRESSION [COMMAND...]: of `o`, what the first line of a command (status) says. becomes SECONDS EXPRESSION: it is

@@ -80,7 +80,8 @@ sleep 5
 same 'it is left alone' "$(field "[t['used'] for t in o['targets'] if t['name'] == 'target.0']")" "$used"
 same 'and serves nothing' "$(field "[t['serving'] for t in o['targets'] if t['name'] == 'target.0']")" '[0]'
 check 'the files are still those of before' reads_old
-fails 'status tells of it' 0 'opendfs chain discard target.0 ' "$opendfs" status
+fails 'status tells of it' 0 'opendfs chain discard target.' "$opendfs" status
+check 'and of one that is set aside' sh -c "'$opendfs' status | grep -q 'opendfs chain discard target\.[01] '"
 kill -9 "$(pid_of meta.0)"
 up
 waits 'a new leader knows it' 60 "len(o['aside']) == 2 * o['chains']['total'] and o['chains']['dark'] == 0"

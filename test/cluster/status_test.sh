@@ -16,6 +16,7 @@ if [ "$(id -u)" = 0 ] && mkdir "$work/disk" && mount -t tmpfs -o size=200m opend
     mounted=$work/disk
 fi
 check 'a cluster' make_cluster --name demo
+short_rest
 if [ -n "${mounted:-}" ]; then
     mv "$cluster/target.2" "$mounted/target.2"
     sed -i "s#^directory = target.2#directory = $mounted/target.2#" "$cluster/cluster.ini"

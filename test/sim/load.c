@@ -650,10 +650,17 @@ static bool session_explains(const struct load *l)
     return told && l->w->node[l->node].sessions_lost != l->sessions_seen;
 }
 
+/* It was asked for once more, because the first answer was lost, and the log was full by then. */
+static bool full_leaves_open(const struct load *l)
+{
+    return l->op.result == -EIO && l->began_ns <= l->w->full_until_ns &&
+           strstr(l->op.error, "outcome is unknown") != NULL;
+}
+
 /* An error that may be; then what was written may be there or not. */
 static bool error_explained(struct load *l, struct model_node *n)
 {
-    if (full_explains(l) || rot_explains(l) || session_explains(l)) {
+    if (full_explains(l) || full_leaves_open(l) || rot_explains(l) || session_explains(l)) {
         model_blur(n);
         return true;
     }
@@ -750,7 +757,8 @@ bool load_step(struct load *l)
         l->arrived = false;
         l->under_way = false;
         say(l, "end");
-        if ((l->step == LOAD_ONLY || l->step == LOAD_OPEN) && session_explains(l)) {
+        bool open = session_explains(l) || full_leaves_open(l);
+        if ((l->step == LOAD_ONLY || l->step == LOAD_OPEN) && open) {
             interrupted(l);
         } else if (l->step == LOAD_ONLY) {
             check_name(l);

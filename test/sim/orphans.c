@@ -51,14 +51,9 @@ static void put_inside(void *context)
     chunk_store_update(p->store, &p->update);
 }
 
-static bool all_put(void *context)
+static bool is_put(void *context)
 {
-    const struct orphans *o = context;
-    bool all = true;
-    for (size_t i = 0; i < o->place->count; i++) {
-        all = all && o->put[i].done;
-    }
-    return all;
+    return ((const struct orphans_put *)context)->done;
 }
 
 static size_t members_that_have(const struct orphans *o)
@@ -172,8 +167,9 @@ void orphans_check(struct world *w, const struct orphans_place *place)
         struct world_process *p = w->node[place->node[i]].process;
         o->put[i] = (struct orphans_put){.o = o, .store = datanode_worker_store(p->worker)};
         loop_sim_enter(p->loop, put_inside, &o->put[i]);
+        /* One after the other, as an update goes: each has what the one behind it has. */
+        world_run(w, is_put, &o->put[i], 10 * WORLD_S, "an orphan is made");
     }
-    world_run(w, all_put, o, 10 * WORLD_S, "orphans are made");
     world_start(w, WORLD_CLIENT(0));
     world_run(w, client_runs, o, 10 * WORLD_S, "an administrator comes");
     if (!world_failed(w)) {

@@ -13,7 +13,8 @@
  * overwrite  random 4 KiB, and fsync after each=32. way=cluster: by the library; way=file: path= in
  *            any file system. bytes= of the file, which is made first, count= seconds=
  * model      what plain files and sockets cost here: directory= bytes= copies=
- * start      a store of the engine `extent` alone: directory= objects=; the first run makes the
+ * start      a store of the engine `extent` alone: directory= objects= crash=1 (the process ends as
+ *            if it was killed, when the chunks are made); the first run makes the
  *            chunks, each later one starts it, and looks some of them up
  *
  * Objects have numbers from base= on. With server=PID,PID the line has their CPU seconds and bytes.
