@@ -40,7 +40,10 @@ lose 0
 lose 1
 waits 'nobody serves' 30 "o['chains']['dark'] == o['chains']['total']"
 up
-waits 'the old one is there, and is not asked' 60 "len(o['dark']) > 0 and all(d['promote'] == 3 for d in o['dark'])"
+# Targets get their numbers in the order in which they come, and which of the others is lost first is open, too.
+old="all([m['name'] for m in d['members'] if m['target'] == d['promote']] == ['target.2'] for d in o['dark'])"
+waits 'the old one is there, and is not asked' 60 "len(o['dark']) > 0 and $old"
+lost=$(field "[m['name'] for m in o['dark'][0]['members'] if m['state'] == 'last-serving'][0]")
 same 'all chains are named' "$(field "len(o['dark']) == o['chains']['total']")" True
 fails 'status tells the order' 0 'opendfs chain promote target.2 ' "$opendfs" status
 fails 'chain list tells who has what' 0 'has what was synced' "$opendfs" chain list 1
@@ -52,8 +55,8 @@ fails 'why tells the order' 1 'only when nothing newer will ever come back: open
 # --- what is refused ---
 fails 'not without an answer' 1 'nothing was changed' "$opendfs" chain promote target.2 1
 fails 'it is said what is lost' 1 'Files that were written since then' "$opendfs" chain promote target.2 1
-fails 'and who is given up' 1 'given up: target.0' "$opendfs" chain promote target.2 1
-fails 'not one that is lost' 1 'it serves by itself when it is back' "$opendfs" chain promote --yes target.0 1
+fails 'and who is given up' 1 "given up: target." "$opendfs" chain promote target.2 1
+fails 'not one that is lost' 1 'it serves by itself when it is back' "$opendfs" chain promote --yes "$lost" "$(field "o['dark'][0]['chain']")"
 same 'nothing has changed' "$(field "o['chains']['dark'] == o['chains']['total']")" True
 
 # --- the order ---
