@@ -210,6 +210,30 @@ TEST(chain_goes_on_without_its_head)
     }
 }
 
+/* What is remembered of clients is dated by the leader's clock: a head whose own is wrong forgets
+ * nobody before the time, and an update that is sent once more is not applied again. */
+TEST(chain_remembers_clients_whatever_the_clock_of_its_head_says)
+{
+    struct rig r;
+    open_three(&r);
+    struct rig_io io = with(2);
+    io.seq = 50;
+    CHECK_OK(rig_write(&r, &io));
+    rig_kill(&r, 1);
+    loop_sim_clock(r.world, 2, INT64_C(3600) * 1000000000, 0);
+    rig_row(&r, 1, "2s 3s 1o");
+    RIG_UNTIL(&r, rig_settled(&r, 1));
+    const struct rig_io other = {
+        .host = 2, .chain = 1, .data_id = 100, .length = 8192, .fill = 3, .client = 5};
+    CHECK_OK(rig_write(&r, &other));
+    io.host = 2;
+    io.retry = true;
+    CHECK_OK(rig_write(&r, &io));
+    CHECK_OK(read_at(&r, 2, 3));
+    CHECK_OK(read_at(&r, 3, 3));
+    rig_close(&r);
+}
+
 /* Cases 5, 7, R15: refused below, dropped above, the number is not given again. */
 TEST(chain_refused_update_is_dropped_everywhere)
 {

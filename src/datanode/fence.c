@@ -16,8 +16,7 @@ struct fence_wait { /* answered after the last older write */
     uint64_t session;
 };
 
-/* The leader's clock, as it told at last: it dates capabilities, and ours may jump. */
-static uint64_t wall_ms(const struct datanode_worker *w)
+uint64_t datanode_leader_ms(const struct datanode_worker *w)
 {
     return w->control.wall_base_ms + loop_now_ns(w->loop) / NS_PER_MS;
 }
@@ -42,7 +41,7 @@ int datanode_capability(struct datanode_worker *w, const struct peer_request *r,
     _Static_assert(sizeof secret.bytes == PEER_SECRET_BYTES, "one secret");
     memcpy(secret.bytes, w->opt.secrets.server.bytes, sizeof secret.bytes);
     const struct cluster_access a = {
-        .data_id = data_id, .rights = rights, .wall_ms = wall_ms(w), .skew_ms = SKEW_MS};
+        .data_id = data_id, .rights = rights, .wall_ms = datanode_leader_ms(w), .skew_ms = SKEW_MS};
     int rc = cluster_capability_check_known(&w->known, &secret, c, &a);
     if (rc < 0) {
         return rc;
@@ -54,7 +53,7 @@ int datanode_capability(struct datanode_worker *w, const struct peer_request *r,
 
 static void fences_expire(struct datanode_worker *w)
 {
-    uint64_t now_ms = wall_ms(w);
+    uint64_t now_ms = datanode_leader_ms(w);
     LIST_FOR_EACH_SAFE(at, &w->fences)
     {
         struct datanode_fence *f = LIST_ENTRY(at, struct datanode_fence, node);

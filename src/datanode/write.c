@@ -156,7 +156,7 @@ static int write_plan(struct datanode_update *u, const struct chunk_info *info)
                                             .seq = u->seq,
                                             .ver = u->identity.ver,
                                             .result = u->result,
-                                            .time_ms = loop_wall_ns(w->loop) / NS_PER_MS};
+                                            .time_ms = datanode_leader_ms(w)};
     datanode_recent_plan(info, &u->change);
     int count = datanode_recent_apply(info, &u->change, u->recent, &u->flags);
     if (count < 0) {
