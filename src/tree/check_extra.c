@@ -22,14 +22,15 @@ static void extra_tell(struct check *c, const char *text)
 static size_t extra_pieces(struct check *c, const struct tree_extra_table *x, size_t first)
 {
     const struct tree_look_table *t = &c->table;
-    struct tree_keep_owner owner = {0};
-    size_t count = 0;
+    struct tree_keep_owner owner;
+    size_t count = 0, whole = 0;
     while (first + count < t->piece_count &&
            tree_keep_owner(&t->piece[first + count], &owner) == 0 &&
            owner.memtable_number == x->number && owner.piece_number == count) {
+        whole = owner.piece_count; /* the next one may be another memtable's */
         count++;
     }
-    if (count == 0 ? x->draining == 0 : count != owner.piece_count) {
+    if (count == 0 ? x->draining == 0 : count != whole) {
         struct err e = {0};
         tree_finding_text(e.text, "memtable %" PRIu32 " has not all of its pieces", x->number);
         extra_tell(c, e.text);

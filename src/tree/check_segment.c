@@ -130,7 +130,16 @@ static void segment_check_numbers(struct segment_check *x)
 {
     const struct tree_extra *extra = &x->c->extra;
     struct tree_keep_owner owner;
-    if (x->s.s.block_count == 0 || tree_keep_owner(x->piece, &owner) < 0) {
+    if (tree_keep_owner(x->piece, &owner) < 0) {
+        return;
+    }
+    if (x->s.number != tree_keep_number(owner.memtable_number, owner.piece_number)) {
+        struct tree_finding f = segment_finding(x);
+        f.text = "it is another piece than the list says";
+        f.records = x->s.s.entries;
+        tree_check_tell(x->c, &f);
+    }
+    if (x->s.s.block_count == 0) {
         return;
     }
     for (unsigned i = 0; i < extra->table_count; i++) {

@@ -117,10 +117,13 @@ static uint64_t grow_target(const struct tree_file *f, uint32_t count, bool leas
     return !least && step < whole && step - size <= share ? step : exact;
 }
 
-/* There is at least one who waits. */
 static void shape_grow(struct tree_file *f, bool least)
 {
     struct file_shaper *s = &f->shape;
+    if (list_empty(&s->waiting)) { /* they have found room meanwhile */
+        shape_over(f);
+        return;
+    }
     const struct tree_file_room *r = LIST_ENTRY(s->waiting.next, struct tree_file_room, node);
     uint64_t size = tree_space_size(f->space);
     s->target = grow_target(f, r->count, least);

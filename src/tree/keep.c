@@ -51,11 +51,16 @@ struct keep_job {
     struct tree_file_write write;
 };
 
+uint32_t tree_keep_number(uint32_t memtable, uint32_t piece)
+{
+    return memtable * TREE_KEEP_PIECES_MAX + piece;
+}
+
 static struct tree_segment_id keep_id(const uint8_t *file_id, uint64_t birth, uint32_t memtable,
                                       uint32_t piece)
 {
     return (struct tree_segment_id){
-        .file_id = file_id, .checkpoint = birth, .number = memtable * TREE_KEEP_PIECES_MAX + piece};
+        .file_id = file_id, .checkpoint = birth, .number = tree_keep_number(memtable, piece)};
 }
 
 /* ---- packing: any thread ---- */

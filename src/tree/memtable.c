@@ -45,7 +45,7 @@ static struct tree_memtable *memtable_free(struct tree_memtable *m)
 
 int tree_memtable_new(const struct tree_memtable_options *opt, struct tree_memtable **ret)
 {
-    if (opt->budget != NULL && !mem_budget_take(opt->budget, sizeof(struct tree_memtable))) {
+    if (!tree_memtable_charge(opt->budget, opt->force, sizeof(struct tree_memtable))) {
         return -ENOMEM;
     }
     struct tree_memtable *m = mem_zalloc(sizeof *m);
@@ -61,10 +61,16 @@ int tree_memtable_new(const struct tree_memtable_options *opt, struct tree_memta
     m->base_msn = opt->base_msn;
     m->limit_bytes = opt->limit_bytes == 0 ? TREE_MEMTABLE_BYTES : opt->limit_bytes;
     m->block_bytes = opt->block_bytes;
+    m->force = opt->force;
     m->bytes = sizeof *m;
     m->keys.indexed = true;
     *ret = m;
     return 0;
+}
+
+void tree_memtable_bound(struct tree_memtable *m)
+{
+    m->force = false;
 }
 
 struct tree_memtable *tree_memtable_ref(struct tree_memtable *m)

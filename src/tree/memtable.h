@@ -32,10 +32,12 @@ struct tree_memtable_options {
     uint64_t base_msn;         /* all it will hold is newer */
     size_t limit_bytes;        /* from when on it says it is full; 0: TREE_MEMTABLE_BYTES */
     size_t block_bytes;        /* taken at a time; 0: chosen; smaller for tests */
+    bool force;                /* takes memory beyond the budget: what is loaded must be there */
 };
 /* -ENOMEM. The caller has the one reference. */
 NODISCARD int tree_memtable_new(const struct tree_memtable_options *opt,
                                 struct tree_memtable **ret);
+void tree_memtable_bound(struct tree_memtable *m); /* from now on within the budget */
 struct tree_memtable *tree_memtable_ref(struct tree_memtable *m);   /* any thread */
 struct tree_memtable *tree_memtable_unref(struct tree_memtable *m); /* any thread; NULL is fine */
 

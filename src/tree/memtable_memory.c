@@ -7,9 +7,18 @@
 #define BLOCK_BYTES (256u << 10)
 #define BLOCK_HEADER ((size_t)base_align_up(sizeof(struct memtable_block), 16))
 
+bool tree_memtable_charge(struct mem_budget *b, bool force, size_t size)
+{
+    if (b != NULL && force) {
+        mem_budget_force(b, size);
+        return true;
+    }
+    return b == NULL || mem_budget_take(b, size);
+}
+
 static struct memtable_block *block_new(struct tree_memtable *m, size_t size)
 {
-    if (m->budget != NULL && !mem_budget_take(m->budget, size)) {
+    if (!tree_memtable_charge(m->budget, m->force, size)) {
         return NULL;
     }
     struct memtable_block *b = m->slab != NULL ? mem_slab_get(m->slab, size) : mem_alloc(size);

@@ -90,6 +90,7 @@ struct tree_memtable {
     struct mem_budget *budget;
     struct mem_slab *slab;
     size_t limit_bytes, block_bytes;
+    bool force; /* beyond the budget */
     uint64_t base_msn;
     struct memtable_table keys, ranges;
     _Atomic uint64_t range_msn; /* of the newest range delete; 0: none */
@@ -124,6 +125,7 @@ static inline struct tree_memtable_version *memtable_visible(const struct tree_m
 }
 
 /* memtable_memory.c */
+NODISCARD bool tree_memtable_charge(struct mem_budget *b, bool force, size_t size); /* b: or NULL */
 void *tree_memtable_take(struct tree_memtable *m, size_t size); /* 8-aligned; NULL: -ENOMEM */
 struct tree_memtable_version *tree_memtable_version_new(struct tree_memtable *m, size_t len);
 size_t tree_memtable_version_size(const struct tree_memtable_version *v);

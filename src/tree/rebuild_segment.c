@@ -16,6 +16,7 @@ struct piece_job {
     struct rebuild *r;
     const struct tree_btt_piece *old;
     size_t no;
+    uint32_t number; /* of the segment that it becomes */
     struct tree_look_segment s;
     uint64_t msn_min, msn_max; /* of what is kept, deleted ranges included */
     uint64_t lost;             /* messages */
@@ -128,7 +129,7 @@ static int piece_ranges(struct piece_job *j, uint8_t **ret_raw)
 static int piece_remake(struct piece_job *j, const uint8_t *ranges, struct tree_btt_piece *ret)
 {
     struct tree_segment_options opt = {
-        .id = {.file_id = j->r->super.file_id, .checkpoint = j->old->birth, .number = j->s.number},
+        .id = {.file_id = j->r->super.file_id, .checkpoint = j->old->birth, .number = j->number},
         .packer = &j->r->packer,
         .codec = TREE_CODEC_LZ4};
     struct kv_slice range_bytes = kv_slice_of(ranges, ranges == NULL ? 0 : j->s.s.ranges.raw_len);
@@ -176,8 +177,10 @@ static int piece_keep(struct piece_job *j, struct tree_btt_piece *ret)
         return rc;
     }
     *ret = *j->old;
-    rc = j->damaged ? piece_remake(j, ranges, ret)
-                    : tree_rebuild_copy(j->r, j->old->offset, j->old->len);
+    /* One whose predecessor is lost takes its number, which is in all of its checksums. */
+    rc = j->damaged || j->number != j->s.number
+             ? piece_remake(j, ranges, ret)
+             : tree_rebuild_copy(j->r, j->old->offset, j->old->len);
     j->r->result->pieces_mended += rc == 0 && j->damaged ? 1 : 0;
     return rc < 0 ? rc : 1;
 }
@@ -185,6 +188,7 @@ static int piece_keep(struct piece_job *j, struct tree_btt_piece *ret)
 static int piece_run(struct rebuild *r, size_t no, struct memtable_found *m)
 {
     struct piece_job j = {.r = r, .old = &r->table.piece[no], .no = no};
+    j.number = tree_keep_number(m->number, (uint32_t)m->count);
     struct tree_btt_piece made;
     int rc = piece_keep(&j, &made);
     if (rc == 1) {

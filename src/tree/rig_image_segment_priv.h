@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tree/rig_image_priv.h"
+#include "tree/write.h"
 #include "wire/wire.h"
 
 /* Two segments of one memtable. */
@@ -16,11 +17,12 @@ static inline void rig_image_segment(struct rig_image *r, uint32_t number, const
     size_t at = TREE_SEGMENT_HEADER_BYTES, len = 0;
     uint8_t ranges[64];
     CHECK(tree_codec_init(&codec, &packing) == 0);
-    struct tree_segment_options opt = {
-        .id = {.file_id = r->found.super.file_id, .checkpoint = r->birth, .number = number},
-        .packer = &codec,
-        .codec = TREE_CODEC_LZ4,
-        .block_bytes = 64};
+    struct tree_segment_options opt = {.id = {.file_id = r->found.super.file_id,
+                                              .checkpoint = r->birth,
+                                              .number = tree_keep_number(5, number)},
+                                       .packer = &codec,
+                                       .codec = TREE_CODEC_LZ4,
+                                       .block_bytes = 64};
     tree_segment_writer_init(&w, &opt);
     memset(r->aligned, 0, (size_t)2 * TREE_UNIT);
     tree_segment_begin(&w, r->aligned);

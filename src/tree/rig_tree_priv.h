@@ -100,6 +100,7 @@ static inline void rig_tree_init(struct rig_tree *r, uint64_t seed)
                                    .shape = rig_shape,
                                    .cache_bytes = 2u << 20,
                                    .memtable_bytes = 24u << 10,
+                                   .piece_bytes = seed % 3 == 0 ? 0 : 4096, /* one, or several */
                                    .snapshots_max = 64,
                                    .cold_checkpoints = seed % 2 == 0 ? 2 : 0, /* both codecs */
                                    .writes_max = 2};

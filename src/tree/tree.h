@@ -31,6 +31,7 @@ struct tree_options {
     uint64_t
         cache_bytes; /* everything: memtables, nodes, buffers for input and output; 0: 256 MiB */
     size_t memtable_bytes;   /* 0: 32 MiB; at most a twelfth of the cache */
+    size_t piece_bytes;      /* of a memtable in the file; 0: 4 MiB; smaller for tests */
     uint64_t snapshot_bytes; /* for snapshots only; 0: a tenth of the cache, two memtables */
     size_t snapshots_max;    /* 0: 4,096 */
     uint64_t reserve_bytes;  /* of the disk, left to others there; at most an eighth of it */

@@ -449,6 +449,7 @@ static void checkpoint_keep(struct tree_checkpointer *m)
         .memtable = k->table->memtable,
         .birth = m->number,
         .memtable_number = k->number,
+        .piece_bytes = m->t->opt.piece_bytes,
     };
     if (k->draining) {
         m->keep.from = kv_slice_of(s->drained, s->drained_len);

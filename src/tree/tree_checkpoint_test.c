@@ -62,6 +62,27 @@ TEST(checkpoint_keeps_a_memtable_once)
     check_all(r);
 }
 
+/* What was kept with a large cache must be loaded: an administrator may have made it smaller. */
+TEST(a_smaller_cache_opens_what_a_larger_one_has_kept)
+{
+    CLEANUP(rig_freep) struct rig *r = rig_new(1);
+    const uint64_t kept = 256u << 10;
+    struct tree_statistics s = {0};
+    for (unsigned i = 0; s.memtable_bytes < kept + (64u << 10); i++) {
+        CHECK_TRUE(i < 10000);
+        commits(r, 1);
+        tree_statistics(r->tree.kv, &s);
+    }
+    uint64_t index = kv_applied_index(r->tree.kv);
+    CHECK_OK(checkpoint(r));
+    r->tree.opt.cache_bytes = kept;
+    reopen(r, true);
+    CHECK_EQ(r->tree.found.index, index);
+    r->tree.opt.cache_bytes = 8u << 20;
+    reopen(r, true);
+    check_all(r);
+}
+
 TEST(checkpoint_is_one_at_a_time)
 {
     CLEANUP(rig_freep) struct rig *r = rig_new(1);

@@ -142,7 +142,8 @@ static int opening_add(struct tree_opening *o, uint64_t base_msn, uint32_t numbe
                                         .slab = tree_cache_slab(t->cache),
                                         .base_msn = base_msn,
                                         .limit_bytes = t->opt.memtable_bytes,
-                                        .block_bytes = tree_memtable_block(t)};
+                                        .block_bytes = tree_memtable_block(t),
+                                        .force = true}; /* the cache may have been larger then */
     struct tree_memtable *m = NULL;
     int rc = tree_memtable_new(&opt, &m);
     if (rc < 0) {
@@ -228,6 +229,9 @@ static int opening_state(struct tree_opening *o)
     o->state = s;
     int rc = opening_add(o, super->max_msn, newest + 1, &active);
     rc = rc < 0 ? rc : opening_tables(o);
+    if (active != NULL) {
+        tree_memtable_bound(active->memtable);
+    }
     o->t->next_table = newest + 2;
     if (rc == 0 && s->draining > 0 && o->extra.drained.len > 0) {
         memcpy(s->drained, o->extra.drained.at, o->extra.drained.len);

@@ -85,6 +85,8 @@ struct tree_keep_owner {
     uint32_t memtable_number, piece_number, piece_count;
 };
 NODISCARD int tree_keep_owner(const struct tree_btt_piece *p, struct tree_keep_owner *ret);
+/* The number of the segment that it is: in its header, and a seed of its checksums. */
+uint32_t tree_keep_number(uint32_t memtable, uint32_t piece);
 /* Reads all pieces of one memtable, in order, into an empty memtable: start-up only, blocks. Their
  * messages keep their numbers, all greater than base_msn. Class ERR_corrupt, errno; `e` says which
  * piece and where. */
