@@ -155,17 +155,22 @@ static void pages_unstick(struct sim_node *n, uint64_t first, uint64_t end)
     }
 }
 
+static void page_stick(struct sim_node *n, uint64_t page)
+{
+    struct sim_leaf *leaf = leaf_find(&n->file, page);
+    uint64_t at = page % SIM_LEAF_PAGES;
+    const struct sim_page *durable = leaf == NULL ? NULL : *leaf_slot(leaf, DURABLE, page);
+    if (leaf != NULL && (durable == NULL || durable == n->machine->zero)) {
+        leaf->stuck[at / 64] |= UINT64_C(1) << at % 64;
+    }
+}
+
 void disk_sim_stick(struct sim_node *n, const struct sim_change *c)
 {
-    uint64_t end =
-        c->kind == SIM_WRITE ? base_align_up(c->offset + c->len, SIM_PAGE) / SIM_PAGE : 0;
+    bool sticks = c->kind == SIM_WRITE && !c->direct;
+    uint64_t end = sticks ? base_align_up(c->offset + c->len, SIM_PAGE) / SIM_PAGE : 0;
     for (uint64_t page = c->offset / SIM_PAGE; page < end; page++) {
-        struct sim_leaf *leaf = leaf_find(&n->file, page);
-        uint64_t at = page % SIM_LEAF_PAGES;
-        const struct sim_page *durable = leaf == NULL ? NULL : *leaf_slot(leaf, DURABLE, page);
-        if (leaf != NULL && (durable == NULL || durable == n->machine->zero)) {
-            leaf->stuck[at / 64] |= UINT64_C(1) << at % 64;
-        }
+        page_stick(n, page);
     }
 }
 
@@ -449,8 +454,9 @@ int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t 
     if (c == NULL) {
         return -ENOMEM;
     }
-    *c = (struct sim_change){.kind = SIM_WRITE, .offset = req->offset, .len = len};
-    if (disk_request_direct(req)) {
+    *c = (struct sim_change){
+        .kind = SIM_WRITE, .direct = disk_request_direct(req), .offset = req->offset, .len = len};
+    if (c->direct) {
         contents_unstick(n, req->offset, req->offset + len);
     }
     struct disk_cursor cursor;
@@ -543,6 +549,20 @@ int disk_sim_corrupt_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with)
     return 0;
 }
 
+int disk_sim_rot_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with)
+{
+    if (offset >= n->file.durable_size) {
+        return -ERANGE;
+    }
+    struct sim_page *p = page_own(n, DURABLE, offset / SIM_PAGE);
+    if (p == NULL) {
+        return -ENOMEM;
+    }
+    p->bytes[offset % SIM_PAGE] ^= xor_with;
+    n->file.diverged = true;
+    return 0;
+}
+
 /* ---- From live to durable and back ---- */
 
 int disk_sim_settle(struct sim_node *n, const struct sim_change *c)
@@ -558,6 +578,22 @@ void disk_sim_settle_torn(struct sim_node *n, const struct sim_change *c)
         uint64_t part = base_min(SIM_SECTOR - at % SIM_SECTOR, c->len - done);
         if (rand_chance(&n->machine->rand, 1, 2) &&
             side_put(n, DURABLE, at, c->bytes + done, part) == 0) {
+            n->file.durable_size = base_max(n->file.durable_size, at + part);
+        }
+        done += part;
+    }
+}
+
+/* A file system notes what was written for each run of blocks, or not. */
+void disk_sim_settle_pages(struct sim_node *n, const struct sim_change *c)
+{
+    CHECK(c->kind == SIM_WRITE);
+    for (uint64_t done = 0; done < c->len;) {
+        uint64_t at = c->offset + done;
+        uint64_t part = base_min(SIM_PAGE - at % SIM_PAGE, c->len - done);
+        if (rand_chance(&n->machine->rand, 1, 2)) {
+            page_stick(n, at / SIM_PAGE);
+        } else if (side_put(n, DURABLE, at, c->bytes + done, part) == 0) {
             n->file.durable_size = base_max(n->file.durable_size, at + part);
         }
         done += part;
