@@ -437,6 +437,19 @@ static int contents_change(struct sim_node *n, struct sim_change *c)
     return 0;
 }
 
+/* Pages are written back whole: with them what a failed writeback has left beside the new bytes,
+ * unless they have left memory and come back meanwhile. */
+static void write_widen(const struct sim_node *n, const struct disk_req *req, uint64_t *from,
+                        uint64_t *end)
+{
+    if (!n->file.diverged || disk_request_direct(req) || rand_chance(&n->machine->rand, 1, 2)) {
+        return;
+    }
+    uint64_t size = base_max(*end, n->file.live_size);
+    *from = base_min(base_align_down(*from, SIM_PAGE), size);
+    *end = base_min(base_align_up(*end, SIM_PAGE), size);
+}
+
 int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t limit)
 {
     uint64_t len = base_min(disk_request_bytes(req), limit);
@@ -450,12 +463,18 @@ int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t 
     if (rc < 0) {
         return rc;
     }
-    struct sim_change *c = mem_alloc(sizeof *c + len);
+    uint64_t from = req->offset, end = req->offset + len;
+    write_widen(n, req, &from, &end);
+    struct sim_change *c = mem_alloc(sizeof *c + (end - from));
     if (c == NULL) {
         return -ENOMEM;
     }
     *c = (struct sim_change){
-        .kind = SIM_WRITE, .direct = disk_request_direct(req), .offset = req->offset, .len = len};
+        .kind = SIM_WRITE, .direct = disk_request_direct(req), .offset = from, .len = end - from};
+    if (end - from > len) {
+        memset(c->bytes, 0, end - from);
+        (void)disk_sim_read(n, from, c->bytes, end - from);
+    }
     if (c->direct) {
         contents_unstick(n, req->offset, req->offset + len);
     }
@@ -464,7 +483,7 @@ int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t 
     disk_cursor_init(&cursor, req);
     for (uint64_t done = 0; done < len && disk_cursor_window(&cursor, &piece, 1) > 0;) {
         size_t part = (size_t)base_min(piece.iov_len, len - done);
-        memcpy(c->bytes + done, piece.iov_base, part);
+        memcpy(c->bytes + (req->offset - from) + done, piece.iov_base, part);
         disk_cursor_advance(&cursor, part);
         done += part;
     }
