@@ -149,11 +149,13 @@ TEST(a_rebuild_keeps_what_the_medium_has)
 /* ---- Starts ---- */
 
 /* What a sync that failed had to do with is held in memory over the next start. */
-static void fail_and_start(struct store_rig *r)
+static void fail_and_start(struct store_rig *r, uint64_t versions)
 {
     CHECK_OK(rig_put_whole(r, the_key, 1, LENGTH));
     CHECK_OK(rig_sync(r));
-    CHECK_OK(rig_put_whole(r, the_key, 2, LENGTH));
+    for (uint64_t ver = 2; ver <= versions; ver++) {
+        CHECK_OK(rig_put_whole(r, the_key, ver, LENGTH));
+    }
     disk_sim_fail(r->machine, DISK_SYNC, NULL, 1, 0, -EIO);
     disk_sim_fail(r->machine, DISK_SYNC_ALL, NULL, 1, 0, -EIO);
     CHECK_TRUE(rig_sync(r) < 0);
@@ -176,7 +178,7 @@ TEST(what_a_start_believes_is_on_the_medium)
     for (unsigned i = 0; i < SEEDS; i++) {
         struct store_rig *r = rig_new(CHUNK_ENGINE_FILE, testing_seed() + i);
         struct chunk_info before, after;
-        fail_and_start(r);
+        fail_and_start(r, 2);
         CHECK_OK(rig_look_up(r, the_key, &before));
         CHECK_OK(rig_sync(r));
         let_go(r);
@@ -197,7 +199,7 @@ TEST(what_a_start_rejects_does_not_come_back)
     for (unsigned i = 0; i < SEEDS; i++) {
         struct store_rig *r = rig_new(CHUNK_ENGINE_FILE, testing_seed() + i);
         struct chunk_info info;
-        fail_and_start(r);
+        fail_and_start(r, 3);
         CHECK_OK(rig_look_up(r, the_key, &info));
         if (info.has_pending) {
             r->update.key = the_key;
