@@ -196,7 +196,7 @@ TEST(what_a_start_believes_is_on_the_medium)
 /* Nor does a record come back that was only in memory, and is written with what lies beside it. */
 TEST(what_a_start_rejects_does_not_come_back)
 {
-    for (unsigned i = 0; i < 6 * SEEDS; i++) {
+    for (unsigned i = 0; i < 20 * SEEDS; i++) {
         struct store_rig *r = rig_new(CHUNK_ENGINE_FILE, testing_seed() + i);
         struct chunk_info info;
         fail_and_start(r, 3);
