@@ -529,6 +529,7 @@ static void checkpoint_done(struct kv_checkpoint *c, int rc)
             x->s->stop_failed = true;
         }
     }
+    chunk_admits_again(x);
     if (x->loading != NULL) {
         chunk_start_over(x, rc);
     }
@@ -582,12 +583,15 @@ void chunk_extent_pace(struct chunk_extent *x)
 void chunk_extent_tick(struct chunk_store *s)
 {
     struct chunk_extent *x = s->extent;
+    chunk_admits_again(x);
     if (!s->started || s->stopping) {
         return;
     }
     if (loop_now_ns(s->loop) - s->round_at_ns >= (uint64_t)s->opt.flush_ms * 1000000) {
         chunk_extent_round(s);
     }
+    bool behind = chunk_backlog_full(x); /* also of commits and damage, which nothing holds up */
+    (void)behind;
     chunk_extent_checkpoint(x);
     chunk_room_tick(x);
     chunk_space_release(x);
