@@ -444,3 +444,44 @@ TEST(what_a_start_takes_counts)
     rig_stop(r);
     rig_end(r);
 }
+
+/* ---- A small index ---- */
+
+#define TOLD 2000u
+
+static bool round_is_over(void *ctx)
+{
+    return !((struct store_rig *)ctx)->store->round_active;
+}
+
+/* What a round tells takes more memory than there is for the index: it goes in pieces, none of them
+ * too large for it. */
+TEST(a_round_is_told_to_a_small_index_in_pieces)
+{
+    struct store_rig *r = rig_little();
+    rig_stop(r);
+    r->opt.index_bytes = 4 << 20;
+    CHECK_OK(rig_boot(r));
+    rig_pass(r, 1000);
+    CHECK_TRUE(!r->store->round_active);
+    r->store->round_active = true; /* none begins */
+    for (uint32_t i = 0; i < TOLD; i++) {
+        CHECK_OK(put_patiently(r, i));
+    }
+    CHECK_TRUE(r->store->dirty_count >= TOLD);
+    loop_sim_enter(r->loop, round_in, r);
+    CHECK_TRUE(r->store->round_active);
+    uint64_t from = loop_sim_now_ns(r->sim);
+    CHECK_TRUE(loop_sim_run(r->sim, round_is_over, r, from + UINT64_C(60000000000)));
+    CHECK_EQ(r->store->dirty_count, 0);
+    CHECK_TRUE(kv_statistics(r->store->extent->index).busy > 0);
+    CHECK_EQ(r->store->failed, 0);
+    rig_stop(r);
+    CHECK_OK(rig_boot(r));
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.chunk_count, TOLD);
+    CHECK_EQ(info.wrong, 0);
+    rig_stop(r);
+    rig_end(r);
+}

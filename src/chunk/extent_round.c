@@ -15,7 +15,8 @@
 
 #include <string.h>
 
-#define SLICE_BYTES (1u << 20)
+#define SLICE_BYTES (UINT64_C(1) << 20)
+#define SLICE_SHARE 64u /* of the index's memory, at most: a larger one may never find room */
 #define STOP_TRIES 8u
 #define LIGHT_ENTRIES 1024u /* that wait for the index: it is told of no more at once */
 #define CHECKPOINT_BYTES (UINT64_C(24) << 20)
@@ -106,9 +107,10 @@ static void round_batched(struct chunk_extent *x)
 static void round_index(struct chunk_extent *x)
 {
     struct chunk_round *r = &x->round;
+    uint64_t most = base_min(SLICE_BYTES, x->s->opt.index_bytes / SLICE_SHARE);
     int rc = 0;
     while (r->indexed < r->count && rc == 0) {
-        while (r->batched < r->count && r->batch.len < SLICE_BYTES) {
+        while (r->batched < r->count && r->batch.len < most) {
             chunk_index_shot(&r->batch, &r->shot[r->batched++]);
         }
         bool last = r->batched == r->count;
