@@ -124,8 +124,9 @@ static void flags_hot(struct chunk_work *w, int rc)
     w->s->engine->record(w, &st, flags_recorded);
 }
 
-static void change_begin(struct chunk_work *w)
+static void change_admitted(struct chunk_work *w, int rc)
 {
+    (void)rc;
     if (w->s->failed != 0) {
         chunk_work_end(w, -ERR_failed_before);
         return;
@@ -141,6 +142,21 @@ static void change_begin(struct chunk_work *w)
     } else {
         w->s->engine->remove(w, chunk_work_end);
     }
+}
+
+/* It may wait there. */
+static void change_admit(struct chunk_work *w, chunk_next *next)
+{
+    if (w->s->engine->admit != NULL) {
+        w->s->engine->admit(w, next);
+    } else {
+        next(w, 0);
+    }
+}
+
+static void change_begin(struct chunk_work *w)
+{
+    change_admit(w, change_admitted);
 }
 
 /* ---- Removed data ---- */
@@ -160,13 +176,18 @@ static void remove_one_done(struct chunk_work *w, int rc)
     remove_next(w);
 }
 
-static void remove_one(struct chunk_work *w)
+static void remove_admitted(struct chunk_work *w, int rc)
 {
-    if (w->e->exists) {
+    if (rc == 0 && w->e->exists) {
         w->s->engine->remove(w, remove_one_done);
     } else {
-        remove_one_done(w, 0);
+        remove_one_done(w, rc);
     }
+}
+
+static void remove_one(struct chunk_work *w)
+{
+    change_admit(w, remove_admitted);
 }
 
 static void remove_read(struct chunk_ahead *a, int rc)

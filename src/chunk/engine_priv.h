@@ -29,13 +29,15 @@ struct chunk_engine_ops {
     void (*close)(struct chunk_store *s);
     /* What cannot be done at once: ends with chunk_store_started(). NULL: nothing. */
     void (*start)(struct chunk_store *s);
-    /* Of an engine that may forget what its index has; else all six are NULL. Before a work's turn:
-     * what is to be known of the chunk is; the same at once, or -ERR_need; then it may be
-     * forgotten, if nobody uses it. The first chunk from a key on. */
+    /* Of an engine that may forget what its index has; else all seven are NULL. Before a work's
+     * turn: what is to be known of the chunk is; the same at once, or -ERR_need; then it may be
+     * forgotten, if nobody uses it. The first chunk from a key on; the next damaged one of those
+     * that the index has. */
     void (*load)(struct chunk_work *w, chunk_next *next);
     int (*know)(struct chunk_store *s, struct chunk_entry *e);
     void (*forget)(struct chunk_store *s);
     int (*next)(struct chunk_store *s, struct chunk_key from, struct chunk_info *ret);
+    int (*next_damaged)(struct chunk_store *s, struct chunk_damage *d);
     int (*ahead)(struct chunk_store *s, struct chunk_ahead *a);
     void (*ahead_end)(struct chunk_store *s, struct chunk_ahead *a);
     /* Bytes and cells of its contents can be had; `create`: there may be none. */
@@ -51,6 +53,8 @@ struct chunk_engine_ops {
     void (*waste)(struct chunk_work *w, int rc);
     /* An update of a chunk that is not there has failed: nothing is left of it. */
     void (*unmake)(struct chunk_work *w, chunk_next *next);
+    /* A change or a removal may be told of now, else it waits in its turn. NULL: always. */
+    void (*admit)(struct chunk_work *w, chunk_next *next);
     /* The record of the entry's next state; w->captured is the change that it holds. */
     void (*record)(struct chunk_work *w, const struct chunk_state *st, chunk_next *next);
     /* The chunk goes, and its record. */

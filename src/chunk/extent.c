@@ -60,10 +60,12 @@ static int extent_open(struct chunk_store *s, struct err *e)
     x->s = s;
     s->extent = x;
     x->journal_most_bytes = JOURNAL_MOST_BYTES;
+    x->reborn = !s->super.clean && !s->rebooted;
     list_init(&x->growers);
     chunk_gather_init(x);
     list_init(&x->rested);
     list_init(&x->readings);
+    list_init(&x->admits);
     list_init(&x->appending);
     list_init(&x->flips);
     list_init(&x->round.waiters);
@@ -96,6 +98,7 @@ static void extent_close(struct chunk_store *s)
         mem_free(LIST_ENTRY(node, struct chunk_rest, node));
     }
     mem_free(x->page);
+    kv_need_release(&x->damage.need);
     chunk_rewrite_free(x);
     x->journal = journal_free(x->journal);
     x->index = kv_free(x->index);
@@ -181,6 +184,10 @@ static void extent_figures(const struct chunk_store *s, struct chunk_store_info 
         ret->total_bytes = s->extent->units * CHUNK_UNIT;
     }
     uint64_t units = chunk_room_units(s->extent) + info.free + s->extent->open.count;
+    if (s->extent->asleep != NULL) {
+        tree_space_info(s->extent->asleep, &info);
+        units += info.free;
+    }
     ret->free_bytes = units * CHUNK_UNIT;
     ret->low = ret->free_bytes < s->low_bytes + s->reserved_bytes;
     ret->wrong = s->extent->wrong;
@@ -197,6 +204,7 @@ const struct chunk_engine_ops chunk_engine_extent = {
     .know = chunk_extent_know,
     .forget = chunk_extent_forget,
     .next = chunk_extent_next,
+    .next_damaged = chunk_extent_next_damaged,
     .ahead = chunk_extent_ahead,
     .ahead_end = chunk_extent_ahead_end,
     .hot = extent_hot,
@@ -206,6 +214,7 @@ const struct chunk_engine_ops chunk_engine_extent = {
     .write = chunk_extent_write,
     .waste = chunk_extent_waste,
     .unmake = extent_unmake,
+    .admit = chunk_extent_admit,
     .record = chunk_extent_record,
     .remove = chunk_extent_remove,
     .committed = chunk_extent_committed,

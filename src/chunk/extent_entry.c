@@ -4,8 +4,8 @@
  * room.
  *
  * An entry that is not in memory is as the index has it: one with a change that the index does not
- * know yet, with a pending content (a commit comes without waiting), that is damaged, or that
- * anybody uses, stays.
+ * know yet, with a pending content (a commit comes without waiting), or that anybody uses, stays.
+ * That a chunk is damaged the index knows, too.
  */
 #include "chunk/extent_index_priv.h"
 
@@ -335,10 +335,9 @@ static bool entry_forgettable(const struct chunk_store *s, const struct chunk_en
 {
     bool idle = e->holds == 0 && list_empty(&e->queue) && list_empty(&e->waiters) &&
                 list_empty(&e->pins) && !e->releasing && e->recording == 0;
-    bool told =
-        list_empty(&e->dirty) && list_empty(&e->flip) && !e->kept && e->exists == e->indexed.exists;
-    return idle && told && e->pending == NULL && !e->damaged && e->stable == e->change &&
-           s->extent->loaded;
+    bool told = list_empty(&e->dirty) && list_empty(&e->flip) && !e->kept &&
+                e->exists == e->indexed.exists && e->damaged == e->indexed.damaged;
+    return idle && told && e->pending == NULL && e->stable == e->change && s->extent->loaded;
 }
 
 /* What it has let go of is stable and nobody has a pin: only time has to pass. */

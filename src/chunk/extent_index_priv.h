@@ -24,6 +24,9 @@ int chunk_extent_ahead(struct chunk_store *s, struct chunk_ahead *a);
 void chunk_extent_ahead_end(struct chunk_store *s, struct chunk_ahead *a);
 void chunk_walk_changed(struct chunk_extent *x); /* the index has changed */
 
+/* ---- extent_damage.c ---- */
+int chunk_extent_next_damaged(struct chunk_store *s, struct chunk_damage *d);
+
 /* ---- extent_rewrite.c ---- */
 void chunk_rewrite_look(struct chunk_extent *x, const struct chunk_entry *e); /* is it in pieces? */
 void chunk_rewrite_tick(struct chunk_extent *x);

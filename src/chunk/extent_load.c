@@ -1,8 +1,8 @@
 /*
  * chunk/extent_load.c -- the `extent` engine, while it starts: what it needs of the index. Which
  * units are in use, what there is of each chain, how much of all; not the chunks, but for those
- * with a pending content, damaged ones, and those that the journal tells of (extent_replay.c),
- * which become entries.
+ * with a pending content, and those that the journal tells of (extent_replay.c), which become
+ * entries.
  *
  * An index of an older version does not have all of that: extent_check.c reads the whole of it.
  */
@@ -53,13 +53,11 @@ static int load_slab(struct chunk_loading *l, struct kv_slice key, struct kv_sli
     return rc;
 }
 
-static int load_noted(struct chunk_loading *l, struct kv_slice key)
+static int load_pending(struct chunk_loading *l, struct kv_slice key)
 {
     struct chunk_key chunk;
     uint32_t chain = 0;
-    const uint8_t *tag = key.at;
-    enum chunk_mark mark = tag[0] == CHUNK_MARK_PENDING ? CHUNK_MARK_PENDING : CHUNK_MARK_DAMAGED;
-    int rc = chunk_key_mark_decode(key, mark, &chain, &chunk);
+    int rc = chunk_key_mark_decode(key, CHUNK_MARK_PENDING, &chain, &chunk);
     return rc < 0 ? rc : chunk_entry_get(l->x->s, chunk, true) == NULL ? -ENOMEM : 0;
 }
 
@@ -85,8 +83,8 @@ static int load_record(struct chunk_loading *l, struct kv_slice key, struct kv_s
         return chunk_check_record(l, key, value);
     case CHUNK_LOAD_SLABS:
         return load_slab(l, key, value);
-    case CHUNK_LOAD_NOTED:
-        return load_noted(l, key);
+    case CHUNK_LOAD_PENDING:
+        return load_pending(l, key);
     case CHUNK_LOAD_SUMS:
         return load_sum(l, key, value);
     case CHUNK_LOAD_OVER:
@@ -152,7 +150,7 @@ static int load_seek(struct chunk_loading *l)
     static const uint8_t range[CHUNK_LOAD_OVER][2] = {[CHUNK_LOAD_ABOUT] = {0, 1},
                                                       [CHUNK_LOAD_CHECK] = {1, 3},
                                                       [CHUNK_LOAD_SLABS] = {2, 3},
-                                                      [CHUNK_LOAD_NOTED] = {3, 5},
+                                                      [CHUNK_LOAD_PENDING] = {3, 4},
                                                       [CHUNK_LOAD_SUMS] = {6, 7}};
     const uint8_t *of = range[l->phase];
     struct kv_iter_options opt = {.need = &l->need,

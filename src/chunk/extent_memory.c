@@ -5,7 +5,8 @@
  * before it forgets any. A record of 150 bytes may name a chunk that needs 12 KiB there, so the
  * length of the journal alone bounds nothing.
  */
-#include "chunk/extent_priv.h"
+#include "chunk/extent_index_priv.h"
+#include "chunk/extent_room_priv.h"
 
 #define ENTRIES_MANY_BYTES (UINT64_C(64) << 20)
 
@@ -67,4 +68,59 @@ bool chunk_backlog_full(struct chunk_extent *x)
         chunk_extent_hurry(x);
     }
     return b->bytes >= b->most_bytes;
+}
+
+/* The next start would take all of it again, and what comes on top, until a checkpoint is made. */
+void chunk_backlog_replayed(struct chunk_extent *x)
+{
+    LIST_FOR_EACH(node, &x->s->clock)
+    {
+        struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, clock);
+        chunk_entry_charge(x->s, e);
+        if (e->known > x->newer) {
+            e->named = e->charged;
+            x->backlog.bytes += e->charged;
+        }
+    }
+}
+
+/* ---- What waits for it ---- */
+
+/* Not on a disk where the index has no room: what removes is what gives it some. */
+static bool admit_waits(struct chunk_extent *x)
+{
+    const struct chunk_store *s = x->s;
+    chunk_extent_pace(x);
+    bool behind = chunk_backlog_full(x), full = chunk_journal_full(x);
+    if (full) {
+        chunk_room_trim(x);
+    }
+    return (behind || full) && !x->index_full && !s->stopping && s->failed == 0;
+}
+
+static void admit_again(struct chunk_work *w)
+{
+    chunk_extent_admit(w, w->next);
+}
+
+/* In its turn, and in order of those that wait: updates, which can be told to come again, are. */
+void chunk_extent_admit(struct chunk_work *w, chunk_next *next)
+{
+    struct chunk_extent *x = w->s->extent;
+    if (!admit_waits(x)) {
+        next(w, 0);
+        return;
+    }
+    w->next = next;
+    w->begin = admit_again;
+    list_remove(&w->ready);
+    list_push_back(&x->admits, &w->ready);
+}
+
+void chunk_admits_again(struct chunk_extent *x)
+{
+    for (struct list *node = list_pop_front(&x->admits); node != NULL;
+         node = list_pop_front(&x->admits)) {
+        chunk_work_ready(LIST_ENTRY(node, struct chunk_work, ready));
+    }
 }

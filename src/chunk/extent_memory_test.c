@@ -93,29 +93,93 @@ static int put_patiently(struct store_rig *r, uint32_t i)
     return rc;
 }
 
-/* Damaged ones are not forgotten; repairs are what makes them fewer. */
-TEST(many_damaged_chunks_can_be_repaired)
+/* ---- Damaged chunks ---- */
+
+#define DAMAGED 7000u /* they take more than there is room for */
+
+/* What a walk tells, each once. */
+static void check_walk(struct store_rig *r, uint32_t step)
+{
+    uint8_t *told = mem_zalloc(DAMAGED);
+    struct chunk_damage d = {0};
+    uint32_t count = 0, tries = 0;
+    CHECK_TRUE(told != NULL);
+    int rc = chunk_store_next_damaged(r->store, &d);
+    while (rc != -ENOENT) {
+        if (rc == -EAGAIN) {
+            rig_pass(r, 10);
+            CHECK_TRUE(++tries < 2 * DAMAGED);
+        } else {
+            CHECK_OK(rc);
+            CHECK_EQ(d.chain, 5);
+            CHECK_EQ(d.key.data_id, 7);
+            CHECK_TRUE(d.key.index < DAMAGED);
+            CHECK_EQ(told[d.key.index]++, 0);
+            count++;
+        }
+        rc = chunk_store_next_damaged(r->store, &d);
+    }
+    CHECK_EQ(count, DAMAGED / step);
+    for (uint32_t i = 0; i < DAMAGED; i++) {
+        CHECK_EQ(told[i], i % step == step - 1 ? 1 : 0);
+    }
+    mem_free(told);
+}
+
+static void check_damaged(struct store_rig *r, uint32_t step)
+{
+    struct chunk_store_info all;
+    chunk_store_info(r->store, &all);
+    CHECK_EQ(all.damaged_count, DAMAGED / step);
+    CHECK_EQ(all.chunk_count, DAMAGED);
+    check_walk(r, step);
+    for (uint32_t i = 0; i < DAMAGED; i++) {
+        struct chunk_info info;
+        CHECK_OK(rig_look_up(r, key_of(i), &info));
+        CHECK_EQ(info.flags & CHUNK_DAMAGED, i % step == step - 1 ? CHUNK_DAMAGED : 0);
+    }
+    rig_pass(r, 1000);
+    CHECK_TRUE(r->store->cached_bytes < MANY_BYTES / 8);
+}
+
+static struct store_rig *rig_all_damaged(void)
 {
     struct store_rig *r = rig_little();
-    struct chunk_store_info info;
-    uint32_t count = 0;
-    int rc = 0;
-    for (rc = put_patiently(r, count); rc == 0; rc = put_patiently(r, count)) {
-        damage(r, count++);
-        CHECK_TRUE(count < 20000);
-    }
-    CHECK_RC(rc, ERR_busy);
-    CHECK_TRUE(r->store->cached_bytes >= MANY_BYTES);
-    for (uint32_t i = 0; i < count; i += 2) {
-        CHECK_OK(install(r, i));
+    for (uint32_t i = 0; i < DAMAGED; i++) {
+        CHECK_OK(put_patiently(r, i));
+        damage(r, i);
     }
     CHECK_OK(rig_sync(r));
     rig_pass(r, 1000);
-    CHECK_TRUE(r->store->cached_bytes < MANY_BYTES * 3 / 4);
-    chunk_store_info(r->store, &info);
-    CHECK_EQ(info.damaged_count, count / 2);
-    CHECK_OK(put_zeros(r, count));
-    for (uint32_t i = 0; i < count; i += 2) {
+    return r;
+}
+
+/* They are in the index like all others, and so is that they are damaged. */
+TEST(any_number_of_damaged_chunks_leaves_room)
+{
+    struct store_rig *r = rig_all_damaged();
+    CHECK_TRUE(r->store->cached_bytes < MANY_BYTES / 8);
+    check_damaged(r, 1);
+    rig_stop(r);
+    CHECK_OK(rig_boot(r));
+    CHECK_TRUE(r->store->cached_bytes < MANY_BYTES / 8); /* nor does a start need them */
+    check_damaged(r, 1);
+    rig_stop(r);
+    rig_end(r);
+}
+
+TEST(many_damaged_chunks_can_be_repaired)
+{
+    struct store_rig *r = rig_all_damaged();
+    CHECK_OK(rig_restart(r, false));
+    for (uint32_t i = 0; i < DAMAGED; i += 2) {
+        CHECK_OK(install(r, i));
+    }
+    CHECK_OK(rig_sync(r));
+    check_damaged(r, 2);
+    CHECK_OK(rig_restart(r, true));
+    check_walk(r, 2);
+    for (uint32_t i = 0; i < DAMAGED; i += 2) {
         CHECK_OK(rig_check(r, key_of(i), 2, LENGTH));
     }
     rig_stop(r);
@@ -256,4 +320,168 @@ TEST(removal_needs_little_memory)
     CHECK_TRUE(waited);
     CHECK_TRUE(most < REMOVED_BYTES);
     check_removed(r);
+}
+
+/* ---- What the next start would take ---- */
+
+#define HELD 300u
+#define HELD_BYTES (UINT64_C(1) << 20) /* less than all of them take */
+
+/* No checkpoint begins. */
+static void hold_checkpoints(struct store_rig *r, bool held)
+{
+    while (held && (r->store->extent->checkpointing || r->store->round_active)) {
+        rig_pass(r, 10);
+    }
+    r->store->extent->checkpointing = held;
+}
+
+static int update_only(struct store_rig *r, uint32_t i)
+{
+    r->update = (struct chunk_update){.key = key_of(i),
+                                      .chain = 5,
+                                      .kind = CHUNK_SET_LENGTH,
+                                      .base = {.aepoch = 1, .ver = 1},
+                                      .identity = {.aepoch = 1, .ver = 2},
+                                      .last_ver = 2,
+                                      .new_length = CHUNK_LENGTH_MAX / 2};
+    return reserve_and_update(r);
+}
+
+static struct store_rig *rig_held(bool pending)
+{
+    struct store_rig *r = rig_little();
+    for (uint32_t i = 0; i < HELD; i++) {
+        CHECK_OK(put_patiently(r, i));
+        CHECK_OK(pending ? update_only(r, i) : 0);
+    }
+    rig_stop(r);
+    r->opt.journal_bytes = 64 << 20;
+    CHECK_OK(rig_boot(r));
+    rig_pass(r, 1000);
+    hold_checkpoints(r, true);
+    CHECK_EQ(r->store->extent->backlog.bytes, 0);
+    r->store->extent->backlog.most_bytes = HELD_BYTES;
+    return r;
+}
+
+/* Those that cannot be told to come again wait, and then go on, all of them. */
+static void check_storm(struct chunk_change c)
+{
+    struct store_rig *r = rig_held(c.op == CHUNK_DROP_PENDING);
+    const struct chunk_backlog *b = &r->store->extent->backlog;
+    unsigned waited = 0;
+    for (uint32_t i = 0; i < HELD; i++) {
+        r->over = false;
+        r->change = c;
+        r->change.key = key_of(i);
+        loop_sim_enter(r->loop, rig_change_in, r);
+        uint64_t now = loop_sim_now_ns(r->sim);
+        if (!loop_sim_run(r->sim, rig_is_over, r, now + UINT64_C(5000000000))) {
+            waited++;
+            CHECK_TRUE(b->bytes >= b->most_bytes);
+            hold_checkpoints(r, false);
+            CHECK_TRUE(loop_sim_run(r->sim, rig_is_over, r, now + RIG_LIMIT_NS));
+            hold_checkpoints(r, true);
+        }
+        CHECK_OK(r->rc);
+        CHECK_TRUE(b->bytes < b->most_bytes + HELD_BYTES / 4);
+    }
+    CHECK_TRUE(waited > 0);
+    hold_checkpoints(r, false);
+    rig_stop(r);
+    rig_end(r);
+}
+
+TEST(a_storm_of_deletes_waits_for_the_index)
+{
+    check_storm((struct chunk_change){.op = CHUNK_DELETE});
+}
+
+TEST(a_storm_of_flags_waits_for_the_index)
+{
+    check_storm((struct chunk_change){.op = CHUNK_SET_FLAGS, .set = CHUNK_DEDUPE_OVERFLOW});
+}
+
+TEST(a_storm_of_drops_waits_for_the_index)
+{
+    check_storm((struct chunk_change){.op = CHUNK_DROP_PENDING});
+}
+
+/* On a disk where it has none, what removes is what brings some. */
+TEST(removal_does_not_wait_for_an_index_without_room)
+{
+    struct store_rig *r = rig_held(false);
+    r->store->extent->backlog.most_bytes = 0;
+    r->over = false;
+    r->change = (struct chunk_change){.op = CHUNK_DELETE, .key = key_of(0)};
+    loop_sim_enter(r->loop, rig_change_in, r);
+    rig_pass(r, 3000);
+    CHECK_TRUE(!r->over);
+    r->store->extent->index_full = true;
+    rig_pass(r, 3000);
+    CHECK_TRUE(r->over);
+    CHECK_OK(r->rc);
+    hold_checkpoints(r, false);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* A start begins with what it took, so that the next one does not take twice as much. */
+TEST(what_a_start_takes_counts)
+{
+    struct store_rig *r = rig_held(false);
+    for (uint32_t i = 0; i < HELD / 4; i++) {
+        CHECK_OK(put_patiently(r, HELD + i));
+    }
+    uint64_t bytes = r->store->extent->backlog.bytes;
+    CHECK_TRUE(bytes > HELD_BYTES / 2);
+    CHECK_OK(rig_restart(r, false));
+    CHECK_TRUE(r->store->extent->checkpointing || r->store->round_active);
+    CHECK_TRUE(r->store->extent->backlog.bytes >= bytes / 10 * 9);
+    rig_pass(r, 5000);
+    CHECK_TRUE(r->store->extent->backlog.bytes < bytes / 10);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* ---- A small index ---- */
+
+#define TOLD 2000u
+
+static bool round_is_over(void *ctx)
+{
+    return !((struct store_rig *)ctx)->store->round_active;
+}
+
+/* What a round tells takes more memory than there is for the index: it goes in pieces, none of them
+ * too large for it. */
+TEST(a_round_is_told_to_a_small_index_in_pieces)
+{
+    struct store_rig *r = rig_little();
+    rig_stop(r);
+    r->opt.index_bytes = 4 << 20;
+    CHECK_OK(rig_boot(r));
+    rig_pass(r, 1000);
+    CHECK_TRUE(!r->store->round_active);
+    r->store->round_active = true; /* none begins */
+    for (uint32_t i = 0; i < TOLD; i++) {
+        CHECK_OK(put_patiently(r, i));
+    }
+    CHECK_TRUE(r->store->dirty_count >= TOLD);
+    loop_sim_enter(r->loop, round_in, r);
+    CHECK_TRUE(r->store->round_active);
+    uint64_t from = loop_sim_now_ns(r->sim);
+    CHECK_TRUE(loop_sim_run(r->sim, round_is_over, r, from + UINT64_C(60000000000)));
+    CHECK_EQ(r->store->dirty_count, 0);
+    CHECK_TRUE(kv_statistics(r->store->extent->index).busy > 0);
+    CHECK_EQ(r->store->failed, 0);
+    rig_stop(r);
+    CHECK_OK(rig_boot(r));
+    struct chunk_store_info info;
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.chunk_count, TOLD);
+    CHECK_EQ(info.wrong, 0);
+    rig_stop(r);
+    rig_end(r);
 }

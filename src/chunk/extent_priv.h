@@ -36,6 +36,9 @@ struct chunk_extent {
     struct chunk_container **container;
     size_t container_count, container_capacity;
     uint64_t units;                /* that the containers have */
+    struct tree_space *asleep;     /* what its start found free and nobody may use yet; or NULL */
+    uint64_t wake_ns;              /* then they may */
+    bool reborn;                   /* the machine runs on since a life that did not end in order */
     struct tree_space_extent open; /* in use, for the next small contents */
     struct disk_file *device;      /* that has all of them; NULL: each is a file */
     struct disk_req grow;
@@ -48,9 +51,10 @@ struct chunk_extent {
     struct list growers; /* works that wait for units */
     struct list gather;  /* works whose write is put together with others; counted as under way */
     struct loop_task gather_task;
-    struct list rested;            /* chunk_rest, of entries that were forgotten */
-    struct list readings;          /* chunk_reading */
-    struct chunk_page *page;       /* what a walk has read last */
+    struct list rested;      /* chunk_rest, of entries that were forgotten */
+    struct list readings;    /* chunk_reading */
+    struct chunk_page *page; /* what a walk has read last */
+    struct chunk_damage_read damage;
     struct chunk_rewrite *rewrite; /* NULL: there was nothing to do yet */
     struct chunk_release release;
     struct kv *index;
@@ -64,6 +68,7 @@ struct chunk_extent {
     struct chunk_round round;
     struct chunk_carry carry;
     struct chunk_backlog backlog;
+    struct list admits; /* works that wait until there is less of it */
     struct kv_checkpoint checkpoint;
     bool checkpointing, checkpoint_due, checkpointed;
     uint64_t checkpoint_ns, bytes_since; /* of journal, since the last one began */
@@ -96,8 +101,11 @@ NODISCARD bool chunk_space_unclaim(struct chunk_extent *x, uint64_t unit, uint32
 struct chunk_container *chunk_space_container(const struct chunk_extent *x, uint64_t unit);
 uint64_t chunk_space_offset(const struct chunk_extent *x, uint64_t unit); /* in its file */
 void chunk_space_release(struct chunk_extent *x); /* what has rested long enough */
+/* At the end of a start: what is free rests if the life before may still be sending from it. */
+NODISCARD int chunk_space_sleep(struct chunk_extent *x);
 /* Nobody has it, nor can be reading it: free at once. */
 void chunk_space_give(struct chunk_extent *x, uint64_t unit, uint32_t count);
+NODISCARD bool chunk_journal_full(const struct chunk_extent *x);
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next);
 void chunk_extent_unreserve(struct chunk_work *w);
 void chunk_extent_rested(struct chunk_store *s, struct chunk_entry *e);
@@ -112,6 +120,9 @@ void chunk_backlog_begin(struct chunk_extent *x); /* of a checkpoint */
 void chunk_backlog_over(struct chunk_extent *x);  /* it is durable */
 /* No more may be named than a start can take; a checkpoint is made before that. */
 NODISCARD bool chunk_backlog_full(struct chunk_extent *x);
+void chunk_backlog_replayed(struct chunk_extent *x); /* what a start has taken */
+void chunk_extent_admit(struct chunk_work *w, chunk_next *next);
+void chunk_admits_again(struct chunk_extent *x); /* those that wait look again */
 
 /* ---- extent_gather.c ---- */
 void chunk_gather_init(struct chunk_extent *x);

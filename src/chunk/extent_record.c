@@ -405,14 +405,14 @@ static void remove_append(struct chunk_work *w)
                   chunk_list_encode(CHUNK_JOURNAL_DELETE, &one, 1, a->bytes));
 }
 
-/* Until the index knows of it, what it had stays in memory. One that would stay there anyway does
+/* Until the index knows of it, what it had stays in memory. One that has to stay there anyway does
  * not wait, for its removal makes room; nor does one when few wait for the index: memory is full of
  * others then. */
 static bool remove_waits(const struct chunk_work *w)
 {
     const struct chunk_entry *e = w->e;
-    bool full = chunk_memory_full(w->s), costs = list_empty(&e->dirty) && !e->damaged;
-    return full && costs && e->pending == NULL && w->s->dirty_count >= REMOVED_MANY;
+    bool full = chunk_memory_full(w->s), costs = list_empty(&e->dirty) && e->pending == NULL;
+    return full && costs && w->s->dirty_count >= REMOVED_MANY;
 }
 
 static void remove_again(struct chunk_work *w);
@@ -438,13 +438,8 @@ static void remove_again(struct chunk_work *w)
 
 void chunk_extent_remove(struct chunk_work *w, chunk_next *next)
 {
-    bool many = w->of.change->op == CHUNK_REMOVE_DATA;
     w->next = next;
-    if (chunk_backlog_full(w->s->extent) && many) {
-        next(w, -ERR_busy);
-    } else {
-        remove_try(w);
-    }
+    remove_try(w);
 }
 
 /* ---- What is stable ---- */

@@ -161,3 +161,90 @@ TEST(nothing_is_appended_to_a_unit_that_was_given_back)
     rig_stop(r);
     rig_end(r);
 }
+
+/* ---- What a life before may still be sending ---- */
+
+#define LONG_MS 60000u
+
+static uint64_t first_unit(struct store_rig *r, struct chunk_key key)
+{
+    const struct chunk_entry *e = chunk_entry_get(r->store, key, false);
+    CHECK_TRUE(e != NULL && e->committed != NULL);
+    return e->committed->block[0];
+}
+
+/* Its units are given back, and rest, when its life ends. */
+static struct store_rig *rig_given_back(uint64_t *ret)
+{
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    rig_stop(r);
+    r->opt.rest_ms = LONG_MS;
+    CHECK_OK(rig_boot(r));
+    CHECK_OK(rig_put_whole(r, key_of(1), 1, MIB));
+    *ret = first_unit(r, key_of(1));
+    CHECK_OK(rig_delete(r, key_of(1)));
+    CHECK_OK(rig_sync(r));
+    rig_pass(r, 1000);
+    CHECK_EQ(resting_bytes(r), MIB);
+    return r;
+}
+
+TEST(what_a_killed_process_may_be_sending_rests)
+{
+    uint64_t unit = 0;
+    struct store_rig *r = rig_given_back(&unit);
+    struct chunk_store_info info;
+    CHECK_OK(rig_restart(r, false));
+    uint64_t units = r->store->extent->units;
+    chunk_store_info(r->store, &info);
+    uint64_t free_bytes = info.free_bytes;
+    for (unsigned i = 2; i < 12; i++) {
+        CHECK_OK(rig_put_whole(r, key_of(i), 1, MIB));
+        CHECK_TRUE(first_unit(r, key_of(i)) >= units);
+    }
+    rig_pass(r, LONG_MS - 10000);
+    CHECK_OK(rig_put_whole(r, key_of(12), 1, MIB));
+    CHECK_TRUE(first_unit(r, key_of(12)) >= units);
+    chunk_store_info(r->store, &info);
+    CHECK_TRUE(info.free_bytes >= free_bytes - 40 * (uint64_t)MIB); /* it is told as free */
+    rig_pass(r, 11000);
+    CHECK_OK(rig_put_whole(r, key_of(13), 1, MIB));
+    CHECK_EQ(first_unit(r, key_of(13)), unit);
+    for (unsigned i = 2; i < 14; i++) {
+        CHECK_OK(rig_check(r, key_of(i), 1, MIB));
+    }
+    CHECK_EQ(units_used(r), 1 + 12 * MIB / CHUNK_UNIT);
+    rig_stop(r);
+    CHECK_OK(rig_boot(r));
+    chunk_store_info(r->store, &info);
+    CHECK_EQ(info.wrong, 0);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* Sockets go with the machine. */
+TEST(nothing_rests_behind_a_power_cut)
+{
+    uint64_t unit = 0;
+    struct store_rig *r = rig_given_back(&unit);
+    CHECK_OK(rig_restart(r, true));
+    CHECK_OK(rig_put_whole(r, key_of(2), 1, MIB));
+    CHECK_EQ(first_unit(r, key_of(2)), unit);
+    rig_stop(r);
+    rig_end(r);
+}
+
+/* Who finds no other room comes again. */
+TEST(a_full_disk_waits_for_what_rests)
+{
+    uint64_t unit = 0;
+    struct store_rig *r = rig_given_back(&unit);
+    disk_sim_capacity(r->machine, disk_sim_used_bytes(r->machine) + MIB);
+    CHECK_OK(rig_restart(r, false));
+    CHECK_RC(rig_put_whole(r, key_of(2), 1, MIB), ERR_busy);
+    rig_pass(r, LONG_MS + 1000);
+    CHECK_OK(rig_put_whole(r, key_of(2), 1, MIB));
+    CHECK_EQ(first_unit(r, key_of(2)), unit);
+    rig_stop(r);
+    rig_end(r);
+}

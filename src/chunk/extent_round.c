@@ -15,7 +15,8 @@
 
 #include <string.h>
 
-#define SLICE_BYTES (1u << 20)
+#define SLICE_BYTES (UINT64_C(1) << 20)
+#define SLICE_SHARE 64u /* of the index's memory, at most: a larger one may never find room */
 #define STOP_TRIES 8u
 #define LIGHT_ENTRIES 1024u /* that wait for the index: it is told of no more at once */
 #define CHECKPOINT_BYTES (UINT64_C(24) << 20)
@@ -106,9 +107,10 @@ static void round_batched(struct chunk_extent *x)
 static void round_index(struct chunk_extent *x)
 {
     struct chunk_round *r = &x->round;
+    uint64_t most = base_min(SLICE_BYTES, x->s->opt.index_bytes / SLICE_SHARE);
     int rc = 0;
     while (r->indexed < r->count && rc == 0) {
-        while (r->batched < r->count && r->batch.len < SLICE_BYTES) {
+        while (r->batched < r->count && r->batch.len < most) {
             chunk_index_shot(&r->batch, &r->shot[r->batched++]);
         }
         bool last = r->batched == r->count;
@@ -529,6 +531,7 @@ static void checkpoint_done(struct kv_checkpoint *c, int rc)
             x->s->stop_failed = true;
         }
     }
+    chunk_admits_again(x);
     if (x->loading != NULL) {
         chunk_start_over(x, rc);
     }
@@ -582,12 +585,15 @@ void chunk_extent_pace(struct chunk_extent *x)
 void chunk_extent_tick(struct chunk_store *s)
 {
     struct chunk_extent *x = s->extent;
+    chunk_admits_again(x);
     if (!s->started || s->stopping) {
         return;
     }
     if (loop_now_ns(s->loop) - s->round_at_ns >= (uint64_t)s->opt.flush_ms * 1000000) {
         chunk_extent_round(s);
     }
+    bool behind = chunk_backlog_full(x); /* also of commits and damage, which nothing holds up */
+    (void)behind;
     chunk_extent_checkpoint(x);
     chunk_room_tick(x);
     chunk_space_release(x);

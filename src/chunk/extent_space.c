@@ -227,6 +227,7 @@ void chunk_space_close(struct chunk_extent *x)
     mem_free(x->grow_path);
     mem_free(x->header);
     x->space = tree_space_free(x->space);
+    x->asleep = tree_space_free(x->asleep);
 }
 
 /* In regions, each of which an extent lies within. */
@@ -476,6 +477,60 @@ static int grow_begin(struct chunk_extent *x)
     return 0;
 }
 
+/* ---- What was free at the start ---- */
+
+/* Nothing is free but what the containers grow by. */
+static int space_used(uint64_t units, struct tree_space **ret)
+{
+    const struct tree_space_options opt = {.grow_units = CHUNK_GROW_UNITS};
+    int rc = tree_space_new(&opt, ret);
+    rc = rc < 0 ? rc : tree_space_prepare(*ret, units);
+    if (rc < 0) {
+        return rc;
+    }
+    tree_space_resize(*ret, units);
+    for (uint64_t at = 0; at < units && rc == 0; at += TREE_SPACE_REGION_UNITS) {
+        uint32_t n = (uint32_t)base_min(units - at, TREE_SPACE_REGION_UNITS);
+        rc = tree_space_claim(*ret, (struct tree_space_extent){.unit = at, .count = n});
+    }
+    CHECK(rc == 0);
+    return rc;
+}
+
+/* The kernel goes on sending what a socket has got, also when its process has died: pages of the
+ * containers, which change when they are written. What had begun to rest then nobody knows. */
+int chunk_space_sleep(struct chunk_extent *x)
+{
+    struct chunk_store *s = x->s;
+    struct tree_space *used = NULL;
+    if (!x->reborn || x->units == 0) {
+        return 0;
+    }
+    int rc = space_used(x->units, &used);
+    if (rc < 0) {
+        used = tree_space_free(used);
+        return rc;
+    }
+    x->asleep = x->space;
+    x->space = used;
+    x->wake_ns = loop_now_ns(s->loop) + s->opt.rest_ms * UINT64_C(1000000);
+    return 0;
+}
+
+static void space_wake(struct chunk_extent *x)
+{
+    if (x->asleep != NULL && loop_tick_ns(x->s->loop) >= x->wake_ns) {
+        tree_space_join(x->space, x->asleep);
+        x->asleep = tree_space_free(x->asleep);
+    }
+}
+
+/* There will be room soon. */
+static int space_short(const struct chunk_extent *x, int rc)
+{
+    return rc == -ENOSPC && x->asleep != NULL ? -ERR_busy : rc;
+}
+
 /* ---- Taking and giving ---- */
 
 static void taken_give(struct chunk_extent *x, struct chunk_plan *p)
@@ -557,6 +612,7 @@ static int taken_get(struct chunk_extent *x, struct chunk_plan *p, uint32_t unit
 static void space_try(struct chunk_work *w)
 {
     struct chunk_extent *x = w->s->extent;
+    space_wake(x);
     int rc = taken_get(x, w->plan, w->plan->taken_wanted);
     if (rc != -ENOSPC) {
         w->next(w, rc);
@@ -567,7 +623,7 @@ static void space_try(struct chunk_work *w)
         if (!list_empty(&x->s->unsent)) {
             chunk_extent_round(x->s); /* who tries again finds that */
         }
-        w->next(w, rc);
+        w->next(w, space_short(x, rc));
         return;
     }
     list_push_back(&x->growers, &w->ready);
@@ -576,25 +632,18 @@ static void space_try(struct chunk_work *w)
 static void space_again(struct chunk_work *w, int rc)
 {
     if (rc < 0) {
-        w->next(w, rc);
+        w->next(w, space_short(w->s->extent, rc));
     } else {
         space_try(w);
     }
 }
 
 /* What was promised ends in the journal; it is trimmed when the index has a new checkpoint. */
-static bool journal_full(const struct chunk_extent *x)
+bool chunk_journal_full(const struct chunk_extent *x)
 {
     struct journal_info info;
     journal_info(x->journal, &info);
     return info.size_bytes >= x->journal_most_bytes;
-}
-
-/* A damaged entry is not forgotten before it is whole again: what makes it so is not refused. */
-static bool reserve_heals(const struct chunk_work *w)
-{
-    const struct chunk_update *u = w->of.update;
-    return w->e->damaged && u->install && u->kind == CHUNK_WHOLE;
 }
 
 void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
@@ -602,11 +651,11 @@ void chunk_extent_reserve(struct chunk_work *w, chunk_next *next)
     w->next = next;
     chunk_extent_pace(w->s->extent);
     bool full = chunk_memory_full(w->s), behind = chunk_backlog_full(w->s->extent);
-    if ((full && !reserve_heals(w)) || behind) {
+    if (full || behind) {
         next(w, -ERR_busy);
         return;
     }
-    if (journal_full(w->s->extent)) {
+    if (chunk_journal_full(w->s->extent)) {
         chunk_room_trim(w->s->extent);
         next(w, -ERR_busy);
         return;
@@ -789,6 +838,7 @@ static void release_pump(struct chunk_extent *x)
 void chunk_space_release(struct chunk_extent *x)
 {
     x->release.failed = 0;
+    space_wake(x);
     release_unsent(x);
     release_pump(x);
 }

@@ -204,11 +204,13 @@ void chunk_start_verified(struct chunk_loading *l, int rc)
         claim_all(l, true);
         claim_all(l, false);
         rc = s->super.lossy ? chunk_super_save_now(s) : 0;
+        rc = rc < 0 ? rc : chunk_space_sleep(x);
     }
     if (rc < 0) {
         start_end(x, rc);
         return;
     }
+    chunk_backlog_replayed(x);
     x->loaded = true;
     s->round_active = false;
     chunk_extent_round(s);

@@ -69,6 +69,14 @@ struct chunk_carry {
     uint64_t since_bytes; /* carried since the last checkpoint began */
 };
 
+/* Marks of damaged chunks that are being read. */
+struct chunk_damage_read {
+    struct kv_need need;
+    struct kv_fetch fetch;
+    bool fetching;
+    int rc;
+};
+
 /* A range of units that has rested: punched, and allocated as before, then free. */
 struct chunk_release {
     struct disk_req req;

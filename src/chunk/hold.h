@@ -20,11 +20,23 @@ NODISCARD int chunk_store_hold(struct chunk_store *s, struct chunk_hold *h);
 void chunk_store_hold_wait(struct chunk_store *s, struct chunk_hold *h);
 void chunk_store_let_go(struct chunk_store *s, struct chunk_hold *h);
 
-/* Chunks with a pending content, and damaged ones, are always in memory: the first of them from
- * *from on. -ENOENT: there is none; -EAGAIN: there may be one at *from or behind it, which was
- * raised, for no call takes long. */
-NODISCARD int chunk_store_next_noted(struct chunk_store *s, struct chunk_key *from,
-                                     struct chunk_info *ret);
+/* Chunks with a pending content are always in memory: the first of them from *from on. -ENOENT:
+ * there is none; -EAGAIN: there may be one at *from or behind it, which was raised, for no call
+ * takes long. */
+NODISCARD int chunk_store_next_pending(struct chunk_store *s, struct chunk_key *from,
+                                       struct chunk_info *ret);
+
+/* The next damaged chunk of a walk, in no order that counts; all zero: the first. One that is found
+ * to be damaged meanwhile may be missed, one that gets well may still be told. -ENOENT: there are
+ * no more; -EAGAIN: ask again soon, for no call takes long, and what is on the disk is being read;
+ * class EIO. */
+struct chunk_damage {
+    struct chunk_key key; /* out, and where the walk is */
+    uint32_t chain;
+    bool behind;  /* that chunk has been looked at */
+    bool indexed; /* those that only memory has were told; now those that the disk has */
+};
+NODISCARD int chunk_store_next_damaged(struct chunk_store *s, struct chunk_damage *d);
 
 /* Reads what chunk_store_next() needs from `from` on: after `done` with 0 the same call does not
  * say -ERR_need, as long as this is not ended. Ended in any case before the store is freed; also

@@ -431,14 +431,14 @@ void chunk_store_let_go(struct chunk_store *s, struct chunk_hold *h)
 
 /* ---- Walks ---- */
 
-int chunk_store_next_noted(struct chunk_store *s, struct chunk_key *from, struct chunk_info *ret)
+int chunk_store_next_pending(struct chunk_store *s, struct chunk_key *from, struct chunk_info *ret)
 {
     LOOP_OWNED(s->loop);
     struct chunk_item *item = chunk_index_next(&s->index, *from);
     for (unsigned looks = 0; item != NULL; looks++) {
         const struct chunk_entry *e = chunk_entry_of(item);
         *from = item->key;
-        if (e->exists && (e->damaged || e->pending != NULL)) {
+        if (e->exists && e->pending != NULL) {
             chunk_entry_info(e, ret);
             return 0;
         }
@@ -448,6 +448,38 @@ int chunk_store_next_noted(struct chunk_store *s, struct chunk_key *from, struct
         item = chunk_key_step(from) ? chunk_index_next(&s->index, *from) : NULL;
     }
     return -ENOENT;
+}
+
+/* Those that the index has, too, come when it is walked over. */
+static bool damage_in_memory(const struct chunk_store *s, const struct chunk_entry *e)
+{
+    return e->exists && e->damaged &&
+           (s->engine->next_damaged == NULL || !e->indexed.exists || !e->indexed.damaged);
+}
+
+int chunk_store_next_damaged(struct chunk_store *s, struct chunk_damage *d)
+{
+    LOOP_OWNED(s->loop);
+    struct chunk_key from = d->behind ? d->key : (struct chunk_key){0};
+    bool more = !d->indexed && (!d->behind || chunk_key_step(&from));
+    struct chunk_item *item = more ? chunk_index_next(&s->index, from) : NULL;
+    for (unsigned looks = 0; item != NULL; looks++) {
+        const struct chunk_entry *e = chunk_entry_of(item);
+        d->key = from = item->key;
+        d->chain = e->chain;
+        d->behind = true;
+        if (damage_in_memory(s, e)) {
+            return 0;
+        }
+        if (looks == NOTED_LOOKS) {
+            return -EAGAIN;
+        }
+        item = chunk_key_step(&from) ? chunk_index_next(&s->index, from) : NULL;
+    }
+    if (!d->indexed) {
+        *d = (struct chunk_damage){.indexed = true};
+    }
+    return s->engine->next_damaged == NULL ? -ENOENT : s->engine->next_damaged(s, d);
 }
 
 int chunk_store_ahead(struct chunk_store *s, struct chunk_ahead *a)

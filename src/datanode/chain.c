@@ -70,7 +70,7 @@ static void recover_run(struct loop_task *t)
     struct chunk_info info;
     for (unsigned i = 0; c->recovering && i < RECOVER_BATCH; i++) {
         bool may = c->state == PROTO_MEMBER_SERVING && c->in_path;
-        int rc = may ? chunk_store_next_noted(w->store, &c->recover_at, &info) : -ENOENT;
+        int rc = may ? chunk_store_next_pending(w->store, &c->recover_at, &info) : -ENOENT;
         if (rc == -ENOENT) {
             c->recovering = false;
             return;

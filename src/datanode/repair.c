@@ -300,47 +300,49 @@ static void watch_in(struct datanode_worker *w, uint64_t ms)
     loop_timer_in(w->loop, &w->repair_timer, ms * NS_PER_MS);
 }
 
-/* In key order, some at a time. */
+/* Of a walk over all of them, some at a time. */
+static int watch_some(struct datanode_worker *w)
+{
+    struct chunk_damage *d = &w->repair_at;
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < WATCH_LOOKS && w->repair_count < REPAIRS_MAX; i++) {
+        rc = chunk_store_next_damaged(w->store, d);
+        if (rc < 0) {
+            break;
+        }
+        struct datanode_chain *c = datanode_chain_find(w, d->chain);
+        if (w->reporter.damage_telling) {
+            datanode_report_damage(w, d->chain, d->key, PROTO_DAMAGE_FOUND);
+        }
+        if (c != NULL && c->in_path && c->state == PROTO_MEMBER_SERVING) {
+            datanode_repair_key(c, d->key);
+        }
+    }
+    return rc;
+}
+
 static void watch_fired(struct loop_timer *t)
 {
     struct datanode_worker *w = container_of(t, struct datanode_worker, repair_timer);
     struct chunk_store_info all;
-    struct chunk_info info;
     chunk_store_info(w->store, &all);
     struct datanode_reporter *told = &w->reporter;
     if (all.damaged_count == 0 || w->closing || w->failed) {
-        w->repair_next = (struct chunk_key){0};
+        w->repair_at = (struct chunk_damage){0};
         told->damage_due = told->damage_telling = false;
         return;
     }
-    if (w->repair_next.data_id == 0 && w->repair_next.index == 0) {
+    if (!w->repair_at.behind && !w->repair_at.indexed) {
         /* From the first on; still, if there was no room for a single one last time. */
         told->damage_telling = told->damage_telling || told->damage_due;
         told->damage_due = false;
     }
-    int rc = 0;
-    for (unsigned i = 0; i < WATCH_LOOKS && w->repair_count < REPAIRS_MAX; i++) {
-        rc = chunk_store_next_noted(w->store, &w->repair_next, &info);
-        if (rc < 0) {
-            break;
-        }
-        bool damaged = (info.flags & CHUNK_DAMAGED) != 0;
-        struct datanode_chain *c = damaged ? datanode_chain_find(w, info.chain) : NULL;
-        if (damaged && told->damage_telling) {
-            datanode_report_damage(w, info.chain, info.key, PROTO_DAMAGE_FOUND);
-        }
-        if (c != NULL && c->in_path && c->state == PROTO_MEMBER_SERVING) {
-            datanode_repair_key(c, info.key);
-        }
-        w->repair_next = info.key;
-        w->repair_next.index++;
-        w->repair_next.data_id += w->repair_next.index == 0 ? 1U : 0U;
-    }
+    int rc = watch_some(w);
     if (rc == 0 || rc == -EAGAIN) {
         watch_in(w, WATCH_PAUSE_MS);
         return;
     }
-    w->repair_next = (struct chunk_key){0};
+    w->repair_at = (struct chunk_damage){0};
     told->damage_telling = false;
     w->repair_wait_ms = base_min(w->repair_wait_ms * 2, WATCH_MAX_MS);
     watch_in(w, w->repair_wait_ms);

@@ -137,7 +137,7 @@ static bool sink_drops_pending(struct datanode_sink *s)
     }
     int rc = 0;
     while (rc == 0 || rc == -EAGAIN) {
-        rc = chunk_store_next_noted(s->worker->store, &s->drop_at, &info);
+        rc = chunk_store_next_pending(s->worker->store, &s->drop_at, &info);
         if (rc < 0) {
             continue;
         }

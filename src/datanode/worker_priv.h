@@ -121,7 +121,7 @@ struct datanode_worker {
     unsigned copying; /* keys in the hands of sessions that bring other members up to date */
     struct datanode_holds holds;
     struct loop_timer repair_timer; /* damaged chunks that nobody could repair yet */
-    struct chunk_key repair_next;
+    struct chunk_damage repair_at;
     uint64_t repair_wait_ms;
     size_t update_count, fence_count, fence_wait_count, op_count, touched_count, read_count,
         remove_count, remove_active, sink_count, repair_count;

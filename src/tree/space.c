@@ -352,6 +352,21 @@ bool tree_space_all_used(const struct tree_space *s, struct tree_space_extent x)
     return bits_count(region_of(s, x)->used, (uint32_t)(x.unit % REGION), x.count) == x.count;
 }
 
+void tree_space_join(struct tree_space *s, const struct tree_space *from)
+{
+    CHECK(from->size <= s->size && from->deferred == 0);
+    for (uint64_t i = 0; i * REGION < from->size; i++) {
+        struct space_region *r = s->region[i];
+        for (size_t w = 0; w < REGION_WORDS; w++) {
+            uint64_t bits = ~from->region[i]->used[w]; /* none behind the end */
+            CHECK((bits & ~r->used[w]) == 0 && (bits & r->mark[w]) == 0);
+            r->used[w] &= ~bits;
+            s->used -= (uint64_t)__builtin_popcountll(bits);
+        }
+        r->stale = true;
+    }
+}
+
 /* ---- giving back ---- */
 
 void tree_space_give(struct tree_space *s, struct tree_space_extent x)

@@ -72,6 +72,10 @@ NODISCARD int tree_space_claim(struct tree_space *s, struct tree_space_extent x)
 /* All of it is in use; of an extent that tree_space_claim() has refused with -ERR_corrupt. */
 bool tree_space_all_used(const struct tree_space *s, struct tree_space_extent x);
 
+/* What is free in `from`, of the same file when it was no longer than now, and where nothing waits,
+ * is free here, too. CHECKs that it is in use here. */
+void tree_space_join(struct tree_space *s, const struct tree_space *from);
+
 /* ---- giving back ---- */
 
 /* At once: no checkpoint and no snapshot ever knew it. CHECKs that it is in use. */

@@ -57,6 +57,30 @@ TEST(space_joins_neighbours)
     CHECK_EQ(take(s, 30), 20);
 }
 
+TEST(space_gets_what_another_has_free)
+{
+    const uint64_t units = TREE_SPACE_REGION_UNITS + 100;
+    CLEANUP(tree_space_freep) struct tree_space *from = space_new(64, units);
+    CLEANUP(tree_space_freep) struct tree_space *s = space_new(64, units);
+    struct tree_space_info info;
+    CHECK_OK(tree_space_claim(s, (struct tree_space_extent){0, TREE_SPACE_REGION_UNITS}));
+    CHECK_OK(tree_space_claim(s, (struct tree_space_extent){TREE_SPACE_REGION_UNITS, 100}));
+    CHECK_OK(tree_space_claim(from, (struct tree_space_extent){10, 90}));
+    CHECK_OK(tree_space_claim(from, (struct tree_space_extent){TREE_SPACE_REGION_UNITS, 99}));
+    tree_space_give(s, (struct tree_space_extent){20, 5}); /* its owner has gone meanwhile */
+    CHECK_OK(tree_space_prepare(s, units + 50));
+    tree_space_resize(s, units + 50);
+    CHECK_EQ(take(s, 50), units);
+    tree_space_join(s, from);
+    CHECK_TRUE(tree_space_sound(s));
+    tree_space_info(s, &info);
+    CHECK_EQ(info.free, units - 90 - 99 + 5);
+    CHECK_EQ(take(s, 5), 20);
+    CHECK_EQ(take(s, 10), 0);
+    CHECK_EQ(take(s, 1), units - 1);
+    CHECK_EQ(take(s, 64), 100);
+}
+
 TEST(space_says_how_far_to_grow)
 {
     CLEANUP(tree_space_freep) struct tree_space *s = space_new(64, 0);
