@@ -128,6 +128,24 @@ static void view_refuse(struct sim_view *v, struct disk_req *req, int64_t rc)
     loop_defer(v->base.loop, &v->report);
 }
 
+/* A sync that fails has done so, and has taken the error from others that sync the same open file,
+ * perhaps long before it says it. */
+static void flight_sync(struct sim_flight *f)
+{
+    const struct disk_req *req = f->req;
+    if (req->op != DISK_SYNC && req->op != DISK_SYNC_ALL) {
+        return;
+    }
+    struct sim_file *file = container_of(req->file, struct sim_file, base);
+    struct rand *rand = &f->view->machine->rand;
+    if (f->forced != 0 && rand_chance(rand, 1, 2)) {
+        disk_sim_fail_sync(file, f->mark);
+    } else if (f->forced == 0 && disk_sim_deaf(file) && rand_chance(rand, 1, 2)) {
+        (void)disk_sim_hear(file);
+        f->forced = -EIO;
+    }
+}
+
 /* Begins those whose turn it is; returns how many. Outside of domains. */
 static unsigned view_take_turns(struct sim_view *v)
 {
@@ -138,6 +156,7 @@ static unsigned view_take_turns(struct sim_view *v)
         struct sim_flight *f = container_of(t, struct sim_flight, turn);
         f->begun = true;
         f->start_ns = now_ns;
+        flight_sync(f);
         m->begun[f->req->lane]++;
         loop_sim_at(m->sim, &f->event, now_ns + sim_latency_ns(m));
     }
@@ -448,6 +467,18 @@ void disk_sim_fail(struct disk_sim *m, enum disk_op op, const char *path_part, u
 void disk_sim_heal(struct disk_sim *m)
 {
     m->fault_count = 0;
+    m->fails_one_of = 0;
+}
+
+void disk_sim_writeback(struct disk_sim *m, uint32_t one_of, uint32_t fail_one_of)
+{
+    m->writes_one_of = one_of;
+    m->fails_one_of = fail_one_of;
+}
+
+void disk_sim_hold_pages(struct disk_sim *m, bool on)
+{
+    m->holds = on;
 }
 
 void disk_sim_slow(struct disk_sim *m, uint64_t extra_ns)
@@ -460,7 +491,9 @@ void disk_sim_capacity(struct disk_sim *m, uint64_t capacity_bytes)
     m->capacity_bytes = capacity_bytes;
 }
 
-int disk_sim_corrupt(struct disk_sim *m, const char *path, uint64_t offset, uint8_t xor_with)
+static int sim_spoil(struct disk_sim *m, const char *path,
+                     int (*how)(struct sim_node *n, uint64_t offset, uint8_t xor_with),
+                     uint64_t offset, uint8_t xor_with)
 {
     struct sim_place at;
     int rc = disk_sim_walk(m, path, NULL, &at);
@@ -468,9 +501,19 @@ int disk_sim_corrupt(struct disk_sim *m, const char *path, uint64_t offset, uint
         return rc < 0 ? rc : -ENOENT;
     }
     struct mem_domain *caller = mem_domain_enter(NULL);
-    rc = disk_sim_corrupt_byte(at.node, offset, xor_with);
+    rc = how(at.node, offset, xor_with);
     mem_domain_enter(caller);
     return rc;
+}
+
+int disk_sim_corrupt(struct disk_sim *m, const char *path, uint64_t offset, uint8_t xor_with)
+{
+    return sim_spoil(m, path, disk_sim_corrupt_byte, offset, xor_with);
+}
+
+int disk_sim_rot(struct disk_sim *m, const char *path, uint64_t offset, uint8_t xor_with)
+{
+    return sim_spoil(m, path, disk_sim_rot_byte, offset, xor_with);
 }
 
 int disk_sim_corrupt_file(struct disk_file *f, uint64_t offset, uint8_t xor_with)

@@ -59,5 +59,15 @@ enum disk_sim_cache_mode { DISK_SIM_CACHE_CHANCE, DISK_SIM_CACHE_EXACT };
 void disk_sim_cache_mode(struct disk_sim *m, enum disk_sim_cache_mode mode);
 void disk_sim_cache_empty(struct disk_sim *m);            /* what is there is put out */
 uint64_t disk_sim_cached_bytes(const struct disk_sim *m); /* in mode EXACT */
+/* One time of `one_of` (0: never) that a request ends, the kernel writes back something of a file
+ * by itself; one time of `fail_one_of` (0: never, also after disk_sim_heal()) that fails: what it
+ * covered is as after a failed sync, and the next sync of each open file says -EIO, once. */
+void disk_sim_writeback(struct disk_sim *m, uint32_t one_of, uint32_t fail_one_of);
+/* Sockets, or large folios, keep what is dropped; nothing is dropped while they do. */
+void disk_sim_hold_pages(struct disk_sim *m, bool on);
+void disk_sim_evict(
+    struct disk_sim *m); /* memory is short: files without dirty pages are dropped */
+/* Flips bits of the medium alone: who has the page in memory does not see it. -ENOENT, -ERANGE. */
+NODISCARD int disk_sim_rot(struct disk_sim *m, const char *path, uint64_t offset, uint8_t xor_with);
 /* Its file system has no direct I/O for DISK_PAST_CACHE. */
 void disk_sim_no_direct(struct disk_sim *m, bool on);

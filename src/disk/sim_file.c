@@ -155,17 +155,22 @@ static void pages_unstick(struct sim_node *n, uint64_t first, uint64_t end)
     }
 }
 
+static void page_stick(struct sim_node *n, uint64_t page)
+{
+    struct sim_leaf *leaf = leaf_find(&n->file, page);
+    uint64_t at = page % SIM_LEAF_PAGES;
+    const struct sim_page *durable = leaf == NULL ? NULL : *leaf_slot(leaf, DURABLE, page);
+    if (leaf != NULL && (durable == NULL || durable == n->machine->zero)) {
+        leaf->stuck[at / 64] |= UINT64_C(1) << at % 64;
+    }
+}
+
 void disk_sim_stick(struct sim_node *n, const struct sim_change *c)
 {
-    uint64_t end =
-        c->kind == SIM_WRITE ? base_align_up(c->offset + c->len, SIM_PAGE) / SIM_PAGE : 0;
+    bool sticks = c->kind == SIM_WRITE && !c->direct;
+    uint64_t end = sticks ? base_align_up(c->offset + c->len, SIM_PAGE) / SIM_PAGE : 0;
     for (uint64_t page = c->offset / SIM_PAGE; page < end; page++) {
-        struct sim_leaf *leaf = leaf_find(&n->file, page);
-        uint64_t at = page % SIM_LEAF_PAGES;
-        const struct sim_page *durable = leaf == NULL ? NULL : *leaf_slot(leaf, DURABLE, page);
-        if (leaf != NULL && (durable == NULL || durable == n->machine->zero)) {
-            leaf->stuck[at / 64] |= UINT64_C(1) << at % 64;
-        }
+        page_stick(n, page);
     }
 }
 
@@ -432,6 +437,19 @@ static int contents_change(struct sim_node *n, struct sim_change *c)
     return 0;
 }
 
+/* Pages are written back whole: with them what a failed writeback has left beside the new bytes,
+ * unless they have left memory and come back meanwhile. */
+static void write_widen(const struct sim_node *n, const struct disk_req *req, uint64_t *from,
+                        uint64_t *end)
+{
+    if (!n->file.diverged || disk_request_direct(req) || rand_chance(&n->machine->rand, 1, 2)) {
+        return;
+    }
+    uint64_t size = base_max(*end, n->file.live_size);
+    *from = base_min(base_align_down(*from, SIM_PAGE), size);
+    *end = base_min(base_align_up(*end, SIM_PAGE), size);
+}
+
 int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t limit)
 {
     uint64_t len = base_min(disk_request_bytes(req), limit);
@@ -445,12 +463,19 @@ int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t 
     if (rc < 0) {
         return rc;
     }
-    struct sim_change *c = mem_alloc(sizeof *c + len);
+    uint64_t from = req->offset, end = req->offset + len;
+    write_widen(n, req, &from, &end);
+    struct sim_change *c = mem_alloc(sizeof *c + (end - from));
     if (c == NULL) {
         return -ENOMEM;
     }
-    *c = (struct sim_change){.kind = SIM_WRITE, .offset = req->offset, .len = len};
-    if (disk_request_direct(req)) {
+    *c = (struct sim_change){
+        .kind = SIM_WRITE, .direct = disk_request_direct(req), .offset = from, .len = end - from};
+    if (end - from > len) {
+        memset(c->bytes, 0, end - from);
+        (void)disk_sim_read(n, from, c->bytes, end - from);
+    }
+    if (c->direct) {
         contents_unstick(n, req->offset, req->offset + len);
     }
     struct disk_cursor cursor;
@@ -458,7 +483,7 @@ int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t 
     disk_cursor_init(&cursor, req);
     for (uint64_t done = 0; done < len && disk_cursor_window(&cursor, &piece, 1) > 0;) {
         size_t part = (size_t)base_min(piece.iov_len, len - done);
-        memcpy(c->bytes + done, piece.iov_base, part);
+        memcpy(c->bytes + (req->offset - from) + done, piece.iov_base, part);
         disk_cursor_advance(&cursor, part);
         done += part;
     }
@@ -543,6 +568,20 @@ int disk_sim_corrupt_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with)
     return 0;
 }
 
+int disk_sim_rot_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with)
+{
+    if (offset >= n->file.durable_size) {
+        return -ERANGE;
+    }
+    struct sim_page *p = page_own(n, DURABLE, offset / SIM_PAGE);
+    if (p == NULL) {
+        return -ENOMEM;
+    }
+    p->bytes[offset % SIM_PAGE] ^= xor_with;
+    n->file.diverged = true;
+    return 0;
+}
+
 /* ---- From live to durable and back ---- */
 
 int disk_sim_settle(struct sim_node *n, const struct sim_change *c)
@@ -558,6 +597,22 @@ void disk_sim_settle_torn(struct sim_node *n, const struct sim_change *c)
         uint64_t part = base_min(SIM_SECTOR - at % SIM_SECTOR, c->len - done);
         if (rand_chance(&n->machine->rand, 1, 2) &&
             side_put(n, DURABLE, at, c->bytes + done, part) == 0) {
+            n->file.durable_size = base_max(n->file.durable_size, at + part);
+        }
+        done += part;
+    }
+}
+
+/* A file system notes what was written for each run of blocks, or not. */
+void disk_sim_settle_pages(struct sim_node *n, const struct sim_change *c)
+{
+    CHECK(c->kind == SIM_WRITE);
+    for (uint64_t done = 0; done < c->len;) {
+        uint64_t at = c->offset + done;
+        uint64_t part = base_min(SIM_PAGE - at % SIM_PAGE, c->len - done);
+        if (rand_chance(&n->machine->rand, 1, 2)) {
+            page_stick(n, at / SIM_PAGE);
+        } else if (side_put(n, DURABLE, at, c->bytes + done, part) == 0) {
             n->file.durable_size = base_max(n->file.durable_size, at + part);
         }
         done += part;

@@ -39,6 +39,7 @@ static int64_t sim_open_node(struct sim_view *v, struct disk_req *req, struct si
     }
     f->inode = disk_sim_node_ref(at.node);
     f->inode->opens++;
+    disk_sim_opened(f);
     return 0;
 }
 
@@ -123,7 +124,7 @@ static int64_t sim_sync(const struct disk_req *req, uint64_t mark)
     if (rc == 0 && req->op == DISK_SYNC_ALL) {
         disk_sim_sync_create(n->machine, n, mark);
     }
-    return rc;
+    return disk_sim_hear(sim_file_of(req->file)) ? -EIO : rc;
 }
 
 static int64_t sim_write(const struct disk_req *req)
@@ -133,7 +134,9 @@ static int64_t sim_write(const struct disk_req *req)
     if (put > 0 && !disk_request_direct(req)) {
         disk_sim_cache_add(n, req->offset, (uint64_t)put);
     }
-    int rc = put >= 0 && (req->flags & DISK_STABLE) != 0 ? disk_sim_sync(n, UINT64_MAX) : 0;
+    bool stable = put >= 0 && (req->flags & DISK_STABLE) != 0;
+    int rc = stable ? disk_sim_sync(n, UINT64_MAX) : 0;
+    rc = stable && disk_sim_hear(sim_file_of(req->file)) ? -EIO : rc;
     return rc < 0 ? rc : put;
 }
 
@@ -326,6 +329,7 @@ int64_t disk_sim_execute(struct sim_view *v, struct disk_req *req, uint64_t mark
 {
     int64_t rc = sim_execute(v, req, mark);
     disk_sim_reap(v->machine);
+    disk_sim_write_back(v->machine);
     return rc;
 }
 
@@ -338,14 +342,22 @@ static void sim_write_prefix(struct sim_view *v, const struct disk_req *req)
     }
 }
 
+/* The others that have it open will hear of it, too. */
+void disk_sim_fail_sync(struct sim_file *f, uint64_t mark)
+{
+    disk_sim_strand(f->inode, mark);
+    disk_sim_failed(f->inode);
+    (void)disk_sim_hear(f);
+}
+
 /* Part of it was written; or all, and its sync failed. */
 static void sim_write_failing(struct sim_view *v, const struct disk_req *req)
 {
-    struct sim_node *n = sim_file_of(req->file)->inode;
+    struct sim_file *f = sim_file_of(req->file);
     if ((req->flags & DISK_STABLE) == 0 || rand_chance(&v->machine->rand, 1, 2)) {
         sim_write_prefix(v, req);
-    } else if (disk_sim_write(n, req, UINT64_MAX) >= 0) {
-        disk_sim_strand(n, UINT64_MAX);
+    } else if (disk_sim_write(f->inode, req, UINT64_MAX) >= 0) {
+        disk_sim_fail_sync(f, UINT64_MAX);
     }
 }
 
@@ -357,7 +369,7 @@ int64_t disk_sim_execute_failing(struct sim_view *v, struct disk_req *req, uint6
     } else if (req->op == DISK_WRITE && trace) {
         sim_write_failing(v, req);
     } else if ((req->op == DISK_SYNC || req->op == DISK_SYNC_ALL) && trace) {
-        disk_sim_strand(sim_file_of(req->file)->inode, mark);
+        disk_sim_fail_sync(sim_file_of(req->file), mark);
     }
     return rc;
 }

@@ -38,7 +38,7 @@ enum sim_change_kind { SIM_WRITE, SIM_TRUNCATE, SIM_PUNCH, SIM_ALLOCATE };
 struct sim_change { /* of the contents of a file, not synced yet */
     struct list node;
     enum sim_change_kind kind;
-    bool keep_size;
+    bool keep_size, direct; /* direct: no page of the cache has it */
     uint64_t seq, offset, len;
     uint8_t bytes[]; /* of SIM_WRITE */
 };
@@ -56,7 +56,9 @@ struct sim_contents {
     struct list changes;
     size_t change_count;
     uint64_t change_bytes;
-    bool diverged; /* a failed sync has dropped changes: durable lacks them for good */
+    bool diverged;   /* a failed sync has dropped changes: durable lacks them for good */
+    bool told;       /* somebody has heard of the last of: */
+    uint64_t errors; /* writebacks that failed: see disk_sim_hear() */
 };
 
 struct sim_names {
@@ -109,7 +111,8 @@ struct disk_sim {
     uint64_t capacity_bytes, used_bytes, min_ns, max_ns, extra_ns;
     enum disk_sim_crash_mode mode;
     enum disk_sim_cache_mode cache;
-    bool no_direct;
+    bool no_direct, holds;
+    uint32_t writes_one_of, fails_one_of; /* disk_sim_writeback() */
     struct sim_fault fault[SIM_FAULTS];
     size_t fault_count;
     uint64_t begun[DISK_SCRUBBING + 1]; /* by lane */
@@ -131,7 +134,8 @@ struct sim_file {
     struct disk_file base;
     struct list node; /* of the view */
     struct sim_node *inode;
-    char path[]; /* as opened, for faults */
+    uint64_t heard; /* of inode->file.errors */
+    char path[];    /* as opened, for faults */
 };
 
 /* ---- sim_file.c: contents. 0 or bytes, -ENOMEM, -ENOSPC, -EFBIG ---- */
@@ -145,6 +149,7 @@ NODISCARD int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req,
 /* DISK_TRUNCATE, DISK_PUNCH, DISK_ALLOCATE. */
 NODISCARD int64_t disk_sim_reshape(struct sim_node *n, const struct disk_req *req);
 NODISCARD int disk_sim_corrupt_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with);
+NODISCARD int disk_sim_rot_byte(struct sim_node *n, uint64_t offset, uint8_t xor_with);
 /* Makes changes up to `mark` durable. */
 NODISCARD int disk_sim_sync(struct sim_node *n, uint64_t mark);
 /* Applies one change to the durable side; without memory it may be in part. Torn: each sector of a
@@ -192,9 +197,4 @@ int64_t disk_sim_execute_failing(struct sim_view *v, struct disk_req *req, uint6
 void disk_sim_execute_orphan(struct sim_view *v, const struct disk_req *req, uint64_t mark);
 void disk_sim_file_close(struct sim_file *f);
 
-/* ---- sim_crash.c ---- */
-/* A sync has failed: what it covered is written or lost, and never tried again. */
-void disk_sim_strand(struct sim_node *n, uint64_t mark);
-/* It is read from the medium from now on, unless something of it is dirty. */
-void disk_sim_drop(struct sim_node *n);
 uint64_t disk_sim_capacity_bytes(const struct disk_sim *m); /* sim.c */
