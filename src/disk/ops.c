@@ -22,6 +22,7 @@
 
 #define SEND_MAX 0x7ffff000u /* of one sendfile() */
 #define FETCH_STEP 16384u
+#define DROP_STEP ((size_t)1 << 20)
 
 static int64_t ops_result(int64_t rc)
 {
@@ -395,6 +396,112 @@ static int64_t ops_send(const struct disk_req *req)
     return (int64_t)(req->len - left);
 }
 
+/* ---- Dropping ---- */
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451 /* the same on every architecture; Linux 6.5 */
+#endif
+
+/* The kernel's structures, which its headers have only from 6.5 on. */
+struct ops_cachestat_range {
+    uint64_t offset, len;
+};
+struct ops_cachestat {
+    uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+
+/* Pages of it; -errno. */
+static int64_t ops_cached(const struct disk_file *f, uint64_t offset, uint64_t len)
+{
+    struct ops_cachestat_range range = {.offset = offset, .len = len};
+    struct ops_cachestat found = {0};
+    long rc = syscall(SYS_cachestat, f->fd, &range, &found, 0);
+    return rc < 0 ? -errno : (int64_t)found.cached;
+}
+
+struct ops_held { /* pages that stay in the cache */
+    const struct disk_file *file;
+    int past, to;       /* past the cache: for reading, for writing */
+    uint64_t from, end; /* a run of them that nothing was done with yet */
+    uint8_t *bytes;     /* DROP_STEP */
+};
+
+/* They are written as the medium has them, past the cache: that takes a page out of it, whoever
+ * else has it, and what a failed writeback left in it goes as it does with a page that is dropped.
+ */
+static int held_rewrite(struct ops_held *h)
+{
+    uint64_t at = h->from;
+    h->from = h->end;
+    while (at < h->end) {
+        size_t len = (size_t)base_min(h->end - at, DROP_STEP);
+        ssize_t got = pread(h->past, h->bytes, len, (off_t)at);
+        ssize_t put = got < (ssize_t)len ? got : pwrite(h->to, h->bytes, len, (off_t)at);
+        if (put < (ssize_t)len) {
+            return put < 0 ? -errno : -EIO;
+        }
+        if (ops_cached(h->file, at, len) != 0) {
+            return -EBUSY; /* a file system where that does not help */
+        }
+        at += len;
+    }
+    return 0;
+}
+
+static int held_add(struct ops_held *h, uint64_t offset, uint64_t len)
+{
+    int rc = h->end == offset && h->end - h->from < DROP_STEP ? 0 : held_rewrite(h);
+    h->from = h->end == offset ? h->from : offset;
+    h->end = offset + len;
+    return rc;
+}
+
+/* In halves, as long as some pages are there and others are not. */
+static int held_find(struct ops_held *h, uint64_t offset, uint64_t len)
+{
+    int64_t cached = ops_cached(h->file, offset, len);
+    if (cached <= 0) {
+        return (int)cached;
+    }
+    if ((uint64_t)cached * DISK_UNIT >= len) {
+        return held_add(h, offset, len);
+    }
+    uint64_t half = base_align_up(len / 2, DISK_UNIT);
+    int rc = held_find(h, offset, half);
+    return rc < 0 ? rc : held_find(h, offset + half, len - half);
+}
+
+static void drop_held(struct disk_file *f, uint64_t len)
+{
+    struct ops_held h = {.file = f, .past = (int)ops_past_fd(f)};
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
+    h.to = h.past < 0 ? -1 : (int)ops_open_fd(path, O_RDWR | O_DIRECT, 0);
+    h.bytes = h.to < 0 ? NULL : mem_aligned(DISK_UNIT, DROP_STEP);
+    if (h.bytes != NULL && held_find(&h, 0, len) == 0) {
+        (void)held_rewrite(&h); /* what cannot be done is not: see DISK_DROP */
+    }
+    mem_free(h.bytes);
+    if (h.to >= 0) {
+        close(h.to);
+    }
+}
+
+/* The kernel leaves pages that somebody has. Of a whole file that may be written they go all the
+ * same, but for the last bytes that are less than a unit. */
+static int64_t ops_drop(const struct disk_req *req)
+{
+    struct disk_file *f = req->file;
+    int rc = posix_fadvise(f->fd, (off_t)req->offset, (off_t)req->len, POSIX_FADV_DONTNEED);
+    bool whole = req->offset == 0 && req->len == 0 && (f->flags & DISK_READ_WRITE) != 0;
+    int64_t end = rc == 0 && whole ? lseek(f->fd, 0, SEEK_END) : 0;
+    uint64_t len = end < 0 ? 0 : base_align_down((uint64_t)end, DISK_UNIT);
+    if (len > 0 && ops_cached(f, 0, len) > 0) {
+        drop_held(f, len);
+    }
+    return -rc;
+}
+
 int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
 {
     switch (req->op) {
@@ -412,8 +519,7 @@ int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
     case DISK_SYNC_DIR:
         return ops_sync_dir(req);
     case DISK_DROP:
-        return -posix_fadvise(req->file->fd, (off_t)req->offset, (off_t)req->len,
-                              POSIX_FADV_DONTNEED);
+        return ops_drop(req);
     case DISK_ALLOCATE:
         return ops_fallocate(req, (req->flags & DISK_KEEP_SIZE) != 0 ? FALLOC_FL_KEEP_SIZE : 0);
     case DISK_PUNCH:
@@ -477,18 +583,6 @@ int64_t disk_ops_read_cached(const struct disk_req *req)
 #define RESIDENT_STEP 65536u
 #define RESIDENT_PROBES 64u
 #define RESIDENT_PAGE 4096u
-
-#ifndef SYS_cachestat
-#define SYS_cachestat 451 /* the same on every architecture; Linux 6.5 */
-#endif
-
-/* The kernel's structures, which its headers have only from 6.5 on. */
-struct ops_cachestat_range {
-    uint64_t offset, len;
-};
-struct ops_cachestat {
-    uint64_t cached, dirty, writeback, evicted, recently_evicted;
-};
 
 static bool ops_resident_byte(const struct disk_file *f, uint64_t offset)
 {

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define ROUNDS_MAX 20000
 
@@ -350,6 +351,52 @@ BOTH(reads_past_the_page_cache_leave_it_alone)
     CHECK_TRUE(disk_resident(b.disk, f, 0, LEN));
     closed(&b, f);
     bench_fini(&b);
+}
+
+/* A socket, say, which has been given them and whose peer takes nothing. */
+static void hold_pages(const int to[2], int fd, off_t offset, size_t len)
+{
+    CHECK_EQ(splice(fd, &offset, to[1], NULL, len, 0), (ssize_t)len);
+}
+
+BOTH(pages_that_others_hold_leave_the_cache)
+{
+    enum { LEN = 3 << 20, HELD = 32768 };
+    struct bench b;
+    int first[2], last[2];
+    uint8_t out[4096];
+    CLEANUP(mem_freep) uint8_t *bytes = mem_aligned(4096, LEN);
+    CHECK_TRUE(bytes != NULL && pipe(first) == 0 && pipe(last) == 0);
+    for (size_t i = 0; i < LEN; i++) {
+        bytes[i] = (uint8_t)(i * 7 + i / 4096);
+    }
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 1}, uring);
+    struct disk_file *f = opened(&b);
+    struct disk_req req = {.op = DISK_WRITE, .file = f, .buf = bytes, .len = LEN};
+    CHECK_EQ(run(&b, &req), LEN);
+    CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_SYNC, .file = f}), 0);
+    CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_DROP, .file = f}), 0);
+    hold_pages(first, disk_file_fd(f), 4096, HELD);
+    hold_pages(last, disk_file_fd(f), LEN - HELD, HELD);
+    CHECK_EQ(posix_fadvise(disk_file_fd(f), 0, 0, POSIX_FADV_DONTNEED), 0);
+    bool stays = disk_resident(b.disk, f, 4096, 1) && disk_resident(b.disk, f, LEN - 1, 1);
+    CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_DROP, .file = f}), 0);
+    bool gone = !disk_resident(b.disk, f, 4096, 1) && !disk_resident(b.disk, f, LEN - 1, 1);
+    if (!stays || (!gone && read_past(&b, f, bytes, 4096) == -EOPNOTSUPP)) {
+        testing_skip("the file system of the test does not hold or tell what is cached");
+    }
+    CHECK_TRUE(gone);
+    CHECK_EQ(read(first[0], out, sizeof out), (ssize_t)sizeof out); /* they still have it */
+    CHECK_BYTES(out, bytes + 4096, sizeof out);
+    CLEANUP(mem_freep) uint8_t *after = mem_zalloc(LEN);
+    req = (struct disk_req){.op = DISK_READ, .file = f, .buf = after, .len = LEN};
+    CHECK_EQ(run(&b, &req), LEN);
+    CHECK_BYTES(after, bytes, LEN);
+    closed(&b, f);
+    bench_fini(&b);
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_TRUE(close(first[i]) == 0 && close(last[i]) == 0);
+    }
 }
 
 static unsigned mode_of(const char *path)
