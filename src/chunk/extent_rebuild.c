@@ -155,15 +155,8 @@ static int cells_read(struct chunk_rebuilding *r, const struct chunk_version *v,
 {
     uint64_t unit = v->block[cell];
     uint32_t len = (count - 1) * CHUNK_CELL + chunk_cell_bytes(v->meta.length, cell + count - 1);
-    struct disk_req req = {.op = DISK_DROP,
-                           .file = chunk_space_container(r->x, unit)->file,
-                           .offset = chunk_space_offset(r->x, unit),
-                           .buf = r->bytes,
-                           .len = (uint64_t)count * CHUNK_CELL};
-    (void)disk_now(r->x->s->disk, &req);
-    req.op = DISK_READ;
-    req.len = len;
-    int64_t got = disk_now(r->x->s->disk, &req);
+    int64_t got = chunk_medium_now(r->x->s, chunk_space_container(r->x, unit)->file,
+                                   chunk_space_offset(r->x, unit), r->bytes, len);
     if (got < (int64_t)len) {
         return got < 0 ? (int)got : -ERR_short_msg;
     }
@@ -385,7 +378,7 @@ void chunk_rebuild_walk(struct chunk_loading *l, uint64_t journal_index)
     r->journal_index = journal_index;
     r->index = base_max(kv_applied_index(x->index), journal_index);
     r->used = mem_calloc((size_t)(x->units / WORD + 1), sizeof *r->used);
-    r->bytes = mem_alloc((size_t)REBUILD_CELLS * CHUNK_CELL);
+    r->bytes = mem_aligned(CHUNK_UNIT, (size_t)REBUILD_CELLS * CHUNK_CELL);
     int rc =
         r->used == NULL || r->bytes == NULL ? -ENOMEM : kv_snapshot_new(x->index, &r->snapshot);
     rc = rc < 0 ? rc : made_open(r);

@@ -59,7 +59,6 @@ struct chunk_loading {
     size_t touched_next; /* those before it are in a lane, or done */
     unsigned lanes;      /* that are not over */
     int lane_rc;
-    bool through_cache; /* past it nothing can be read */
 };
 
 /* ---- extent_load.c: reads of the index what is needed, then chunk_start_loaded() ---- */

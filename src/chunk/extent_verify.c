@@ -169,9 +169,7 @@ static void verify_read(struct disk_req *req, int64_t got)
     if (!chunk_came_back(l->x->s)) {
         return;
     }
-    bool cannot = got == -EOPNOTSUPP || got == -EINVAL;
-    if (cannot && (req->flags & DISK_PAST_CACHE) != 0) {
-        l->through_cache = true; /* no direct I/O on this disk */
+    if (chunk_medium_cannot(l->x->s, req, got)) {
         verify_submit(lane, verify_version(lane));
         return;
     }
@@ -204,13 +202,9 @@ static void verify_submit(struct chunk_lane *lane, const struct chunk_version *v
     }
     uint32_t last = chunk_cell_bytes(v->meta.length, lane->end - 1);
     lane->wanted = (lane->end - 1 - lane->cell) * CHUNK_CELL + last;
-    lane->req = (struct disk_req){.op = DISK_READ,
-                                  .file = chunk_space_container(x, unit)->file,
-                                  .offset = chunk_space_offset(x, unit),
-                                  .buf = lane->bytes,
-                                  .len = (uint64_t)(lane->end - lane->cell) * CHUNK_CELL,
-                                  .flags = l->through_cache ? 0 : DISK_PAST_CACHE,
-                                  .done = verify_read};
+    lane->req = chunk_medium_read(x->s, chunk_space_container(x, unit)->file,
+                                  chunk_space_offset(x, unit), lane->bytes, lane->wanted);
+    lane->req.done = verify_read;
     x->s->in_flight++;
     disk_submit(x->s->disk, &lane->req);
 }

@@ -96,6 +96,16 @@ NODISCARD int chunk_super_save_now(struct chunk_store *s);
 NODISCARD int chunk_file_fresh(const struct chunk_store *s, struct disk_file *file);
 NODISCARD int chunk_dead_open(struct chunk_store *s, struct err *e);
 
+/* ---- medium.c: DISK_READ of what the medium has, in whole blocks, into aligned memory ---- */
+struct disk_req chunk_medium_read(const struct chunk_store *s, struct disk_file *file,
+                                  uint64_t offset, uint8_t *to, size_t len);
+/* True: it cannot be read so on this disk, and is submitted once more, as it is now: through the
+ * page cache. */
+NODISCARD bool chunk_medium_cannot(struct chunk_store *s, struct disk_req *req, int64_t got);
+/* Blocks; `len` bytes at most, or fewer at the end of the file. */
+NODISCARD int64_t chunk_medium_now(struct chunk_store *s, struct disk_file *file, uint64_t offset,
+                                   uint8_t *to, size_t len);
+
 /* ---- sync.c ---- */
 void chunk_sync_submit(struct chunk_store *s, struct chunk_sync *c);
 void chunk_sync_wake(struct chunk_entry *e, int rc); /* those that wait for what is stable */

@@ -196,9 +196,23 @@ uint32_t chunk_pin_pieces(struct chunk_store *s, const struct chunk_pin *p, uint
 
 static void fetch_next(struct chunk_work *w);
 
+static struct disk_req fetch_request(const struct chunk_work *w, const struct chunk_piece *p)
+{
+    if (w->past) {
+        return chunk_medium_read(w->s, p->file, p->offset, w->to, p->len);
+    }
+    return (struct disk_req){
+        .op = DISK_READ, .file = p->file, .offset = p->offset, .buf = w->to, .len = p->len};
+}
+
 static void fetch_got(struct chunk_work *w, int64_t got)
 {
-    uint32_t wanted = (uint32_t)w->io.len;
+    if (chunk_medium_cannot(w->s, &w->io, got)) {
+        w->past = false;
+        fetch_next(w);
+        return;
+    }
+    uint32_t wanted = w->wanted;
     if (got < (int64_t)wanted) {
         w->next(w, got < 0 ? (int)got : -ERR_short_msg);
         return;
@@ -214,11 +228,8 @@ static void fetch_next(struct chunk_work *w)
     while (w->at < w->end) {
         struct chunk_piece piece = piece_at(w->s, &w->own_pin, w->at, w->end);
         if (piece.file != NULL) {
-            w->io = (struct disk_req){.op = DISK_READ,
-                                      .file = piece.file,
-                                      .offset = piece.offset,
-                                      .buf = w->to,
-                                      .len = piece.len};
+            w->io = fetch_request(w, &piece);
+            w->wanted = piece.len;
             chunk_work_io(w, &w->io, fetch_got);
             return;
         }
@@ -368,7 +379,8 @@ static void verify_pin(struct chunk_work *w)
 
 static void verify_step(struct chunk_work *w);
 
-/* What the page cache has of the file goes, unless it is not stable. Then `step`. */
+/* Where nothing can be read past the page cache: what that has of the file goes, unless it is not
+ * stable. Then `step`. */
 static void verify_drop(struct chunk_work *w, void (*step)(struct chunk_work *w, int64_t got))
 {
     w->own_pin.file = w->e->file;
@@ -447,7 +459,7 @@ static void verify_drop_cells(struct chunk_work *w)
 
 static bool verify_by_cells(const struct chunk_work *w)
 {
-    return w->of.verify->medium && w->own_pin.file == NULL && w->s->engine->on_disk;
+    return w->of.verify->medium && !w->past && w->own_pin.file == NULL && w->s->engine->on_disk;
 }
 
 static void verify_cleaned(struct chunk_work *w, int rc)
@@ -520,12 +532,14 @@ static void verify_dropped(struct chunk_work *w, int64_t got)
 static void verify_hot(struct chunk_work *w, int rc)
 {
     struct chunk_entry *e = w->e;
-    w->bytes = rc == 0 ? mem_alloc(VERIFY_BYTES) : NULL;
+    bool medium = w->of.verify->medium && w->s->engine->on_disk;
+    w->bytes = rc == 0 ? mem_aligned(CHUNK_BLOCK, VERIFY_BYTES) : NULL;
     if (w->bytes == NULL) {
         chunk_work_end(w, rc == 0 ? -ENOMEM : rc);
         return;
     }
-    if (w->of.verify->medium && e->file != NULL) {
+    w->past = medium && !w->s->through_cache;
+    if (medium && !w->past && e->file != NULL) {
         const struct chunk_version *v = e->committed != NULL ? e->committed : e->pending;
         w->uncached =
             !disk_resident(w->s->disk, e->file->file, CHUNK_BLOCK, base_max(v->meta.length, 1));

@@ -67,8 +67,9 @@ void chunk_store_read(struct chunk_store *s, struct chunk_read *r);
 
 /* Reads and checks all of a chunk, pending content too. 0, -ENOENT, -ERR_corrupt class (bad CRC or
  * EIO; `pending_bad` says whether only that), -ENOMEM. A chunk whose committed content is bad is
- * flagged damaged; one that is good keeps its flag. `medium`: not from the page cache, as far as
- * what is there is stable; what was not there before is not left there. */
+ * flagged damaged; one that is good keeps its flag. `medium`: past the page cache, to which what is
+ * dirty is written first; where the file system cannot, not from the cache as far as what is there
+ * is stable, and what was not there before is not left there. */
 struct chunk_verify {
     void (*done)(struct chunk_verify *v, int rc);
     struct chunk_key key;

@@ -18,7 +18,7 @@
 
 struct scan {
     struct chunk_store *s;
-    uint8_t *buffer; /* SCAN_BYTES */
+    uint8_t *buffer; /* SCAN_BYTES, aligned */
     uint8_t head[CHUNK_BLOCK];
     struct disk_file *file;
     const char *path;
@@ -30,12 +30,19 @@ struct scan {
     uint64_t healed[CHUNK_SLOTS]; /* of a bad one: its number, when one flipped bit made it so; 0 */
     uint64_t max_seq;             /* of the good ones */
     bool rejected;
-    bool dropped; /* read from the medium: may be torn as after a power cut */
+    bool dropped; /* it is read from the medium: may be torn as after a power cut */
     unsigned chosen;
 };
 
+/* Of a file that was dropped: from the medium, for others may have kept pages of it. */
 static int64_t scan_read(struct scan *x, uint64_t offset, void *to, size_t len)
 {
+    if (x->dropped) {
+        CHECK(len <= SCAN_BYTES);
+        int64_t got = chunk_medium_now(x->s, x->file, offset, x->buffer, len);
+        memcpy(to, x->buffer, got < 0 ? 0 : (size_t)got);
+        return got;
+    }
     struct disk_req req = {
         .op = DISK_READ, .file = x->file, .offset = offset, .buf = to, .len = len};
     return disk_now(x->s->disk, &req);
@@ -97,13 +104,16 @@ static int version_load(struct scan *x, const struct chunk_meta *m, struct chunk
     return rc;
 }
 
+/* What is believed must be what the medium has: a sync that has failed leaves pages that look as if
+ * they were written. */
 static bool run_good(struct scan *x, const struct chunk_version *v, uint32_t cell, uint32_t n)
 {
     size_t len = 0;
     for (uint32_t i = 0; i < n; i++) {
         len += chunk_cell_bytes(v->meta.length, cell + i);
     }
-    int64_t got = scan_read(x, (uint64_t)v->block[cell] * CHUNK_BLOCK, x->buffer, len);
+    int64_t got =
+        chunk_medium_now(x->s, x->file, (uint64_t)v->block[cell] * CHUNK_BLOCK, x->buffer, len);
     if (got < (int64_t)len) {
         return false;
     }
@@ -496,7 +506,7 @@ static int scan_believe(struct scan *x, struct chunk_key key)
     if (!x->dropped) {
         return 0;
     }
-    uint64_t size_bytes = x->size_bytes;
+    uint64_t size_bytes = x->size_bytes, max_seq = x->max_seq;
     uint8_t cached[sizeof x->head];
     memcpy(cached, x->head, sizeof cached);
     int rc = disk_refresh(x->s->disk, x->file);
@@ -505,12 +515,14 @@ static int scan_believe(struct scan *x, struct chunk_key key)
     if (rc == 0 && (x->size_bytes < size_bytes || memcmp(cached, x->head, sizeof cached) != 0)) {
         x->s->super.lossy = true;
     }
+    x->max_seq = base_max(x->max_seq, max_seq); /* pages that stay bring back what they have */
     return rc;
 }
 
 static int scan_opened(struct scan *x, struct chunk_key key)
 {
     struct found f = {0};
+    x->dropped = false;
     int rc = scan_stat(x);
     rc = rc < 0 ? rc : scan_records(x, key);
     rc = rc < 0 ? rc : scan_believe(x, key);
@@ -605,7 +617,7 @@ static int scan_directory(struct scan *x, uint32_t dir, struct err *e)
 int chunk_scan(struct chunk_store *s, struct err *e)
 {
     CLEANUP(mem_freep) struct scan *x = mem_zalloc(sizeof *x);
-    CLEANUP(mem_freep) uint8_t *buffer = mem_alloc(SCAN_BYTES);
+    CLEANUP(mem_freep) uint8_t *buffer = mem_aligned(CHUNK_BLOCK, SCAN_BYTES);
     if (x == NULL || buffer == NULL) {
         return -ENOMEM;
     }

@@ -62,8 +62,9 @@ struct chunk_work {
     uint8_t slot;
     /* read, verify */
     bool uncached; /* its pages go when it is over */
+    bool past;     /* it is read past the page cache */
     struct chunk_pin own_pin;
-    uint32_t at, end, cell;
+    uint32_t at, end, cell, wanted;
     uint8_t *to;
     /* sync, removal */
     struct chunk_waiter *waiter;
@@ -82,6 +83,7 @@ struct chunk_store {
     bool stopping, freed, marking;
     struct chunk_super super;
     bool rebooted;
+    bool through_cache; /* past it nothing can be read on this disk */
     int failed;
     struct chunk_index index, dead;
     struct chunk_sums sums;
