@@ -700,6 +700,7 @@ static unsigned survives(enum chunk_engine engine)
         disk_sim_crash_mode(b->machine, mode == 0   ? DISK_SIM_KEEP_ALL
                                         : mode == 1 ? DISK_SIM_LOSE_ALL
                                                     : DISK_SIM_RANDOM);
+        disk_sim_writeback(b->machine, round % 3 == 0 ? 0 : 4, 0);
         for (unsigned life = 0; life < 8; life++) {
             storm(b, (unsigned)rand_below(&b->rand, 20), false);
             (void)do_something(b, rand_range(&b->rand, 1, 12));

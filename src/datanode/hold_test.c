@@ -119,6 +119,47 @@ TEST(nothing_goes_before_it_is_noted)
     rig_close(&r);
 }
 
+/* Nobody knows what of it is there then: the same place is not written once more. */
+TEST(a_sync_of_the_list_that_finds_no_room_is_the_end)
+{
+    struct rig r;
+    rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 4096, .fill = 7};
+    CHECK_OK(rig_write(&r, &io));
+    disk_sim_fail(r.disk[3], DISK_SYNC, "/store/chains", 1, 1, -ENOSPC);
+    rig_row(&r, 1, "1s 2s");
+    RIG_UNTIL(&r, r.target[3].fails == 1);
+    rig_for_ms(&r, 3000);
+    CHECK_EQ(rig_info(&r, 3).chunk_count, 1);
+    CHECK_EQ(r.target[3].fails, 1);
+    rig_close(&r);
+}
+
+/* What a failed sync has left in the page cache looks as if it were noted, and may be nowhere else:
+ * what a life says of it the one after a power cut says, too. */
+TEST(what_a_life_knows_the_next_one_does)
+{
+    unsigned gone = 0;
+    for (unsigned i = 0; i < 16; i++) {
+        struct rig r;
+        rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed() + i);
+        struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 4096, .fill = 7};
+        CHECK_OK(rig_write(&r, &io));
+        disk_sim_fail(r.disk[3], DISK_SYNC, "/store/chains", 1, 1, -EIO);
+        rig_row(&r, 1, "1s 2s");
+        RIG_UNTIL(&r, r.target[3].fails == 1);
+        r.row[1].epoch += 400000000; /* the metadata are those of a backup */
+        next_life(&r, false, "1s 2s 3s", "1l 2l 3l");
+        unsigned says = r.target[3].report[1];
+        CHECK_TRUE(says == PROTO_REPORT_GONE || says == PROTO_REPORT_OK); /* nothing was deleted */
+        gone += says == PROTO_REPORT_GONE ? 1 : 0;
+        next_life(&r, true, "1l 2l 3l", "1l 2l 3l");
+        CHECK_EQ(r.target[3].report[1], says);
+        rig_close(&r);
+    }
+    CHECK_TRUE(gone > 0 && gone < 16);
+}
+
 /* A list that is damaged keeps nobody from starting; what can be read of it counts. */
 TEST(a_damaged_list_is_read_as_far_as_it_goes)
 {

@@ -386,6 +386,7 @@ static void world_play(struct world *w, unsigned lives, bool faults)
         if (faults) {
             testing_machine_spoil(&w->machine, &w->rand, DIRECTORY, 12);
         }
+        disk_sim_writeback(w->machine.disk, 4, faults && rand_chance(&w->rand, 1, 2) ? 32 : 0);
         world_reopen(w);
         if (w->open_rc == 0) {
             world_check(w);
@@ -400,6 +401,10 @@ static void world_play(struct world *w, unsigned lives, bool faults)
         disk_sim_heal(w->machine.disk);
     }
     world_reopen(w);
+    for (unsigned i = 0; i < 8 && faults && w->open_rc == -EIO; i++) { /* of a life before */
+        world_end(w, END_KILL);
+        world_reopen(w);
+    }
     CHECK_OK(w->open_rc);
     world_check(w);
     world_end(w, END_STOP);
