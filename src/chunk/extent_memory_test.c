@@ -477,6 +477,7 @@ TEST(a_round_is_told_to_a_small_index_in_pieces)
     CHECK_TRUE(kv_statistics(r->store->extent->index).busy > 0);
     CHECK_EQ(r->store->failed, 0);
     rig_stop(r);
+    r->opt.index_bytes = 8 << 20; /* the least that a configuration may say */
     CHECK_OK(rig_boot(r));
     struct chunk_store_info info;
     chunk_store_info(r->store, &info);

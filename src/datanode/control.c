@@ -43,6 +43,11 @@ static void control_clock(struct datanode_control *k, uint64_t wall_ms)
     k->wall_base_ms = wall_ms - loop_now_ns(worker_of(k)->loop) / NS_PER_MS;
 }
 
+uint64_t datanode_leader_ms(const struct datanode_worker *w)
+{
+    return w->control.wall_base_ms + loop_now_ns(w->loop) / NS_PER_MS;
+}
+
 static void control_registered(struct peer_call *c, const struct peer_reply *r)
 {
     struct datanode_control *k = container_of(c, struct datanode_control, register_call);

@@ -51,3 +51,6 @@ void datanode_control_free(struct datanode_worker *w);
 void datanode_control_report(struct datanode_worker *w); /* a heartbeat soon */
 void datanode_control_want_map(struct datanode_worker *w);
 bool datanode_leased(const struct datanode_worker *w);
+/* The leader's wall clock, as it told at last: what several members compare is dated by it, for our
+ * own may be wrong and jump. */
+uint64_t datanode_leader_ms(const struct datanode_worker *w);

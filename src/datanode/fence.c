@@ -16,11 +16,6 @@ struct fence_wait { /* answered after the last older write */
     uint64_t session;
 };
 
-uint64_t datanode_leader_ms(const struct datanode_worker *w)
-{
-    return w->control.wall_base_ms + loop_now_ns(w->loop) / NS_PER_MS;
-}
-
 bool datanode_fenced(struct datanode_worker *w, const struct proto_capability *c)
 {
     LIST_FOR_EACH(at, &w->fences)

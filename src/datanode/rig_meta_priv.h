@@ -3,13 +3,6 @@
 
 #include "datanode/rig_priv.h"
 
-/* ---- The metadata server ---- */
-
-RIG uint64_t rig_wall_ms(const struct rig *r)
-{
-    return loop_wall_ns(r->meta.loop) / 1000000;
-}
-
 /* Newer rows of chains that target `id` is a member of, or has named (t; NULL: nothing yet). */
 RIG struct proto_row_list rig_rows(struct rig *r, struct mem_arena *a, const struct rig_target *t,
                                    uint32_t id)
@@ -47,7 +40,7 @@ RIG void rig_on_register(struct peer_user *u, struct peer_request *q)
                                                .lease_ms = RIG_LEASE_MS,
                                                .heartbeat_ms = RIG_LEASE_MS / 10,
                                                .map_epoch = 1,
-                                               .wall_ms = rig_wall_ms(r)};
+                                               .wall_ms = rig_ms(r)};
     peer_request_answer(q, &reply, NULL);
 }
 RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
@@ -75,7 +68,7 @@ RIG void rig_on_heartbeat(struct peer_user *u, struct peer_request *q)
         t->held[c->chain] = c->held;
     }
     struct proto_heartbeat_reply reply = {
-        .leased = t->leased, .map_epoch = 1, .wall_ms = rig_wall_ms(r)};
+        .leased = t->leased, .map_epoch = 1, .wall_ms = rig_ms(r)};
     proto_bytes_to_c(m->sick, t->sick, sizeof t->sick);
     t->dead = m->dead.count + m->more_dead.count;
     reply.forget.at = mem_arena_alloc(&q->arena, (t->dead + 1) * sizeof *reply.forget.at);

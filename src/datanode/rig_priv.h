@@ -106,6 +106,10 @@ RIG struct uuid rig_cluster(void)
     struct uuid u = {{1, 2, 3}};
     return u;
 }
+RIG uint64_t rig_ms(const struct rig *r) /* the leader's clock */
+{
+    return loop_wall_ns(r->meta.loop) / 1000000;
+}
 RIG struct net_address rig_address(unsigned host)
 {
     struct net_address a;

@@ -74,9 +74,6 @@ void datanode_on_fence(struct datanode_worker *w, struct peer_request *r);
 void datanode_on_revoke(struct datanode_worker *w, struct peer_request *r);
 void datanode_on_remove(struct datanode_worker *w, struct peer_request *r);
 
-/* The leader's wall clock, as it told at last: what several members compare is dated by it, for our
- * own may be wrong and jump. */
-uint64_t datanode_leader_ms(const struct datanode_worker *w);
 /* Is this session's capability shut out? */
 bool datanode_fenced(struct datanode_worker *w, const struct proto_capability *c);
 void datanode_fences_writes_done(struct datanode_worker *w);
