@@ -55,7 +55,7 @@ static void turn_ended(struct client_call *c, const struct peer_reply *r)
         i->attr = m->attr;
         i->layout = m->layout.data_id != 0 ? m->layout : i->layout;
         i->data_version = m->data_version;
-        i->size = base_max(i->size, m->attr.size);
+        client_inode_take_size(i, m->attr.size);
         i->mtime_ns = m->attr.mtime_ns;
         i->writes++;
     } else if (r->rc == -ERR_session_expired || r->rc == -ESTALE) {

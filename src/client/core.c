@@ -67,6 +67,7 @@ static void fs_add_stats(struct opendfs *fs)
     stats_add_counter(fs->stats, "read_bytes", &c->read_bytes);
     stats_add_counter(fs->stats, "streamed_bytes", &c->streamed_bytes);
     stats_add_counter(fs->stats, "edge_reads", &c->edge_reads);
+    stats_add_counter(fs->stats, "rewrites", &c->rewrites);
     stats_add_counter(fs->stats, "bad_cells", &c->bad_cells);
     stats_add_counter(fs->stats, "lost", &c->lost);
     stats_add_counter(fs->stats, "fallbacks", &c->fallbacks);

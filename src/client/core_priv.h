@@ -59,8 +59,8 @@ struct client_session {
 
 struct client_counters {
     struct stats_counter operations, failures, retries, sessions, map_fetches, write_bytes,
-        read_bytes, streamed_bytes, edge_reads, bad_cells, lost, fallbacks, hedges, hedges_won,
-        hedges_refused, batches, batch_items;
+        read_bytes, streamed_bytes, edge_reads, rewrites, bad_cells, lost, fallbacks, hedges,
+        hedges_won, hedges_refused, batches, batch_items;
 };
 
 struct opendfs {

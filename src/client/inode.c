@@ -323,9 +323,8 @@ static void refresh_done(struct client_call *c, const struct peer_reply *r)
             client_share_reread(i);
         }
         if (i->mode == PROTO_OPEN_S && i->dead == 0) { /* others change it, too */
-            bool own = i->dirty || i->meta_busy;
             i->attr = m->attr;
-            i->size = own ? base_max(i->size, m->attr.size) : m->attr.size;
+            client_inode_take_size(i, m->attr.size);
             if ((m->attr.flags & PROTO_INODE_INLINE) == 0 && i->in_line) {
                 i->in_line = false; /* it was empty, and another one has begun */
                 i->layout = m->layout;

@@ -42,7 +42,10 @@ struct client_inode {
     uint32_t uncut_tgen;     /* of an own truncation that failed to cut some */
     uint64_t session_number; /* in which the authority was given */
     uint64_t size;
-    bool limited; /* by a quota: not beyond size_limit without having asked */
+    uint64_t set_size;   /* mode W: to which it was made longer; also stored_end bounds what is told
+                          */
+    uint64_t shared_end; /* mode S: of what was stored since the newest commit */
+    bool limited;        /* by a quota: not beyond size_limit without having asked */
     uint64_t size_limit;
     int64_t mtime_ns;
     bool in_line, dirty, chunked; /* dirty: size, times or small contents are not committed;
@@ -153,6 +156,8 @@ void client_inode_flush_later(struct client_inode *i);
 /* What the server says, unless this client knows better because it writes. */
 void client_inode_take(struct client_inode *i, const struct proto_attr *a,
                        const struct proto_layout *layout);
+/* Of a file that others write: theirs, or more that was stored from here and is not committed. */
+void client_inode_take_size(struct client_inode *i, uint64_t size);
 void client_inode_take_mode(struct client_inode *i, const struct proto_wopen_reply *m);
 /* Must what reads or writes wait? Then it is woken. */
 bool client_share_waits(struct client_inode *i);

@@ -148,6 +148,7 @@ static int64_t write_piece(struct client_io *io)
 static int write_pieces(struct client_io *io)
 {
     struct client_inode *i = io->inode;
+    io->stored_tgen = io->pos == 0 ? UINT32_MAX : io->stored_tgen;
     while (io->pos < io->len) {
         int64_t n = write_piece(io);
         if (n < 0) {
@@ -243,7 +244,7 @@ static bool truncate_here(struct client_io *io)
     } else if (i->in_line || io->offset < i->size) {
         return false;
     }
-    i->size = io->offset;
+    i->size = i->set_size = io->offset;
     inode_written(i, 0);
     return true;
 }

@@ -49,19 +49,21 @@ struct client_io {
     enum client_io_phase phase, after;
     uint64_t barrier;
     int rc;
-    bool stable;    /* SYNC is wanted */
-    bool committed; /* its newest commit has succeeded */
-    bool placed;    /* an append: `offset` is the end of the file; */
-    uint64_t turn;  /* not 0: it is ours until append_done (mode S) */
-    bool asked;     /* whether a quota lets the file become so large (room.c) */
-    char *why;      /* owned: a server's words for rc, or NULL */
-    uint8_t *sent;  /* owned: small contents as the commit has them, or NULL */
+    bool stable;       /* SYNC is wanted */
+    bool committed;    /* its newest commit has succeeded */
+    bool placed;       /* an append: `offset` is the end of the file; */
+    uint64_t turn;     /* not 0: it is ours until append_done (mode S) */
+    bool asked;        /* whether a quota lets the file become so large (room.c) */
+    char *why;         /* owned: a server's words for rc, or NULL */
+    uint64_t sent_end; /* of a shared file, as the commit has it */
+    uint8_t *sent;     /* owned: small contents as the commit has them, or NULL */
     /* reading and writing */
     uint8_t *to;
     const uint8_t *from;
     uint64_t offset, size; /* truncate: the new size, and what it was */
     size_t len, pos;
     uint32_t cut_index, tgen; /* truncate: the next chunk, and the generation of it */
+    uint32_t stored_tgen;     /* write: the oldest generation with which a part was stored */
     size_t parts_active;
     bool streams;                                /* reading in order, of a large file */
     enum { IO_STALE, IO_ASKED, IO_FRESH } fresh; /* the attributes that it looks at, in mode S */
@@ -95,6 +97,9 @@ void client_io_mutate(struct client_io *io, uint16_t opcode, enum client_io_phas
                       void (*done)(struct client_call *c, const struct peer_reply *r));
 uint64_t client_io_allocated(const struct client_inode *i);
 bool client_io_finish_step(struct client_io *io);
+/* rewrite.c. True: it is written once more. */
+bool client_io_rewrites(struct client_io *io);
+bool client_io_writes_before(const struct client_io *io); /* a write waits that began before it */
 /* room.c: may the file become so large? 1: yes; 0: asked, wait; or -EDQUOT. */
 int client_io_room(struct client_io *io, uint64_t size);
 void client_io_end(struct client_io *io, int64_t rc);

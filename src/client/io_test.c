@@ -636,6 +636,58 @@ static void all_syncs(struct world *w, int rc, unsigned count)
     }
 }
 
+/* A client that dies now leaves a file that ends at what was synced, not zeros behind it. */
+TEST(a_sync_tells_no_size_of_what_is_only_here)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    struct beside a;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    all_syncs(&w, -ERR_busy, UINT32_MAX);
+    opendfs_async_fsync(w.fs, beside_op(&a), f);
+    world_run(&w, SECOND);
+    for (unsigned k = 0; k < NODES; k++) {
+        w.node[k].write_fault = (struct fake_fault){.rc = -ERR_busy, .count = UINT32_MAX};
+    }
+    CHECK_EQ(DO(&w, pwrite, f, pattern + CHUNK, 5000, CHUNK), 5000);
+    all_syncs(&w, 0, 0);
+    CHECK_EQ(beside_wait(&w, &a), 0);
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.size, CHUNK);
+    world_run(&w, 60 * SECOND);
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.size, CHUNK);
+    memset(w.cluster->session, 0, sizeof w.cluster->session); /* its end */
+    (void)DO(&w, close, f, NULL, 0);
+    check_contents(&w, "/f", pattern, CHUNK);
+    world_close(&w);
+}
+
+/* It goes on where it was longer on purpose; and what comes later is told by the next one. */
+TEST(what_a_sync_did_not_tell_is_told_by_the_next)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    struct beside a;
+    const struct proto_attr *now = &fake_path(w.cluster, "f")->attr;
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    all_syncs(&w, -ERR_busy, UINT32_MAX);
+    opendfs_async_fsync(w.fs, beside_op(&a), f);
+    world_run(&w, SECOND);
+    CHECK_OK(DO(&w, ftruncate, f, 2 * CHUNK));
+    CHECK_EQ(DO(&w, pwrite, f, pattern + 2 * CHUNK, 5000, 2 * CHUNK), 5000);
+    all_syncs(&w, 0, 0);
+    CHECK_EQ(beside_wait(&w, &a), 0);
+    CHECK_EQ(now->size, 2 * CHUNK);
+    CHECK_OK(DO(&w, fstat, f));
+    CHECK_EQ(w.op.stat.size_bytes, 2 * CHUNK + 5000);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_EQ(now->size, 2 * CHUNK + 5000);
+    CHECK_OK(DO(&w, ftruncate, f, 0)); /* of no meaning any more */
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, CHUNK), 5000);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(now->size, CHUNK + 5000);
+    world_close(&w);
+}
+
 /* What another one's commit tells is durable when that is answered, not before. */
 TEST(a_sync_waits_for_the_commit_of_another)
 {

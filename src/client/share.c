@@ -36,6 +36,11 @@ static void share_go_on(struct client_inode *i)
     loop_timer_cancel(i->fs->loop, &i->share_timer);
 }
 
+void client_inode_take_size(struct client_inode *i, uint64_t size)
+{
+    i->size = i->mode == PROTO_OPEN_S ? base_max(i->shared_end, size) : i->size;
+}
+
 void client_inode_take(struct client_inode *i, const struct proto_attr *a,
                        const struct proto_layout *layout)
 {
@@ -49,7 +54,7 @@ void client_inode_take(struct client_inode *i, const struct proto_attr *a,
     i->attr = *a;
     i->layout = *layout;
     bool own = i->dirty && i->dead == 0; /* written in mode S, and not committed yet */
-    i->size = own ? base_max(i->size, a->size) : a->size;
+    i->size = own ? base_max(i->shared_end, a->size) : a->size;
     i->mtime_ns = own ? i->mtime_ns : a->mtime_ns;
     if (list_empty(&i->updates)) {
         i->stored_end = (a->flags & PROTO_INODE_INLINE) != 0 ? 0 : a->size;

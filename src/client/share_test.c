@@ -298,6 +298,99 @@ TEST(a_sharer_waits_where_a_truncation_has_not_cut)
     world_close(&w);
 }
 
+/* The other one's truncation to `size`, through in all chunks. */
+static void other_truncates(struct world *w, uint64_t size)
+{
+    struct fake_inode *n = file_of(w);
+    n->attr.tgen++;
+    n->attr.size = size;
+    for (uint32_t k = 0; k < 2; k++) {
+        uint64_t first = k * (uint64_t)CHUNK;
+        uint32_t length = size > first ? (uint32_t)base_min(size - first, CHUNK) : 0;
+        struct fake_chunk *c = chunk(w, k);
+        memset(c->bytes + length, 0, CHUNK - length);
+        c->length = (uint32_t)base_min(c->length, length);
+        c->tgen = n->attr.tgen;
+        c->ver++;
+    }
+}
+
+/* It comes between the bytes and the size: then they are written once more, or there would be
+ * zeros in their place. */
+TEST(what_is_cut_before_its_commit_is_written_again)
+{
+    for (unsigned kind = 0; kind < 3; kind++) { /* copied, lent, stable */
+        struct world w;
+        begin(&w);
+        w.cluster->shared = true;
+        struct opendfs_file *f = world_file(&w, "/f", kind == 2 ? RW | OPENDFS_SYNC : RW);
+        w.cluster->meta_fault_op = PROTO_OP_commit;
+        w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_busy, .count = UINT32_MAX};
+        size_t len = kind == 1 ? 2 * PROTO_CELL_BYTES : BLOCK;
+        if (kind == 1) {
+            opendfs_async_pwrite_lent(w.fs, world_op(&w), f, pattern + 77, len, 0);
+        } else {
+            opendfs_async_pwrite(w.fs, world_op(&w), f, pattern + 77, len, 0);
+        }
+        world_run(&w, SECOND);
+        CHECK_TRUE(!w.done);
+        CHECK_BYTES(chunk(&w, 0)->bytes, pattern + 77, len);
+        other_truncates(&w, 100);
+        w.cluster->meta_fault.count = 0;
+        CHECK_EQ(world_wait(&w), len);
+        CHECK_EQ(file_of(&w)->attr.size, len);
+        CHECK_EQ(chunk(&w, 0)->length, len);
+        CHECK_BYTES(chunk(&w, 0)->bytes, pattern + 77, len);
+        unsigned writes = w.cluster->writes; /* with the new generation it is not cut */
+        CHECK_EQ(DO(&w, pwrite, f, pattern, len, 0), len);
+        CHECK_EQ(w.cluster->writes, writes + 1);
+        CHECK_OK(DO(&w, close, f, NULL, 0));
+        world_close(&w);
+    }
+}
+
+/* The bytes arrive before the cut, their acknowledgement does not: a retry is told that it is done,
+ * under whatever generation it asks. */
+TEST(what_is_cut_before_its_answer_is_written_again)
+{
+    struct world w;
+    begin(&w);
+    w.cluster->shared = true;
+    struct opendfs_file *f = world_file(&w, "/f", RW);
+    for (unsigned k = 1; k < NODES; k++) { /* done, but not answered */
+        w.node[k].write_fault = (struct fake_fault){.count = 1, .after = true};
+    }
+    opendfs_async_pwrite(w.fs, world_op(&w), f, pattern + 77, BLOCK, 0);
+    for (unsigned i = 0; i < 1000 && memcmp(chunk(&w, 0)->bytes, pattern + 77, BLOCK) != 0; i++) {
+        world_run(&w, SECOND / 10000);
+    }
+    CHECK_TRUE(!w.done);
+    other_truncates(&w, 0);
+    CHECK_EQ(world_wait(&w), BLOCK);
+    CHECK_EQ(file_of(&w)->attr.size, BLOCK);
+    CHECK_BYTES(chunk(&w, 0)->bytes, pattern + 77, BLOCK);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
+/* Who commits tells the end of what it wrote, not a size of before somebody else's truncation. */
+TEST(a_sharer_does_not_bring_back_a_size_that_was_truncated)
+{
+    struct world w;
+    begin(&w);
+    w.cluster->shared = true;
+    struct opendfs_file *f = world_file(&w, "/f", RW);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, BLOCK, CHUNK), BLOCK);
+    other_truncates(&w, 0);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, BLOCK, 0), BLOCK);
+    CHECK_EQ(file_of(&w)->attr.size, BLOCK);
+    CHECK_OK(DO(&w, fstat, f));
+    CHECK_EQ(w.op.stat.size_bytes, BLOCK);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(file_of(&w)->attr.size, BLOCK);
+    world_close(&w);
+}
+
 /* All that wait hear of it at once; the first one that goes takes the others along. */
 TEST(what_waits_for_a_cut_is_sent_once)
 {

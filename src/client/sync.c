@@ -64,7 +64,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
         if (m->layout.data_id != 0) {
             i->layout = m->layout;
         }
-        i->size = i->mode == PROTO_OPEN_S ? base_max(i->size, i->attr.size) : i->size;
+        client_inode_take_size(i, i->attr.size);
         if ((io->request.commit.flags & PROTO_COMMIT_RELEASE) != 0) {
             i->mode = PROTO_OPEN_NONE;
             i->wait_shared = false;
@@ -72,6 +72,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
     } else {
         i->dirty = true;
         i->chunked = i->chunked || io->request.commit.allocated > 0;
+        i->shared_end = base_max(i->shared_end, io->sent_end);
         if (r->rc == -ERR_session_expired || r->rc == -ESTALE) {
             i->dead = -ERR_session_expired;
         }
@@ -114,6 +115,17 @@ static bool commit_copies(struct client_io *io)
     return true;
 }
 
+/* Not the end of what is only here: who dies would leave zeros in its place. Nor, of a file that
+ * others write, a size that was heard of: they may have truncated it since. */
+static uint64_t commit_size(const struct client_inode *i)
+{
+    uint64_t known = base_max(i->attr.size, base_max(i->stored_end, i->set_size));
+    if (i->mode == PROTO_OPEN_S) {
+        return i->shared_end;
+    }
+    return client_update_beyond(i, known) ? base_min(known, i->size) : i->size;
+}
+
 static bool commit_step(struct client_io *io, enum client_io_phase after)
 {
     struct client_inode *i = io->inode;
@@ -139,7 +151,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     struct proto_commit_request *m = &io->request.commit;
     *m = (struct proto_commit_request){.ino = i->ino,
                                        .cap_epoch = i->cap_epoch,
-                                       .size = i->size,
+                                       .size = commit_size(i),
                                        .mtime_ns = i->mtime_ns,
                                        .ctime_ns = (int64_t)loop_wall_ns(i->fs->loop),
                                        .data_version = i->data_version,
@@ -158,8 +170,10 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
         m->flags |= PROTO_COMMIT_TORN;
         io->rc = io->rc == 0 ? i->torn : io->rc;
     }
-    i->dirty = false;
+    i->dirty = i->mode == PROTO_OPEN_W && i->torn == 0 && m->size < i->size;
     i->chunked = false;
+    io->sent_end = i->shared_end;
+    i->shared_end = 0;
     i->releasing = last;
     i->committing = true;
     client_io_mutate(io, PROTO_OP_commit, after, commit_done);
@@ -232,6 +246,7 @@ static void attr_done(struct client_call *c, const struct peer_reply *r)
         attr_take(i, &m->attr);
         if (io->kind == IO_TRUNCATE) {
             i->size = io->offset;
+            i->set_size = 0;
             i->writes++;
             io->tgen = m->attr.tgen;
         }
@@ -242,6 +257,9 @@ static void attr_done(struct client_call *c, const struct peer_reply *r)
 static bool truncate_attr_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
+    if (client_io_writes_before(io)) {
+        return false; /* it may have to be written once more: its end wakes us */
+    }
     if (io->rc < 0) {
         io->phase = PHASE_END;
         return true;
@@ -317,6 +335,12 @@ static bool flush_step(struct client_io *io)
                       : client_update_all_done(i, io->barrier);
     if (!done) {
         return false;
+    }
+    bool good = write && io->pos > 0 && io->rc == 0 && io->file->sync_error == 0;
+    if (good && io->turn == 0) { /* what others say may have been less meanwhile */
+        uint64_t end = io->offset + io->len;
+        i->shared_end = i->mode == PROTO_OPEN_S ? base_max(i->shared_end, end) : i->shared_end;
+        i->size = base_max(i->size, end);
     }
     /* A commit takes the contents out of the metadata, where they were stable: first they must be
      * stable in chunks. A lent write alone commits nothing. */
@@ -460,7 +484,7 @@ bool client_io_finish_step(struct client_io *io)
 {
     while (io->phase != PHASE_END && phase_step(io)) {
     }
-    if (io->phase != PHASE_END) {
+    if (io->phase != PHASE_END || client_io_rewrites(io)) {
         return false;
     }
     client_io_end(io, io_outcome(io));

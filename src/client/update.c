@@ -66,6 +66,7 @@ static struct client_update *update_new(struct client_inode *i, uint32_t index, 
     u->index = index;
     u->kind = kind;
     u->number = i->next_number++;
+    u->oldest_tgen = UINT32_MAX;
     list_init(&u->held.node);
     list_push_back(&i->updates, &u->node);
     i->update_count++;
@@ -83,6 +84,18 @@ uint64_t client_update_left(const struct client_inode *i)
         left += u->to - u->from;
     }
     return left;
+}
+
+bool client_update_beyond(const struct client_inode *i, uint64_t size)
+{
+    LIST_FOR_EACH(at, &i->updates)
+    {
+        const struct client_update *u = LIST_ENTRY(at, struct client_update, node);
+        if (u->kind == PROTO_WRITE_AT && file_offset(u, u->to) > size) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int update_make_cells(struct client_update *u, uint32_t bytes)
@@ -526,6 +539,7 @@ static void update_prepare(struct client_chain_call *c)
     u->request.tgen = cut || u->filled ? u->tgen : i->attr.tgen;
     u->request.uncut = !cut && u->request.tgen > i->cut_tgen;
     u->request.retry = c->doubtful || c->refused_late;
+    u->oldest_tgen = (uint32_t)base_min(u->oldest_tgen, u->request.tgen);
     client_inode_check_cap(i, &i->write_cap);
 }
 
@@ -547,6 +561,12 @@ static void update_outdated(struct client_held *h)
     update_send(u); /* under its number: an attempt before may have been executed */
 }
 
+/* Nothing of it was executed, unless an attempt before has no answer. */
+static void update_refused(struct client_update *u)
+{
+    u->oldest_tgen = u->request.retry ? u->oldest_tgen : UINT32_MAX;
+}
+
 static enum client_verdict update_judge(struct client_chain_call *c, const struct peer_reply *r,
                                         enum client_verdict common)
 {
@@ -560,11 +580,13 @@ static enum client_verdict update_judge(struct client_chain_call *c, const struc
     if (r->answered && err_is(r->rc, ERR_stale_trunc) && u->cut_tries++ < CUT_TRIES &&
         !c->fs->freeing) {
         u->held.renewed = update_outdated;
+        update_refused(u);
         client_inode_refresh(u->inode, &u->held);
         return CHAIN_HELD;
     }
     if (r->answered && r->rc == -ERR_busy && u->request.uncut && !c->fs->freeing) {
         u->held.renewed = update_renewed;
+        update_refused(u);
         client_inode_refresh(u->inode, &u->held); /* perhaps all of it is cut by now */
         return CHAIN_HELD;
     }
@@ -605,6 +627,7 @@ static void update_done(struct client_chain_call *c, const struct peer_reply *r)
         i->stored_end = base_max(i->stored_end, file_offset(u, u->to));
         i->chunked = true;
         i->dirty = true;
+        client_io_stored(i, file_offset(u, u->start), file_offset(u, u->to), u->oldest_tgen);
     }
     if (rc < 0) {
         client_inode_fail(i, rc);

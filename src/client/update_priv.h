@@ -71,12 +71,17 @@ struct client_update {
     struct client_fetch fill;
     struct client_held held;
     unsigned cap_tries, cut_tries;
-    uint32_t tgen; /* of the truncation that a cut is for; or as of which edges were read */
+    uint32_t tgen;        /* of the truncation that a cut is for; or as of which edges were read */
+    uint32_t oldest_tgen; /* of all attempts that may have been executed */
     /* Edges: were read; what the user wrote; not before all is cut. */
     bool filled, awaits_cut;
     uint32_t own_from, own_to;
     struct loop_timer again;
 };
+/* rewrite.c: an update was stored, with this truncate generation or a later one. */
+void client_io_stored(struct client_inode *i, uint64_t from, uint64_t to, uint32_t tgen);
+/* What is written here and not stored yet goes beyond this size. */
+bool client_update_beyond(const struct client_inode *i, uint64_t size);
 /* Bytes that were written here and are not stored yet. */
 uint64_t client_update_left(const struct client_inode *i);
 /* Takes bytes at a file offset: how many (at most to the end of the chunk), 0: wait for memory or

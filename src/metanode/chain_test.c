@@ -601,6 +601,12 @@ TEST(a_returning_target_is_fenced_before_it_serves)
     rig_target_start(&r, 2, false);
     CHECK_TRUE(rig_until(&r, all_leased, &r));
     CHECK_EQ(r.target[2].fenced_session, lost);
+    for (unsigned i = 0; i < 3; i++) { /* all have answered: who starts anew has forgotten it */
+        rig_target_kill(&r, i);
+        rig_target_start(&r, i, false);
+        CHECK_TRUE(rig_until(&r, all_leased, &r));
+        CHECK_EQ(r.target[i].fenced_session, lost);
+    }
     rig_over(&r);
 }
 

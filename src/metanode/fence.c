@@ -2,7 +2,8 @@
  * metanode/fence.c -- shutting out the writes of ended sessions (coherence.md L6). Every target is
  * told; one whose lease has ended serves nobody, and gets no new lease before it has been told.
  * Until one of both is true of all, `wopen` is refused and no trim is complete. The record goes
- * when all targets have answered, or when no capability of the dead session can be valid any more.
+ * when no capability of the dead session can be valid any more: a target keeps its fences in
+ * memory, so that one that starts anew has to be told again, also when all had answered before.
  */
 #include "metanode/metanode_priv.h"
 
@@ -156,15 +157,16 @@ static void fence_ask(struct metanode_fences *fs, struct fence *f, struct metano
     peer_link_call(t->link, &x->call);
 }
 
-static bool fence_is_stale(const struct fence *f)
+static uint64_t fence_end_ns(const struct fence *f)
 {
     uint64_t limit_ms = METANODE_WRITE_CAPABILITY_MS + FENCE_SKEW_MS;
-    return metanode_now(f->m) > f->since_ns + limit_ms * METANODE_NS_PER_MS;
+    return f->since_ns + limit_ms * METANODE_NS_PER_MS;
 }
 
-/* True: the dead session can write nowhere. */
-static bool fence_step(struct metanode_fences *fs, struct fence *f)
+/* True: the dead session can write nowhere. *next_ns: when to look again at the latest. */
+static bool fence_step(struct metanode_fences *fs, struct fence *f, uint64_t *next_ns)
 {
+    uint64_t now_ns = metanode_now(fs->m);
     bool effective = true, all = true;
     LIST_FOR_EACH(node, &fs->m->targets.all)
     {
@@ -175,19 +177,22 @@ static bool fence_step(struct metanode_fences *fs, struct fence *f)
             fence_ask(fs, f, t);
         }
     }
-    if (all || fence_is_stale(f)) {
+    bool stale = now_ns > fence_end_ns(f);
+    if (stale) {
         fence_log(f);
-        return true;
     }
-    return effective;
+    bool soon = stale || !all;
+    *next_ns = base_min(*next_ns, soon ? now_ns + FENCE_TICK_NS : fence_end_ns(f) + 1);
+    return stale || effective;
 }
 
 static void fences_step(struct metanode_fences *fs)
 {
     size_t blocking = 0;
+    uint64_t next_ns = UINT64_MAX;
     LIST_FOR_EACH_SAFE(node, &fs->all)
     {
-        blocking += fence_step(fs, LIST_ENTRY(node, struct fence, node)) ? 0 : 1;
+        blocking += fence_step(fs, LIST_ENTRY(node, struct fence, node), &next_ns) ? 0 : 1;
     }
     bool blocked = fs->m->cleanup.fences > 0;
     fs->m->cleanup.fences = blocking + (fs->again ? 1 : 0); /* one that the read has not seen */
@@ -195,7 +200,7 @@ static void fences_step(struct metanode_fences *fs)
         metanode_errand_hurry(&fs->m->cleanup.trims); /* trims waited for this */
     }
     if (!list_empty(&fs->all) && !fs->stopped) {
-        loop_timer_in(fs->m->env->loop, &fs->timer, FENCE_TICK_NS);
+        loop_timer_at(fs->m->env->loop, &fs->timer, next_ns);
     }
 }
 

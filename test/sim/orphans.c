@@ -163,13 +163,14 @@ void orphans_check(struct world *w, const struct orphans_place *place)
     o->place = place;
     /* A clock that was put back would have the wait last until it has caught up. */
     loop_sim_clock(w->sim, w->node[WORLD_META].host, INT64_C(86400) * (int64_t)WORLD_S, 0);
+    w->plants = true; /* one after the other: neighbours differ meanwhile */
     for (size_t i = 0; i < place->count; i++) {
         struct world_process *p = w->node[place->node[i]].process;
         o->put[i] = (struct orphans_put){.o = o, .store = datanode_worker_store(p->worker)};
         loop_sim_enter(p->loop, put_inside, &o->put[i]);
-        /* One after the other, as an update goes: each has what the one behind it has. */
         world_run(w, is_put, &o->put[i], 10 * WORLD_S, "an orphan is made");
     }
+    w->plants = false;
     world_start(w, WORLD_CLIENT(0));
     world_run(w, client_runs, o, 10 * WORLD_S, "an administrator comes");
     if (!world_failed(w)) {

@@ -11,7 +11,7 @@
 #define EVENTS_SPARE 64u /* for tenures under way, and the last look */
 #define PATH "/shared"
 
-static const char *const step_names[] = {"rest", "open", "write", "read", "sync", "close"};
+static const char *const step_names[] = {"rest", "open", "write", "read", "sync", "cut", "close"};
 /* Two neighbours, the end of a chunk, the beginning of the next. The first one alone is small. */
 static const uint64_t offsets[SHARE_BLOCKS] = {0, 4096, 8192, 1 << 20, (4 << 20) - 4096, 4 << 20};
 
@@ -41,6 +41,9 @@ static void start_inside(void *context)
         break;
     case SHARE_SYNCING:
         opendfs_async_fsync(fs, &a->op, a->file);
+        break;
+    case SHARE_CUTTING:
+        opendfs_async_ftruncate(fs, &a->op, a->file, offset);
         break;
     case SHARE_CLOSING:
         opendfs_async_close(fs, &a->op, a->file, NULL, 0);
@@ -94,6 +97,13 @@ static void begin_write(struct share_actor *a)
     (void)remember(a, SHARE_WRITE, stamp);
 }
 
+static void begin_cut(struct share_actor *a)
+{
+    start(a, SHARE_CUTTING);
+    a->event = a->s->count;
+    (void)remember(a, SHARE_CUT, 0);
+}
+
 static void end_read(struct share_actor *a)
 {
     size_t len = a->op.result < 0 ? 0 : (size_t)a->op.result;
@@ -105,7 +115,14 @@ static void end_read(struct share_actor *a)
             return;
         }
     }
-    remember(a, SHARE_READ, stamp)->end_ns = world_now_ns(a->s->w);
+    struct share_event *e = remember(a, SHARE_READ, stamp);
+    e->end_ns = world_now_ns(a->s->w);
+    e->there = len > 0;
+}
+
+static bool changes(const struct share_event *e)
+{
+    return e->kind != SHARE_READ;
 }
 
 /* All that was acknowledged so far cannot get lost with the client any more. */
@@ -113,7 +130,7 @@ static void all_flushed(struct share_actor *a)
 {
     for (size_t i = a->first_loose; i < a->s->count; i++) {
         struct share_event *e = &a->s->event[i];
-        if (e->actor == a->index && e->kind == SHARE_WRITE && e->end_ns != UINT64_MAX) {
+        if (e->actor == a->index && changes(e) && e->end_ns != UINT64_MAX) {
             e->sure = true;
         }
     }
@@ -126,7 +143,7 @@ static void all_loose(struct share_actor *a)
     struct share *s = a->s;
     for (size_t i = a->first_loose; i < s->count; i++) {
         struct share_event *e = &s->event[i];
-        if (e->actor == a->index && e->kind == SHARE_WRITE) {
+        if (e->actor == a->index && changes(e)) {
             e->sure = false;
             e->end_ns = UINT64_MAX;
         }
@@ -152,7 +169,7 @@ static void settle(struct share_actor *a)
     }
     for (size_t i = a->first_loose; i < a->loose_end; i++) {
         struct share_event *e = &s->event[i];
-        if (e->actor == a->index && e->kind == SHARE_WRITE) {
+        if (e->actor == a->index && changes(e)) {
             e->end_ns = now;
         }
     }
@@ -196,6 +213,8 @@ static void next_operation(struct share_actor *a)
     a->left--;
     if (rand_chance(r, 1, 8)) {
         start(a, SHARE_SYNCING);
+    } else if (rand_chance(r, 1, 10)) {
+        begin_cut(a);
     } else if (rand_chance(r, 1, 2)) {
         start(a, SHARE_READING);
     } else {
@@ -241,6 +260,7 @@ static void arrived(struct share_actor *a)
         a->file = good ? a->op.file : NULL;
         break;
     case SHARE_WRITING:
+    case SHARE_CUTTING:
         a->s->event[a->event].end_ns = good ? world_now_ns(a->s->w) : UINT64_MAX;
         break;
     case SHARE_READING:
@@ -310,7 +330,7 @@ static bool covers(const struct share *s, const struct share_event *later, uint6
     if (later->end_ns >= begin_ns) {
         return false;
     }
-    if (later->kind == SHARE_WRITE) {
+    if (changes(later)) {
         return later->sure && later->begin_ns > end_ns;
     }
     for (size_t i = 0; i < s->count && later->stamp != 0; i++) { /* the write that it has seen */
@@ -322,29 +342,68 @@ static bool covers(const struct share *s, const struct share_event *later, uint6
     return false;
 }
 
-static void verify_read(struct share *s, const struct share_event *read)
+static bool touches(const struct share_event *e, unsigned block)
+{
+    return e->kind == SHARE_CUT ? e->block <= block : e->block == block;
+}
+
+/* What gave the block its stamp: of several cuts the one that says least. */
+static const struct share_event *source(const struct share *s, const struct share_event *read)
 {
     const struct share_event *from = NULL;
-    for (size_t i = 0; i < s->count && read->stamp != 0; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         const struct share_event *e = &s->event[i];
-        from = e->kind == SHARE_WRITE && e->stamp == read->stamp ? e : from;
+        bool can = changes(e) && e->stamp == read->stamp && touches(e, read->block) &&
+                   e->begin_ns <= read->end_ns;
+        from = can && (from == NULL || e->end_ns > from->end_ns) ? e : from;
     }
-    if (read->stamp != 0 &&
-        (from == NULL || from->block != read->block || from->begin_ns > read->end_ns)) {
+    return from;
+}
+
+/* A file that goes beyond a block has been written there, or made longer, after the last cut that
+ * ended before it. */
+static void verify_there(struct share *s, const struct share_event *read)
+{
+    uint64_t newest = 0;
+    for (size_t i = 0; i < s->count && read->there; i++) {
+        const struct share_event *e = &s->event[i];
+        bool longer = e->kind == SHARE_CUT ? e->block > read->block : e->block >= read->block;
+        if (changes(e) && longer && e->begin_ns <= read->end_ns) {
+            newest = base_max(newest, e->end_ns);
+        }
+    }
+    for (size_t i = 0; i < s->count && read->there && s->w->possible_losses == 0; i++) {
+        const struct share_event *e = &s->event[i];
+        bool after = e->sure && e->begin_ns > newest && e->end_ns < read->begin_ns;
+        if (e->kind == SHARE_CUT && e->block <= read->block && after) {
+            world_fail(s->w,
+                       "client%u: the shared file, cut to block %u by client%u at %.6f, had block "
+                       "%u at %.6f, and nobody had made it longer",
+                       read->actor + 1, e->block, e->actor + 1, (double)e->end_ns / 1e9,
+                       read->block, (double)read->begin_ns / 1e9);
+            return;
+        }
+    }
+}
+
+static void verify_read(struct share *s, const struct share_event *read)
+{
+    const struct share_event *from = source(s, read);
+    if (read->stamp != 0 && from == NULL) {
         world_fail(s->w, "client%u: block %u of the shared file has what nobody wrote there",
                    read->actor + 1, read->block);
         return;
     }
     for (size_t i = 0; i < s->count && s->w->possible_losses == 0; i++) {
         const struct share_event *e = &s->event[i];
-        if (e->block == read->block && e != read &&
-            covers(s, e, from == NULL ? 0 : from->end_ns, read->begin_ns)) {
+        bool same = changes(e) ? touches(e, read->block) : e->block == read->block;
+        if (same && e != read && covers(s, e, from == NULL ? 0 : from->end_ns, read->begin_ns)) {
             world_fail(s->w,
                        "client%u: block %u of the shared file, read at %.6f, was %llu, which is "
                        "older than %llu of client%u (%s at %.6f)",
                        read->actor + 1, read->block, (double)read->begin_ns / 1e9,
                        (unsigned long long)read->stamp, (unsigned long long)e->stamp, e->actor + 1,
-                       e->kind == SHARE_WRITE ? "written" : "read", (double)e->end_ns / 1e9);
+                       changes(e) ? "written" : "read", (double)e->end_ns / 1e9);
             return;
         }
     }
@@ -355,6 +414,7 @@ void share_verify(struct share *s)
     for (size_t i = 0; i < s->count && !world_failed(s->w); i++) {
         if (s->event[i].kind == SHARE_READ) {
             verify_read(s, &s->event[i]);
+            verify_there(s, &s->event[i]);
         }
     }
 }

@@ -14,13 +14,20 @@
 #define SHARE_BLOCK_BYTES 4096u /* a cell: written as a whole or not at all */
 #define SHARE_EVENTS 4096u
 
-enum share_kind { SHARE_WRITE, SHARE_READ };
+enum share_kind {
+    SHARE_WRITE,
+    SHARE_READ,
+    SHARE_CUT
+}; /* a cut gives all blocks from `block` on
+      stamp 0, and sets the size */
 struct share_event {
     enum share_kind kind;
     unsigned actor, block;
     uint64_t stamp; /* that was written or read; 0: never written */
     uint64_t begin_ns, end_ns;
-    bool sure; /* writes: it was acknowledged, and nothing ended its writer before it was flushed */
+    bool there; /* reads: the file did not end before the block */
+    bool sure;  /* writes and cuts: it was acknowledged, and nothing ended its writer before it was
+                   flushed */
 };
 enum share_step {
     SHARE_REST,
@@ -28,6 +35,7 @@ enum share_step {
     SHARE_WRITING,
     SHARE_READING,
     SHARE_SYNCING,
+    SHARE_CUTTING,
     SHARE_CLOSING
 };
 

@@ -334,7 +334,8 @@ static void check_chain(struct watch_target *t, const struct datanode_worker_cha
                            .behind = target_find(t->watch, c->row.member[own + 1].target)};
     const struct datanode_worker_chain *d =
         p.behind == NULL ? NULL : chain_find(p.behind, c->row.chain);
-    if (d != NULL && d->in_path && d->row.epoch == c->row.epoch) {
+    bool comparable = d != NULL && !t->watch->w->plants;
+    if (comparable && d->in_path && d->row.epoch == c->row.epoch) {
         check_pair(p, c->row.chain);
     }
 }

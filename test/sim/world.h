@@ -92,6 +92,7 @@ struct world {
     enum metanode_engine_kind engine; /* of the metadata: a tree with odd seeds */
     uint64_t rebuild_ms;              /* so long a target is waited for; 0: longer than a run */
     uint32_t copies, need_permille;   /* how often a read of metadata is told to fetch first */
+    bool plants;                      /* chunks are put into stores, past the chains */
     bool cut;                         /* some hosts cannot reach each other */
     uint64_t store_failures;          /* of targets, so far */
     unsigned full_disks;              /* now */
