@@ -66,6 +66,8 @@ static unsigned spoilt(enum chunk_engine engine, bool older, bool power)
     }
     CHECK_OK(install(r, true));
     check_spoilt(r, false);
+    CHECK_OK(rig_restart(r, false)); /* it is not known to be stable, and looked at */
+    check_spoilt(r, false);
     CHECK_OK(rig_sync(r));
     for (unsigned i = 0; i < 3; i++) {
         CHECK_OK(rig_restart(r, false));
