@@ -245,6 +245,43 @@ TEST(spoilt_chunks_that_cannot_be_told_come_last)
     rig_close(&r);
 }
 
+/* The disk says that it cannot read: `reads` times from the session on, 0: for ever. */
+static void unreadable(struct rig *r, uint64_t reads)
+{
+    static const char *const path = "00000075.00000000"; /* BAD */
+    rig_chain(r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    row(r, "1s 2o");
+    fill(r);
+    struct rig_io io = chunk(1, BAD);
+    io.check = true;
+    disk_sim_fail(r->disk[1], DISK_READ, path, 1, 1, -EIO);
+    CHECK_RC(rig_read(r, &io), ERR_corrupt);
+    disk_sim_heal(r->disk[1]);
+    disk_sim_fail(r->disk[1], DISK_READ, path, 1, reads, -EIO);
+    row(r, "1s 2w");
+    row(r, "1s 2y");
+    RIG_UNTIL(r, synced(r, 2));
+    row(r, "1s 2s");
+}
+TEST(spoilt_chunk_that_cannot_be_read_is_told)
+{
+    struct rig r;
+    unreadable(&r, 0);
+    check_all(&r, 1, 1);
+    check_all(&r, 2, 1);
+    rig_close(&r);
+}
+/* In one go it cannot be read, cell by cell it can: all that is there is good. */
+TEST(spoilt_chunk_is_read_cell_by_cell)
+{
+    struct rig r;
+    unreadable(&r, 1);
+    RIG_UNTIL(&r, rig_info(&r, 1).damaged_count == 0);
+    check_all(&r, 1, 0);
+    check_all(&r, 2, 0);
+    rig_close(&r);
+}
+
 /* Either side dies in the middle of it, at any time. */
 TEST(spoilt_chunks_survive_deaths)
 {
