@@ -146,6 +146,12 @@ static void verify_content_over(struct chunk_lane *lane)
 
 /* ---- Reading ---- */
 
+/* Flagged by its record: nothing is lost when it is bad, and what was before is no better. */
+static bool verify_known_bad(const struct chunk_lane *lane)
+{
+    return !lane->pending && lane->l->touched[lane->at].e->damaged;
+}
+
 static bool verify_good(const struct chunk_lane *lane)
 {
     const struct chunk_version *v = verify_version(lane);
@@ -222,6 +228,8 @@ static void verify_next(struct chunk_lane *lane)
             verify_content_over(lane);
         } else if (v->block[lane->cell] >= l->x->units) {
             verify_bad(lane, -ERR_short_msg); /* the container never grew so far */
+        } else if (verify_known_bad(lane)) {
+            lane->cell++;
         } else {
             verify_submit(lane, v);
             return;

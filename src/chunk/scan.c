@@ -296,7 +296,7 @@ static int scan_candidate(struct scan *x, const struct chunk_record *r, struct f
                                         : !version_good(x, f->pending));
     }
     f->damaged = r->damaged || bad;
-    if (!stable && bad) {
+    if (!stable && bad && !r->damaged) { /* else it was so when the record was written */
         return 1;
     }
     if (bad_pending && (stable || !r->has_committed)) {

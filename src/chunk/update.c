@@ -223,6 +223,12 @@ static void update_resume(struct chunk_work *w)
 
 /* ---- Writing ---- */
 
+/* What lies here is as bad as where it came from. */
+static bool update_spoilt(const struct chunk_update *u)
+{
+    return u->install && (u->flags & CHUNK_DAMAGED) != 0;
+}
+
 static void update_apply(struct chunk_work *w)
 {
     struct chunk_store *s = w->s;
@@ -247,9 +253,10 @@ static void update_apply(struct chunk_work *w)
         }
         chunk_entry_set(s, e, &e->pending, NULL);
         chunk_entry_set(s, e, &e->committed, v);
-        if (v->meta.whole && e->damaged) {
-            e->damaged = false;
-            s->damaged_count--;
+        if (v->meta.whole) {
+            s->damaged_count -= e->damaged ? 1 : 0;
+            e->damaged = update_spoilt(u);
+            s->damaged_count += e->damaged ? 1 : 0;
         }
     }
     chunk_entry_account(s, e);
@@ -286,7 +293,7 @@ static void update_record(struct chunk_work *w, int rc)
                              .last_ver =
                                  base_max(base_max(e->last_ver, u->last_ver), u->identity.ver),
                              .chain = u->chain,
-                             .damaged = e->damaged && !heals};
+                             .damaged = heals ? update_spoilt(u) : e->damaged};
     e->locked = true;
     w->s->engine->record(w, &st, update_recorded);
 }

@@ -360,6 +360,15 @@ void datanode_repair_watch(struct datanode_worker *w)
     watch_in(w, WATCH_MIN_MS);
 }
 
+void datanode_repair_told(struct datanode_chain *c, struct chunk_key key)
+{
+    struct datanode_worker *w = c->worker;
+    log_error(w->env.log, "a chunk is damaged at its source, too", LOG_U64("chain", c->id),
+              LOG_U64("data", key.data_id), LOG_U64("index", key.index));
+    datanode_report_damage(w, c->id, key, PROTO_DAMAGE_NO_COPY);
+    datanode_repair_watch(w);
+}
+
 void datanode_repair_unwatch(struct datanode_worker *w)
 {
     loop_timer_cancel(w->loop, &w->repair_timer);

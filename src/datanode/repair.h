@@ -33,6 +33,8 @@ NODISCARD bool datanode_repair_wait(struct datanode_chain *c, struct datanode_it
  * rarely, for another member may be back, or may have the same content by now. */
 void datanode_repair_watch(struct datanode_worker *w);
 void datanode_repair_unwatch(struct datanode_worker *w);
+/* A resync has brought a chunk that is damaged at its source, too, and nobody has a good one. */
+void datanode_repair_told(struct datanode_chain *c, struct chunk_key key);
 /* One more was found. When they are too many to be repaired one by one (10.1), this target leaves
  * the chains that others serve: it is compared and brought up to date before it serves again. */
 void datanode_repair_found(struct datanode_worker *w);

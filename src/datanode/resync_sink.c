@@ -299,15 +299,21 @@ void datanode_on_index(struct peer_user *user, struct peer_request *r)
 
 /* ---- COPY: a whole content, installed by an update of its own ---- */
 
-static int copy_shape(const struct proto_copy_request *m, const struct slice *data)
+/* `spoilt`: its checksums are those of this content, its bytes are not; the source says so. */
+static int copy_shape(const struct proto_copy_request *m, const struct slice *data, bool *spoilt)
 {
     if (m->length > CHUNK_LENGTH_MAX || data->len != m->length ||
         m->recent.count > CHUNK_RECENT_MAX || (m->chunk_flags & ~CHUNK_FLAGS_ALL) != 0 ||
         (m->identity.aepoch == 0 && m->identity.ver == 0)) {
         return -ERR_bad_value;
     }
+    if (m->crcs.count != chunk_cells(m->length) ||
+        chunk_digest(m->length, m->crcs.at) != m->digest) {
+        return -ERR_bad_data;
+    }
     int rc = datanode_crc_check(0, data, &m->crcs);
-    return rc == 0 && chunk_digest(m->length, m->crcs.at) != m->digest ? -ERR_bad_data : rc;
+    *spoilt = rc < 0 && (m->chunk_flags & CHUNK_DAMAGED) != 0;
+    return *spoilt ? 0 : rc; /* what fits is good, whatever the source's disk has */
 }
 
 /* Answered without an update: rc 0 is "ok without effect". */
@@ -352,7 +358,9 @@ static void copy_go(struct datanode_update *u)
                                          .dead = datanode_removed(w, m->chunk.data_id),
                                          .touched = u->item->touched == c->row.epoch,
                                          .ver = m->identity.ver};
-    if (!datanode_copy_takes(&v)) {
+    bool good = (info.flags & CHUNK_DAMAGED) == 0 && !info.has_pending &&
+                chunk_identity_equal(info.committed, u->identity);
+    if (!datanode_copy_takes(&v) || (good && (u->flags & CHUNK_DAMAGED) != 0)) {
         copy_end(u, 0, true);
         return;
     }
@@ -367,7 +375,8 @@ static void copy_granted(struct datanode_wait *wait)
     copy_go(container_of(wait, struct datanode_update, wait));
 }
 
-static struct datanode_update *copy_make(struct datanode_chain *c, struct peer_request *r)
+static struct datanode_update *copy_make(struct datanode_chain *c, struct peer_request *r,
+                                         bool spoilt)
 {
     const struct proto_copy_request *m = r->body;
     struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_PREDECESSOR);
@@ -383,7 +392,7 @@ static struct datanode_update *copy_make(struct datanode_chain *c, struct peer_r
     u->new_length = m->length;
     u->length = m->length;
     u->tgen = m->tgen;
-    u->flags = m->chunk_flags & (uint16_t)~CHUNK_DAMAGED;
+    u->flags = (uint16_t)((m->chunk_flags & ~CHUNK_DAMAGED) | (spoilt ? CHUNK_DAMAGED : 0u));
     for (size_t i = 0; i < m->recent.count; i++) {
         const struct proto_recent *e = &m->recent.at[i];
         u->recent[i] = (struct chunk_recent){.client = e->client,
@@ -402,10 +411,11 @@ void datanode_on_copy(struct peer_user *user, struct peer_request *r)
     const struct proto_copy_request *m = r->body;
     struct datanode_chain *c = NULL;
     int rc = sink_admit(w, r, &m->route, &c);
+    bool spoilt = false;
     if (rc == 0) {
-        rc = c->sink == NULL ? -ERR_not_serving : copy_shape(m, &r->wire->data);
+        rc = c->sink == NULL ? -ERR_not_serving : copy_shape(m, &r->wire->data, &spoilt);
     }
-    struct datanode_update *u = rc < 0 ? NULL : copy_make(c, r);
+    struct datanode_update *u = rc < 0 ? NULL : copy_make(c, r, spoilt);
     if (u == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;

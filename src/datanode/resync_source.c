@@ -3,11 +3,18 @@
  * dead list, then both indexes side by side in key order, a COPY or DROP for each key that differs,
  * then SYNC_END. A key is compared and answered for under its chunk's lock, without a pending here;
  * a few keys at a time. Any new row ends the session (datanode_resync_stop).
+ *
+ * What is damaged here is repaired first. When nobody has a good copy, the COPY says so, with the
+ * bytes as they are and the checksums as they should be, and the syncing member has it as damaged
+ * as it is here. What cannot be told (its checksums are lost, too; a member of an earlier version)
+ * is left; when all else is there, the session goes through both indexes again, from time to time.
  */
 #include "chunk/hold.h"
 #include "datanode/ask.h"
 #include "datanode/repair.h"
 #include "datanode/resync.h"
+
+#include <string.h>
 
 #define JOBS 8u
 #define JOBS_ALL 32u                    /* of all sessions of this target */
@@ -17,15 +24,21 @@
 #define INDEX_PAGE 2048u
 #define WALK_BATCH 1024u
 #define PAUSE_MS 20u
+#define LEFT_MIN_MS 1000u /* until both indexes are gone through again */
+#define LEFT_MAX_MS 60000u
+#define LEFT_TOLD_NS (60000 * NS_PER_MS)
 
-enum resync_phase { RESYNC_BEGIN, RESYNC_INDEX, RESYNC_WALK, RESYNC_END };
+enum resync_phase { RESYNC_BEGIN, RESYNC_INDEX, RESYNC_WALK, RESYNC_LEFT, RESYNC_END };
 
 struct resync_job {
     struct datanode_resync *session;
     struct datanode_wait wait;
     struct datanode_item *item; /* NULL: idle */
     bool locked, queued, reading, asking, counted;
+    bool mended;    /* it was damaged, and its repair has been tried */
+    uint32_t cell;  /* of a damaged one: read next */
     uint32_t bytes; /* that it is thought to move */
+    struct datanode_repair_wait repair;
     struct loop_timer again;
     struct chunk_info info;
     struct chunk_read read;
@@ -60,6 +73,12 @@ struct datanode_resync {
     struct chunk_ahead ahead;
     struct resync_job job[JOBS];
     uint64_t same, copied, dropped;
+    /* What is damaged and could not be told, of this time through the indexes. */
+    uint64_t left;
+    struct chunk_key left_key; /* one of them */
+    uint64_t left_ms;
+    uint64_t left_told_ns;
+    struct loop_timer left_again;
 };
 
 static void resync_walk_soon(struct datanode_resync *s)
@@ -81,6 +100,7 @@ static void resync_release(struct datanode_resync *s)
     }
     loop_undefer(s->worker->loop, &s->walk);
     loop_timer_cancel(s->worker->loop, &s->walk_again);
+    loop_timer_cancel(s->worker->loop, &s->left_again);
     chunk_store_ahead_end(s->worker->store, &s->ahead);
     s->worker->sink_count--;
     mem_free(s->dead);
@@ -176,6 +196,14 @@ static void job_rest(struct resync_job *j)
     loop_timer_in(j->session->worker->loop, &j->again, PAUSE_MS * NS_PER_MS);
 }
 
+/* Others first; it is met again when both indexes are gone through once more. */
+static void job_leave(struct resync_job *j)
+{
+    j->session->left++;
+    j->session->left_key = j->item->key;
+    job_idle(j);
+}
+
 static void job_asked(struct datanode_ask *a, int rc, const struct peer_reply *r)
 {
     (void)r;
@@ -187,8 +215,17 @@ static void job_asked(struct datanode_ask *a, int rc, const struct peer_reply *r
         stats_count(&s->worker->counters.copy_bytes, j->info.length);
     } else if (rc == 0) {
         s->dropped++;
+    } else if (rc == -ERR_bad_data) {
+        job_leave(j);
+        return;
     }
     job_idle(j); /* otherwise the session is over */
+}
+
+/* A member of an earlier version takes no bytes that do not fit. */
+static bool job_refused(int rc)
+{
+    return rc == -ERR_bad_data;
 }
 
 static void job_ask(struct resync_job *j, uint16_t opcode, void *request, struct proto_route *route)
@@ -199,6 +236,9 @@ static void job_ask(struct resync_job *j, uint16_t opcode, void *request, struct
                                    .request = request,
                                    .route = route,
                                    .slot = datanode_slot_of(j->item->key)};
+    if (opcode == PROTO_OP_copy && (j->info.flags & CHUNK_DAMAGED) != 0) {
+        j->ask.final = job_refused;
+    }
     if (opcode == PROTO_OP_copy && j->info.length > 0) {
         j->ask.data = (struct slice){.buf = j->buf, .at = j->buf->at, .len = j->info.length};
     }
@@ -237,11 +277,108 @@ static void job_read(struct chunk_read *read, int rc)
     if (s->stopped) {
         job_idle(j);
     } else if (rc < 0) {
-        job_rest(j); /* damaged: its repair has been started */
+        job_rest(j); /* it may be flagged now */
     } else {
         job_copy(j);
     }
 }
+
+/* ---- One key that is damaged here ---- */
+
+static void job_locked(struct resync_job *j);
+
+static void job_repaired(struct datanode_repair_wait *wait, int rc)
+{
+    struct resync_job *j = container_of(wait, struct resync_job, repair);
+    j->mended = true;
+    if (rc == -ERR_busy && !j->session->stopped) {
+        job_leave(j); /* a serving member may have a good one */
+    } else {
+        job_locked(j);
+    }
+}
+
+static void job_read_spoilt(struct resync_job *j, uint32_t from, uint32_t length, uint32_t *crc,
+                            void (*done)(struct chunk_read *read, int rc))
+{
+    j->reading = true;
+    j->read = (struct chunk_read){
+        .done = done,
+        .pin = {.key = j->item->key, .which = CHUNK_COMMITTED, .offset = from, .length = length},
+        .damaged_too = true,
+        .lane = DISK_COPYING,
+        .to = j->buf->at + from,
+        .crc = crc};
+    chunk_store_read(j->session->worker->store, &j->read);
+}
+
+/* The disk does not give all of it: what it does give is not thrown away. */
+static void job_cell(struct chunk_read *read, int rc)
+{
+    struct resync_job *j = container_of(read, struct resync_job, read);
+    uint32_t length = chunk_cell_bytes(j->info.length, j->cell);
+    j->reading = false;
+    if (rc < 0) {
+        memset(j->buf->at + (size_t)j->cell * CHUNK_CELL, 0, length);
+    }
+    j->cell++;
+    if (j->session->stopped) {
+        job_idle(j);
+    } else if (j->cell >= chunk_cells(j->info.length)) {
+        job_copy(j);
+    } else {
+        job_read_spoilt(j, j->cell * CHUNK_CELL, chunk_cell_bytes(j->info.length, j->cell), NULL,
+                        job_cell);
+    }
+}
+
+static void job_spoilt(struct chunk_read *read, int rc)
+{
+    struct resync_job *j = container_of(read, struct resync_job, read);
+    const struct chunk_info *info = &j->info;
+    bool known = chunk_identity_equal(read->pin.identity, info->committed) &&
+                 chunk_digest(info->length, j->crc) == info->digest;
+    j->reading = false;
+    if (j->session->stopped) {
+        job_idle(j);
+    } else if (rc < 0 && !err_is(rc, EIO)) {
+        job_rest(j);
+    } else if (!known) {
+        job_leave(j); /* the list of its checksums is bad, too */
+    } else if (rc < 0) {
+        j->cell = 0;
+        job_read_spoilt(j, 0, chunk_cell_bytes(info->length, 0), NULL, job_cell);
+    } else {
+        job_copy(j);
+    }
+}
+
+static bool job_room(struct resync_job *j)
+{
+    j->buf = buf_get(j->session->worker->member_pool, j->info.length);
+    j->crc = mem_calloc(CHUNK_CELLS_MAX, sizeof *j->crc);
+    return j->buf != NULL && j->crc != NULL;
+}
+
+static void job_damaged(struct resync_job *j)
+{
+    if (!j->mended) {
+        j->repair.repaired = job_repaired;
+        if (!datanode_repair_wait(j->session->chain, j->item, &j->repair)) {
+            job_rest(j);
+        }
+    } else if (chunk_identity_none(j->info.committed)) {
+        job_leave(j); /* not even known what it was */
+    } else if (j->info.length == 0) {
+        job_copy(j);
+    } else if (job_room(j)) {
+        job_read_spoilt(j, 0, j->info.length, j->crc, job_spoilt);
+    } else {
+        job_rest(j);
+    }
+}
+
+/* ---- */
 
 /* The lock is held. */
 static void job_locked(struct resync_job *j)
@@ -255,11 +392,12 @@ static void job_locked(struct resync_job *j)
     }
     int rc = datanode_lookup_locked(w, j->item->key, &j->info);
     bool foreign = rc == 0 && j->info.chain != 0 && j->info.chain != s->chain->id;
-    if (rc < 0 || j->info.has_pending || (j->info.flags & CHUNK_DAMAGED) != 0) {
-        if (rc == 0 && !j->info.has_pending) {
-            datanode_repair_start(s->chain, j->item);
-        }
+    if (rc < 0 || j->info.has_pending) {
         job_rest(j);
+        return;
+    }
+    if ((j->info.flags & CHUNK_DAMAGED) != 0 && !foreign) {
+        job_damaged(j);
         return;
     }
     if (j->info.chain == 0 || foreign || chunk_identity_none(j->info.committed)) {
@@ -271,9 +409,7 @@ static void job_locked(struct resync_job *j)
         job_copy(j);
         return;
     }
-    j->buf = buf_get(w->member_pool, j->info.length);
-    j->crc = mem_calloc(CHUNK_CELLS_MAX, sizeof *j->crc);
-    if (j->buf == NULL || j->crc == NULL) {
+    if (!job_room(j)) {
         job_rest(j);
         return;
     }
@@ -409,15 +545,43 @@ static bool walk_key(struct datanode_resync *s, const struct chunk_info *own,
 static void resync_index(struct datanode_resync *s);
 static void resync_end(struct datanode_resync *s);
 
+static void left_again(struct loop_timer *t)
+{
+    struct datanode_resync *s = container_of(t, struct datanode_resync, left_again);
+    s->left = s->same = 0;
+    s->own_at = s->page_end = (struct chunk_key){0};
+    resync_index(s);
+}
+
+/* All else is there. Without those the member would show zeros for what was damaged. */
+static void walk_left(struct datanode_resync *s)
+{
+    struct datanode_worker *w = s->worker;
+    uint64_t now_ns = loop_tick_ns(w->loop);
+    s->phase = RESYNC_LEFT;
+    s->left_ms = base_min(base_max(2 * s->left_ms, LEFT_MIN_MS), LEFT_MAX_MS);
+    s->left_again.fire = left_again;
+    loop_timer_in(w->loop, &s->left_again, s->left_ms * NS_PER_MS);
+    if (s->left_told_ns == 0 || now_ns - s->left_told_ns >= LEFT_TOLD_NS) {
+        s->left_told_ns = now_ns;
+        log_error(w->env.log, "damaged chunks keep a member from being brought up to date",
+                  LOG_U64("chain", s->chain->id), LOG_U64("target", s->chain->successor),
+                  LOG_U64("chunks", s->left), LOG_U64("data", s->left_key.data_id),
+                  LOG_U64("index", s->left_key.index));
+    }
+}
+
 static void page_over(struct datanode_resync *s)
 {
     if (!jobs_idle(s)) {
         return; /* the last of them comes back here */
     }
-    if (s->page_eof) {
-        resync_end(s);
-    } else {
+    if (!s->page_eof) {
         resync_index(s);
+    } else if (s->left > 0) {
+        walk_left(s);
+    } else {
+        resync_end(s);
     }
 }
 

@@ -461,6 +461,9 @@ static void update_stored(struct chunk_update *s, int rc)
     if (u->install) {
         u->state = DATANODE_UPDATE_FLUSH; /* committed at once */
         update_touch(u);
+        if ((u->flags & CHUNK_DAMAGED) != 0) {
+            datanode_repair_told(u->chain, u->item->key);
+        }
         update_let_go(u);
         if (u->sync) {
             update_flush(u);
