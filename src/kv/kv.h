@@ -103,6 +103,15 @@ struct kv_statistics {
     uint64_t pinned_bytes, pins;      /* on the disk, kept for pinned checkpoints only; of those */
     uint64_t hits, misses, evictions; /* so far, of pieces: found in memory, read, put out of it */
     uint64_t read_bytes, written_bytes;
+    uint64_t time_ns[6]; /* by enum kv_time, of all threads that worked for it */
+};
+enum kv_time { /* making parts and headers; checking and opening is what undoes it */
+               KV_TIME_SERIALISE,
+               KV_TIME_COMPRESS,
+               KV_TIME_WRITE,
+               KV_TIME_READ,
+               KV_TIME_DECOMPRESS,
+               KV_TIME_DESERIALISE,
 };
 
 /* About checkpoints. */
@@ -149,6 +158,21 @@ DEFINE_FREEP(kv_snapshot)
  */
 NODISCARD int kv_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need,
                      struct kv_slice *ret);
+
+/*
+ * Several at once: what is missing for any of them is in the list afterwards, so that one fetch
+ * brings it all. Searched in the order of their keys, whatever the order here: neighbours share
+ * what has to be read. 0: `rc` of each is what kv_get() says; else the first failure that is not
+ * -ERR_need, or -ERR_need; `rc` of each tells which. At most KV_GETS_MAX.
+ */
+#define KV_GETS_MAX 1024u
+struct kv_wanted {
+    struct kv_slice key;
+    struct kv_slice value; /* out, lent as by kv_get() */
+    int rc;                /* out */
+};
+NODISCARD int kv_multiget(struct kv_snapshot *s, struct kv_wanted *at, size_t count,
+                          struct kv_need *need);
 
 /* How much lies in [low, high): a guess from what is in memory, at the price of two reads, for
  * which nothing is ever missing. Exact is that there is nothing at all. Of many records, and where
