@@ -219,6 +219,7 @@ static void check_multiget(struct fixture *f, struct kv_snapshot *s, const struc
     struct kv_wanted at[WANTED];
     size_t count = (size_t)rand_below(r, WANTED + 1);
     unsigned fetches = 0;
+    bool all = true; /* of those that are there by chance some may be missing the next time */
     for (size_t i = 0; i < count; i++) {
         k[i] = (uint32_t)rand_below(r, KEYS);
         at[i] = (struct kv_wanted){.key = key_of(k[i], buf[i])};
@@ -230,12 +231,13 @@ static void check_multiget(struct fixture *f, struct kv_snapshot *s, const struc
             missing += at[i].rc == -ERR_need ? 1 : 0;
         }
         CHECK_TRUE(missing > 0 && f->need.missing > 0);
+        all = all && missing == count;
         fixture_fetch(f);
         fetches++;
         rc = kv_multiget(s, at, count, &f->need);
     }
     CHECK_OK(rc);
-    CHECK_TRUE(fetches <= 1);
+    CHECK_TRUE(fetches <= 1 || !all);
     for (size_t i = 0; i < count; i++) {
         CHECK_EQ(at[i].rc, m->value[k[i]].present ? 1 : 0);
         if (at[i].rc == 1) {
