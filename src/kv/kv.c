@@ -1,5 +1,7 @@
 #include "kv/kv.h"
 
+#include <stdlib.h>
+
 /* Arguments are checked here once, so that engines may trust them. */
 
 static void kv_check_key(struct kv_slice key)
@@ -25,6 +27,29 @@ int kv_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need, str
 {
     kv_check_key(key);
     return s->kv->ops->get(s, key, need, ret);
+}
+
+static int kv_wanted_order(const void *a, const void *b)
+{
+    const struct kv_wanted *const *x = a, *const *y = b;
+    return kv_slice_compare((*x)->key, (*y)->key);
+}
+
+int kv_multiget(struct kv_snapshot *s, struct kv_wanted *at, size_t count, struct kv_need *need)
+{
+    struct kv_wanted *order[KV_GETS_MAX];
+    int rc = 0;
+    CHECK(count <= KV_GETS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        order[i] = &at[i];
+    }
+    qsort(order, count, sizeof order[0], kv_wanted_order);
+    for (size_t i = 0; i < count; i++) {
+        struct kv_wanted *w = order[i];
+        w->rc = kv_get(s, w->key, need, &w->value);
+        rc = w->rc < 0 && (rc == 0 || rc == -ERR_need) ? w->rc : rc;
+    }
+    return rc;
 }
 
 int kv_iter_new(struct kv_snapshot *s, const struct kv_iter_options *opt, struct kv_iter **ret)

@@ -21,6 +21,7 @@
 #include "kv/batch.h"
 #include "kv/iter.h"
 #include "kv/need.h"
+#include "kv/statistics.h"
 
 struct kv_ops;
 struct kv_pin; /* kv/stream.h */
@@ -91,20 +92,6 @@ struct kv_estimate {
     uint64_t key_count, bytes;
 };
 
-/* For people and for those who share out memory. */
-struct kv_statistics {
-    const char *engine;               /* its name; for ever */
-    uint64_t cache_used, cache_limit; /* memory; limit 0: there is none, it has everything there */
-    uint64_t dirty_bytes;             /* changed since the newest checkpoint, about */
-    uint64_t file_bytes;              /* on the disk */
-    uint64_t disk_bytes; /* that changes may still take there; UINT64_MAX: it does not know */
-    uint64_t held_bytes; /* of the file: the next checkpoint gives them back, or the one after */
-    uint64_t busy;       /* commits that were told -ERR_busy */
-    uint64_t pinned_bytes, pins;      /* on the disk, kept for pinned checkpoints only; of those */
-    uint64_t hits, misses, evictions; /* so far, of pieces: found in memory, read, put out of it */
-    uint64_t read_bytes, written_bytes;
-};
-
 /* About checkpoints. */
 struct kv_checkpoints {
     uint64_t durable_index; /* of the newest; 0: there is none */
@@ -149,6 +136,18 @@ DEFINE_FREEP(kv_snapshot)
  */
 NODISCARD int kv_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need,
                      struct kv_slice *ret);
+
+/* Several at once, KV_GETS_MAX at most, searched in the order of their keys: what is missing for
+ * any of them is in the list afterwards. 0: each `rc` is what kv_get() says; else the first
+ * failure, -ERR_need only when there is no other. */
+#define KV_GETS_MAX 1024u
+struct kv_wanted {
+    struct kv_slice key;
+    struct kv_slice value; /* out, lent as by kv_get() */
+    int rc;                /* out */
+};
+NODISCARD int kv_multiget(struct kv_snapshot *s, struct kv_wanted *at, size_t count,
+                          struct kv_need *need);
 
 /* How much lies in [low, high): a guess from what is in memory, at the price of two reads, for
  * which nothing is ever missing. Exact is that there is nothing at all. Of many records, and where

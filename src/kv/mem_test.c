@@ -209,6 +209,44 @@ static void check_landed(const struct model *m, struct kv_iter *it, int rc, bool
     }
 }
 
+/* Some of them twice, in no order: one fetch brings what all of them miss. */
+static void check_multiget(struct fixture *f, struct kv_snapshot *s, const struct model *m,
+                           struct rand *r)
+{
+    enum { WANTED = 40 };
+    uint8_t buf[WANTED][8];
+    uint32_t k[WANTED];
+    struct kv_wanted at[WANTED];
+    size_t count = (size_t)rand_below(r, WANTED + 1);
+    unsigned fetches = 0;
+    bool all = true; /* of those that are there by chance some may be missing the next time */
+    for (size_t i = 0; i < count; i++) {
+        k[i] = (uint32_t)rand_below(r, KEYS);
+        at[i] = (struct kv_wanted){.key = key_of(k[i], buf[i])};
+    }
+    int rc = kv_multiget(s, at, count, &f->need);
+    while (rc == -ERR_need) {
+        unsigned missing = 0;
+        for (size_t i = 0; i < count; i++) {
+            missing += at[i].rc == -ERR_need ? 1 : 0;
+        }
+        CHECK_TRUE(missing > 0 && f->need.missing > 0);
+        all = all && missing == count;
+        fixture_fetch(f);
+        fetches++;
+        rc = kv_multiget(s, at, count, &f->need);
+    }
+    CHECK_OK(rc);
+    CHECK_TRUE(fetches <= 1 || !all);
+    for (size_t i = 0; i < count; i++) {
+        CHECK_EQ(at[i].rc, m->value[k[i]].present ? 1 : 0);
+        if (at[i].rc == 1) {
+            check_value(&m->value[k[i]], at[i].value);
+        }
+    }
+    kv_need_release(&f->need);
+}
+
 /* An iterator over the keys low .. high - 1 and where it stands. */
 struct walk {
     struct fixture *f;
@@ -300,6 +338,7 @@ static void verify_against_model(uint64_t seed, uint32_t need_permille, unsigned
         if (h->snapshot != NULL) {
             check_gets(&f, h->snapshot, &h->model, &r);
             CHECK_OK(check_walk(&f, h->snapshot, &h->model, &r));
+            check_multiget(&f, h->snapshot, &h->model, &r);
         }
     }
     for (unsigned i = 0; i < HELD; i++) {

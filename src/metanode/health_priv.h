@@ -109,7 +109,13 @@ const char *metanode_health(struct metanode *m, const struct metanode_counts *n)
     X(engine_misses)            \
     X(engine_evictions)         \
     X(engine_read_bytes)        \
-    X(engine_written_bytes)
+    X(engine_written_bytes)     \
+    X(engine_serialise_ms)      \
+    X(engine_compress_ms)       \
+    X(engine_write_ms)          \
+    X(engine_read_ms)           \
+    X(engine_decompress_ms)     \
+    X(engine_deserialise_ms)
 struct metanode_gauges {
 #define METANODE_GAUGE_FIELD(name) struct stats_gauge name;
     METANODE_GAUGES(METANODE_GAUGE_FIELD)

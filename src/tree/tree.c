@@ -548,6 +548,10 @@ static void tree_kv_statistics(struct kv *kv, struct kv_statistics *ret)
                                   .evictions = s.evictions,
                                   .read_bytes = s.time_bytes[TREE_TIME_READ],
                                   .written_bytes = s.time_bytes[TREE_TIME_WRITE]};
+    _Static_assert((int)TREE_TIME_SERIALISE == (int)KV_TIME_SERIALISE &&
+                       (int)TREE_TIME_DESERIALISE == (int)KV_TIME_DESERIALISE,
+                   "one order");
+    memcpy(ret->time_ns, s.time_ns, sizeof ret->time_ns);
 }
 
 static unsigned tree_poll(struct kv *kv)

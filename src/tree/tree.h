@@ -41,6 +41,7 @@ struct tree_options {
                                   written again; 0: TREE_COLD_DEFAULT; TREE_COLD_NEVER */
     unsigned writes_max;       /* nodes packed and written at a time; 0: 4 */
     bool buffered;             /* no direct I/O */
+    bool serial; /* packs on the loop's thread; else by the executor, and here when that is full */
     bool read_only;
 };
 

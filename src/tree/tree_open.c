@@ -357,6 +357,7 @@ static int open_workers(struct tree *t, const struct tree_super *found)
                                          .times = &t->times,
                                          .shape = &t->shape,
                                          .writes_max = t->opt.writes_max,
+                                         .serial = t->opt.serial,
                                          .cold_checkpoints = cold == TREE_COLD_NEVER ? 0 : cold};
     return tree_writer_new(&writer, &t->writer);
 }

@@ -1,7 +1,8 @@
 /*
  * tree/tree_same_test.c -- what is in a tree does not depend on how its work was shared out: the
  * same batches with the simulated executor (one job after the other on the loop's thread) and with
- * real executors of one and of four threads give the same records, which are those of the model.
+ * real executors of one and of four threads, and packed by the caller, give the same records, which
+ * are those of the model.
  */
 #include "tree/rig_life_priv.h"
 #include "tree/rig_life_read_priv.h"
@@ -174,7 +175,7 @@ static void real_checkpoint(struct real *r)
 }
 
 /* Before it was closed, and from the file. */
-static void digest_real(uint64_t seed, unsigned threads, struct digest ret[2])
+static void digest_real(uint64_t seed, unsigned threads, bool serial, struct digest ret[2])
 {
     struct real r = {0};
     struct err e = {0};
@@ -182,12 +183,14 @@ static void digest_real(uint64_t seed, unsigned threads, struct digest ret[2])
     const struct disk_pool_options po = {.max_threads = 2};
     const struct loop_executor_options eo = {
         .name = "tree", .max_threads = threads, .max_queued = 64};
-    CLEANUP(mem_freep) char *path = mem_printf("%s/tree%u", testing_directory(), threads);
+    CLEANUP(mem_freep)
+    char *path = mem_printf("%s/tree%u%s", testing_directory(), threads, serial ? "s" : "");
     CHECK_OK(loop_new(&lo, &r.env.loop, &e));
     CHECK_OK(disk_pool_new(&r.env, &po, &r.env.disk));
     CHECK_OK(loop_executor_new(&eo, &r.executor));
     r.opt = (struct tree_options){.env = &r.env, .path = path, .executor = r.executor};
     r.opt.writes_max = threads;
+    r.opt.serial = serial;
     options(&r.opt);
     r.model = mem_zalloc(sizeof *r.model);
     CHECK_TRUE(r.model != NULL);
@@ -217,14 +220,73 @@ TEST(threads_do_not_change_what_is_there)
     uint64_t seed = testing_seed();
     struct digest expected = digest_simulated(seed);
     CHECK_TRUE(expected.records > 50);
-    for (unsigned threads = 1; threads <= 4; threads += 3) {
+    for (unsigned way = 0; way < 3; way++) { /* one thread, four, packed by the caller */
         struct digest is[2];
-        digest_real(seed, threads, is);
+        digest_real(seed, way == 1 ? 4 : 1, way == 2, is);
         for (unsigned i = 0; i < 2; i++) {
             CHECK_EQ(is[i].records, expected.records);
             CHECK_TRUE(is[i].sum == expected.sum);
         }
     }
+}
+
+/* ---- several at once ---- */
+
+#define MANY 40u
+struct many {
+    struct rig_life life;
+    uint32_t key[MANY];
+    uint8_t buf[MANY][40];
+    struct kv_wanted at[MANY];
+};
+
+static void many_in(void *ctx)
+{
+    struct rig_life *w = ctx;
+    struct many *x = container_of(w, struct many, life);
+    w->rig.rc = kv_multiget(w->snapshot, x->at, MANY, &w->rig.need);
+}
+
+static void many_ask(struct many *x)
+{
+    struct rig_life *w = &x->life;
+    for (unsigned i = 0; i < MANY; i++) {
+        x->key[i] = (uint32_t)rand_below(&w->rig.rand, RIG_KEYS);
+        x->at[i] = (struct kv_wanted){.key = rig_key(x->key[i], x->buf[i])};
+    }
+    CHECK_OK(rig_life_fetching(w, many_in));
+    for (unsigned i = 0; i < MANY; i++) {
+        CHECK_EQ(x->at[i].rc, w->model->value[x->key[i]].present ? 1 : 0);
+        CHECK_TRUE(x->at[i].rc == 0 || rig_life_same(w, x->key[i], x->at[i].value));
+    }
+    rig_tree_release(&w->rig);
+}
+
+TEST(many_keys_at_once_are_what_each_of_them_is)
+{
+    CLEANUP(mem_freep) struct many *x = mem_zalloc(sizeof *x);
+    CHECK_TRUE(x != NULL);
+    struct rig_life *w = &x->life;
+    rig_life_init(w, testing_seed());
+    options(&w->rig.opt);
+    rig_life_kill(w, true);
+    CHECK_OK(rig_life_open(w));
+    for (unsigned life = 0; life < 4; life++) {
+        rig_life_commit_to(w, (life + 1) * BATCHES / 4);
+        CHECK_OK(rig_life_save(w));
+        if (life % 2 == 1) { /* nothing is in memory then */
+            rig_life_kill(w, true);
+            CHECK_OK(rig_life_open(w));
+        }
+        rig_life_run(w, rig_life_snapshot_in);
+        CHECK_OK(w->rig.rc);
+        for (unsigned n = 0; n < 20; n++) {
+            many_ask(x);
+        }
+        rig_life_run(w, rig_life_snapshot_free_in);
+    }
+    rig_life_stop(w);
+    rig_life_fini(w);
 }
 
 /* A seed determines everything that a simulated machine does. */
