@@ -52,12 +52,13 @@ static void set_engine(struct metanode *m)
     set(&g->engine_evictions, k.evictions);
     set(&g->engine_read_bytes, k.read_bytes);
     set(&g->engine_written_bytes, k.written_bytes);
-    set(&g->engine_serialise_ms, k.time_ns[KV_TIME_SERIALISE] / METANODE_NS_PER_MS);
-    set(&g->engine_compress_ms, k.time_ns[KV_TIME_COMPRESS] / METANODE_NS_PER_MS);
-    set(&g->engine_write_ms, k.time_ns[KV_TIME_WRITE] / METANODE_NS_PER_MS);
-    set(&g->engine_read_ms, k.time_ns[KV_TIME_READ] / METANODE_NS_PER_MS);
-    set(&g->engine_decompress_ms, k.time_ns[KV_TIME_DECOMPRESS] / METANODE_NS_PER_MS);
-    set(&g->engine_deserialise_ms, k.time_ns[KV_TIME_DESERIALISE] / METANODE_NS_PER_MS);
+    set(&g->engine_serialise_seconds, k.time_ns[KV_TIME_SERIALISE] / (METANODE_NS_PER_MS * 1000));
+    set(&g->engine_compress_seconds, k.time_ns[KV_TIME_COMPRESS] / (METANODE_NS_PER_MS * 1000));
+    set(&g->engine_write_seconds, k.time_ns[KV_TIME_WRITE] / (METANODE_NS_PER_MS * 1000));
+    set(&g->engine_read_seconds, k.time_ns[KV_TIME_READ] / (METANODE_NS_PER_MS * 1000));
+    set(&g->engine_decompress_seconds, k.time_ns[KV_TIME_DECOMPRESS] / (METANODE_NS_PER_MS * 1000));
+    set(&g->engine_deserialise_seconds,
+        k.time_ns[KV_TIME_DESERIALISE] / (METANODE_NS_PER_MS * 1000));
 }
 
 static void set_counts(struct metanode *m)
