@@ -48,8 +48,14 @@ one() {
     n=$((n + 1))
     inject "$1" "$2" "$3" || { bad "$what: cannot attach"; return; }
     timeout 60 "$opendfs" put -q "$work/in" "/during.$n" >"$work/put" 2>&1 || put=$?
-    rm -rf "$work/back" && mkdir "$work/back"
-    timeout 60 "$opendfs" get -q /before "$work/back/" >"$work/get" 2>&1 || get=$?
+    # Which member is read from is open: again until it was this one.
+    local end=$((SECONDS + 30))
+    while :; do
+        rm -rf "$work/back" && mkdir "$work/back"
+        get=0
+        timeout 60 "$opendfs" get -q /before "$work/back/" >"$work/get" 2>&1 || get=$?
+        [ "$(injected)" = 0 ] && [ $get = 0 ] && [ $SECONDS -lt $end ] || break
+    done
     detach
     echo "  $what: $(injected) failed; put $put, get $get"
     if [ "$(injected)" -gt 0 ]; then ok "$what: failed"; else bad "$what: nothing failed"; fi
