@@ -48,7 +48,7 @@ static bool buf_make_whole(struct buf_pool *p)
         return false;
     }
     p->kept_bytes = p->limit_bytes; /* and is given back with them */
-    p->whole = mem_aligned(BUF_ALIGN, base_max(p->limit_bytes, BUF_ALIGN));
+    p->whole = mem_pages(base_max(p->limit_bytes, BUF_ALIGN));
     p->whole_buf = mem_calloc(base_max(count, 1), sizeof *p->whole_buf);
     if (p->whole == NULL || p->whole_buf == NULL) {
         return false;
@@ -173,7 +173,7 @@ static COLD struct buf *buf_get_new(struct buf_pool *p, uint32_t size_class)
         return NULL;
     }
     struct buf *b = mem_zalloc(sizeof *b);
-    uint8_t *at = b != NULL ? mem_aligned(BUF_ALIGN, (size_t)bytes) : NULL;
+    uint8_t *at = b != NULL ? mem_pages((size_t)bytes) : NULL;
     if (at == NULL) {
         mem_free(b);
         if (p->budget != NULL) {

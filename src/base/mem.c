@@ -16,8 +16,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define MEM_MAX_SIZE ((size_t)PTRDIFF_MAX / 2) /* leaves room for headers and alignment */
+
+#define MEM_PAGE_BYTES ((size_t)4096)
 
 #ifdef ODFS_FAULTS
 
@@ -200,6 +203,11 @@ void mem_domain_set_fault(struct mem_domain *d, struct fault *f)
     }
 }
 
+void *mem_pages(size_t size) /* as tight as others: whoever writes past its end shall be seen */
+{
+    return mem_aligned(MEM_PAGE_BYTES, size);
+}
+
 #else /* !ODFS_FAULTS */
 
 void *mem_alloc(size_t size)
@@ -219,6 +227,16 @@ void *mem_aligned(size_t alignment, size_t size)
         return NULL;
     }
     return aligned_alloc(alignment, base_align_up(size, alignment));
+}
+
+void *mem_pages(size_t size)
+{
+    bool huge = size >= MEM_HUGE_BYTES;
+    void *p = mem_aligned(huge ? MEM_HUGE_BYTES : MEM_PAGE_BYTES, size);
+    if (p != NULL && huge) {
+        (void)madvise(p, size, MADV_HUGEPAGE); /* small ones do as well */
+    }
+    return p;
 }
 
 void *mem_realloc(void *p, size_t size)

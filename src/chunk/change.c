@@ -203,15 +203,15 @@ static void remove_read(struct chunk_ahead *a, int rc)
 /* Also one that has no content yet: an update of it is under way, and is waited for. */
 static int remove_find(struct chunk_store *s, struct chunk_key from, struct chunk_entry **ret)
 {
-    struct chunk_info info;
+    struct chunk_key key;
     struct chunk_entry *e = chunk_entry_of(chunk_index_next(&s->index, from));
     *ret = e;
-    if (s->engine->next == NULL || (e != NULL && chunk_key_compare(e->item.key, from) == 0)) {
+    if (s->engine->next_of == NULL || (e != NULL && chunk_key_compare(e->item.key, from) == 0)) {
         return 0;
     }
-    int rc = s->engine->next(s, from, &info);
-    if (rc == 0 && (e == NULL || chunk_key_compare(info.key, e->item.key) < 0)) {
-        *ret = chunk_entry_get(s, info.key, true);
+    int rc = s->engine->next_of(s, from, &key);
+    if (rc == 0 && (e == NULL || chunk_key_compare(key, e->item.key) < 0)) {
+        *ret = chunk_entry_get(s, key, true);
         return *ret == NULL ? -ENOMEM : 0;
     }
     return rc == -ENOENT ? 0 : rc;

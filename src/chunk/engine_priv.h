@@ -29,14 +29,15 @@ struct chunk_engine_ops {
     void (*close)(struct chunk_store *s);
     /* What cannot be done at once: ends with chunk_store_started(). NULL: nothing. */
     void (*start)(struct chunk_store *s);
-    /* Of an engine that may forget what its index has; else all seven are NULL. Before a work's
+    /* Of an engine that may forget what its index has; else all eight are NULL. Before a work's
      * turn: what is to be known of the chunk is; the same at once, or -ERR_need; then it may be
-     * forgotten, if nobody uses it. The first chunk from a key on; the next damaged one of those
-     * that the index has. */
+     * forgotten, if nobody uses it. The first chunk from a key on; the first of those of its data
+     * id that the index has, also when it is being removed; the next damaged one that it has. */
     void (*load)(struct chunk_work *w, chunk_next *next);
     int (*know)(struct chunk_store *s, struct chunk_entry *e);
     void (*forget)(struct chunk_store *s);
     int (*next)(struct chunk_store *s, struct chunk_key from, struct chunk_info *ret);
+    int (*next_of)(struct chunk_store *s, struct chunk_key from, struct chunk_key *ret);
     int (*next_damaged)(struct chunk_store *s, struct chunk_damage *d);
     int (*ahead)(struct chunk_store *s, struct chunk_ahead *a);
     void (*ahead_end)(struct chunk_store *s, struct chunk_ahead *a);

@@ -204,6 +204,7 @@ const struct chunk_engine_ops chunk_engine_extent = {
     .know = chunk_extent_know,
     .forget = chunk_extent_forget,
     .next = chunk_extent_next,
+    .next_of = chunk_extent_next_of,
     .next_damaged = chunk_extent_next_damaged,
     .ahead = chunk_extent_ahead,
     .ahead_end = chunk_extent_ahead_end,

@@ -20,6 +20,7 @@ void chunk_forget_soon(struct chunk_store *s); /* if there is too much in memory
 
 /* ---- extent_walk.c ---- */
 int chunk_extent_next(struct chunk_store *s, struct chunk_key from, struct chunk_info *ret);
+int chunk_extent_next_of(struct chunk_store *s, struct chunk_key from, struct chunk_key *ret);
 int chunk_extent_ahead(struct chunk_store *s, struct chunk_ahead *a);
 void chunk_extent_ahead_end(struct chunk_store *s, struct chunk_ahead *a);
 void chunk_walk_changed(struct chunk_extent *x); /* the index has changed */

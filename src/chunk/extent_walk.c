@@ -219,6 +219,48 @@ int chunk_extent_next(struct chunk_store *s, struct chunk_key from, struct chunk
     return -ENOENT;
 }
 
+/* ---- The next chunk of one data id ---- */
+
+static int walk_head_of(struct kv_iter *it, const struct chunk_index_key *first,
+                        struct chunk_key *ret)
+{
+    int rc = kv_iter_seek(it, chunk_index_slice(first));
+    for (; rc == 1; rc = kv_iter_next(it)) {
+        unsigned part = 0;
+        rc = chunk_key_part_decode(it->key, ret, &part);
+        if (rc < 0 || part == CHUNK_PART_HEAD) {
+            return rc;
+        }
+    }
+    return rc < 0 ? rc : -ENOENT;
+}
+
+/* A removal asks for each of its data ids: a page of others behind it would be most of the work. */
+int chunk_extent_next_of(struct chunk_store *s, struct chunk_key from, struct chunk_key *ret)
+{
+    struct chunk_extent *x = s->extent;
+    struct chunk_index_key first = chunk_key_part(from, CHUNK_PART_HEAD);
+    struct chunk_index_key end =
+        from.data_id == UINT64_MAX
+            ? chunk_key_slab(0)
+            : chunk_key_part((struct chunk_key){from.data_id + 1, 0}, CHUNK_PART_HEAD);
+    struct kv_need need = {0};
+    const struct kv_iter_options opt = {
+        .lower = chunk_index_slice(&first), .upper = chunk_index_slice(&end), .need = &need};
+    struct kv_snapshot *snapshot = NULL;
+    struct kv_iter *it = NULL;
+    if (FAULT(s->opt.env->fault, "chunk.need")) {
+        return -ERR_need;
+    }
+    int rc = kv_snapshot_new(x->index, &snapshot);
+    rc = rc < 0 ? rc : kv_iter_new(snapshot, &opt, &it);
+    rc = rc < 0 ? rc : walk_head_of(it, &first, ret);
+    it = kv_iter_free(it);
+    snapshot = kv_snapshot_free(snapshot);
+    kv_need_release(&need);
+    return rc < 0 && rc != -ENOENT ? chunk_index_failed(x, rc) : rc;
+}
+
 /* ---- What is on the disk ---- */
 
 static void reading_free(struct chunk_reading *r)

@@ -388,7 +388,8 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
                                             .budget = w->env.budget};
     const struct buf_pool_options stream = {.limit_bytes = w->opt.stream_bytes,
                                             .max_size = DATANODE_STREAM_PART,
-                                            .budget = w->env.budget};
+                                            .budget = w->env.budget,
+                                            .whole = true};
     w->pool = buf_pool_new(&pool);
     w->member_pool = buf_pool_new(&pool);
     w->answer_pool = buf_pool_new(&answer);

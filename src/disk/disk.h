@@ -53,7 +53,7 @@ enum disk_op {
 #define DISK_EXCLUSIVE 4u /* with DISK_CREATE: -EEXIST; a block device: -EBUSY if it is in use */
 #define DISK_DIRECT 8u    /* all in units of 4 KiB; -EINVAL where the file system cannot */
 #define DISK_APPENDING 16u
-#define DISK_SOON 128u   /* DISK_WRITE: it will be synced before long: the medium may begin */
+#define DISK_SOON 128u   /* DISK_WRITE: the medium may begin, the page cache need not keep it */
 #define DISK_STABLE 256u /* DISK_WRITE, then DISK_SYNC, as one: all before is stable, too */
 /* DISK_READ: from the medium, what is not there yet goes there first; the page cache stays as it
  * is. Units as of DISK_DIRECT; -EOPNOTSUPP where the file system cannot. */

@@ -72,6 +72,7 @@ static int64_t ops_open(struct disk_req *req)
     f->flags = req->flags;
     f->device = S_ISBLK(st.st_mode);
     atomic_init(&f->past_fd, DISK_PAST_NONE);
+    atomic_init(&f->keeps, false);
     req->file = f;
     return 0;
 }
@@ -180,6 +181,23 @@ static int64_t ops_sync_file(const struct disk_file *f, bool all)
     return ops_result(rc);
 }
 
+/* Stored at once, and dropped from the page cache when it is (Linux 6.14; doc/design/0065); errors
+ * stay for the sync to tell, as those of sync_file_range() do where that is all there is. */
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE 0x00000080
+#endif
+static ssize_t ops_put(const struct disk_req *req, const struct iovec *window, int n, off_t at)
+{
+    if ((req->flags & DISK_SOON) != 0 && !atomic_load(&req->file->keeps)) {
+        ssize_t put = pwritev2(req->file->fd, window, n, at, RWF_DONTCACHE);
+        if (put >= 0 || (errno != EOPNOTSUPP && errno != EINVAL)) {
+            return put;
+        }
+        atomic_store(&req->file->keeps, true);
+    }
+    return pwritev(req->file->fd, window, n, at);
+}
+
 static int64_t ops_write(const struct disk_req *req, uint64_t so_far)
 {
     struct disk_cursor c;
@@ -188,7 +206,7 @@ static int64_t ops_write(const struct disk_req *req, uint64_t so_far)
     disk_cursor_init(&c, req);
     disk_cursor_advance(&c, (size_t)so_far);
     for (unsigned n; (n = disk_cursor_window(&c, window, DISK_CURSOR_WINDOW)) > 0;) {
-        ssize_t put = pwritev(req->file->fd, window, (int)n, (off_t)req->offset + sum);
+        ssize_t put = ops_put(req, window, (int)n, (off_t)req->offset + sum);
         if (put < 0 && errno == EINTR) {
             continue;
         }
@@ -198,7 +216,7 @@ static int64_t ops_write(const struct disk_req *req, uint64_t so_far)
         sum += put;
         disk_cursor_advance(&c, (size_t)put);
     }
-    if ((req->flags & DISK_SOON) != 0) { /* begins only; errors stay for the sync to tell */
+    if ((req->flags & DISK_SOON) != 0 && atomic_load(&req->file->keeps)) {
         (void)sync_file_range(req->file->fd, (off_t)req->offset, sum, SYNC_FILE_RANGE_WRITE);
     }
     int64_t rc = (req->flags & DISK_STABLE) != 0 ? ops_sync_file(req->file, false) : 0;

@@ -15,11 +15,12 @@
 #define DISK_PAST_CANNOT (-2) /* the file system has no direct I/O */
 
 /* Backends embed it first. Thread: the loop of its struct disk; `fd` and `flags` never change, and
- * `past_fd` once, by the first thread that needs it. */
+ * `past_fd` and `keeps` once, by the first thread that needs it. */
 struct disk_file {
     int fd; /* -1 in simulation */
     uint32_t flags;
     _Atomic int past_fd;  /* of the same file, for DISK_PAST_CACHE; or DISK_PAST_... */
+    _Atomic bool keeps;   /* what was written DISK_SOON stays in the page cache: old kernels */
     unsigned in_flight;   /* requests on it, so that a close below one is caught */
     unsigned uses, known; /* of a ring: see known_priv.h; known: number + 1 */
     bool locked;          /* or was to be */

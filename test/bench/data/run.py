@@ -4,8 +4,8 @@ The table "Measured" of data nodes: clusters, nginx, fio and MooseFS are started
 (bench_data) by turns, and ended. A table on standard error, a line of JSON per figure on standard output.
 
 phases=serve,store,cold,cache,write,overwrite,small,resync,idle,start   only these
-engines=file      chunk engines, with commas between (extent, when there is one)
-ios=uring         file engines: uring,threads. Of the first engine and file engine the figures bear the names of the
+engines=extent    chunk engines, with commas between: extent,file
+ios=threads,uring file engines. Of the first engine and file engine the figures bear the names of the
                   table, of others with .ENGINE.IO behind them
 seconds=3         of one round of a rate; ROUNDS: 5
 total=3600        seconds for everything: what has not begun by then is left out, and said to be; 0: no bound
@@ -28,7 +28,7 @@ import local  # noqa: E402
 from local import MIB  # noqa: E402
 from phases import PHASES  # noqa: E402
 
-DEFAULTS = {"phases": "serve,store,cold,cache,write,overwrite,small,resync,idle,start", "engines": "file", "ios": "uring",
+DEFAULTS = {"phases": "serve,store,cold,cache,write,overwrite,small,resync,idle,start", "engines": "extent", "ios": "threads,uring",
             "seconds": 3, "total": 3600, "soak": 0, "tiny": 0, "raw": ""}
 # MiB, files, seconds: as measured, and with tiny=1.
 SIZES = {"served": (256, 8), "chunks": (50000, 500), "synced": (5000, 100), "cold": (2048, 192),
