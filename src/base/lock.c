@@ -127,7 +127,7 @@ void lock_cond_wait(struct lock_cond *c, struct lock *l)
     held_add(l);
 }
 
-bool lock_cond_wait_ms(struct lock_cond *c, struct lock *l, uint64_t ms)
+static struct timespec lock_until(uint64_t ms)
 {
     struct timespec until;
     CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
@@ -138,6 +138,12 @@ bool lock_cond_wait_ms(struct lock_cond *c, struct lock *l, uint64_t ms)
         until.tv_sec++;
         until.tv_nsec -= 1000000000;
     }
+    return until;
+}
+
+bool lock_cond_wait_ms(struct lock_cond *c, struct lock *l, uint64_t ms)
+{
+    struct timespec until = lock_until(ms);
     held_remove(l);
     held_check(l);
     int rc = pthread_cond_timedwait(&c->cond, &l->mutex, &until);
@@ -154,4 +160,37 @@ void lock_cond_signal(struct lock_cond *c)
 void lock_cond_broadcast(struct lock_cond *c)
 {
     CHECK(pthread_cond_broadcast(&c->cond) == 0);
+}
+
+void lock_event_init(struct lock_event *e)
+{
+    CHECK(sem_init(&e->sem, 0, 0) == 0);
+}
+
+void lock_event_fini(struct lock_event *e)
+{
+    CHECK(sem_destroy(&e->sem) == 0);
+}
+
+void lock_event_set(struct lock_event *e)
+{
+    CHECK(sem_post(&e->sem) == 0);
+}
+
+void lock_event_wait(struct lock_event *e)
+{
+    int rc;
+    while ((rc = sem_wait(&e->sem)) < 0 && errno == EINTR) {
+    }
+    CHECK(rc == 0);
+}
+
+bool lock_event_wait_ms(struct lock_event *e, uint64_t ms)
+{
+    struct timespec until = lock_until(ms);
+    int rc;
+    while ((rc = sem_clockwait(&e->sem, CLOCK_MONOTONIC, &until)) < 0 && errno == EINTR) {
+    }
+    CHECK(rc == 0 || errno == ETIMEDOUT);
+    return rc == 0;
 }

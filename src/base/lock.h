@@ -7,6 +7,7 @@
 #include "base/base.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #define LOCK_RANKS(X) \
     X(simulation) X(executor) X(disk_pool) X(loop) X(client) X(tree) X(stats) X(log) X(leaf)
@@ -30,3 +31,14 @@ void lock_cond_wait(struct lock_cond *c, struct lock *l);
 bool lock_cond_wait_ms(struct lock_cond *c, struct lock *l, uint64_t ms); /* false: timed out */
 void lock_cond_signal(struct lock_cond *c);
 void lock_cond_broadcast(struct lock_cond *c);
+
+/* Something that one thread waits for, which then may free it at once: one call of the kernel on
+ * each side, where a lock and a condition wake the waiter into a lock that is still held. */
+struct lock_event {
+    sem_t sem;
+};
+void lock_event_init(struct lock_event *e);
+void lock_event_fini(struct lock_event *e);
+void lock_event_set(struct lock_event *e);                  /* once */
+void lock_event_wait(struct lock_event *e);                 /* once */
+bool lock_event_wait_ms(struct lock_event *e, uint64_t ms); /* false: not yet, wait again */

@@ -1,5 +1,6 @@
 #include "base/lock.h"
 
+#include "base/mem.h"
 #include "testing/testing.h"
 
 #include <signal.h>
@@ -143,6 +144,33 @@ TEST(lock_cond_wait_ms_is_woken)
     CHECK_TRUE(in_time);
     CHECK_EQ(s.turn, 1);
     shared_fini(&s);
+}
+
+static void *event_sets(void *arg)
+{
+    lock_event_set(arg);
+    return NULL;
+}
+
+/* Who has waited may free it at once: the sanitizers look. */
+TEST(event_is_waited_for_and_gone)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        struct lock_event *e = mem_alloc(sizeof *e);
+        pthread_t setter;
+        lock_event_init(e);
+        CHECK_TRUE(!lock_event_wait_ms(e, 0));
+        CHECK_TRUE(pthread_create(&setter, NULL, event_sets, e) == 0);
+        if (i % 2 == 0) {
+            lock_event_wait(e);
+        } else {
+            while (!lock_event_wait_ms(e, 1000)) {
+            }
+        }
+        lock_event_fini(e);
+        mem_free(e);
+        CHECK_TRUE(pthread_join(setter, NULL) == 0);
+    }
 }
 
 /* True when `body` aborts. It runs in a child, which is quiet and leaves no core. */

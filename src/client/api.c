@@ -13,18 +13,13 @@
 
 struct call {
     struct opendfs_op op;
-    struct lock lock;
-    struct lock_cond cond;
-    bool done;
+    struct lock_event done;
 };
 
 static void call_done(struct opendfs_op *op)
 {
     struct call *c = op->context;
-    lock_take(&c->lock);
-    c->done = true;
-    lock_cond_signal(&c->cond);
-    lock_release(&c->lock); /* the caller may return from here on */
+    lock_event_set(&c->done); /* the caller may return from here on */
 }
 
 static void call_init(struct call *c)
@@ -32,23 +27,22 @@ static void call_init(struct call *c)
     memset(c, 0, sizeof *c);
     c->op.done = call_done;
     c->op.context = c;
-    lock_init(&c->lock, LOCK_RANK_client);
-    lock_cond_init(&c->cond);
+    lock_event_init(&c->done);
 }
 
-static int64_t call_wait(struct call *c)
+static int64_t call_over(struct call *c)
 {
-    lock_take(&c->lock);
-    while (!c->done) {
-        lock_cond_wait(&c->cond, &c->lock);
-    }
-    lock_release(&c->lock);
-    lock_cond_fini(&c->cond);
-    lock_fini(&c->lock);
+    lock_event_fini(&c->done);
     if (c->op.result < 0) {
         client_note_error(c->op.error);
     }
     return c->op.result;
+}
+
+static int64_t call_wait(struct call *c)
+{
+    lock_event_wait(&c->done);
+    return call_over(c);
 }
 
 int client_wait_ready(struct opendfs *fs, uint64_t ms)
@@ -56,17 +50,11 @@ int client_wait_ready(struct opendfs *fs, uint64_t ms)
     struct call c;
     call_init(&c);
     opendfs_async_stat(fs, &c.op, "/"); /* everybody may see the root's attributes */
-    bool late = false;
-    lock_take(&c.lock);
-    while (ms > 0 && !c.done && !late) {
-        late = !lock_cond_wait_ms(&c.cond, &c.lock, ms);
-    }
-    late = late && !c.done;
-    lock_release(&c.lock);
+    bool late = ms > 0 && !lock_event_wait_ms(&c.done, ms);
     if (late) {
         opendfs_async_cancel(fs, &c.op);
     }
-    int rc = (int)call_wait(&c);
+    int rc = (int)(late || ms == 0 ? call_wait(&c) : call_over(&c));
     const char *why = strncmp(c.op.error, "/: ", 3) == 0 ? c.op.error + 3 : c.op.error;
     if (late && rc == -ECANCELED) {
         bool connected = strcmp(why, err_text(-ECANCELED)) == 0;

@@ -8,7 +8,7 @@
 #include "cluster/capability.h"
 
 #define CLIENT_UPDATES_MAX 256u /* of one file, not acknowledged */
-#define CLIENT_OPEN_UPDATES 4u  /* of them: still gathering */
+#define CLIENT_OPEN_UPDATES 16u /* of them: still gathering */
 #define CLIENT_UNIT_BYTES (1u << 20)
 
 struct client_held {

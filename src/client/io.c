@@ -307,6 +307,7 @@ static bool sync_step(struct client_io *io)
     if (!writes) {
         io->phase = io->kind == IO_CLOSE ? PHASE_ATTR : PHASE_END;
     } else {
+        io->early = io->stable;
         client_update_flush(i, 0, UINT64_MAX);
         io->phase = PHASE_FLUSH;
     }

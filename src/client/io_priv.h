@@ -50,6 +50,7 @@ struct client_io {
     uint64_t barrier;
     int rc;
     bool stable;       /* SYNC is wanted */
+    bool early;        /* times may be told while its updates are under way */
     bool committed;    /* its newest commit has succeeded */
     bool placed;       /* an append: `offset` is the end of the file; */
     uint64_t turn;     /* not 0: it is ours until append_done (mode S) */

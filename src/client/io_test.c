@@ -574,6 +574,20 @@ TEST(a_size_set_by_path_cuts_the_chunks)
     world_close(&w);
 }
 
+static void all_syncs(struct world *w, int rc, unsigned count)
+{
+    for (unsigned k = 0; k < NODES; k++) {
+        w->node[k].sync_fault = (struct fake_fault){.rc = rc, .count = count};
+    }
+}
+
+static void all_writes(struct world *w, int rc, unsigned count)
+{
+    for (unsigned k = 0; k < NODES; k++) {
+        w->node[k].write_fault = (struct fake_fault){.rc = rc, .count = count};
+    }
+}
+
 /* Nobody can tell from times whether the bytes behind them are stable; from a size everybody can.
  */
 TEST(a_sync_asks_both_servers_at_once_if_only_times_have_changed)
@@ -586,21 +600,36 @@ TEST(a_sync_asks_both_servers_at_once_if_only_times_have_changed)
         const struct proto_attr before = fake_path(w.cluster, "f")->attr;
         world_run(&w, SECOND);
         CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, grows * CHUNK), 5000);
-        for (unsigned k = 0; k < NODES; k++) {
-            w.node[k].sync_fault = (struct fake_fault){.rc = -ERR_busy, .count = UINT32_MAX};
-        }
+        all_syncs(&w, -ERR_busy, UINT32_MAX);
         opendfs_async_fsync(w.fs, world_op(&w), f);
         world_run(&w, SECOND);
         const struct proto_attr *now = &fake_path(w.cluster, "f")->attr;
         CHECK_TRUE(!w.done);
         CHECK_EQ(now->mtime_ns != before.mtime_ns, grows == 0);
         CHECK_EQ(now->size, before.size);
-        for (unsigned k = 0; k < NODES; k++) {
-            w.node[k].sync_fault.count = 0;
-        }
+        all_syncs(&w, 0, 0);
         CHECK_OK(world_wait(&w));
         CHECK_EQ(now->size, before.size + grows * 5000);
     }
+    finish(&w, f);
+}
+
+TEST(a_sync_tells_times_beside_its_writes)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
+    CHECK_OK(DO(&w, fsync, f));
+    unsigned commits = w.cluster->executed[PROTO_OP_commit % 1024];
+    CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, 0), 5000);
+    all_writes(&w, -ERR_busy, UINT32_MAX);
+    opendfs_async_fsync(w.fs, world_op(&w), f);
+    world_run(&w, SECOND);
+    CHECK_TRUE(!w.done);
+    CHECK_EQ(w.cluster->executed[PROTO_OP_commit % 1024], commits + 1);
+    all_writes(&w, 0, 0);
+    CHECK_OK(world_wait(&w));
+    CHECK_EQ(w.cluster->executed[PROTO_OP_commit % 1024], commits + 1);
     finish(&w, f);
 }
 
@@ -612,28 +641,14 @@ TEST(a_sync_that_fails_beside_its_commit_is_told)
     CHECK_EQ(DO(&w, pwrite, f, pattern, CHUNK, 0), CHUNK);
     CHECK_OK(DO(&w, fsync, f));
     CHECK_EQ(DO(&w, pwrite, f, pattern, 5000, 0), 5000);
-    for (unsigned k = 0; k < NODES; k++) {
-        w.node[k].sync_fault = (struct fake_fault){.rc = -EIO, .count = 1};
-    }
+    all_syncs(&w, -EIO, 1);
     unsigned before = w.cluster->syncs;
     CHECK_EQ(DO(&w, fsync, f), -EIO);
     CHECK_TRUE(w.cluster->syncs > before);
     before = w.cluster->syncs;
-    for (unsigned k = 0; k < NODES; k++) {
-        w.node[k].sync_fault.count = 0;
-    }
     CHECK_OK(DO(&w, fsync, f));
     CHECK_TRUE(w.cluster->syncs > before);
     finish(&w, f);
-}
-
-/* ---- several syncs ---- */
-
-static void all_syncs(struct world *w, int rc, unsigned count)
-{
-    for (unsigned k = 0; k < NODES; k++) {
-        w->node[k].sync_fault = (struct fake_fault){.rc = rc, .count = count};
-    }
 }
 
 /* A client that dies now leaves a file that ends at what was synced, not zeros behind it. */
@@ -646,9 +661,7 @@ TEST(a_sync_tells_no_size_of_what_is_only_here)
     all_syncs(&w, -ERR_busy, UINT32_MAX);
     opendfs_async_fsync(w.fs, beside_op(&a), f);
     world_run(&w, SECOND);
-    for (unsigned k = 0; k < NODES; k++) {
-        w.node[k].write_fault = (struct fake_fault){.rc = -ERR_busy, .count = UINT32_MAX};
-    }
+    all_writes(&w, -ERR_busy, UINT32_MAX);
     CHECK_EQ(DO(&w, pwrite, f, pattern + CHUNK, 5000, CHUNK), 5000);
     all_syncs(&w, 0, 0);
     CHECK_EQ(beside_wait(&w, &a), 0);
@@ -777,9 +790,7 @@ TEST(the_error_of_a_sync_is_not_lost_to_the_next)
     struct opendfs_file *h = NULL, *g = begin_old(&w, &h, OPENDFS_SYNC);
     struct beside a, b;
     unsigned writes = w.cluster->writes;
-    for (unsigned k = 0; k < NODES; k++) {
-        w.node[k].write_fault = (struct fake_fault){.rc = -ERR_busy, .count = UINT32_MAX};
-    }
+    all_writes(&w, -ERR_busy, UINT32_MAX);
     CHECK_EQ(DO(&w, pwrite, g, pattern, 5000, 0), 5000);
     opendfs_async_fsync(w.fs, beside_op(&b), g); /* waits for its write */
     world_run(&w, SECOND);
@@ -792,9 +803,7 @@ TEST(the_error_of_a_sync_is_not_lost_to_the_next)
     world_run(&w, SECOND);
     CHECK_TRUE(!a.done && !b.done);
     CHECK_EQ(w.cluster->writes, writes + 1);
-    for (unsigned k = 0; k < NODES; k++) {
-        w.node[k].write_fault.count = 0;
-    }
+    all_writes(&w, 0, 0);
     world_run(&w, 5 * SECOND);
     CHECK_EQ(w.cluster->writes, writes + 2);
     CHECK_TRUE(!a.done && !b.done);

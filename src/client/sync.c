@@ -327,12 +327,26 @@ static bool cut_step(struct client_io *io)
 /* --- phases -------------------------------------------------------------------------------------
  */
 
+/* True: the commit of this sync tells times alone. All else must not be told before the bytes are
+ * stable: a size, that there are chunks, or that contents are no longer in the metadata. */
+static bool commit_tells_times(const struct client_io *io)
+{
+    const struct client_inode *i = io->inode;
+    bool data = i->in_line || i->spilled || i->torn < 0 || i->size != i->attr.size ||
+                client_io_allocated(i) > i->attr.allocated;
+    return io->kind == IO_SYNC && i->mode == PROTO_OPEN_W && i->dirty && !data;
+}
+
 static bool flush_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     bool write = io->kind == IO_WRITE || io->kind == IO_WRITE_LENT;
     bool done = write ? client_update_range_done(i, io->barrier, io->offset, io->offset + io->len)
                       : client_update_all_done(i, io->barrier);
+    if (!done && io->early && commit_tells_times(io) && !i->meta_busy) { /* both at once */
+        io->early = false;
+        return commit_step(io, PHASE_FLUSH);
+    }
     if (!done) {
         return false;
     }
@@ -347,18 +361,9 @@ static bool flush_step(struct client_io *io)
     bool drops = i->spilled && !(io->kind == IO_WRITE_LENT && i->mode == PROTO_OPEN_W);
     bool unsynced = (io->stable || drops) && i->unsynced_count > 0;
     bool past = io->stable && (i->unknown_past || i->syncs > 0 || i->sync_unread);
-    io->phase = (unsynced || past) && i->dead == 0 ? PHASE_STABLE : PHASE_COMMIT;
+    bool told = io->committed; /* what came since is not ours */
+    io->phase = (unsynced || past) && i->dead == 0 ? PHASE_STABLE : told ? PHASE_END : PHASE_COMMIT;
     return true;
-}
-
-/* True: the commit of this sync tells times alone. All else must not be told before the bytes are
- * stable: a size, that there are chunks, or that contents are no longer in the metadata. */
-static bool commit_tells_times(const struct client_io *io)
-{
-    const struct client_inode *i = io->inode;
-    bool data = i->in_line || i->spilled || i->torn < 0 || i->size != i->attr.size ||
-                client_io_allocated(i) > i->attr.allocated;
-    return io->kind == IO_SYNC && i->mode == PROTO_OPEN_W && i->dirty && !data;
 }
 
 static bool stable_step(struct client_io *io)
@@ -370,7 +375,7 @@ static bool stable_step(struct client_io *io)
     client_sync_start(i);
     i->sync_unread = true;
     io->phase = PHASE_STABLE_WAIT;
-    if (commit_tells_times(io) && !i->meta_busy) { /* both at once */
+    if (!io->committed && commit_tells_times(io) && !i->meta_busy) { /* both at once */
         return commit_step(io, PHASE_STABLE_WAIT);
     }
     return i->syncs == 0;

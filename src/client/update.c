@@ -185,7 +185,7 @@ static struct client_update *update_begin(struct client_inode *i, uint32_t index
     uint32_t start = (uint32_t)base_align_down(at, PROTO_CELL_BYTES);
     uint32_t whole = chunk_limit(i) - start;
     uint32_t want = (uint32_t)base_min(base_max(at - start + len, FIRST_BYTES), whole);
-    if (want > LARGE_BYTES || index > 0) { /* a large file: no need to begin small */
+    if (want > LARGE_BYTES || (index > 0 && at == 0)) { /* in order: no need to begin small */
         want = whole;
     }
     struct buf *b = buf_get(i->fs->write_pool, want);
@@ -216,21 +216,23 @@ static void update_close(struct client_update *u)
     }
 }
 
-/* Not too many gather: the oldest goes. */
-static void update_limit_open(struct client_inode *i)
+/* Not too many gather: then all but the newest go, side by side in few messages. */
+static void update_limit_open(struct client_inode *i, const struct client_update *newest)
 {
-    struct client_update *oldest = NULL;
     unsigned open = 0;
     LIST_FOR_EACH(at, &i->updates)
     {
-        struct client_update *u = LIST_ENTRY(at, struct client_update, node);
-        if (u->state == UPDATE_OPEN) {
-            oldest = oldest == NULL ? u : oldest;
-            open++;
-        }
+        open += LIST_ENTRY(at, struct client_update, node)->state == UPDATE_OPEN ? 1 : 0;
     }
-    if (open > CLIENT_OPEN_UPDATES) {
-        update_close(oldest);
+    if (open <= CLIENT_OPEN_UPDATES) {
+        return;
+    }
+    LIST_FOR_EACH(at, &i->updates)
+    {
+        struct client_update *u = LIST_ENTRY(at, struct client_update, node);
+        if (u != newest) {
+            update_close(u);
+        }
     }
 }
 
@@ -269,7 +271,7 @@ int64_t client_update_write(struct client_inode *i, uint64_t offset, const uint8
     if (u->to == chunk || u->to - u->start == chunk_limit(i)) {
         update_close(u);
     }
-    update_limit_open(i);
+    update_limit_open(i, u);
     client_inode_flush_later(i);
     update_pump(i);
     return (int64_t)len;

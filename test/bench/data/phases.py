@@ -308,7 +308,7 @@ SMALL_TARGETS = {"small.space": (1.1, True), "small.delete": (2000, False)}
 
 def phase_small(run):
     files = 1000000 if run.o["soak"] else run.size("files")
-    rounds = 1 if run.o["soak"] else run.rounds
+    rounds = 1 if run.o["soak"] else min(run.rounds, 2)
     if not run.room("small.store", files * 26 // 1024 * 2):
         return
     cluster = run.cluster(1)

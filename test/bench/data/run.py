@@ -33,7 +33,7 @@ DEFAULTS = {"phases": "serve,store,cold,cache,write,overwrite,small,resync,idle,
 # MiB, files, seconds: as measured, and with tiny=1.
 SIZES = {"served": (256, 8), "chunks": (50000, 500), "synced": (5000, 100), "cold": (2048, 192),
          "kept": (512, 32), "past": (4096, 384), "group": (1024, 128), "written": (1024, 16),
-         "overwritten": (256, 8), "overwrites": (50000, 64), "files": (20000, 300), "resync": (1024, 16),
+         "overwritten": (256, 8), "overwrites": (50000, 64), "files": (200000, 300), "resync": (1024, 16),
          "read": (1024, 16), "idle": (30, 2), "rest": (10, 1), "start": (5000000, 2000)}
 
 class Table:
