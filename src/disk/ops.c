@@ -198,6 +198,19 @@ static ssize_t ops_put(const struct disk_req *req, const struct iovec *window, i
     return pwritev(req->file->fd, window, n, at);
 }
 
+/* What nobody waits for is waited for here: else its parts would all lie before the next reader, at
+ * the device. By way of the other open file, so that this one hears of an error at its sync. */
+static void ops_begin_storing(const struct disk_req *req, int64_t bytes)
+{
+    int64_t other = req->lane == DISK_FOREGROUND ? -1 : ops_past_fd(req->file);
+    if (other >= 0) {
+        (void)sync_file_range((int)other, (off_t)req->offset, bytes,
+                              SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    } else if (atomic_load(&req->file->keeps)) {
+        (void)sync_file_range(req->file->fd, (off_t)req->offset, bytes, SYNC_FILE_RANGE_WRITE);
+    }
+}
+
 static int64_t ops_write(const struct disk_req *req, uint64_t so_far)
 {
     struct disk_cursor c;
@@ -216,8 +229,8 @@ static int64_t ops_write(const struct disk_req *req, uint64_t so_far)
         sum += put;
         disk_cursor_advance(&c, (size_t)put);
     }
-    if ((req->flags & DISK_SOON) != 0 && atomic_load(&req->file->keeps)) {
-        (void)sync_file_range(req->file->fd, (off_t)req->offset, sum, SYNC_FILE_RANGE_WRITE);
+    if ((req->flags & DISK_SOON) != 0) {
+        ops_begin_storing(req, sum);
     }
     int64_t rc = (req->flags & DISK_STABLE) != 0 ? ops_sync_file(req->file, false) : 0;
     return rc < 0 ? rc : sum;

@@ -29,6 +29,7 @@
 #define POOL_DEPTH_URING 128u
 #define POOL_BACKGROUND 4u     /* part of what may wait in all, for each of its queues */
 #define POOL_PART (256u << 10) /* of the background, at a time: a reader may find it before him */
+#define POOL_PART_PIECES 8u
 #define POOL_CACHED_READ_MAX (128u << 10) /* copied on the loop: at most some 10 us */
 
 struct pool_stats {
@@ -64,8 +65,9 @@ struct pool_job {
     struct disk_pool *pool;
     struct disk_req *req, *now; /* now: what is done of it, `part` or all */
     struct disk_req part;
-    uint64_t moved;    /* by the parts before */
-    uint64_t start_ns; /* it was submitted; later: it was begun */
+    struct iovec piece[POOL_PART_PIECES]; /* of memory, of the part */
+    uint64_t moved;                       /* by the parts before */
+    uint64_t start_ns;                    /* it was submitted; later: it was begun */
 };
 
 static struct disk_pool *pool_of(struct disk *d)
@@ -208,12 +210,27 @@ static void pool_job_done(struct loop_executor_job *j);
 static void pool_cut_part(struct pool_job *job)
 {
     const struct disk_req *req = job->req;
-    uint64_t left = req->len - job->moved;
+    struct disk_cursor c;
+    disk_cursor_init(&c, req);
+    disk_cursor_advance(&c, (size_t)job->moved);
+    unsigned count = disk_cursor_window(&c, job->piece, POOL_PART_PIECES), used = 0;
+    uint64_t len = 0;
+    for (; used < count && len < POOL_PART; used++) {
+        struct iovec *v = &job->piece[used];
+        v->iov_len = base_min(v->iov_len, POOL_PART - len);
+        len += v->iov_len;
+    }
     job->part = *req;
     job->part.offset += job->moved;
-    job->part.buf = (uint8_t *)req->buf + job->moved;
-    job->part.len = base_min(left, POOL_PART);
-    if (left > POOL_PART) {
+    if (used == 1) {
+        job->part.iov = NULL;
+        job->part.buf = job->piece[0].iov_base;
+        job->part.len = len;
+    } else {
+        job->part.iov = job->piece;
+        job->part.iov_count = used;
+    }
+    if (disk_request_bytes(req) - job->moved > len) {
         job->part.flags &= ~DISK_STABLE; /* the last one makes all of it stable */
     }
     job->now = &job->part;
@@ -222,7 +239,7 @@ static void pool_cut_part(struct pool_job *job)
 static bool pool_goes_in_parts(const struct disk_req *req)
 {
     return req->lane != DISK_FOREGROUND && (req->op == DISK_READ || req->op == DISK_WRITE) &&
-           req->iov == NULL && req->len > POOL_PART;
+           disk_request_bytes(req) > POOL_PART;
 }
 
 /* It waits for its turn, or its next one. */
@@ -251,7 +268,8 @@ static bool pool_end_job(struct disk_pool *p, struct pool_job *job, int64_t rc)
     if (parts && rc >= 0) {
         job->moved += (uint64_t)rc;
     }
-    if (parts && rc == (int64_t)job->part.len && job->moved < req->len) {
+    if (parts && rc == (int64_t)disk_request_bytes(&job->part) &&
+        job->moved < disk_request_bytes(req)) {
         pool_queue_job(p, job);
         return false;
     }

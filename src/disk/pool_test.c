@@ -199,6 +199,46 @@ BOTH(the_background_moves_much_in_parts)
     bench_fini(&b);
 }
 
+/* Also what lies in pieces, a few or many for a part; and with the flags that writes may have. */
+BOTH(the_background_moves_pieces_in_parts)
+{
+    enum { LEN = 1 << 20, LARGE = 300 << 10, SMALL = 1000 };
+    struct iovec few[4], many[LEN / SMALL + 1];
+    unsigned count = 0;
+    struct bench b;
+    bench_init(&b, &(struct disk_pool_options){.max_threads = 3}, uring);
+    CLEANUP(mem_freep) uint8_t *bytes = mem_alloc(LEN), *back = mem_alloc(LEN);
+    CHECK_TRUE(bytes != NULL && back != NULL);
+    for (size_t at = 0, i = 0; at < LEN; at += LARGE, i++) {
+        few[i] = (struct iovec){.iov_base = bytes + at, .iov_len = base_min(LARGE, LEN - at)};
+    }
+    for (size_t at = 0; at < LEN; at += SMALL, count++) {
+        many[count] = (struct iovec){.iov_base = bytes + at, .iov_len = base_min(SMALL, LEN - at)};
+    }
+    struct disk_file *f = opened(&b);
+    const uint32_t flags[] = {0, DISK_SOON, DISK_STABLE, DISK_SOON | DISK_STABLE};
+    for (unsigned i = 0; i < 2 * ARRAY_COUNT(flags); i++) {
+        for (size_t k = 0; k < LEN; k++) {
+            bytes[k] = (uint8_t)(k % 251 + k / 4096 + i);
+        }
+        CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_WRITE,
+                                            .flags = flags[i / 2],
+                                            .lane = DISK_COPYING,
+                                            .file = f,
+                                            .offset = i,
+                                            .iov = i % 2 == 0 ? few : many,
+                                            .iov_count = i % 2 == 0 ? 4 : count}),
+                 LEN);
+        CHECK_EQ(run(&b,
+                     &(struct disk_req){
+                         .op = DISK_READ, .file = f, .offset = i, .buf = back, .len = LEN}),
+                 LEN);
+        CHECK_BYTES(back, bytes, LEN);
+    }
+    closed(&b, f);
+    bench_fini(&b);
+}
+
 BOTH(fault_points_fail_requests)
 {
     struct bench b;

@@ -130,7 +130,7 @@ def wait_for(what, seconds, ready):
     while not ready():
         if time.monotonic() > end:
             raise RuntimeError("not within %d s: %s" % (seconds, what))
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def children(pid):
