@@ -222,6 +222,7 @@ if [ "$mode" = soak ]; then
     count tree-schedules-asan timeout 9000 test/tree/schedules.sh build/asan 20000 3600
 fi
 if [ "$mode" = soak ]; then
+    count fuzz timeout 18000 tools/fuzz.sh 300
     check spin tools/deps.sh spin && {
         check model-chain test/model/chain/run.sh all
         check model-coherence test/model/coherence/run.sh all
