@@ -14,7 +14,14 @@
 
 #define INDEX_PAGE_MAX 8192u
 #define INDEX_LOOKS_MAX 4096u
+#define REMOVALS_MAX 512u /* of the dead list, at a time: their records are stable together */
 
+struct datanode_sink;
+struct sink_removal {
+    struct datanode_sink *sink;
+    struct list node; /* of those that are idle */
+    struct chunk_change change;
+};
 struct datanode_sink {
     struct datanode_worker *worker;
     struct datanode_chain *chain; /* NULL: over */
@@ -25,6 +32,10 @@ struct datanode_sink {
     bool dropped, changing;
     struct chunk_change change;
     struct datanode_item *item; /* locked while its pending is being dropped */
+    unsigned removing;
+    int removed_rc;   /* the first failure */
+    struct list idle; /* of `removal` */
+    struct sink_removal removal[REMOVALS_MAX];
 };
 
 static int sink_admit(struct datanode_worker *w, const struct peer_request *r,
@@ -54,7 +65,7 @@ static void touched_forget(struct datanode_chain *c)
 
 static void sink_release(struct datanode_sink *s)
 {
-    if (s->chain == NULL && !s->changing) {
+    if (s->chain == NULL && !s->changing && s->removing == 0) {
         s->worker->sink_count--;
         mem_free(s);
     }
@@ -80,6 +91,13 @@ void datanode_sink_stop(struct datanode_chain *c)
 
 static void sink_next(struct datanode_sink *s);
 
+static void sink_refuse(struct datanode_sink *s, int rc)
+{
+    struct peer_request *r = s->begin;
+    s->begin = NULL;
+    datanode_refuse(r, rc == -ERR_busy || rc == -ENOMEM ? -ERR_busy : -EIO, s->chain);
+}
+
 static void sink_changed(struct chunk_change *ch, int rc)
 {
     struct datanode_sink *s = container_of(ch, struct datanode_sink, change);
@@ -95,19 +113,10 @@ static void sink_changed(struct chunk_change *ch, int rc)
         return;
     }
     if (rc < 0 && rc != -ENOENT && rc != -EINVAL) {
-        struct peer_request *r = s->begin;
-        s->begin = NULL;
-        datanode_refuse(r, -EIO, s->chain);
-        return;
+        sink_refuse(s, rc);
+    } else {
+        sink_next(s);
     }
-    sink_next(s);
-}
-
-static void sink_change(struct datanode_sink *s, enum chunk_change_op op, struct chunk_key key)
-{
-    s->changing = true;
-    s->change = (struct chunk_change){.done = sink_changed, .op = op, .key = key};
-    chunk_store_change(s->worker->store, &s->change);
 }
 
 /* False: an update of it is in flight, which commits it, replaces it, or leaves it to a COPY. */
@@ -122,7 +131,9 @@ static bool sink_drop(struct datanode_sink *s, struct chunk_key key)
         return false;
     }
     s->item = it;
-    sink_change(s, CHUNK_DROP_PENDING, key);
+    s->changing = true;
+    s->change = (struct chunk_change){.done = sink_changed, .op = CHUNK_DROP_PENDING, .key = key};
+    chunk_store_change(s->worker->store, &s->change);
     return true;
 }
 
@@ -151,18 +162,48 @@ static bool sink_drops_pending(struct datanode_sink *s)
     return false;
 }
 
+static void sink_removed(struct chunk_change *ch, int rc)
+{
+    struct sink_removal *x = container_of(ch, struct sink_removal, change);
+    struct datanode_sink *s = x->sink;
+    list_push_back(&s->idle, &x->node);
+    s->removing--;
+    bool bad = rc < 0 && rc != -ENOENT && rc != -EINVAL;
+    s->removed_rc = bad && s->removed_rc == 0 ? rc : s->removed_rc;
+    if (s->chain == NULL) {
+        sink_release(s);
+    } else if (s->removed_rc == 0 && s->removing <= REMOVALS_MAX / 2) {
+        sink_next(s);
+    } else if (s->removing == 0) {
+        sink_refuse(s, s->removed_rc);
+    }
+}
+
+/* As many as may be under way. None of them ends inside. */
+static void sink_removes(struct datanode_sink *s, const struct proto_sync_begin_request *m)
+{
+    while (s->dead_at < m->dead.count && !list_empty(&s->idle)) {
+        uint64_t data_id = m->dead.at[s->dead_at++];
+        if (chunk_store_dead(s->worker->store, data_id)) {
+            continue;
+        }
+        struct sink_removal *x = LIST_ENTRY(list_pop_front(&s->idle), struct sink_removal, node);
+        x->change = (struct chunk_change){
+            .done = sink_removed, .op = CHUNK_REMOVE_DATA, .key = {.data_id = data_id}};
+        s->removing++;
+        chunk_store_change(s->worker->store, &x->change);
+    }
+}
+
 static void sink_next(struct datanode_sink *s)
 {
     const struct proto_sync_begin_request *m = s->begin->body;
     if (sink_drops_pending(s)) {
         return;
     }
-    while (s->dead_at < m->dead.count) {
-        uint64_t data_id = m->dead.at[s->dead_at++];
-        if (!chunk_store_dead(s->worker->store, data_id)) {
-            sink_change(s, CHUNK_REMOVE_DATA, (struct chunk_key){.data_id = data_id});
-            return;
-        }
+    sink_removes(s, m);
+    if (s->removing > 0) {
+        return;
     }
     const struct proto_sync_begin_reply reply = {.route =
                                                      datanode_route_of(s->chain, m->route.attempt)};
@@ -185,6 +226,19 @@ static bool sink_still_stores(const struct datanode_chain *c)
     return found;
 }
 
+static void sink_init(struct datanode_sink *s, struct datanode_chain *c)
+{
+    s->worker = c->worker;
+    s->chain = c;
+    s->epoch = c->row.epoch;
+    c->worker->sink_count++;
+    list_init(&s->idle);
+    for (unsigned i = 0; i < REMOVALS_MAX; i++) {
+        s->removal[i].sink = s;
+        list_push_back(&s->idle, &s->removal[i].node);
+    }
+}
+
 void datanode_on_sync_begin(struct peer_user *user, struct peer_request *r)
 {
     struct datanode_worker *w = datanode_worker_of(user);
@@ -198,11 +252,10 @@ void datanode_on_sync_begin(struct peer_user *user, struct peer_request *r)
         c->sink = mem_zalloc(sizeof *c->sink);
         rc = c->sink == NULL ? -ERR_busy : 0;
         if (rc == 0) {
-            *c->sink = (struct datanode_sink){.worker = w, .chain = c, .epoch = c->row.epoch};
-            w->sink_count++;
+            sink_init(c->sink, c);
         }
     }
-    if (rc == 0 && (c->sink->begin != NULL || c->sink->changing)) {
+    if (rc == 0 && (c->sink->begin != NULL || c->sink->changing || c->sink->removing > 0)) {
         rc = -ERR_busy; /* of an older attempt: soon over */
     }
     if (rc < 0) {
@@ -211,6 +264,7 @@ void datanode_on_sync_begin(struct peer_user *user, struct peer_request *r)
     }
     c->sink->begin = r;
     c->sink->dead_at = 0;
+    c->sink->removed_rc = 0;
     sink_next(c->sink);
 }
 

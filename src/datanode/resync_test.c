@@ -357,6 +357,31 @@ TEST(resync_removed_data_stays_removed)
     rig_close(&r);
 }
 
+/* Much was removed while it was away: what is on its list of removed data is stable together. */
+TEST(resync_removes_many_at_once)
+{
+    enum { MANY = 3000, AT_A_TIME = 60 };
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    struct rig_io last = {.host = 1, .chain = 1, .data_id = 2 * MANY, .length = 100, .fill = 5};
+    CHECK_OK(rig_write(&r, &last));
+    rig_kill(&r, 2);
+    row(&r, "1s 2o");
+    for (unsigned i = 0; i < MANY; i += AT_A_TIME) {
+        struct rig_io io = {.host = 1, .chain = 1, .data_id = MANY + 1 + i};
+        CHECK_OK(rig_remove_many(&r, &io, AT_A_TIME, 1));
+    }
+    come_back(&r, 2, "1s");
+    uint64_t began_ns = loop_sim_now_ns(r.world);
+    RIG_UNTIL(&r, synced(&r, 2));
+    uint64_t took_ms = (loop_sim_now_ns(r.world) - began_ns) / NS_PER_MS;
+    CHECK_TRUE(took_ms < MANY / 3); /* of the world: one after the other takes a sync each */
+    row(&r, "1s 2s");
+    CHECK_EQ(rig_info(&r, 2).chunk_count, 0);
+    CHECK_RC(put(&r, 1, 0, 1), 0);
+    rig_close(&r);
+}
+
 /* Case 15: the source dies after SYNC_END, before the row; synced(e) counts in e alone. */
 TEST(resync_session_ends_with_its_row)
 {

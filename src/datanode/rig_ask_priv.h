@@ -153,6 +153,7 @@ RIG int rig_remove_many(struct rig *r, const struct rig_io *io, unsigned count, 
     struct rig_call *c = mem_zalloc(sizeof *c);
     *c = (struct rig_call){.rig = r, .host = io->host, .as_meta = true};
     for (unsigned i = 1; i < count; i++) {
+        CHECK(i <= ARRAY_COUNT(c->more));
         c->more[i - 1] = io->data_id + (uint64_t)((int64_t)i * step);
     }
     c->m.remove = (struct proto_remove_request){.route = rig_route(r, io),
