@@ -334,7 +334,7 @@ static void keep_begin(struct keep_job *j)
     j->capacity = (size_t)base_align_up(j->piece_bytes + slack, TREE_UNIT);
     j->charged = j->capacity + j->writer->codec_bytes;
     j->charged += state.range_count == 0 ? 0 : (uint64_t)KEEP_RANGES_FACTOR * j->ranges_bytes;
-    j->limit = state.max_msn;
+    j->limit = k->msn_max == 0 ? state.max_msn : base_min(k->msn_max, state.max_msn);
     tree_memtable_cursor_init(&j->cursor, k->memtable, j->limit);
     j->standing = j->cursor.base.ops->seek(&j->cursor.base, k->from) == 1;
     j->ranges_left = j->cursor.base.has_ranges;

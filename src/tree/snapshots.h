@@ -44,6 +44,9 @@ DEFINE_FREEP(tree_snapshots)
 
 /* 0; -ERR_busy: count_max are live already. */
 NODISCARD int tree_snapshots_take(struct tree_snapshots *s, struct tree_snapshot *at);
+/* One that is never given up, and beyond count_max: the writer's own, one at a time. What is kept
+ * for it counts for no budget, so it is held for as long as one memtable is written, no longer. */
+void tree_snapshots_hold(struct tree_snapshots *s, struct tree_snapshot *at);
 void tree_snapshots_release(struct tree_snapshots *s, struct tree_snapshot *at);
 
 /* After every read: was what it saw still whole? 0, -ECANCELED. */

@@ -202,6 +202,9 @@ int tree_rotate(struct tree *t, unsigned frozen_max)
     }
     next->tables[0] = table;
     tree_state_publish(t, next);
+    if (!empty) {
+        tree_checkpoint_rotated(t);
+    }
     return 0;
 }
 
@@ -489,8 +492,7 @@ static int tree_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
     }
     if (b->count > 0) {
         struct tree_credit_room room = commit_room(t);
-        bool may = !tree_checkpoint_holds(t) &&
-                   tree_credit_take(&t->credit, loop_now_ns(t->env.loop), &room, b->len);
+        bool may = tree_credit_take(&t->credit, loop_now_ns(t->env.loop), &room, b->len);
         rc = may ? commit_insert(t, b, &superseded) : -ERR_busy;
     }
     if (rc < 0) {

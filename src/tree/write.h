@@ -70,6 +70,7 @@ struct tree_keep {
     void (*done)(struct tree_keep *k, int rc);
     struct tree_memtable *memtable; /* lent */
     struct kv_slice from;           /* keys below are left out, and deleted ranges clipped; lent */
+    uint64_t msn_max;               /* what is newer is left out; 0: all of it */
     uint64_t birth;                 /* the frozen number */
     uint32_t memtable_number;       /* kept in the pieces */
     size_t piece_bytes;             /* unpacked; 0: 4 MiB; more if there would be too many */
