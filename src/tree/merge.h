@@ -15,7 +15,7 @@
 #include "tree/snapshots.h"
 #include "tree/source.h"
 
-#define TREE_SOURCES_MAX 64u
+#define TREE_SOURCES_MAX 256u /* see flush_inner.c: what a way down may have at most */
 #define TREE_PENDING_MAX (1u << 20) /* upserts of one key that do not fold */
 
 /* Memory of one reader, used again; all zero is empty. */
