@@ -41,7 +41,8 @@ struct tree_options {
                                   written again; 0: TREE_COLD_DEFAULT; TREE_COLD_NEVER */
     unsigned writes_max;       /* nodes packed and written at a time; 0: 4 */
     bool buffered;             /* no direct I/O */
-    bool serial; /* packs on the loop's thread; else by the executor, and here when that is full */
+    bool serial; /* packs on the loop's thread, a partition at a time; else the executor does, and
+                    the loop what that has no thread for */
     bool read_only;
 };
 
