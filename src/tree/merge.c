@@ -233,6 +233,11 @@ static struct kv_slice merge_slice(const struct merge_key *k)
     return kv_slice_of(k->bytes, k->len);
 }
 
+size_t tree_merge_bytes(size_t count)
+{
+    return sizeof(struct tree_merge) + count * sizeof(struct merge_slot);
+}
+
 int tree_merge_new(const struct tree_merge_options *opt, struct tree_merge **ret)
 {
     CHECK(opt->count <= TREE_SOURCES_MAX);

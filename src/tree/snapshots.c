@@ -259,6 +259,7 @@ struct tree_snapshots_state tree_snapshots_state(struct tree_snapshots *s)
         .kept_bytes = s->kept_bytes,
         .live_count = s->live_count,
         .cancelled_count = s->cancelled_count,
+        .memory = sizeof *s + (s->count_max + 1) * sizeof s->limits[0],
     };
     lock_release(&s->lock);
     return ret;

@@ -98,5 +98,6 @@ struct tree_snapshots_state {
     uint64_t kept_bytes;
     size_t live_count;      /* not given up */
     size_t cancelled_count; /* given up, not released yet */
+    uint64_t memory;        /* bytes, however many there are */
 };
 struct tree_snapshots_state tree_snapshots_state(struct tree_snapshots *s);

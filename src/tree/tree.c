@@ -650,6 +650,15 @@ void tree_end(struct tree *t)
     lock_fini(&t->lock);
 }
 
+/* What is charged to nobody and grows with the file, or is the same whatever happens. */
+static uint64_t tree_outside(struct tree *t, const struct tree_nodes_info *nodes,
+                             const struct tree_file_info *file)
+{
+    return sizeof *t + sizeof *t->state + nodes->memory + file->memory +
+           tree_snapshots_state(t->snapshots).memory + tree_fetcher_memory(t->fetcher) +
+           tree_maintain_memory(t) + tree_checkpoint_memory(t);
+}
+
 void tree_statistics(struct kv *kv, struct tree_statistics *ret)
 {
     struct tree *t = tree_of(kv);
@@ -673,6 +682,7 @@ void tree_statistics(struct kv *kv, struct tree_statistics *ret)
     ret->file_free_bytes = (file.space.free + file.space.deferred) * TREE_SPACE_UNIT;
     ret->pinned_bytes = list_empty(&t->pins) ? 0 : tree_file_pinned(t->file) * TREE_SPACE_UNIT;
     ret->file_held_bytes = file.space.deferred * TREE_SPACE_UNIT;
+    ret->outside_bytes = tree_outside(t, &nodes, &file);
     ret->hits = cache.hits;
     ret->fills = cache.fills;
     ret->evictions = cache.evictions;

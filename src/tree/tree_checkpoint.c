@@ -775,6 +775,16 @@ static void checkpoint_fired(struct loop_timer *timer)
     loop_defer(m->t->env.loop, &m->task);
 }
 
+uint64_t tree_checkpoint_memory(const struct tree *t)
+{
+    const struct tree_checkpointer *m = t->checkpointer;
+    uint64_t bytes = sizeof *m + m->drop_count * sizeof m->drops[0];
+    for (size_t i = 0; i < m->garbage_count; i++) {
+        bytes += m->garbage[i].piece_count * sizeof *m->garbage[i].piece;
+    }
+    return bytes;
+}
+
 /* ---- life ---- */
 
 int tree_checkpointer_new(struct tree *t)

@@ -13,6 +13,7 @@ void tree_checkpoint_hurry(struct kv *kv); /* also when memory or space is short
 void tree_checkpoint_cancel(struct kv *kv);
 void tree_checkpoints(struct kv *kv, struct kv_checkpoints *ret);
 bool tree_checkpoint_busy(const struct tree *t);
+uint64_t tree_checkpoint_memory(const struct tree *t); /* bytes that are charged to nobody */
 /* A version that the checkpoint under way has to write before a newer one of its block may be. */
 bool tree_checkpoint_wants(const struct tree *t, const struct tree_node *node);
 /* It waits for room for one more memtable. */

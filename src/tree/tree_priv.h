@@ -186,3 +186,4 @@ bool tree_maintain_drains(const struct tree *t);
 /* Roots of subtrees that are being freed, for a checkpoint (mem_alloc, the caller's), and back. */
 NODISCARD int tree_maintain_drops(const struct tree *t, uint64_t **ret, size_t *ret_count);
 NODISCARD int tree_maintain_add_drop(struct tree *t, uint64_t block);
+uint64_t tree_maintain_memory(const struct tree *t); /* bytes that are charged to nobody */
