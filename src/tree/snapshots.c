@@ -209,19 +209,32 @@ static bool snapshots_exceed(const struct tree_snapshots *s, uint64_t bytes)
     return any && s->kept_bytes - (s->held == NULL ? 0 : s->held->kept_bytes) > bytes;
 }
 
-static void snapshots_give_up_oldest(struct tree_snapshots *s)
+static void snapshots_cancel(struct tree_snapshots *s, struct tree_snapshot *at)
 {
-    struct list *first = s->live.next;
-    struct tree_snapshot *oldest = snapshot_of(first);
-    oldest = oldest == s->held ? snapshot_of(first->next) : oldest;
-    snapshots_pass_on(s, oldest);
-    list_remove(&oldest->node);
-    list_push_back(&s->cancelled, &oldest->node);
+    snapshots_pass_on(s, at);
+    list_remove(&at->node);
+    list_push_back(&s->cancelled, &at->node);
     s->live_count--;
     s->cancelled_count++;
     s->changed = true;
     /* Before anything that it sees goes: a reader that misses something sees this, too. */
-    atomic_store_explicit(&oldest->cancelled, true, memory_order_release);
+    atomic_store_explicit(&at->cancelled, true, memory_order_release);
+}
+
+static void snapshots_give_up_oldest(struct tree_snapshots *s)
+{
+    struct list *first = s->live.next;
+    struct tree_snapshot *oldest = snapshot_of(first);
+    snapshots_cancel(s, oldest == s->held ? snapshot_of(first->next) : oldest);
+}
+
+void tree_snapshots_cancel(struct tree_snapshots *s, struct tree_snapshot *at)
+{
+    lock_take(&s->lock);
+    if (!atomic_load_explicit(&at->cancelled, memory_order_relaxed)) {
+        snapshots_cancel(s, at);
+    }
+    lock_release(&s->lock);
 }
 
 unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,

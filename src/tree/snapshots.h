@@ -93,6 +93,9 @@ unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,
 /* Gives up the oldest one, if anything is kept for it: memory is short. */
 bool tree_snapshots_give_up(struct tree_snapshots *s);
 
+/* This one, whatever is kept for it: for tests of who reads. */
+void tree_snapshots_cancel(struct tree_snapshots *s, struct tree_snapshot *at);
+
 struct tree_snapshots_state {
     uint64_t published;
     uint64_t kept_bytes;

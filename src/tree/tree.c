@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "tree/tree_checkpoint_priv.h"
@@ -275,6 +276,14 @@ struct tree_view *tree_view_free(struct tree_view *v)
         atomic_store_explicit(&t->reclaim_due, true, memory_order_relaxed);
     }
     return NULL;
+}
+
+void tree_view_read(struct tree_view *v)
+{
+    struct tree *t = tree_of(v->base.kv);
+    if (FAULT(t->env.fault, "tree.snapshot")) {
+        tree_snapshots_cancel(t->snapshots, &v->snapshot);
+    }
 }
 
 /* What lies between the versions that are looked at goes; then what is older than all of them. */

@@ -54,7 +54,7 @@ enum iter_call { ITER_NO_CALL, ITER_SEEK, ITER_SEEK_BACK, ITER_NEXT, ITER_PREV }
 struct tree_walk {
     struct kv_iter base;
     struct tree *t;
-    const struct tree_view *view;
+    struct tree_view *view;
     struct tree_need_from from;
     struct iter_key lower, upper;
     struct window *here;  /* NULL: it has never stood */
@@ -484,6 +484,7 @@ static bool walk_first_edge(struct tree_walk *x, struct kv_slice key, bool backw
 static int walk_seek_to(struct tree_walk *x, struct kv_slice key, enum iter_call call)
 {
     bool somewhere = true;
+    tree_view_read(x->view);
     if (x->call != call || kv_slice_compare(key, key_slice(&x->target)) != 0) {
         walk_drop(x);
         x->call = call;
@@ -520,6 +521,7 @@ static int walk_find(struct tree_walk *x)
 static int walk_step(struct tree_walk *x, enum iter_call call)
 {
     bool backwards = call_is_backwards(call);
+    tree_view_read(x->view);
     if (x->call == call) {
         return walk_finish(x, walk_through(x));
     }

@@ -133,6 +133,7 @@ NODISCARD int tree_view_new(struct tree *t, bool inner, struct tree_view **ret);
 /* An inner one that goes on looking at nodes only: it keeps no memtable in memory. -ENOMEM. */
 NODISCARD int tree_view_leave_tables(struct tree_view *v);
 struct tree_view *tree_view_free(struct tree_view *v); /* any thread; NULL is fine */
+void tree_view_read(struct tree_view *v);              /* before each read: a fault point */
 void tree_fail(struct tree *t, int rc, const char *what, const struct err *why); /* or NULL */
 int tree_failed(struct kv *kv, struct err *e); /* 0, or why nothing is written any more */
 void tree_room_wake(struct tree *t);           /* commits that were refused may go on */
