@@ -336,6 +336,10 @@ TEST(commits_go_on_while_a_checkpoint_waits_for_room)
             reopen(r, true);
             CHECK_EQ(r->tree.found.index, index);
             check_all(r);
+            rig_stop(r);
+            run(r, check_file_in);
+            reopen(r, false);
+            CHECK_EQ(r->tree.found.index, index);
             commits(r, 20);
             check_space(r);
         }
