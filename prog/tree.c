@@ -237,6 +237,15 @@ static int rebuild_summary(struct tree_verify *v, const struct tree_rebuild_resu
     tree_line_number(l, "checkpoint", r->checkpoint);
     tree_line_number(l, "applied_index", r->applied_index);
     tree_line_text(l, "applied_index_is", r->has_super ? "of the superblock" : "as given");
+    if (r->has_super) {
+        tree_line_number(l, "log_needed_from", r->applied_index + 1);
+    }
+    if (r->left_out > 0) {
+        tree_line_number(l, "newer_checkpoint_left_out", r->left_out);
+    }
+    if (r->left_out_index > 0) {
+        tree_line_number(l, "newer_applied_index", r->left_out_index);
+    }
     tree_line_number(l, "losses", r->losses);
     tree_line_number(l, "nodes_copied", r->copied);
     tree_line_number(l, "nodes_mended", r->mended);

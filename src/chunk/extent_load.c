@@ -134,6 +134,16 @@ static void load_next_phase(struct chunk_loading *l)
     }
 }
 
+/* Old memtables of the index are moved into its nodes meanwhile: a state that is looked at for long
+ * may be given up. Nothing is committed before the end, so that a newer one has the same records.
+ */
+static int load_again(struct chunk_loading *l)
+{
+    load_pause(l);
+    l->snapshot = kv_snapshot_free(l->snapshot);
+    return kv_snapshot_new(l->x->index, &l->snapshot);
+}
+
 static void load_fetched(struct kv_fetch *f, int rc)
 {
     struct chunk_loading *l = container_of(f, struct chunk_loading, fetch);
@@ -184,6 +194,8 @@ static void load_page(struct loop_task *t)
     if (rc == -ERR_need) {
         l->fetch = (struct kv_fetch){.need = &l->need, .done = load_fetched};
         kv_fetch(l->x->index, &l->fetch);
+    } else if (rc == -ECANCELED && load_again(l) == 0) {
+        loop_defer(l->x->s->loop, &l->task);
     } else if (rc < 0) {
         load_over(l, rc);
     } else if (rc == 0) {

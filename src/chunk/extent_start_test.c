@@ -4,6 +4,7 @@
  */
 #include "chunk/rig_put_priv.h"
 
+#include "base/fault.h"
 #include "chunk/extent_priv.h"
 #include "tree/super.h"
 
@@ -177,4 +178,32 @@ TEST(what_a_failed_start_rejected_stays_rejected)
         }
         CHECK_TRUE(nth > 2); /* one in each of two checkpoints at least */
     }
+}
+
+/* The index moves what it had in memory while a start reads it, and may give up what that looks at:
+ * the start goes on with a newer state, whichever read it was. */
+TEST(a_start_goes_on_when_the_index_gives_up_its_snapshot)
+{
+    struct fault *f = fault_new();
+    CHECK(f != NULL);
+    struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
+    for (uint64_t i = 0; i < 40; i++) {
+        CHECK_OK(rig_put_whole(r, (struct chunk_key){.data_id = 100 + i}, 1, LENGTH));
+    }
+    CHECK_OK(rig_sync(r));
+    rig_stop(r);
+    r->fault = f;
+    uint64_t reads = 0, before = fault_passed(f, "tree.snapshot");
+    for (uint64_t nth = 1; nth <= reads + 1; nth++) {
+        fault_arm(f, "tree.snapshot", nth, 1 + nth % 2);
+        CHECK_OK(rig_boot(r));
+        fault_disarm(f, NULL);
+        reads = base_max(reads, fault_passed(f, "tree.snapshot") - before);
+        CHECK_OK(rig_check(r, (struct chunk_key){.data_id = 100 + nth % 40}, 1, LENGTH));
+        rig_stop(r);
+        before = fault_passed(f, "tree.snapshot");
+    }
+    CHECK_TRUE(reads > 3);
+    rig_end(r);
+    fault_free(f);
 }

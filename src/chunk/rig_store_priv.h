@@ -25,6 +25,7 @@ struct store_rig {
     struct loop *loop;
     struct disk *disk;
     struct env env;
+    struct fault *fault;      /* the test's; may be NULL */
     struct chunk_options opt; /* without env and user */
     struct chunk_store *store;
     struct chunk_user user;
@@ -116,7 +117,7 @@ RIG int rig_boot(struct store_rig *r)
 {
     CHECK_OK(loop_sim_process(r->sim, "data", 1, &r->loop));
     CHECK_OK(disk_sim_open(r->machine, r->loop, &r->disk));
-    r->env = (struct env){.loop = r->loop, .disk = r->disk};
+    r->env = (struct env){.loop = r->loop, .disk = r->disk, .fault = r->fault};
     return rig_wait(r, rig_open_in);
 }
 RIG struct store_rig *rig_new(enum chunk_engine engine, uint64_t seed)

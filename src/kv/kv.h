@@ -31,7 +31,8 @@ struct kv {
     bool resident; /* no read of it will ever say -ERR_need: nothing is worth being read ahead */
 };
 
-/* A frozen state. Cheap, any number; sees no later commit. */
+/* A frozen state. Cheap, any number; sees no later commit. Between two calls of the writer the
+ * oldest may be given up: who keeps one takes a new one. Who does what: doc/design/0056. */
 struct kv_snapshot {
     struct kv *kv;
     uint64_t index; /* the applied index at its birth */

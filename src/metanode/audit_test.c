@@ -82,6 +82,25 @@ TEST(orphans_are_found_kept_and_removed_by_a_later_look)
     rig_over(&r);
 }
 
+/* A window is looked at once more when its snapshot was given up. */
+TEST(a_look_whose_snapshot_is_given_up_goes_on)
+{
+    struct rig r;
+    static struct rig_held held[FILES];
+    two_orphans(&r, held);
+    for (unsigned i = 0; i < 20; i++) {
+        fault_arm(r.fault, "tree.snapshot", rand_range(&r.rand, 1, 60), 1 + i % 3);
+        struct namespace_audit a = rig_look(&r);
+        CHECK_EQ(a.outcome, NAMESPACE_AUDIT_DONE);
+        CHECK_EQ(a.found, i == 0 ? 2 : 0);
+        CHECK_EQ(a.removed, 0);
+        CHECK_EQ(rig_suspects(&r), 2);
+    }
+    fault_disarm(r.fault, NULL);
+    check_untouched(&r);
+    rig_over(&r);
+}
+
 TEST(a_look_is_for_root_and_one_at_a_time)
 {
     struct rig r;

@@ -149,6 +149,37 @@ TEST(a_backup_is_the_state_of_its_beginning_whatever_happens_meanwhile)
     rig_over(&r);
 }
 
+/* It is of one moment: when the engine does not keep that any more, it has to begin again, as tools
+ * do. */
+TEST(a_backup_whose_snapshot_is_given_up_begins_again)
+{
+    struct rig r;
+    unsigned gone = 0;
+    ready(&r);
+    create_many(&r, "file", 60);
+    for (unsigned i = 0; i < 12; i++) {
+        struct reader x;
+        int rc = -ESTALE;
+        fault_arm(r.fault, "tree.snapshot", rand_range(&r.rand, 1, 60), 1);
+        for (unsigned tries = 0; rc == -ESTALE; tries++) {
+            CHECK_TRUE(tries < 3);
+            CHECK_OK(reader_open(&x, &r.client[ADMIN]));
+            rc = reader_piece(&x, 0);
+            while (rc == 0 && !x.last) {
+                rc = reader_piece(&x, x.len);
+            }
+            gone += rc == -ESTALE ? 1 : 0;
+            struct proto_backup_close_request close = {.id = x.id};
+            CHECK_OK(rig_call(x.c, PROTO_OP_backup_close, &close));
+            mem_free(x.bytes);
+        }
+        CHECK_OK(rc);
+    }
+    fault_disarm(r.fault, NULL);
+    CHECK_TRUE(r.opt.engine != METANODE_ENGINE_TREE || gone > 0);
+    rig_over(&r);
+}
+
 TEST(backups_are_few_and_end_when_nobody_asks)
 {
     struct rig r;

@@ -328,6 +328,28 @@ TEST(a_tree_keeps_the_records)
     rig_over(&r);
 }
 
+/* Reads and changes begin again on a newer state, without anybody noticing. */
+TEST(what_reads_a_snapshot_that_is_given_up_begins_again)
+{
+    struct rig r;
+    tree_server(&r);
+    uint64_t passed = fault_passed(r.fault, "tree.snapshot");
+    for (unsigned i = 0; i < 200; i++) {
+        fault_arm(r.fault, "tree.snapshot", rand_range(&r.rand, 1, 12), rand_range(&r.rand, 1, 3));
+        rig_create_files(&r, i, 1);
+    }
+    for (unsigned i = 0; i < 50; i++) {
+        fault_arm(r.fault, "tree.snapshot", rand_range(&r.rand, 1, 200), 1);
+        rig_check_files(&r, 200);
+    }
+    fault_disarm(r.fault, NULL);
+    CHECK_TRUE(fault_passed(r.fault, "tree.snapshot") > passed + 1000);
+    rig_kill(&r);
+    rig_serve(&r);
+    rig_check_files(&r, 200);
+    rig_over(&r);
+}
+
 TEST(records_of_a_tree_are_not_opened_as_others)
 {
     struct rig r;

@@ -35,6 +35,7 @@ struct metanode_check {
     size_t count, overflow;
     uint64_t until;
     bool restarted;
+    bool lost; /* it was ended for want of room, or because its moment is not kept any more */
 };
 
 static void check_end(struct metanode_check *x)
@@ -132,6 +133,7 @@ static void check_answer(struct metanode_check *x, int rc)
     x->request = NULL;
     if (rc < 0 || s == NULL) {
         check_end(x);
+        x->lost = rc == -ERR_busy;
         metanode_refuse(m, s, r, s == NULL ? -ERR_session_expired : rc, NULL);
         return;
     }
@@ -226,12 +228,19 @@ static int check_begin(struct metanode_check *x, const struct proto_fsck_request
             return -ERR_busy;
         }
         check_end(x);
+        x->lost = false;
         x->run = loop_random(x->m->env->loop) | 1;
         x->wants_data = q->data;
         return check_start(x);
     }
-    bool same = x->snapshot != NULL && q->run == x->run && q->records == x->fsck.records;
-    return same && q->caller.session == x->session ? 0 : -ESTALE;
+    bool known = q->run == x->run && q->caller.session == x->session;
+    if (known && x->lost) { /* its asker was told that this is busy, and comes again */
+        x->lost = false;
+        x->restarted = true;
+        return check_start(x);
+    }
+    bool same = x->snapshot != NULL && q->records == x->fsck.records;
+    return known && same ? 0 : -ESTALE;
 }
 
 void metanode_fsck(struct peer_user *u, struct peer_request *r)
@@ -248,6 +257,7 @@ void metanode_fsck(struct peer_user *u, struct peer_request *r)
         metanode_refuse(m, s, r, -ERR_busy, "another check is under way");
         return;
     }
+    x->restarted = false;
     int rc = check_begin(x, q);
     struct proto_finding *found = mem_arena_alloc(&r->arena, CHECK_PAGE_FINDINGS * sizeof *found);
     if (rc < 0 || found == NULL) {
@@ -260,7 +270,6 @@ void metanode_fsck(struct peer_user *u, struct peer_request *r)
     x->found = found;
     x->count = 0;
     x->overflow = 0;
-    x->restarted = false;
     x->until = x->fsck.records + CHECK_PAGE_RECORDS;
     loop_timer_cancel(m->env->loop, &x->idle);
     check_go(x);

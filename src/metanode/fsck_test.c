@@ -156,3 +156,29 @@ TEST(a_check_of_data_says_whose_it_is)
     CHECK_EQ(check_data(c, "garbage.waits", &f), 0);
     rig_over(&r);
 }
+
+/* The engine does not keep the moment of a check for ever: it begins once more and says so, and
+ * when that is not kept either it says that it is busy. */
+TEST(a_check_whose_snapshot_is_given_up_begins_again)
+{
+    struct rig r;
+    unsigned restarted = 0;
+    rig_ready(&r, 1, testing_seed());
+    struct rig_client *a = &r.client[0];
+    make_files(&r, a, 0, FILES);
+    a->flags = PEER_CALL_AGAIN;
+    for (unsigned i = 0; i < 30; i++) {
+        struct proto_fsck_reply page = {0};
+        for (unsigned pages = 0; !page.done; pages++) {
+            CHECK_TRUE(pages < 50);
+            fault_arm(r.fault, "tree.snapshot", rand_range(&r.rand, 1, 3000), 1 + i % 2);
+            CHECK_OK(check_page(a, page.run, page.records));
+            page = *(const struct proto_fsck_reply *)a->reply;
+            restarted += page.restarted ? 1 : 0;
+            CHECK_EQ(page.findings.count, 0);
+        }
+    }
+    fault_disarm(r.fault, NULL);
+    CHECK_TRUE(r.opt.engine != METANODE_ENGINE_TREE || restarted > 0);
+    rig_over(&r);
+}

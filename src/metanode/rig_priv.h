@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/env.h"
+#include "base/fault.h"
 #include "base/rand.h"
 #include "disk/sim.h"
 #include "loop/sim.h"
@@ -114,6 +115,7 @@ struct rig {
     struct disk_sim *disk;
     struct loop *loop; /* of the server */
     struct env env;
+    struct fault *fault; /* of the server, in all its lives */
     struct peer_secrets secrets;
     struct uuid cluster;
     struct metanode *m;
@@ -163,6 +165,8 @@ static inline void rig_new(struct rig *r, uint64_t seed)
     CHECK(r->sim != NULL);
     const struct net_sim_options net = {.sim = r->sim};
     const struct disk_sim_options disk = {.sim = r->sim};
+    r->fault = fault_new();
+    CHECK(r->fault != NULL);
     r->net = net_sim_new(&net);
     r->disk = disk_sim_new(&disk);
     CHECK(r->net != NULL && r->disk != NULL);

@@ -42,6 +42,7 @@ static inline int rig_start(struct rig *r)
 {
     rig_process(r, "meta", 1, &r->env);
     r->loop = r->env.loop;
+    r->env.fault = r->fault;
     CHECK(disk_sim_open(r->disk, r->loop, &r->env.disk) == 0);
     r->serving = r->ended = 0;
     r->stopped = false;
@@ -114,6 +115,7 @@ static inline void rig_close(struct rig *r)
     }
     net_sim_free(r->net);
     disk_sim_free(r->disk);
+    fault_free(r->fault);
     loop_sim_free(r->sim);
 }
 struct rig_replay {

@@ -321,6 +321,19 @@ uint64_t tree_btt_page_count(const struct tree_btt *t)
     return (t->next_block + TREE_BTT_PAGE_ENTRIES - 1) / TREE_BTT_PAGE_ENTRIES;
 }
 
+uint64_t tree_btt_memory(const struct tree_btt *t)
+{
+    const struct btt_pool *p = &t->pool;
+    uint64_t pages = p->page_count, chunks = p->chunk_count, spare = p->page_capacity;
+    if (t->live == t) {
+        pages += tree_btt_page_count(t);
+        chunks += t->chunk_count;
+    }
+    return sizeof *t + pages * sizeof(struct btt_page) + chunks * sizeof(struct btt_chunk) +
+           (spare + p->chunk_capacity + t->chunk_capacity) * sizeof(void *) +
+           t->chunk_capacity * (CHUNK_PAGES / 8);
+}
+
 uint64_t tree_btt_dirty(const struct tree_btt *t, uint64_t from)
 {
     uint64_t end = (uint64_t)t->chunk_count * CHUNK_PAGES;

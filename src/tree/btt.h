@@ -132,6 +132,8 @@ uint64_t tree_btt_alloc(struct tree_btt *t, bool fresh, uint8_t level, uint64_t 
 #define TREE_BTT_NO_PAGE UINT64_MAX
 uint64_t tree_btt_dirty(const struct tree_btt *t, uint64_t from); /* the next changed page */
 uint64_t tree_btt_page_count(const struct tree_btt *t);
+/* Bytes in memory, with what is spare; of a frozen one only what the live one has not. */
+uint64_t tree_btt_memory(const struct tree_btt *t);
 /* A copy, sealed; its checksum. CHECKs that it is not void. */
 uint64_t tree_btt_page(const struct tree_btt *t, uint64_t page_no, const uint8_t *file_id,
                        uint8_t out[TREE_BTT_PAGE_BYTES]);

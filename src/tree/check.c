@@ -8,8 +8,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define VOID_MAGIC UINT64_C(0x4545525444494f56) /* "VOIDTREE" */
-
 struct tree_finding tree_check_finding(const struct check *c, enum tree_finding_severity severity,
                                        const char *code)
 {
@@ -39,7 +37,8 @@ static bool super_is_blank(struct check *c, uint64_t offset)
 {
     uint8_t bytes[TREE_SUPER_BYTES];
     int rc = tree_look_read(&c->look, offset, bytes, sizeof bytes);
-    return rc == 0 && (tree_is_zero(bytes, sizeof bytes) || wire_load_u64(bytes) == VOID_MAGIC);
+    return rc == 0 &&
+           (tree_is_zero(bytes, sizeof bytes) || wire_load_u64(bytes) == TREE_SUPER_VOID_MAGIC);
 }
 
 static void super_tell(struct check *c, unsigned place)

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "tree/merge.h"
+#include "tree/source_set_priv.h"
 #include "wire/wire.h"
 
 #define COMPACT_RANGES_MAX (PTRDIFF_MAX / 2) /* bytes of keys: what the sources have bounds it */
@@ -37,7 +37,9 @@ struct compact_key {
 struct tree_compact {
     size_t count, heap_count;
     bool placed;
-    uint64_t group; /* sources that stand on the key */
+    struct source_set group; /* sources that stand on the key: */
+    size_t group_count;
+    unsigned words; /* of it */
     struct kv_slice key;
     struct tree_message *message; /* owned; newest first */
     struct compact_rooms *rooms;  /* owned, one for each message */
@@ -186,6 +188,7 @@ int tree_compact_new(const struct tree_compact_options *opt, struct tree_compact
     memset(c, 0, offsetof(struct tree_compact, low)); /* what follows is set before it is read */
     mem_arena_init(&c->arena, COMPACT_RANGES_MAX);
     c->count = opt->count;
+    c->words = source_set_words(opt->count);
     compact_key_set(&c->low, opt->low);
     compact_key_set(&c->high, opt->high);
     for (size_t i = 0; i < c->count; i++) {
@@ -251,22 +254,24 @@ static void heap_build(struct tree_compact *c)
 }
 
 /* All that stand on the key of the first: they are the top of the heap. */
-static uint64_t heap_group(const struct tree_compact *c)
+static void heap_group(struct tree_compact *c)
 {
     uint8_t open[TREE_SOURCES_MAX];
     size_t open_count = 1;
-    uint64_t group = UINT64_C(1) << c->heap[0];
+    source_set_clear(&c->group, c->words);
+    source_set_add(&c->group, c->heap[0]);
+    c->group_count = 1;
     open[0] = 0;
     while (open_count > 0) {
         size_t at = open[--open_count];
         for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < c->heap_count; child++) {
             if (heap_order(c, c->heap[child], c->heap[0]) == 0) {
-                group |= UINT64_C(1) << c->heap[child];
+                source_set_add(&c->group, c->heap[child]);
+                c->group_count++;
                 open[open_count++] = (uint8_t)child;
             }
         }
     }
-    return group;
 }
 
 static int compact_place(struct tree_compact *c)
@@ -290,15 +295,16 @@ static int compact_place(struct tree_compact *c)
 /* Those that stand on the key go on; each comes up as the first when its turn has come. */
 static int compact_leave(struct tree_compact *c)
 {
-    while (c->group != 0) {
+    while (c->group_count > 0) {
         size_t first = c->heap[0];
         struct compact_slot *slot = &c->slot[first];
         int rc = slot->source->ops->next(slot->source);
         if (rc < 0) {
             return rc;
         }
-        CHECK((c->group >> first & 1) != 0);
-        c->group &= ~(UINT64_C(1) << first);
+        CHECK(source_set_has(&c->group, first));
+        source_set_remove(&c->group, first);
+        c->group_count--;
         if (rc == 1) {
             slot->head = compact_head(slot->source->key);
         } else {
@@ -400,8 +406,11 @@ static int compact_fold(struct tree_compact *c)
     uint64_t cover = compact_cover(c, c->key);
     int last = 0;
     c->message_count = 0;
-    for (uint64_t todo = c->group; todo != 0 && last == 0; todo &= todo - 1) {
-        last = fold_source(c, c->slot[__builtin_ctzll(todo)].source, cover);
+    struct source_set todo = c->group;
+    for (size_t n = 0; n < c->group_count && last == 0; n++) {
+        size_t i = source_set_first(&todo, c->words);
+        source_set_remove(&todo, i);
+        last = fold_source(c, c->slot[i].source, cover);
     }
     if (last < 0 || c->message_count == 0 || cover == 0) {
         return last < 0 ? last : 0;
@@ -441,7 +450,7 @@ int tree_compact_next(struct tree_compact *c)
         if (compact_beyond(c, first->head, c->key)) {
             return 0;
         }
-        c->group = heap_group(c);
+        heap_group(c);
         rc = compact_fold(c);
     } while (rc == 0 && c->message_count == 0);
     return rc < 0 ? rc : 1;
@@ -449,7 +458,7 @@ int tree_compact_next(struct tree_compact *c)
 
 struct kv_slice tree_compact_key(const struct tree_compact *c)
 {
-    CHECK(c->group != 0);
+    CHECK(c->group_count > 0);
     return c->key;
 }
 

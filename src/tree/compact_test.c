@@ -13,7 +13,8 @@
 #include "tree/rig_run_priv.h"
 
 #define KEYS 40u
-#define LAYERS_MAX 6u
+#define LAYERS_MAX 250u
+#define LAYERS_FEW 6u
 #define STEPS_MAX 8u /* messages of one key in one layer */
 #define WIDTH 24u
 
@@ -168,11 +169,11 @@ static void fill_layer(struct world *w, struct rig_run *run)
     }
 }
 
-static void world_init(struct world *w, uint64_t seed)
+static void world_init(struct world *w, uint64_t seed, size_t layers_max)
 {
     *w = (struct world){0};
     rand_seed(&w->rand, seed);
-    w->count = (size_t)rand_range(&w->rand, 1, LAYERS_MAX);
+    w->count = (size_t)rand_range(&w->rand, 1, layers_max);
     for (size_t i = w->count; i > 0; i--) {
         struct test_source *s = &w->source[i - 1];
         w->run[i - 1] = rig_run_new();
@@ -356,7 +357,7 @@ TEST(compaction_does_what_all_messages_did)
 {
     for (uint64_t i = 0; i < 150; i++) {
         struct world w;
-        world_init(&w, testing_seed() * 1000 + i);
+        world_init(&w, testing_seed() * 1000 + i, i % 25 == 0 ? LAYERS_MAX : LAYERS_FEW);
         check_world(&w);
         world_fini(&w);
     }
@@ -391,7 +392,7 @@ TEST(compaction_of_nothing)
 TEST(what_sources_need_is_passed_on)
 {
     struct world w;
-    world_init(&w, testing_seed());
+    world_init(&w, testing_seed(), LAYERS_FEW);
     struct tree_compact_options opt = {.sources = w.list, .count = w.count};
     int rc = -ERR_need;
     unsigned calls = 0;
@@ -426,7 +427,7 @@ TEST(compaction_survives_every_failed_allocation)
 {
     for (uint64_t i = 0; i < 5; i++) {
         struct world w;
-        world_init(&w, testing_seed() + i);
+        world_init(&w, testing_seed() + i, LAYERS_FEW);
         struct tree_compact_options opt = {.sources = w.list, .count = w.count};
         int rc = -ENOMEM;
         uint64_t nth = 0;

@@ -113,6 +113,13 @@ static int dump_table(struct dump *d)
         if (e.kind != TREE_BTT_NODE && e.kind != TREE_BTT_SEGMENT) {
             continue;
         }
+        if (e.kind == TREE_BTT_NODE &&
+            e.units == 0) { /* given out; a later checkpoint has it, or none */
+            dump_begin(d, "number_without_node");
+            tree_line_number(&d->line, "block", block);
+            rc = dump_end(d);
+            continue;
+        }
         dump_begin(d, e.kind == TREE_BTT_NODE ? "block" : "older_extent");
         tree_line_number(&d->line, "block", block);
         tree_line_number(&d->line, "level", e.level);

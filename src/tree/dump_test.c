@@ -3,6 +3,7 @@
 
 #include "testing/testing.h"
 #include "tree/check.h"
+#include "tree/look.h"
 #include "tree/rig_bytes_priv.h"
 #include "tree/rig_image_make_priv.h"
 
@@ -89,6 +90,30 @@ TEST(dump_shows_tables)
     CHECK_OK(tree_dump(&opt, &w->damages, &w->err));
     CHECK_EQ(count(w, "older extent"), 0);
     CHECK_EQ(count(w, "\nsegment "), 0);
+}
+
+/* A number that was given out, of a node that no checkpoint has yet: it lies nowhere. */
+TEST(dump_shows_numbers_without_a_node)
+{
+    CLEANUP(world_freep) struct world *w = world_new();
+    const struct tree_btt_entry none = {.kind = TREE_BTT_NODE, .level = 1, .birth = 3};
+    struct tree_look l;
+    struct tree_look_table t;
+    CHECK_OK(tree_look_open(&w->disk.base, "/f", &l, &w->err));
+    CHECK_OK(tree_look_table(&l, &l.pair.super[1], &t));
+    uint8_t *page = w->file->at + t.index.place[0].offset;
+    tree_btt_entry_encode(&none, page + 16 + 7 * TREE_BTT_ENTRY_BYTES);
+    t.index.place[0].checksum = tree_btt_page_seal(page, t.super.file_id, 0);
+    t.super.table.checksum =
+        tree_btt_index_encode(&t.index, t.super.file_id, w->file->at + t.super.table.offset);
+    tree_super_encode(&t.super, w->file->at + TREE_SUPER_SECOND);
+    tree_look_table_fini(&t);
+    tree_look_close(&l);
+    struct tree_dump_options opt = dump_options(w);
+    CHECK_OK(tree_dump(&opt, &w->damages, &w->err));
+    CHECK_EQ(count(w, "\nblock "), 6);
+    CHECK_EQ(count(w, "number without node: block 7\n"), 1);
+    CHECK_EQ(count(w, ", bytes 0,"), 0);
 }
 
 TEST(dump_shows_a_node)

@@ -920,6 +920,15 @@ bool tree_fetcher_busy(const struct tree_fetcher *x)
     return x->requests > 0 || x->loads.count > 0;
 }
 
+uint64_t tree_fetcher_memory(const struct tree_fetcher *x)
+{
+    uint64_t bytes = sizeof *x + x->slot_count * sizeof x->slot[0];
+    for (size_t i = 0; i < x->codec_count; i++) {
+        bytes += tree_codec_memory(&x->codec[i]);
+    }
+    return bytes;
+}
+
 struct tree_fetcher *tree_fetcher_free(struct tree_fetcher *x)
 {
     if (x != NULL) {

@@ -55,6 +55,7 @@ NODISCARD int tree_fetcher_new(const struct tree_fetcher_options *opt, struct tr
 /* Nothing may be under way: tree_fetcher_busy(). NULL is fine. */
 struct tree_fetcher *tree_fetcher_free(struct tree_fetcher *x);
 bool tree_fetcher_busy(const struct tree_fetcher *x);
+uint64_t tree_fetcher_memory(const struct tree_fetcher *x); /* bytes that are charged to nobody */
 /* Who waits for it: somebody who reads is served before jobs of the tree, which read much at once;
  * these have some of the reads for themselves, and leave some to readers. */
 enum tree_fetch_lane { TREE_FETCH_READER, TREE_FETCH_JOB, TREE_FETCH_LANES };

@@ -649,6 +649,10 @@ void tree_file_info(struct tree_file *f, struct tree_file_info *ret)
                                    .direct = f->direct,
                                    .size_bytes = tree_space_size(f->space) * FILE_UNIT};
     tree_space_info(f->space, &ret->space);
+    ret->memory = sizeof *f + ret->space.memory + tree_btt_memory(f->table) +
+                  f->place_count * sizeof *f->place;
+    ret->memory += f->frozen == NULL ? 0 : tree_btt_memory(f->frozen);
+    ret->memory += tree_file_commit_memory(f);
     if (f->shape.step == SHAPE_PUNCH) { /* nobody has it */
         ret->space.used -= f->shape.hole.count;
         ret->space.free += f->shape.hole.count;

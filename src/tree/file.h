@@ -191,7 +191,7 @@ struct tree_file_info {
     uint64_t newest, older; /* durable checkpoints; older 0: none */
     bool direct;
     struct tree_space_info space;
-    uint64_t size_bytes;
+    uint64_t size_bytes, memory; /* memory: of the tables of blocks and space, and the rest */
 };
 void tree_file_info(struct tree_file *f, struct tree_file_info *ret);
 /* 0, or -ERR_failed_before or -EROFS, and why. */

@@ -14,6 +14,14 @@
 
 #include <string.h>
 
+uint64_t tree_file_commit_memory(const struct tree_file *f)
+{
+    const struct file_committer *m = &f->commit;
+    uint64_t bytes = m->place_count * sizeof *m->place + m->taken_capacity * sizeof *m->taken;
+    bytes += m->pages == NULL ? 0 : (uint64_t)FILE_BATCH_PAGES * TREE_BTT_PAGE_BYTES;
+    return bytes + (m->blob == NULL ? 0 : tree_file_blob_units(m->blob_len) * FILE_UNIT);
+}
+
 bool tree_file_commit_busy(const struct tree_file *f)
 {
     return f->commit.step != COMMIT_IDLE;

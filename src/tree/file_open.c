@@ -16,7 +16,6 @@
 
 #define PUNCH_BYTES (UINT64_C(1) << 20)
 #define GROW_BYTES (UINT64_C(64) << 20)
-#define VOID_MAGIC UINT64_C(0x4545525444494f56) /* "VOIDTREE" */
 #define NEW_SUFFIX ".new"
 #define FIRST_INDEX (TREE_SUPER_SECOND + TREE_SUPER_BYTES) /* of a new file */
 
@@ -401,7 +400,7 @@ static int super_void(struct tree_file *f, unsigned place, uint8_t *block, struc
     if (rc < 0) {
         memset(block, 0, TREE_SUPER_BYTES);
     }
-    wire_store_u64(block, VOID_MAGIC);
+    wire_store_u64(block, TREE_SUPER_VOID_MAGIC);
     rc = file_write_now(f, offset, block, TREE_SUPER_BYTES);
     return rc < 0 ? err_set(e, rc, "superblock at offset %" PRIu64 " cannot be made void", offset)
                   : 0;

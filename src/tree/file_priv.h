@@ -124,5 +124,6 @@ void tree_file_room_init(struct tree_file *f);
 /* file_commit.c */
 void tree_file_commit_go(struct tree_file *f); /* if it waits for writes and there are none */
 bool tree_file_commit_busy(const struct tree_file *f);
+uint64_t tree_file_commit_memory(const struct tree_file *f); /* bytes */
 uint64_t tree_file_blob_units(uint64_t len);
 struct tree_space_extent tree_file_blob_extent(const struct tree_super_blob *b);

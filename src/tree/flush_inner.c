@@ -5,12 +5,19 @@
  * run of all; where a deleted range covers the whole slot, instead of all. Runs are cut into
  * partitions. A run whose deleted ranges would not fit into a partition ends at one of them, and
  * goes on as the next run.
+ *
+ * So a slot has no more runs than runs_max and one for each quarter of internal_raw that its node
+ * has in bytes: 16 MiB at most, so 20 as nodes are shaped by default. TREE_SOURCES_MAX has room for
+ * that many on each level of the highest tree, and of an older file (with a run for each 256 KiB of
+ * ranges) on five. Numbers of runs, a byte, begin anew where all runs of a slot become one.
  */
 #include "tree/flush_filter_priv.h"
 
 #include <string.h>
 
-#define RUN_RANGES_PARTS 16u /* bytes of ranges of a run: as many as so many partitions */
+#define RUN_RANGES_PARTS 16u /* bytes of ranges of a run: as many as so many partitions, */
+#define RUN_RANGES_SHARE 4u  /* or this part of a buffer */
+#define RUN_NUMBER_MAX (UINT8_MAX / 2)
 
 /* A run that is being written. */
 struct run_writer {
@@ -92,11 +99,16 @@ static int run_put(struct run_writer *w, struct kv_slice key, const struct tree_
     return rc == 0 ? tree_flush_print_run(w->job, key, w->run) : rc;
 }
 
+static size_t run_ranges_limit(const struct tree_shape *s)
+{
+    uint64_t parts = RUN_RANGES_PARTS * (uint64_t)s->part_raw;
+    return (size_t)base_min(base_max(parts, s->internal_raw / RUN_RANGES_SHARE), TREE_RAW_MAX / 2);
+}
+
 /* Before the keys that it covers. */
 static int run_put_range(struct run_writer *w, const struct tree_ranges_item *range)
 {
-    size_t limit =
-        (size_t)base_min(RUN_RANGES_PARTS * (uint64_t)w->job->f->shape->part_raw, TREE_RAW_MAX / 2);
+    size_t limit = run_ranges_limit(w->job->f->shape);
     size_t bytes = tree_ranges_bytes(range, 1);
     struct tree_ranges_item item = {.msn = range->msn};
     int rc = 0;
@@ -236,7 +248,7 @@ static enum flush_slot_kind slot_kind(const struct flush_job *j, const struct tr
     if (covered) {
         return FLUSH_VOID;
     }
-    return count + 1 > j->f->shape->runs_max || run[0] == UINT8_MAX ? FLUSH_MERGE : FLUSH_ADD;
+    return count + 1 > j->f->shape->runs_max || run[0] > RUN_NUMBER_MAX ? FLUSH_MERGE : FLUSH_ADD;
 }
 
 int tree_flush_slot_choose(struct flush_job *j, const struct tree_node_at *node, uint16_t slot,

@@ -14,18 +14,24 @@ static int job_buffer(struct flush_job *j)
 {
     struct tree_flush *f = j->f;
     const struct tree_node_at *parent = &f->path[f->depth - 1];
-    j->run = mem_calloc(TREE_SOURCES_MAX, sizeof j->run[0]);
+    uint8_t number[2][256];
+    unsigned count[2] = {0};
+    for (unsigned c = 0; c < f->child_count; c++) {
+        uint16_t slot = (uint16_t)(f->slot[f->depth - 1] + c);
+        count[c] = tree_head_runs(parent->head, slot, number[c]);
+    }
+    if (count[0] + count[1] > TREE_SOURCES_MAX) {
+        return -ERR_corrupt; /* more runs than any writer makes */
+    }
+    j->run = mem_calloc(count[0] + count[1] + 1u, sizeof j->run[0]);
     if (j->run == NULL) {
         return -ENOMEM;
     }
     for (unsigned c = 0; c < f->child_count; c++) {
         uint16_t slot = (uint16_t)(f->slot[f->depth - 1] + c);
-        uint8_t number[256];
-        unsigned count = tree_head_runs(parent->head, slot, number);
-        CHECK(j->source_count + count <= TREE_SOURCES_MAX);
-        for (unsigned i = 0; i < count; i++) {
+        for (unsigned i = 0; i < count[c]; i++) {
             struct tree_node_source *s = &j->run[j->source_count];
-            tree_node_source_run(s, &j->from, parent, slot, number[i]);
+            tree_node_source_run(s, &j->from, parent, slot, number[c][i]);
             j->source[j->source_count++] = &s->base;
         }
     }
@@ -117,7 +123,9 @@ int tree_flush_messages(struct flush_job *j, const struct flush_range *r,
         memcpy(source, j->source, j->source_count * sizeof(struct tree_source *));
         opt.count = j->source_count;
     }
-    CHECK(opt.count + m->count <= TREE_SOURCES_MAX);
+    if (opt.count + m->count > TREE_SOURCES_MAX) {
+        return -ERR_corrupt;
+    }
     for (size_t i = 0; i < m->count; i++) {
         source[opt.count++] = &m->run[i].base;
     }

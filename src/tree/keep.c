@@ -26,7 +26,7 @@
 #define KEEP_RANGES_FACTOR 4u /* memory for ranges: encoded, and what leads to them */
 
 struct keep_job {
-    struct loop_executor_job job;
+    struct writer_work work;
     struct tree_writer *writer;
     struct tree_keep *keep;
     struct tree_codec codec;
@@ -39,6 +39,9 @@ struct keep_job {
     /* the piece that is being made */
     uint8_t *buf;
     size_t capacity, len; /* len 0: there was nothing left */
+    struct tree_segment_writer segment;
+    bool packing;     /* it has begun: */
+    uint64_t pack_ns; /* so long it took until now */
     uint64_t sum;
     struct tree_ranges_item *range; /* with its list */
     size_t range_count, range_capacity, list_capacity;
@@ -107,22 +110,25 @@ static int keep_put_block(struct keep_job *j, struct tree_segment_writer *s)
     return rc;
 }
 
-static int keep_put_messages(struct keep_job *j, struct tree_segment_writer *s)
+/* A block, or what is left for one. 1: there may be more that has room; 0; or a failure. */
+static int keep_put_some(struct keep_job *j, struct tree_segment_writer *s)
 {
-    int rc = 0;
-    while (j->standing && rc >= 0) {
+    while (j->standing) {
         struct tree_block_entry e = keep_entry(j);
         if (!keep_has_room(j, s, &e)) {
             break;
         }
-        rc = tree_segment_add(s, &e);
+        int rc = tree_segment_add(s, &e);
         if (rc == 0) {
             rc = keep_put_block(j, s);
-        } else if (rc > 0) {
-            keep_step(j);
+            return rc < 0 ? rc : 1;
         }
+        if (rc < 0) {
+            return rc;
+        }
+        keep_step(j);
     }
-    return rc >= 0 && tree_segment_has_block(s) ? keep_put_block(j, s) : rc < 0 ? rc : 0;
+    return tree_segment_has_block(s) ? keep_put_block(j, s) : 0;
 }
 
 /* The next of them that lie behind `from`, as many as may be in a list of `bytes`. */
@@ -196,30 +202,46 @@ static int keep_put_end(struct keep_job *j, struct tree_segment_writer *s)
     return rc;
 }
 
-static void keep_pack(struct loop_executor_job *job)
+static void keep_pack_begin(struct keep_job *j)
 {
-    struct keep_job *j = container_of(job, struct keep_job, job);
     const struct tree_keep *k = j->keep;
     const struct tree_shape *shape = j->writer->options.shape;
-    uint64_t begin = tree_writer_now(j->writer);
-    struct tree_segment_writer s;
     struct tree_segment_options opt = {
         .id = keep_id(shape->file_id, k->birth, k->memtable_number, (uint32_t)j->piece_count),
         .packer = &j->codec,
         .codec = (enum tree_codec_id)shape->codec};
-    tree_segment_writer_init(&s, &opt);
-    tree_segment_begin(&s, j->buf);
+    tree_segment_writer_init(&j->segment, &opt);
+    tree_segment_begin(&j->segment, j->buf);
     j->len = TREE_SEGMENT_HEADER_BYTES;
-    j->rc = keep_put_messages(j, &s);
-    j->rc = j->rc < 0 ? j->rc : keep_put_end(j, &s);
-    tree_writer_time(j->writer, TREE_TIME_COMPRESS, tree_writer_now(j->writer) - begin,
-                     s.raw_bytes);
-    tree_segment_writer_fini(&s);
+    j->packing = true;
+    j->pack_ns = 0;
+}
+
+/* One block after the other, then the end of the piece. */
+static bool keep_pack(struct writer_work *work)
+{
+    struct keep_job *j = container_of(work, struct keep_job, work);
+    uint64_t begin = tree_writer_now(j->writer);
+    if (!j->packing) {
+        keep_pack_begin(j);
+    }
+    j->rc = keep_put_some(j, &j->segment);
+    bool more = j->rc == 1;
+    if (j->rc == 0) {
+        j->rc = keep_put_end(j, &j->segment);
+    }
+    j->pack_ns += tree_writer_now(j->writer) - begin;
+    if (!more) {
+        tree_writer_time(j->writer, TREE_TIME_COMPRESS, j->pack_ns, j->segment.raw_bytes);
+        tree_segment_writer_fini(&j->segment);
+        j->packing = false;
+    }
+    return more;
 }
 
 /* ---- keeping: the loop's ---- */
 
-static void keep_packed(struct loop_executor_job *job);
+static void keep_packed(struct writer_work *work);
 static void keep_written(struct tree_file_write *write, int rc);
 
 static void keep_job_free(struct keep_job *j)
@@ -281,13 +303,13 @@ static int keep_note(struct keep_job *j, struct tree_space_extent x)
 
 static void keep_next(struct keep_job *j)
 {
-    j->job = (struct loop_executor_job){.work = keep_pack, .done = keep_packed};
-    tree_writer_work(j->writer, &j->job);
+    j->work = (struct writer_work){.step = keep_pack, .done = keep_packed};
+    tree_writer_work(j->writer, &j->work);
 }
 
-static void keep_packed(struct loop_executor_job *job)
+static void keep_packed(struct writer_work *work)
 {
-    struct keep_job *j = container_of(job, struct keep_job, job);
+    struct keep_job *j = container_of(work, struct keep_job, work);
     int rc = j->rc;
     if (rc == 0 && j->len > 0) {
         rc = mem_grow(&j->piece, &j->piece_capacity, j->piece_count + 1, sizeof *j->piece);
@@ -334,7 +356,7 @@ static void keep_begin(struct keep_job *j)
     j->capacity = (size_t)base_align_up(j->piece_bytes + slack, TREE_UNIT);
     j->charged = j->capacity + j->writer->codec_bytes;
     j->charged += state.range_count == 0 ? 0 : (uint64_t)KEEP_RANGES_FACTOR * j->ranges_bytes;
-    j->limit = state.max_msn;
+    j->limit = k->msn_max == 0 ? state.max_msn : base_min(k->msn_max, state.max_msn);
     tree_memtable_cursor_init(&j->cursor, k->memtable, j->limit);
     j->standing = j->cursor.base.ops->seek(&j->cursor.base, k->from) == 1;
     j->ranges_left = j->cursor.base.has_ranges;

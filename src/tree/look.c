@@ -232,6 +232,13 @@ void tree_look_entry(const struct tree_look_table *t, uint64_t block, struct tre
     }
 }
 
+bool tree_look_is_void(struct tree_look *l, unsigned place)
+{
+    uint8_t bytes[8];
+    int rc = tree_look_read(l, place * (uint64_t)TREE_SUPER_SECOND, bytes, sizeof bytes);
+    return rc == 0 && wire_load_u64(bytes) == TREE_SUPER_VOID_MAGIC;
+}
+
 int tree_look_choose(const struct tree_look *l, bool older, const struct tree_super **ret,
                      struct err *e)
 {

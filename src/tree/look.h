@@ -38,6 +38,9 @@ NODISCARD int tree_look_read(struct tree_look *l, uint64_t offset, void *out, si
 /* Are the superblocks others than at the open? Then somebody writes the file. */
 bool tree_look_changed(struct tree_look *l);
 
+/* An open has given the superblock up that was there. */
+bool tree_look_is_void(struct tree_look *l, unsigned place);
+
 /* ---- a checkpoint ---- */
 
 /* A part that is damaged has its error, and counts as empty. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tree/source_set_priv.h"
 
 /*
  * The sources stand in a heap, by key. A call goes through steps: place all sources
@@ -35,7 +36,9 @@ struct merge_slot {
 struct tree_merge {
     const struct tree_snapshot *snapshot;
     struct merge_key lower, upper;
-    uint64_t range_mask; /* sources that may have deleted ranges */
+    struct source_set ranged; /* sources that may have deleted ranges */
+    unsigned words;           /* of sets */
+    bool ranges;              /* there are such sources */
 
     /* where it stands */
     bool standing;
@@ -52,11 +55,12 @@ struct tree_merge {
     struct merge_key target, bound; /* of a seek; end of the range that is passed over */
     bool target_strict;             /* not the target itself */
     size_t place_count;             /* sources placed so far */
-    uint64_t group, todo;           /* sources with the key looked at; those not asked yet */
-    size_t cover;                   /* source whose range delete ended the folding; or count */
-    bool bare;                      /* and it has nothing newer in that range */
-    bool taken, asked;              /* message and range of the first of `todo` */
-    uint64_t range_msn;             /* of the first of `todo`, if asked */
+    struct source_set group, todo;  /* sources with the key looked at; those not asked yet */
+    size_t group_count;
+    size_t cover;       /* source whose range delete ended the folding; or count */
+    bool bare;          /* and it has nothing newer in that range */
+    bool taken, asked;  /* message and range of the first of `todo` */
+    uint64_t range_msn; /* of the first of `todo`, if asked */
     enum fold_outcome outcome;
     struct tree_fold fold;
 
@@ -229,6 +233,11 @@ static struct kv_slice merge_slice(const struct merge_key *k)
     return kv_slice_of(k->bytes, k->len);
 }
 
+size_t tree_merge_bytes(size_t count)
+{
+    return sizeof(struct tree_merge) + count * sizeof(struct merge_slot);
+}
+
 int tree_merge_new(const struct tree_merge_options *opt, struct tree_merge **ret)
 {
     CHECK(opt->count <= TREE_SOURCES_MAX);
@@ -239,6 +248,7 @@ int tree_merge_new(const struct tree_merge_options *opt, struct tree_merge **ret
     memset(m, 0, offsetof(struct tree_merge, keys)); /* what follows is set before it is read */
     m->snapshot = opt->snapshot;
     m->count = opt->count;
+    m->words = source_set_words(opt->count);
     m->heap_count = 0;
     m->key = &m->keys[0];
     m->next_key = &m->keys[1];
@@ -247,7 +257,10 @@ int tree_merge_new(const struct tree_merge_options *opt, struct tree_merge **ret
     merge_key_set(&m->upper, opt->upper);
     for (size_t i = 0; i < m->count; i++) {
         m->slot[i] = (struct merge_slot){.source = opt->sources[i]};
-        m->range_mask |= opt->sources[i]->has_ranges ? UINT64_C(1) << i : 0;
+        if (opt->sources[i]->has_ranges) {
+            source_set_add(&m->ranged, i);
+            m->ranges = true;
+        }
     }
     *ret = m;
     return 0;
@@ -325,23 +338,25 @@ static void heap_first_moved(struct tree_merge *m, bool on)
 }
 
 /* All that stand on the key of the first: they are the top of the heap. */
-static uint64_t heap_group(const struct tree_merge *m)
+static void heap_group(struct tree_merge *m)
 {
     uint8_t open[TREE_SOURCES_MAX];
     size_t open_count = 1;
     struct kv_slice key = m->slot[m->heap[0]].source->key;
-    uint64_t group = UINT64_C(1) << m->heap[0];
+    source_set_clear(&m->group, m->words);
+    source_set_add(&m->group, m->heap[0]);
+    m->group_count = 1;
     open[0] = 0;
     while (open_count > 0) {
         size_t at = open[--open_count];
         for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < m->heap_count; child++) {
             if (kv_slice_compare(m->slot[m->heap[child]].source->key, key) == 0) {
-                group |= UINT64_C(1) << m->heap[child];
+                source_set_add(&m->group, m->heap[child]);
+                m->group_count++;
                 open[open_count++] = (uint8_t)child;
             }
         }
     }
-    return group;
 }
 
 /* ---- steps ---- */
@@ -438,8 +453,10 @@ static bool merge_look(struct tree_merge *m)
         return false;
     }
     merge_key_set(m->next_key, key);
-    m->group = heap_group(m);
-    m->todo = m->group | m->range_mask;
+    heap_group(m);
+    for (unsigned i = 0; i < m->words; i++) {
+        m->todo.word[i] = m->group.word[i] | m->ranged.word[i];
+    }
     m->cover = m->count;
     m->taken = false;
     m->asked = false;
@@ -480,14 +497,17 @@ static int merge_ask_range(struct tree_merge *m, size_t i)
 /* What the sources say, newest first, until it is known. */
 static int merge_fold_all(struct tree_merge *m)
 {
-    while (m->todo != 0 && m->outcome == FOLD_MORE) {
-        size_t i = (size_t)__builtin_ctzll(m->todo);
+    while (m->outcome == FOLD_MORE) {
+        size_t i = source_set_first(&m->todo, m->words);
+        if (i == TREE_SOURCES_MAX) {
+            break;
+        }
         int rc = m->asked ? 0 : merge_ask_range(m, i);
         if (rc < 0) {
             return rc;
         }
         int outcome = m->range_msn > 0 ? FOLD_NOTHING : FOLD_MORE;
-        if ((m->group >> i & 1) != 0) {
+        if (source_set_has(&m->group, i)) {
             outcome = fold_source(&m->fold, m->slot[i].source, m->range_msn, &m->taken);
         }
         if (outcome < 0) {
@@ -495,7 +515,7 @@ static int merge_fold_all(struct tree_merge *m)
         }
         m->outcome = (enum fold_outcome)outcome;
         if (outcome == FOLD_MORE) {
-            m->todo &= m->todo - 1;
+            source_set_remove(&m->todo, i);
             m->taken = false;
             m->asked = false;
         } else if (outcome == FOLD_NOTHING && m->range_msn > 0) {
@@ -516,7 +536,7 @@ static int merge_fold(struct tree_merge *m)
         return rc;
     }
     if (m->outcome == FOLD_VALUE) {
-        const struct tree_source *s = m->slot[__builtin_ctzll(m->todo)].source;
+        const struct tree_source *s = m->slot[source_set_first(&m->todo, m->words)].source;
         value = fold_value(s, FOLD_VALUE);
         stable = s->stable;
     }
@@ -546,7 +566,7 @@ static uint32_t merge_plain(const struct tree_merge *m)
     struct kv_slice limit = merge_slice(&m->upper);
     size_t first = m->heap[0];
     struct tree_source *s = m->slot[first].source;
-    bool alone = !m->backwards && m->range_mask == 0 && m->group == UINT64_C(1) << first;
+    bool alone = !m->backwards && !m->ranges && m->group_count == 1;
     if (!alone || m->fold.count > 0 || s->ops->plain == NULL) {
         return 0;
     }

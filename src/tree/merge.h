@@ -15,7 +15,7 @@
 #include "tree/snapshots.h"
 #include "tree/source.h"
 
-#define TREE_SOURCES_MAX 64u
+#define TREE_SOURCES_MAX 256u       /* see flush_inner.c: what a way down may have at most */
 #define TREE_PENDING_MAX (1u << 20) /* upserts of one key that do not fold */
 
 /* Memory of one reader, used again; all zero is empty. */
@@ -58,6 +58,7 @@ struct tree_merge_options {
     struct kv_slice upper;                /* exclusive; empty: to the last key; copied */
     const struct tree_snapshot *snapshot; /* asked after every move; NULL: nobody gives it up */
 };
+size_t tree_merge_bytes(size_t count); /* that one of so many sources has, at first */
 NODISCARD int tree_merge_new(const struct tree_merge_options *opt, struct tree_merge **ret);
 struct tree_merge *tree_merge_free(struct tree_merge *m); /* not the sources */
 DEFINE_FREEP(tree_merge)

@@ -649,6 +649,101 @@ TEST(a_batch_that_fails_changes_nothing)
     CHECK_TRUE(failed > 100);
 }
 
+/* ---- very many sources ---- */
+
+#define MANY TREE_SOURCES_MAX
+
+struct many {
+    struct rand rand;
+    struct rig_run *run[MANY]; /* newest first */
+    struct rig_run_source source[MANY];
+    struct tree_source *list[MANY];
+    size_t count;
+};
+
+static void many_range(struct many *w, struct rig_run *run, uint64_t msn)
+{
+    uint8_t low[8], high[8];
+    uint32_t k = (uint32_t)rand_below(&w->rand, KEYS - 8);
+    uint32_t end = k + 1 + (uint32_t)rand_below(&w->rand, 7);
+    rig_run_add_range(
+        run, &(struct tree_range){.msn = msn, .low = key_of(k, low), .high = key_of(end, high)});
+}
+
+/* Each has a few of the keys, and some a deleted range. */
+static void many_init(struct many *w, uint64_t seed, size_t count)
+{
+    *w = (struct many){.count = count};
+    rand_seed(&w->rand, seed);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t msn = 3 * (count - i);
+        struct rig_run *run = w->run[i] = rig_run_new();
+        if (rand_chance(&w->rand, 1, 4)) {
+            many_range(w, run, msn + rand_below(&w->rand, 2) * 2);
+        }
+        for (uint32_t k = (uint32_t)rand_below(&w->rand, KEYS); k < KEYS;
+             k += 1 + (uint32_t)rand_below(&w->rand, KEYS / 2)) {
+            uint8_t key[8], value[2] = {(uint8_t)i, (uint8_t)k};
+            struct tree_message m = {.type = rand_chance(&w->rand, 1, 4) ? TREE_DELETE : TREE_PUT,
+                                     .msn = msn + 1};
+            m.body = kv_slice_of(value, m.type == TREE_PUT ? sizeof value : 0);
+            rig_run_add(run, key_of(k, key), &m);
+        }
+        rig_run_source_init(&w->source[i], run);
+        w->list[i] = &w->source[i].base;
+    }
+}
+
+/* As a get of each key says it, which asks one source after the other. */
+static uint32_t many_check(struct many *w, bool back)
+{
+    struct tree_merge_options opt = {.sources = w->list, .count = w->count};
+    CLEANUP(tree_merge_freep) struct tree_merge *m = NULL;
+    struct tree_fold fold = {0};
+    uint32_t found = 0;
+    CHECK_OK(tree_merge_new(&opt, &m));
+    int rc = back ? tree_merge_seek_back(m, (struct kv_slice){0})
+                  : tree_merge_seek(m, (struct kv_slice){0});
+    for (uint32_t i = 0; i < KEYS; i++) {
+        uint8_t buf[8];
+        struct rig_run_source source[MANY];
+        struct tree_source *list[MANY];
+        struct kv_slice key = key_of(back ? KEYS - 1 - i : i, buf), value = {0};
+        for (size_t n = 0; n < w->count; n++) {
+            rig_run_source_init(&source[n], w->run[n]);
+            list[n] = &source[n].base;
+        }
+        if (tree_merge_get(list, w->count, key, &fold, &value) == 0) {
+            continue;
+        }
+        CHECK_EQ(rc, 1);
+        CHECK_EQ(kv_slice_compare(tree_merge_key(m), key), 0);
+        CHECK_EQ(kv_slice_compare(tree_merge_value(m), value), 0);
+        rc = back ? tree_merge_prev(m) : tree_merge_next(m);
+        found++;
+    }
+    CHECK_EQ(rc, 0);
+    tree_fold_fini(&fold);
+    return found;
+}
+
+TEST(as_many_sources_as_there_may_be_are_merged)
+{
+    static const size_t counts[] = {63, 64, 65, 128, 129, 200, MANY};
+    uint32_t found = 0;
+    for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
+        static struct many w;
+        many_init(&w, testing_seed() + i, counts[i]);
+        uint32_t there = many_check(&w, false);
+        CHECK_EQ(many_check(&w, true), there);
+        found += there;
+        for (size_t n = 0; n < w.count; n++) {
+            rig_run_unref(w.run[n]);
+        }
+    }
+    CHECK_TRUE(found > KEYS);
+}
+
 /* ---- all short histories of three keys ---- */
 
 #define SMALL_KEYS 3u

@@ -112,6 +112,7 @@ static int page_prepare(struct tree_nodes *n, uint64_t page_no)
         if (page == NULL) {
             return -ENOMEM;
         }
+        n->info.memory += sizeof *page;
         atomic_store_explicit(&n->page[page_no], page, memory_order_release);
     }
     return 0;
@@ -754,6 +755,7 @@ int tree_nodes_new(const struct tree_nodes_options *opt, struct tree_nodes **ret
     }
     n->file = opt->file;
     n->cache = opt->cache;
+    n->info.memory = sizeof *n;
     nodes_init(n);
     int rc = nodes_load(n);
     if (rc < 0) {

@@ -104,6 +104,7 @@ struct tree_nodes_info {
     /* retired: what versions that were replaced keep in memory: heads, and parts not on disk */
     uint64_t dirty_count, dirty_bytes, retired_bytes;
     uint64_t frees_pending;
+    uint64_t memory; /* of the table by which they are found */
 };
 void tree_nodes_info(const struct tree_nodes *n, struct tree_nodes_info *ret);
 /* The newest versions of the nodes of a level: how many, and what they hold: of those whose head

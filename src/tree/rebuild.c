@@ -5,6 +5,7 @@
 #include "tree/rebuild_priv.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 struct tree_finding tree_rebuild_finding(enum tree_finding_severity severity, const char *code)
@@ -53,6 +54,57 @@ static void rebuild_tell_guess(struct rebuild *r)
     }
 }
 
+/* What was committed behind the checkpoint that is saved; `super`: of the newer one, or NULL. */
+static void rebuild_tell_left_out(struct rebuild *r, uint64_t newer, const struct tree_super *super)
+{
+    char text[TREE_FINDING_TEXT], advice[TREE_FINDING_TEXT], upto[64] = "";
+    const struct tree_super *s = &r->super;
+    struct tree_finding f = tree_rebuild_finding(TREE_FINDING_DAMAGE, "older_checkpoint");
+    if (super != NULL) {
+        snprintf(upto, sizeof upto, ", up to %" PRIu64, super->applied_index);
+    }
+    tree_finding_text(text,
+                      "%s: the new file is of checkpoint %" PRIu64
+                      ", and what was committed behind index %" PRIu64 " of the log%s is not in it",
+                      super != NULL ? "the newer checkpoint is left out, as asked for"
+                                    : "the superblock of a newer checkpoint is damaged",
+                      s->checkpoint, s->applied_index, upto);
+    tree_finding_text(advice,
+                      "a server whose log still begins at %" PRIu64
+                      " or before executes the rest again; else fetch its state from another "
+                      "member, or restore a newer backup",
+                      s->applied_index + 1);
+    f.checkpoint = newer;
+    f.text = text;
+    f.advice = advice;
+    r->result->left_out = newer;
+    r->result->left_out_index = super == NULL ? 0 : super->applied_index;
+    tree_rebuild_tell(r, &f);
+}
+
+/* Whether there was a newer checkpoint than the one that is saved is told by the superblock beside
+ * it, or, where that is damaged, by an index: those of the two newest are intact. One that an open
+ * has made void was given up then, and told of. */
+static int rebuild_look_newer(struct rebuild *r)
+{
+    const struct tree_look *l = &r->look;
+    unsigned other = (unsigned)(1 - l->choice.newest);
+    uint64_t newest = 0;
+    if (r->opt->older) {
+        const struct tree_super *newer = &l->pair.super[l->choice.newest];
+        rebuild_tell_left_out(r, newer->checkpoint, newer);
+        return 0;
+    }
+    if (l->pair.rc[other] == 0 || tree_look_is_void(&r->look, other)) {
+        return 0;
+    }
+    int rc = tree_rebuild_newest(r, r->super.file_id, &newest);
+    if (rc == 0 && newest > r->super.checkpoint) {
+        rebuild_tell_left_out(r, newest, NULL);
+    }
+    return rc;
+}
+
 static int rebuild_guess(struct rebuild *r, struct err *e)
 {
     const struct tree_rebuild_options *o = r->opt;
@@ -85,6 +137,7 @@ static int rebuild_choose(struct rebuild *r, struct err *e)
         r->super = *s;
         r->result->has_super = true;
         tree_rebuild_sort(r, s->file_id);
+        rc = rebuild_look_newer(r);
     }
     return rc;
 }

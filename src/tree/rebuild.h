@@ -12,6 +12,10 @@
  *   buffered are lost), a leaf without records.
  * Memtable segments likewise: whole, or without damaged blocks. Each loss is told.
  *
+ * A file that is made of the older checkpoint, because the newer one's superblock is damaged (its
+ * index is found) or because that was asked for, lacks what was committed in between: that is told,
+ * and is a loss.
+ *
  * Without a superblock nobody knows the applied index and the owner. Then the new file has those of
  * the options, or none: no server opens a file without its owner.
  *
@@ -37,8 +41,10 @@ struct tree_rebuild_result {
     uint64_t checkpoint, applied_index;
     uint64_t copied, mended, older, made; /* nodes */
     uint64_t pieces, pieces_mended, pieces_lost;
-    uint64_t losses; /* findings of severity damage */
-    bool has_super;  /* else applied index and owner are those of the options */
+    uint64_t losses;         /* findings of severity damage */
+    uint64_t left_out;       /* a newer checkpoint than that of the new file; 0: none */
+    uint64_t left_out_index; /* to which it was applied; 0: not known */
+    bool has_super;          /* else applied index and owner are those of the options */
 };
 /* -EEXIST: `out` is there. -ERR_bad_magic and others of class ERR_corrupt: nothing of a tree is in
  * the file, or it contradicts itself. -ENOSPC, -EIO ..., -ENOMEM. Nothing is left of `out` then. */

@@ -84,6 +84,8 @@ void tree_rebuild_tell(struct rebuild *r, const struct tree_finding *f);
 NODISCARD int tree_rebuild_scan(struct rebuild *r);
 /* Only those of the file, in order. */
 void tree_rebuild_sort(struct rebuild *r, const uint8_t *file_id);
+/* The newest checkpoint whose index is in the file; 0: none. -ENOMEM. */
+NODISCARD int tree_rebuild_newest(struct rebuild *r, const uint8_t *file_id, uint64_t *ret);
 /* A superblock from what was found. Class ERR_corrupt: there is nothing. */
 NODISCARD int tree_rebuild_guess(struct rebuild *r, struct tree_super *ret, struct err *e);
 

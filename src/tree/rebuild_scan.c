@@ -386,6 +386,18 @@ static int guess_root(struct rebuild *r, struct tree_super *s)
     return 0;
 }
 
+int tree_rebuild_newest(struct rebuild *r, const uint8_t *file_id, uint64_t *ret)
+{
+    struct tree_super s = {.checkpoint = 0};
+    int rc = 0;
+    memcpy(s.file_id, file_id, sizeof s.file_id);
+    for (size_t i = 0; i < r->blob_count && rc == 0; i++) {
+        rc = r->blob[i].kind == REBUILD_INDEX ? guess_index(r, r->blob[i].offset, &s) : 0;
+    }
+    *ret = s.checkpoint;
+    return rc;
+}
+
 int tree_rebuild_guess(struct rebuild *r, struct tree_super *ret, struct err *e)
 {
     struct tree_super s = {.fanout = 32,

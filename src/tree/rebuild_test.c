@@ -236,6 +236,38 @@ TEST(rebuild_of_a_sound_file_is_the_same)
     world_check(w);
     CHECK_EQ(w->result.checkpoint, 2);
     CHECK_EQ(w->result.pieces, 0);
+    CHECK_EQ(w->result.left_out, 3);
+    CHECK_EQ(w->result.left_out_index, 1003);
+    CHECK_EQ(w->result.losses, 1);
+}
+
+/* What was committed between two checkpoints is lost with the newer one's superblock, and is told;
+ * with the older one's nothing is. */
+TEST(rebuild_from_the_older_checkpoint_says_what_is_missing)
+{
+    CLEANUP(world_freep) struct world *w = world_new();
+    struct tree_rebuild_options opt = options(w);
+    for (unsigned how = 0; how < 2; how++) {
+        uint64_t bad = how == 0 ? TREE_SUPER_SECOND + 40 : TREE_SUPER_SECOND;
+        memset(w->file->at + bad, how == 0 ? 0xee : 0, how == 0 ? 1 : TREE_SUPER_BYTES);
+        CHECK_OK(world_rebuild(w, &opt));
+        world_check(w);
+        CHECK_EQ(w->result.checkpoint, 2);
+        CHECK_EQ(w->result.left_out, 3);
+        CHECK_EQ(w->result.left_out_index, 0);
+        CHECK_EQ(w->result.losses, 1);
+        CHECK_TRUE(strstr(w->first,
+                          "is of checkpoint 2, and what was committed behind index 100") != NULL);
+        memcpy(w->file->at, w->golden, w->len);
+    }
+    wipe(w, 0);
+    world_saves(w, &opt, 0);
+    CHECK_EQ(w->result.checkpoint, 3);
+    CHECK_EQ(w->result.losses + w->result.left_out, 0);
+    w->file->at[TREE_SUPER_SECOND] ^= 1;
+    memcpy(w->file->at + TREE_SUPER_SECOND, "VOIDTREE", 8); /* given up before, and told then */
+    CHECK_OK(world_rebuild(w, &opt));
+    CHECK_EQ(w->result.losses + w->result.left_out, 0);
 }
 
 TEST(rebuild_without_superblocks_finds_the_same)

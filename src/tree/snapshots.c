@@ -16,11 +16,13 @@ struct tree_snapshots {
     size_t live_count, cancelled_count, count_max;
     uint64_t published;
     uint64_t kept_bytes, budget_bytes;
-    bool changed; /* since the last look */
+    struct tree_snapshot *held; /* one of the live ones, or NULL */
+    bool changed;               /* since the last look */
 
     /* the writer's */
     struct tree_snapshots_view view;
-    uint64_t limits[]; /* count_max: live ones from the front, cancelled ones from the end */
+    uint64_t limits[]; /* count_max, and one for `held`: live ones from the front, cancelled ones
+                          from the end */
 };
 
 static struct tree_snapshot *snapshot_of(struct list *node)
@@ -30,7 +32,7 @@ static struct tree_snapshot *snapshot_of(struct list *node)
 
 int tree_snapshots_new(const struct tree_snapshots_options *opt, struct tree_snapshots **ret)
 {
-    struct tree_snapshots *s = mem_zalloc(sizeof *s + opt->count_max * sizeof s->limits[0]);
+    struct tree_snapshots *s = mem_zalloc(sizeof *s + (opt->count_max + 1) * sizeof s->limits[0]);
     if (s == NULL) {
         return -ENOMEM;
     }
@@ -56,21 +58,37 @@ struct tree_snapshots *tree_snapshots_free(struct tree_snapshots *s)
     return NULL;
 }
 
+/* With the lock. */
+static void snapshots_add(struct tree_snapshots *s, struct tree_snapshot *at)
+{
+    at->limit = s->published;
+    at->kept_bytes = 0;
+    atomic_init(&at->cancelled, false);
+    list_push_back(&s->live, &at->node);
+    s->live_count++;
+    s->changed = true;
+}
+
 int tree_snapshots_take(struct tree_snapshots *s, struct tree_snapshot *at)
 {
     int rc = -ERR_busy;
     lock_take(&s->lock);
-    if (s->live_count + s->cancelled_count < s->count_max) {
-        at->limit = s->published;
-        at->kept_bytes = 0;
-        atomic_init(&at->cancelled, false);
-        list_push_back(&s->live, &at->node);
-        s->live_count++;
-        s->changed = true;
+    size_t held = s->held == NULL ? 0 : 1;
+    if (s->live_count + s->cancelled_count < s->count_max + held) {
+        snapshots_add(s, at);
         rc = 0;
     }
     lock_release(&s->lock);
     return rc;
+}
+
+void tree_snapshots_hold(struct tree_snapshots *s, struct tree_snapshot *at)
+{
+    lock_take(&s->lock);
+    CHECK(s->held == NULL);
+    snapshots_add(s, at);
+    s->held = at;
+    lock_release(&s->lock);
 }
 
 /* What was kept for it is kept for the next older one now, or for nobody. */
@@ -93,6 +111,7 @@ void tree_snapshots_release(struct tree_snapshots *s, struct tree_snapshot *at)
     } else {
         snapshots_pass_on(s, at);
         s->live_count--;
+        s->held = s->held == at ? NULL : s->held;
     }
     list_remove(&at->node);
     s->changed = true;
@@ -102,7 +121,7 @@ void tree_snapshots_release(struct tree_snapshots *s, struct tree_snapshot *at)
 static void snapshots_copy_limits(struct tree_snapshots *s)
 {
     struct tree_snapshots_view *v = &s->view;
-    uint64_t *cancelled = s->limits + s->count_max - s->cancelled_count;
+    uint64_t *cancelled = s->limits + s->count_max + 1 - s->cancelled_count;
     v->count = 0;
     v->limit = s->limits;
     v->cancelled = cancelled;
@@ -183,17 +202,39 @@ static void snapshots_charge(struct tree_snapshots *s, const struct tree_superse
     s->kept_bytes += kept;
 }
 
-static void snapshots_give_up_oldest(struct tree_snapshots *s)
+/* What may be given up: all but the one that is held, and what is kept for that one. */
+static bool snapshots_exceed(const struct tree_snapshots *s, uint64_t bytes)
 {
-    struct tree_snapshot *oldest = snapshot_of(s->live.next);
-    snapshots_pass_on(s, oldest);
-    list_remove(&oldest->node);
-    list_push_back(&s->cancelled, &oldest->node);
+    bool any = s->live_count > (s->held == NULL ? 0U : 1U);
+    return any && s->kept_bytes - (s->held == NULL ? 0 : s->held->kept_bytes) > bytes;
+}
+
+static void snapshots_cancel(struct tree_snapshots *s, struct tree_snapshot *at)
+{
+    snapshots_pass_on(s, at);
+    list_remove(&at->node);
+    list_push_back(&s->cancelled, &at->node);
     s->live_count--;
     s->cancelled_count++;
     s->changed = true;
     /* Before anything that it sees goes: a reader that misses something sees this, too. */
-    atomic_store_explicit(&oldest->cancelled, true, memory_order_release);
+    atomic_store_explicit(&at->cancelled, true, memory_order_release);
+}
+
+static void snapshots_give_up_oldest(struct tree_snapshots *s)
+{
+    struct list *first = s->live.next;
+    struct tree_snapshot *oldest = snapshot_of(first);
+    snapshots_cancel(s, oldest == s->held ? snapshot_of(first->next) : oldest);
+}
+
+void tree_snapshots_cancel(struct tree_snapshots *s, struct tree_snapshot *at)
+{
+    lock_take(&s->lock);
+    if (!atomic_load_explicit(&at->cancelled, memory_order_relaxed)) {
+        snapshots_cancel(s, at);
+    }
+    lock_release(&s->lock);
 }
 
 unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,
@@ -203,7 +244,7 @@ unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,
     lock_take(&s->lock);
     CHECK(msn >= s->published);
     snapshots_charge(s, superseded);
-    while (s->kept_bytes > s->budget_bytes && !list_empty(&s->live)) {
+    while (snapshots_exceed(s, s->budget_bytes)) {
         snapshots_give_up_oldest(s);
         given_up++;
     }
@@ -215,7 +256,7 @@ unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,
 bool tree_snapshots_give_up(struct tree_snapshots *s)
 {
     lock_take(&s->lock);
-    bool any = s->kept_bytes > 0 && !list_empty(&s->live);
+    bool any = snapshots_exceed(s, 0);
     if (any) {
         snapshots_give_up_oldest(s);
     }
@@ -231,6 +272,7 @@ struct tree_snapshots_state tree_snapshots_state(struct tree_snapshots *s)
         .kept_bytes = s->kept_bytes,
         .live_count = s->live_count,
         .cancelled_count = s->cancelled_count,
+        .memory = sizeof *s + (s->count_max + 1) * sizeof s->limits[0],
     };
     lock_release(&s->lock);
     return ret;

@@ -44,6 +44,9 @@ DEFINE_FREEP(tree_snapshots)
 
 /* 0; -ERR_busy: count_max are live already. */
 NODISCARD int tree_snapshots_take(struct tree_snapshots *s, struct tree_snapshot *at);
+/* One that is never given up, and beyond count_max: the writer's own, one at a time. What is kept
+ * for it counts for no budget, so it is held for as long as one memtable is written, no longer. */
+void tree_snapshots_hold(struct tree_snapshots *s, struct tree_snapshot *at);
 void tree_snapshots_release(struct tree_snapshots *s, struct tree_snapshot *at);
 
 /* After every read: was what it saw still whole? 0, -ECANCELED. */
@@ -90,10 +93,14 @@ unsigned tree_snapshots_publish(struct tree_snapshots *s, uint64_t msn,
 /* Gives up the oldest one, if anything is kept for it: memory is short. */
 bool tree_snapshots_give_up(struct tree_snapshots *s);
 
+/* This one, whatever is kept for it: for tests of who reads. */
+void tree_snapshots_cancel(struct tree_snapshots *s, struct tree_snapshot *at);
+
 struct tree_snapshots_state {
     uint64_t published;
     uint64_t kept_bytes;
     size_t live_count;      /* not given up */
     size_t cancelled_count; /* given up, not released yet */
+    uint64_t memory;        /* bytes, however many there are */
 };
 struct tree_snapshots_state tree_snapshots_state(struct tree_snapshots *s);

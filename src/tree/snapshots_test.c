@@ -122,6 +122,32 @@ TEST(what_was_kept_for_one_passes_to_the_next_older)
     tree_snapshots_free(s);
 }
 
+/* Neither for what is kept for it, nor do others go for that. */
+TEST(the_one_that_is_held_is_never_given_up)
+{
+    struct tree_snapshots *s = snapshots(1, 100);
+    struct tree_snapshot a, b, held;
+    CHECK_OK(tree_snapshots_take(s, &a));
+    tree_snapshots_hold(s, &held); /* beside as many as there may be */
+    CHECK_RC(tree_snapshots_take(s, &b), ERR_busy);
+    CHECK_EQ(tree_snapshots_look(s)->count, 1);
+    CHECK_EQ(publish(s, 20, 500, 0), 0);
+    CHECK_EQ(held.kept_bytes, 500);
+    CHECK_TRUE(!tree_snapshots_give_up(s));
+    tree_snapshots_release(s, &a);
+    CHECK_OK(tree_snapshots_take(s, &b));
+    CHECK_EQ(publish(s, 30, 101, 0), 1);
+    CHECK_RC(tree_snapshot_check(&b), ECANCELED);
+    CHECK_OK(tree_snapshot_check(&held));
+    CHECK_EQ(tree_snapshots_look(s)->limit[0], 10);
+    CHECK_EQ(tree_snapshots_look(s)->cancelled[0], 20);
+    tree_snapshots_release(s, &held);
+    CHECK_EQ(tree_snapshots_state(s).kept_bytes, 0);
+    CHECK_EQ(tree_snapshots_state(s).live_count, 0);
+    tree_snapshots_release(s, &b);
+    tree_snapshots_free(s);
+}
+
 TEST_TORTURE(a_list_survives_a_failed_allocation)
 {
     CLEANUP(tree_snapshots_freep) struct tree_snapshots *s = NULL;

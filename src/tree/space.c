@@ -559,7 +559,11 @@ void tree_space_info(struct tree_space *s, struct tree_space_info *ret)
                                     .used = s->used,
                                     .free = s->size - s->used - s->deferred,
                                     .deferred = s->deferred,
-                                    .punched = s->punched};
+                                    .punched = s->punched,
+                                    .memory = sizeof *s};
+    ret->memory += s->region_capacity * sizeof s->region[0] +
+                   s->region_count * sizeof *s->region[0] +
+                   (s->waiting.capacity + s->kept.capacity) * sizeof(struct space_dead);
     for (size_t i = 0; i < s->region_count; i++) {
         region_refresh(s->region[i]);
         ret->largest = base_max(ret->largest, s->region[i]->largest);

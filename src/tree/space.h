@@ -112,6 +112,7 @@ struct tree_space_info { /* units */
     uint64_t size, used, free, deferred;
     uint64_t punched; /* of the free ones */
     uint64_t largest; /* free run */
+    uint64_t memory;  /* bytes that all this takes */
 };
 void tree_space_info(struct tree_space *s, struct tree_space_info *ret);
 /* Counts everything again: does it agree? For tests and verification; as long as the file is. */

@@ -14,7 +14,8 @@
 #define TREE_SUPER_BYTES 4096u
 #define TREE_SUPER_USED_BYTES 512u /* the fields; zeros follow, and the checksum */
 #define TREE_SUPER_PLACES 2u
-#define TREE_SUPER_SECOND (64u << 10) /* offset of place 1 */
+#define TREE_SUPER_SECOND (64u << 10)                      /* offset of place 1 */
+#define TREE_SUPER_VOID_MAGIC UINT64_C(0x4545525444494f56) /* "VOIDTREE": given up by an open */
 #define TREE_SUPER_FORMAT 1u
 #define TREE_SUPER_APP_MAX 128u
 #define TREE_SUPER_ID_BYTES 16u

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "tree/tree_checkpoint_priv.h"
@@ -202,6 +203,9 @@ int tree_rotate(struct tree *t, unsigned frozen_max)
     }
     next->tables[0] = table;
     tree_state_publish(t, next);
+    if (!empty) {
+        tree_checkpoint_rotated(t);
+    }
     return 0;
 }
 
@@ -272,6 +276,14 @@ struct tree_view *tree_view_free(struct tree_view *v)
         atomic_store_explicit(&t->reclaim_due, true, memory_order_relaxed);
     }
     return NULL;
+}
+
+void tree_view_read(struct tree_view *v)
+{
+    struct tree *t = tree_of(v->base.kv);
+    if (FAULT(t->env.fault, "tree.snapshot")) {
+        tree_snapshots_cancel(t->snapshots, &v->snapshot);
+    }
 }
 
 /* What lies between the versions that are looked at goes; then what is older than all of them. */
@@ -489,8 +501,7 @@ static int tree_commit(struct kv *kv, const struct kv_batch *b, uint64_t index)
     }
     if (b->count > 0) {
         struct tree_credit_room room = commit_room(t);
-        bool may = !tree_checkpoint_holds(t) &&
-                   tree_credit_take(&t->credit, loop_now_ns(t->env.loop), &room, b->len);
+        bool may = tree_credit_take(&t->credit, loop_now_ns(t->env.loop), &room, b->len);
         rc = may ? commit_insert(t, b, &superseded) : -ERR_busy;
     }
     if (rc < 0) {
@@ -648,6 +659,15 @@ void tree_end(struct tree *t)
     lock_fini(&t->lock);
 }
 
+/* What is charged to nobody and grows with the file, or is the same whatever happens. */
+static uint64_t tree_outside(struct tree *t, const struct tree_nodes_info *nodes,
+                             const struct tree_file_info *file)
+{
+    return sizeof *t + sizeof *t->state + nodes->memory + file->memory +
+           tree_snapshots_state(t->snapshots).memory + tree_fetcher_memory(t->fetcher) +
+           tree_maintain_memory(t) + tree_checkpoint_memory(t);
+}
+
 void tree_statistics(struct kv *kv, struct tree_statistics *ret)
 {
     struct tree *t = tree_of(kv);
@@ -671,6 +691,7 @@ void tree_statistics(struct kv *kv, struct tree_statistics *ret)
     ret->file_free_bytes = (file.space.free + file.space.deferred) * TREE_SPACE_UNIT;
     ret->pinned_bytes = list_empty(&t->pins) ? 0 : tree_file_pinned(t->file) * TREE_SPACE_UNIT;
     ret->file_held_bytes = file.space.deferred * TREE_SPACE_UNIT;
+    ret->outside_bytes = tree_outside(t, &nodes, &file);
     ret->hits = cache.hits;
     ret->fills = cache.fills;
     ret->evictions = cache.evictions;

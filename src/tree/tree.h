@@ -41,7 +41,8 @@ struct tree_options {
                                   written again; 0: TREE_COLD_DEFAULT; TREE_COLD_NEVER */
     unsigned writes_max;       /* nodes packed and written at a time; 0: 4 */
     bool buffered;             /* no direct I/O */
-    bool serial; /* packs on the loop's thread; else by the executor, and here when that is full */
+    bool serial; /* packs on the loop's thread, a partition at a time; else the executor does, and
+                    the loop what that has no thread for */
     bool read_only;
 };
 
@@ -66,7 +67,9 @@ struct tree_statistics {
     uint64_t file_held_bytes; /* of the free ones: older checkpoints and snapshots have them */
     uint64_t hits, fills, evictions;
     uint64_t flushes, splits, merges, drops, flushed_bytes, written_bytes, checkpoints;
-    uint64_t busy;                                     /* commits refused */
+    uint64_t outside_bytes; /* of memory that is not in cache_used: tables of blocks and of space,
+                               and what does not grow (README.md, Memory) */
+    uint64_t busy;          /* commits refused */
     uint64_t time_ns[6], time_count[6], time_bytes[6]; /* enum tree_time */
 };
 void tree_statistics(struct kv *kv, struct tree_statistics *ret);

@@ -9,7 +9,12 @@
  * Then the file is frozen and a view of the same moment taken. What the view sees of nodes that are
  * not on disk is written with the number of the checkpoint, spread over the time that it may take;
  * memtables become segments, unless an older checkpoint has made them. The commit lists them, and
- * the rest is in the superblock and in struct tree_extra. Writers of the tree never wait.
+ * the rest is in the superblock and in struct tree_extra.
+ *
+ * Writers of the tree never wait. When there are too many frozen memtables to add one, commits go
+ * on in the active one, which is frozen as soon as older ones have gone, or by a commit that finds
+ * it full. What it had at the moment of the call is read through a snapshot of its own, and the
+ * pieces, which are a part of the memtable, serve this checkpoint only.
  */
 #include "tree/tree_checkpoint_priv.h"
 #include "tree/tree_disk_priv.h"
@@ -46,6 +51,7 @@ struct checkpoint_table {
     uint32_t number;
     bool draining; /* of the oldest ones, which the view has in nodes in part */
     bool fresh;    /* not kept before */
+    bool cut;      /* it has newer messages as well, which are left out: see `moment` */
     uint64_t msn_min, msn_max;
     struct tree_btt_piece *piece;
     size_t piece_count;
@@ -68,6 +74,8 @@ struct tree_checkpointer {
     struct err why; /* the same, of class EIO */
     bool hurry;
     uint64_t index, msn;
+    struct tree_snapshot moment; /* of the call, while it waits for room: commits go on in the same
+                                    memtable, and leave what there was then to be written */
     uint32_t barrier;
     uint64_t number; /* of the file */
     struct tree_view *view;
@@ -228,6 +236,9 @@ bool tree_checkpoint_retire(struct tree *t, struct tree_table *const *table, uns
 
 static void checkpoint_over(struct tree_checkpointer *m, int rc)
 {
+    if (m->step == CHECKPOINT_ROOM) {
+        tree_snapshots_release(m->t->snapshots, &m->moment);
+    }
     if (rc == -ENOSPC || rc == -EDQUOT) {
         tree_disk_refused(m->t);
     }
@@ -264,7 +275,7 @@ static void checkpoint_drop_tables(struct tree_checkpointer *m, bool durable)
         checkpoint_leave_table(k);
         if (!k->fresh) {
             mem_free(k->piece); /* a copy */
-        } else if (durable && table != NULL) {
+        } else if (durable && table != NULL && !k->cut) {
             table->piece = k->piece;
             table->piece_count = k->piece_count;
             table->kept = true;
@@ -449,6 +460,7 @@ static void checkpoint_keep(struct tree_checkpointer *m)
         .memtable = k->table->memtable,
         .birth = m->number,
         .memtable_number = k->number,
+        .msn_max = k->msn_max,
         .piece_bytes = m->t->opt.piece_bytes,
     };
     if (k->draining) {
@@ -565,8 +577,9 @@ static int freeze_tables(struct tree_checkpointer *m)
                                        .number = table->number,
                                        .draining = i >= s->count - s->draining,
                                        .fresh = !table->kept,
+                                       .cut = state.max_msn > m->msn,
                                        .msn_min = state.min_msn,
-                                       .msn_max = state.max_msn};
+                                       .msn_max = base_min(state.max_msn, m->msn)};
         if (table->kept && table->piece_count > 0) {
             k->piece = mem_dup(table->piece, table->piece_count * sizeof *table->piece);
             if (k->piece == NULL) {
@@ -626,24 +639,40 @@ static void checkpoint_frees(struct tree_checkpointer *m)
     checkpoint_freeze(m);
 }
 
-/* All messages up to now are in frozen memtables, or it waits for room. */
+/* All messages of the moment are in frozen memtables: no job begins from now on. */
+static void checkpoint_rotated(struct tree_checkpointer *m)
+{
+    m->barrier = m->t->state->tables[0]->number;
+    m->step = CHECKPOINT_FREES;
+    loop_defer(m->t->env.loop, &m->task);
+}
+
+void tree_checkpoint_rotated(struct tree *t)
+{
+    struct tree_checkpointer *m = t->checkpointer;
+    if (m->step == CHECKPOINT_ROOM) {
+        tree_snapshots_release(t->snapshots, &m->moment);
+        checkpoint_rotated(m);
+    }
+}
+
+/* One that waits for room goes on in tree_checkpoint_rotated(). */
 static void checkpoint_rotate(struct tree_checkpointer *m)
 {
     struct tree *t = m->t;
-    bool empty = table_is_empty(t->state->tables[0]);
+    bool waited = m->step == CHECKPOINT_ROOM, empty = table_is_empty(t->state->tables[0]);
     int rc = empty ? 0 : tree_rotate(t, TREE_FROZEN_MAX);
     if (rc == -ERR_busy) {
-        m->step = CHECKPOINT_ROOM;
+        if (!waited) {
+            tree_snapshots_hold(t->snapshots, &m->moment);
+            m->step = CHECKPOINT_ROOM;
+        }
         tree_maintain_kick(t);
-        return;
-    }
-    if (rc < 0) {
+    } else if (rc < 0) {
         checkpoint_over(m, rc);
-        return;
+    } else if (!waited) {
+        checkpoint_rotated(m);
     }
-    m->barrier = t->state->tables[0]->number;
-    m->step = CHECKPOINT_FREES;
-    loop_defer(t->env.loop, &m->task);
 }
 
 /* 0, or why there will be none now. */
@@ -744,6 +773,16 @@ static void checkpoint_fired(struct loop_timer *timer)
 {
     struct tree_checkpointer *m = container_of(timer, struct tree_checkpointer, timer);
     loop_defer(m->t->env.loop, &m->task);
+}
+
+uint64_t tree_checkpoint_memory(const struct tree *t)
+{
+    const struct tree_checkpointer *m = t->checkpointer;
+    uint64_t bytes = sizeof *m + m->drop_count * sizeof m->drops[0];
+    for (size_t i = 0; i < m->garbage_count; i++) {
+        bytes += m->garbage[i].piece_count * sizeof *m->garbage[i].piece;
+    }
+    return bytes;
 }
 
 /* ---- life ---- */

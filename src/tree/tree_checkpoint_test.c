@@ -293,10 +293,19 @@ static struct pieces find_pieces(struct rig *r)
     return p;
 }
 
+/* Memtables are in one piece each. */
+static struct rig *rig_new_whole(uint64_t seed)
+{
+    struct rig *r = rig_new(seed);
+    r->tree.opt.piece_bytes = 0;
+    reopen(r, false);
+    return r;
+}
+
 /* A damaged memtable: the checkpoint before is used, loudly; from then on it is the newest. */
 TEST(tree_falls_back_when_a_memtable_is_damaged)
 {
-    CLEANUP(rig_freep) struct rig *r = rig_new(1);
+    CLEANUP(rig_freep) struct rig *r = rig_new_whole(1);
     commits(r, 3);
     CHECK_OK(checkpoint(r));
     CHECK_EQ(find_pieces(r).count, 1);
@@ -329,7 +338,7 @@ TEST(tree_falls_back_when_a_memtable_is_damaged)
 
 TEST(tree_says_what_is_damaged_when_there_is_no_other)
 {
-    CLEANUP(rig_freep) struct rig *r = rig_new(1);
+    CLEANUP(rig_freep) struct rig *r = rig_new_whole(1);
     commits(r, 3);
     CHECK_OK(checkpoint(r));
     CHECK_OK(checkpoint(r)); /* both have the same memtable */

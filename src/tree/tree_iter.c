@@ -38,6 +38,7 @@ struct window {
     size_t count, node_count;
     struct tree_source *source[TREE_SOURCES_MAX];
     struct tree_memtable_cursor cursor[TREE_MEMTABLES_MAX];
+    uint64_t charged;
     struct tree_node_source *node; /* node_count of them */
     struct tree_node_source *leaf; /* one of them; NULL: there is none */
 };
@@ -53,7 +54,7 @@ enum iter_call { ITER_NO_CALL, ITER_SEEK, ITER_SEEK_BACK, ITER_NEXT, ITER_PREV }
 struct tree_walk {
     struct kv_iter base;
     struct tree *t;
-    const struct tree_view *view;
+    struct tree_view *view;
     struct tree_need_from from;
     struct iter_key lower, upper;
     struct window *here;  /* NULL: it has never stood */
@@ -101,9 +102,10 @@ static void key_lower(struct iter_key *high, struct kv_slice to)
 
 /* ---- windows ---- */
 
-static struct window *window_free(struct window *w)
+static struct window *window_free(struct tree_walk *x, struct window *w)
 {
     if (w != NULL) {
+        tree_cache_give(x->t->cache, w->charged);
         tree_merge_free(w->merge);
         for (size_t i = 0; i < w->node_count; i++) {
             tree_node_source_fini(&w->node[i]);
@@ -113,6 +115,13 @@ static struct window *window_free(struct window *w)
         mem_free(w);
     }
     return NULL;
+}
+
+/* There are a few for each walk, and who walks cannot wait. */
+static void window_charge(struct tree_walk *x, struct window *w, uint64_t bytes)
+{
+    tree_cache_force(x->t->cache, bytes);
+    w->charged += bytes;
 }
 
 /* Down to the leaf that holds `edge`, or, backwards, the greatest keys below it. */
@@ -196,6 +205,7 @@ static int window_fill(struct tree_walk *x, struct window *w, bool backwards)
         if (w->node == NULL) {
             return -ENOMEM;
         }
+        window_charge(x, w, most * sizeof w->node[0]);
         window_add_nodes(x, w);
     }
     struct tree_merge_options opt = {.sources = w->source,
@@ -208,6 +218,7 @@ static int window_fill(struct tree_walk *x, struct window *w, bool backwards)
     key_lower(&high, key_slice(&x->upper));
     opt.lower = key_slice(&low);
     opt.upper = key_slice(&high);
+    window_charge(x, w, tree_merge_bytes(w->count));
     return tree_merge_new(&opt, &w->merge);
 }
 
@@ -220,10 +231,12 @@ static int window_open(struct tree_walk *x, bool backwards, struct window **ret)
     memset(w, 0, offsetof(struct window, source));
     w->node = NULL;
     w->leaf = NULL;
+    w->charged = 0;
+    window_charge(x, w, sizeof *w);
     int rc = x->view->state->height > 0 ? window_descend(x, w, backwards) : 0;
     rc = rc < 0 ? rc : window_fill(x, w, backwards);
     if (rc < 0) {
-        window_free(w);
+        window_free(x, w);
         return rc;
     }
     *ret = w;
@@ -348,7 +361,7 @@ static void walk_arrive(struct tree_walk *x)
 
 static void walk_drop(struct tree_walk *x)
 {
-    x->beside = window_free(x->beside);
+    x->beside = window_free(x, x->beside);
     x->call = ITER_NO_CALL;
 }
 
@@ -392,7 +405,7 @@ static int walk_through(struct tree_walk *x)
             return rc;
         }
         bool more = walk_beyond(x, x->beside, backwards);
-        x->beside = window_free(x->beside);
+        x->beside = window_free(x, x->beside);
         if (!more) {
             return 0;
         }
@@ -404,7 +417,7 @@ static int walk_finish(struct tree_walk *x, int rc)
     if (rc < 0) {
         return rc;
     }
-    window_free(x->here);
+    window_free(x, x->here);
     bool forward = !call_is_backwards(x->call);
     x->here = x->beside;
     x->beside = NULL;
@@ -471,6 +484,7 @@ static bool walk_first_edge(struct tree_walk *x, struct kv_slice key, bool backw
 static int walk_seek_to(struct tree_walk *x, struct kv_slice key, enum iter_call call)
 {
     bool somewhere = true;
+    tree_view_read(x->view);
     if (x->call != call || kv_slice_compare(key, key_slice(&x->target)) != 0) {
         walk_drop(x);
         x->call = call;
@@ -507,6 +521,7 @@ static int walk_find(struct tree_walk *x)
 static int walk_step(struct tree_walk *x, enum iter_call call)
 {
     bool backwards = call_is_backwards(call);
+    tree_view_read(x->view);
     if (x->call == call) {
         return walk_finish(x, walk_through(x));
     }
@@ -557,8 +572,9 @@ static int walk_prev(struct kv_iter *it)
 static void walk_free(struct kv_iter *it)
 {
     struct tree_walk *x = container_of(it, struct tree_walk, base);
-    window_free(x->here);
-    window_free(x->beside);
+    window_free(x, x->here);
+    window_free(x, x->beside);
+    tree_cache_give(x->t->cache, sizeof *x);
     mem_free(x);
 }
 
@@ -579,6 +595,7 @@ int tree_iter(struct kv_snapshot *s, const struct kv_iter_options *opt, struct k
     memset(x, 0, sizeof *x);
     x->base.ops = &walk_ops;
     x->t = tree_of(s->kv);
+    tree_cache_force(x->t->cache, sizeof *x);
     x->view = container_of(s, struct tree_view, base);
     x->from = (struct tree_need_from){s->kv, opt->need};
     uint64_t ahead = (uint64_t)opt->ahead * ITER_RECORD_BYTES / x->t->shape.basement_raw;

@@ -380,6 +380,11 @@ static void maintain_fired(struct loop_timer *timer)
     loop_defer(m->t->env.loop, &m->task);
 }
 
+uint64_t tree_maintain_memory(const struct tree *t)
+{
+    return sizeof *t->maintain + t->maintain->drop_capacity * sizeof t->maintain->drop[0];
+}
+
 /* ---- life ---- */
 
 int tree_maintain_new(struct tree *t)

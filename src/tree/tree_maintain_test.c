@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "tree/check.h"
 #include "tree/tree_checkpoint_priv.h"
+#include "tree/tree_maintain_priv.h"
 
 /* Until commits have waited for long; how many there are. */
 static uint32_t fill_until_busy(struct rig *r, uint32_t first)
@@ -256,30 +257,111 @@ TEST(dirty_nodes_are_written_between_checkpoints)
     fill_check(all, true);
 }
 
-/* When there is no room for one more memtable, commits wait for it with the checkpoint. */
-TEST(checkpoint_waits_for_room)
+/* No job begins until then. */
+static void rest_in(void *ctx)
+{
+    struct tree *t = tree_of(((struct rig *)ctx)->tree.kv);
+    t->maintain->rest_ns = UINT64_MAX;
+}
+
+static void wake_in(void *ctx)
+{
+    struct tree *t = tree_of(((struct rig *)ctx)->tree.kv);
+    t->maintain->rest_ns = 0;
+    tree_maintain_kick(t);
+}
+
+/* Once, without waiting. */
+static int commit_at_once(struct rig *r)
+{
+    rig_model_step(&r->model, r->tree.seed, &r->batch);
+    run(r, commit_in);
+    if (r->rc < 0) {
+        model_at(r, r->model.index - 1);
+    }
+    return r->rc;
+}
+
+/* As many frozen memtables as there may be, and something in the active one. */
+static void fill_memtables(struct rig *r)
+{
+    run(r, rest_in);
+    while (tree_of(r->tree.kv)->state->count < TREE_MEMTABLES_MAX) {
+        CHECK_OK(commit_at_once(r));
+        if (tree_of(r->tree.kv)->state->count == TREE_MEMTABLES_MAX - 1) {
+            CHECK_OK(checkpoint(r));
+        }
+    }
+    CHECK_OK(commit_at_once(r));
+}
+
+/* When there is no room for one more memtable, the checkpoint waits for it, and commits go on. */
+TEST(commits_go_on_while_a_checkpoint_waits_for_room)
+{
+    for (unsigned i = 0; i < 12; i++) {
+        CLEANUP(rig_freep) struct rig *r = rig_new_nodes(700 + i);
+        fill_memtables(r);
+        uint64_t index = r->model.index;
+        run(r, checkpoint_in);
+        const struct tree *t = tree_of(r->tree.kv);
+        const struct tree_table *active = t->state->tables[0];
+        CHECK_TRUE(tree_checkpoint_holds(t));
+        uint64_t msn = t->msn;
+        if (i % 3 == 0) { /* only when nothing more fits is there a wait */
+            while (commit_at_once(r) == 0) {
+            }
+            CHECK_RC(r->rc, ERR_busy);
+            CHECK_TRUE(tree_memtable_state(active->memtable).full);
+        } else {
+            for (unsigned n = 0; n < i && !tree_memtable_state(active->memtable).full; n++) {
+                CHECK_OK(commit_at_once(r));
+            }
+        }
+        CHECK_TRUE(t->msn > msn && t->state->tables[0] == active && tree_checkpoint_holds(t));
+        check_all(r);
+        testing_machine_steps(&r->tree.machine, 200);
+        CHECK_TRUE(tree_checkpoint_holds(t) && !r->done);
+        run(r, wake_in);
+        for (unsigned n = 0; !r->done; n++) {
+            (void)commit_at_once(r);
+            testing_machine_steps(&r->tree.machine, 1 + n % 7);
+        }
+        CHECK_OK(r->rc);
+        CHECK_EQ(r->checkpoint.index, index);
+        if (i % 2 == 0) {
+            check_all(r);
+            check_space(r); /* with two more checkpoints */
+            check_all(r);
+        } else {
+            reopen(r, true);
+            CHECK_EQ(r->tree.found.index, index);
+            check_all(r);
+            rig_stop(r);
+            run(r, check_file_in);
+            reopen(r, false);
+            CHECK_EQ(r->tree.found.index, index);
+            commits(r, 20);
+            check_space(r);
+        }
+    }
+}
+
+/* Nobody's snapshot is given up for it, and it ends at any moment. */
+TEST(checkpoint_that_waits_for_room_is_cancelled)
 {
     CLEANUP(rig_freep) struct rig *r = rig_new_nodes(7);
-    do { /* the world stands still */
-        rig_model_step(&r->model, r->tree.seed, &r->batch);
-        run(r, commit_in);
-    } while (r->rc == 0 && tree_of(r->tree.kv)->state->count < TREE_MEMTABLES_MAX);
-    CHECK_TRUE(r->rc == 0 || r->rc == -ERR_busy);
-    while (r->rc == 0 &&
-           tree_memtable_state(tree_of(r->tree.kv)->state->tables[0]->memtable).max_msn == 0) {
-        rig_model_step(&r->model, r->tree.seed, &r->batch);
-        run(r, commit_in);
-    }
-    uint64_t index = kv_applied_index(r->tree.kv);
+    fill_memtables(r);
     run(r, checkpoint_in);
-    if (tree_checkpoint_holds(tree_of(r->tree.kv))) {
-        run(r, commit_in);
-        CHECK_RC(r->rc, ERR_busy);
-    }
-    CHECK_OK(wait_checkpoint(r));
-    CHECK_EQ(r->checkpoint.index, index);
+    CHECK_TRUE(tree_checkpoint_holds(tree_of(r->tree.kv)));
+    CHECK_OK(commit_at_once(r));
+    CHECK_EQ(tree_snapshots_state(tree_of(r->tree.kv)->snapshots).live_count, 1);
+    run(r, cancel_in);
+    CHECK_RC(wait_checkpoint(r), ECANCELED);
+    CHECK_EQ(tree_snapshots_state(tree_of(r->tree.kv)->snapshots).live_count, 0);
+    run(r, wake_in);
+    commits(r, 10);
+    CHECK_OK(checkpoint(r));
     reopen(r, true);
-    CHECK_EQ(r->tree.found.index, index);
     check_all(r);
 }
 

@@ -133,6 +133,7 @@ NODISCARD int tree_view_new(struct tree *t, bool inner, struct tree_view **ret);
 /* An inner one that goes on looking at nodes only: it keeps no memtable in memory. -ENOMEM. */
 NODISCARD int tree_view_leave_tables(struct tree_view *v);
 struct tree_view *tree_view_free(struct tree_view *v); /* any thread; NULL is fine */
+void tree_view_read(struct tree_view *v);              /* before each read: a fault point */
 void tree_fail(struct tree *t, int rc, const char *what, const struct err *why); /* or NULL */
 int tree_failed(struct kv *kv, struct err *e); /* 0, or why nothing is written any more */
 void tree_room_wake(struct tree *t);           /* commits that were refused may go on */
@@ -186,3 +187,4 @@ bool tree_maintain_drains(const struct tree *t);
 /* Roots of subtrees that are being freed, for a checkpoint (mem_alloc, the caller's), and back. */
 NODISCARD int tree_maintain_drops(const struct tree *t, uint64_t **ret, size_t *ret_count);
 NODISCARD int tree_maintain_add_drop(struct tree *t, uint64_t block);
+uint64_t tree_maintain_memory(const struct tree *t); /* bytes that are charged to nobody */

@@ -272,10 +272,11 @@ static int read_keep(struct read *r, struct kv_slice *value)
 
 int tree_get(struct kv_snapshot *s, struct kv_slice key, struct kv_need *need, struct kv_slice *ret)
 {
-    const struct tree_view *view = container_of(s, struct tree_view, base);
+    struct tree_view *view = container_of(s, struct tree_view, base);
     struct read r = {.t = tree_of(s->kv), .view = view, .from = {s->kv, need}, .key = key};
     struct kv_slice value = {0};
     CHECK(need != NULL && !view->inner);
+    tree_view_read(view);
     r.print = tree_fingerprint(key);
     tree_fold_begin(&r.fold);
     int rc = read_memtables(&r);

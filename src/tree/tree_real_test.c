@@ -7,8 +7,11 @@
 #include "base/env.h"
 #include "base/mem.h"
 #include "base/rand.h"
+#include "loop/executor.h"
 #include "loop/loop.h"
 #include "testing/testing.h"
+#include "tree/tree_priv.h"
+#include "tree/write_priv.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -212,26 +215,38 @@ static void real_load(struct real *r)
     CHECK_TRUE(atomic_load(&r->reads) > 0 && atomic_load(&r->wrong) == 0);
 }
 
-TEST(tree_works_on_a_real_disk)
+static void real_init(struct real *r, const char *path)
 {
-    struct real r = {.left = 0};
     struct err e = {0};
     struct loop_options lo = {.name = "tree"};
     struct disk_pool_options po = {.max_threads = 2};
-    CLEANUP(mem_freep) char *path = mem_printf("%s/tree", testing_directory());
     CHECK_TRUE(path != NULL);
-    CHECK_OK(loop_new(&lo, &r.env.loop, &e));
-    CHECK_OK(disk_pool_new(&r.env, &po, &r.env.disk));
-    r.opt = (struct tree_options){.env = &r.env,
-                                  .path = path,
-                                  .owner = (const uint8_t *)"owner of a tree!",
-                                  .shape = TREE_SHAPE_DEFAULT,
-                                  .cache_bytes = 6u << 20,
-                                  .memtable_bytes = 200u << 10};
-    r.opt.shape.leaf_raw = 64u << 10;
-    r.opt.shape.internal_raw = 128u << 10;
-    r.opt.shape.fanout = 8;
-    CHECK_OK(tree_create(&r.opt, &e));
+    CHECK_OK(loop_new(&lo, &r->env.loop, &e));
+    CHECK_OK(disk_pool_new(&r->env, &po, &r->env.disk));
+    r->opt = (struct tree_options){.env = &r->env,
+                                   .path = path,
+                                   .owner = (const uint8_t *)"owner of a tree!",
+                                   .shape = TREE_SHAPE_DEFAULT,
+                                   .cache_bytes = 6u << 20,
+                                   .memtable_bytes = 200u << 10};
+    r->opt.shape.leaf_raw = 64u << 10;
+    r->opt.shape.internal_raw = 128u << 10;
+    r->opt.shape.fanout = 8;
+    CHECK_OK(tree_create(&r->opt, &e));
+}
+
+static void real_fini(struct real *r)
+{
+    kv_batch_fini(&r->batch);
+    (void)disk_free(r->env.disk);
+    (void)loop_free(r->env.loop);
+}
+
+TEST(tree_works_on_a_real_disk)
+{
+    struct real r = {.left = 0};
+    CLEANUP(mem_freep) char *path = mem_printf("%s/tree", testing_directory());
+    real_init(&r, path);
     real_open(&r);
     real_load(&r);
     checkpoint_begin(&r);
@@ -242,7 +257,99 @@ TEST(tree_works_on_a_real_disk)
     CHECK_EQ(r.found.index, RECORDS / 20);
     check_records(&r, RECORDS);
     real_close(&r);
-    kv_batch_fini(&r.batch);
-    (void)disk_free(r.env.disk);
-    (void)loop_free(r.env.loop);
+    real_fini(&r);
+}
+
+/* ---- all threads are somebody else's ---- */
+
+#define THREADS 2u
+
+struct blocker {
+    struct loop_executor_job job[THREADS];
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned running, over;
+    bool enough;
+};
+
+static struct blocker blocker = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                                 .changed = PTHREAD_COND_INITIALIZER};
+
+static void block(struct loop_executor_job *j)
+{
+    (void)j;
+    pthread_mutex_lock(&blocker.lock);
+    blocker.running++;
+    pthread_cond_broadcast(&blocker.changed);
+    while (!blocker.enough) {
+        pthread_cond_wait(&blocker.changed, &blocker.lock);
+    }
+    pthread_mutex_unlock(&blocker.lock);
+}
+
+static void blocked(struct loop_executor_job *j)
+{
+    (void)j;
+    blocker.over++;
+}
+
+static void block_all(struct real *r)
+{
+    for (unsigned i = 0; i < THREADS; i++) {
+        blocker.job[i] = (struct loop_executor_job){.work = block, .done = blocked};
+        CHECK_OK(loop_executor_submit(r->opt.executor, r->env.loop, &blocker.job[i]));
+    }
+    pthread_mutex_lock(&blocker.lock);
+    while (blocker.running < THREADS) {
+        pthread_cond_wait(&blocker.changed, &blocker.lock);
+    }
+    pthread_mutex_unlock(&blocker.lock);
+}
+
+static void block_none(struct real *r)
+{
+    pthread_mutex_lock(&blocker.lock);
+    blocker.enough = true;
+    pthread_cond_broadcast(&blocker.changed);
+    pthread_mutex_unlock(&blocker.lock);
+    while (blocker.over < THREADS) {
+        loop_run_once(r->env.loop, 10 * MS);
+    }
+}
+
+/* Nodes and a memtable are packed by the loop when no thread comes for them. */
+TEST(checkpoint_goes_on_when_no_thread_is_free)
+{
+    struct real r = {.left = 0};
+    struct loop_executor_options xo = {.name = "tree", .max_threads = THREADS, .max_queued = 64};
+    CLEANUP(mem_freep) char *path = mem_printf("%s/busy", testing_directory());
+    real_init(&r, path);
+    CHECK_OK(loop_executor_new(&xo, &r.opt.executor));
+    real_open(&r);
+    for (uint64_t i = 0; i < 4000; i += 20) {
+        put_some(&r, i);
+    }
+    real_settle(&r);
+    struct tree *t = tree_of(r.kv);
+    struct tree_nodes_info info;
+    tree_nodes_info(t->nodes, &info);
+    CHECK_TRUE(info.dirty_bytes > 0);
+    block_all(&r);
+    put_some(&r, 4000);
+    checkpoint_begin(&r);
+    real_wait(&r);
+    CHECK_OK(r.rc);
+    CHECK_EQ(blocker.over, 0);
+    tree_nodes_info(t->nodes, &info);
+    CHECK_EQ(info.dirty_bytes, 0);
+    CHECK_TRUE(t->writer->helped > 10);
+    block_none(&r);
+    real_close(&r);
+    real_open(&r);
+    CHECK_EQ(r.found.index, 4020 / 20);
+    check_records(&r, 4020);
+    struct loop_executor *x = r.opt.executor;
+    real_close(&r);
+    (void)loop_executor_free(x);
+    real_fini(&r);
 }

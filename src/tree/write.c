@@ -39,8 +39,17 @@ struct node_read {
     size_t at;
 };
 
+struct node_packer {
+    bool began;
+    uint32_t next; /* partition */
+    size_t at;     /* how far the buffer is filled */
+    uint32_t header_len;
+    uint64_t ns, bytes; /* of packing; */
+    uint64_t all_ns;    /* and with all beside it */
+};
+
 struct node_job {
-    struct loop_executor_job job;
+    struct writer_work work;
     struct tree_writer *writer;
     struct tree_node_write *req;
     struct tree_head *head; /* a reference */
@@ -53,6 +62,7 @@ struct node_job {
     uint8_t *buf, *copied, *scratch; /* scratch: a filter */
     struct node_read *read;
     size_t read_count, read_capacity, read_next;
+    struct node_packer pack;
     uint64_t charged, write_ns, header_sum;
     int rc;
     struct err err;
@@ -254,16 +264,10 @@ static int node_plan(struct node_job *j)
 
 /* ---- packing: any thread ---- */
 
-struct node_packer {
-    struct node_job *j;
-    size_t at; /* how far the buffer is filled */
-    uint64_t ns, bytes;
-};
-
-static size_t pack_bytes_with(struct node_packer *k, enum tree_codec_id codec, const uint8_t *raw,
+static size_t pack_bytes_with(struct node_job *j, enum tree_codec_id codec, const uint8_t *raw,
                               size_t len)
 {
-    struct node_job *j = k->j;
+    struct node_packer *k = &j->pack;
     uint8_t *out = j->buf + k->at;
     CHECK(tree_codec_bound(len) <= j->bound - k->at);
     uint64_t begin = tree_writer_now(j->writer);
@@ -274,9 +278,9 @@ static size_t pack_bytes_with(struct node_packer *k, enum tree_codec_id codec, c
     return packed;
 }
 
-static size_t pack_bytes(struct node_packer *k, const uint8_t *raw, size_t len)
+static size_t pack_bytes(struct node_job *j, const uint8_t *raw, size_t len)
 {
-    return pack_bytes_with(k, (enum tree_codec_id)k->j->header.codec, raw, len);
+    return pack_bytes_with(j, (enum tree_codec_id)j->header.codec, raw, len);
 }
 
 static int pack_wrong(struct node_job *j, uint32_t i, int rc)
@@ -302,9 +306,8 @@ static int pack_checked(struct node_job *j, uint32_t i, const uint8_t **ret)
 }
 
 /* Its own checksum has a seed too. */
-static int pack_filter(struct node_packer *k, uint32_t i, const uint8_t *packed)
+static int pack_filter(struct node_job *j, uint32_t i, const uint8_t *packed)
 {
-    struct node_job *j = k->j;
     const struct tree_part *p = j->head->part[i];
     size_t packed_len = j->part[i].from.packed_len;
     if (packed == NULL) {
@@ -316,96 +319,110 @@ static int pack_filter(struct node_packer *k, uint32_t i, const uint8_t *packed)
         }
     }
     tree_filter_seal(j->scratch, p->raw_len, tree_node_seed(&j->header, 0));
-    (void)pack_bytes(k, j->scratch, p->raw_len);
+    (void)pack_bytes(j, j->scratch, p->raw_len);
     return 0;
 }
 
 /* What was not in memory, as it is packed; a cold one that is not packed with zstd is unpacked for
  * that. */
-static int pack_copied(struct node_packer *k, uint32_t i, const uint8_t *packed)
+static int pack_copied(struct node_job *j, uint32_t i, const uint8_t *packed)
 {
-    struct node_job *j = k->j;
     size_t len = j->part[i].from.packed_len, raw_len = j->head->part[i]->raw_len;
     if (!j->part[i].cold || j->part[i].from.cold || packed[0] == TREE_CODEC_ZSTD) {
-        CHECK(len <= j->bound - k->at);
-        memcpy(j->buf + k->at, packed, len);
-        k->at += len;
+        CHECK(len <= j->bound - j->pack.at);
+        memcpy(j->buf + j->pack.at, packed, len);
+        j->pack.at += len;
         return 0;
     }
     int rc = tree_codec_unpack(&j->codec, packed, len, j->scratch, raw_len);
     if (rc < 0) {
         return pack_wrong(j, i, rc);
     }
-    (void)pack_bytes_with(k, TREE_CODEC_ZSTD, j->scratch, raw_len);
+    (void)pack_bytes_with(j, TREE_CODEC_ZSTD, j->scratch, raw_len);
     return 0;
 }
 
-static int pack_part(struct node_packer *k, uint32_t i)
+static int pack_part(struct node_job *j, uint32_t i)
 {
-    struct node_job *j = k->j;
     const struct tree_part *p = j->head->part[i];
     struct tree_partition *to = &j->header.partition[i];
     const uint8_t *packed = NULL;
-    size_t begin = k->at;
+    size_t begin = j->pack.at;
     uint8_t codec = j->part[i].cold ? TREE_CODEC_ZSTD : j->header.codec;
     int rc = j->part[i].how == NODE_COPIED ? pack_checked(j, i, &packed) : 0;
     if (rc == 0 && p->kind == TREE_PARTITION_FILTER) {
-        rc = pack_filter(k, i, packed);
+        rc = pack_filter(j, i, packed);
     } else if (rc == 0 && packed != NULL) {
-        rc = pack_copied(k, i, packed);
+        rc = pack_copied(j, i, packed);
     } else if (rc == 0) {
-        (void)pack_bytes_with(k, (enum tree_codec_id)codec, p->bytes, p->raw_len);
+        (void)pack_bytes_with(j, (enum tree_codec_id)codec, p->bytes, p->raw_len);
     }
-    to->packed_len = (uint32_t)(k->at - begin);
+    to->packed_len = (uint32_t)(j->pack.at - begin);
     to->sum = tree_node_sum(&j->header, j->header.birth, j->buf + begin, to->packed_len);
     return rc;
 }
 
-static void pack_head(struct node_packer *k)
+static void pack_head(struct node_job *j)
 {
-    struct node_job *j = k->j;
     struct tree_node_header *n = &j->header;
     const struct tree_head *h = j->head;
-    k->at = n->header_len;
-    n->pivots.packed_len = (uint32_t)pack_bytes(k, h->pivot_bytes, n->pivots.raw_len);
-    n->pivots.sum =
-        tree_node_sum(n, n->birth, j->buf + k->at - n->pivots.packed_len, n->pivots.packed_len);
+    j->pack.at = n->header_len;
+    n->pivots.packed_len = (uint32_t)pack_bytes(j, h->pivot_bytes, n->pivots.raw_len);
+    n->pivots.sum = tree_node_sum(n, n->birth, j->buf + j->pack.at - n->pivots.packed_len,
+                                  n->pivots.packed_len);
     if (h->filter_bytes != NULL) {
-        memcpy(j->buf + k->at, h->filter_bytes, h->filter_len);
-        tree_filter_seal(j->buf + k->at, h->filter_len, tree_node_seed(n, 0));
-        k->at += h->filter_len;
+        memcpy(j->buf + j->pack.at, h->filter_bytes, h->filter_len);
+        tree_filter_seal(j->buf + j->pack.at, h->filter_len, tree_node_seed(n, 0));
+        j->pack.at += h->filter_len;
     }
 }
 
-static void node_pack(struct loop_executor_job *job)
+static int pack_end(struct node_job *j)
 {
-    struct node_job *j = container_of(job, struct node_job, job);
     struct tree_node_header *n = &j->header;
-    struct node_packer k = {.j = j};
-    uint64_t begin = tree_writer_now(j->writer);
-    uint32_t header_len = n->header_len;
-    pack_head(&k);
-    j->rc = 0;
-    for (uint32_t i = 0; i < n->partition_count && j->rc == 0; i++) {
-        if (j->part[i].how != NODE_STAYS) {
-            j->rc = pack_part(&k, i);
-        }
-    }
-    j->rc = j->rc < 0 ? j->rc : tree_node_layout(n);
-    if (j->rc == 0) {
-        CHECK(n->header_len == header_len && tree_node_used(n) == k.at);
+    const struct node_packer *k = &j->pack;
+    int rc = tree_node_layout(n);
+    if (rc == 0) {
+        CHECK(n->header_len == k->header_len && tree_node_used(n) == k->at);
         CHECK(n->total_len <= j->bound);
         j->header_sum = tree_node_encode(n, j->buf);
-        memset(j->buf + k.at, 0, n->total_len - k.at);
+        memset(j->buf + k->at, 0, n->total_len - k->at);
     }
-    tree_writer_time(j->writer, TREE_TIME_COMPRESS, k.ns, k.bytes);
-    tree_writer_time(j->writer, TREE_TIME_SERIALISE, tree_writer_now(j->writer) - begin - k.ns,
-                     n->total_len);
+    return rc;
+}
+
+/* The head, then one partition at a time. */
+static bool node_pack(struct writer_work *work)
+{
+    struct node_job *j = container_of(work, struct node_job, work);
+    struct tree_node_header *n = &j->header;
+    struct node_packer *k = &j->pack;
+    uint64_t begin = tree_writer_now(j->writer);
+    if (!k->began) {
+        *k = (struct node_packer){.began = true, .header_len = n->header_len};
+        pack_head(j);
+        j->rc = 0;
+    } else {
+        j->rc = pack_part(j, k->next++);
+    }
+    while (k->next < n->partition_count && j->part[k->next].how == NODE_STAYS) {
+        k->next++;
+    }
+    bool more = j->rc == 0 && k->next < n->partition_count;
+    if (j->rc == 0 && !more) {
+        j->rc = pack_end(j);
+    }
+    k->all_ns += tree_writer_now(j->writer) - begin;
+    if (!more) {
+        tree_writer_time(j->writer, TREE_TIME_COMPRESS, k->ns, k->bytes);
+        tree_writer_time(j->writer, TREE_TIME_SERIALISE, k->all_ns - k->ns, n->total_len);
+    }
+    return more;
 }
 
 /* ---- one write: the loop's ---- */
 
-static void node_packed(struct loop_executor_job *job);
+static void node_packed(struct writer_work *work);
 static void node_written(struct tree_file_write *out, int rc);
 static void node_has_read(struct tree_file_read *in, int rc);
 
@@ -452,8 +469,8 @@ static void node_over(struct node_job *j, int rc)
 
 static void node_work(struct node_job *j)
 {
-    j->job = (struct loop_executor_job){.work = node_pack, .done = node_packed};
-    tree_writer_work(j->writer, &j->job);
+    j->work = (struct writer_work){.step = node_pack, .done = node_packed};
+    tree_writer_work(j->writer, &j->work);
 }
 
 static void node_read_next(struct node_job *j)
@@ -506,9 +523,9 @@ static void node_again(struct node_job *j)
     tree_writer_kick(w);
 }
 
-static void node_packed(struct loop_executor_job *job)
+static void node_packed(struct writer_work *work)
 {
-    struct node_job *j = container_of(job, struct node_job, job);
+    struct node_job *j = container_of(work, struct node_job, work);
     const struct tree_node_header *n = &j->header;
     const struct tree_node *node = j->req->node;
     uint64_t replaced = atomic_load_explicit(&node->replaced, memory_order_relaxed);
@@ -647,15 +664,6 @@ int tree_writer_codec(const struct tree_writer *w, bool cold, struct tree_codec 
     return tree_codec_init(ret, &options);
 }
 
-void tree_writer_work(struct tree_writer *w, struct loop_executor_job *job)
-{
-    const struct tree_writer_options *o = &w->options;
-    if (o->serial || loop_executor_submit(o->executor, o->env->loop, job) < 0) {
-        job->work(job);
-        job->done(job);
-    }
-}
-
 void tree_writer_kick(struct tree_writer *w)
 {
     if (w->keep != NULL || !list_empty(&w->waiting)) {
@@ -759,6 +767,7 @@ int tree_writer_new(const struct tree_writer_options *opt, struct tree_writer **
         return rc;
     }
     list_init(&w->waiting);
+    tree_writer_work_init(w);
     w->task.run = writer_run;
     *ret = w;
     return 0;
@@ -771,6 +780,7 @@ struct tree_writer *tree_writer_free(struct tree_writer *w)
     }
     CHECK(!tree_writer_busy(w));
     loop_undefer(w->options.env->loop, &w->task);
+    tree_writer_work_fini(w);
     mem_free(w);
     return NULL;
 }

@@ -10,6 +10,9 @@
  * Basements that have lain on disk for many checkpoints are cold: when they are written again, with
  * the rest of their leaf, they are packed with zstd, also those that are not in memory.
  *
+ * Nodes are packed beside each other, by the executor; by the loop what that cannot take, or has
+ * not begun after a while: a partition at a time, with what else is due in between.
+ *
  * So many writes at a time, the others wait in order. Memory is charged before; who finds none
  * waits for those under way to give theirs back. When there are none it is overdrawn by this one:
  * dirty memory becomes free by being written only.
@@ -34,7 +37,7 @@ struct tree_writer_options {
     const struct tree_shape *shape; /* file_id and codec; lent */
     unsigned writes_max;            /* nodes at a time, besides one memtable; at most 64. 0: 4 */
     unsigned cold_checkpoints;      /* as in tree_options; 0: never */
-    bool serial;                    /* packs on the loop's thread, without the executor */
+    bool serial; /* packs on the loop's thread, a partition at a time, without the executor */
 };
 NODISCARD int tree_writer_new(const struct tree_writer_options *opt, struct tree_writer **ret);
 struct tree_writer *tree_writer_free(struct tree_writer *w); /* nothing under way; NULL is fine */
@@ -70,6 +73,7 @@ struct tree_keep {
     void (*done)(struct tree_keep *k, int rc);
     struct tree_memtable *memtable; /* lent */
     struct kv_slice from;           /* keys below are left out, and deleted ranges clipped; lent */
+    uint64_t msn_max;               /* what is newer is left out; 0: all of it */
     uint64_t birth;                 /* the frozen number */
     uint32_t memtable_number;       /* kept in the pieces */
     size_t piece_bytes;             /* unpacked; 0: 4 MiB; more if there would be too many */

@@ -46,6 +46,8 @@ check 'stats for programs' lines 'len(o) > 0' "$opendfs" tree stats --json "$fil
 check 'verify for programs' lines 'len(o) > 0' "$opendfs" tree verify --json "$file"
 check 'a dump' sh -c "'$opendfs' tree dump '$file' | grep -q ."
 check 'a dump for programs' lines 'len(o) > 1' "$opendfs" tree dump --json "$file"
+check 'each block of it is somewhere' lines "all(x['bytes'] > 0 and x['offset'] > 0 for x in o if x['what'] == 'block')" \
+    "$opendfs" tree dump --json "$file"
 check 'with keys and values' sh -c "'$opendfs' tree dump --keys --values '$file' | grep -q 'file-with-a-long-name-number-7'"
 check 'a copy' "$opendfs" tree copy -q "$file" "$work/copied"
 check 'which is whole' "$opendfs" tree verify -q "$work/copied"
@@ -65,6 +67,28 @@ check 'a restore makes one' "$opendfs" meta restore --config "$cluster/cluster.i
 sed -i "s#^directory = meta.0#directory = $work/restored#" "$cluster/cluster.ini"
 check 'which starts' "$opendfs" up -q "$cluster"
 same 'with the same names' "$("$opendfs" ls / | tr '\n' ' ')" 'copy1 copy3 '
+
+# --- the older checkpoint ---
+# The superblock of the newest one is damaged: what was committed since the other is not in a new file, and is said.
+newest() { "$opendfs" tree dump --json "$file" | python3 -c "
+import json, sys
+o = sorted((x for x in map(json.loads, sys.stdin) if x['what'] == 'superblock'), key=lambda x: x['checkpoint'])
+print(o[-1]['offset'], o[-1]['checkpoint'], o[-2]['checkpoint'], o[-2]['applied_index'])"; }
+read -r at newer older index <<<"$(newest)"
+cp "$file" "$work/older"
+dd if=/dev/zero of="$work/older" bs=1 count=8 seek=$((at + 100)) conv=notrunc status=none
+fails 'what is not in a new file is said' 1 "superblock of a newer checkpoint is damaged" "$opendfs" tree rebuild -o "$work/from_older" "$work/older"
+rm -f "$work/from_older"
+fails 'with the index' 1 "behind index $index of the log" "$opendfs" tree rebuild -o "$work/from_older" "$work/older"
+rm -f "$work/from_older"
+fails 'and what to do' 1 "whose log still begins at $((index + 1)) or before executes the rest again" \
+    "$opendfs" tree rebuild -o "$work/from_older" "$work/older"
+check 'the new file is whole' "$opendfs" tree verify -q "$work/from_older"
+"$opendfs" tree rebuild --json -o "$work/from_older2" "$work/older" >"$work/lines"
+same 'also for programs' $? 1
+check 'by numbers' lines "o[-1]['what'] == 'saved_in_part' and o[-1]['checkpoint'] == $older and o[-1]['newer_checkpoint_left_out'] == $newer and \
+    o[-1]['log_needed_from'] == $((index + 1)) and o[-1]['losses'] == 1" cat "$work/lines"
+fails 'also when it was asked for' 1 'as asked for' "$opendfs" tree rebuild --older -o "$work/from_older3" "$file"
 
 # --- damage ---
 # In each node, so that all of them have lost something, and nowhere else.
