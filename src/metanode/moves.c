@@ -130,14 +130,8 @@ static void moves_removed(struct metanode_target_write *w, int rc,
 
 static bool moves_is_member(struct metanode *m, uint32_t target)
 {
-    LIST_FOR_EACH(node, &m->chains.all)
-    {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        if (cluster_row_find(&c->row, target) < c->row.count || c->proposing) {
-            return true; /* it may become one with the row that is under way */
-        }
-    }
-    return false;
+    /* It may become one with a row that is under way. */
+    return m->chains.proposing > 0 || !list_empty(metanode_seats_of(m, target));
 }
 
 /* What no chain names any more is removed, if it is to be. */
@@ -286,9 +280,10 @@ static bool moves_are_idle(struct metanode *m)
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
         idle = idle && t->plan != PROTO_PLAN_REMOVE && t->plan != PROTO_PLAN_REPLACE;
     }
-    LIST_FOR_EACH(node, &m->chains.all)
-    {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+    LIST_FOR_EACH(node, &m->chains.thin)
+    { /* who is away does not serve */
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, thin);
+        m->chains.visits++;
         for (size_t i = 0; i < c->row.count && idle; i++) {
             idle = c->away_since_ns[i] == 0; /* else its time may be over */
         }
