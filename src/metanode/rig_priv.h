@@ -74,6 +74,7 @@ struct rig_target {
     struct uuid uuid, boot_id;
     uint64_t incarnation;
     bool lossy, running, registered, leased, deaf, low_space;
+    char refused[241]; /* why, when it last was, as it registered */
     bool blind;        /* it has no memory for the rows that heartbeats bring */
     const char *sick;  /* NULL: its disk is well */
     bool cut;          /* its heartbeats do not come any more */

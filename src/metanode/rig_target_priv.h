@@ -11,6 +11,9 @@ static inline void rig_registered(struct peer_call *call, const struct peer_repl
 {
     struct rig_target *t = container_of(call, struct rig_target, call);
     if (r->rc < 0) {
+        if (r->failure != NULL) {
+            proto_bytes_to_c(r->failure->text, t->refused, sizeof t->refused);
+        }
         return; /* the timer registers again */
     }
     const struct proto_register_reply *m = r->body;
