@@ -184,6 +184,8 @@ static void status_json_targets(struct status *s)
         metanode_json_text(out, t->host);
         text_add(out, ",\"rack\":");
         metanode_json_text(out, t->rack);
+        text_add(out, ",\"labels\":"); /* by which it is placed, whatever its configuration says */
+        metanode_json_text(out, t->labels);
         if (t->sick[0] != 0) {
             text_add(out, ",\"ejected\":%s,\"sick\":", t->ejected ? "true" : "false");
             metanode_json_text(out, t->sick);
