@@ -617,6 +617,27 @@ TEST(only_root_plans_and_only_what_makes_sense)
     rig_over(&r);
 }
 
+/* Root at a client may set what targets are placed by; others may not. */
+TEST(only_root_sets_weight_and_labels)
+{
+    struct rig r;
+    start_with(&r, 2, 0);
+    struct proto_target_set_request q = {.target = r.target[0].id,
+                                         .mask = PROTO_TARGET_SET_WEIGHT,
+                                         .weight = 7,
+                                         .caller = rig_caller(&r.client[0])};
+    CHECK_OK(rig_call(&r.client[0], PROTO_OP_target_set, &q));
+    CHECK_EQ(metanode_target_find(r.m, q.target)->weight, 7);
+    q.weight = UINT32_MAX;
+    CHECK_RC(rig_call(&r.client[0], PROTO_OP_target_set, &q), EINVAL);
+    q.weight = 9;
+    CHECK_OK(rig_credential(&r.client[0], 1000));
+    q.caller = rig_caller(&r.client[0]);
+    CHECK_RC(rig_call(&r.client[0], PROTO_OP_target_set, &q), EPERM);
+    CHECK_EQ(metanode_target_find(r.m, q.target)->weight, 7);
+    rig_over(&r);
+}
+
 static int set_target(struct rig *r, const struct proto_target_set_request *q)
 {
     r->client[1].flags = PEER_CALL_AGAIN;
