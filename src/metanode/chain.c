@@ -285,6 +285,7 @@ static void chain_publish(struct metanode_chain *c, const struct cluster_row *ol
         if (cluster_row_find(&c->row, old->member[i].target) == c->row.count) {
             chain_tell(c, old->member[i].target, &push);
             c->m->moves.done++;
+            c->m->moves.done_bytes += c->bytes;
         }
     }
 }

@@ -108,6 +108,7 @@ struct metanode_chain {
     struct metanode_digests digests;
     bool proposing, revoking;
     uint32_t copies; /* of its class, as of the last look at what is to be moved; 0: not yet */
+    uint64_t bytes;  /* of a copy, about, as of that look */
 };
 int metanode_chains_init(struct metanode *m);
 void metanode_chains_fini(struct metanode *m);

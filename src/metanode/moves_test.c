@@ -693,3 +693,35 @@ TEST(weight_and_labels_that_are_changed_move_copies)
     CHECK_TRUE(members_on(&r, lost) > 0);
     rig_over(&r);
 }
+
+static bool something_is_left(void *ctx)
+{
+    const struct rig *r = ctx;
+    uint64_t ms;
+    return metanode_moves_left(r->m, &ms) > 0;
+}
+
+/* How long it takes follows from bytes: what is used on a target belongs to its chains. */
+TEST(the_time_that_moves_take_is_reckoned_in_bytes)
+{
+    struct rig r;
+    start_with(&r, 4, 600000);
+    for (unsigned i = 0; i < 4; i++) {
+        r.target[i].used = UINT64_C(64) << 20;
+    }
+    rig_run(&r, 3 * RIG_SECOND);
+    size_t chains = members_on(&r, r.target[0].id);
+    CHECK_OK(plan(&r, 0, PROTO_PLAN_DRAIN, 0));
+    CHECK_TRUE(rig_until(&r, something_is_left, &r));
+    uint64_t left = r.m->moves.left_bytes, all = UINT64_C(64) << 20;
+    CHECK_TRUE(chains > 0 && left > all / 2 && left < all * 2);
+    struct metanode_moves *x = &r.m->moves;
+    x->done = 1; /* one large one of some, and small ones are left */
+    x->done_bytes = left * 10;
+    x->begun_ns = metanode_now(r.m) - 100 * RIG_SECOND;
+    uint64_t ms;
+    CHECK_TRUE(metanode_moves_left(r.m, &ms) > 1);
+    CHECK_TRUE(ms >= 9900 && ms <= 10100);
+    rest_after(&r, 2, 20 * RIG_SECOND);
+    rig_over(&r);
+}

@@ -81,6 +81,7 @@ struct rig_target {
     const char *rack;  /* NULL: none */
     bool part, silent; /* it has no whole copies; it does not say what it has */
     uint32_t id, suspect, damaged;
+    uint64_t used;
     uint64_t heartbeat_ms, lease_ms, leased_until_ns;
     struct cluster_row row[RIG_ROWS];
     size_t row_count;

@@ -82,6 +82,7 @@ static inline void rig_target_tick(struct loop_timer *timer)
             .suspects = {.at = &t->suspect, .count = t->suspect != 0},
             .total = 1u << 30,
             .free = 1u << 29,
+            .used = t->used,
             .low_space = t->low_space,
             .damaged = t->damaged,
             .dead = {.at = &t->dead, .count = t->dead != 0},
