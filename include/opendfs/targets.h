@@ -25,6 +25,17 @@ struct opendfs_target_plan {
  * -ENOENT: there is no such target; -EINVAL: it cannot be its own heir, nor can one that is
  * emptied. */
 int opendfs_plan_target(struct opendfs *fs, const struct opendfs_target_plan *plan);
+#define OPENDFS_TARGET_WEIGHT 1
+#define OPENDFS_TARGET_LABELS 2
+struct opendfs_target_values {
+    uint32_t target; /* its number */
+    uint32_t mask;   /* which of these are set: OPENDFS_TARGET_... */
+    uint32_t weight; /* its share of the copies, up to 1,000,000; 0: none, it is emptied */
+    char labels[256];
+};
+/* They count from now on, instead of what its configuration says; copies move accordingly. -ENOENT:
+ * there is no such target. */
+int opendfs_set_target(struct opendfs *fs, const struct opendfs_target_values *values);
 #define OPENDFS_CHAIN_PROMOTE                                                                    \
     1                           /* the copy of `target`, an old one, serves: newer ones are lost \
                                  */
@@ -42,6 +53,8 @@ int opendfs_set_balance(struct opendfs *fs, int on);
 
 void opendfs_async_plan_target(struct opendfs *fs, struct opendfs_op *op,
                                const struct opendfs_target_plan *plan);
+void opendfs_async_set_target(struct opendfs *fs, struct opendfs_op *op,
+                              const struct opendfs_target_values *values);
 void opendfs_async_order_chain(struct opendfs *fs, struct opendfs_op *op,
                                const struct opendfs_chain_order *order);
 void opendfs_async_set_balance(struct opendfs *fs, struct opendfs_op *op, int on);

@@ -12,6 +12,7 @@
 #define TARGET_PREFIX "target."
 #define ID_PREFIX "id:"
 #define MANY 1000u
+#define WEIGHT_MAX 1000000u
 
 /* By its name ("target.3" or "3"), its uuid, or its number ("id:7"). */
 static bool target_is(const struct cJSON *t, const char *word)
@@ -93,6 +94,44 @@ static int run_replace(struct cli *c)
         plan.target = cli_target_find(c, o, c->argument[0]);
         plan.heir = plan.target == 0 ? 0 : cli_target_find(c, o, c->argument[1]);
         status = plan.heir == 0 ? CLI_EXIT_FAILED : plan_one(c, &plan);
+    }
+    cJSON_Delete(o);
+    return status;
+}
+
+/* ---- Weight and labels ---- */
+
+static int parse_values(struct cli *c, struct opendfs_target_values *v)
+{
+    const char *weight = cli_value(c, "weight"), *labels = cli_value(c, "labels");
+    uint64_t n = 0;
+    if (weight == NULL && labels == NULL) {
+        return cli_usage(c, "say --weight, --labels or both");
+    }
+    if (weight != NULL && (text_to_u64(weight, &n) < 0 || n > WEIGHT_MAX)) {
+        return cli_usage(c, "--weight '%s' is not a number up to %u", weight, WEIGHT_MAX);
+    }
+    if (labels != NULL && strlen(labels) >= sizeof v->labels) {
+        return cli_usage(c, "labels have at most %zu bytes", sizeof v->labels - 1);
+    }
+    v->mask =
+        (weight != NULL ? OPENDFS_TARGET_WEIGHT : 0) | (labels != NULL ? OPENDFS_TARGET_LABELS : 0);
+    v->weight = (uint32_t)n;
+    snprintf(v->labels, sizeof v->labels, "%s", labels == NULL ? "" : labels);
+    return 0;
+}
+
+static int run_set(struct cli *c)
+{
+    struct opendfs_target_values v = {0};
+    struct cJSON *o = NULL;
+    int status = parse_values(c, &v);
+    status = status != 0 ? status : cli_status_json(c, &o);
+    if (status == 0) {
+        v.target = cli_target_find(c, o, c->argument[0]);
+        status = v.target == 0                       ? CLI_EXIT_FAILED
+                 : opendfs_set_target(c->fs, &v) < 0 ? cli_fail_op(c, NULL)
+                                                     : 0;
     }
     cJSON_Delete(o);
     return status;
@@ -315,6 +354,11 @@ static int run_table(struct cli *c)
     "Answers when the cluster has noted it; it goes on by itself then, also after a failure of " \
     "any server.\nCopies are made before any is given up, so that there are never fewer than "   \
     "before. `opendfs status` shows\nhow far it is."
+static const struct cli_option set_options[] = {
+    {"weight", 0, "N", "its share of the copies, in any unit; 0: none, it is emptied"},
+    {"labels", 0, "WORDS", "with blanks between them; \"\": none. Storage classes place by them"},
+    {NULL, 0, NULL, NULL},
+};
 const struct cli_command cli_target_commands[] = {
     {.name = "target drain",
      .arguments = "TARGET...",
@@ -347,6 +391,16 @@ const struct cli_command cli_target_commands[] = {
      .min_arguments = 1,
      .max_arguments = MANY,
      .run = run_remove},
+    {.name = "target set",
+     .arguments = "TARGET",
+     .summary = "change weight and labels of a target",
+     .details = "They count at once, and instead of what its configuration says: that counts when "
+                "a target registers\nfor the first time. Copies move to where they belong then; "
+                "`opendfs status --json` shows the values.",
+     .options = set_options,
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .run = run_set},
     {.name = "node drain",
      .arguments = "HOST",
      .summary = "move all copies away from the targets of a host",

@@ -574,6 +574,14 @@ int opendfs_plan_target(struct opendfs *fs, const struct opendfs_target_plan *pl
     return (int)call_wait(&c);
 }
 
+int opendfs_set_target(struct opendfs *fs, const struct opendfs_target_values *values)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_set_target(fs, &c.op, values);
+    return (int)call_wait(&c);
+}
+
 int opendfs_order_chain(struct opendfs *fs, const struct opendfs_chain_order *order)
 {
     struct call c;

@@ -104,6 +104,7 @@ union client_request {
     struct proto_cluster_map_request cluster_map;
     struct proto_class_create_request class_create;
     struct proto_target_plan_request target_plan;
+    struct proto_target_set_request target_set;
     struct proto_balance_set_request balance_set;
     struct proto_chain_order_request chain_order;
     struct proto_status_request status;

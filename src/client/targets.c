@@ -28,6 +28,31 @@ void opendfs_async_plan_target(struct opendfs *fs, struct opendfs_op *op,
     client_op_start(fs, op, plan_run);
 }
 
+static void values_run(struct opendfs_op *op)
+{
+    const struct opendfs_target_values *v = client_op_of(op)->in;
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
+        t->request.target_set = (struct proto_target_set_request){
+            .caller = {.session = t->fs->session.id, .cred = t->fs->session.cred},
+            .target = v->target,
+            .mask = ((v->mask & OPENDFS_TARGET_WEIGHT) != 0 ? PROTO_TARGET_SET_WEIGHT : 0) |
+                    ((v->mask & OPENDFS_TARGET_LABELS) != 0 ? PROTO_TARGET_SET_LABELS : 0),
+            .weight = v->weight,
+            .labels = proto_bytes_text(v->labels)};
+        t->next = target_done;
+        client_ask(t->fs, &t->call, PROTO_OP_target_set, &t->request);
+    }
+}
+
+void opendfs_async_set_target(struct opendfs *fs, struct opendfs_op *op,
+                              const struct opendfs_target_values *values)
+{
+    client_op_of(op)->path = NULL;
+    client_op_of(op)->in = values;
+    client_op_start(fs, op, values_run);
+}
+
 /* The server's reasons are worth more than the name of an error. */
 static void order_done(struct client_task *t, const struct peer_reply *r)
 {

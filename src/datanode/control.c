@@ -54,7 +54,11 @@ static void control_registered(struct peer_call *c, const struct peer_reply *r)
     struct datanode_worker *w = worker_of(k);
     k->registering = false;
     if (r->rc < 0) {
-        log_warn(w->env.log, "registration has failed", LOG_RC(r->rc));
+        char why[512] = "";
+        if (r->failure != NULL) {
+            proto_bytes_to_c(r->failure->text, why, sizeof why);
+        }
+        log_warn(w->env.log, "registration has failed", LOG_RC(r->rc), LOG_TEXT("why", why));
         loop_timer_in(w->loop, &k->register_timer, REGISTER_PAUSE_MS * NS_PER_MS);
         return;
     }

@@ -5,6 +5,7 @@
 /* Administration: shutdown, targets. */
 
 #define ADMIN_TARGETS_PAGE 1024u
+#define ADMIN_WEIGHT_MAX 1000000u /* as in the configuration */
 
 void metanode_shutdown(struct peer_user *u, struct peer_request *r)
 {
@@ -47,6 +48,7 @@ void metanode_target_list(struct peer_user *u, struct peer_request *r)
 }
 
 struct admin_change {
+    struct metanode_read read;
     struct metanode_target_write write;
     struct metanode *m;
     struct peer_request *request;
@@ -88,6 +90,9 @@ static int admin_target(struct metanode *m, const struct peer_request *r, struct
     if (t == NULL) {
         return -ENOENT;
     }
+    if (q->weight > ADMIN_WEIGHT_MAX) {
+        return -EINVAL;
+    }
     *ret = metanode_target_record(t);
     ret->incarnation = t->logged;
     ret->weight = (q->mask & PROTO_TARGET_SET_WEIGHT) != 0 ? q->weight : ret->weight;
@@ -96,21 +101,46 @@ static int admin_target(struct metanode *m, const struct peer_request *r, struct
     return 0;
 }
 
+/* Administrators may, and root at a client. */
+static int change_read(struct metanode_read *read, const struct namespace_view *v)
+{
+    const struct admin_change *x = container_of(read, struct admin_change, read);
+    const struct proto_target_set_request *q = x->request->body;
+    struct namespace_cred cred;
+    int rc = namespace_view_cred(v, q->caller.session, q->caller.cred, &cred);
+    return rc == 0 && cred.uid != 0 ? -EPERM : rc;
+}
+
+static void change_go(struct metanode_read *read, int rc)
+{
+    struct admin_change *x = container_of(read, struct admin_change, read);
+    struct proto_target record = {0};
+    rc = rc < 0 ? rc : admin_target(x->m, x->request, &record);
+    rc = rc < 0 ? rc : metanode_target_write(x->m, &x->write, &record);
+    if (rc < 0) {
+        metanode_refuse(x->m, NULL, x->request, rc == -ENOMEM ? -ERR_busy : rc, NULL);
+    }
+}
+
 void metanode_target_change(struct peer_user *u, struct peer_request *r)
 {
     struct metanode *m = metanode_of(u);
-    struct proto_target record = {0};
     if (!metanode_admit(m, r)) {
         return;
     }
     struct admin_change *x = mem_arena_alloc(&r->arena, sizeof *x); /* goes with the request */
-    int rc = x == NULL ? -ENOMEM : admin_target(m, r, &record);
-    if (rc == 0) {
-        *x = (struct admin_change){.m = m, .request = r, .write.done = admin_changed};
-        rc = metanode_target_write(m, &x->write, &record);
+    if (x == NULL) {
+        metanode_refuse(m, NULL, r, -ERR_busy, NULL);
+        return;
     }
-    if (rc < 0) {
-        metanode_refuse(m, NULL, r, rc == -ENOMEM ? -ERR_busy : rc, NULL);
+    *x = (struct admin_change){.m = m,
+                               .request = r,
+                               .write.done = admin_changed,
+                               .read = {.run = change_read, .done = change_go}};
+    if (r->link != NULL && r->link->role == PROTO_ROLE_CLIENT) {
+        metanode_read(m, &x->read);
+    } else {
+        change_go(&x->read, 0);
     }
 }
 

@@ -38,7 +38,9 @@ int metanode_chains_init(struct metanode *m)
     dict_init(&cs->by_id, &chain_dict_ops, m, 0);
     list_init(&cs->all);
     list_init(&cs->dirty);
+    list_init(&cs->thin);
     list_init(&cs->revokes);
+    metanode_seats_init(m);
     cs->task.run = chains_step;
     cs->tick.fire = chains_tick;
     return 0;
@@ -51,6 +53,7 @@ void metanode_chains_fini(struct metanode *m)
         loop_timer_cancel(m->env->loop, &m->chains.tick);
         metanode_revokes_fini(m);
         dict_fini(&m->chains.by_id);
+        metanode_seats_fini(m);
     }
 }
 
@@ -93,25 +96,20 @@ static void chain_gone(struct metanode_chain *c, size_t i)
 
 void metanode_chains_gone(struct metanode *m, uint32_t target)
 {
-    LIST_FOR_EACH(node, &m->chains.all)
+    LIST_FOR_EACH(node, metanode_seats_of(m, target))
     {
-        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        size_t i = cluster_row_find(&c->row, target);
-        if (i < c->row.count) {
-            chain_gone(c, i);
-        }
+        struct metanode_seat *seat = LIST_ENTRY(node, struct metanode_seat, node);
+        chain_gone(seat->chain, metanode_seat_place(seat));
     }
 }
 
 void metanode_chains_registered(struct metanode *m, const struct metanode_target *t, bool newer)
 {
-    LIST_FOR_EACH(node, &m->chains.all)
+    LIST_FOR_EACH(node, metanode_seats_of(m, t->id))
     {
-        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        size_t i = cluster_row_find(&c->row, t->id);
-        if (i == c->row.count) {
-            continue;
-        }
+        struct metanode_seat *seat = LIST_ENTRY(node, struct metanode_seat, node);
+        struct metanode_chain *c = seat->chain;
+        size_t i = metanode_seat_place(seat);
         struct cluster_fact *f = &c->fact[i];
         f->intact = !t->lossy;
         if (newer) {
@@ -149,13 +147,12 @@ void metanode_chain_heard(struct metanode_chain *c, const struct metanode_target
 
 bool metanode_chains_settled(struct metanode *m, uint32_t target, bool known)
 {
-    LIST_FOR_EACH(node, &m->chains.all)
+    LIST_FOR_EACH(node, metanode_seats_of(m, target))
     {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        size_t i = cluster_row_find(&c->row, target);
-        if (i == c->row.count) {
-            continue;
-        }
+        const struct metanode_seat *seat = LIST_ENTRY(node, struct metanode_seat, node);
+        const struct metanode_chain *c = seat->chain;
+        size_t i = metanode_seat_place(seat);
+        m->chains.visits++;
         if ((c->fact[i].gone && chain_is_active(c->row.member[i].state)) ||
             (known && c->fact[i].known_epoch < c->must_know[i])) {
             return false;
@@ -164,14 +161,20 @@ bool metanode_chains_settled(struct metanode *m, uint32_t target, bool known)
     return true;
 }
 
-static uint32_t chain_reported(const struct proto_chain_report_list *known, uint32_t chain)
+/* Marks what a target has reported at its seats, for one look. */
+static void chains_mark(struct metanode *m, uint32_t target,
+                        const struct proto_chain_report_list *known)
 {
+    m->chains.heartbeats++;
     for (size_t i = 0; known != NULL && i < known->count; i++) {
-        if (known->at[i].chain == chain) {
-            return known->at[i].epoch;
+        struct metanode_chain *c = metanode_chain_find(m, known->at[i].chain);
+        size_t place = c == NULL ? 0 : cluster_row_find(&c->row, target);
+        m->chains.visits++;
+        if (c != NULL && place < c->row.count && c->seat[place].heartbeat != m->chains.heartbeats) {
+            c->seat[place].heartbeat = m->chains.heartbeats;
+            c->seat[place].epoch = known->at[i].epoch;
         }
     }
-    return 0;
 }
 
 static int chain_row_in(struct mem_arena *a, const struct cluster_row *row, struct proto_row *ret)
@@ -195,11 +198,14 @@ int metanode_chains_rows(struct metanode *m, uint32_t target,
 {
     struct proto_row_list rows = {0};
     size_t room = 0;
-    LIST_FOR_EACH(node, &m->chains.all)
+    chains_mark(m, target, known);
+    LIST_FOR_EACH(node, metanode_seats_of(m, target))
     {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        bool member = cluster_row_find(&c->row, target) < c->row.count;
-        if (!member || chain_reported(known, c->row.chain) == c->row.epoch) {
+        const struct metanode_seat *seat = LIST_ENTRY(node, struct metanode_seat, node);
+        const struct metanode_chain *c = seat->chain;
+        bool reported = seat->heartbeat == m->chains.heartbeats;
+        m->chains.visits++;
+        if (reported && seat->epoch == c->row.epoch) {
             continue;
         }
         if (rows.count == room) { /* doubling in the arena wastes as much again, and no more */
@@ -279,6 +285,7 @@ static void chain_publish(struct metanode_chain *c, const struct cluster_row *ol
         if (cluster_row_find(&c->row, old->member[i].target) == c->row.count) {
             chain_tell(c, old->member[i].target, &push);
             c->m->moves.done++;
+            c->m->moves.done_bytes += c->bytes;
         }
     }
 }
@@ -351,6 +358,11 @@ static void chain_move(struct metanode_chain *c, const struct cluster_row *next)
         c->dark_since_ns = metanode_now(c->m);
     }
     c->row = *next;
+    metanode_seats_take(c, old.row.count);
+    list_remove(&c->thin);
+    if (cluster_row_serving_count(&c->row) < c->row.count) {
+        list_push_back(&c->m->chains.thin, &c->thin);
+    }
 }
 
 static struct metanode_chain *chain_new(struct metanode *m, const struct cluster_row *row)
@@ -363,6 +375,7 @@ static struct metanode_chain *chain_new(struct metanode *m, const struct cluster
     c->m = m;
     c->row.chain = row->chain;
     list_init(&c->dirty);
+    list_init(&c->thin);
     if (dict_insert(d, dict_hash_u64(d, row->chain), &c->node) < 0) {
         mem_free(c);
         return NULL;
@@ -378,6 +391,10 @@ int metanode_chain_put(struct metanode *m, const struct proto_row *from)
     struct cluster_row row;
     char text[512];
     int rc = cluster_row_from_proto(from, &row);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = metanode_seats_reserve(m, &row);
     if (rc < 0) {
         return rc;
     }
@@ -408,6 +425,7 @@ static void chain_proposed(struct metanode_waiter *w, int rc, const struct names
     if (rc < 0) {
         log_warn(x->m->env->log, "cannot change a row", LOG_U64("chain", x->chain), LOG_RC(rc));
     }
+    x->m->chains.proposing--;
     if (c != NULL) {
         c->proposing = false;
         if (rc == 0) { /* else the next fact or the tick tries again */
@@ -437,9 +455,11 @@ static int chain_propose(struct metanode_chain *c, const struct cluster_row *nex
     cluster_row_to_proto(next, members, &row);
     cluster_row_rest_to_proto(next, &rest, &row);
     c->proposing = true;
+    c->m->chains.proposing++;
     int rc = metanode_propose(c->m, NAMESPACE_ROWS_PUT, &namespace_rows_put_type, &put, &x->waiter);
     if (rc < 0) {
         c->proposing = false;
+        c->m->chains.proposing--;
         mem_free(x);
     }
     return rc;
@@ -513,12 +533,10 @@ static void chains_step(struct loop_task *task)
 static void chains_tick(struct loop_timer *timer)
 {
     struct metanode *m = container_of(timer, struct metanode, chains.tick);
-    LIST_FOR_EACH(node, &m->chains.all)
+    LIST_FOR_EACH(node, &m->chains.thin)
     {
-        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        if (cluster_row_serving_count(&c->row) < c->row.count) {
-            metanode_chain_touch(c);
-        }
+        m->chains.visits++;
+        metanode_chain_touch(LIST_ENTRY(node, struct metanode_chain, thin));
     }
     loop_timer_in(m->env->loop, timer, m->opt.heartbeat_ms * METANODE_NS_PER_MS);
 }

@@ -456,6 +456,29 @@ TEST(a_sick_target_that_dies_is_down)
 }
 
 /* A target that is down is what one wants to know the name of, also after the server has been. */
+/* Two processes on a data directory and its copy have equal incarnations. */
+TEST(a_copy_of_a_data_directory_does_not_register)
+{
+    struct rig r;
+    start_cluster(&r, 3);
+    rig_target_start(&r, 3, false);
+    r.target[3].uuid = r.target[0].uuid;
+    CHECK_EQ(r.target[3].incarnation, r.target[0].incarnation);
+    run_checked(&r, 5 * RIG_SECOND);
+    CHECK_TRUE(!r.target[3].registered);
+    CHECK_TRUE(strstr(r.target[3].refused, r.target[0].at.text) != NULL);
+    CHECK_TRUE(strstr(r.target[3].refused, r.target[3].at.text) != NULL);
+    CHECK_TRUE(r.target[0].leased);
+    const struct metanode_target *t = metanode_target_of(r.m, &r.target[0].uuid);
+    CHECK_TEXT(t->address, r.target[0].at.text);
+    /* The first one has ended, and its lease too: then it may be that one. */
+    rig_target_kill(&r, 0);
+    rig_run(&r, 5 * RIG_SECOND);
+    CHECK_TRUE(r.target[3].registered);
+    CHECK_TEXT(t->address, r.target[3].at.text);
+    rig_over(&r);
+}
+
 TEST(status_names_cluster_and_targets)
 {
     struct rig r;

@@ -7,6 +7,7 @@
 #include "loop/loop.h"
 #include "metanode/compare_priv.h"
 #include "metanode/errand_priv.h"
+#include "metanode/seat_priv.h"
 #include "peer/link.h"
 #include "proto/proto.h"
 
@@ -90,10 +91,12 @@ void metanode_register(struct peer_user *u, struct peer_request *r);
 void metanode_heartbeat(struct peer_user *u, struct peer_request *r);
 void metanode_exited(struct peer_user *u, struct peer_request *r);
 
-/* ---- chain.c, revoke.c: rows and facts (chain.md 4) ---- */
+/* ---- chain.c, seat.c, revoke.c: rows and facts (chain.md 4) ---- */
 struct metanode_chain {
     struct dict_node node;
     struct list all, dirty;
+    struct list thin; /* of those in which not everybody serves */
+    struct metanode_seat seat[CLUSTER_MEMBERS_MAX];
     struct metanode *m;
     struct cluster_row row;
     struct cluster_fact fact[CLUSTER_MEMBERS_MAX]; /* at the member's place of the row, as are */
@@ -105,14 +108,7 @@ struct metanode_chain {
     struct metanode_digests digests;
     bool proposing, revoking;
     uint32_t copies; /* of its class, as of the last look at what is to be moved; 0: not yet */
-};
-struct metanode_chains {
-    struct dict by_id;
-    struct list all, dirty;
-    struct list revokes;
-    struct loop_task task;
-    struct loop_timer tick;
-    size_t count;
+    uint64_t bytes;  /* of a copy, about, as of that look */
 };
 int metanode_chains_init(struct metanode *m);
 void metanode_chains_fini(struct metanode *m);

@@ -111,6 +111,51 @@ static void look_chains(struct moves_look *l)
     }
 }
 
+/* Nobody counts bytes per chain: the mean of what its members have for each of theirs. */
+static void look_bytes(struct moves_look *l)
+{
+    for (size_t i = 0; i < l->chains; i++) {
+        l->from[i]->bytes = 0;
+    }
+    LIST_FOR_EACH(node, &l->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        const struct list *seats = metanode_seats_of(l->m, t->id);
+        uint64_t count = 0;
+        LIST_FOR_EACH(at, seats)
+        {
+            count++;
+        }
+        LIST_FOR_EACH(at, seats)
+        {
+            struct metanode_chain *c = LIST_ENTRY(at, struct metanode_seat, node)->chain;
+            c->bytes += t->used / count / c->row.count;
+        }
+    }
+}
+
+/* Of the copies that are to be made. */
+static uint64_t look_left(const struct moves_look *l, const struct cluster_moves_sum *sum)
+{
+    uint64_t left = 0, all = 0;
+    for (size_t i = 0; i < l->chains; i++) {
+        all += l->from[i]->bytes;
+        left += (uint64_t)__builtin_popcount(l->chain[i].lost) * l->from[i]->bytes;
+    }
+    LIST_FOR_EACH(node, &l->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        if (metanode_target_stays(t)) {
+            continue;
+        }
+        LIST_FOR_EACH(at, metanode_seats_of(l->m, t->id))
+        {
+            left += LIST_ENTRY(at, struct metanode_seat, node)->chain->bytes;
+        }
+    }
+    return left + (l->chains == 0 ? 0 : all / l->chains * sum->uneven);
+}
+
 /* ---- What follows ---- */
 
 struct moves_removed {
@@ -130,14 +175,8 @@ static void moves_removed(struct metanode_target_write *w, int rc,
 
 static bool moves_is_member(struct metanode *m, uint32_t target)
 {
-    LIST_FOR_EACH(node, &m->chains.all)
-    {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        if (cluster_row_find(&c->row, target) < c->row.count || c->proposing) {
-            return true; /* it may become one with the row that is under way */
-        }
-    }
-    return false;
+    /* It may become one with a row that is under way. */
+    return m->chains.proposing > 0 || !list_empty(metanode_seats_of(m, target));
 }
 
 /* What no chain names any more is removed, if it is to be. */
@@ -193,6 +232,7 @@ static void moves_progress(struct metanode *m, const struct cluster_moves_sum *s
     if (some && x->begun_ns == 0) {
         x->begun_ns = metanode_now(m);
         x->done = 0;
+        x->done_bytes = 0;
         log_info(m->env->log, "copies are to be moved", LOG_U64("leaving", sum->leaving),
                  LOG_U64("lost", sum->lost), LOG_U64("uneven", sum->uneven));
     } else if (!some && x->begun_ns != 0) {
@@ -207,7 +247,10 @@ size_t metanode_moves_left(const struct metanode *m, uint64_t *ret_ms)
     const struct metanode_moves *x = &m->moves;
     size_t left = moves_sum_left(&x->sum);
     uint64_t took_ms = x->begun_ns == 0 ? 0 : (metanode_now(m) - x->begun_ns) / METANODE_NS_PER_MS;
-    *ret_ms = x->done == 0 || left == 0 ? 0 : took_ms * left / x->done;
+    bool bytes = x->done_bytes > 0 && x->left_bytes > 0; /* else all count as much */
+    double rest = bytes ? (double)x->left_bytes / (double)x->done_bytes
+                        : (double)left / (double)base_max(x->done, (size_t)1);
+    *ret_ms = x->done == 0 || left == 0 ? 0 : (uint64_t)((double)took_ms * rest);
     return left;
 }
 
@@ -249,6 +292,8 @@ static int look_plan(struct moves_look *l)
         return rc;
     }
     moves_progress(m, &sum);
+    look_bytes(l);
+    m->moves.left_bytes = look_left(l, &sum);
     for (size_t i = 0; i < count; i++) {
         moves_make(l->from[move[i].chain], &move[i]);
     }
@@ -286,9 +331,10 @@ static bool moves_are_idle(struct metanode *m)
         const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
         idle = idle && t->plan != PROTO_PLAN_REMOVE && t->plan != PROTO_PLAN_REPLACE;
     }
-    LIST_FOR_EACH(node, &m->chains.all)
-    {
-        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
+    LIST_FOR_EACH(node, &m->chains.thin)
+    { /* who is away does not serve */
+        const struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, thin);
+        m->chains.visits++;
         for (size_t i = 0; i < c->row.count && idle; i++) {
             idle = c->away_since_ns[i] == 0; /* else its time may be over */
         }

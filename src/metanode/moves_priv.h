@@ -27,6 +27,7 @@ struct metanode_moves {
     struct cluster_moves_sum sum; /* of the last look */
     uint64_t begun_ns;            /* since when there has been something to do; 0: there is not */
     size_t done;                  /* members that have gone since */
+    uint64_t done_bytes, left_bytes; /* about: what is used on a target is shared by its chains */
 };
 void metanode_moves_start(struct metanode *m);
 void metanode_moves_fini(struct metanode *m);

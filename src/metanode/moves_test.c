@@ -616,3 +616,112 @@ TEST(only_root_plans_and_only_what_makes_sense)
     CHECK_RC(balance(&r, false), EPERM);
     rig_over(&r);
 }
+
+/* Root at a client may set what targets are placed by; others may not. */
+TEST(only_root_sets_weight_and_labels)
+{
+    struct rig r;
+    start_with(&r, 2, 0);
+    struct proto_target_set_request q = {.target = r.target[0].id,
+                                         .mask = PROTO_TARGET_SET_WEIGHT,
+                                         .weight = 7,
+                                         .caller = rig_caller(&r.client[0])};
+    CHECK_OK(rig_call(&r.client[0], PROTO_OP_target_set, &q));
+    CHECK_EQ(metanode_target_find(r.m, q.target)->weight, 7);
+    q.weight = UINT32_MAX;
+    CHECK_RC(rig_call(&r.client[0], PROTO_OP_target_set, &q), EINVAL);
+    q.weight = 9;
+    CHECK_OK(rig_credential(&r.client[0], 1000));
+    q.caller = rig_caller(&r.client[0]);
+    CHECK_RC(rig_call(&r.client[0], PROTO_OP_target_set, &q), EPERM);
+    CHECK_EQ(metanode_target_find(r.m, q.target)->weight, 7);
+    rig_over(&r);
+}
+
+static int set_target(struct rig *r, const struct proto_target_set_request *q)
+{
+    r->client[1].flags = PEER_CALL_AGAIN;
+    return rig_call(&r->client[1], PROTO_OP_target_set, q);
+}
+
+/* What an administrator sets of a target that is registered counts at once, and for good. */
+TEST(weight_and_labels_that_are_changed_move_copies)
+{
+    struct rig r;
+    start_with(&r, 4, 600000);
+    rig_admin_start(&r, 1);
+    struct proto_target_set_request q = {.mask = PROTO_TARGET_SET_LABELS,
+                                         .labels = proto_bytes_text("ssd")};
+    for (unsigned i = 0; i < 4; i++) {
+        q.target = r.target[i].id;
+        CHECK_OK(set_target(&r, &q));
+    }
+    struct proto_class_create_request create = {.storage_class = {.name = proto_bytes_text("fast"),
+                                                                  .copies = 2,
+                                                                  .labels = proto_bytes_text("ssd"),
+                                                                  .chunk_size = 4u << 20},
+                                                .caller = rig_caller(&r.client[0])};
+    CHECK_OK(rig_call(&r.client[0], PROTO_OP_class_create, &create));
+    rest_after(&r, 2, 10 * RIG_SECOND);
+    uint32_t lost = r.target[0].id;
+    size_t all = members_on(&r, lost);
+    /* It suits the class no more: only its chains of the default class stay. */
+    q = (struct proto_target_set_request){
+        .target = lost, .mask = PROTO_TARGET_SET_LABELS, .labels = proto_bytes_text("")};
+    CHECK_OK(set_target(&r, &q));
+    rest_after(&r, 2, 60 * RIG_SECOND);
+    CHECK_TRUE(members_on(&r, lost) > 0 && members_on(&r, lost) < all);
+    LIST_FOR_EACH(node, &r.m->chains.all)
+    {
+        const struct cluster_row *row = &LIST_ENTRY(node, struct metanode_chain, all)->row;
+        CHECK_TRUE(row->class_id == 1 || cluster_row_find(row, lost) == row->count);
+    }
+    /* Of weight 0 it is emptied, and stays so in its next life, whatever it says then. */
+    q = (struct proto_target_set_request){
+        .target = lost, .mask = PROTO_TARGET_SET_WEIGHT, .weight = 0};
+    CHECK_OK(set_target(&r, &q));
+    rest_after(&r, 2, 60 * RIG_SECOND);
+    CHECK_EQ(members_on(&r, lost), 0);
+    rig_target_kill(&r, 0);
+    rig_run(&r, 5 * RIG_SECOND);
+    rig_target_start(&r, 0, false);
+    rest_after(&r, 2, 20 * RIG_SECOND);
+    CHECK_EQ(members_on(&r, lost), 0);
+    q.weight = 100;
+    CHECK_OK(set_target(&r, &q));
+    rest_after(&r, 2, 60 * RIG_SECOND);
+    CHECK_TRUE(members_on(&r, lost) > 0);
+    rig_over(&r);
+}
+
+static bool something_is_left(void *ctx)
+{
+    const struct rig *r = ctx;
+    uint64_t ms;
+    return metanode_moves_left(r->m, &ms) > 0;
+}
+
+/* How long it takes follows from bytes: what is used on a target belongs to its chains. */
+TEST(the_time_that_moves_take_is_reckoned_in_bytes)
+{
+    struct rig r;
+    start_with(&r, 4, 600000);
+    for (unsigned i = 0; i < 4; i++) {
+        r.target[i].used = UINT64_C(64) << 20;
+    }
+    rig_run(&r, 3 * RIG_SECOND);
+    size_t chains = members_on(&r, r.target[0].id);
+    CHECK_OK(plan(&r, 0, PROTO_PLAN_DRAIN, 0));
+    CHECK_TRUE(rig_until(&r, something_is_left, &r));
+    uint64_t left = r.m->moves.left_bytes, all = UINT64_C(64) << 20;
+    CHECK_TRUE(chains > 0 && left > all / 2 && left < all * 2);
+    struct metanode_moves *x = &r.m->moves;
+    x->done = 1; /* one large one of some, and small ones are left */
+    x->done_bytes = left * 10;
+    x->begun_ns = metanode_now(r.m) - 100 * RIG_SECOND;
+    uint64_t ms;
+    CHECK_TRUE(metanode_moves_left(r.m, &ms) > 1);
+    CHECK_TRUE(ms >= 9900 && ms <= 10100);
+    rest_after(&r, 2, 20 * RIG_SECOND);
+    rig_over(&r);
+}

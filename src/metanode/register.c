@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 
+#include <stdio.h>
+
 struct registration {
     struct metanode_target_write write;
     struct metanode *m;
@@ -111,6 +113,32 @@ static struct proto_target register_record(const struct metanode_target *t,
     return record;
 }
 
+/* Each start counts an incarnation and has one address: the same one from another address is
+ * another process on a copy of the directory. Both would serve as one member; the first one goes
+ * on. */
+static bool register_is_copy(const struct metanode_target *t,
+                             const struct proto_register_request *q)
+{
+    return t->registered && t->alive && q->incarnation == t->incarnation &&
+           !proto_bytes_equal(q->address, proto_bytes_text(t->address));
+}
+
+static void register_refuse_copy(struct metanode *m, struct peer_request *r,
+                                 const struct metanode_target *t)
+{
+    const struct proto_register_request *q = r->body;
+    char text[241], other[sizeof t->address];
+    proto_bytes_to_c(q->address, other, sizeof other);
+    (void)snprintf(
+        text, sizeof text,
+        "target %u is served at %.60s already, and %.60s has the same data directory, or "
+        "a copy of it: end one of the two",
+        t->id, t->address, other);
+    log_warn(m->env->log, "a second process for a target is refused", LOG_U64("target", t->id),
+             LOG_TEXT("address", t->address), LOG_TEXT("refused", other));
+    metanode_refuse(m, NULL, r, -EEXIST, text);
+}
+
 void metanode_register(struct peer_user *u, struct peer_request *r)
 {
     struct metanode *m = metanode_of(u);
@@ -125,6 +153,10 @@ void metanode_register(struct peer_user *u, struct peer_request *r)
     }
     if (t != NULL && q->incarnation < t->incarnation) {
         metanode_refuse(m, NULL, r, -ESTALE, "a later incarnation has registered");
+        return;
+    }
+    if (t != NULL && register_is_copy(t, q)) {
+        register_refuse_copy(m, r, t);
         return;
     }
     if (t != NULL && register_is_known(t, q)) {

@@ -108,14 +108,16 @@ static struct metanode_target *revoke_choose(struct metanode_chain *c, size_t i,
 
 void metanode_chains_suspect(struct metanode *m, const struct metanode_target *by)
 {
-    LIST_FOR_EACH(node, &m->chains.all)
+    LIST_FOR_EACH(node, metanode_seats_of(m, by->id))
     {
-        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        size_t i = cluster_row_find(&c->row, by->id);
+        struct metanode_seat *seat = LIST_ENTRY(node, struct metanode_seat, node);
+        struct metanode_chain *c = seat->chain;
+        size_t i = metanode_seat_place(seat);
         size_t next = cluster_row_successor(&c->row, by->id);
         /* Who has stopped already does not say who else has to: the row is going to change. */
-        if (i < c->row.count && next < c->row.count && !c->proposing && !c->fact[i].gone &&
-            !c->fact[next].gone && metanode_target_named(by, c->row.member[next].target)) {
+        m->chains.visits++;
+        if (next < c->row.count && !c->proposing && !c->fact[i].gone && !c->fact[next].gone &&
+            metanode_target_named(by, c->row.member[next].target)) {
             struct metanode_target *victim = revoke_choose(c, i, next);
             if (victim != NULL) { /* else, or if it cannot, with the next heartbeat */
                 (void)revoke_start(c, victim, "a member cannot be reached by its neighbour");
@@ -128,12 +130,13 @@ void metanode_chains_suspect(struct metanode *m, const struct metanode_target *b
 
 static void eject(struct metanode_target *t)
 {
-    LIST_FOR_EACH(node, &t->m->chains.all)
+    LIST_FOR_EACH(node, metanode_seats_of(t->m, t->id))
     {
-        struct metanode_chain *c = LIST_ENTRY(node, struct metanode_chain, all);
-        size_t i = cluster_row_find(&c->row, t->id);
-        enum proto_member_state s =
-            i < c->row.count ? c->row.member[i].state : PROTO_MEMBER_OFFLINE;
+        struct metanode_seat *seat = LIST_ENTRY(node, struct metanode_seat, node);
+        struct metanode_chain *c = seat->chain;
+        size_t i = metanode_seat_place(seat);
+        enum proto_member_state s = c->row.member[i].state;
+        t->m->chains.visits++;
         bool in = s == PROTO_MEMBER_SERVING || s == PROTO_MEMBER_SYNCING;
         if (in && !c->proposing && !c->fact[i].gone && serves_without(c, i)) {
             (void)revoke_start(c, t, "a member's disk is sick");

@@ -75,12 +75,14 @@ struct rig_target {
     struct uuid uuid, boot_id;
     uint64_t incarnation;
     bool lossy, running, registered, leased, deaf, low_space;
+    char refused[241]; /* why, when it last was, as it registered */
     bool blind;        /* it has no memory for the rows that heartbeats bring */
     const char *sick;  /* NULL: its disk is well */
     bool cut;          /* its heartbeats do not come any more */
     const char *rack;  /* NULL: none */
     bool part, silent; /* it has no whole copies; it does not say what it has */
     uint32_t id, suspect, damaged;
+    uint64_t used;
     uint64_t heartbeat_ms, lease_ms, leased_until_ns;
     struct cluster_row row[RIG_ROWS];
     size_t row_count;

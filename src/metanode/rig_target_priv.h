@@ -11,6 +11,9 @@ static inline void rig_registered(struct peer_call *call, const struct peer_repl
 {
     struct rig_target *t = container_of(call, struct rig_target, call);
     if (r->rc < 0) {
+        if (r->failure != NULL) {
+            proto_bytes_to_c(r->failure->text, t->refused, sizeof t->refused);
+        }
         return; /* the timer registers again */
     }
     const struct proto_register_reply *m = r->body;
@@ -79,6 +82,7 @@ static inline void rig_target_tick(struct loop_timer *timer)
             .suspects = {.at = &t->suspect, .count = t->suspect != 0},
             .total = 1u << 30,
             .free = 1u << 29,
+            .used = t->used,
             .low_space = t->low_space,
             .damaged = t->damaged,
             .dead = {.at = &t->dead, .count = t->dead != 0},

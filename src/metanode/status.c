@@ -184,6 +184,8 @@ static void status_json_targets(struct status *s)
         metanode_json_text(out, t->host);
         text_add(out, ",\"rack\":");
         metanode_json_text(out, t->rack);
+        text_add(out, ",\"labels\":"); /* by which it is placed, whatever its configuration says */
+        metanode_json_text(out, t->labels);
         if (t->sick[0] != 0) {
             text_add(out, ",\"ejected\":%s,\"sick\":", t->ejected ? "true" : "false");
             metanode_json_text(out, t->sick);
@@ -217,9 +219,11 @@ static void status_json_moves(struct status *s)
     text_add(&s->out,
              "\"moves\":{\"state\":\"%s\",\"balance\":%s,\"left\":%zu,\"making\":%zu,"
              "\"done\":%zu,\"leaving\":%zu,\"lost\":%zu,\"uneven\":%zu,\"endangered\":%zu,"
-             "\"stuck\":%zu,\"clashing\":%zu,\"since_ms\":%llu,\"left_ms\":%llu},",
+             "\"stuck\":%zu,\"clashing\":%zu,\"left_bytes\":%llu,\"since_ms\":%llu,"
+             "\"left_ms\":%llu},",
              state, paused ? "false" : "true", left, x->making, m->moves.done, x->leaving, x->lost,
              x->uneven, x->endangered, x->stuck, x->clashing,
+             (unsigned long long)(left == 0 ? 0 : m->moves.left_bytes),
              (unsigned long long)(since == 0 ? 0 : (metanode_now(m) - since) / METANODE_NS_PER_MS),
              (unsigned long long)ms);
 }

@@ -38,6 +38,15 @@ same 'the table is even' "$(field "[(c['name'], c['load'] <= 1100, 1000 <= c['re
 fails 'class table' 0 'rebuild of a lost target 1.' "$opendfs" class table
 fails 'of a class that is not there' 1 "there is no storage class 'nope'" "$opendfs" class table nope
 
+# --- weight and labels ---
+values="[(t['weight'], t['labels']) for t in o['targets'] if t['name'] == 'target.1']"
+check 'target set' "$opendfs" target set target.1 --weight 101 --labels 'nvme fast'
+same 'status shows it' "$(field "$values")" "[(101, 'nvme fast')]"
+fails 'a weight that is none' 2 'is not a number' "$opendfs" target set target.1 --weight many
+fails 'neither of them' 2 'say --weight' "$opendfs" target set target.1
+check 'and back' "$opendfs" target set 1 --weight 100 --labels ''
+same 'as status shows' "$(field "$values")" "[(100, '')]"
+
 # --- drain ---
 same 'it has chains' "$(field "[t['chains'] > 0 for t in o['targets'] if t['name'] == 'target.1']")" '[True]'
 fails 'a target that is not there' 1 "there is no target '9'" "$opendfs" target drain 9

@@ -60,6 +60,12 @@ sed "s/^\[target\.2\]/&\nlabels = nvme\nio = auto/" "$work/good.ini" >"$cluster/
 hup
 check 'a target with other settings is restarted' within 20 is_other target.2 "$pid2"
 same 'and no other' "$(pid_of target.0) $(pid_of target.1)" "$pid0 $pid1"
+for key in 'scrub = 5d' 'scrub_share = 5%' 'stream = 32M' 'reads = 4096' 'read_bytes = 512M'; do
+    now=$(pid_of target.2)
+    sed -i "s/^\[target\.2\]/&\n$key/" "$cluster/cluster.ini"
+    hup
+    check "so it is with $key" within 20 is_other target.2 "$now"
+done
 check 'healthy with it' within 60 healthy
 sed -i '/^\[target\.3\]/,$d' "$cluster/cluster.ini"
 gone=$(pid_of target.3)
