@@ -256,6 +256,7 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
                                         .listen_fd = fds[0],
                                         .low_bytes = 1u << 20,
                                         .entry_bytes = n->forgets ? 1 : 0,
+                                        .rest_ms = n->rest_ms,
                                         .host = n->machine,
                                         .rack = n->rack};
     int rc = datanode_worker_start(&o, &p->worker, e);

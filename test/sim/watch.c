@@ -12,6 +12,7 @@
 #include "namespace/view.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define PAUSE_MAX_MS 150u
 #define CHUNKS_MAX 4096u /* of one target */
@@ -21,7 +22,7 @@
                        */
 
 #define PLACES_MAX 16384u /* of one target */
-#define PLACES_EVERY 8u   /* looks */
+#define PLACES_EVERY 4u   /* looks */
 #define DOUBTS_MAX 64u
 #define RESOLVE_NS (WORLD_S / 2)
 
@@ -53,6 +54,10 @@ struct watch_target {
     struct watch_chunk chunk[CHUNKS_MAX]; /* in the order of their keys */
     size_t chunk_count, place_count;
     struct watch_place place[PLACES_MAX];
+    /* Where a loss of power would find what is stable: as of the last look that found it so. */
+    struct watch_place stable[PLACES_MAX], kept[PLACES_MAX];
+    size_t stable_count;
+    uint64_t incarnation; /* of that look */
 };
 /* A content (a data id is never 0), or the row of an epoch: then `data_id` is 0. */
 struct watch_seen {
@@ -224,7 +229,35 @@ static int compare_places(const void *left, const void *right)
     return a->offset < b->offset ? -1 : a->offset > b->offset ? 1 : 0;
 }
 
-/* No byte belongs to two chunks, pending contents included. */
+static const struct watch_chunk *chunk_find(const struct watch_target *t, struct chunk_key key);
+
+/* What is stable as it is now; of what has changed since, as it was when it was last stable. */
+static void keep_stable_places(struct watch_target *t, struct chunk_store *s)
+{
+    struct chunk_store_info info;
+    size_t count = 0, former = t->stable_count;
+    chunk_store_info(s, &info);
+    for (size_t i = 0; i < t->place_count; i++) {
+        const struct watch_chunk *c = chunk_find(t, t->place[i].key);
+        if (!c->unstable && !c->has_pending) {
+            t->kept[count++] = t->place[i];
+        }
+    }
+    for (size_t i = 0; i < former && info.incarnation == t->incarnation; i++) {
+        const struct watch_chunk *c = chunk_find(t, t->stable[i].key);
+        bool changed = c != NULL && (c->unstable || c->has_pending) && !c->damaged;
+        if (changed && count < PLACES_MAX && t->place_count < PLACES_MAX) {
+            t->kept[count++] = t->stable[i];
+            t->place[t->place_count++] = t->stable[i];
+        }
+    }
+    memcpy(t->stable, t->kept, count * sizeof t->kept[0]);
+    t->stable_count = count;
+    t->incarnation = info.incarnation;
+}
+
+/* No byte belongs to two chunks, pending contents included, and those that a loss of power would
+ * bring back. */
 static void check_places(struct watch_target *t, struct chunk_store *s)
 {
     t->place_count = 0;
@@ -234,6 +267,7 @@ static void check_places(struct watch_target *t, struct chunk_store *s)
             take_places(t, s, t->chunk[i].key, CHUNK_PENDING);
         }
     }
+    keep_stable_places(t, s);
     qsort(t->place, t->place_count, sizeof t->place[0], compare_places);
     for (size_t i = 1; i < t->place_count; i++) {
         const struct watch_place *a = &t->place[i - 1], *b = &t->place[i];

@@ -254,6 +254,8 @@ bool world_may_lack_good_copies(const struct world *w)
 
 /* ---- The world ---- */
 
+#define REST_MS 200u
+
 /* Mostly two; chains with members in the middle, and those that all targets have. */
 static uint32_t copies_of(uint64_t seed)
 {
@@ -326,6 +328,7 @@ void world_init_with(struct world *w, uint64_t seed, const struct features *f, b
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
         process_init_node(w, i);
         w->node[i].extents = (i + seed / 2) % 2 == 0;
+        w->node[i].rest_ms = (i + seed) % 3 == 0 ? 0 : REST_MS;
         w->node[i].forgets = w->node[i].extents && (i / 2 + seed) % 2 == 0;
     }
 }

@@ -81,8 +81,9 @@ struct world_node {
     bool extents;                  /* a target whose chunks lie in containers: every other one */
     bool absent;                   /* a target that joins later */
     bool unused;                   /* or never: this world has fewer */
-    bool forgets;                  /* and keeps nothing of them in memory: half of those */
-    bool disk_full, disk_trouble;  /* now; ever: starting may fail, and writing */
+    uint32_t rest_ms; /* superseded space is used again so soon; 0: after a minute, hardly ever */
+    bool forgets;     /* and keeps nothing of them in memory: half of those */
+    bool disk_full, disk_trouble; /* now; ever: starting may fail, and writing */
     uint64_t starts;
     char damaged[64];       /* the checkpoint whose bits flipped last */
     unsigned sessions_lost; /* of a client: ended by the leader, with all that was not flushed */
