@@ -738,7 +738,7 @@ static void check_file_step(struct load *l)
             expect(l, 0);
             /* A loss after the start of the sync may or may not be covered by it. */
             model_synced(n, l->losses_before);
-            if (l->op.result == 0 && l->w->watch != NULL) {
+            if (l->op.result == 0 && !n->was_vague && l->w->watch != NULL) {
                 const struct watch_sync sync = {
                     .ino = l->ino, .len = n->now.len, .began_ns = l->sync_ns};
                 watch_synced(l->w->watch, &sync);
