@@ -202,6 +202,7 @@ scripts '' ''
 check first-light timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
 if [ "$mode" = soak ]; then
     scripts -on-memory tree_test env OPENDFS_TEST_ENGINE=memory
+    count upgrade-from-previous timeout 3600 tools/previous.sh
     check first-light-on-memory env OPENDFS_TEST_ENGINE=memory \
         timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
 fi

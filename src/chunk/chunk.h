@@ -73,6 +73,7 @@ struct chunk_info {
     uint16_t flags; /* of the committed content */
     uint64_t last_ver;
     bool has_pending;
+    bool unstable; /* a loss of power may leave an older state of it */
     struct chunk_identity pending, pending_base;
     uint32_t pending_length, pending_digest, pending_tgen;
     uint16_t pending_flags;

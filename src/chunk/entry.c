@@ -442,6 +442,7 @@ void chunk_entry_info(const struct chunk_entry *e, struct chunk_info *ret)
                                .chain = e->chain,
                                .last_ver = e->last_ver,
                                .flags = e->damaged ? CHUNK_DAMAGED : 0,
+                               .unstable = e->stable != e->change,
                                .allocated_bytes = e->accounted_bytes};
     const struct chunk_version *newest = e->pending != NULL ? e->pending : e->committed;
     if (e->committed != NULL) {

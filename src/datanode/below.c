@@ -113,6 +113,8 @@ static void below_done(struct peer_call *c, const struct peer_reply *r)
     const struct proto_forward_reply *m = r->body;
     if (r->rc == 0 && m->route.epoch == u->chain->row.epoch && m->route.attempt == u->attempt) {
         u->below = DATANODE_BELOW_GOOD;
+        u->good_epoch = m->route.epoch;
+        u->good_attempt = m->route.attempt;
         if (m->low_space) {
             u->chain->low_until_ns = loop_tick_ns(u->worker->loop) + LOW_SPACE_NS;
         }

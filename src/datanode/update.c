@@ -300,9 +300,18 @@ static void update_digests_differ(struct datanode_update *u)
     chunk_store_verify(u->worker->store, &u->verify);
 }
 
+/* I4: last, or the successor has said so, asked in this epoch and by the newest attempt. */
+static bool update_is_agreed(const struct datanode_update *u)
+{
+    const struct datanode_chain *c = u->chain;
+    return c->successor == 0 || (u->below == DATANODE_BELOW_GOOD && u->good_epoch == c->row.epoch &&
+                                 u->good_attempt == u->attempt);
+}
+
 static void update_commit(struct datanode_update *u)
 {
     struct datanode_worker *w = u->worker;
+    CHECK(update_is_agreed(u));
     int rc = chunk_store_commit(w->store, u->item->key, u->identity);
     if (rc < 0) {
         update_fail(u, "an update cannot be committed");

@@ -86,6 +86,7 @@ struct datanode_update {
     uint32_t below_digest;
     /* To the successor. */
     enum datanode_below_state below;
+    uint32_t good_epoch, good_attempt; /* of the newest good reply */
     struct datanode_neighbor *neighbor;
     unsigned slot;
     bool lift; /* the successor needs the whole content */

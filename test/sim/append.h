@@ -40,7 +40,8 @@ struct append {
     unsigned failed; /* writes that were told an error */
     bool stopping, auditing;
     uint8_t *content;
-    size_t content_len;
+    size_t content_len, size; /* size: as the metadata say */
+    size_t lost, lost_reads;  /* bytes that reads failed for, with an error, and how many did */
 };
 
 void append_init(struct append *s, struct world *w);

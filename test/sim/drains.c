@@ -1,4 +1,4 @@
-/* sim/drains.c -- see drains.h. Targets have the numbers 1 to WORLD_TARGETS, in any order. */
+/* sim/drains.c -- see drains.h. Targets have the numbers 1 to w->targets, in any order. */
 #include "drains.h"
 
 #include "base/rand.h"
@@ -86,7 +86,7 @@ static void arrived(struct drains *d, bool good)
 static unsigned count_away(const struct drains *d)
 {
     unsigned n = 0;
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    for (unsigned i = 0; i < d->w->targets; i++) {
         n += d->away[i] ? 1 : 0;
     }
     return n;
@@ -94,7 +94,7 @@ static unsigned count_away(const struct drains *d)
 
 static void next_random(struct drains *d)
 {
-    unsigned target = (unsigned)rand_below(d->w->rand, WORLD_TARGETS);
+    unsigned target = (unsigned)rand_below(d->w->rand, d->w->targets);
     if (rand_chance(d->w->rand, 1, 3)) {
         start(d, DRAINS_AUDIT);
     } else if (rand_chance(d->w->rand, 1, 6)) {
@@ -102,7 +102,8 @@ static void next_random(struct drains *d)
         start(d, DRAINS_BALANCE);
     } else if (d->away[target]) {
         start_plan(d, target, OPENDFS_TARGET_STAYS);
-    } else if (count_away(d) < WORLD_TARGETS - d->w->copies) { /* the others hold all copies */
+    } else if (count_away(d) + base_max(d->w->copies, d->w->other_copies) <
+               d->w->targets) { /* the others hold all copies */
         start_plan(d, target, OPENDFS_TARGET_DRAIN);
     } else {
         rest(d, WORLD_S);
@@ -111,7 +112,7 @@ static void next_random(struct drains *d)
 
 static void next_last(struct drains *d)
 {
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    for (unsigned i = 0; i < d->w->targets; i++) {
         if (d->away[i]) {
             start_plan(d, i, OPENDFS_TARGET_STAYS);
             return;

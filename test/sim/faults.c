@@ -30,7 +30,8 @@ static void watch(struct loop_sim_event *ev)
     struct faults *f = container_of(ev, struct faults, watch);
     struct world *w = f->w;
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
-        if (!world_is_running(w, i) && world_now_ns(w) >= f->node[i].down_until_ns) {
+        bool due = !w->node[i].unused && world_now_ns(w) >= f->node[i].down_until_ns;
+        if (due && !world_is_running(w, i)) {
             world_start(w, i);
         }
     }
@@ -46,6 +47,30 @@ static void watch(struct loop_sim_event *ev)
 /* ---- Processes and machines ---- */
 
 enum end { END_KILL, END_WORKER, END_STOP, END_POWER };
+
+static void cut_power(struct faults *f, unsigned node)
+{
+    struct world *w = f->w;
+    bool is_target = node >= WORLD_TARGET(0) && node < WORLD_CLIENT(0);
+    bool rack = is_target && w->racks && rand_chance(w->rand, 1, 3);
+    uint32_t nodes = rack ? world_rack_of(w, node) : world_machine_of(w, node);
+    f->power_cuts++;
+    if (is_target) {
+        world_may_lose(w, nodes);
+    }
+    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
+        uint64_t *until = &f->node[i].down_until_ns;
+        if ((nodes >> i & 1) != 0 && !w->node[i].absent && !w->node[i].unused) {
+            *until = base_max(*until, f->node[node].down_until_ns);
+        }
+    }
+    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
+        if ((nodes >> i & 1) != 0) {
+            world_power_cut(w, i);
+            nodes &= ~world_machine_of(w, i);
+        }
+    }
+}
 
 static void end_node(struct faults *f, unsigned node, enum end how)
 {
@@ -68,12 +93,7 @@ static void end_node(struct faults *f, unsigned node, enum end how)
         world_stop(w, node);
         break;
     case END_POWER:
-        f->power_cuts++;
-        if (node >= WORLD_TARGET(0) && node < WORLD_CLIENT(0) &&
-            (w->cut || !world_is_healthy(w, node))) {
-            w->possible_losses++; /* it may have been the only one that had the newest data */
-        }
-        world_power_cut(w, node);
+        cut_power(f, node);
     }
 }
 
@@ -96,9 +116,10 @@ static void end_target(struct faults *f, unsigned node)
 static void cut_network(struct faults *f)
 {
     struct world *w = f->w;
-    unsigned a = (unsigned)world_between(w, 1, WORLD_HOSTS);
-    unsigned b = (unsigned)world_between(w, 1, WORLD_HOSTS);
-    if (a == b) {
+    const struct world_node *from = &w->node[rand_below(w->rand, WORLD_HOSTS)];
+    const struct world_node *to = &w->node[rand_below(w->rand, WORLD_HOSTS)];
+    unsigned a = from->host, b = to->host;
+    if (a == b || from->unused || to->unused) {
         return;
     }
     if (rand_chance(w->rand, 1, 2)) {
@@ -143,6 +164,13 @@ static void disk_full(struct faults *f, unsigned node)
     world_say(f->w, "disk full", n->name);
 }
 
+/* Bytes of that node: are there chains that nobody else has? */
+static void has_rotted(struct faults *f, unsigned node)
+{
+    bool alone = world_have_all_of_a_chain(f->w, 1u << node);
+    f->w->rots_alone += alone ? 1 : 0;
+}
+
 static void disk_error(struct faults *f, unsigned node)
 {
     static const enum disk_op ops[] = {DISK_READ, DISK_WRITE, DISK_SYNC, DISK_SYNC_ALL};
@@ -153,6 +181,8 @@ static void disk_error(struct faults *f, unsigned node)
             return;
         }
         f->w->rots++;
+        f->w->rotten_unknown = true;
+        has_rotted(f, node);
     }
     f->disks++;
     n->disk_trouble = true;
@@ -195,6 +225,10 @@ static void rot_one(struct faults_rot *r)
         uint8_t flip = (uint8_t)world_between(w, 1, 255);
         rc = disk_sim_corrupt_file(piece.file, offset, flip);
         r->count += rc == 0 ? 1 : 0;
+        w->rotten_unknown = w->rotten_unknown || w->rotten_count == WORLD_ROTTEN_MAX;
+        if (!w->rotten_unknown) {
+            w->rotten_key[w->rotten_count++] = info.key;
+        }
     }
     chunk_store_unpin(s, &pin);
 }
@@ -218,6 +252,7 @@ static void rot_at(struct faults *f, unsigned node)
     f->rot = (struct faults_rot){.faults = f, .node = node};
     loop_sim_enter(p->loop, rot_inside, &f->rot);
     w->rots += f->rot.count;
+    has_rotted(f, node);
     f->disks++;
     world_say(w, "bytes go bad", w->node[node].name);
 }
@@ -225,7 +260,7 @@ static void rot_at(struct faults *f, unsigned node)
 void faults_rot(struct faults *f)
 {
     if (!f->rots_early) {
-        rot_at(f, WORLD_TARGET((unsigned)rand_below(f->w->rand, WORLD_TARGETS)));
+        rot_at(f, WORLD_TARGET((unsigned)rand_below(f->w->rand, f->w->targets)));
     }
 }
 
@@ -234,7 +269,7 @@ static void disk_fault(struct faults *f, void (*what)(struct faults *f, unsigned
     struct world *w = f->w;
     unsigned node = rand_chance(w->rand, 1, 3)
                         ? WORLD_META
-                        : WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS));
+                        : WORLD_TARGET((unsigned)rand_below(w->rand, w->targets));
     struct faults_node *fn = &f->node[node];
     if (fn->busy || w->node[node].absent) {
         return; /* one thing at a time */
@@ -364,7 +399,7 @@ static void happen(struct loop_sim_event *ev)
         end_meta(f);
         break;
     case FAULT_TARGET:
-        end_target(f, WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS)));
+        end_target(f, WORLD_TARGET((unsigned)rand_below(w->rand, w->targets)));
         break;
     case FAULT_CUT:
         cut_network(f);
@@ -392,7 +427,7 @@ static void happen(struct loop_sim_event *ev)
         break;
     case FAULT_ROT:
         if (f->rots_early) {
-            rot_at(f, WORLD_TARGET((unsigned)rand_below(w->rand, WORLD_TARGETS)));
+            rot_at(f, WORLD_TARGET((unsigned)rand_below(w->rand, w->targets)));
         }
         break;
     case FAULT_CLIENT:

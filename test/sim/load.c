@@ -1,6 +1,8 @@
 /* sim/load.c -- see load.h. */
 #include "load.h"
 
+#include "watch.h"
+
 #include "base/rand.h"
 
 #include <errno.h>
@@ -142,6 +144,7 @@ static void start(struct load *l, enum load_step step)
     l->under_way = true;
     l->life = l->w->node[l->node].starts;
     l->losses_before = l->w->possible_losses;
+    l->sync_ns = step == LOAD_SYNC ? world_now_ns(l->w) : l->sync_ns;
     if (step == LOAD_OPEN || step == LOAD_ONLY) {
         l->sessions_seen = l->w->node[l->node].sessions_lost;
     }
@@ -605,6 +608,7 @@ static void opened(struct load *l)
         return;
     }
     l->file = l->op.file;
+    l->ino = l->op.stat.ino;
     if (l->kind == LOAD_WRITE) {
         next_write(l);
     } else if (l->kind == LOAD_TRUNCATE) {
@@ -684,6 +688,10 @@ static void wrong_bytes(struct load *l, const struct model_node *n)
 
 static void check_read(struct load *l, struct model_node *n)
 {
+    struct world *w = l->w;
+    if (l->auditing && w->seen_count < WORLD_SEEN_MAX) {
+        w->seen[w->seen_count++] = (struct world_seen){.ino = l->ino, .failed = l->op.result < 0};
+    }
     if (l->op.result < 0) {
         if (!rot_explains(l)) {
             wrong(l, "success was to be expected");
@@ -730,6 +738,11 @@ static void check_file_step(struct load *l)
             expect(l, 0);
             /* A loss after the start of the sync may or may not be covered by it. */
             model_synced(n, l->losses_before);
+            if (l->op.result == 0 && !n->was_vague && l->w->watch != NULL) {
+                const struct watch_sync sync = {
+                    .ino = l->ino, .len = n->now.len, .began_ns = l->sync_ns};
+                watch_synced(l->w->watch, &sync);
+            }
         }
         start(l, LOAD_CLOSE);
         return;

@@ -66,6 +66,7 @@ struct load {
     bool unresolved;         /* the client was killed: the outcome is not known */
     uint64_t calm_ns;        /* since when nothing of it can be under way any more */
     struct opendfs_file *file;
+    uint64_t ino, sync_ns; /* of the file; when the newest sync was asked for */
     struct loop_sim_event wake;
     /* the final look at everything */
     bool auditing;

@@ -4,14 +4,16 @@
  *   sim --seeds N [--first S] [--jobs J]     N runs, each from its own seed
  *   sim --seed S [--verbose]                 one of them again, with everything that happens
  *   sim --history FILE --seed S [--verbose]  only the work on the same names, written to FILE
+ *   ... --with A,B --without C --copies N    features (features.h), whatever the seeds say
  *
- * A run: a fresh cluster of one metadata server and four targets, clients doing random work,
+ * A run: a fresh cluster of one metadata server and four or six targets, clients doing random work,
  * servers killed, machines without power, connections cut; then everything is healed, and fresh
  * clients look at every name and byte. Every tenth seed runs twice and must do the very same thing;
  * every eighth also tells the first story of scenario.h, every other eighth the second, and every
  * fourth has clients that work on the same names (names.h), whose history must be linearizable.
  */
 #include "append.h"
+#include "classes.h"
 #include "drains.h"
 #include "faults.h"
 #include "keep.h"
@@ -36,10 +38,7 @@
 #define TWICE_EVERY 10u
 #define SCENARIO_EVERY 8u
 #define NAMES_EVERY 4u
-#define REBUILD_MS 2500u /* some that are down are not waited for */
-#define DRAINS_EVERY 3u  /* while targets are empty, more losses are excused */
-#define ADDS_EVERY 5u    /* the last target comes only while there is work */
-#define ROTS_EVERY 6u    /* bytes go bad while there is work, not only before the last look */
+#define REBUILD_MS 2500u
 #define ADDED_MIN_MS 2000u
 #define ADDED_MAX_MS 20000u
 
@@ -88,11 +87,7 @@ static bool loads_ended(void *context)
 
 static void start_all(struct run *r)
 {
-    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
-        if (!r->world.node[i].absent) {
-            world_start(&r->world, i);
-        }
-    }
+    world_start_all(&r->world);
     world_run(&r->world, is_healthy, r, 60 * WORLD_S, "the cluster comes up");
 }
 
@@ -135,19 +130,17 @@ static void audit(struct run *r)
 }
 
 struct outcome {
-    char failure[2600];
+    char failure[2600], features[FEATURES_TEXT];
     bool undecided;
     uint64_t digest, steps, actions;
     double seconds;
     uint64_t kills, power_cuts, partitions;
 };
 
-static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
+static void init_all(struct run *r, uint64_t seed, const struct features *f, bool verbose)
 {
-    struct run *r = mem_zalloc(sizeof *r);
-    CHECK(r != NULL);
     struct world *w = &r->world;
-    world_init(w, seed, verbose);
+    world_init_with(w, seed, f, verbose);
     faults_init(&r->faults, w);
     for (unsigned i = 0; i < WORLD_LOADS; i++) {
         load_init(&r->load[i], w, i, ACTIONS);
@@ -156,21 +149,53 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
     append_init(&r->append, w);
     keep_init(&r->keep, w);
     drains_init(&r->drains, w);
-    r->has_drains = seed % DRAINS_EVERY == 1;
-    w->rebuild_ms = r->has_drains && seed % 2 == 1 ? REBUILD_MS : 0;
-    if (seed % ADDS_EVERY == 3 && w->copies < WORLD_TARGETS) {
+    r->has_drains = features_have(f, FEATURE_DRAINS);
+    w->rebuild_ms = features_have(f, FEATURE_REBUILD) ? REBUILD_MS : 0;
+    if (features_have(f, FEATURE_ADDS) && base_max(w->copies, w->other_copies) < w->targets) {
         uint64_t at_ms = world_between(w, ADDED_MIN_MS, ADDED_MAX_MS);
-        faults_add_later(&r->faults, WORLD_TARGET(WORLD_TARGETS - 1), at_ms);
+        faults_add_later(&r->faults, WORLD_TARGET(w->targets - 1), at_ms);
     }
-    r->faults.rots_early = seed % ROTS_EVERY == 5;
-    r->watch = watch_new(w);
+    r->faults.rots_early = features_have(f, FEATURE_ROTS);
+    r->watch = w->watch = watch_new(w);
+}
+
+static bool first_has_begun(void *context)
+{
+    struct run *r = context;
+    (void)load_step(&r->load[0]);
+    return r->load[0].finished > 0;
+}
+
+/* The first client's directory is of the first class, all that comes later of the second. */
+static void begin_loads(struct run *r)
+{
+    struct world *w = &r->world;
+    load_begin(&r->load[0]);
+    if (w->other_copies > 0) {
+        world_run(w, first_has_begun, r, WORLD_S, "the first directory");
+        classes_use(w);
+    }
+    for (unsigned i = 1; i < WORLD_LOADS && !world_failed(w); i++) {
+        load_begin(&r->load[i]);
+    }
+}
+
+static void run_seed(uint64_t seed, const struct features *f, bool verbose, struct outcome *ret)
+{
+    struct run *r = mem_zalloc(sizeof *r);
+    CHECK(r != NULL);
+    struct world *w = &r->world;
+    init_all(r, seed, f, verbose);
     start_all(r);
     watch_begin(r->watch);
+    if (w->other_copies > 0) {
+        classes_make(w);
+    }
+    if (!world_failed(w)) {
+        begin_loads(r);
+    }
     if (!world_failed(w)) {
         faults_begin(&r->faults);
-        for (unsigned i = 0; i < WORLD_LOADS; i++) {
-            load_begin(&r->load[i]);
-        }
         share_begin(&r->share);
         append_begin(&r->append);
         keep_begin(&r->keep);
@@ -191,6 +216,7 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
                             .power_cuts = r->faults.power_cuts,
                             .partitions = r->faults.partitions};
     (void)snprintf(ret->failure, sizeof ret->failure, "%s", w->failure);
+    features_to_text(f, ret->features);
     for (unsigned i = 0; i < WORLD_LOADS; i++) {
         ret->actions += r->load[i].finished;
         load_fini(&r->load[i]);
@@ -200,9 +226,10 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
                r->append.acked, r->append.failed);
         printf("%u files kept open, %u reads of them, %u without their name\n", r->keep.made,
                r->keep.reads, r->keep.nameless);
-        printf("%u copies; all targets were looked at %llu times, %llu comparisons\n", w->copies,
-               (unsigned long long)watch_looks(r->watch),
-               (unsigned long long)watch_compared(r->watch));
+        printf(
+            "all targets were looked at %llu times, %llu comparisons, %llu syncs, %llu places\n",
+            (unsigned long long)watch_looks(r->watch), (unsigned long long)watch_compared(r->watch),
+            (unsigned long long)watch_syncs(r->watch), (unsigned long long)watch_places(r->watch));
     }
     ret->actions += r->share.count + r->append.count + r->keep.reads;
     r->watch = watch_free(r->watch);
@@ -215,6 +242,14 @@ static void run_seed(uint64_t seed, bool verbose, struct outcome *ret)
 }
 
 enum verdict { PASSED, FAILED, UNDECIDED };
+struct options {
+    const char *program;
+    uint64_t first, count, jobs;
+    struct features_wish wish;
+    char wishes[200]; /* as they were given, for who repeats it */
+    const char *history;
+    bool verbose, one;
+};
 
 /* Clients that work on the same names. */
 static void check_names(uint64_t seed, bool verbose, struct outcome *ret)
@@ -248,12 +283,14 @@ static bool write_history(const char *path, uint64_t seed, bool verbose)
     return r.failure[0] == 0 && !r.undecided;
 }
 
-static enum verdict check_seed(const char *program, uint64_t seed, bool verbose)
+static enum verdict check_seed(const struct options *o, uint64_t seed)
 {
     struct outcome a, b;
-    run_seed(seed, verbose, &a);
+    struct features f = features_of(seed, &o->wish);
+    bool verbose = o->verbose;
+    run_seed(seed, &f, verbose, &a);
     if (a.failure[0] == 0 && seed % TWICE_EVERY == 0) {
-        run_seed(seed, false, &b);
+        run_seed(seed, &f, false, &b);
         if (a.digest != b.digest || a.steps != b.steps) {
             snprintf(a.failure, sizeof a.failure,
                      "two runs of this seed differ: %llu and %llu steps",
@@ -270,15 +307,15 @@ static enum verdict check_seed(const char *program, uint64_t seed, bool verbose)
         check_names(seed, verbose, &a);
     }
     if (a.failure[0] != 0) {
-        printf("seed %llu: FAILED: %s\n  repeat: %s --seed %llu --verbose\n",
-               (unsigned long long)seed, a.failure, program, (unsigned long long)seed);
+        printf("seed %llu (%s): FAILED: %s\n  repeat: %s --seed %llu%s --verbose\n",
+               (unsigned long long)seed, a.features, a.failure, o->program,
+               (unsigned long long)seed, o->wishes);
     } else {
-        printf(
-            "seed %llu: ok: %llu actions, %llu kills, %llu power cuts, %llu partitions in %.1f s "
-            "of the world (%llu steps)\n",
-            (unsigned long long)seed, (unsigned long long)a.actions, (unsigned long long)a.kills,
-            (unsigned long long)a.power_cuts, (unsigned long long)a.partitions, a.seconds,
-            (unsigned long long)a.steps);
+        printf("seed %llu (%s): ok: %llu actions, %llu kills, %llu power cuts, %llu partitions in "
+               "%.1f s of the world (%llu steps)\n",
+               (unsigned long long)seed, a.features, (unsigned long long)a.actions,
+               (unsigned long long)a.kills, (unsigned long long)a.power_cuts,
+               (unsigned long long)a.partitions, a.seconds, (unsigned long long)a.steps);
     }
     if (a.undecided && a.failure[0] == 0) {
         printf("seed %llu: skipped: its history of work on the same names is not decided\n",
@@ -288,14 +325,8 @@ static enum verdict check_seed(const char *program, uint64_t seed, bool verbose)
     return a.failure[0] != 0 ? FAILED : a.undecided ? UNDECIDED : PASSED;
 }
 
-struct options {
-    uint64_t first, count, jobs;
-    const char *history;
-    bool verbose, one;
-};
-
 /* One process per seed, `jobs` at a time: a crash is that seed's failure and nobody else's. */
-static int run_many(const char *program, const struct options *o)
+static int run_many(const struct options *o)
 {
     uint64_t next = o->first, end = o->first + o->count, running = 0, passed = 0, failed = 0;
     uint64_t skipped = 0;
@@ -305,7 +336,7 @@ static int run_many(const char *program, const struct options *o)
             fflush(stdout);
             pid_t pid = fork();
             if (pid == 0) {
-                enum verdict verdict = check_seed(program, seed, false);
+                enum verdict verdict = check_seed(o, seed);
                 fflush(stdout);
                 _exit((int)verdict);
             }
@@ -324,7 +355,7 @@ static int run_many(const char *program, const struct options *o)
         failed += good || open ? 0 : 1;
         if (!WIFEXITED(status)) {
             printf("a run was ended by signal %d; seeds without a line above: %s --seed N\n",
-                   WTERMSIG(status), program);
+                   WTERMSIG(status), o->program);
         }
     }
     printf("%llu passed, %llu failed, %llu skipped\n", (unsigned long long)passed,
@@ -335,8 +366,40 @@ static int run_many(const char *program, const struct options *o)
 static int usage(void)
 {
     fprintf(stderr, "usage: sim --seeds N [--first S] [--jobs J] | --seed S [--history FILE] "
-                    "[--verbose]\n");
+                    "[--verbose]\n  [--with FEATURE,...] [--without FEATURE,...] [--copies N]\n");
     return 2;
+}
+
+/* Adds the features that a list names. */
+static bool parse_features(const char *list, uint32_t *bits)
+{
+    char copy[200], *rest = NULL;
+    (void)snprintf(copy, sizeof copy, "%s", list);
+    for (char *name = strtok_r(copy, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest)) {
+        uint32_t bit = 0;
+        if (features_find(name, &bit) < 0) {
+            return false;
+        }
+        *bits |= bit;
+    }
+    return true;
+}
+
+static bool parse_wish(struct options *o, const char *option, const char *value)
+{
+    uint64_t copies = 0;
+    bool good = false;
+    if (strcmp(option, "--with") == 0) {
+        good = parse_features(value, &o->wish.with);
+    } else if (strcmp(option, "--without") == 0) {
+        good = parse_features(value, &o->wish.without);
+    } else if (text_to_u64(value, &copies) == 0 && copies >= 1 && copies <= 5) {
+        o->wish.copies = (uint32_t)copies;
+        good = true;
+    }
+    size_t len = strlen(o->wishes);
+    (void)snprintf(o->wishes + len, sizeof o->wishes - len, " %s %s", option, value);
+    return good;
 }
 
 /* One option, and its number if it has one. How many arguments it took; 0: nonsense. */
@@ -350,6 +413,9 @@ static int parse_option(struct options *o, char **arg, int left)
     if (left > 1 && strcmp(arg[0], "--history") == 0) {
         o->history = arg[1];
         return 2;
+    }
+    if (left > 1 && (strncmp(arg[0], "--with", 6) == 0 || strcmp(arg[0], "--copies") == 0)) {
+        return parse_wish(o, arg[0], arg[1]) ? 2 : 0;
     }
     if (left == 1 || text_to_u64(arg[1], &v) < 0) {
         return 0;
@@ -369,7 +435,7 @@ static int parse_option(struct options *o, char **arg, int left)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.first = 1, .jobs = 2};
+    struct options o = {.program = argv[0], .first = 1, .jobs = 2};
     for (int i = 1, took; i < argc; i += took) {
         took = parse_option(&o, argv + i, argc - i);
         if (took == 0) {
@@ -380,7 +446,7 @@ int main(int argc, char **argv)
         return !o.one ? usage() : write_history(o.history, o.first, o.verbose) ? 0 : 1;
     }
     if (o.one) {
-        return check_seed(argv[0], o.first, o.verbose) == PASSED ? 0 : 1;
+        return check_seed(&o, o.first) == PASSED ? 0 : 1;
     }
-    return o.count == 0 ? usage() : run_many(argv[0], &o);
+    return o.count == 0 ? usage() : run_many(&o);
 }

@@ -175,7 +175,7 @@ void model_truncate(struct model_node *n, size_t len)
 
 void model_blur(struct model_node *n)
 {
-    n->vague = true;
+    n->vague = n->was_vague = true;
 }
 
 bool model_len_possible(const struct model_node *n, size_t len)

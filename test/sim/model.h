@@ -34,6 +34,7 @@ struct model_node {
     unsigned past_count;
     uint64_t loss_seen; /* count of possible losses when it was synced */
     bool vague;         /* a change has failed or was broken off: it is there, or not, or in part */
+    bool was_vague; /* ever: an error was told, and with it what was to be synced is forgotten */
     bool wild, settled; /* too many states to remember: anything may be there; and it is stable */
     char target[MODEL_PATH];
 };

@@ -533,9 +533,7 @@ static void names_fini(struct names *n)
 static void work(struct names *n)
 {
     struct world *w = &n->world;
-    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
-        world_start(w, i);
-    }
+    world_start_all(w);
     world_run(w, is_healthy, n, 60 * WORLD_S, "the cluster comes up");
     if (!world_failed(w)) {
         faults_begin(&n->faults);

@@ -15,7 +15,6 @@
 #define FORGETS 1000u /* times that it says that something is not in memory */
 
 #define TARGET_PORT 9410u
-#define CHUNK_BYTES (64u << 10)
 #define STOP_MS 3000u
 #define CHECKPOINT_BYTES (16u << 10)
 #define SESSION_KEEP_MS (UINT64_C(24) * 60000) /* a client that is silent: a 24th */
@@ -171,7 +170,8 @@ static int start_meta(struct world_process *p, struct err *e)
                                  .audit_wait_ms = 2000,
                                  .audit_window = 64,
                                  .copies = n->w->copies,
-                                 .chunk_bytes = CHUNK_BYTES,
+                                 .failure_domain = n->w->domain,
+                                 .chunk_bytes = WORLD_CHUNK_BYTES,
                                  .checkpoint_bytes = CHECKPOINT_BYTES,
                                  .checkpoint_interval_ms = 20000,
                                  .engine = n->w->engine,
@@ -204,9 +204,7 @@ static void worker_failed(struct datanode_worker_user *u, int rc, const char *re
     }
     world_say(w, "store failed", n->name);
     w->store_failures++;
-    if (w->cut || !world_is_healthy(w, n->index)) {
-        w->possible_losses++; /* it may have been the only one that had the newest data */
-    }
+    world_may_lose(w, 1u << n->index);
     loop_sim_at(w->sim, &n->replace, world_now_ns(w) + world_between(w, 50, 3000) * WORLD_MS);
 }
 
@@ -258,7 +256,9 @@ static int start_worker(struct world_process *p, const int *fds, struct err *e)
                                         .listen_fd = fds[0],
                                         .low_bytes = 1u << 20,
                                         .entry_bytes = n->forgets ? 1 : 0,
-                                        .host = n->name};
+                                        .rest_ms = n->rest_ms,
+                                        .host = n->machine,
+                                        .rack = n->rack};
     int rc = datanode_worker_start(&o, &p->worker, e);
     if (rc < 0) {
         return rc;
@@ -291,7 +291,7 @@ static int start_master(struct world_process *p, struct err *e)
     n->argv[1] = "data-worker";
     n->argv[2] = n->text;
     struct datanode_master_target t = {.name = n->name, .argv = n->argv};
-    snprintf(t.listen.text, sizeof t.listen.text, "host%u:%u", n->host, TARGET_PORT);
+    snprintf(t.listen.text, sizeof t.listen.text, "host%u:%u", n->host, TARGET_PORT + n->index);
     struct datanode_master_options o = {.env = &p->env,
                                         .user = &p->master_user,
                                         .cluster_id = n->w->cluster_id,
@@ -454,8 +454,6 @@ void process_init_node(struct world *w, unsigned i)
 {
     struct world_node *n = &w->node[i];
     n->w = w;
-    n->index = i;
-    n->host = i + 1;
     snprintf(n->text, sizeof n->text, "%u", i);
     if (i == WORLD_META) {
         snprintf(n->name, sizeof n->name, "meta");

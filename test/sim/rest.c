@@ -6,6 +6,7 @@
 #include "chunk/hold.h"
 #include "chunk/read.h"
 #include "cluster/chain.h"
+#include "lost.h"
 #include "metanode/read.h"
 #include "namespace/fsck.h"
 #include "orphans.h"
@@ -16,8 +17,10 @@
 #define FILES_MAX 2048u
 #define CHUNKS_MAX 4096u /* of one target */
 #define ROWS_MAX 256u
+#define LOST_MAX 256u
 #define LOOK_NS (250 * WORLD_MS)
 #define QUIET_NS (240 * WORLD_S)
+#define OTHER_CLASS 2u
 #define VERIFY_NS (120 * WORLD_S)
 
 /* ---- What is seen ---- */
@@ -39,6 +42,7 @@ struct rest_target {
     struct chunk_ahead ahead;
     struct chunk_key next; /* to be verified */
     bool verifying, verified;
+    size_t damaged;
 };
 struct rest_file { /* with a data id */
     uint64_t ino, data_id, size;
@@ -48,6 +52,7 @@ struct rest_file { /* with a data id */
 struct rest_row {
     uint32_t chain, target[CLUSTER_MEMBERS_MAX];
     size_t count, serving;
+    bool other; /* of the second storage class */
 };
 struct rest {
     struct world *w;
@@ -104,6 +109,22 @@ static int see_files(struct rest *x, const struct namespace_view *v)
     return rc;
 }
 
+/* Every version of its table: older ones are those of older files. */
+static int see_other_class(struct rest *x, const struct namespace_view *v)
+{
+    struct proto_table table;
+    int rc = 0;
+    for (uint32_t version = 1; rc == 0; version++) {
+        rc = namespace_view_table(v, OTHER_CLASS, version, &table);
+        for (size_t i = 0; rc == 0 && i < table.chains.count; i++) {
+            for (size_t k = 0; k < x->row_count; k++) {
+                x->row[k].other = x->row[k].other || x->row[k].chain == table.chains.at[i];
+            }
+        }
+    }
+    return rc == -ENOENT ? 0 : rc;
+}
+
 static int see_rows(struct rest *x, const struct namespace_view *v)
 {
     struct proto_row_list rows;
@@ -118,7 +139,7 @@ static int see_rows(struct rest *x, const struct namespace_view *v)
             row->serving += from->members.at[k].state == PROTO_MEMBER_SERVING ? 1 : 0;
         }
     }
-    return rc;
+    return rc < 0 ? rc : see_other_class(x, v);
 }
 
 static void see_finding(struct namespace_fsck_sink *s, const struct namespace_finding *f)
@@ -237,19 +258,6 @@ static void verify_inside(void *context)
     verify_next(context);
 }
 
-static bool all_verified(void *context)
-{
-    struct rest *x = context;
-    bool all = true;
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
-        struct datanode_worker_info info;
-        datanode_worker_info(x->w->node[x->target[i].node].process->worker, &info);
-        all = all && x->target[i].verified &&
-              (info.damaged_count == 0 || world_may_lack_good_copies(x->w));
-    }
-    return all;
-}
-
 static void list_inside(void *context)
 {
     struct rest_target *t = context;
@@ -321,6 +329,16 @@ static const struct rest_chunk *chunk_find(const struct rest_target *t, struct c
     return NULL;
 }
 
+static const struct rest_file *file_find(const struct rest *x, uint64_t data_id)
+{
+    for (size_t i = 0; i < x->file_count; i++) {
+        if (x->file[i].data_id == data_id) {
+            return &x->file[i];
+        }
+    }
+    return NULL;
+}
+
 static const struct rest_row *row_find(const struct rest *x, uint32_t chain)
 {
     for (size_t i = 0; i < x->row_count; i++) {
@@ -333,7 +351,7 @@ static const struct rest_row *row_find(const struct rest *x, uint32_t chain)
 
 static const struct rest_target *target_find(const struct rest *x, uint32_t id)
 {
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    for (unsigned i = 0; i < x->w->targets; i++) {
         if (x->target[i].id == id) {
             return &x->target[i];
         }
@@ -366,6 +384,47 @@ static bool is_left(const struct rest_target *t, const struct rest_chunk *c)
     }
     chunk_store_info(store_of(t), &info);
     return info.incarnation > 1;
+}
+
+/* Damaged chunks of chains that it is in: of those that it has left nobody has a copy for it. */
+static void count_inside(void *context)
+{
+    struct rest_target *t = context;
+    struct chunk_key from = {0};
+    struct chunk_info info;
+    int rc = 0;
+    t->damaged = 0;
+    while ((rc = chunk_store_next(store_of(t), from, &info)) == 0) {
+        struct rest_chunk c = {.key = info.key, .chain = info.chain};
+        bool damaged = (info.flags & CHUNK_DAMAGED) != 0;
+        t->damaged += damaged && !is_left(t, &c) ? 1 : 0;
+        from = info.key;
+        from.index++;
+    }
+    t->damaged += rc == -ENOENT ? 0 : 1; /* not all of it is in memory: it is looked again */
+}
+
+static bool is_verified(struct rest_target *t)
+{
+    const struct world_node *n = &t->rest->w->node[t->node];
+    struct datanode_worker_info info;
+    datanode_worker_info(n->process->worker, &info);
+    t->id = info.target;
+    if (t->verified && info.damaged_count > 0 && !world_may_lack_good_copies(t->rest->w)) {
+        loop_sim_enter(n->process->loop, count_inside, t);
+        return t->damaged == 0;
+    }
+    return t->verified;
+}
+
+static bool all_verified(void *context)
+{
+    struct rest *x = context;
+    bool all = true;
+    for (unsigned i = 0; i < x->w->targets; i++) {
+        all = is_verified(&x->target[i]) && all;
+    }
+    return all;
 }
 
 static void compare_members(const struct rest_target *t, const struct rest_chunk *c)
@@ -408,11 +467,8 @@ static bool is_zeros(const struct rest_chunk *c)
 static void compare_file(const struct rest_target *t, const struct rest_chunk *c)
 {
     const struct rest *x = t->rest;
-    const struct rest_file *f = NULL;
+    const struct rest_file *f = file_find(x, c->key.data_id);
     char what[100];
-    for (size_t i = 0; i < x->file_count && f == NULL; i++) {
-        f = x->file[i].data_id == c->key.data_id ? &x->file[i] : NULL;
-    }
     if (f == NULL) {
         differ(t, c, NULL, NULL, "no file has this data");
         return;
@@ -452,22 +508,76 @@ static void compare_sums(const struct rest *x, size_t row)
     }
 }
 
+static uint32_t copies_of(const struct rest *x, size_t row)
+{
+    return x->row[row].other ? x->w->other_copies : x->w->copies;
+}
+
 static void compare(const struct rest *x)
 {
     for (size_t i = 0; i < x->row_count; i++) {
-        if (x->row[i].serving < x->row[i].count || x->row[i].count != x->w->copies) {
+        if (x->row[i].serving < x->row[i].count || x->row[i].count != copies_of(x, i)) {
             world_fail(x->w, "at rest: chain %u: %zu of %zu members serve", x->row[i].chain,
                        x->row[i].serving, x->row[i].count);
         }
         compare_sums(x, i);
     }
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    for (unsigned i = 0; i < x->w->targets; i++) {
         for (size_t k = 0; k < x->target[i].count; k++) {
             if (!is_left(&x->target[i], &x->target[i].chunk[k])) {
                 compare_members(&x->target[i], &x->target[i].chunk[k]);
                 compare_file(&x->target[i], &x->target[i].chunk[k]);
             }
         }
+    }
+}
+
+/* ---- What is lost ---- */
+
+/* All who have it have it damaged. */
+static bool is_lost(const struct rest *x, const struct rest_chunk *c)
+{
+    const struct rest_row *row = row_find(x, c->chain);
+    bool lost = c->damaged && row != NULL;
+    for (size_t i = 0; lost && i < row->count; i++) {
+        const struct rest_target *t = target_find(x, row->target[i]);
+        const struct rest_chunk *d = t == NULL ? NULL : chunk_find(t, c->key);
+        lost = d == NULL || d->damaged;
+    }
+    return lost;
+}
+
+/* Nothing is damaged whose bytes did not go bad. */
+static void check_rotten(const struct rest_target *t, const struct rest_chunk *c)
+{
+    const struct world *w = t->rest->w;
+    bool known = w->rotten_unknown || !c->damaged;
+    for (unsigned i = 0; i < w->rotten_count && !known; i++) {
+        known = chunk_key_compare(w->rotten_key[i], c->key) == 0;
+    }
+    if (!known) {
+        differ(t, c, NULL, NULL, "damaged, and none of its bytes went bad");
+    }
+}
+
+static void check_lost(struct rest *x)
+{
+    struct lost_chunk lost[LOST_MAX];
+    size_t count = 0;
+    for (unsigned i = 0; i < x->w->targets; i++) {
+        const struct rest_target *t = &x->target[i];
+        for (size_t k = 0; k < t->count; k++) {
+            const struct rest_chunk *c = &t->chunk[k];
+            const struct rest_file *f = file_find(x, c->key.data_id);
+            check_rotten(t, c);
+            if (!is_left(t, c) && f != NULL && !f->in_line && is_lost(x, c) && count < LOST_MAX &&
+                (uint64_t)c->key.index * f->chunk_size < f->size) {
+                lost[count++] = (struct lost_chunk){.ino = f->ino, .key = c->key};
+            }
+        }
+    }
+    if (!world_failed(x->w)) {
+        lost_check(x->w, lost, count);
     }
 }
 
@@ -480,7 +590,7 @@ static bool is_used(const struct rest *x, uint64_t data_id)
     for (size_t i = 0; i < x->file_count && !used; i++) {
         used = x->file[i].data_id == data_id;
     }
-    for (unsigned i = 0; i < WORLD_TARGETS && !used; i++) {
+    for (unsigned i = 0; i < x->w->targets && !used; i++) {
         used = chunk_store_dead(store_of(&x->target[i]), data_id);
     }
     return used;
@@ -506,14 +616,14 @@ static void check_orphans(struct rest *x)
         CHECK(t != NULL);
         place.node[place.count++] = t->node;
     }
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    for (unsigned i = 0; i < x->w->targets; i++) {
         count[i] = x->target[i].count;
     }
     if (place.data_id == 0) {
         return;
     }
     orphans_check(x->w, &place);
-    for (unsigned i = 0; i < WORLD_TARGETS && !world_failed(x->w); i++) {
+    for (unsigned i = 0; i < x->w->targets && !world_failed(x->w); i++) {
         loop_sim_enter(x->w->node[x->target[i].node].process->loop, list_inside, &x->target[i]);
         if (x->target[i].count < count[i]) {
             world_fail(x->w, "looks for orphans have removed %zu chunks of %s",
@@ -553,11 +663,11 @@ static bool read_is_over(void *context)
 static void look_at_targets(struct rest *x)
 {
     struct world *w = x->w;
-    for (unsigned i = 0; i < WORLD_TARGETS && !world_failed(w); i++) {
+    for (unsigned i = 0; i < x->w->targets && !world_failed(w); i++) {
         loop_sim_enter(w->node[x->target[i].node].process->loop, verify_inside, &x->target[i]);
     }
     world_run(w, all_verified, x, VERIFY_NS, "every copy is verified and repaired");
-    for (unsigned i = 0; i < WORLD_TARGETS && !world_failed(w); i++) {
+    for (unsigned i = 0; i < x->w->targets && !world_failed(w); i++) {
         loop_sim_enter(w->node[x->target[i].node].process->loop, list_inside, &x->target[i]);
     }
 }
@@ -568,7 +678,7 @@ void rest_check(struct world *w)
     CHECK(x != NULL);
     x->w = w;
     x->look.run = look;
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    for (unsigned i = 0; i < x->w->targets; i++) {
         x->target[i].rest = x;
         x->target[i].node = WORLD_TARGET(i);
     }
@@ -579,6 +689,9 @@ void rest_check(struct world *w)
     }
     if (!world_failed(w)) {
         compare(x);
+    }
+    if (!world_failed(w)) {
+        check_lost(x);
     }
     if (!world_failed(w)) {
         check_orphans(x);

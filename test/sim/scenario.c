@@ -145,12 +145,12 @@ static void check_contents(struct scenario *s)
 static void cut_power(struct scenario *s)
 {
     struct world *w = &s->world;
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    for (unsigned i = 0; i < w->targets; i++) {
         disk_sim_crash_mode(w->node[WORLD_TARGET(i)].disk, DISK_SIM_LOSE_ALL);
         world_power_cut(w, WORLD_TARGET(i));
     }
     wait_ms(s, UINT64_C(2) * WORLD_LEASE_MS);
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    for (unsigned i = 0; i < w->targets; i++) {
         world_start(w, WORLD_TARGET(i));
     }
     world_run(w, is_healthy, s, STEP_LIMIT_NS, "the targets come back");
@@ -271,11 +271,7 @@ void scenario_promotion(uint64_t seed, bool verbose, char *ret, size_t size)
     world_init(w, seed, verbose);
     w->copies = 3;
     w->node[WORLD_TARGET(3)].absent = true;
-    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
-        if (!w->node[i].absent) {
-            world_start(w, i);
-        }
-    }
+    world_start_all(w);
     world_run(w, is_healthy, s, 60 * WORLD_S, "the cluster comes up");
     tell_promotion(s);
     (void)snprintf(ret, size, "%s%s", world_failed(w) ? "promotion: " : "", w->failure);
@@ -289,9 +285,7 @@ void scenario_power_cut_before_fsync(uint64_t seed, bool verbose, char *ret, siz
     CHECK(s != NULL);
     struct world *w = &s->world;
     world_init(w, seed, verbose);
-    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
-        world_start(w, i);
-    }
+    world_start_all(w);
     world_run(w, is_healthy, s, 60 * WORLD_S, "the cluster comes up");
     tell(s);
     (void)snprintf(ret, size, "%s%s", world_failed(w) ? "power cut before fsync: " : "",

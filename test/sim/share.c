@@ -249,8 +249,9 @@ static void arrived(struct share_actor *a)
     bool good = a->op.result >= 0;
     uint64_t pause = rand_chance(a->s->w->rand, 1, 4) ? 900 * WORLD_MS : 20 * WORLD_MS;
     say(a, "end");
-    a->broken = a->broken || !good;
-    if (a->s->auditing && !good) {
+    bool lost = a->step == SHARE_READING && a->op.result == -EIO; /* the only copy, and told */
+    a->broken = a->broken || (!good && !lost);
+    if (a->s->auditing && !good && !(lost && world_may_lack_good_copies(a->s->w))) {
         world_fail(a->s->w, "the last look at the shared file: %s: %s", step_names[a->step],
                    a->op.error);
         return;

@@ -5,6 +5,7 @@
 
 #include "base/rand.h"
 #include "base/text.h"
+#include "proto/values.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -62,7 +63,7 @@ static struct world_process *main_process(const struct world *w, unsigned node)
 void world_start(struct world *w, unsigned node)
 {
     struct world_node *n = &w->node[node];
-    CHECK(main_process(w, node) == NULL);
+    CHECK(main_process(w, node) == NULL && !n->unused);
     if (is_target(node) && n->process != NULL) {
         return; /* the worker of the master before */
     }
@@ -102,8 +103,91 @@ void world_power_cut(struct world *w, unsigned node)
     struct world_node *n = &w->node[node];
     world_say(w, "power cut", n->name);
     loop_sim_kill_machine(w->sim, n->host);
-    disk_sim_crash(n->disk);
+    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
+        if (w->node[i].host == n->host) {
+            disk_sim_crash(w->node[i].disk);
+        }
+    }
     loop_sim_reboot(w->sim, n->host);
+}
+
+void world_start_all(struct world *w)
+{
+    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
+        if (!w->node[i].absent && !w->node[i].unused) {
+            world_start(w, i);
+        }
+    }
+}
+
+uint32_t world_machine_of(const struct world *w, unsigned node)
+{
+    uint32_t nodes = 0;
+    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
+        nodes |= w->node[i].host == w->node[node].host ? 1u << i : 0;
+    }
+    return nodes;
+}
+
+uint32_t world_rack_of(const struct world *w, unsigned node)
+{
+    uint32_t nodes = 0;
+    for (unsigned i = 0; i < w->targets; i++) {
+        bool same = strcmp(w->node[WORLD_TARGET(i)].rack, w->node[node].rack) == 0;
+        nodes |= same ? 1u << WORLD_TARGET(i) : 0;
+    }
+    return nodes;
+}
+
+static const struct world_node *node_of_target(const struct world *w, uint32_t target)
+{
+    for (unsigned i = 0; i < w->targets; i++) {
+        const struct world_node *n = &w->node[WORLD_TARGET(i)];
+        struct datanode_worker_info info = {0};
+        if (n->process != NULL && n->process->worker != NULL) {
+            datanode_worker_info(n->process->worker, &info);
+        }
+        if (info.target == target && target != 0) {
+            return n;
+        }
+    }
+    return NULL; /* it does not run */
+}
+
+static bool has_all(const struct world *w, const struct cluster_row *row, uint32_t nodes)
+{
+    for (size_t i = 0; i < row->count; i++) {
+        const struct world_node *n = node_of_target(w, row->member[i].target);
+        bool serves = row->member[i].state == PROTO_MEMBER_SERVING;
+        if (serves && n != NULL && (nodes >> n->index & 1) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool world_have_all_of_a_chain(const struct world *w, uint32_t nodes)
+{
+    static struct datanode_worker_chain chain[256]; /* each world is a process of its own */
+    for (unsigned i = 0; i < w->targets; i++) {
+        const struct world_node *n = &w->node[WORLD_TARGET(i)];
+        bool asked = (nodes >> n->index & 1) != 0 && n->process != NULL && n->process->worker;
+        size_t count =
+            asked ? datanode_worker_chains(n->process->worker, chain, ARRAY_COUNT(chain)) : 0;
+        for (size_t k = 0; k < count; k++) {
+            if (has_all(w, &chain[k].row, nodes)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void world_may_lose(struct world *w, uint32_t nodes)
+{
+    if (w->cut || !world_others_are_healthy(w, nodes) || world_have_all_of_a_chain(w, nodes)) {
+        w->possible_losses++; /* they may have been the only ones that had the newest data */
+    }
 }
 
 static bool worker_is_well(struct world_node *n)
@@ -120,9 +204,14 @@ static bool worker_is_well(struct world_node *n)
 
 bool world_is_healthy(struct world *w, unsigned but)
 {
-    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+    return world_others_are_healthy(w, but < WORLD_HOSTS ? 1u << but : 0);
+}
+
+bool world_others_are_healthy(struct world *w, uint32_t but)
+{
+    for (unsigned i = 0; i < w->targets; i++) {
         struct world_node *n = &w->node[WORLD_TARGET(i)];
-        if (n->index != but && !n->absent && !worker_is_well(n)) {
+        if ((but >> n->index & 1) == 0 && !n->absent && !worker_is_well(n)) {
             return false;
         }
     }
@@ -134,7 +223,7 @@ void world_health(const struct world *w, char *to, size_t size)
 {
     size_t len = 0;
     to[0] = 0;
-    for (unsigned i = 0; i < WORLD_TARGETS && len < size; i++) {
+    for (unsigned i = 0; i < w->targets && len < size; i++) {
         const struct world_node *n = &w->node[WORLD_TARGET(i)];
         struct datanode_worker_info info = {0};
         bool runs = n->process != NULL && n->process->worker != NULL;
@@ -165,6 +254,8 @@ bool world_may_lack_good_copies(const struct world *w)
 
 /* ---- The world ---- */
 
+#define REST_MS 200u
+
 /* Mostly two; chains with members in the middle, and those that all targets have. */
 static uint32_t copies_of(uint64_t seed)
 {
@@ -172,10 +263,49 @@ static uint32_t copies_of(uint64_t seed)
     return copies[seed / 3 % ARRAY_COUNT(copies)];
 }
 
+static void place_targets(struct world *w, const struct features *f)
+{
+    bool pairs = features_have(f, FEATURE_PAIRS);
+    for (unsigned i = 0; i < WORLD_TARGETS; i++) {
+        struct world_node *n = &w->node[WORLD_TARGET(i)];
+        unsigned machine = pairs ? i / 2 : i;
+        n->unused = i >= w->targets;
+        n->host = w->node[WORLD_TARGET(machine)].index + 1;
+        snprintf(n->machine, sizeof n->machine, "machine%u", machine + 1);
+        snprintf(n->rack, sizeof n->rack, "rack%u", machine % WORLD_RACKS + 1);
+    }
+}
+
 void world_init(struct world *w, uint64_t seed, bool verbose)
 {
+    struct features f = {.copies = copies_of(seed)};
+    world_init_with(w, seed, &f, verbose);
+}
+
+static uint32_t domain_of(const struct features *f)
+{
+    if (features_have(f, FEATURE_ANYWHERE)) {
+        return PROTO_DOMAIN_TARGET;
+    }
+    bool racks = features_have(f, FEATURE_RACKS) && f->copies <= WORLD_RACKS;
+    return racks ? PROTO_DOMAIN_RACK : 0;
+}
+
+static unsigned targets_of(const struct features *f)
+{
+    bool many = f->copies > WORLD_TARGETS_FEW || features_have(f, FEATURE_PAIRS) ||
+                features_have(f, FEATURE_RACKS);
+    return many ? WORLD_TARGETS : WORLD_TARGETS_FEW;
+}
+
+void world_init_with(struct world *w, uint64_t seed, const struct features *f, bool verbose)
+{
     *w = (struct world){.verbose = verbose,
-                        .copies = copies_of(seed),
+                        .targets = targets_of(f),
+                        .copies = f->copies,
+                        .other_copies = f->other,
+                        .domain = domain_of(f),
+                        .racks = features_have(f, FEATURE_RACKS),
                         .need_permille = 20,
                         .engine = seed % 2 == 1 ? METANODE_ENGINE_TREE : METANODE_ENGINE_MEMORY};
     w->sim = loop_sim_new(seed);
@@ -191,8 +321,14 @@ void world_init(struct world *w, uint64_t seed, bool verbose)
     w->worker_program = process_worker_program;
     loop_sim_program(w->sim, &w->worker_program);
     for (unsigned i = 0; i < WORLD_HOSTS; i++) {
+        w->node[i].index = i;
+        w->node[i].host = i + 1;
+    }
+    place_targets(w, f);
+    for (unsigned i = 0; i < WORLD_HOSTS; i++) {
         process_init_node(w, i);
         w->node[i].extents = (i + seed / 2) % 2 == 0;
+        w->node[i].rest_ms = (i + seed) % 3 == 0 ? 0 : REST_MS;
         w->node[i].forgets = w->node[i].extents && (i / 2 + seed) % 2 == 0;
     }
 }

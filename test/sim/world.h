@@ -2,8 +2,9 @@
  * sim/world.h -- a whole cluster in one thread: a metadata server, data nodes and clients as
  * simulated processes on machines of their own, with a network between them and disks below.
  *
- * Hosts: 1 the metadata server, 2.. the data nodes (a master each, which starts the worker of one
- * target), then the clients. All of it is determined by the seed. Processes live in memory domains:
+ * Nodes: the metadata server, the targets (a master each, which starts the worker), then the
+ * clients. Each is on a host of its own, but two targets may share one: it loses power as a whole.
+ * All of it is determined by the seed. Processes live in memory domains:
  * killing one frees what it held, without destructors.
  */
 #pragma once
@@ -11,17 +12,23 @@
 #include "base/env.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "chunk/chunk.h"
 #include "datanode/master.h"
 #include "datanode/supervised.h"
 #include "datanode/worker.h"
 #include "disk/sim.h"
+#include "features.h"
 #include "loop/sim.h"
 #include "metanode/metanode.h"
 #include "net/sim.h"
 #include "opendfs/async.h"
 #include "peer/auth.h"
 
-#define WORLD_TARGETS 4u
+#define WORLD_TARGETS 6u     /* at most */
+#define WORLD_TARGETS_FEW 4u /* mostly */
+#define WORLD_RACKS 3u
+#define WORLD_ROTTEN_MAX 256u
+#define WORLD_SEEN_MAX 1024u
 #define WORLD_CLIENTS 3u
 #define WORLD_LOADS 2u /* clients that have a tree of their own; all share a file */
 #define WORLD_HOSTS (1u + WORLD_TARGETS + WORLD_CLIENTS)
@@ -31,9 +38,11 @@
 #define WORLD_MS UINT64_C(1000000)
 #define WORLD_S UINT64_C(1000000000)
 #define WORLD_LEASE_MS 1000u
+#define WORLD_CHUNK_BYTES (64u << 10)
 
 struct world;
 struct world_node;
+struct watch;
 
 /* In its own memory domain; one of the services is there. */
 struct world_process {
@@ -63,21 +72,29 @@ struct world_process {
 struct world_node {
     struct world *w;
     unsigned index, host;
-    char name[24], text[12]; /* text: the index, an argument of the worker */
+    char name[24], text[12];    /* text: the index, an argument of the worker */
+    char machine[16], rack[16]; /* labels of a target */
     struct disk_sim *disk;
     struct world_process *process; /* metadata server, worker or client; NULL: not running */
     struct world_process *master;  /* of a data node */
     bool formatted;                /* it was started once, with success */
     bool extents;                  /* a target whose chunks lie in containers: every other one */
     bool absent;                   /* a target that joins later */
-    bool forgets;                  /* and keeps nothing of them in memory: half of those */
-    bool disk_full, disk_trouble;  /* now; ever: starting may fail, and writing */
+    bool unused;                   /* or never: this world has fewer */
+    uint32_t rest_ms; /* superseded space is used again so soon; 0: after a minute, hardly ever */
+    bool forgets;     /* and keeps nothing of them in memory: half of those */
+    bool disk_full, disk_trouble; /* now; ever: starting may fail, and writing */
     uint64_t starts;
     char damaged[64];       /* the checkpoint whose bits flipped last */
     unsigned sessions_lost; /* of a client: ended by the leader, with all that was not flushed */
     uint64_t unsteady_until_ns;    /* it stood still: what it thinks of itself may be old */
     struct loop_sim_event replace; /* a worker whose store has failed */
     const char *argv[4];
+};
+/* A file as the last look has found it. */
+struct world_seen {
+    uint64_t ino;
+    bool failed; /* it could not be read */
 };
 struct world {
     struct loop_sim *sim;
@@ -91,7 +108,12 @@ struct world {
     struct net_address meta_address;
     enum metanode_engine_kind engine; /* of the metadata: a tree with odd seeds */
     uint64_t rebuild_ms;              /* so long a target is waited for; 0: longer than a run */
-    uint32_t copies, need_permille;   /* how often a read of metadata is told to fetch first */
+    unsigned targets;                 /* that there are, or will be */
+    uint32_t copies, other_copies;    /* of the first storage class; the second: 0: there is none */
+    uint32_t domain;                  /* enum proto_failure_domain; 0: chosen */
+    uint32_t need_permille;           /* how often a read of metadata is told to fetch first */
+    bool racks;                       /* they lose power as a whole, now and then */
+    struct watch *watch;              /* NULL: nobody looks */
     bool plants;                      /* chunks are put into stores, past the chains */
     bool cut;                         /* some hosts cannot reach each other */
     uint64_t store_failures;          /* of targets, so far */
@@ -102,10 +124,17 @@ struct world {
      * been missing since, its copy may be older, and theirs the only one. */
     unsigned rotten; /* node; 0: none */
     uint64_t rots, rots_alone;
+    struct chunk_key rotten_key[WORLD_ROTTEN_MAX]; /* which, if it is known of all */
+    unsigned rotten_count;
+    bool rotten_unknown;
+    struct world_seen seen[WORLD_SEEN_MAX];
+    size_t seen_count;
     char failure[400]; /* what broke the rules; empty: nothing so far */
 };
 
+/* Four targets, one on each machine, with two to four copies. */
 void world_init(struct world *w, uint64_t seed, bool verbose);
+void world_init_with(struct world *w, uint64_t seed, const struct features *f, bool verbose);
 void world_fini(struct world *w);
 /* Runs until `done`, a failure, or the limit (world time): then that is the failure. */
 /* As long as a server needs to see by itself that a full disk has room again. */
@@ -126,7 +155,16 @@ bool world_is_running(const struct world *w, unsigned node);
 void world_kill(struct world *w, unsigned node);        /* SIGKILL of that process */
 void world_kill_worker(struct world *w, unsigned node); /* its master goes on */
 void world_stop(struct world *w, unsigned node);        /* SIGTERM of that process */
-void world_power_cut(struct world *w, unsigned node);
+void world_power_cut(struct world *w, unsigned node);   /* of its machine */
+/* All that are there from the beginning. */
+void world_start_all(struct world *w);
+/* Targets that would be lost at the same time as this one, itself included: a bit for each node. */
+uint32_t world_machine_of(const struct world *w, unsigned node);
+uint32_t world_rack_of(const struct world *w, unsigned node);
+/* These nodes lose what they have not synced. Have others all of it? If not, it is counted. */
+void world_may_lose(struct world *w, uint32_t nodes);
+/* Is one of these the last serving member of a chain, or are all that serve it among them? */
+bool world_have_all_of_a_chain(const struct world *w, uint32_t nodes);
 /* Something happens to the bytes that a node has stored. False: another has bad ones already. */
 bool world_may_rot(struct world *w, unsigned node);
 /* What is damaged may be so for good. */
@@ -134,5 +172,6 @@ bool world_may_lack_good_copies(const struct world *w);
 /* Does everybody say that all chains have all copies, and all targets are up? `but`: this node is
  * not asked; WORLD_HOSTS: all are. */
 bool world_is_healthy(struct world *w, unsigned but);
+bool world_others_are_healthy(struct world *w, uint32_t but); /* a bit for each node */
 /* Why not: what each target says of itself. */
 void world_health(const struct world *w, char *to, size_t size);
