@@ -1,13 +1,15 @@
 # Thin: every target installs what is missing, then hands over to Meson or to one script.
 # make run [DIR=/some/tree]   make test   make check   make bench [BENCH=first]   make soak   make format   make install
+# make fuzz [SECONDS=60] [TARGET=name]
 SHELL := /bin/bash
 DIR ?=
 BENCH ?= first
+TARGET ?=
 PREFIX ?= /usr/local
 RELEASE := build/release
 DEBUG := build/debug
 
-.PHONY: all run test check bench soak format install deps clean
+.PHONY: all run test check bench soak fuzz format install deps clean
 all: $(RELEASE)/.configured
 	ninja -C $(RELEASE)
 
@@ -26,6 +28,9 @@ check:
 soak:
 	tools/test.sh soak
 
+fuzz:
+	@tools/fuzz.sh $(or $(SECONDS),60) '$(TARGET)'
+
 bench: all
 	tools/bench.sh $(BENCH) $(RELEASE)
 
@@ -36,7 +41,7 @@ install: all
 	meson install -C $(RELEASE) --no-rebuild
 
 clean:
-	rm -rf $(RELEASE) $(DEBUG) build/asan build/tsan
+	rm -rf $(RELEASE) $(DEBUG) build/asan build/tsan build/fuzz
 
 # Configured again whenever the list of files changes: sources are found by name (tools/sources.py).
 $(RELEASE)/.configured: FORCE | deps
