@@ -4,10 +4,11 @@
  * leak, and its chain still serve.
  */
 #include "datanode/rig_storm_priv.h"
+#include "testing/replay.h"
 
 #define FUZZ_MESSAGES 64u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const unsigned testing_replay_generated = 8;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
