@@ -1,10 +1,10 @@
 # Thin: every target installs what is missing, then hands over to Meson or to one script.
-# make run [DIR=/some/tree]   make test   make check   make bench [BENCH=first]   make soak   make fuzz [SECONDS_EACH=60] [TARGET=regex]   make format   make install
+# make run [DIR=/some/tree]   make test   make check   make bench [BENCH=first]   make soak   make format   make install
+# make fuzz [SECONDS=60] [TARGET=name]
 SHELL := /bin/bash
 DIR ?=
 BENCH ?= first
-SECONDS_EACH ?= 60
-TARGET ?= .
+TARGET ?=
 PREFIX ?= /usr/local
 RELEASE := build/release
 DEBUG := build/debug
@@ -29,7 +29,7 @@ soak:
 	tools/test.sh soak
 
 fuzz:
-	tools/fuzz.sh $(SECONDS_EACH) $(TARGET)
+	@tools/fuzz.sh $(or $(SECONDS),60) '$(TARGET)'
 
 bench: all
 	tools/bench.sh $(BENCH) $(RELEASE)

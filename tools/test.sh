@@ -222,8 +222,11 @@ if [ "$mode" = soak ]; then
     count tree-schedules timeout 36000 test/tree/schedules.sh build/debug 1000000 28800 build/schedules.next
     count tree-schedules-asan timeout 9000 test/tree/schedules.sh build/asan 20000 3600
 fi
+# Five minutes for each target; the lines of all of them are in the log.
 if [ "$mode" = soak ]; then
-    count fuzz timeout 18000 tools/fuzz.sh 300
+    count fuzz timeout 36000 tools/fuzz.sh 300
+fi
+if [ "$mode" = soak ]; then
     check spin tools/deps.sh spin && {
         check model-chain test/model/chain/run.sh all
         check model-coherence test/model/coherence/run.sh all

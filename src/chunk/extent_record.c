@@ -65,7 +65,7 @@ static void append_submit(struct chunk_append *a, enum chunk_journal_type type,
     a->append = (struct journal_append){.done = append_over,
                                         .iov = a->iov,
                                         .iov_count = 1 + pieces,
-                                        .type = type,
+                                        .type = (uint16_t)type,
                                         .durability = durability};
     x->bytes_since += len;
     x->bytes_round += len;

@@ -426,12 +426,17 @@ static enum sync_need sync_need_of(const struct chunk_store *s, const struct chu
                                                : SYNC_NEXT_ROUND;
 }
 
+static enum sync_need sync_need_more(enum sync_need a, enum sync_need b)
+{
+    return a > b ? a : b;
+}
+
 static enum sync_need sync_need_keys(struct chunk_store *s, const struct chunk_sync *c)
 {
     enum sync_need need = SYNC_NOTHING;
     for (size_t i = 0; i < c->key_count && need != SYNC_NEXT_ROUND; i++) {
         const struct chunk_entry *e = chunk_entry_get(s, c->key[i], false);
-        need = e == NULL ? need : base_max(need, sync_need_of(s, e));
+        need = e == NULL ? need : sync_need_more(need, sync_need_of(s, e));
     }
     return need;
 }
@@ -446,7 +451,7 @@ static enum sync_need sync_need(struct chunk_store *s, const struct chunk_sync *
     {
         const struct chunk_entry *e = LIST_ENTRY(node, struct chunk_entry, unstable);
         if (c->scope == CHUNK_SYNC_ALL || e->item.key.data_id == c->data_id) {
-            need = base_max(need, sync_need_of(s, e));
+            need = sync_need_more(need, sync_need_of(s, e));
         }
         if (need == SYNC_NEXT_ROUND) {
             break;

@@ -78,7 +78,7 @@ int chunk_scrub_decode(const uint8_t from[CHUNK_SCRUB_BYTES], struct chunk_scrub
 }
 
 /* a * by / of, at most the longest pause. */
-static uint64_t pause_scaled(uint64_t a, uint64_t by, uint64_t of)
+static uint64_t pause_scaled(uint64_t a, uint64_t by, unsigned __int128 of)
 {
     unsigned __int128 x = (unsigned __int128)a * by / of;
     return x > CHUNK_SCRUB_PAUSE_MAX_NS ? CHUNK_SCRUB_PAUSE_MAX_NS : (uint64_t)x;
@@ -90,7 +90,8 @@ uint64_t chunk_scrub_pause_ns(const struct chunk_scrub_pace *p)
     uint64_t left = p->weight > p->done ? p->weight - p->done : 0;
     uint64_t left_ms = p->round_ms > p->gone_ms ? p->round_ms - p->gone_ms : 0;
     uint64_t left_ns = base_min(left_ms, UINT64_MAX / NS_PER_MS) * NS_PER_MS;
-    uint64_t spread = left == 0 ? 0 : pause_scaled(left_ns, p->now, left + p->now);
+    uint64_t spread =
+        left == 0 ? 0 : pause_scaled(left_ns, p->now, (unsigned __int128)left + p->now);
     uint64_t whole = p->busy ? 1000 * BUSY_FACTOR : 1000;
     uint64_t rest = pause_scaled(p->took_ns, whole - p->share_permille, p->share_permille);
     return base_max(spread, rest);

@@ -54,6 +54,21 @@ TEST(scrub_spreads_what_is_left_over_the_time_that_is_left)
     CHECK_EQ(chunk_scrub_pause_ns(&p), CHUNK_SCRUB_PAUSE_MAX_NS);
 }
 
+/* What a record names is not ours: any figures make a pause that has an end. */
+TEST(scrub_rests_for_a_while_whatever_the_figures_are)
+{
+    static const uint64_t some[] = {0, 1, 65536, UINT64_MAX - 65535, UINT64_MAX};
+    const size_t n = ARRAY_COUNT(some);
+    for (size_t i = 0; i < n * n * n; i++) {
+        const struct chunk_scrub_pace p = {.round_ms = UINT64_MAX,
+                                           .share_permille = 1000,
+                                           .weight = some[i % n],
+                                           .done = some[i / n % n],
+                                           .now = some[i / n / n]};
+        CHECK_TRUE(chunk_scrub_pause_ns(&p) <= CHUNK_SCRUB_PAUSE_MAX_NS);
+    }
+}
+
 /* ---- The file ---- */
 
 TEST(scrub_record_is_what_was_written_or_refused)
@@ -70,7 +85,10 @@ TEST(scrub_record_is_what_was_written_or_refused)
         CHECK_ERR(chunk_scrub_decode(bytes, &y), ERR_corrupt);
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
-    memset(bytes, 0, sizeof bytes);
+    for (size_t len = sizeof bytes; len > 0; len--) { /* the file ended early */
+        bytes[len - 1] = 0;
+        CHECK_ERR(chunk_scrub_decode(bytes, &y), ERR_corrupt);
+    }
     CHECK_RC(chunk_scrub_decode(bytes, &y), ERR_bad_magic);
 }
 

@@ -337,7 +337,7 @@ const char *cli_value(const struct cli *c, const char *option)
             return c->value[i];
         }
     }
-    CHECK(!"an option of this command");
+    CHECK(false); /* it is no option of this command */
     return NULL;
 }
 

@@ -6,82 +6,7 @@
  */
 #pragma once
 
-#include "datanode/rig_world_priv.h"
-#include "proto/sample.h"
-
-#define STORM_CALLS 48u
-#define STORM_BODY 65536u
-#define STORM_DATA 12288u
-#define STORM_RECORD 4096u
-#define STORM_COUNT 6u /* elements of lists */
-
-/* What decides about one message. */
-struct storm_choice {
-    uint8_t opcode, role, bend, length;
-    uint16_t seed;
-};
-enum storm_bend {
-    STORM_ROUTE = 1,  /* as drawn: of no chain, mostly */
-    STORM_RIGHTS = 2, /* the same of capabilities */
-    STORM_SUMS = 4,
-    STORM_CHUNK = 8,
-    STORM_BITS = 16, /* some bits of the body */
-    STORM_SHORT = 32 /* it ends early */
-};
-struct storm_call {
-    struct net_conn_call call;
-    bool busy;
-    struct buf *data;
-    uint8_t body[STORM_BODY];
-    uint32_t crc[STORM_DATA / 4096 + 2];
-};
-struct storm {
-    struct rig rig;
-    struct peer_user user;
-    struct peer *member[RIG_TARGETS + 1]; /* ways to each worker as another target */
-    struct storm_call call[STORM_CALLS];
-    unsigned next, sent, answered;
-    uint64_t record[STORM_RECORD / 8];
-};
-
-/* ---- Who asks ---- */
-
-RIG void storm_member_inside(void *ctx)
-{
-    struct storm *s = ctx;
-    for (unsigned i = 1; i <= s->rig.opt.targets; i++) {
-        struct net_address at = rig_address(i);
-        const struct peer_options opt = {.env = &s->rig.client.env,
-                                         .user = &s->user,
-                                         .secrets = rig_secrets(),
-                                         .cluster_id = rig_cluster(),
-                                         .role = PROTO_ROLE_TARGET,
-                                         .name = "member",
-                                         .addresses = &at,
-                                         .address_count = 1,
-                                         .pool = s->rig.pool,
-                                         .session = RIG_TARGETS, /* not in the chain */
-                                         .generation = 1};
-        s->user.ops = &rig_nothing_ops;
-        CHECK(peer_new(&opt, &s->member[i]) == 0);
-        peer_start(s->member[i]);
-    }
-}
-RIG struct storm *storm_new(unsigned targets, enum datanode_engine engine, uint64_t seed)
-{
-    struct storm *s = mem_zalloc(sizeof *s);
-    CHECK(s != NULL);
-    rig_chain(&s->rig, targets, engine, seed);
-    rig_in(s->rig.client.loop, storm_member_inside, s);
-    rig_for_ms(&s->rig, 200);
-    return s;
-}
-RIG struct storm *storm_free(struct storm *s)
-{
-    rig_close(&s->rig);
-    mem_free(s);
-    return NULL;
-}
+#include "datanode/rig_storm_world_priv.h"
 
 /* ---- What is asked ---- */
 
@@ -107,19 +32,61 @@ RIG void storm_below(struct storm *s, const struct proto_type *t, const char *na
         *v %= limit;
     }
 }
+/* Clients speak of the first chain, a member of one in which it is somebody; mostly. */
+RIG unsigned storm_chain(const struct storm *s, const struct storm_choice *x, bool member)
+{
+    bool syncs = s->opcode >= PROTO_OP_sync_begin && s->opcode <= PROTO_OP_sync_end;
+    if (x->seed % 32 == 31) {
+        return 1 + x->seed / 32 % RIG_CHAINS;
+    }
+    if (!member) {
+        return 1;
+    }
+    return s->host == 2 ? 3 : syncs ? 4 : 2; /* storm_rows() */
+}
+/* Of few versions, which follow each other now and then; and an update's forms. */
+RIG void storm_member_likely(struct storm *s, const struct proto_type *t,
+                             const struct storm_choice *x)
+{
+    struct proto_identity *id = storm_at(s, t, "identity", sizeof *id);
+    struct proto_identity *base = storm_at(s, t, "base", sizeof *base);
+    uint8_t *form = storm_at(s, t, "form", 1), *kind = storm_at(s, t, "kind", 1);
+    uint16_t *flags = storm_at(s, t, "chunk_flags", sizeof *flags);
+    uint64_t *last = storm_at(s, t, "last_ver", sizeof *last);
+    uint64_t ver = 1 + x->length % 4u;
+    if (id != NULL) {
+        *id = (struct proto_identity){.aepoch = 1, .ver = ver};
+    }
+    if (base != NULL) {
+        *base = (struct proto_identity){.aepoch = ver > 1 ? 1 : 0, .ver = ver - 1};
+    }
+    if (kind != NULL) {
+        *kind = x->seed % 4 < 3 ? PROTO_WRITE_AT : PROTO_WRITE_SET_LENGTH;
+    }
+    if (form != NULL) {
+        *form = x->seed % 2 == 0 ? PROTO_FORWARD_DELTA : PROTO_FORWARD_WHOLE;
+    }
+    if (flags != NULL) {
+        *flags &= CHUNK_FLAGS_ALL;
+    }
+    if (last != NULL) {
+        *last %= 8;
+    }
+}
 /* What a message needs to be looked at closely. */
 RIG void storm_make_likely(struct storm *s, const struct proto_type *t,
-                           const struct storm_choice *x)
+                           const struct storm_choice *x, bool member)
 {
     struct rig *r = &s->rig;
     struct proto_route *route = storm_at(s, t, "route", sizeof *route);
     struct proto_chunk *chunk = storm_at(s, t, "chunk", sizeof *chunk);
     struct proto_capability *cap = storm_at(s, t, "capability", sizeof *cap);
     uint64_t *data_id = storm_at(s, t, "data_id", sizeof *data_id);
-    uint64_t id = 100 + x->seed % 3;
+    uint64_t id = 100 + x->seed % 3 + s->turns / 2 * 3; /* what was removed never comes back */
     if (route != NULL && (x->bend & STORM_ROUTE) == 0) {
+        unsigned chain = storm_chain(s, x, member);
         *route = (struct proto_route){
-            .chain = 1, .epoch = r->row[1].epoch, .attempt = route->attempt % 4};
+            .chain = chain, .epoch = r->row[chain].epoch, .attempt = route->attempt % 4};
     }
     if (chunk != NULL && (x->bend & STORM_CHUNK) == 0) {
         *chunk = (struct proto_chunk){.data_id = id, .index = x->seed % 2};
@@ -142,24 +109,49 @@ RIG void storm_make_likely(struct storm *s, const struct proto_type *t,
     if (form != NULL) {
         *form %= 4;
     }
+    if (member && x->seed % 16 != 15) {
+        storm_member_likely(s, t, x);
+    }
+}
+/* How much data such a message brings. */
+RIG uint32_t storm_data_bytes(struct storm *s, const struct proto_type *t,
+                              const struct storm_choice *x, uint32_t *offset)
+{
+    const uint32_t *length = storm_at(s, t, "length", sizeof *length);
+    const uint32_t *whole = storm_at(s, t, "new_length", sizeof *whole);
+    const uint8_t *form = storm_at(s, t, "form", 1), *kind = storm_at(s, t, "kind", 1);
+    if (length == NULL || x->length >= 200) {
+        return x->length * UINT32_C(17);
+    }
+    if (whole == NULL || form == NULL || kind == NULL) {
+        return *length;
+    }
+    if (*form == PROTO_FORWARD_WHOLE) {
+        *offset = 0;
+        return *whole;
+    }
+    return *kind == PROTO_WRITE_SET_LENGTH ? 0 : *length;
 }
 /* Data of the length that the message names, mostly, and its checksums. */
 RIG void storm_data(struct storm *s, struct storm_call *c, const struct proto_type *t,
                     const struct storm_choice *x)
 {
     const struct proto_field *f = storm_field(t, "crcs");
-    const uint32_t *offset = storm_at(s, t, "offset", sizeof *offset);
-    const uint32_t *length = storm_at(s, t, "length", sizeof *length);
-    uint32_t from = offset == NULL ? 0 : *offset, cells = 0;
-    uint32_t len = length != NULL && x->length < 200 ? *length : x->length * UINT32_C(17);
+    uint32_t none = 0, cells = 0;
+    uint32_t *offset = storm_at(s, t, "offset", sizeof *offset);
+    uint32_t *digest = storm_at(s, t, "digest", sizeof *digest);
+    offset = offset == NULL ? &none : offset;
     if (f == NULL || f->kind != PROTO_U32S) {
         return;
     }
+    uint32_t len = storm_data_bytes(s, t, x, offset), from = *offset;
     c->data = len == 0 ? NULL : buf_get(s->rig.pool, len);
-    if (c->data == NULL) {
+    if (len > 0 && c->data == NULL) {
         return;
     }
-    memset(c->data->at, x->seed & 0xff, len);
+    if (len > 0) {
+        memset(c->data->at, x->seed & 0xff, len);
+    }
     for (uint32_t at = 0; at < len && cells < ARRAY_COUNT(c->crc); cells++) {
         uint32_t n = (uint32_t)base_min(4096 - (from + at) % 4096, len - at);
         c->crc[cells] = crc32c(0, c->data->at + at, n);
@@ -168,6 +160,10 @@ RIG void storm_data(struct storm *s, struct storm_call *c, const struct proto_ty
     if ((x->bend & STORM_SUMS) == 0) {
         const struct proto_u32s sums = {.at = c->crc, .count = cells};
         memcpy((uint8_t *)s->record + f->offset, &sums, sizeof sums);
+        *(digest == NULL ? &none : digest) = chunk_digest(len, c->crc);
+    }
+    if (len == 0) {
+        return;
     }
     c->call.data[0] = (struct slice){.buf = c->data, .at = c->data->at, .len = len};
     c->call.data_count = 1;

@@ -3,6 +3,8 @@
 
 #include "datanode/rig_storm_make_priv.h"
 
+#define STORM_WAITS 100u
+
 /* ---- Asking ---- */
 
 struct storm_sending {
@@ -13,9 +15,20 @@ struct storm_sending {
 RIG void storm_answered(struct net_conn_call *call, const struct net_conn_reply *r)
 {
     struct storm_call *c = container_of(call, struct storm_call, call);
-    (void)r;
+    if (c->member && r->rc == 0) {
+        c->storm->good[(call->opcode - PROTO_OP_write) % STORM_KINDS]++;
+    }
     c->busy = false;
     c->data = buf_unref(c->data);
+}
+/* One of those that may; now and then somebody else. */
+RIG uint32_t storm_role(const struct storm_choice *x, uint32_t roles)
+{
+    uint32_t first = roles & (~roles + 1), last = roles & ~first;
+    if (x->role >= 230) {
+        return UINT32_C(1) << (x->role % 8);
+    }
+    return last != 0 && x->role % 2 == 0 ? last : first;
 }
 RIG struct net_conn *storm_conn(struct storm *s, unsigned host, uint32_t roles)
 {
@@ -37,7 +50,7 @@ RIG size_t storm_body(struct storm *s, struct storm_call *c, const struct proto_
     CHECK(t->size <= sizeof s->record);
     int rc = proto_sample(t, &rand, STORM_COUNT, &a, s->record);
     CHECK(rc == 0);
-    storm_make_likely(s, t, x);
+    storm_make_likely(s, t, x, c->member);
     storm_data(s, c, t, x);
     rc = proto_encode(t, s->record, &w);
     CHECK(rc == 0);
@@ -63,14 +76,26 @@ RIG const struct proto_message *storm_message(uint8_t choice)
     }
     return &all[choice % count];
 }
-/* By one that may send it; now and then by somebody else. */
+/* That the sender of an update has all of it (R14), or not. */
+RIG void storm_trailer(struct storm *s, struct net_conn *conn, const struct storm_choice *x)
+{
+    const struct proto_forward_request *f = (const void *)s->record;
+    const struct proto_forward_trailer_push m = {
+        .route = f->route, .chunk = f->chunk, .identity = f->identity, .ok = x->role % 8 != 0};
+    uint8_t body[256];
+    struct wire_writer w = wire_writer_over(body, sizeof body);
+    int rc = proto_encode(&proto_forward_trailer_push_type, &m, &w);
+    CHECK(rc == 0);
+    rc = net_conn_push(conn, PROTO_OP_forward_trailer, 0, body, w.len);
+    CHECK(rc <= 0);
+}
 RIG void storm_send_inside(void *ctx)
 {
     const struct storm_sending *q = ctx;
     struct storm *s = q->storm;
     const struct proto_message *m = storm_message(q->x.opcode);
-    uint32_t roles = q->x.role < 230 ? m->roles : UINT32_C(1) << (q->x.role % 8);
-    struct net_conn *conn = storm_conn(s, q->host, roles);
+    uint32_t role = storm_role(&q->x, m->roles);
+    struct net_conn *conn = storm_conn(s, q->host, role);
     struct storm_call *c = &s->call[s->next++ % STORM_CALLS];
     /* Rows come from a leader, and are believed. */
     if (conn == NULL || c->busy || !net_conn_is_open(conn) || m->opcode == PROTO_OP_row_changed) {
@@ -78,6 +103,10 @@ RIG void storm_send_inside(void *ctx)
     }
     c->call = (struct net_conn_call){
         .done = storm_answered, .opcode = m->opcode, .timeout_ms = 100, .body = c->body};
+    s->host = q->host;
+    s->opcode = m->opcode;
+    c->storm = s;
+    c->member = (role & PROTO_ROLE_TARGET) != 0;
     c->call.body_len = storm_body(s, c, m->request, &q->x);
     s->sent++;
     if (m->reply == NULL) {
@@ -88,10 +117,27 @@ RIG void storm_send_inside(void *ctx)
     }
     c->busy = true;
     net_conn_call(conn, &c->call);
+    if (m->opcode == PROTO_OP_forward && q->x.role % 16 != 15) {
+        storm_trailer(s, conn, &q->x);
+    }
+}
+RIG bool storm_is_cut(const struct storm_sending *q)
+{
+    uint32_t role = storm_role(&q->x, storm_message(q->x.opcode)->roles);
+    const struct net_conn *conn = storm_conn(q->storm, q->host, role);
+    return conn == NULL || !net_conn_is_open(conn);
 }
 RIG void storm_send(struct storm *s, unsigned host, const struct storm_choice *x)
 {
     struct storm_sending q = {.storm = s, .x = *x, .host = host};
+    if ((x->bend & STORM_TURN) != 0) {
+        storm_rows(s);
+        rig_for_ms(&s->rig, 5);
+    }
+    /* Whoever was sent nonsense has closed the link: a new one takes a while. */
+    for (unsigned i = 0; i < STORM_WAITS && storm_is_cut(&q); i++) {
+        rig_for_ms(&s->rig, 20);
+    }
     rig_in(s->rig.client.loop, storm_send_inside, &q);
 }
 
@@ -99,14 +145,13 @@ RIG void storm_send(struct storm *s, unsigned host, const struct storm_choice *x
 RIG void storm_over(struct storm *s)
 {
     struct rig *r = &s->rig;
-    bool two = r->opt.targets > 1;
     rig_for_ms(r, 2000);
     for (unsigned i = 0; i < STORM_CALLS; i++) {
         CHECK(!s->call[i].busy);
     }
-    rig_row(r, 1, two ? "1s 2s" : "1s"); /* who was told to leave is back */
+    rig_row(r, 1, "1s 2s"); /* who was told to leave is back */
     RIG_UNTIL(r, rig_settled(r, 1));
-    struct rig_io io = {.host = 1, .chain = 1, .data_id = 900, .length = 8192, .fill = 3};
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 99, .length = 8192, .fill = 3};
     int rc = -EAGAIN;
     for (unsigned i = 0; i < 20 && rc < 0; i++) { /* rows reach the client first, at times */
         rc = rig_write(r, &io);

@@ -95,6 +95,8 @@ static void life(struct peer_user *u, struct peer_link *l, const void *body)
     s->alive_ms = m->alive_ms;
     if (s->alive_ms > 0) {
         loop_timer_in(s->opt.env->loop, &s->alive, 0);
+    } else { /* it does not ask any more */
+        loop_timer_cancel(s->opt.env->loop, &s->alive);
     }
     if (m->disk_failures > 0) {
         s->opt.user->ops->disk_failures(s->opt.user, m->disk_failures);

@@ -4,14 +4,15 @@
  * leak, and its chain still serve.
  */
 #include "datanode/rig_storm_priv.h"
+#include "testing/replay.h"
 
 #define FUZZ_MESSAGES 64u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const unsigned testing_replay_generated = 8;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct storm *s = storm_new(2, DATANODE_ENGINE_RAM, 1);
+    struct storm *s = storm_new(DATANODE_ENGINE_RAM, 1);
     struct wire_reader r = wire_reader_over(data, size);
     for (unsigned i = 0; i < FUZZ_MESSAGES && r.left >= 6; i++) {
         struct storm_choice x = {.opcode = wire_read_u8(&r),

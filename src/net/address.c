@@ -8,6 +8,8 @@
 
 #include <sys/un.h>
 
+#define HOST_MAX (NET_ADDRESS_SIZE - sizeof "[]:65535")
+
 static bool is_unix(const char *text)
 {
     return strncmp(text, NET_UNIX_PREFIX, strlen(NET_UNIX_PREFIX)) == 0;
@@ -38,7 +40,8 @@ static const char *host_end(const char *text, const char **ret_host, bool *ret_b
     while (host_char(*at, *ret_brackets)) {
         at++;
     }
-    bool closed = !*ret_brackets || *at == ']';
+    bool colons = memchr(*ret_host, ':', (size_t)(at - *ret_host)) != NULL;
+    bool closed = !*ret_brackets || (*at == ']' && colons);
     return at == *ret_host || !closed ? NULL : at;
 }
 
@@ -74,7 +77,7 @@ int net_address_parse(const char *text, uint16_t default_port, struct net_addres
                        text);
     }
     size_t len = (size_t)(end - host);
-    if (len + sizeof "[]:65535" > sizeof ret->text) {
+    if (len > HOST_MAX) {
         return err_set(e, -EINVAL, "address '%.40s...': too long", text);
     }
     (void)snprintf(ret->text, sizeof ret->text, brackets ? "[%.*s]:%u" : "%.*s:%u", (int)len, host,
@@ -105,8 +108,8 @@ void net_address_split(const struct net_address *a, char *host, uint16_t *ret_po
 
 void net_address_make(struct net_address *a, const char *host, uint16_t port)
 {
-    const char *form = strchr(host, ':') != NULL ? "[%.100s]:%u" : "%.100s:%u";
-    (void)snprintf(a->text, sizeof a->text, form, host, port);
+    const char *form = strchr(host, ':') != NULL ? "[%.*s]:%u" : "%.*s:%u";
+    (void)snprintf(a->text, sizeof a->text, form, (int)HOST_MAX, host, port);
 }
 
 bool net_address_is_loopback(const struct net_address *a)

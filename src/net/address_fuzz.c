@@ -30,6 +30,7 @@ static void parse_one(const char *text, uint16_t port)
     if (!local) {
         net_address_make(&made, host, got);
         CHECK(net_address_parse(made.text, 1, &again, NULL) == 0);
+        CHECK(strcmp(made.text, a.text) == 0);
     }
     (void)net_address_is_loopback(&a);
 }

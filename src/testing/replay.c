@@ -66,13 +66,18 @@ static unsigned replay_tree(char *path)
     return count;
 }
 
+static unsigned random_count(void)
+{
+    return &testing_replay_generated == NULL ? REPLAY_RANDOM_COUNT : testing_replay_generated;
+}
+
 /* Not a search, only a proof that the target stands any bytes at all. */
 static void replay_random(void)
 {
     struct rand r;
     rand_seed(&r, 1);
     (void)LLVMFuzzerTestOneInput((const uint8_t *)"", 0);
-    for (unsigned i = 0; i < REPLAY_RANDOM_COUNT; i++) {
+    for (unsigned i = 0; i < random_count(); i++) {
         uint8_t bytes[REPLAY_RANDOM_BYTES];
         size_t size = rand_below(&r, sizeof bytes + 1);
         rand_bytes(&r, bytes, size);
@@ -87,6 +92,6 @@ int testing_replay(int argc, char **argv)
         count += argv[i][0] != '-' ? replay_tree(argv[i]) : 0;
     }
     replay_random();
-    (void)printf("%u inputs of the corpus and %u generated ones\n", count, REPLAY_RANDOM_COUNT + 1);
+    (void)printf("%u inputs of the corpus and %u generated ones\n", count, random_count() + 1);
     return 0;
 }

@@ -7,6 +7,9 @@
 /* Defined by a fuzz target, absent (NULL) in a unit test. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) __attribute__((weak));
 
+/* A target that is slow may define it: so many generated inputs instead of 256. */
+extern const unsigned testing_replay_generated __attribute__((weak));
+
 bool testing_replay_wanted(void);
 
 /* Each argument that is a file, and each file in an argument that is a directory. Arguments that do

@@ -79,12 +79,5 @@ NODISCARD int tree_receive_open(struct tree_receive *x, bool again, struct err *
 NODISCARD int tree_receive_store_tables(struct tree_receive *x);
 /* All that was written is durable, and the record says so: it goes on at `at`. */
 NODISCARD int tree_receive_record(struct tree_receive *x, const struct kv_cursor *at);
-/* The newest of the records that were looked at and are sound; `in`: TREE_UNIT bytes. */
-struct tree_receive_found {
-    bool any;
-    uint64_t number, stored;
-    struct kv_cursor at;
-};
-void tree_receive_look(const uint8_t *in, struct tree_receive_found *f);
 /* Everything is there: it becomes a tree with its name. */
 NODISCARD int tree_receive_finish(struct tree_receive *x, struct err *e);

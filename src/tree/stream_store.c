@@ -129,7 +129,13 @@ int tree_receive_record(struct tree_receive *x, const struct kv_cursor *at)
 
 /* ---- going on ---- */
 
-void tree_receive_look(const uint8_t *in, struct tree_receive_found *f)
+struct store_found {
+    bool any;
+    uint64_t number, stored;
+    struct kv_cursor at;
+};
+
+static void record_look(const uint8_t *in, struct store_found *f)
 {
     struct kv_cursor at;
     bool good = wire_load_u64(in) == RECORD_MAGIC && wire_load_u32(in + 8) == RECORD_VERSION &&
@@ -137,28 +143,28 @@ void tree_receive_look(const uint8_t *in, struct tree_receive_found *f)
                 kv_cursor_decode(in + 32, &at) == 0;
     uint64_t number = wire_load_u64(in + 16);
     if (good && (!f->any || number > f->number)) {
-        *f = (struct tree_receive_found){
+        *f = (struct store_found){
             .any = true, .number = number, .stored = wire_load_u64(in + 24), .at = at};
     }
 }
 
-static int store_look(struct tree_receive *x, struct tree_receive_found *ret)
+static int store_look(struct tree_receive *x, struct store_found *ret)
 {
     uint8_t bytes[TREE_UNIT];
-    *ret = (struct tree_receive_found){0};
+    *ret = (struct store_found){0};
     for (unsigned i = 0; i < RECORD_COUNT; i++) {
         int rc = store_get(x, RECEIVE_RECORD_UNIT + i, bytes, sizeof bytes);
         if (rc < 0 && rc != -ERR_short_msg) {
             return rc;
         }
         if (rc == 0) {
-            tree_receive_look(bytes, ret);
+            record_look(bytes, ret);
         }
     }
     return 0;
 }
 
-static int load_header(struct tree_receive *x, const struct tree_receive_found *f)
+static int load_header(struct tree_receive *x, const struct store_found *f)
 {
     uint8_t bytes[TREE_STREAM_HEADER_BYTES];
     int rc = store_get(x, RECEIVE_HEADER_UNIT, bytes, sizeof bytes);
@@ -208,7 +214,7 @@ static bool load_place_is_good(const struct tree_receive *x, const struct kv_pla
     }
 }
 
-static int store_load(struct tree_receive *x, const struct tree_receive_found *f)
+static int store_load(struct tree_receive *x, const struct store_found *f)
 {
     int rc = load_header(x, f);
     rc = rc < 0 ? rc : tree_receive_begin(x);
@@ -222,7 +228,7 @@ static int store_load(struct tree_receive *x, const struct tree_receive_found *f
 /* From the record, if there is one and what it needs is sound; else from the beginning. */
 static int store_resume(struct tree_receive *x, bool again)
 {
-    struct tree_receive_found found = {0};
+    struct store_found found = {0};
     /* An earlier life may have seen a sync fail: what counts is on the medium. */
     int rc = again ? 0 : disk_refresh(x->disk, x->file);
     rc = again || rc < 0 ? rc : store_look(x, &found);
