@@ -6,6 +6,7 @@
  * without the zeros at its end (u32), bytes. With OPENDFS_GOLDEN=write in the environment the files
  * are made anew, and what belongs into the table below is printed.
  */
+#include "tree/check.h"
 #include "tree/rig_image_file_priv.h"
 #include "tree/rig_life_priv.h"
 #include "tree/rig_life_read_priv.h"
@@ -191,6 +192,21 @@ static void check_state(const char *name, const struct state *is, const struct s
     CHECK_TRUE(is->digest == expected->digest);
 }
 
+static void check_sound_in(void *ctx)
+{
+    struct rig_life *l = ctx;
+    for (unsigned older = 0; older < 2; older++) {
+        struct tree_check_result result = {0};
+        struct tree_check_options opt = {.disk = l->rig.env.disk,
+                                         .path = RIG_PATH,
+                                         .level = TREE_CHECK_LEVEL_MAX,
+                                         .older = older == 1};
+        CHECK_OK(tree_check(&opt, &result, NULL));
+        CHECK_EQ(result.damages, 0);
+        CHECK_EQ(result.warnings, 0);
+    }
+}
+
 TEST(files_of_format_1)
 {
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
@@ -208,6 +224,7 @@ TEST(files_of_format_1)
         CHECK_OK(rig_life_open(&l));
         CHECK_TRUE(!l.rig.found.fell_back);
         struct state is = state_read(&l);
+        rig_life_run(&l, check_sound_in);
         rig_life_kill(&l, false);
         /* Of the two superblocks the one that is newer goes. */
         uint64_t k[2] = {wire_load_u64(f.bytes + 32),
