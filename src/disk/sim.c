@@ -452,7 +452,7 @@ void disk_sim_fail(struct disk_sim *m, enum disk_op op, const char *path_part, u
                    uint64_t count, int rc)
 {
     CHECK(nth > 0);
-    CHECK(rc < 0);
+    CHECK(rc < 0 || (rc > 0 && op == DISK_READ));
     CHECK(m->fault_count < SIM_FAULTS);
     struct sim_fault *f = &m->fault[m->fault_count++];
     *f = (struct sim_fault){

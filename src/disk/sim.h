@@ -39,7 +39,8 @@ enum disk_sim_crash_mode { DISK_SIM_RANDOM, DISK_SIM_KEEP_ALL, DISK_SIM_LOSE_ALL
 void disk_sim_crash_mode(struct disk_sim *m, enum disk_sim_crash_mode mode);
 
 /* Faults: the nth matching request from now fails with `rc`, `count` times (0: for ever).
- * `path_part` NULL: any file. */
+ * `path_part` NULL: any file. DISK_READ, rc > 0: it ends after so many bytes, as if the file did.
+ */
 void disk_sim_fail(struct disk_sim *m, enum disk_op op, const char *path_part, uint64_t nth,
                    uint64_t count, int rc);
 void disk_sim_heal(struct disk_sim *m);

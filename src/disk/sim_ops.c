@@ -361,9 +361,30 @@ static void sim_write_failing(struct sim_view *v, const struct disk_req *req)
     }
 }
 
+/* What lies behind its end in the caller's memory is nothing that was in the file. */
+static int64_t sim_read_short(struct sim_view *v, struct disk_req *req, uint64_t mark, int most)
+{
+    struct disk_cursor c;
+    struct iovec piece;
+    int64_t rc = disk_sim_execute(v, req, mark);
+    if (rc <= most) {
+        return rc;
+    }
+    disk_cursor_init(&c, req);
+    disk_cursor_advance(&c, (size_t)most);
+    while (disk_cursor_window(&c, &piece, 1) > 0) {
+        memset(piece.iov_base, 0xdb, piece.iov_len);
+        disk_cursor_advance(&c, piece.iov_len);
+    }
+    return most;
+}
+
 int64_t disk_sim_execute_failing(struct sim_view *v, struct disk_req *req, uint64_t mark, int rc)
 {
     bool trace = rand_chance(&v->machine->rand, 1, 2);
+    if (rc > 0) {
+        return sim_read_short(v, req, mark, rc);
+    }
     if (req->op == DISK_CLOSE) {
         disk_sim_execute(v, req, mark); /* the descriptor is gone in any case */
     } else if (req->op == DISK_WRITE && trace) {

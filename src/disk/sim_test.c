@@ -577,6 +577,27 @@ TEST(fails_the_nth_matching_request)
     world_end(&w);
 }
 
+TEST(a_read_may_end_early)
+{
+    struct world w = world_of(testing_seed());
+    struct disk_file *f = created(&w, "/f");
+    char out[8], rest[5];
+    memset(rest, 0xdb, sizeof rest);
+    CHECK_EQ(put(&w, f, 0, "12345678", 8), 8);
+    disk_sim_fail(w.machine, DISK_READ, "/f", 1, 1, 3);
+    struct disk_req req = {.op = DISK_READ, .file = f, .buf = out, .len = sizeof out};
+    struct waiting wait;
+    start(&w, &wait, &req);
+    CHECK_EQ(finish(&w, &wait), 3);
+    CHECK_BYTES(out, "123", 3);
+    CHECK_BYTES(out + 3, rest, sizeof rest);
+    start(&w, &wait, &req);
+    CHECK_EQ(finish(&w, &wait), 8);
+    CHECK_BYTES(out, "12345678", 8);
+    CHECK_EQ(now_file(&w, DISK_CLOSE, f), 0);
+    world_end(&w);
+}
+
 TEST(space_runs_out_and_comes_back)
 {
     struct world w =

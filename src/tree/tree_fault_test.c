@@ -1,8 +1,10 @@
 /*
- * tree/tree_fault_test.c -- requests to the disk that fail once or for ever, a disk that is full,
- * memory that is short: the tree never answers wrong, says why it cannot go on, goes on when that
- * is over; or, after a failed sync, never writes again. What it has told to be durable is found.
+ * tree/tree_fault_test.c -- requests to the disk that fail once or for ever, reads that end
+ * before the file does, a disk that is full, memory that is short: the tree never answers wrong,
+ * says why it cannot go on, goes on when that is over; or, after a failed sync, never writes again.
+ * What it has told to be durable is found.
  */
+#include "tree/check.h"
 #include "tree/rig_life_priv.h"
 #include "tree/rig_life_read_priv.h"
 
@@ -110,6 +112,18 @@ static void check_read_only(struct world *w)
     CHECK_OK(rig_life_check(l, 11));
 }
 
+static void check_file_in(void *ctx)
+{
+    struct world *w = ctx;
+    struct tree_check_result result = {0};
+    struct tree_check_options opt = {
+        .disk = w->life.rig.env.disk, .path = RIG_PATH, .level = TREE_CHECK_LEVEL_MAX};
+    CHECK_OK(tree_check(&opt, &result, NULL));
+    CHECK_TRUE(!result.changed);
+    CHECK_EQ(result.damages, 0);
+    CHECK_EQ(result.applied_index, w->life.durable);
+}
+
 /* What was wrong is over. */
 static void check_recovery(struct world *w, bool may_end)
 {
@@ -137,6 +151,7 @@ static void check_recovery(struct world *w, bool may_end)
     rig_life_commit_to(l, last + 20);
     CHECK_OK(rig_life_save(l));
     CHECK_OK(rig_life_check(l, 5));
+    loop_sim_enter(l->rig.machine.loop, check_file_in, w);
     rig_life_stop(l);
     rig_life_fini(l);
 }
@@ -148,7 +163,7 @@ static bool fault_run(uint64_t seed, const struct plan *p)
     begin(&w, seed);
     disk_sim_fail(w.life.rig.machine.disk, p->op, RIG_PATH, p->nth, p->count, p->rc);
     run(&w, ACTS);
-    CHECK_TRUE(w.bad_reads == 0 || p->op == DISK_READ);
+    CHECK_TRUE(w.bad_reads == 0 || (p->op == DISK_READ && p->count == 0)); /* few: tried again */
     disk_sim_heal(w.life.rig.machine.disk);
     rig_life_steps(&w.life, 500); /* a request that has failed is told of later */
     if (p->op == DISK_SYNC && w.failure < 0) {
@@ -169,6 +184,8 @@ TEST(requests_that_fail)
         {DISK_ALLOCATE, 2, 0, -ENOSPC, false}, {DISK_READ, 60, 1, -EIO, false},
         {DISK_READ, 40, 4, -EIO, false},       {DISK_READ, 20, 0, -EIO, true},
         {DISK_TRUNCATE, 2, 0, -EIO, true},     {DISK_PUNCH, 3, 1, -EIO, true},
+        {DISK_READ, 60, 1, 512, false},        {DISK_READ, 40, 4, 4096, false},
+        {DISK_READ, 20, 0, 100, true},
     };
     struct rand r;
     size_t ended = 0;
@@ -217,6 +234,76 @@ TEST(memory_that_is_short)
     }
     fault = fault_free(fault);
     CHECK_TRUE(fault == NULL);
+}
+
+static void starve_begin(struct world *w, uint64_t seed)
+{
+    struct rig_life *l = &w->life;
+    *w = (struct world){0};
+    rig_life_init(l, seed);
+    l->rig.opt.memtable_bytes = 4u << 10;
+    l->rig.opt.cache_bytes = 1u << 20;
+    l->rig.opt.snapshot_bytes = 64u << 20;
+    rig_life_kill(l, true);
+    CHECK_OK(rig_life_open(l));
+    rig_life_commit_to(l, 20);
+    CHECK_OK(rig_life_save(l));
+    rig_life_kill(l, true);
+}
+
+/* Opens, commits (ranges are deleted too), takes checkpoints, reads what is in memory and what is
+ * not. */
+static void starve_work(struct world *w)
+{
+    struct rig_life *l = &w->life;
+    int rc = rig_life_open(l);
+    CHECK_TRUE(rc == 0 || rc == -ENOMEM);
+    if (rc < 0) { /* the next process has it */
+        w->refused++;
+        rig_life_kill(l, false);
+        CHECK_OK(rig_life_open(l));
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        rc = rig_life_commit(l);
+        CHECK_TRUE(rc == 0 || rc == -ENOMEM || rc == -ERR_busy);
+        w->refused += rc == -ENOMEM;
+        rig_life_steps(l, 10);
+    }
+    rc = rig_life_checkpoint(l);
+    CHECK_TRUE(rc == 0 || rc == -ENOMEM);
+    rig_life_run(l, rig_life_evict_in);
+    rc = rig_life_check(l, 100);
+    CHECK_TRUE(rc == 0 || rc == -ENOMEM);
+    w->bad_reads += rc < 0;
+}
+
+/* The nth allocation of the process, for each n until there is none. */
+TEST(each_allocation_fails_once)
+{
+    CLEANUP(fault_freep) struct fault *fault = fault_new();
+    unsigned refused = 0, bad_reads = 0;
+    CHECK_TRUE(fault != NULL);
+    bool all = false;
+    for (uint64_t nth = 1; !all; nth++) {
+        struct world w;
+        uint64_t before = fault_passed(fault, "mem.alloc");
+        starve_begin(&w, testing_seed());
+        w.life.hasty = true;
+        w.life.fault = fault;
+        fault_arm(fault, "mem.alloc", nth, 1);
+        starve_work(&w);
+        all = fault_passed(fault, "mem.alloc") - before < nth;
+        fault_disarm(fault, NULL);
+        w.life.fault = NULL;
+        w.life.hasty = false;
+        rig_life_run(&w.life, rig_life_domain_in);
+        refused += w.refused;
+        bad_reads += w.bad_reads;
+        CHECK_TRUE(!all || w.refused + w.bad_reads == 0);
+        check_recovery(&w, false);
+        CHECK_TRUE(nth < 20000);
+    }
+    CHECK_TRUE(refused > 4 && bad_reads > 0);
 }
 
 /* Others have the memory of the process for a while. */

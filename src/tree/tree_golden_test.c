@@ -3,9 +3,10 @@
  * as they were meant, so that nobody changes the format without noticing.
  *
  * test/corpus/tree_golden/NAME: units of 4 KiB that are not all zero, each as number (u32), length
- * without the zeros at its end (u32), bytes. With OPENDFS_GOLDEN=write in the environment the files
- * are made anew, and what belongs into the table below is printed.
+ * without the zeros at its end (u32), bytes. With OPENDFS_GOLDEN=NAME in the environment that file
+ * is made anew, and what belongs into the table below is printed.
  */
+#include "tree/check.h"
 #include "tree/rig_image_file_priv.h"
 #include "tree/rig_life_priv.h"
 #include "tree/rig_life_read_priv.h"
@@ -15,7 +16,7 @@
 
 #include "wire/wire.h"
 
-#define GOLDEN_MAX (64u << 10)
+#define GOLDEN_MAX (96u << 10)
 #define SUPER_UNIT 16u /* the other superblock */
 
 /* A state: index, records, digest of all keys and values. */
@@ -27,6 +28,8 @@ struct golden {
     enum tree_codec_id codec;
     uint64_t first, last; /* commits up to the two checkpoints */
     struct state older, newest;
+    unsigned cold;                      /* checkpoints until leaves get zstd; 0: as usual */
+    size_t memtable_bytes, piece_bytes; /* 0: small; in the file: one piece */
 };
 
 static const struct golden golden[] = {
@@ -35,19 +38,37 @@ static const struct golden golden[] = {
      12,
      17,
      {12, 117, UINT64_C(0xaa497d9bbc1dc5af)},
-     {17, 170, UINT64_C(0x4fd1775d8a780c1b)}},
+     {17, 170, UINT64_C(0x4fd1775d8a780c1b)},
+     0,
+     0,
+     0},
     {"v1-lz4",
      TREE_CODEC_LZ4,
      30,
      38,
      {30, 148, UINT64_C(0xf139e869f2305054)},
-     {38, 231, UINT64_C(0xeef1ae039f6507c5)}},
+     {38, 231, UINT64_C(0xeef1ae039f6507c5)},
+     0,
+     0,
+     0},
     {"v1-zstd",
      TREE_CODEC_ZSTD,
      30,
      34,
      {30, 148, UINT64_C(0xf139e869f2305054)},
-     {34, 162, UINT64_C(0x3497464127a787f1)}},
+     {34, 162, UINT64_C(0x3497464127a787f1)},
+     0,
+     0,
+     0},
+    {"v1-mixed",
+     TREE_CODEC_LZ4,
+     30,
+     46,
+     {30, 148, UINT64_C(0xf139e869f2305054)},
+     {46, 247, UINT64_C(0x4973b662c7e1a397)},
+     1,
+     9u << 10,
+     4096},
 };
 
 static char *golden_path(const struct golden *g)
@@ -57,11 +78,13 @@ static char *golden_path(const struct golden *g)
     return path;
 }
 
-static void begin(struct rig_life *l, struct rig_image_file *f, enum tree_codec_id codec)
+static void begin(struct rig_life *l, struct rig_image_file *f, const struct golden *g)
 {
     rig_life_init(l, 42);
     rig_image_file_init(f, l);
-    l->rig.opt.memtable_bytes = 2u << 10;
+    l->rig.opt.memtable_bytes = g->memtable_bytes > 0 ? g->memtable_bytes : 2u << 10;
+    l->rig.opt.piece_bytes = g->piece_bytes > 0 ? g->piece_bytes : l->rig.opt.piece_bytes;
+    l->rig.opt.cold_checkpoints = g->cold > 0 ? g->cold : l->rig.opt.cold_checkpoints;
     l->rig.opt.shape = (struct tree_shape){.leaf_raw = 1024,
                                            .basement_raw = 256,
                                            .internal_raw = 2048,
@@ -69,7 +92,7 @@ static void begin(struct rig_life *l, struct rig_image_file *f, enum tree_codec_
                                            .fanout = 4,
                                            .runs_max = 3,
                                            .filter_bits = 10,
-                                           .codec = codec};
+                                           .codec = g->codec};
     rig_life_kill(l, false);
 }
 
@@ -120,7 +143,7 @@ static void golden_write(const struct golden *g)
 {
     struct rig_life l;
     struct rig_image_file f;
-    begin(&l, &f, g->codec);
+    begin(&l, &f, g);
     CHECK_OK(rig_life_open(&l));
     rig_life_commit_to(&l, g->first - 4);
     loop_sim_enter(l.rig.machine.loop, settle_in, &l.rig);
@@ -191,23 +214,40 @@ static void check_state(const char *name, const struct state *is, const struct s
     CHECK_TRUE(is->digest == expected->digest);
 }
 
+static void check_sound_in(void *ctx)
+{
+    struct rig_life *l = ctx;
+    for (unsigned older = 0; older < 2; older++) {
+        struct tree_check_result result = {0};
+        struct tree_check_options opt = {.disk = l->rig.env.disk,
+                                         .path = RIG_PATH,
+                                         .level = TREE_CHECK_LEVEL_MAX,
+                                         .older = older == 1};
+        CHECK_OK(tree_check(&opt, &result, NULL));
+        CHECK_EQ(result.damages, 0);
+        CHECK_EQ(result.warnings, 0);
+    }
+}
+
 TEST(files_of_format_1)
 {
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
     const char *how = getenv("OPENDFS_GOLDEN");
-    bool write = how != NULL && strcmp(how, "write") == 0;
+
     for (size_t i = 0; i < ARRAY_COUNT(golden); i++) {
         const struct golden *g = &golden[i];
         struct rig_life l;
         struct rig_image_file f;
+        bool write = how != NULL && strcmp(how, g->name) == 0;
         if (write) {
             golden_write(g);
         }
-        begin(&l, &f, g->codec);
+        begin(&l, &f, g);
         golden_load(g, &f);
         CHECK_OK(rig_life_open(&l));
         CHECK_TRUE(!l.rig.found.fell_back);
         struct state is = state_read(&l);
+        rig_life_run(&l, check_sound_in);
         rig_life_kill(&l, false);
         /* Of the two superblocks the one that is newer goes. */
         uint64_t k[2] = {wire_load_u64(f.bytes + 32),

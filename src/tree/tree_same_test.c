@@ -1,8 +1,8 @@
 /*
  * tree/tree_same_test.c -- what is in a tree does not depend on how its work was shared out: the
  * same batches with the simulated executor (one job after the other on the loop's thread) and with
- * real executors of one and of four threads, and packed by the caller, give the same records, which
- * are those of the model.
+ * real executors of one and of four threads, and packed by the caller, give the same records at the
+ * same indexes, also in what checkpoints hold; and they are those of the model.
  */
 #include "tree/rig_life_priv.h"
 #include "tree/rig_life_read_priv.h"
@@ -12,11 +12,41 @@
 #include "loop/executor.h"
 
 #define BATCHES 600u
+#define LOOK_EACH 50u
+#define SAVE_EACH 200u
+#define LOOKS (BATCHES / LOOK_EACH)
 #define MS UINT64_C(1000000)
 
 struct digest {
     uint64_t records, sum;
 };
+
+/* What was there at some indexes, in their order, and what the file had at its end. */
+struct seen {
+    uint64_t index;
+    struct digest is;
+};
+struct sequence {
+    struct seen at[LOOKS + 1];
+    size_t count;
+};
+
+static void sequence_add(struct sequence *s, uint64_t index, struct digest is)
+{
+    CHECK_TRUE(s->count < ARRAY_COUNT(s->at));
+    s->at[s->count++] = (struct seen){.index = index, .is = is};
+}
+
+static void check_sequence(const struct sequence *is, const struct sequence *expected)
+{
+    CHECK_EQ(is->count, LOOKS + 1);
+    CHECK_EQ(expected->count, LOOKS + 1);
+    for (size_t i = 0; i < is->count; i++) {
+        CHECK_EQ(is->at[i].index, expected->at[i].index);
+        CHECK_EQ(is->at[i].is.records, expected->at[i].is.records);
+        CHECK_TRUE(is->at[i].is.sum == expected->at[i].is.sum);
+    }
+}
 
 static void digest_add(struct digest *d, struct kv_slice key, struct kv_slice value)
 {
@@ -49,19 +79,53 @@ static void options(struct tree_options *o)
 
 /* ---- simulated ---- */
 
-static struct digest digest_simulated(uint64_t seed)
+static struct seen look_simulated(struct rig_life *l)
+{
+    struct seen s = {0};
+    l->back = false;
+    l->first = true;
+    rig_life_run(l, rig_life_snapshot_in);
+    CHECK_OK(l->rig.rc);
+    s.index = l->snapshot->index;
+    rig_life_run(l, rig_life_iter_in);
+    CHECK_OK(l->rig.rc);
+    while (rig_life_fetching(l, rig_life_move_in) == 1) {
+        digest_add(&s.is, l->it->key, l->it->value);
+        l->first = false;
+    }
+    CHECK_EQ(l->rig.rc, 0);
+    rig_life_run(l, rig_life_iter_free_in);
+    rig_tree_release(&l->rig);
+    rig_life_run(l, rig_life_snapshot_free_in);
+    return s;
+}
+
+/* Of the model, and of a simulated tree. */
+static void sequence_simulated(uint64_t seed, struct sequence *model, struct sequence *ret)
 {
     struct rig_life l;
+    struct seen s = {0};
     rig_life_init(&l, seed);
     options(&l.rig.opt);
     rig_life_kill(&l, true);
     CHECK_OK(rig_life_open(&l));
-    rig_life_commit_to(&l, BATCHES);
+    while (l.model->index < BATCHES) {
+        rig_life_commit_to(&l, l.model->index + LOOK_EACH);
+        s = look_simulated(&l);
+        sequence_add(ret, s.index, s.is);
+        sequence_add(model, l.model->index, digest_of_model(l.model));
+        if (l.model->index % SAVE_EACH == 0) {
+            CHECK_OK(rig_life_save(&l));
+        }
+    }
     CHECK_OK(rig_life_check(&l, 3));
-    struct digest d = digest_of_model(l.model);
+    rig_life_kill(&l, true);
+    CHECK_OK(rig_life_open(&l));
+    s = look_simulated(&l);
+    sequence_add(ret, s.index, s.is);
+    sequence_add(model, BATCHES, digest_of_model(l.model));
     rig_life_stop(&l);
     rig_life_fini(&l);
-    return d;
 }
 
 /* ---- real ---- */
@@ -109,7 +173,7 @@ static void real_stopped(struct kv_stop *s)
     container_of(s, struct real, stop)->waits = false;
 }
 
-static struct digest real_scan(struct real *r)
+static struct seen real_look(struct real *r)
 {
     struct digest d = {0};
     struct kv_snapshot *s = NULL;
@@ -134,8 +198,9 @@ static struct digest real_scan(struct real *r)
     CHECK_EQ(rc, 0);
     kv_iter_free(it);
     kv_need_release(&r->need);
+    uint64_t index = s->index;
     kv_snapshot_free(s);
-    return d;
+    return (struct seen){.index = index, .is = d};
 }
 
 static void real_open(struct real *r)
@@ -174,8 +239,30 @@ static void real_checkpoint(struct real *r)
     real_wait(r);
 }
 
-/* Before it was closed, and from the file. */
-static void digest_real(uint64_t seed, unsigned threads, bool serial, struct digest ret[2])
+static void real_sequence(struct real *r, uint64_t seed, struct sequence *ret)
+{
+    struct seen s = {0};
+    real_open(r);
+    while (r->model->index < BATCHES) {
+        real_commit(r, seed);
+        if (r->model->index % LOOK_EACH == 0) {
+            s = real_look(r);
+            sequence_add(ret, s.index, s.is);
+        }
+        if (r->model->index % SAVE_EACH == 0) {
+            real_checkpoint(r);
+            CHECK_EQ(r->checkpoint.index, r->model->index);
+        }
+    }
+    real_close(r);
+    real_open(r);
+    CHECK_EQ(kv_applied_index(r->kv), BATCHES);
+    s = real_look(r);
+    sequence_add(ret, s.index, s.is);
+    real_close(r);
+}
+
+static void sequence_real(uint64_t seed, unsigned threads, bool serial, struct sequence *ret)
 {
     struct real r = {0};
     struct err e = {0};
@@ -195,19 +282,7 @@ static void digest_real(uint64_t seed, unsigned threads, bool serial, struct dig
     r.model = mem_zalloc(sizeof *r.model);
     CHECK_TRUE(r.model != NULL);
     CHECK_OK(tree_create(&r.opt, &e));
-    real_open(&r);
-    while (r.model->index < BATCHES) {
-        real_commit(&r, seed);
-        if (r.model->index % 200 == 0) {
-            real_checkpoint(&r);
-        }
-    }
-    ret[0] = real_scan(&r);
-    real_close(&r);
-    real_open(&r);
-    CHECK_EQ(kv_applied_index(r.kv), BATCHES);
-    ret[1] = real_scan(&r);
-    real_close(&r);
+    real_sequence(&r, seed, ret);
     mem_free(r.model);
     kv_batch_fini(&r.batch);
     r.executor = loop_executor_free(r.executor);
@@ -218,15 +293,14 @@ static void digest_real(uint64_t seed, unsigned threads, bool serial, struct dig
 TEST(threads_do_not_change_what_is_there)
 {
     uint64_t seed = testing_seed();
-    struct digest expected = digest_simulated(seed);
-    CHECK_TRUE(expected.records > 50);
+    struct sequence model = {0}, simulated = {0};
+    sequence_simulated(seed, &model, &simulated);
+    CHECK_TRUE(model.at[LOOKS].is.records > 50);
+    check_sequence(&simulated, &model);
     for (unsigned way = 0; way < 3; way++) { /* one thread, four, packed by the caller */
-        struct digest is[2];
-        digest_real(seed, way == 1 ? 4 : 1, way == 2, is);
-        for (unsigned i = 0; i < 2; i++) {
-            CHECK_EQ(is[i].records, expected.records);
-            CHECK_TRUE(is[i].sum == expected.sum);
-        }
+        struct sequence is = {0};
+        sequence_real(seed, way == 1 ? 4 : 1, way == 2, &is);
+        check_sequence(&is, &model);
     }
 }
 

@@ -2,16 +2,19 @@
  * tree/tree_test.c -- the whole engine in a simulated process, with tiny sizes: random batches,
  * held snapshots, walks both ways, checkpoints, deaths of the process and of the machine, against a
  * model. What a life finds must be the state of an index that it says, not older than the newest
- * checkpoint that was told to be durable; then it is given the batches behind that index again.
+ * checkpoint that was told to be durable; then it is given the batches behind that index again. Now
+ * and then the file of the living tree is checked, at the highest level.
  */
 #include "tree/tree.h"
 
+#include "tree/check.h"
 #include "tree/rig_tree_priv.h"
 #include "tree/tree_priv.h"
 
 #include <stdio.h>
 
 #define HELD 5u
+#define CHECKED_EACH 100u /* of what a world does */
 
 struct held {
     struct kv_snapshot *snapshot;
@@ -27,6 +30,7 @@ struct world {
     bool checkpointing;
     uint64_t durable, begun; /* index of checkpoints */
     unsigned checkpoints, lives, busy, cancelled, gets, walks, starved, evicted;
+    unsigned acts, checked;
     /* of what runs inside the process */
     const struct held *at;
     uint32_t key;
@@ -140,6 +144,31 @@ static void evict_in(void *ctx)
     struct world *w = ctx;
     (void)tree_cache_shrink(tree_of(w->rig.kv)->cache, 0);
     w->evicted++;
+}
+
+static void found_in_file(void *arg, const struct tree_finding *f)
+{
+    (void)arg;
+    if (f->severity != TREE_FINDING_NOTE) {
+        fprintf(stderr, "%s at %llu: %s\n", f->code, (unsigned long long)f->offset, f->text);
+    }
+}
+
+/* The newest checkpoint, while the tree goes on behind it: nothing of it may be written over. */
+static void check_file_in(void *ctx)
+{
+    struct world *w = ctx;
+    struct tree_check_result result = {0};
+    struct tree_check_options opt = {.disk = w->rig.env.disk,
+                                     .path = RIG_PATH,
+                                     .level = TREE_CHECK_LEVEL_MAX,
+                                     .found = found_in_file};
+    CHECK_OK(tree_check(&opt, &result, NULL));
+    CHECK_TRUE(!result.changed);
+    CHECK_EQ(result.damages, 0);
+    CHECK_EQ(result.warnings, 0);
+    CHECK_TRUE(result.applied_index >= w->durable && result.applied_index <= w->model->index);
+    w->checked++;
 }
 
 static void cancel_in(void *ctx)
@@ -486,6 +515,9 @@ static void something(struct world *w)
     } else {
         testing_machine_steps(&w->rig.machine, rand_below(r, 40));
     }
+    if (++w->acts % CHECKED_EACH == 0) {
+        run(w, check_file_in);
+    }
 }
 
 /* ---- tests ---- */
@@ -550,6 +582,7 @@ TEST(a_model_with_snapshots)
     settle(&w);
     check_all(&w);
     CHECK_TRUE(w.gets > 50 && w.walks > 20 && w.checkpoints > 2);
+    CHECK_EQ(w.checked, 2500 / CHECKED_EACH);
     world_fini(&w);
 }
 
@@ -563,6 +596,7 @@ TEST(lives_that_end_at_any_moment)
             something(&w);
         }
         die(&w, rand_chance(&w.rig.rand, 2, 3));
+        run(&w, check_file_in);
     }
     check_all(&w);
     world_fini(&w);
