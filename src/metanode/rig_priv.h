@@ -1,8 +1,6 @@
-/*
- * metanode/rig_priv.h -- for tests only: a metadata server, raw clients and fake targets as
+/* metanode/rig_priv.h -- for tests only: a metadata server, raw clients and fake targets as
  * processes of one simulated world. The server runs on host 1 and machine 1, which has a disk;
- * clients and targets are peers of their own, with no logic but what is written here.
- */
+ * clients and targets are peers of their own, with no logic but what is written here. */
 #pragma once
 
 #include "base/env.h"

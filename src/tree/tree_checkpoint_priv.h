@@ -18,7 +18,7 @@ uint64_t tree_checkpoint_memory(const struct tree *t); /* bytes that are charged
 bool tree_checkpoint_wants(const struct tree *t, const struct tree_node *node);
 /* It waits for room for one more memtable. */
 bool tree_checkpoint_holds(const struct tree *t);
-void tree_checkpoint_rotated(struct tree *t); /* the active memtable was frozen */
+void tree_checkpoint_rotated(struct tree *t);       /* the active memtable was frozen */
 bool tree_checkpoint_freezes(const struct tree *t); /* soon: no job may begin */
 void tree_checkpoint_kick(struct tree *t);          /* a memtable has gone, a write has ended */
 /* The table leaves for good: its pieces are given back. False: later, once older ones have been. */

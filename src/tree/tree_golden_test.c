@@ -60,7 +60,7 @@ static const struct golden golden[] = {
      0,
      0,
      0},
-    {"v1-mixed",
+    {"v1-kept",
      TREE_CODEC_LZ4,
      30,
      46,
