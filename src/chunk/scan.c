@@ -441,7 +441,6 @@ static int scan_remove(struct scan *x, struct chunk_key key)
 /* Chooses a record; 1: nothing of the chunk was ever stable. */
 static int scan_choose(struct scan *x, struct found *f)
 {
-    bool torn = (x->s->rebooted || x->dropped) && !x->s->super.clean;
     if (x->count == 0 && x->bad == 0 && !x->s->super.clean) {
         return 1; /* in the making when the process died */
     }
@@ -459,7 +458,9 @@ static int scan_choose(struct scan *x, struct found *f)
         found_fini(f);
         x->s->super.lossy = true;
     }
-    if (x->bad == 0 && torn && x->count > 0) {
+    /* Never stable, as power was lost. Where it was not, a sync that failed may have taken it, or
+     * it was stable and has gone bad since: the record does not tell, so it is not thrown away. */
+    if (x->bad == 0 && x->s->rebooted && !x->s->super.clean && x->count > 0) {
         return 1;
     }
     x->count = 0; /* there was something, and it is known no more */
