@@ -818,6 +818,18 @@ static void remove_data(struct bench *b, enum chunk_change_op op, uint64_t data_
     CHECK_OK(c.rc);
 }
 
+struct first_chunk {
+    struct chunk_store *store;
+    struct chunk_info info;
+    int rc;
+};
+
+static void first_in(void *ctx)
+{
+    struct first_chunk *f = ctx;
+    f->rc = chunk_store_next(f->store, (struct chunk_key){0}, &f->info);
+}
+
 static unsigned removed_data(enum chunk_engine engine)
 {
     struct bench *b = bench_new(engine, testing_seed());
@@ -830,8 +842,10 @@ static unsigned removed_data(enum chunk_engine engine)
     CHECK_RC(look_up(b, key_of(0), &info), ENOENT);
     CHECK_RC(look_up(b, key_of(1), &info), ENOENT);
     fault_disarm(b->fault, NULL);
-    CHECK_OK(chunk_store_next(b->store, (struct chunk_key){0}, &info));
-    CHECK_EQ(info.key.data_id, 8);
+    struct first_chunk first = {.store = b->store};
+    loop_sim_enter(b->loop, first_in, &first);
+    CHECK_OK(first.rc);
+    CHECK_EQ(first.info.key.data_id, 8);
     struct job *j = job_new(UPDATE);
     b->model[0].count = 1;
     (void)job_update(b, 0, j);

@@ -23,8 +23,9 @@ static bool all_leased(void *ctx)
 }
 
 /* As if they had been loaded: targets that nobody hears of, and chains of three of them each. */
-static void cluster_grows(struct rig *r)
+static void cluster_grows(void *ctx)
 {
+    struct rig *r = ctx;
     struct metanode *m = r->m;
     m->phase = METANODE_LOADING;
     for (uint32_t i = 0; i < MANY_TARGETS; i++) {
@@ -99,7 +100,7 @@ TEST(a_heartbeat_costs_what_its_own_chains_cost)
     CHECK_TRUE(rig_until(&r, all_leased, &r));
     size_t own = check_index(&r);
     uint64_t small = visits_each(&r);
-    cluster_grows(&r);
+    loop_sim_enter(r.loop, cluster_grows, &r);
     CHECK_EQ(check_index(&r), own);
     uint64_t large = visits_each(&r);
     CHECK_TRUE(small > 0);

@@ -104,7 +104,7 @@ static struct seen look_simulated(struct rig_life *l)
 static void sequence_simulated(uint64_t seed, struct sequence *model, struct sequence *ret)
 {
     struct rig_life l;
-    struct seen s = {0};
+    struct seen s;
     rig_life_init(&l, seed);
     options(&l.rig.opt);
     rig_life_kill(&l, true);
@@ -241,7 +241,7 @@ static void real_checkpoint(struct real *r)
 
 static void real_sequence(struct real *r, uint64_t seed, struct sequence *ret)
 {
-    struct seen s = {0};
+    struct seen s;
     real_open(r);
     while (r->model->index < BATCHES) {
         real_commit(r, seed);

@@ -19,6 +19,7 @@ at_most() { if [ "$2" -le "$3" ]; then ok "$1"; else bad "$1: $2 is more than $3
 
 sleep 3 # what is known of the chunks is stored, too
 sync -f "$cluster"
+chunks | xargs cat >/dev/null # what was written in large pieces has left the page cache
 before=$(resident)
 drop
 after=$(resident)

@@ -612,7 +612,7 @@ static uint64_t nobodys(const struct rest *x)
 /* All but the orphan is there afterwards as it was before. */
 static void check_orphans(struct rest *x)
 {
-    size_t count[WORLD_TARGETS];
+    size_t count[WORLD_TARGETS] = {0};
     struct orphans_place place = {.data_id = nobodys(x), .chain = x->row[0].chain};
     for (size_t i = 0; i < x->row[0].count; i++) {
         const struct rest_target *t = target_find(x, x->row[0].target[i]);
