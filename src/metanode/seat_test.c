@@ -84,7 +84,7 @@ static uint64_t visits_each(struct rig *r)
     const struct metanode_chains *cs = &r->m->chains;
     uint64_t heartbeats = cs->heartbeats, visits = cs->visits;
     rig_run(r, 5 * RIG_SECOND);
-    CHECK_TRUE(cs->heartbeats > heartbeats + 10);
+    CHECK(cs->heartbeats > heartbeats + 10);
     return (cs->visits - visits) / (cs->heartbeats - heartbeats);
 }
 
