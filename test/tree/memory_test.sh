@@ -3,14 +3,14 @@
 # The tree keeps to its cache: a load of RECORDS (2 million, some 300 MB), reads, a scan and upserts with a cache of 128
 # MiB, in a group that may have an eighth more than that and what the program itself takes; there the kernel kills
 # whoever takes more. Says how much was resident for each MiB of the budget. Nothing is set for malloc().
-# Skipped where such groups (version 1, and root) are not to be had. Ends with one line "N passed, N failed, N skipped".
+# Groups of either version do; skipped where none are to be had. Ends with one line "N passed, N failed, N skipped".
 set -uo pipefail
 bench=$(realpath "$1")
 records=${2:-2000000}
 cache=${3:-128}
 limit=$(((cache + cache / 8 + 16) << 20)) # code, stacks, the program's own buffers: 16 MiB
 own=$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup 2>/dev/null)
-group=/sys/fs/cgroup/memory${own%/}/opendfs-memory-test.$$
+root=/sys/fs/cgroup
 
 skip() {
     echo "skipped: $*"
@@ -20,7 +20,17 @@ skip() {
 
 [ -x "$bench" ] || skip "there is no $bench"
 [ "$(id -u)" = 0 ] || skip "needs root"
-[ -n "$own" ] && [ -d "$(dirname "$group")" ] || skip "no memory groups of version 1"
+if [ -n "$own" ] && [ -d "$root/memory${own%/}" ]; then
+    group=$root/memory${own%/}/opendfs-memory-test.$$
+    limit_file=memory.limit_in_bytes swap_file=memory.memsw.limit_in_bytes swap=$limit
+    peak_file=memory.max_usage_in_bytes kills_file=memory.oom_control
+else # version 2: below the root, whose children must have the controller
+    grep -qw memory "$root/cgroup.controllers" 2>/dev/null || skip "no memory controller below $root"
+    grep -qw memory "$root/cgroup.subtree_control" || echo +memory >"$root/cgroup.subtree_control" ||
+        skip "groups below $root get no memory controller"
+    group=$root/opendfs-memory-test.$$
+    limit_file=memory.max swap_file=memory.swap.max swap=0 peak_file=memory.peak kills_file=memory.events
+fi
 mkdir "$group" 2>/dev/null || skip "no group can be made"
 work=$(mktemp -d "${TMPDIR:-$(dirname "$bench")}/tree-memory.XXXXXX")
 clean() {
@@ -28,7 +38,8 @@ clean() {
     rmdir "$group"
 }
 trap clean EXIT
-echo "$limit" >"$group/memory.limit_in_bytes" || skip "the group has no limit"
+echo "$limit" >"$group/$limit_file" || skip "the group has no limit"
+[ ! -e "$group/$swap_file" ] || echo "$swap" >"$group/$swap_file"
 
 # The shell of the parentheses goes into the group and becomes the program.
 phase() {
@@ -40,10 +51,11 @@ phase() {
     cat "$work.log"
     rss=$(sed -n 's/.*"rss_mib":\([0-9]*\).*/\1/p' "$work.log")
     rm -f "$work.log"
-    kills=$(sed -n 's/^oom_kill \([0-9]*\)$/\1/p' "$group/memory.oom_control" 2>/dev/null)
+    kills=$(sed -n 's/^oom_kill \([0-9]*\)$/\1/p' "$group/$kills_file" 2>/dev/null)
+    peak=$(cat "$group/$peak_file" 2>/dev/null || echo 0) # Linux 5.19 or newer
     echo "$1: exit status $rc, killed for memory: ${kills:-?}, resident ${rss:-?} MiB =" \
         "$(awk "BEGIN { printf \"%.2f\", ${rss:-0} / $cache }") of a cache of $cache MiB," \
-        "$(($(cat "$group/memory.max_usage_in_bytes") >> 20)) MiB with cached pages"
+        "$((peak >> 20)) MiB with cached pages"
     [ $rc = 0 ] && [ "${kills:-0}" = 0 ]
 }
 

@@ -10,6 +10,7 @@ import time
 import local
 import peers
 from local import MIB
+from memgroup import MemoryGroup
 
 STREAM = 1  # reads that are large, cold and in order say so (PROTO_READ_STREAM)
 GB = 1e9
@@ -188,7 +189,7 @@ def phase_cache(run):
     past = 10240 if run.o["soak"] else run.size("past")
     passes = max(1, past * MIB // (cold_objects(run, "cold") * COLD_OBJECT))
     directory, cluster = run.directory("kept"), run.cluster(1)
-    group = local.MemoryGroup(run.size("group") * MIB)
+    group = MemoryGroup(run.size("group") * MIB)
     shares = []
     try:
         os.makedirs(directory)

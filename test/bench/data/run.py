@@ -24,6 +24,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True  # nothing is left beside the sources
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 import local  # noqa: E402
 from local import MIB  # noqa: E402
 from phases import PHASES  # noqa: E402

@@ -24,8 +24,11 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True  # nothing is left beside the sources
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from memgroup import MemoryGroup  # noqa: E402
+
 MIB = 1 << 20
-GROUPS = "/sys/fs/cgroup/memory"
 OURS = "ours"
 SAME = {"settled": "hit"}  # phases that are another one once more
 MIXES = ("create", "stat", "readdir", "rename", "unlink", "rmdir_range", "aging", "aged_scan", "aged_stat")
@@ -33,40 +36,6 @@ DEFAULTS = {"records": 20000000, "gets": 1000000, "files": 0, "soak": 0, "second
             "cache_mib": 256, "ours_mib": 440, "engines": "", "phases": "load,hit,settled,miss,scan,upsert,rmw,files,stall",
             "cap_lmdb": 120, "cap_wiredtiger": 180, "cap_ours": 0, "cap_rocksdb": 0, "file_seconds": 120,
             "stall_seconds": 180, "rate": 20000, "total": 0, "raw": "", "resume": 0, "report": 0}
-
-
-class Limit:
-    """A memory control group (version 1) for one process at a time."""
-
-    def __init__(self, limit_bytes):
-        self.path = os.path.join(GROUPS, "opendfs-bench-%d" % os.getpid())
-        try:
-            os.mkdir(self.path)
-            for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
-                file = os.path.join(self.path, name)
-                if os.path.exists(file):
-                    with open(file, "w") as f:
-                        f.write(str(limit_bytes))
-        except OSError as e:
-            print("memory is not limited: %s" % e, file=sys.stderr)
-            self.path = None
-
-    def enter(self):
-        if self.path is not None:
-            with open(os.path.join(self.path, "cgroup.procs"), "w") as f:
-                f.write(str(os.getpid()))
-
-    def peak(self):
-        if self.path is None:
-            return 0
-        with open(os.path.join(self.path, "memory.max_usage_in_bytes"), "r+") as f:
-            value = int(f.read())
-            f.write("0")
-            return value
-
-    def close(self):
-        if self.path is not None:
-            os.rmdir(self.path)
 
 
 class Table:
@@ -250,7 +219,9 @@ def parse(argv):
 
 
 def run_all(options, engines, table, rounds):
-    limit, begun = Limit(options["limit_mib"] * MIB), time.monotonic()
+    limit, begun = MemoryGroup(options["limit_mib"] * MIB), time.monotonic()
+    if limit.path is None:
+        print("  memory is not limited: %s" % limit.why, file=sys.stderr)
     failed = set()
     try:
         for engine, phase in plan(options, engines, table, rounds):
