@@ -1,0 +1,100 @@
+/*
+ * tree/tree_damage_golden_test.c -- bits that flip in the golden files: what is read is what was
+ * written, or it is said what is damaged; a frame of the stream is refused. rig_damage_priv.h says
+ * how to have every bit flipped.
+ */
+#include "tree/rig_damage_priv.h"
+#include "tree/rig_golden_priv.h"
+#include "tree/rig_golden_stream_priv.h"
+
+#define FLIPS 400u /* of each file */
+#define FRAME_FLIPS 400u
+
+struct world {
+    struct rig_life life;
+    struct rig_damage d;
+    const struct rig_golden *g;
+};
+
+static int check_state(struct rig_damage *d)
+{
+    const struct rig_golden *g = container_of(d, struct world, d)->g;
+    const struct rig_state *expected =
+        d->life->rig.found.index == d->newest ? &g->newest : &g->older;
+    struct rig_state is;
+    int rc = rig_state_read(d->life, &is);
+    CHECK_TRUE(rc < 0 || rig_state_same(&is, expected));
+    return rc;
+}
+
+static void run(struct world *w, const struct rig_golden *g)
+{
+    *w = (struct world){.g = g};
+    w->d = (struct rig_damage){
+        .life = &w->life, .check = check_state, .newest = g->newest.index, .older = g->older.index};
+    rig_golden_begin(&w->life, &w->d.now, g);
+    rig_golden_load(g, &w->d.now);
+    w->life.rig.opt.read_only = true;
+    rand_seed(&w->life.rig.rand, testing_seed());
+    rig_damage_flips(&w->d, FLIPS);
+    rig_golden_end(&w->life, &w->d.now);
+}
+
+TEST(bits_of_golden_files_that_flip)
+{
+    unsigned right = 0, found = 0;
+    for (size_t i = 0; i < ARRAY_COUNT(rig_golden); i++) {
+        struct world w;
+        run(&w, &rig_golden[i]);
+        right += w.d.right;
+        found += w.d.refused + w.d.fell_back + w.d.read_failed;
+    }
+    CHECK_TRUE(right > 0 && found > ARRAY_COUNT(rig_golden));
+}
+
+/* ---- the stream ---- */
+
+static void refuse(struct rig_golden_stream *s, size_t i, size_t at, uint8_t mask)
+{
+    s->frames.frame[i][at] ^= mask;
+    int rc = rig_stream_put(&s->stream, s->frames.frame[i], s->frames.len[i]);
+    CHECK_TRUE(rc < 0 && !s->stream.put.whole);
+    CHECK_TRUE(strstr(s->stream.put.err.text, "is expected") != NULL);
+    CHECK_EQ(kv_receiver_cursor(s->stream.receiver).number, i);
+    s->frames.frame[i][at] ^= mask;
+}
+
+/* Each byte: all of its bits, or one at random. */
+static void refuse_all(struct rig_golden_stream *s, size_t i, unsigned bits)
+{
+    for (size_t at = 0; at < s->frames.len[i]; at++) {
+        unsigned first = bits == 8 ? 0 : (unsigned)rand_below(&s->life.rig.rand, 8);
+        for (unsigned bit = first; bit < first + bits; bit++) {
+            refuse(s, i, at, (uint8_t)(1u << bit));
+        }
+    }
+}
+
+/* None is taken; then the right one is, and nothing of the others is in the file. */
+TEST(bits_of_a_golden_stream_that_flip)
+{
+    struct rig_golden_stream s;
+    rig_golden_stream_begin(&s);
+    rig_golden_stream_load(&s.frames);
+    rig_golden_stream_open(&s);
+    struct rand *r = &s.life.rig.rand;
+    rand_seed(r, testing_seed());
+    for (size_t i = 0; i < s.frames.count; i++) {
+        if (rig_damage_bits() > 0) {
+            refuse_all(&s, i, rig_damage_bits());
+        }
+        for (unsigned n = 0; n <= FRAME_FLIPS / s.frames.count; n++) {
+            size_t near = base_min(s.frames.len[i], 160);
+            size_t at = rand_below(r, n % 2 == 0 ? near : s.frames.len[i]);
+            refuse(&s, i, at, (uint8_t)(1u << rand_below(r, 8)));
+        }
+        rig_golden_stream_put(&s, i);
+    }
+    rig_golden_stream_check(&s);
+    rig_golden_stream_end(&s);
+}
