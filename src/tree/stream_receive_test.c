@@ -5,6 +5,7 @@
  */
 #include "tree/stream_receive.h"
 
+#include "tree/rig_starve_priv.h"
 #include "tree/rig_stream_priv.h"
 #include "wire/wire.h"
 
@@ -441,4 +442,45 @@ TEST(memory_that_is_short)
     end(&w);
     fault = fault_free(fault);
     CHECK_TRUE(fault == NULL);
+}
+
+/* A whole stream, with the nth allocation failing: true when there is none so late. */
+static bool starve_receiver(struct world *w, struct rig_starve *x)
+{
+    process_begin(w, 0);
+    size_t bytes = rig_starve_bytes(x);
+    rig_starve_begin(x);
+    int rc = rig_stream_open(&w->stream);
+    rc = rc < 0 ? rc : put_some(w, UINT64_MAX);
+    bool all = rig_starve_end(x);
+    CHECK_TRUE(rc == 0 || (rc == -ENOMEM && !all));
+    if (rc == 0) {
+        rig_stream_close(&w->stream);
+        w->stream.put.whole = false;
+        CHECK_TRUE(is_there(w));
+        loop_sim_enter(w->life.rig.machine.loop, remove_in, w);
+    } else {
+        if (w->stream.receiver == NULL) {
+            CHECK_OK(rig_stream_open(&w->stream));
+        }
+        put_rest(w); /* from the frame that it could not take */
+    }
+    CHECK_EQ(rig_starve_bytes(x), bytes);
+    process_kill(w, false);
+    return all;
+}
+
+TEST(each_allocation_of_a_receiver_fails_once)
+{
+    CLEANUP(fault_freep) struct fault *fault = fault_new();
+    struct world w;
+    struct rig_starve x = {.life = &w.life, .fault = fault, .nth = 1};
+    CHECK_TRUE(fault != NULL);
+    begin(&w, testing_seed(), 60);
+    process_kill(&w, false);
+    while (!starve_receiver(&w, &x)) {
+        CHECK_TRUE(++x.nth < 20000);
+    }
+    CHECK_TRUE(x.nth > 10);
+    end(&w);
 }

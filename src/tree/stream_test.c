@@ -3,6 +3,7 @@
  * of goes on: what arrives is the model of the checkpoint's index, in a file that can be used.
  */
 #include "tree/check.h"
+#include "tree/rig_starve_priv.h"
 #include "tree/rig_stream_priv.h"
 
 #define PIN_CHECKPOINTS 12u
@@ -490,4 +491,54 @@ TEST(reads_that_fail_and_memory_that_is_short)
     end(&w);
     fault = fault_free(fault);
     CHECK_TRUE(fault == NULL);
+}
+
+/* A pin and all of its frames, with the nth allocation failing: true when there is none so late. */
+static bool starve_sender(struct world *w, struct rig_starve *x, const struct rig_frames *was)
+{
+    struct rig_stream *s = &w->stream;
+    size_t bytes = rig_starve_bytes(x), got = 0;
+    bool same = true;
+    rig_starve_begin(x);
+    int rc = rig_stream_pin(s);
+    if (rc == 0) {
+        got = read_on(w, was, &same);
+        rc = got < was->count ? s->rc : 0;
+    }
+    bool all = rig_starve_end(x);
+    CHECK_TRUE(same && (rc == 0 || rc == -ENOMEM) && (rc == 0 || !all));
+    if (s->pin == NULL) {
+        CHECK_OK(rig_stream_pin(s));
+    }
+    while (got < was->count) { /* the frame that failed, and those behind it */
+        CHECK_OK(rig_stream_read(s, &was->at[got]));
+        CHECK_EQ(s->read.len, was->len[got]);
+        CHECK_BYTES(s->buf, was->frame[got], was->len[got]);
+        got++;
+    }
+    rig_stream_unpin(s);
+    CHECK_EQ(rig_starve_bytes(x), bytes);
+    return all;
+}
+
+TEST(each_allocation_of_a_sender_fails_once)
+{
+    CLEANUP(fault_freep) struct fault *fault = fault_new();
+    struct world w;
+    struct rig_frames was;
+    struct rig_starve x = {.life = &w.life, .fault = fault, .nth = 1};
+    CHECK_TRUE(fault != NULL);
+    begin(&w, testing_seed());
+    grow(&w, 120);
+    rig_life_steps(&w.life, 2000); /* nothing else is under way */
+    CHECK_OK(rig_stream_pin(&w.stream));
+    rig_stream_read_all(&w.stream, &was);
+    rig_stream_unpin(&w.stream);
+    while (!starve_sender(&w, &x, &was)) {
+        CHECK_TRUE(++x.nth < 20000);
+    }
+    CHECK_TRUE(x.nth > 10);
+    rig_frames_fini(&was);
+    rig_life_stop(&w.life);
+    end(&w);
 }
