@@ -445,7 +445,9 @@ TEST(what_a_former_program_left_may_be_damaged)
         "target target.0 host2:9500 99999999999 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n",
         "target target.0 host2:9500 12345 4 5 01020300-0000-0000-0000-000000000000 1 1 0 0\n",
         "target target.0 host2:9500 0 -1 0 01020300-0000-0000-0000-000000000000 1 0 0 0 leaving x "
-        "y\n"};
+        "y\n",
+        "target target.0 host2:9500 0 -1 0 01020300-0000-0000-0000-000000000000 1 0 0 0 of 2\n",
+        "target target.0 host2:9500 0 -1 0 01020300-0000-0000-0000-000000000000 1 0 0 0 of x\n"};
     for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
         struct rig r;
         rig_open(&r, SERVES, 1);
@@ -456,4 +458,55 @@ TEST(what_a_former_program_left_may_be_damaged)
         CHECK_TRUE(r.start_error.text[0] != 0);
         rig_close(&r);
     }
+}
+
+/* Of so many bytes of what a program with two targets, and a third one that leaves, has left.
+ * Nothing at all is what a program without targets leaves. True: that was all of it. */
+static bool check_cut(size_t len)
+{
+    static struct datanode_master_legacy legacy;
+    struct rig r;
+    rig_open(&r, STUBBORN, TARGETS);
+    r.legacy = &legacy;
+    r.opt.stop_ms = 600000;
+    start_all(&r, false);
+    want(&r, 0, TARGETS - 1);
+    CHECK_OK(reload(&r));
+    CHECK_EQ(r.change.removed, 1);
+    int64_t pid[TARGETS - 1] = {info(&r, 0)->pid, info(&r, 1)->pid};
+    r.opt.target_count = TARGETS - 1;
+    loop_sim_enter(r.data.loop, hand_over_inside, &r);
+    loop_sim_enter(r.data.loop, free_inside, &r);
+    size_t whole = strlen(legacy.text);
+    CHECK_TRUE(strstr(legacy.text, " leaving ") != NULL && legacy.text[whole - 1] == '\n');
+    legacy.text[len] = 0;
+    r.opt.inherited = legacy.text;
+    loop_sim_enter(r.data.loop, master_inside, &r);
+    r.opt.inherited = NULL;
+    if (len > 0 && len < whole) {
+        CHECK_RC(r.start_rc, EINVAL);
+        CHECK_TRUE(r.master == NULL);
+        CHECK_TRUE(strstr(r.start_error.text, "what the former program left") != NULL);
+    } else {
+        CHECK_OK(r.start_rc);
+        unsigned former = 0;
+        for (unsigned i = 0; i < TARGETS - 1 && len > 0; i++) {
+            former += info(&r, i)->former ? 1 : 0;
+            CHECK_EQ(r.info.pid, pid[i]);
+        }
+        CHECK_EQ(former, len > 0 ? TARGETS - 1 : 0);
+        stop_master(&r, 1000);
+        UNTIL(&r, r.stops == 1);
+    }
+    rig_close(&r);
+    return len == whole;
+}
+
+TEST(what_a_former_program_left_is_cut_anywhere)
+{
+    size_t len = 0;
+    while (!check_cut(len)) {
+        len++;
+    }
+    CHECK_TRUE(len > 200);
 }

@@ -8,7 +8,8 @@
  *
  * CONTROL (-1: none) is the master's end of the connection to the worker. Nobody reads from it any
  * more; but as long as it is open, the worker does not believe that its master is gone. Behind the
- * first line's words are those of workers that are just ending for good, with `leaving` for
+ * first line's words are `of` and how many lines there are (not from former versions), so that no
+ * worker is forgotten; then those of workers that are just ending for good, with `leaving` for
  * `target` and no listener (0): somebody has to see to it that they do end, and to report it.
  *
  * Nothing that the configuration says by now may end what runs. A target whose new address cannot
@@ -16,6 +17,7 @@
  */
 #include "datanode/master_priv.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,16 @@
 #define WORDS 11u
 
 /* ---- Handing over ---- */
+
+static size_t count_lines(const struct datanode_master *m)
+{
+    size_t count = 0;
+    LIST_FOR_EACH(at, &m->children)
+    {
+        count += LIST_ENTRY(at, struct datanode_child, node)->leaving ? 0 : 1;
+    }
+    return count;
+}
 
 static int put_child(const struct datanode_child *c, struct text *t,
                      struct datanode_master_legacy *ret)
@@ -77,7 +89,10 @@ int datanode_master_hand_over(const struct datanode_master *m, struct datanode_m
             continue;
         }
         rc = put_child(c, &t, ret);
-        rc = rc == 0 && first ? put_leaving(m, &t, ret) : rc;
+        if (rc == 0 && first) {
+            text_add(&t, " of %zu", count_lines(m));
+            rc = put_leaving(m, &t, ret);
+        }
         first = false;
         text_add(&t, "\n");
     }
@@ -215,10 +230,36 @@ static int take_leaving(struct datanode_master *m, const char *text, size_t len,
     return 0;
 }
 
+/* Of a text that was cut nothing is taken: numbers at its end may be others, and of workers that
+ * are not in it nobody would know. */
+static int check_whole(const char *text, struct err *e)
+{
+    static const char mark[] = " of ";
+    size_t len = strlen(text), lines = 0;
+    const char *of = strstr(text, mark);
+    if (len > 0 && text[len - 1] != '\n') {
+        return err_set(e, -EINVAL, "what the former program left ends within a line: '%s'", text);
+    }
+    for (size_t i = 0; i < len; i++) {
+        lines += text[i] == '\n';
+    }
+    uint64_t want = of == NULL ? lines : strtoull(of + strlen(mark), NULL, 10);
+    if (want != lines) {
+        return err_set(e, -EINVAL,
+                       "what the former program left has %zu lines of %" PRIu64 ": '%s'", lines,
+                       want, text);
+    }
+    return 0;
+}
+
 int datanode_master_inherit(struct datanode_master *m, struct err *e)
 {
     const char *at = m->opt.inherited;
     struct line l;
+    int whole = check_whole(at, e);
+    if (whole < 0) {
+        return whole;
+    }
     while (*at != 0) {
         size_t len = strcspn(at, "\n");
         int rc = line_parse(at, len, "target", &l);
@@ -230,7 +271,7 @@ int datanode_master_inherit(struct datanode_master *m, struct err *e)
         if (rc < 0) {
             return rc;
         }
-        at += len + (at[len] == '\n' ? 1 : 0);
+        at += len + 1;
     }
     return 0;
 }
