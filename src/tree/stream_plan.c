@@ -40,7 +40,7 @@ void tree_receive_forget(struct tree_receive *x)
     tree_node_fini(&x->node);
     x->node = (struct tree_node_header){0};
     x->block = 0;
-    x->page_got = x->stored = x->unsynced = 0;
+    x->page_got = x->stored = x->unsynced = x->reach = 0;
     x->begun = false;
     x->next = (struct kv_cursor){0};
 }

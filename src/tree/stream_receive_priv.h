@@ -26,6 +26,7 @@ struct tree_receive {
     bool failed;           /* a sync has: nothing is written any more */
     struct kv_cursor next; /* of what was taken */
     uint64_t stored, unsynced;
+    uint64_t reach;  /* where the last one of what was stored ends */
     uint64_t record; /* number of the next one */
     struct tree_codec codec;
 

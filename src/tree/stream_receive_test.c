@@ -484,3 +484,88 @@ TEST(each_allocation_of_a_receiver_fails_once)
     CHECK_TRUE(x.nth > 10);
     end(&w);
 }
+
+/* ---- a partial file that was cut ---- */
+
+struct cut {
+    struct world *w;
+    struct file_bytes whole;
+    size_t len;
+};
+
+static void take_partial_in(void *ctx)
+{
+    struct cut *c = ctx;
+    void *bytes = NULL;
+    struct mem_domain *was = mem_domain_enter(NULL);
+    CHECK_OK(disk_load(c->w->life.rig.env.disk, PARTIAL, 64u << 20, &bytes, &c->whole.len));
+    c->whole.at = bytes;
+    (void)mem_domain_enter(was);
+}
+
+static void cut_in(void *ctx)
+{
+    struct cut *c = ctx;
+    CHECK_OK(disk_store(c->w->life.rig.env.disk, PARTIAL, c->whole.at, c->len));
+}
+
+/* As far as the file goes, a receiver goes on or begins anew; the number of its next frame. */
+static uint64_t cut_open(struct cut *c, size_t len)
+{
+    c->len = len;
+    loop_sim_enter(c->w->life.rig.machine.loop, cut_in, c);
+    CHECK_OK(rig_stream_open(&c->w->stream));
+    return kv_receiver_cursor(c->w->stream.receiver).number;
+}
+
+/* And it becomes the right file. */
+static void cut_goes_on(struct cut *c)
+{
+    struct world *w = c->w;
+    CHECK_OK(put_some(w, UINT64_MAX));
+    rig_stream_close(&w->stream);
+    w->stream.put.whole = false;
+    CHECK_TRUE(is_there(w));
+    loop_sim_enter(w->life.rig.machine.loop, remove_in, w);
+}
+
+/* Records, header of the stream, the first page of its table and what follows that. */
+static bool cut_is_dense(size_t len)
+{
+    size_t unit = len / UNIT;
+    return (unit >= 1 && unit <= 4) || (unit >= 17 && unit <= 19);
+}
+
+/* Of those every byte is the last one once; of what else there is the bytes around the ends of
+ * units. */
+TEST(a_partial_file_that_is_cut_anywhere)
+{
+    struct world w;
+    struct cut c = {.w = &w};
+    unsigned anew = 0, on = 0;
+    uint64_t before = 0;
+    begin(&w, testing_seed(), 80);
+    CHECK_OK(rig_stream_open(&w.stream));
+    CHECK_OK(put_some(&w, w.frames.count - 1));
+    rig_stream_close(&w.stream);
+    loop_sim_enter(w.life.rig.machine.loop, take_partial_in, &c);
+    CHECK_TRUE(c.whole.len > 20 * UNIT);
+    for (size_t len = 0; len <= c.whole.len; len++) {
+        uint64_t number = cut_open(&c, len);
+        CHECK_TRUE(number >= before); /* the more is there, the later it goes on */
+        before = number;
+        anew += number == 0;
+        on += number > 0;
+        if (len % UNIT < 2 || len == c.whole.len) {
+            cut_goes_on(&c);
+        } else {
+            rig_stream_close(&w.stream);
+        }
+        if (!cut_is_dense(len) && len % UNIT == 2 && c.whole.len - len > UNIT) {
+            len += UNIT - 4; /* the last one of this unit is next */
+        }
+    }
+    CHECK_TRUE(anew > 4 * UNIT && on > 0);
+    mem_free(c.whole.at);
+    end(&w);
+}

@@ -16,6 +16,7 @@
 
 #define RECORD_MAGIC UINT64_C(0x0031564345525442) /* "BTREC1", 0 */
 #define RECORD_VERSION 1u
+#define RECORD_REACH_AT (32u + KV_CURSOR_BYTES)
 #define RECORD_SUM_AT (TREE_UNIT - 8u)
 #define RECORD_COUNT 2u
 #define STORE_CHUNK (1u << 20)
@@ -68,6 +69,7 @@ int tree_receive_write(struct tree_receive *x, uint64_t unit, const void *bytes,
     if (rc == 0) {
         x->stored += len;
         x->unsynced += len;
+        x->reach = base_max(x->reach, unit * TREE_UNIT + len);
     }
     return rc;
 }
@@ -107,6 +109,7 @@ static void record_encode(const struct tree_receive *x, const struct kv_cursor *
     wire_store_u64(out + 16, x->record);
     wire_store_u64(out + 24, x->stored);
     kv_cursor_encode(at, out + 32);
+    wire_store_u64(out + RECORD_REACH_AT, x->reach);
     wire_store_u64(out + RECORD_SUM_AT, tree_sum(0, out, RECORD_SUM_AT));
 }
 
@@ -131,37 +134,41 @@ int tree_receive_record(struct tree_receive *x, const struct kv_cursor *at)
 
 struct store_found {
     bool any;
-    uint64_t number, stored;
+    uint64_t number, stored, reach;
     struct kv_cursor at;
 };
 
-static void record_look(const uint8_t *in, struct store_found *f)
+/* Of a file that is shorter than it was then, some of what the record speaks of is missing. */
+static void record_look(const uint8_t *in, uint64_t size, struct store_found *f)
 {
     struct kv_cursor at;
     bool good = wire_load_u64(in) == RECORD_MAGIC && wire_load_u32(in + 8) == RECORD_VERSION &&
                 wire_load_u64(in + RECORD_SUM_AT) == tree_sum(0, in, RECORD_SUM_AT) &&
                 kv_cursor_decode(in + 32, &at) == 0;
-    uint64_t number = wire_load_u64(in + 16);
-    if (good && (!f->any || number > f->number)) {
-        *f = (struct store_found){
-            .any = true, .number = number, .stored = wire_load_u64(in + 24), .at = at};
+    uint64_t number = wire_load_u64(in + 16), reach = wire_load_u64(in + RECORD_REACH_AT);
+    if (good && reach <= size && (!f->any || number > f->number)) {
+        *f = (struct store_found){.any = true,
+                                  .number = number,
+                                  .stored = wire_load_u64(in + 24),
+                                  .reach = reach,
+                                  .at = at};
     }
 }
 
 static int store_look(struct tree_receive *x, struct store_found *ret)
 {
     uint8_t bytes[TREE_UNIT];
+    struct disk_req stat = {.op = DISK_STAT, .file = x->file};
+    int rc = store_now(x, &stat);
     *ret = (struct store_found){0};
-    for (unsigned i = 0; i < RECORD_COUNT; i++) {
-        int rc = store_get(x, RECEIVE_RECORD_UNIT + i, bytes, sizeof bytes);
-        if (rc < 0 && rc != -ERR_short_msg) {
-            return rc;
-        }
+    for (unsigned i = 0; i < RECORD_COUNT && rc == 0; i++) {
+        rc = store_get(x, RECEIVE_RECORD_UNIT + i, bytes, sizeof bytes);
         if (rc == 0) {
-            record_look(bytes, ret);
+            record_look(bytes, stat.stat.size_bytes, ret);
         }
+        rc = rc == -ERR_short_msg ? 0 : rc;
     }
-    return 0;
+    return rc;
 }
 
 static int load_header(struct tree_receive *x, const struct store_found *f)
@@ -238,6 +245,7 @@ static int store_resume(struct tree_receive *x, bool again)
             x->begun = true;
             x->next = found.at;
             x->stored = found.stored;
+            x->reach = found.reach;
             x->record = found.number + 1;
             return 0;
         }
