@@ -72,7 +72,7 @@ int disk_local_stat(const char *path, struct disk_local_attr *ret)
 int disk_local_list(const char *path, struct disk_names **ret)
 {
     struct disk_req req = {.op = DISK_LIST, .path = path};
-    int64_t rc = disk_ops_run(&req);
+    int64_t rc = disk_ops_run(&req, NULL);
     if (rc < 0) {
         return (int)rc;
     }

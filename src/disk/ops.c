@@ -6,6 +6,7 @@
  */
 #include "disk/ops_priv.h"
 
+#include "base/fault.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -117,7 +118,32 @@ static int64_t ops_read_fd(const struct disk_req *req)
     return (req->flags & DISK_PAST_CACHE) != 0 ? ops_past_fd(req->file) : req->file->fd;
 }
 
-static int64_t ops_read(const struct disk_req *req, uint64_t so_far)
+/* What one call is asked to move: a test has it be the first half, in whole units where those have
+ * to be. What is left is then asked for as after any call that has moved less than it was to. */
+static size_t ops_share(struct fault *f, size_t len, size_t unit)
+{
+    return FAULT(f, "disk.short") && len >= 2 * unit ? len / 2 / unit * unit : len;
+}
+
+static unsigned ops_share_pieces(struct fault *f, struct iovec *v, unsigned count, size_t unit)
+{
+    size_t left = 0;
+    unsigned used = 0;
+    if (f == NULL) {
+        return count;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        left += v[i].iov_len;
+    }
+    left = ops_share(f, left, unit);
+    for (; used < count && left > 0; used++) {
+        v[used].iov_len = base_min(v[used].iov_len, left);
+        left -= v[used].iov_len;
+    }
+    return used;
+}
+
+static int64_t ops_read(const struct disk_req *req, uint64_t so_far, struct fault *fault)
 {
     bool direct = disk_request_direct(req);
     struct disk_cursor c;
@@ -129,6 +155,7 @@ static int64_t ops_read(const struct disk_req *req, uint64_t so_far)
     disk_cursor_init(&c, req);
     disk_cursor_advance(&c, (size_t)so_far);
     for (unsigned n; (n = disk_cursor_window(&c, window, DISK_CURSOR_WINDOW)) > 0;) {
+        n = ops_share_pieces(fault, window, n, direct ? DISK_UNIT : 1);
         ssize_t got = preadv((int)fd, window, (int)n, (off_t)req->offset + sum);
         if (got < 0 && errno == EINTR) {
             continue;
@@ -150,14 +177,14 @@ static int64_t ops_read(const struct disk_req *req, uint64_t so_far)
 
 /* All of it is begun at once; then each part is waited for by reading it to nowhere, because Linux
  * has no call that waits. */
-static int64_t ops_fetch(const struct disk_req *req)
+static int64_t ops_fetch(const struct disk_req *req, struct fault *fault)
 {
     uint8_t away[FETCH_STEP];
     uint64_t sum = 0;
     (void)posix_fadvise(req->file->fd, (off_t)req->offset, (off_t)req->len, POSIX_FADV_WILLNEED);
     while (sum < req->len) {
-        ssize_t got = pread(req->file->fd, away, (size_t)base_min(sizeof away, req->len - sum),
-                            (off_t)(req->offset + sum));
+        size_t len = ops_share(fault, (size_t)base_min(sizeof away, req->len - sum), 1);
+        ssize_t got = pread(req->file->fd, away, len, (off_t)(req->offset + sum));
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -211,14 +238,16 @@ static void ops_begin_storing(const struct disk_req *req, int64_t bytes)
     }
 }
 
-static int64_t ops_write(const struct disk_req *req, uint64_t so_far)
+static int64_t ops_write(const struct disk_req *req, uint64_t so_far, struct fault *fault)
 {
+    bool direct = disk_request_direct(req);
     struct disk_cursor c;
     struct iovec window[DISK_CURSOR_WINDOW];
     int64_t sum = (int64_t)so_far;
     disk_cursor_init(&c, req);
     disk_cursor_advance(&c, (size_t)so_far);
     for (unsigned n; (n = disk_cursor_window(&c, window, DISK_CURSOR_WINDOW)) > 0;) {
+        n = ops_share_pieces(fault, window, n, direct ? DISK_UNIT : 1);
         ssize_t put = ops_put(req, window, (int)n, (off_t)req->offset + sum);
         if (put < 0 && errno == EINTR) {
             continue;
@@ -406,13 +435,13 @@ static int64_t ops_lock(const struct disk_req *req)
     return rc == -EWOULDBLOCK ? -ERR_in_use : rc;
 }
 
-static int64_t ops_send(const struct disk_req *req)
+static int64_t ops_send(const struct disk_req *req, struct fault *fault)
 {
     off_t at = (off_t)req->offset;
     uint64_t left = req->len;
     while (left > 0) {
-        ssize_t sent =
-            sendfile(req->sink->fd, req->file->fd, &at, (size_t)base_min(left, SEND_MAX));
+        size_t len = ops_share(fault, (size_t)base_min(left, SEND_MAX), 1);
+        ssize_t sent = sendfile(req->sink->fd, req->file->fd, &at, len);
         if (sent < 0 && errno == EINTR) {
             continue;
         }
@@ -533,7 +562,7 @@ static int64_t ops_drop(const struct disk_req *req)
     return -rc;
 }
 
-int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
+int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far, struct fault *fault)
 {
     switch (req->op) {
     case DISK_OPEN:
@@ -541,9 +570,9 @@ int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
     case DISK_CLOSE:
         return ops_close(req);
     case DISK_READ:
-        return ops_read(req, so_far);
+        return ops_read(req, so_far, fault);
     case DISK_WRITE:
-        return ops_write(req, so_far);
+        return ops_write(req, so_far, fault);
     case DISK_SYNC:
     case DISK_SYNC_ALL:
         return ops_sync_file(req->file, req->op == DISK_SYNC_ALL);
@@ -574,23 +603,23 @@ int64_t disk_ops_go_on(struct disk_req *req, uint64_t so_far)
     case DISK_LOCK:
         return ops_lock(req);
     case DISK_SEND:
-        return ops_send(req);
+        return ops_send(req, fault);
     case DISK_FETCH:
-        return ops_fetch(req);
+        return ops_fetch(req, fault);
     }
     return -EINVAL;
 }
 
-int64_t disk_ops_run(struct disk_req *req)
+int64_t disk_ops_run(struct disk_req *req, struct fault *fault)
 {
-    return disk_ops_go_on(req, 0);
+    return disk_ops_go_on(req, 0, fault);
 }
 
 /*
  * A result that is short is not trusted to be the end of the file: it may be the end of what is
  * cached, and Linux 5.9 and 5.10 return 0 before the end. A plain read then says which.
  */
-int64_t disk_ops_read_cached(const struct disk_req *req)
+int64_t disk_ops_read_cached(const struct disk_req *req, struct fault *fault)
 {
     struct disk_cursor c;
     struct iovec window[DISK_CURSOR_WINDOW];
@@ -600,6 +629,7 @@ int64_t disk_ops_read_cached(const struct disk_req *req)
     }
     disk_cursor_init(&c, req);
     for (unsigned n; (n = disk_cursor_window(&c, window, DISK_CURSOR_WINDOW)) > 0;) {
+        n = ops_share_pieces(fault, window, n, 1);
         ssize_t got =
             preadv2(req->file->fd, window, (int)n, (off_t)(req->offset + sum), RWF_NOWAIT);
         if (got <= 0) {

@@ -202,7 +202,7 @@ static void pool_report(struct loop_task *t)
 static void pool_job_work(struct loop_executor_job *j)
 {
     struct pool_job *job = container_of(j, struct pool_job, job);
-    job->now->result = disk_ops_go_on(job->now, job->ring.so_far);
+    job->now->result = disk_ops_go_on(job->now, job->ring.so_far, job->pool->fault);
 }
 
 static void pool_job_done(struct loop_executor_job *j);
@@ -297,7 +297,7 @@ static int pool_begin_job(struct disk_pool *p, struct pool_job *job)
 static void pool_refuse(struct disk_pool *p, struct disk_req *req, int64_t rc)
 {
     stats_count(&p->stats.refused, 1);
-    pool_finish(p, req, req->op == DISK_CLOSE ? disk_ops_run(req) : rc);
+    pool_finish(p, req, req->op == DISK_CLOSE ? disk_ops_run(req, NULL) : rc);
 }
 
 /* Begins those whose turn it is: when there is a new one, and when one has ended. */
@@ -379,7 +379,7 @@ static int pool_enter_job(struct disk_pool *p, struct disk_req *req)
 
 static int64_t pool_read_cached(struct disk_pool *p, const struct disk_req *req)
 {
-    int64_t got = disk_ops_read_cached(req);
+    int64_t got = disk_ops_read_cached(req, p->fault);
     if (got >= 0) {
         stats_count(&p->stats.cached_reads, 1);
         stats_count(&p->stats.read_bytes, (uint64_t)got);
@@ -456,7 +456,7 @@ static int64_t pool_now(struct disk *d, struct disk_req *req)
     CHECK(req->op != DISK_CLOSE || req->file->in_flight == 0);
     pool_forget_file(p, req);
     uint64_t start_ns = loop_now_ns(d->loop);
-    rc = disk_ops_run(req);
+    rc = disk_ops_run(req, p->fault);
     pool_stats_take(&p->stats, req->op, rc, loop_now_ns(d->loop) - start_ns);
     return rc;
 }
