@@ -23,7 +23,7 @@ struct rig_damage {
     unsigned refused, fell_back, read_failed, right;
 };
 
-/* 0: each byte has one turn at most; 1: one of its bits; 8: all of them. */
+/* How many of each byte have their turn: 8, 1, or 0 (random flips only). */
 static inline unsigned rig_damage_bits(void)
 {
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
@@ -96,29 +96,30 @@ static inline uint64_t rig_damage_somewhere(struct rig_damage *d)
            (rand_chance(r, 1, 3) ? rand_below(r, 400) : rand_below(r, RIG_IMAGE_UNIT));
 }
 
-/* Each byte of what is not empty: all of its bits, or one at random. */
-static inline void rig_damage_flip_all(struct rig_damage *d, bool every)
+/* Each byte of the first unit from `unit` on that is not empty: all of its bits, or one at random.
+ * Returns where to go on, which is done in another simulation: this one keeps something of every
+ * process that there was. 0: it was the last one. */
+static inline uint64_t rig_damage_flip_unit(struct rig_damage *d, uint64_t unit)
 {
-    uint64_t bytes = 0;
-    for (uint64_t at = 0; at < RIG_IMAGE_BYTES; at++) {
-        bytes += rig_image_file_empty(&d->now, at / RIG_IMAGE_UNIT) ? 0 : 1;
+    uint64_t units = RIG_IMAGE_BYTES / RIG_IMAGE_UNIT;
+    bool every = rig_damage_bits() == 8;
+    while (unit < units && rig_image_file_empty(&d->now, unit)) {
+        unit++;
     }
-    fprintf(stderr, "%llu bytes\n", (unsigned long long)bytes);
-    for (uint64_t at = 0; at < RIG_IMAGE_BYTES; at++) {
-        bool empty = rig_image_file_empty(&d->now, at / RIG_IMAGE_UNIT);
+    for (uint64_t at = unit * RIG_IMAGE_UNIT; unit < units && at < (unit + 1) * RIG_IMAGE_UNIT;
+         at++) {
         unsigned first = every ? 0 : (unsigned)rand_below(&d->life->rig.rand, 8);
-        for (unsigned bit = first; !empty && bit <= (every ? 7 : first); bit++) {
+        for (unsigned bit = first; bit <= (every ? 7 : first); bit++) {
             rig_damage_flip(d, at, (uint8_t)(1u << bit));
         }
     }
+    rig_damage_unchanged(d);
+    return unit + 1 < units ? unit + 1 : 0;
 }
 
-/* As the environment says; then `count` at random. */
+/* At random. */
 static inline void rig_damage_flips(struct rig_damage *d, unsigned count)
 {
-    if (rig_damage_bits() > 0) {
-        rig_damage_flip_all(d, rig_damage_bits() == 8);
-    }
     for (unsigned i = 0; i < count; i++) {
         uint64_t at = rig_damage_somewhere(d);
         rig_damage_flip(d, at, (uint8_t)(1u << rand_below(&d->life->rig.rand, 8)));
