@@ -218,7 +218,7 @@ if [ "$mode" = soak ]; then
     count tree-seeds timeout 9000 test/tree/seeds.sh build/debug 7200
     count tree-seeds-asan timeout 9000 test/tree/seeds.sh build/asan 3600
     count tree-damage env OPENDFS_DAMAGE=bits timeout 18000 build/debug/src/tree_tree_damage_test # every bit: 80 minutes
-    count tree-damage-golden env OPENDFS_DAMAGE=bits timeout 18000 build/debug/src/tree_tree_damage_golden_test # an hour
+    count tree-damage-golden env OPENDFS_DAMAGE=bits timeout 18000 build/debug/src/tree_tree_damage_golden_test # two hours
     # A million; what there was no time for is done by the next soak.
     count tree-schedules timeout 36000 test/tree/schedules.sh build/debug 1000000 28800 build/schedules.next
     count tree-schedules-asan timeout 9000 test/tree/schedules.sh build/asan 20000 3600
