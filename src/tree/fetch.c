@@ -39,7 +39,10 @@
 #define FETCH_GAP_MAX (64u << 10)    /* bytes between two of them that are read for nothing */
 #define FETCH_SPAN_MAX (1u << 20)    /* bytes of a joined read */
 #define FETCH_JOB_RAW_MAX (4u << 20) /* bytes that one job unpacks, unless it is one part */
-#define FETCH_CODECS_MAX 4u          /* jobs at a time; the only memory that is not charged */
+/* By how much readers may overdraw the cache; the larger one counts. */
+#define FETCH_BEYOND_SHARE 16u
+#define FETCH_BEYOND_BYTES (UINT64_C(64) << 10)
+#define FETCH_CODECS_MAX 4u /* jobs at a time; the only memory that is not charged */
 
 struct fetch_request;
 
@@ -711,11 +714,33 @@ static struct fetch_load *fetch_next(const struct tree_fetcher *x)
     return load_of(job && (!reader || x->jobs < least) ? jobs->next : readers->next);
 }
 
+static int fetch_begin(struct tree_fetcher *x, struct fetch_load *load)
+{
+    return load->part == NULL ? fetch_begin_head(x, load) : fetch_begin_part(x, load);
+}
+
+/* Nobody is under way who could give memory back. What cannot be written, on a full disk say, may
+ * have all of it for ever: readers go on, one read at a time, with a little more than there is. */
+static int fetch_begin_beyond(struct tree_fetcher *x, struct fetch_load *load)
+{
+    struct tree_cache_info info;
+    if (load->lane != TREE_FETCH_READER) {
+        return -ENOMEM;
+    }
+    tree_cache_info(x->cache, &info);
+    x->buffers.beyond = base_max(info.limit / FETCH_BEYOND_SHARE, FETCH_BEYOND_BYTES);
+    int rc = fetch_begin(x, load);
+    x->buffers.beyond = 0;
+    return rc;
+}
+
 static void fetch_pump(struct tree_fetcher *x)
 {
     fetch_pump_unpack(x);
     for (struct fetch_load *load = fetch_next(x); load != NULL; load = fetch_next(x)) {
-        int rc = load->part == NULL ? fetch_begin_head(x, load) : fetch_begin_part(x, load);
+        int rc = fetch_begin(x, load);
+        bool alone = x->under_way == 0 && x->over == NULL;
+        rc = rc == -ENOMEM && alone ? fetch_begin_beyond(x, load) : rc;
         if (rc < 0 && (x->under_way > 0 || x->over != NULL)) {
             x->starved = true;
         } else if (rc < 0) {

@@ -49,12 +49,26 @@ static bool buffer_take(struct fetch_buffers *x, size_t size, struct fetch_buffe
     return false;
 }
 
+static bool buffer_charge(const struct fetch_buffers *x, uint64_t bytes)
+{
+    if (tree_cache_charge(x->cache, bytes)) {
+        return true;
+    }
+    struct tree_cache_info info;
+    tree_cache_info(x->cache, &info);
+    bool may = x->beyond > 0 && info.used + bytes <= info.limit + x->beyond;
+    if (may) {
+        tree_cache_force(x->cache, bytes);
+    }
+    return may;
+}
+
 int tree_fetch_buffer_get(struct fetch_buffers *x, size_t size, uint64_t cost,
                           struct fetch_buffer *ret)
 {
     struct fetch_buffer b = {.size = size};
     if (buffer_take(x, size, &b)) {
-        if (tree_cache_charge(x->cache, cost)) {
+        if (buffer_charge(x, cost)) {
             *ret = b;
             return 0;
         }
@@ -63,7 +77,7 @@ int tree_fetch_buffer_get(struct fetch_buffers *x, size_t size, uint64_t cost,
     }
     if (!tree_cache_charge(x->cache, size + cost)) {
         tree_fetch_buffers_fini(x);
-        if (!tree_cache_charge(x->cache, size + cost)) {
+        if (!buffer_charge(x, size + cost)) {
             return -ENOMEM;
         }
     }

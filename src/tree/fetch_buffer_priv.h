@@ -18,6 +18,7 @@ struct fetch_buffers {
     struct fetch_buffer kept[FETCH_KEPT_MAX];
     size_t kept_count;
     uint64_t kept_bytes, kept_limit;
+    uint64_t beyond; /* the cache may be overdrawn by so much: of the call under way */
 };
 
 void tree_fetch_buffers_init(struct fetch_buffers *x, struct tree_cache *cache);

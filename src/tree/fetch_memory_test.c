@@ -148,6 +148,16 @@ static void hog_in(void *ctx)
     hog_but(ctx, 0);
 }
 
+/* More than there is, and than readers may have beyond that. */
+static void hog_beyond_in(void *ctx)
+{
+    struct rig *r = ctx;
+    struct tree_cache_info info;
+    tree_cache_info(r->cache, &info);
+    r->hogged = info.limit + info.limit / 16 - info.used;
+    tree_cache_force(r->cache, r->hogged);
+}
+
 TEST(fetch_is_tried_again)
 {
     const struct rig_options opt = {.cache_bytes = 1u << 20};
@@ -166,12 +176,33 @@ TEST(fetch_is_tried_again)
     CHECK_OK(ask_wait(b));
     ask_check(a);
     ask_check(b);
-    loop_sim_enter(r->machine.loop, hog_in, r);
     ask_release(b);
+    loop_sim_enter(r->machine.loop, hog_beyond_in, r);
     ask_add(b, 0, 20);
     CHECK_RC(ask_run(b), ENOMEM); /* nobody is under way who could give any back */
     loop_sim_enter(r->machine.loop, retry_in, r);
     CHECK_OK(ask_run(b));
+    ask_check(heads);
+}
+
+/* What has the memory may keep it for ever: on a full disk nothing that is dirty can be written. */
+TEST(a_reader_alone_goes_on)
+{
+    const struct rig_options opt = {.cache_bytes = 2u << 20};
+    CLEANUP(rig_freep) struct rig *r = rig_with(&opt, &large);
+    CLEANUP(ask_freep) struct ask *heads = ask_heads(r), *a = ask_new(r);
+    struct tree_cache_info info;
+    rig_evict(r);
+    loop_sim_enter(r->machine.loop, hog_in, r);
+    for (uint32_t i = 0; i < large.slots; i++) { /* one after the other is let go of */
+        ask_add(a, 0, i);
+        CHECK_OK(ask_run(a));
+        ask_check(a);
+        tree_cache_info(r->cache, &info);
+        CHECK_TRUE(info.used > info.limit && info.used <= info.limit + info.limit / 16);
+        ask_release(a);
+    }
+    loop_sim_enter(r->machine.loop, retry_in, r);
     ask_check(heads);
 }
 
