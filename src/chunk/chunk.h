@@ -93,5 +93,14 @@ static inline uint32_t chunk_cell_bytes(uint32_t length, uint32_t cell)
     uint64_t from = (uint64_t)cell * CHUNK_CELL;
     return from >= length ? 0 : (uint32_t)base_min(CHUNK_CELL, length - from);
 }
+/* What there is of a chain: how many chunks have a committed content, and two numbers over their
+ * keys, identities and digests (sums.c says what each is for). */
+struct chunk_sum {
+    uint64_t count, digest, mark;
+};
+static inline bool chunk_sum_equal(const struct chunk_sum *a, const struct chunk_sum *b)
+{
+    return a->count == b->count && a->digest == b->digest && a->mark == b->mark;
+}
 /* CRC-32C over the length and the cells' CRCs, each as four little-endian bytes. */
 uint32_t chunk_digest(uint32_t length, const uint32_t *crc);

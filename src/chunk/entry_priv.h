@@ -68,7 +68,7 @@ struct chunk_entry {
     uint64_t tail_block; /* the last cell that was written, and how far */
     uint32_t tail_bytes;
     uint64_t accounted_bytes;
-    uint64_t sum; /* what it has added to the sum of this chain; 0: of none */
+    struct chunk_sum sum; /* what it has added to the sum of this chain; 0: of none */
     uint32_t sum_chain;
     struct list queue, waiters, pins, resting;
     struct list lru;      /* hot: the file is open */

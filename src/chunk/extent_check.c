@@ -130,9 +130,7 @@ static int check_close(struct chunk_loading *l)
         }
     }
     if (c->version[0] != NULL && h->chain != 0) {
-        const struct chunk_sum one = {.count = 1,
-                                      .digest = chunk_sum_of(c->key, &c->version[0]->meta)};
-        rc = chunk_sums_add(&c->sums, h->chain, one);
+        rc = chunk_sums_add(&c->sums, h->chain, chunk_sum_of(c->key, &c->version[0]->meta));
     }
     for (unsigned i = 0; i < 2; i++) {
         chunk_version_unref(c->version[i]);
@@ -201,7 +199,7 @@ int chunk_check_record(struct chunk_loading *l, struct kv_slice key, struct kv_s
 
 bool chunk_check_wanted(const struct chunk_loading *l)
 {
-    return l->told && (l->about.version < CHUNK_INDEX_VERSION || l->x->s->opt.thorough);
+    return l->told && (l->about.version < CHUNK_ABOUT_VERSION || l->x->s->opt.thorough);
 }
 
 int chunk_check_begin(struct chunk_loading *l)
@@ -211,7 +209,7 @@ int chunk_check_begin(struct chunk_loading *l)
         return -ENOMEM;
     }
     l->checking = c;
-    l->converting = l->about.version < CHUNK_INDEX_VERSION;
+    l->converting = l->about.version < CHUNK_ABOUT_VERSION;
     c->words = (size_t)(l->x->units / WORD + 1);
     c->used = mem_calloc(c->words, sizeof *c->used);
     return c->used == NULL ? -ENOMEM : 0;
@@ -267,7 +265,7 @@ int chunk_check_convert(struct chunk_loading *l)
         return 0;
     }
     kv_batch_init(&b);
-    is.version = CHUNK_INDEX_VERSION;
+    is.version = CHUNK_ABOUT_VERSION;
     chunk_about_encode(&is, bytes);
     (void)kv_batch_put(&b, chunk_index_slice(&about), kv_slice_of(bytes, sizeof bytes));
     (void)kv_batch_delete_range(&b, chunk_index_slice(&low), kv_slice_of(&end, 1));
@@ -275,7 +273,7 @@ int chunk_check_convert(struct chunk_loading *l)
          at = chain + UINT64_C(1)) {
         uint8_t one[CHUNK_SUM_BYTES];
         struct chunk_index_key k = chunk_key_sum(chain);
-        chunk_sum_encode(&(struct chunk_index_sum){.count = sum.count, .digest = sum.digest}, one);
+        chunk_sum_encode(&sum, one);
         (void)kv_batch_put(&b, chunk_index_slice(&k), kv_slice_of(one, sizeof one));
     }
     int rc = kv_commit(x->index, &b, kv_applied_index(x->index));
@@ -295,12 +293,12 @@ void chunk_check_sums(struct chunk_loading *l)
         return;
     }
     for (uint64_t at = 0; chunk_sums_next(&c->sums, at, &chain, &have); at = chain + UINT64_C(1)) {
-        sum += have.digest * (2 * (uint64_t)chain + 1);
+        sum += (have.digest ^ have.mark) * (2 * (uint64_t)chain + 1);
         count += have.count;
     }
     for (uint64_t at = 0; chunk_sums_next(&l->x->s->sums, at, &chain, &told);
          at = chain + UINT64_C(1)) {
-        sum_told += told.digest * (2 * (uint64_t)chain + 1);
+        sum_told += (told.digest ^ told.mark) * (2 * (uint64_t)chain + 1);
         count_told += told.count;
     }
     check_compare(l, "chunks of chains", count, count_told);

@@ -164,7 +164,7 @@ int chunk_about_decode(struct kv_slice from, struct chunk_about *ret)
         return -ERR_bad_length;
     }
     uint64_t version = wire_load_u64(at);
-    if (version == 0 || version > CHUNK_INDEX_VERSION) {
+    if (version == 0 || version > CHUNK_ABOUT_VERSION) {
         return -ERR_bad_version;
     }
     bool whole = from.len == CHUNK_ABOUT_BYTES;
@@ -180,19 +180,22 @@ int chunk_about_decode(struct kv_slice from, struct chunk_about *ret)
     return 0;
 }
 
-void chunk_sum_encode(const struct chunk_index_sum *x, uint8_t to[CHUNK_SUM_BYTES])
+void chunk_sum_encode(const struct chunk_sum *x, uint8_t to[CHUNK_SUM_BYTES])
 {
     wire_store_u64(to, x->count);
     wire_store_u64(to + 8, x->digest);
+    wire_store_u64(to + 16, x->mark);
 }
 
-int chunk_sum_decode(struct kv_slice from, struct chunk_index_sum *ret)
+int chunk_sum_decode(struct kv_slice from, struct chunk_sum *ret)
 {
     const uint8_t *at = from.at;
     if (from.len != CHUNK_SUM_BYTES) {
         return -ERR_bad_length;
     }
-    *ret = (struct chunk_index_sum){.count = wire_load_u64(at), .digest = wire_load_u64(at + 8)};
+    *ret = (struct chunk_sum){.count = wire_load_u64(at),
+                              .digest = wire_load_u64(at + 8),
+                              .mark = wire_load_u64(at + 16)};
     return 0;
 }
 

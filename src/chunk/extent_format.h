@@ -14,7 +14,8 @@
 #define CHUNK_GROUP 16u                     /* cells whose places and CRCs are kept together */
 #define CHUNK_GROUPS_MAX (CHUNK_CELLS_MAX / CHUNK_GROUP)
 #define CHUNK_SLAB_UNITS 8192u /* whose use is told by the bits of one record */
-#define CHUNK_INDEX_VERSION 2u /* 1: a start had to read all of it; see extent_check.c */
+#define CHUNK_ABOUT_VERSION 3u /* of an older one a start reads all: extent_check.c */
+#define CHUNK_INDEX_VERSION 2u /* of records in the journal, and maps */
 
 /* ---- Keys of the index ---- */
 
@@ -36,7 +37,7 @@ static inline struct kv_slice chunk_index_slice(const struct chunk_index_key *k)
 struct chunk_index_key chunk_key_about(void); /* about the whole: chunk_about */
 struct chunk_index_key chunk_key_part(struct chunk_key key, unsigned part);
 struct chunk_index_key chunk_key_slab(uint64_t slab); /* CHUNK_SLAB_UNITS bits, 1: in use */
-struct chunk_index_key chunk_key_sum(uint32_t chain); /* chunk_index_sum */
+struct chunk_index_key chunk_key_sum(uint32_t chain); /* struct chunk_sum */
 /* Without values: what a start, a resync or an audit looks for among many. */
 enum chunk_mark { CHUNK_MARK_PENDING = 3, CHUNK_MARK_DAMAGED, CHUNK_MARK_CHAIN };
 struct chunk_index_key chunk_key_mark(enum chunk_mark mark, uint32_t chain, struct chunk_key key);
@@ -51,7 +52,7 @@ NODISCARD int chunk_key_mark_decode(struct kv_slice key, enum chunk_mark mark, u
 
 /* Fields of 8 bytes each, changed by adding, but for the last, which only rises. */
 struct chunk_about {
-    uint64_t version; /* CHUNK_INDEX_VERSION, or an older one */
+    uint64_t version; /* CHUNK_ABOUT_VERSION, or an older one */
     uint64_t chunks, damaged, pending, units;
     uint64_t known; /* index of the newest record of the journal that any chunk knows */
 };
@@ -60,13 +61,10 @@ struct chunk_about {
 void chunk_about_encode(const struct chunk_about *a, uint8_t to[CHUNK_ABOUT_BYTES]);
 NODISCARD int chunk_about_decode(struct kv_slice from, struct chunk_about *ret);
 
-/* What there is of a chain: two fields, changed by adding. */
-struct chunk_index_sum {
-    uint64_t count, digest;
-};
-#define CHUNK_SUM_BYTES 16u
-void chunk_sum_encode(const struct chunk_index_sum *x, uint8_t to[CHUNK_SUM_BYTES]);
-NODISCARD int chunk_sum_decode(struct kv_slice from, struct chunk_index_sum *ret);
+/* What there is of a chain: three fields, changed by adding. */
+#define CHUNK_SUM_BYTES 24u
+void chunk_sum_encode(const struct chunk_sum *x, uint8_t to[CHUNK_SUM_BYTES]);
+NODISCARD int chunk_sum_decode(struct kv_slice from, struct chunk_sum *ret);
 
 /* Where the cells of a content lie, and their CRCs. 0: zeros, which lie nowhere. */
 struct chunk_cells {

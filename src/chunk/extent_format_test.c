@@ -67,7 +67,7 @@ TEST(keys_of_another_kind_or_length_are_refused)
 
 TEST(about_comes_back)
 {
-    struct chunk_about a = {CHUNK_INDEX_VERSION, 5, 6, 7, 8, 9}, back;
+    struct chunk_about a = {CHUNK_ABOUT_VERSION, 5, 6, 7, 8, 9}, back;
     uint8_t bytes[CHUNK_ABOUT_BYTES];
     chunk_about_encode(&a, bytes);
     CHECK_OK(chunk_about_decode(kv_slice_of(bytes, sizeof bytes), &back));
@@ -87,8 +87,8 @@ TEST(about_comes_back)
 
 TEST(sums_come_back)
 {
-    const struct chunk_index_sum sum = {.count = 3, .digest = UINT64_MAX - 4};
-    struct chunk_index_sum back;
+    const struct chunk_sum sum = {.count = 3, .digest = UINT64_MAX - 4, .mark = 5};
+    struct chunk_sum back;
     struct chunk_index_key k = chunk_key_sum(77);
     uint8_t bytes[CHUNK_SUM_BYTES];
     uint32_t chain = 0;

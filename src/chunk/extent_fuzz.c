@@ -70,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_head(s);
     fuzz_delta(data, size);
     CHECK(chunk_about_decode(s, &about) <= 0);
-    struct chunk_index_sum sum;
+    struct chunk_sum sum;
     uint32_t chain = 0;
     CHECK(chunk_sum_decode(s, &sum) <= 0);
     CHECK(chunk_key_sum_decode(s, &chain) <= 0);

@@ -215,13 +215,14 @@ static void index_about(struct kv_batch *b, const struct chunk_shot *shot, uint6
     (void)kv_batch_upsert(b, chunk_index_slice(&k), CHUNK_ABOUT_BYTES, field, count);
 }
 
-static void index_sum(struct kv_batch *b, uint32_t chain, uint64_t count, uint64_t digest)
+static void index_sum(struct kv_batch *b, uint32_t chain, const struct chunk_sum *x)
 {
-    const struct kv_field field[2] = {{.offset = 0, .op = KV_FIELD_ADD, .operand = count},
-                                      {.offset = 8, .op = KV_FIELD_ADD, .operand = digest}};
+    const struct kv_field field[3] = {{.offset = 0, .op = KV_FIELD_ADD, .operand = x->count},
+                                      {.offset = 8, .op = KV_FIELD_ADD, .operand = x->digest},
+                                      {.offset = 16, .op = KV_FIELD_ADD, .operand = x->mark}};
     struct chunk_index_key k = chunk_key_sum(chain);
-    if (chain != 0 && (count != 0 || digest != 0)) {
-        (void)kv_batch_upsert(b, chunk_index_slice(&k), CHUNK_SUM_BYTES, field, 2);
+    if (chain != 0 && (x->count != 0 || x->digest != 0 || x->mark != 0)) {
+        (void)kv_batch_upsert(b, chunk_index_slice(&k), CHUNK_SUM_BYTES, field, 3);
     }
 }
 
@@ -231,15 +232,17 @@ static void index_sums(struct kv_batch *b, const struct chunk_shot *shot)
     const struct chunk_indexed *had = &shot->e->indexed;
     const struct chunk_state *st = &shot->state;
     struct chunk_key key = shot->e->item.key;
-    bool was = had->committed != NULL, is = st->committed != NULL;
-    uint64_t old = was ? chunk_sum_of(key, &had->committed->meta) : 0;
-    uint64_t new = is ? chunk_sum_of(key, &st->committed->meta) : 0;
+    const struct chunk_sum none = {0};
+    struct chunk_sum old = had->committed == NULL ? none : chunk_sum_of(key, &had->committed->meta);
+    struct chunk_sum new = st->committed == NULL ? none : chunk_sum_of(key, &st->committed->meta);
+    struct chunk_sum less = none;
+    chunk_sum_take(&less, &old);
     if (had->chain == st->chain) {
-        index_sum(b, st->chain, (uint64_t)is - was, new - old);
+        chunk_sum_add(&less, &new);
     } else {
-        index_sum(b, had->chain, (uint64_t)0 - was, (uint64_t)0 - old);
-        index_sum(b, st->chain, is, new);
+        index_sum(b, st->chain, &new);
     }
+    index_sum(b, had->chain, &less);
 }
 
 /* ---- Shots ---- */

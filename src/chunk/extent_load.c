@@ -63,15 +63,11 @@ static int load_pending(struct chunk_loading *l, struct kv_slice key)
 
 static int load_sum(struct chunk_loading *l, struct kv_slice key, struct kv_slice value)
 {
-    struct chunk_index_sum sum;
+    struct chunk_sum sum;
     uint32_t chain = 0;
     int rc = chunk_key_sum_decode(key, &chain);
     rc = rc < 0 ? rc : chunk_sum_decode(value, &sum);
-    if (rc < 0) {
-        return rc;
-    }
-    const struct chunk_sum one = {.count = sum.count, .digest = sum.digest};
-    return chunk_sums_add(&l->x->s->sums, chain, one);
+    return rc < 0 ? rc : chunk_sums_add(&l->x->s->sums, chain, sum);
 }
 
 static int load_record(struct chunk_loading *l, struct kv_slice key, struct kv_slice value)

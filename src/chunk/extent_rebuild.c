@@ -110,7 +110,7 @@ static int made_open(struct chunk_rebuilding *r)
     CLEANUP(mem_freep) char *path = mem_printf("%s/" CHUNK_INDEX_MADE, s->directory);
     const struct tree_options opt = chunk_extent_index_options(&s->opt, path, &s->super.target);
     struct chunk_index_key key = chunk_key_about();
-    const struct chunk_about about = {.version = CHUNK_INDEX_VERSION};
+    const struct chunk_about about = {.version = CHUNK_ABOUT_VERSION};
     uint8_t bytes[CHUNK_ABOUT_BYTES];
     struct tree_found found;
     chunk_about_encode(&about, bytes);

@@ -426,8 +426,8 @@ TEST(what_nobody_uses_is_forgotten)
     rig_end(r);
 }
 
-/* The index as version 1 had it. */
-static void make_old(struct store_rig *r)
+/* The index as version 1, or 2, had it. */
+static void make_old(struct store_rig *r, uint8_t version)
 {
     struct kv *kv = r->store->extent->index;
     struct kv_batch b;
@@ -437,7 +437,7 @@ static void make_old(struct store_rig *r)
     uint8_t bytes[CHUNK_HEAD_BYTES_MAX];
     kv_batch_init(&b);
     CHECK_OK(kv_snapshot_new(kv, &snapshot));
-    for (uint64_t i = 0; i < COUNT; i++) {
+    for (uint64_t i = 0; i < COUNT && version == 1; i++) {
         struct chunk_index_key k = chunk_key_part(key_of(i), CHUNK_PART_HEAD);
         CHECK_EQ(kv_get(snapshot, chunk_index_slice(&k), &need, &value), 1);
         const uint8_t *at = value.at;
@@ -448,10 +448,17 @@ static void make_old(struct store_rig *r)
     }
     struct chunk_index_key about = chunk_key_about(), sum = chunk_key_sum(5);
     CHECK_EQ(kv_get(snapshot, chunk_index_slice(&about), &need, &value), 1);
-    memcpy(bytes, value.at, CHUNK_ABOUT_KNOWN);
-    bytes[0] = 1;
-    CHECK_OK(kv_batch_put(&b, chunk_index_slice(&about), kv_slice_of(bytes, CHUNK_ABOUT_KNOWN)));
-    CHECK_OK(kv_batch_delete(&b, chunk_index_slice(&sum)));
+    memcpy(bytes, value.at, CHUNK_ABOUT_BYTES);
+    bytes[0] = version;
+    size_t len = version == 1 ? CHUNK_ABOUT_KNOWN : CHUNK_ABOUT_BYTES;
+    CHECK_OK(kv_batch_put(&b, chunk_index_slice(&about), kv_slice_of(bytes, len)));
+    CHECK_EQ(kv_get(snapshot, chunk_index_slice(&sum), &need, &value), 1);
+    memcpy(bytes, value.at, CHUNK_SUM_BYTES);
+    if (version == 1) {
+        CHECK_OK(kv_batch_delete(&b, chunk_index_slice(&sum)));
+    } else {
+        CHECK_OK(kv_batch_put(&b, chunk_index_slice(&sum), kv_slice_of(bytes, 16)));
+    }
     CHECK_OK(kv_commit(kv, &b, kv_applied_index(kv)));
     kv_need_release(&need);
     snapshot = kv_snapshot_free(snapshot);
@@ -459,13 +466,15 @@ static void make_old(struct store_rig *r)
     r->store->extent->checkpointed = false;
 }
 
-TEST(an_older_index_is_converted)
+static bool converted(uint8_t version)
 {
+    struct chunk_sum was, is;
     struct store_rig *r = rig_new(CHUNK_ENGINE_EXTENT, testing_seed());
     fill(r);
     CHECK_OK(rig_sync(r));
     rig_pass(r, 1000);
-    make_old(r);
+    CHECK_TRUE(chunk_store_sum(r->store, 5, &was));
+    make_old(r, version);
     rig_stop(r);
     r->opt.entry_bytes = 1;
     for (unsigned life = 0; life < 3; life++) {
@@ -479,8 +488,9 @@ TEST(an_older_index_is_converted)
         CHECK_OK(kv_snapshot_new(r->store->extent->index, &snapshot));
         CHECK_EQ(kv_get(snapshot, chunk_index_slice(&k), &need, &value), 1);
         CHECK_OK(chunk_about_decode(value, &about));
-        CHECK_EQ(about.version, CHUNK_INDEX_VERSION);
+        CHECK_EQ(about.version, CHUNK_ABOUT_VERSION);
         CHECK_TRUE(about.known > 0);
+        CHECK_TRUE(chunk_store_sum(r->store, 5, &is) && chunk_sum_equal(&is, &was));
         kv_need_release(&need);
         snapshot = kv_snapshot_free(snapshot);
         for (uint64_t i = 0; i < COUNT; i++) {
@@ -490,6 +500,13 @@ TEST(an_older_index_is_converted)
         rig_stop(r);
     }
     rig_end(r);
+    return true;
+}
+
+TEST(an_older_index_is_converted)
+{
+    CHECK_TRUE(converted(1));
+    CHECK_TRUE(converted(2));
 }
 
 /* Bits of the index that do not say what its chunks say. */

@@ -112,11 +112,7 @@ NODISCARD int chunk_store_lookup(struct chunk_store *s, struct chunk_key key,
 NODISCARD int chunk_store_next(struct chunk_store *s, struct chunk_key from,
                                struct chunk_info *ret);
 bool chunk_store_dead(const struct chunk_store *s, uint64_t data_id);
-/* What there is of a chain: how many chunks have a committed content, and a number over their keys,
- * identities and digests. False: it is not known. */
-struct chunk_sum {
-    uint64_t count, digest;
-};
+/* What there is of a chain. False: it is not known. */
 bool chunk_store_sum(const struct chunk_store *s, uint32_t chain, struct chunk_sum *ret);
 
 /* ---- Updates ---- */

@@ -4,6 +4,11 @@
  * that the order does not matter and each change costs one subtraction and one addition. Kept with
  * each change in memory; a start builds it up with the index.
  *
+ * There are two such sums. `digest` is what the metadata server compares: a difference makes it
+ * tell somebody. `mark` is what ends a resync without a look at the chunks (doc/design/0068), so
+ * that nothing may be equal that is not: each field is mixed in by itself, where the older number
+ * takes chunk 1 of data 4 and chunk 0 of data 5 for the same; and both have to agree.
+ *
  * An engine that does not have all entries in memory keeps the sums in its index, too. An entry
  * remembers what it has added, and to which chain: so nothing is ever taken from another sum than
  * the one that it was added to.
@@ -24,12 +29,30 @@ static uint64_t sum_mix(uint64_t h, uint64_t v)
     return h ^ h >> 32;
 }
 
-uint64_t chunk_sum_of(struct chunk_key key, const struct chunk_meta *m)
+struct chunk_sum chunk_sum_of(struct chunk_key key, const struct chunk_meta *m)
 {
     uint64_t h = sum_mix(key.data_id, key.index);
     h = sum_mix(h, m->identity.aepoch);
     h = sum_mix(h, m->identity.ver);
-    return sum_mix(h, m->digest);
+    uint64_t mark = sum_mix(UINT64_C(0x6f70656e64667321), key.data_id); /* "opendfs!" */
+    mark = sum_mix(mark, (uint64_t)key.index << 32 | m->identity.aepoch);
+    mark = sum_mix(mark, m->identity.ver);
+    return (struct chunk_sum){
+        .count = 1, .digest = sum_mix(h, m->digest), .mark = sum_mix(mark, m->digest)};
+}
+
+void chunk_sum_add(struct chunk_sum *to, const struct chunk_sum *x)
+{
+    to->count += x->count;
+    to->digest += x->digest;
+    to->mark += x->mark;
+}
+
+void chunk_sum_take(struct chunk_sum *from, const struct chunk_sum *x)
+{
+    from->count -= x->count;
+    from->digest -= x->digest;
+    from->mark -= x->mark;
 }
 
 static struct sum_item *sum_find(const struct chunk_sums *x, uint32_t chain)
@@ -61,8 +84,7 @@ void chunk_sums_changed(struct chunk_store *s, struct chunk_entry *e)
     struct sum_item *one = e->sum_chain == 0 ? NULL : sum_find(&s->sums, e->sum_chain);
     if (one != NULL) {
         CHECK(one->sum.count > 0);
-        one->sum.count--;
-        one->sum.digest -= e->sum;
+        chunk_sum_take(&one->sum, &e->sum);
     }
     e->sum_chain = 0;
     if (e->committed == NULL || e->chain == 0) {
@@ -75,15 +97,14 @@ void chunk_sums_changed(struct chunk_store *s, struct chunk_entry *e)
     }
     e->sum_chain = e->chain;
     e->sum = chunk_sum_of(e->item.key, &e->committed->meta);
-    one->sum.count++;
-    one->sum.digest += e->sum;
+    chunk_sum_add(&one->sum, &e->sum);
 }
 
 void chunk_sums_known(struct chunk_entry *e)
 {
     bool counts = e->committed != NULL && e->chain != 0;
     e->sum_chain = counts ? e->chain : 0;
-    e->sum = counts ? chunk_sum_of(e->item.key, &e->committed->meta) : 0;
+    e->sum = counts ? chunk_sum_of(e->item.key, &e->committed->meta) : (struct chunk_sum){0};
 }
 
 int chunk_sums_add(struct chunk_sums *x, uint32_t chain, struct chunk_sum sum)
@@ -92,8 +113,7 @@ int chunk_sums_add(struct chunk_sums *x, uint32_t chain, struct chunk_sum sum)
     if (one == NULL) {
         return -ENOMEM;
     }
-    one->sum.count += sum.count;
-    one->sum.digest += sum.digest;
+    chunk_sum_add(&one->sum, &sum);
     return 0;
 }
 

@@ -15,7 +15,10 @@ struct chunk_sums {
 void chunk_sums_changed(struct chunk_store *s, struct chunk_entry *e);
 /* What an entry is that was read from the index: the sums have it already. */
 void chunk_sums_known(struct chunk_entry *e);
-uint64_t chunk_sum_of(struct chunk_key key, const struct chunk_meta *m);
+/* What a chunk with this committed content adds. */
+struct chunk_sum chunk_sum_of(struct chunk_key key, const struct chunk_meta *m);
+void chunk_sum_add(struct chunk_sum *to, const struct chunk_sum *x);
+void chunk_sum_take(struct chunk_sum *from, const struct chunk_sum *x);
 NODISCARD int chunk_sums_add(struct chunk_sums *x, uint32_t chain, struct chunk_sum sum);
 /* The first chain >= `from`. */
 bool chunk_sums_next(const struct chunk_sums *x, uint64_t from, uint32_t *ret_chain,

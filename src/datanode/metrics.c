@@ -48,6 +48,8 @@ void datanode_metrics_init(struct datanode_worker *w)
     stats_add_counter(w->stats, "diverged", &c->diverged);
     stats_add_counter(w->stats, "copies", &c->copies);
     stats_add_counter(w->stats, "copy_bytes", &c->copy_bytes);
+    stats_add_counter(w->stats, "resync_looks", &c->resync_looks);
+    stats_add_counter(w->stats, "resync_equal", &c->resync_equal);
     stats_add_counter(w->stats, "repaired", &c->repaired);
     stats_add_counter(w->stats, "discarded", &c->discarded);
     stats_add_histogram(w->stats, "read_time", &c->read_time);

@@ -17,6 +17,7 @@ struct datanode_counters {
     struct stats_counter writes, write_bytes, forwards, forward_bytes, again, refused, dropped;
     struct stats_counter syncs, resends, recovered, rows, corrupt, diverged, copies, copy_bytes;
     struct stats_counter repaired, discarded;
+    struct stats_counter resync_looks, resync_equal;
     struct stats_histogram read_time, write_time, forward_time, sync_time;
     struct stats_gauge updates, lease;
 };

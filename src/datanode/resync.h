@@ -4,6 +4,9 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
+struct chunk_sum;
 struct datanode_chain;
 struct peer_request;
 struct peer_user;
@@ -11,6 +14,9 @@ struct peer_user;
 /* The predecessor of a syncing member: a session for the present row. Stop ends it, at once. */
 void datanode_resync_start(struct datanode_chain *c);
 void datanode_resync_stop(struct datanode_chain *c);
+/* What this target has of the chain, in numbers that leave nothing out that a session would look
+ * at. False: they do, or may. */
+bool datanode_resync_sum(const struct datanode_chain *c, struct chunk_sum *ret); /* ..._sink.c */
 /* The syncing member: whatever belongs to the session of an older row is forgotten. */
 void datanode_sink_stop(struct datanode_chain *c);
 

@@ -14,6 +14,7 @@
 
 #define INDEX_PAGE_MAX 8192u
 #define INDEX_LOOKS_MAX 4096u
+#define SUM_LOOKS_MAX 64u
 #define REMOVALS_MAX 512u /* of the dead list, at a time: their records are stable together */
 
 struct datanode_sink;
@@ -30,6 +31,7 @@ struct datanode_sink {
     size_t dead_at;
     struct chunk_key drop_at;
     bool dropped, changing;
+    bool had_pending; /* what is left of those only a walk takes away */
     struct chunk_change change;
     struct datanode_item *item; /* locked while its pending is being dropped */
     unsigned removing;
@@ -132,6 +134,7 @@ static bool sink_drop(struct datanode_sink *s, struct chunk_key key)
     }
     s->item = it;
     s->changing = true;
+    s->had_pending = true;
     s->change = (struct chunk_change){.done = sink_changed, .op = CHUNK_DROP_PENDING, .key = key};
     chunk_store_change(s->worker->store, &s->change);
     return true;
@@ -195,6 +198,46 @@ static void sink_removes(struct datanode_sink *s, const struct proto_sync_begin_
     }
 }
 
+/* ---- What there is of the chain, as numbers ---- */
+
+static bool sum_pending(const struct datanode_chain *c)
+{
+    struct chunk_key at = {0};
+    struct chunk_info info = {0};
+    int rc = -EAGAIN;
+    for (unsigned i = 0; rc == -EAGAIN || (rc == 0 && info.chain != c->id); i++) {
+        if (i == SUM_LOOKS_MAX) {
+            return true; /* there may be one */
+        }
+        rc = chunk_store_next_pending(c->worker->store, &at, &info);
+        at.index += rc == 0 ? 1U : 0U;
+        at.data_id += rc == 0 && at.index == 0 ? 1U : 0U;
+    }
+    return rc != -ENOENT;
+}
+
+/* A sum has the committed contents: keys, identities, digests. What else a walk sees is what is
+ * damaged, has a pending of its own, or is being changed by an update that began before this row.
+ * What this row's updates do reaches both (section 9.5). */
+bool datanode_resync_sum(const struct datanode_chain *c, struct chunk_sum *ret)
+{
+    struct datanode_worker *w = c->worker;
+    struct chunk_store_info info;
+    chunk_store_info(w->store, &info);
+    if (!chunk_store_sum(w->store, c->id, ret) || w->failed || info.damaged_count > 0 ||
+        c->recovering || (info.pending_count > 0 && sum_pending(c))) {
+        return false;
+    }
+    LIST_FOR_EACH(at, &w->updates)
+    {
+        const struct datanode_update *u = LIST_ENTRY(at, struct datanode_update, node);
+        if (u->chain == c && u->begun_epoch != 0 && u->begun_epoch != c->row.epoch) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void sink_next(struct datanode_sink *s)
 {
     const struct proto_sync_begin_request *m = s->begin->body;
@@ -205,8 +248,15 @@ static void sink_next(struct datanode_sink *s)
     if (s->removing > 0) {
         return;
     }
-    const struct proto_sync_begin_reply reply = {.route =
-                                                     datanode_route_of(s->chain, m->route.attempt)};
+    struct chunk_sum sum;
+    bool told = !m->more && !s->had_pending && datanode_resync_sum(s->chain, &sum);
+    struct proto_sync_begin_reply reply = {.route = datanode_route_of(s->chain, m->route.attempt)};
+    if (told) {
+        reply.told = true;
+        reply.count = sum.count;
+        reply.digest = sum.digest;
+        reply.mark = sum.mark;
+    }
     struct peer_request *r = s->begin;
     s->begin = NULL;
     peer_request_answer(r, &reply, NULL);
@@ -307,6 +357,7 @@ static int index_collect(struct datanode_chain *c, const struct proto_index_requ
         if (rc < 0 || (bounded && chunk_key_compare(info.key, last) > 0)) {
             break;
         }
+        stats_count(&c->worker->counters.resync_looks, 1);
         if (looks >= INDEX_LOOKS_MAX || reply->entries.count >= max) {
             reply->eof = false;
             reply->next = datanode_key_wire(info.key);

@@ -481,6 +481,7 @@ static int own_next(struct datanode_resync *s, struct chunk_info *info, unsigned
 {
     while (!s->own_over && *looks < WALK_BATCH) {
         (*looks)++;
+        stats_count(&s->worker->counters.resync_looks, 1);
         int rc = chunk_store_next(s->worker->store, s->own_at, info);
         if (rc < 0 && rc != -ENOENT) {
             return rc;
@@ -748,15 +749,30 @@ static void resync_index(struct datanode_resync *s)
 
 static void resync_begin(struct datanode_resync *s);
 
+/* Both have the same: no key need be looked at. All that was committed here before is in the sum
+ * now, and was in that of the syncing member before; what is committed later gets there, too. */
+static bool resync_equal(struct datanode_resync *s, const struct proto_sync_begin_reply *m)
+{
+    const struct chunk_sum theirs = {.count = m->count, .digest = m->digest, .mark = m->mark};
+    struct chunk_sum own;
+    if (!m->told || !datanode_resync_sum(s->chain, &own) || !chunk_sum_equal(&own, &theirs)) {
+        return false;
+    }
+    s->same = own.count;
+    stats_count(&s->worker->counters.resync_equal, 1);
+    return true;
+}
+
 static void resync_begun(struct datanode_ask *a, int rc, const struct peer_reply *r)
 {
-    (void)r;
     struct datanode_resync *s = container_of(a, struct datanode_resync, ask);
     if (!resync_goes_on(s, rc)) {
         return;
     }
     if (s->begin.more) {
         resync_begin(s);
+    } else if (resync_equal(s, r->body)) {
+        resync_end(s);
     } else {
         resync_index(s);
     }

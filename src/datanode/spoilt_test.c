@@ -106,6 +106,43 @@ TEST(spoilt_chunk_is_told_and_all_others_come)
     CHECK_TRUE(joins(20));
 }
 
+/* Both have the same, but that one of a copy is bad: no sum hides it (doc/design/0068). */
+static uint64_t bad_one(unsigned where)
+{
+    struct rig r;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    row(&r, "1s 2s");
+    fill(&r);
+    rig_kill(&r, 3 - where);
+    row(&r, where == 1 ? "1s 2o" : "2s 1o");
+    found_bad(&r, where, BAD);
+    rig_for_ms(&r, SETTLED_MS);
+    rig_start(&r, 3 - where);
+    RIG_UNTIL(&r, rig_info(&r, 3 - where).target != 0);
+    if (where == 2) {
+        rig_kill(&r, 2);
+        row(&r, "1s 2o");
+        rig_start(&r, 2);
+        RIG_UNTIL(&r, rig_info(&r, 2).target != 0);
+    }
+    CHECK_EQ(rig_info(&r, where).damaged_count, 1);
+    row(&r, "1s 2w");
+    row(&r, "1s 2y");
+    RIG_UNTIL(&r, synced(&r, 2));
+    row(&r, "1s 2s");
+    RIG_UNTIL(&r, rig_info(&r, 1).damaged_count == 0); /* by the good one of target 2 */
+    check_all(&r, 1, 0);
+    check_all(&r, 2, 0);
+    uint64_t ret = stats_counter_value(&r.target[1].worker->counters.resync_equal);
+    rig_close(&r);
+    return ret;
+}
+TEST(spoilt_chunk_is_not_hidden_by_a_sum)
+{
+    CHECK_EQ(bad_one(1), 0);
+    CHECK_EQ(bad_one(2), 0);
+}
+
 /* It stays what it is in whatever way that member ends; also as the only one that is left. */
 static bool stays(bool power_cut)
 {
