@@ -86,15 +86,19 @@ void chunk_refuse(struct chunk_store *s); /* soon tells those of s->refused */
 void chunk_works_run(struct loop_task *t);
 
 /* ---- super.c ---- */
-void chunk_super_save(struct chunk_store *s, struct chunk_work *w);    /* w may be NULL; it ends */
-void chunk_dead_append(struct chunk_store *s, struct chunk_work *w);   /* then w->next */
-bool chunk_dead_stable(const struct chunk_store *s, uint64_t data_id); /* that it is dead */
+void chunk_super_save(struct chunk_store *s, struct chunk_work *w); /* w may be NULL; it ends */
 NODISCARD int chunk_super_open(struct chunk_store *s, struct err *e);
 NODISCARD int chunk_super_save_now(struct chunk_store *s);
 /* Of a file that is written on: disk_refresh(), if the life before did not end in order and the
  * machine was not started anew since. Blocks. */
 NODISCARD int chunk_file_fresh(const struct chunk_store *s, struct disk_file *file);
+
+/* ---- dead.c ---- */
 NODISCARD int chunk_dead_open(struct chunk_store *s, struct err *e);
+void chunk_dead_append(struct chunk_store *s, struct chunk_work *w);   /* then w->next */
+bool chunk_dead_stable(const struct chunk_store *s, uint64_t data_id); /* that it is dead */
+void chunk_dead_shorten(struct chunk_store *s);                        /* if it is worth it */
+struct disk_file *chunk_dead_copy_free(struct chunk_dead_copy *x);     /* to be closed, or NULL */
 
 /* ---- medium.c: DISK_READ of what the medium has, in whole blocks, into aligned memory ---- */
 struct disk_req chunk_medium_read(const struct chunk_store *s, struct disk_file *file,

@@ -266,6 +266,7 @@ void chunk_store_destroy(struct chunk_store *s)
     if (s->engine != NULL) {
         s->engine->close(s);
     }
+    close_now(s, chunk_dead_copy_free(s->dead_copy));
     close_now(s, s->dead_file);
     close_now(s, s->super_file); /* gives up the lock, last */
     mem_free(s->dead_bytes);

@@ -125,6 +125,8 @@ struct chunk_store {
     uint8_t *dead_bytes;
     struct disk_req dead_req;
     bool dead_busy;
+    struct chunk_dead_copy *dead_copy; /* a shorter one is being made */
+    uint64_t dead_again;               /* records, from which on that is tried once more */
     struct disk_req look;
     bool looking;
     uint64_t looked_ns;

@@ -126,6 +126,7 @@ void chunk_tick(struct loop_timer *t)
         loop_timer_in(s->loop, t, STOP_TICK_NS);
         return;
     }
+    chunk_dead_shorten(s);
     uint64_t flush_ns = (uint64_t)s->opt.flush_ms * 1000000, now_ns = loop_tick_ns(s->loop);
     if (!tick_idle(s) || now_ns - s->looked_ns >= LOOK_IDLE_NS) {
         chunk_look(s);
