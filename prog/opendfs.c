@@ -20,6 +20,8 @@
 
 static const struct cli_option meta_options[] = {
     CONFIG, {"name", 'n', "NAME", "which [meta.N], if there are several"}, LOG, END};
+static const struct cli_option mount_options[] = {
+    {"options", 'o', "LIST", "options of mount(8), separated by commas"}, END};
 static const struct cli_option config_options[] = {CONFIG, END};
 static const struct cli_option data_options[] = {
     CONFIG,
@@ -211,6 +213,13 @@ static const struct cli_command servers[] = {
      .min_arguments = 1,
      .max_arguments = 1,
      .run = server_chunk_format},
+    {.name = "mount",
+     .arguments = "[CLUSTER:]/PATH DIRECTORY",
+     .summary = "mount the tree on a directory of this machine, in the foreground",
+     .options = mount_options,
+     .min_arguments = 2,
+     .max_arguments = 2,
+     .run = server_mount},
     {.name = "data",
      .arguments = "",
      .summary = "run a data node in the foreground",

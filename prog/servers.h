@@ -20,6 +20,7 @@ int server_chunk_dump(struct cli *c);
 int server_chunk_verify(struct cli *c);
 int server_chunk_format(struct cli *c);
 int server_chunk_rebuild(struct cli *c);
+int server_mount(struct cli *c);  /* opendfs mount */
 int server_data(struct cli *c);   /* opendfs data: the master */
 int server_worker(struct cli *c); /* started by the master */
 

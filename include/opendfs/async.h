@@ -30,8 +30,14 @@ struct opendfs_op {
     void *context; /* not looked at */
     /* Where paths of this operation begin that have no slash in front: an inode number (of a
      * directory, from `stat`), 0: the root. Names directly below `at` need no resolving: one round
-     * trip less. */
+     * trip less. An empty path is the inode `at` itself, of any type. */
     uint64_t at;
+    uint64_t at_to; /* rename, link: the same for the new name; 0: as `at` */
+    /* On whose behalf: NULL: of the user who made the client. Servers of many users (a mount, a
+     * gateway) have one for each (client/client.h); then `umask` counts instead of the client's.
+     */
+    struct opendfs_identity *as;
+    uint32_t umask;
 
     /* --- results
      * ------------------------------------------------------------------------------------------ */
@@ -84,7 +90,7 @@ void opendfs_async_readlink(struct opendfs *fs, struct opendfs_op *op, const cha
                             size_t size);
 void opendfs_async_setattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
                            const struct opendfs_stat *values, unsigned mask);
-/* The same for an inode by its number (`op->stat.ino` of before): no resolving. Not the size. */
+/* The same for an inode by its number (`op->stat.ino` of before): no resolving. */
 void opendfs_async_setattr_ino(struct opendfs *fs, struct opendfs_op *op, uint64_t ino,
                                const struct opendfs_stat *values, unsigned mask);
 /* Extended attributes: `result` is the length of what get and list found. */
@@ -143,6 +149,10 @@ void opendfs_async_pwrite(struct opendfs *fs, struct opendfs_op *op, struct open
  * else is copied first. */
 void opendfs_async_pwrite_lent(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
                                const void *buffer, size_t len, uint64_t offset);
+/* All that was written is on the data nodes and its size on record, though it need not be stable:
+ * what a close does, but the handle stays, and may be written again. Errors of delayed writes are
+ * told as by close, once. */
+void opendfs_async_flush(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 void opendfs_async_fsync(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 void opendfs_async_ftruncate(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
                              uint64_t size_bytes);

@@ -141,6 +141,18 @@ int cli_connect(struct cli *c)
     return 0;
 }
 
+int cli_client(struct cli *c, struct opendfs **ret)
+{
+    int code = cli_connect(c);
+    *ret = c->fs;
+    return code;
+}
+
+struct loop *cli_loop(struct cli *c)
+{
+    return c->loop;
+}
+
 /* ---- Paths ---- */
 
 /* Appends the components of `text` to `out`, which is a clean absolute path without final slash. */

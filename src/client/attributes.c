@@ -155,16 +155,18 @@ static void resize_opened(struct opendfs_op *inner)
 static void resize_run(struct opendfs_op *op)
 {
     const struct client_op *o = client_op_of(op);
-    struct resize *z = o->path == NULL ? NULL : mem_zalloc(sizeof *z);
-    if (z == NULL) { /* by its number a file cannot be opened */
-        client_op_finish(op, o->path == NULL ? -EINVAL : -ENOMEM, o->path, NULL);
+    struct resize *z = mem_zalloc(sizeof *z);
+    if (z == NULL) {
+        client_op_finish(op, -ENOMEM, o->path, NULL);
         return;
     }
     z->outer = op;
     z->inner.context = z;
     z->inner.done = resize_opened;
-    z->inner.at = op->at;
-    opendfs_async_open(o->fs, &z->inner, o->path, OPENDFS_WRITE | OPENDFS_NOFOLLOW, 0);
+    z->inner.at = o->ino != 0 ? o->ino : op->at;
+    z->inner.as = op->as;
+    opendfs_async_open(o->fs, &z->inner, o->path == NULL ? "" : o->path,
+                       OPENDFS_WRITE | OPENDFS_NOFOLLOW, 0);
 }
 
 static void setattr_run(struct opendfs_op *op)

@@ -44,6 +44,18 @@ struct client_options {
 NODISCARD int client_new(const struct client_options *opt, struct opendfs **ret);
 /* At once: operations that are not done end with -ECANCELED from inside, open files are gone. */
 struct opendfs *client_free(struct opendfs *fs);
+const struct env *client_env(const struct opendfs *fs); /* its loop, also of opendfs_connect() */
+/*
+ * A user whom operations may name (opendfs_op.as): who asks for the same gets the same. Servers are
+ * told of it with the first operation, and again in each new session. Put it back when the
+ * operations that name it are done. Some are kept for the next who asks. On the loop. -ENOMEM,
+ * -ERR_many_groups.
+ */
+NODISCARD int client_identity_get(struct opendfs *fs, uint32_t uid, uint32_t gid,
+                                  const uint32_t *groups, size_t group_count,
+                                  struct opendfs_identity **ret);
+struct opendfs_identity *client_identity_again(struct opendfs_identity *as); /* one more to put */
+void client_identity_put(struct opendfs *fs, struct opendfs_identity *as);
 /* Waits for the operations under way, ends the session, then `stopped`, once, from the loop. Free
  * it then. New operations get -ESHUTDOWN. */
 void client_stop(struct opendfs *fs, void (*stopped)(void *context), void *context);

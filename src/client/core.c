@@ -34,6 +34,7 @@ static struct opendfs *fs_alloc(const struct client_options *opt)
     client_inodes_init(fs);
     client_gather_init(fs);
     client_session_init(fs);
+    client_identities_init(fs);
     return fs;
 }
 
@@ -92,7 +93,8 @@ static int fs_make_pools(struct opendfs *fs)
 int client_new(const struct client_options *opt, struct opendfs **ret)
 {
     LOOP_OWNED(opt->env->loop);
-    if (opt->address_count == 0 || !opt->secrets.client.known || opt->group_count > 65536) {
+    if (opt->address_count == 0 || !opt->secrets.client.known ||
+        opt->group_count > CLIENT_GROUPS_MAX) {
         return -EINVAL;
     }
     struct opendfs *fs = fs_alloc(opt);
@@ -146,6 +148,7 @@ struct opendfs *client_free(struct opendfs *fs)
     client_open_fini(fs);
     client_inodes_fini(fs);
     client_gather_fini(fs);
+    client_identities_fini(fs);
     client_map_fini(fs);
     CHECK(list_empty(&fs->ops));
     stats_free(fs->stats);
@@ -187,6 +190,11 @@ void client_stop(struct opendfs *fs, void (*stopped)(void *context), void *conte
     fs->stopped_context = context;
     fs->stop_task.run = stop_run;
     client_check_stopped(fs);
+}
+
+const struct env *client_env(const struct opendfs *fs)
+{
+    return &fs->env;
 }
 
 size_t opendfs_inline_limit(const struct opendfs *fs)

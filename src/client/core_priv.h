@@ -10,6 +10,7 @@
 #include "base/stats.h"
 #include "client/choose_priv.h"
 #include "client/client.h"
+#include "client/identity_priv.h"
 #include "peer/client.h"
 
 #define CLIENT_SLOTS 64u
@@ -81,6 +82,7 @@ struct opendfs {
     struct loop_timer room_timer;
     struct loop_timer flush_timer; /* what gathers does not gather for ever */
     struct client_session session;
+    struct client_identities identities;
     struct list calls;      /* of the metadata service, sent */
     struct list slot_queue; /* mutations that wait for a slot */
     struct list ops;        /* under way */
@@ -116,8 +118,10 @@ struct client_call {
     struct peer_call peer;
     void *request;
     bool mutation, bare, cancelled, doubtful; /* doubtful: it may have been executed */
-    int no_session; /* not 0: ends with that, because there cannot be a session */
-    bool slotted;   /* has a slot of session_number */
+    bool nameless; /* a query that was called back: whom it names the new session does not know */
+    struct opendfs_identity *as; /* set by the caller; NULL: the client's own user */
+    int no_session;              /* not 0: ends with that, because there cannot be a session */
+    bool slotted;                /* has a slot of session_number */
     uint32_t slot;
     uint64_t deadline_ns;    /* 0: none */
     uint64_t session_number; /* in which it was sent */

@@ -7,13 +7,34 @@
 static inline void fake_credential(struct peer_user *u, struct peer_request *r)
 {
     const struct proto_credential_request *q = r->body;
-    CHECK(fake_session(fake_of(u), q->session) != NULL && q->uid == 1000);
-    const struct proto_credential_reply m = {.trailer = fake_trailer, .cred = 5};
-    const struct fake_fault *f = &fake_of(u)->meta_fault;
-    if (f->count > 0 && fake_of(u)->meta_fault_op == PROTO_OP_credential) {
+    struct fake_cluster *c = fake_of(u);
+    CHECK(fake_session(c, q->session) != NULL && c->people.count < ARRAY_COUNT(c->people.cred));
+    const struct fake_fault *f = &c->meta_fault;
+    c->people.registered++;
+    if (f->count > 0 && c->meta_fault_op == PROTO_OP_credential) {
         peer_request_fail(r, f->rc, NULL);
         return;
     }
+    const struct proto_credential_reply m = {.trailer = fake_trailer,
+                                             .cred = FAKE_CRED + c->people.count};
+    c->people.cred[c->people.count].uid = q->uid;
+    c->people.cred[c->people.count].gid = q->gid;
+    c->people.cred[c->people.count++].group_count = q->groups.count;
+    peer_request_answer(r, &m, NULL);
+}
+static inline void fake_getattr(struct peer_user *u, struct peer_request *r)
+{
+    const struct proto_getattr_request *q = r->body;
+    struct fake_people *p = &fake_of(u)->people;
+    p->asked_by = p->cred[q->caller.cred - FAKE_CRED].uid;
+    const struct fake_inode *n = fake_find(fake_of(u), q->ino);
+    if (n == NULL) {
+        peer_request_fail(r, -ENOENT, NULL);
+        return;
+    }
+    struct proto_getattr_reply m = {.attr = n->attr, .layout = n->layout, .parent = n->parent};
+    m.trimming = fake_of(u)->trimming;
+    m.attr.size = base_max(m.attr.size, fake_of(u)->remote_size);
     peer_request_answer(r, &m, NULL);
 }
 static inline void fake_lookup_asked(struct peer_user *u, struct peer_request *r)

@@ -44,6 +44,7 @@ static inline int fake_create(struct fake_cluster *c, const struct proto_create_
         return -EEXIST;
     }
     c->umask = q->umask;
+    CHECK(q->op.cred - FAKE_CRED < c->people.count);
     m->created = n == NULL;
     for (size_t i = 0; n == NULL; i++) {
         CHECK(i < FAKE_INODES);
@@ -61,14 +62,15 @@ static inline int fake_create(struct fake_cluster *c, const struct proto_create_
             memcpy(n->data, text.at, text.len);
         }
         bool file = q->type == PROTO_INODE_FILE;
-        n->attr = (struct proto_attr){.ino = n->ino,
-                                      .type = q->type,
-                                      .mode = q->mode,
-                                      .nlink = 1,
-                                      .size = text.len,
-                                      .mtime_ns = (q->set & PROTO_SET_MTIME) ? q->mtime_ns : 1,
-                                      .uid = (q->set & PROTO_SET_UID) ? q->uid : 0,
-                                      .flags = file ? PROTO_INODE_INLINE : 0};
+        n->attr = (struct proto_attr){
+            .ino = n->ino,
+            .type = q->type,
+            .mode = q->mode,
+            .nlink = 1,
+            .size = text.len,
+            .mtime_ns = (q->set & PROTO_SET_MTIME) ? q->mtime_ns : 1,
+            .uid = (q->set & PROTO_SET_UID) ? q->uid : c->people.cred[q->op.cred - FAKE_CRED].uid,
+            .flags = file ? PROTO_INODE_INLINE : 0};
         fake_touch(c, n);
         if ((q->flags & PROTO_CREATE_WOPEN) != 0) {
             n->cap_epoch = ++c->cap_epoch;

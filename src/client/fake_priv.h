@@ -8,6 +8,7 @@
 #include "base/crc32c.h"
 #include "base/env.h"
 #include "base/mem.h"
+#include "client/fake_people_priv.h"
 #include "peer/server.h"
 
 #include <string.h>
@@ -82,6 +83,7 @@ struct fake_cluster {
     struct fake_fault meta_fault;
     bool log_full, lapsed; /* no session can be opened; its lease is over until it reclaims */
     struct fake_node *meta, *target[FAKE_TARGETS];
+    struct fake_people people;
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation; or it, or PROTO_OP_credential */
     unsigned opens, mutations, repeats, writes, write_repeats, reads, syncs, returns, closed,

@@ -10,19 +10,6 @@ static inline void fake_secrets(struct peer_secrets *s)
     memset(s->client.bytes, 9, sizeof s->client.bytes);
 }
 
-static inline void fake_getattr(struct peer_user *u, struct peer_request *r)
-{
-    const struct proto_getattr_request *q = r->body;
-    const struct fake_inode *n = fake_find(fake_of(u), q->ino);
-    if (n == NULL) {
-        peer_request_fail(r, -ENOENT, NULL);
-        return;
-    }
-    struct proto_getattr_reply m = {.attr = n->attr, .layout = n->layout, .parent = n->parent};
-    m.trimming = fake_of(u)->trimming;
-    m.attr.size = base_max(m.attr.size, fake_of(u)->remote_size);
-    peer_request_answer(r, &m, NULL);
-}
 static inline void fake_open(struct peer_user *u, struct peer_request *r)
 {
     struct fake_cluster *c = fake_of(u);

@@ -387,6 +387,7 @@ static bool io_step(struct client_io *io)
     case IO_STAT:
         return stat_step(io);
     case IO_SYNC:
+    case IO_FLUSH:
     case IO_CLOSE:
     case IO_RECALL:
         return sync_step(io);
@@ -576,6 +577,12 @@ void opendfs_async_pwrite_lent(struct opendfs *fs, struct opendfs_op *op, struct
     o->in = buffer;
     o->len = len;
     o->offset = offset;
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_flush(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file)
+{
+    start_io(op, file, IO_FLUSH);
     client_op_start(fs, op, io_run);
 }
 

@@ -17,6 +17,7 @@ enum client_io_kind {
     IO_SYNC,
     IO_TRUNCATE,
     IO_STAT,
+    IO_FLUSH, /* as close, but handle and authority stay */
     IO_CLOSE,
     IO_RECALL, /* nobody's: the leader wants the write authority shared */
 };

@@ -124,7 +124,7 @@ static int create_fill(struct client_op *o, struct proto_create_request *r)
 {
     *r = (struct proto_create_request){.type = (uint8_t)o->flags,
                                        .mode = o->mode & 07777,
-                                       .umask = o->fs->umask,
+                                       .umask = client_op_umask(o),
                                        .flags = PROTO_CREATE_EXCLUSIVE};
     client_create_values(r, o->values, o->mask);
     if (r->type == PROTO_INODE_SYMLINK) {
@@ -164,7 +164,7 @@ static void create_run(struct opendfs_op *op)
 {
     struct client_task *t = client_task_new(op);
     if (t != NULL) {
-        client_walk_parent(t, client_op_of(op)->path, create_walked);
+        client_walk_parent(t, client_op_of(op)->path, op->at, create_walked);
     }
 }
 
@@ -253,11 +253,12 @@ static void dirs_next(struct client_task *t)
         return;
     }
     w->rest = at + len + strspn(at + len, "/");
-    t->request.create = (struct proto_create_request){.parent = t->first_dir,
-                                                      .name = proto_bytes_of(at, len),
-                                                      .type = PROTO_INODE_DIRECTORY,
-                                                      .mode = client_op_of(t->op)->mode & 07777,
-                                                      .umask = t->fs->umask};
+    t->request.create =
+        (struct proto_create_request){.parent = t->first_dir,
+                                      .name = proto_bytes_of(at, len),
+                                      .type = PROTO_INODE_DIRECTORY,
+                                      .mode = client_op_of(t->op)->mode & 07777,
+                                      .umask = client_op_umask(client_op_of(t->op))};
     client_task_mutate(t, PROTO_OP_create, dirs_done);
 }
 
@@ -321,7 +322,7 @@ static void rmdir_run(struct opendfs_op *op)
 {
     struct client_task *t = client_task_new(op);
     if (t != NULL) {
-        client_walk_parent(t, client_op_of(op)->path, rmdir_walked);
+        client_walk_parent(t, client_op_of(op)->path, op->at, rmdir_walked);
     }
 }
 
@@ -378,7 +379,7 @@ static void unlink_run(struct opendfs_op *op)
         return;
     }
     if (t->fs->inodes.count == 0) {
-        client_walk_parent(t, client_op_of(op)->path, unlink_walked);
+        client_walk_parent(t, client_op_of(op)->path, op->at, unlink_walked);
         return;
     }
     t->walk.path = client_op_of(op)->path;
@@ -439,11 +440,12 @@ static void rename_from_walked(struct client_task *t, int rc)
     t->first_len = t->walk.last.len;
     memcpy(t->first_name, t->walk.last.at, t->first_len);
     if (t->fs->inodes.count == 0) {
-        client_walk_parent(t, client_op_of(t->op)->to, rename_to_walked);
+        client_walk_parent(t, client_op_of(t->op)->to, client_op_at_to(t->op), rename_to_walked);
         return;
     }
     client_walk_fini(&t->walk);
     t->walk.path = client_op_of(t->op)->to;
+    t->walk.at = client_op_at_to(t->op);
     t->walk.parent = false;
     client_walk_start(t, rename_to_walked);
 }
@@ -452,7 +454,7 @@ static void rename_run(struct opendfs_op *op)
 {
     struct client_task *t = client_task_new(op);
     if (t != NULL) {
-        client_walk_parent(t, client_op_of(op)->path, rename_from_walked);
+        client_walk_parent(t, client_op_of(op)->path, op->at, rename_from_walked);
     }
 }
 
@@ -505,7 +507,7 @@ static void link_from_walked(struct client_task *t, int rc)
         return;
     }
     t->first_ino = t->walk.attr.ino;
-    client_walk_parent(t, client_op_of(t->op)->to, link_to_walked);
+    client_walk_parent(t, client_op_of(t->op)->to, client_op_at_to(t->op), link_to_walked);
 }
 
 static void link_run(struct opendfs_op *op)

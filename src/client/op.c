@@ -252,6 +252,7 @@ struct client_task *client_task_new(struct opendfs_op *op)
     t->fs = client_op_of(op)->fs;
     t->op = op;
     t->call.done = task_landed;
+    t->call.as = op->as;
     client_op_of(op)->task = t;
     return t;
 }
@@ -289,7 +290,7 @@ bool client_task_again(struct client_task *t, int rc, void (*walked)(struct clie
 {
     const struct client_op *o = client_op_of(t->op);
     bool gone = rc == -ENOENT || rc == -ESTALE;
-    if (!gone || o->path == NULL || ++t->rounds > CLIENT_LINKS_MAX) {
+    if (!gone || o->path == NULL || o->path[0] == '\0' || ++t->rounds > CLIENT_LINKS_MAX) {
         return false;
     }
     client_walk_fini(&t->walk);

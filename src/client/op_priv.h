@@ -160,6 +160,17 @@ void client_op_free_held(struct opendfs *fs, void *held);
 /* walk.c. `t->walk` has path, at, follow, parent, want_data; `walked` follows, also at once. */
 void client_walk_start(struct client_task *t, void (*walked)(struct client_task *t, int rc));
 void client_walk_fini(struct client_walk *w);
+/* Taken from the modes of what is made. */
+static inline uint32_t client_op_umask(const struct client_op *o)
+{
+    const struct opendfs_op *op = client_op_public((struct client_op *)(uintptr_t)o);
+    return op->as == NULL ? o->fs->umask : op->umask & 0777;
+}
+/* Where the new name of a rename or link begins. */
+static inline uint64_t client_op_at_to(const struct opendfs_op *op)
+{
+    return op->at_to == 0 ? op->at : op->at_to;
+}
 /* Runs an operation that begins with a walk along its path, from its `at`. */
 void client_op_walk(struct opendfs_op *op, bool follow,
                     void (*walked)(struct client_task *t, int rc));
@@ -170,7 +181,7 @@ int client_walk_found_dir(const struct client_task *t, int rc);
 bool client_walk_is_name(const char *path, struct proto_bytes *ret);
 /* The directory of a path's last name, into walk.dir and walk.last; `walked` follows, also at once.
  */
-void client_walk_parent(struct client_task *t, const char *path,
+void client_walk_parent(struct client_task *t, const char *path, uint64_t at,
                         void (*walked)(struct client_task *t, int rc));
 
 /* attributes.c */

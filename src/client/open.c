@@ -380,7 +380,7 @@ static void open_create(struct client_task *t, uint64_t dir, struct proto_bytes 
                                                       .name = name,
                                                       .type = PROTO_INODE_FILE,
                                                       .mode = o->mode & 07777,
-                                                      .umask = t->fs->umask,
+                                                      .umask = client_op_umask(o),
                                                       .flags = flags};
     client_task_mutate(t, PROTO_OP_create, create_done);
 }

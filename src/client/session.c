@@ -76,6 +76,7 @@ static void session_ready(struct opendfs *fs)
     client_calls_rename(fs);
     peer_open_gate(fs->meta);
     client_slots_pump(fs);
+    client_identities_ready(fs);
     client_map_session_ready(fs);
     client_shares_resumed(fs);
 }

@@ -17,6 +17,7 @@ struct client_burn {
 };
 
 static void call_send(struct client_call *c);
+static void query_send(struct client_call *c);
 
 static void slot_free(struct opendfs *fs, uint32_t slot)
 {
@@ -121,6 +122,10 @@ static void call_again_run(struct loop_task *t)
         client_slots_pump(c->fs);
         return;
     }
+    if (!c->mutation) {
+        query_send(c);
+        return;
+    }
     call_send(c);
 }
 
@@ -155,6 +160,12 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
     struct client_call *c = container_of(call, struct client_call, peer);
     struct opendfs *fs = c->fs;
     c->doubtful = c->doubtful || r->unknown || c->peer.maybe_done;
+    bool nameless = c->nameless;
+    c->nameless = false;
+    if (nameless && r->rc == -ERR_cancelled && !c->cancelled && !fs->freeing) {
+        query_send(c);
+        return;
+    }
     if (call_renewed(c, r)) {
         fs->session.renewed_ns = loop_tick_ns(fs->loop);
     }
@@ -192,8 +203,9 @@ static void call_name(struct client_call *c)
     const struct client_session *s = &c->fs->session;
     if (!c->mutation && !c->bare) {
         struct proto_caller *head = c->request;
-        *head =
-            (struct proto_caller){.session = s->id, .cred = s->cred, .lease_epoch = s->lease_epoch};
+        *head = (struct proto_caller){.session = s->id,
+                                      .cred = client_identity_cred(c->fs, c->as),
+                                      .lease_epoch = s->lease_epoch};
     }
     c->session_number = s->number;
 }
@@ -202,8 +214,11 @@ void client_calls_rename(struct opendfs *fs)
 {
     for (struct list *n = fs->calls.next; n != &fs->calls; n = n->next) {
         struct client_call *c = LIST_ENTRY(n, struct client_call, node);
-        if (!c->mutation) {
+        if (!c->mutation && client_identity_known(fs, c->as)) {
             call_name(c);
+        } else if (!c->mutation) { /* it is back before it could be sent */
+            c->nameless = true;
+            peer_call_cancel(&c->peer);
         }
     }
 }
@@ -229,6 +244,7 @@ static void call_init(struct opendfs *fs, struct client_call *c, uint16_t opcode
     c->request = request;
     c->cancelled = false;
     c->doubtful = false;
+    c->nameless = false;
     c->no_session = 0;
     c->slotted = false;
     c->deadline_ns =
@@ -249,8 +265,39 @@ void client_query(struct opendfs *fs, struct client_call *c, uint16_t opcode, vo
     call_init(fs, c, opcode, request);
     c->mutation = false;
     c->bare = false;
-    list_push_back(&fs->calls, &c->node);
-    call_send(c);
+    query_send(c);
+}
+
+/* In the name of somebody whom the session does not know yet: that comes first. */
+static void query_send(struct client_call *c)
+{
+    struct opendfs *fs = c->fs;
+    bool known = client_identity_known(fs, c->as);
+    list_remove(&c->node);
+    list_push_back(known ? &fs->calls : &fs->identities.waiting, &c->node);
+    if (known) {
+        call_send(c);
+    } else {
+        client_identity_want(fs, c->as);
+    }
+}
+
+void client_calls_named(struct opendfs *fs, const struct opendfs_identity *as, int rc, bool late)
+{
+    struct list *lists[] = {&fs->slot_queue, &fs->identities.waiting};
+    for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
+        LIST_FOR_EACH(node, lists[i])
+        {
+            struct client_call *c = LIST_ENTRY(node, struct client_call, node);
+            if (c->as == as && !c->again.queued && (!late || call_late(c))) {
+                c->no_session = rc;
+                if (rc < 0 || !c->mutation) {
+                    loop_defer(fs->loop, &c->again);
+                }
+            }
+        }
+    }
+    client_slots_pump(fs);
 }
 
 void client_ask(struct opendfs *fs, struct client_call *c, uint16_t opcode, void *request)
@@ -279,16 +326,16 @@ void client_call_cancel(struct client_call *c)
         return;
     }
     c->cancelled = true;
-    if (!c->mutation) {
-        peer_call_cancel(&c->peer);
-    } else if (!peer_call_active(&c->peer)) { /* waits for a slot */
+    if (!peer_call_active(&c->peer)) { /* waits for a slot, or a credential */
         loop_defer(c->fs->loop, &c->again);
+    } else if (!c->mutation) {
+        peer_call_cancel(&c->peer);
     }
 }
 
 void client_calls_no_session(struct opendfs *fs, int rc)
 {
-    struct list *lists[] = {&fs->slot_queue, &fs->calls};
+    struct list *lists[] = {&fs->slot_queue, &fs->calls, &fs->identities.waiting};
     for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
         LIST_FOR_EACH(node, lists[i])
         {
@@ -318,10 +365,16 @@ static bool slot_take(struct client_session *s, uint32_t *ret)
 void client_slots_pump(struct opendfs *fs)
 {
     struct client_session *s = &fs->session;
-    while (s->state == SESSION_READY && !list_empty(&fs->slot_queue)) {
-        struct client_call *c = LIST_ENTRY(fs->slot_queue.next, struct client_call, node);
+    struct list *next = fs->slot_queue.next;
+    while (s->state == SESSION_READY && next != &fs->slot_queue) {
+        struct client_call *c = LIST_ENTRY(next, struct client_call, node);
+        next = next->next;
         if (c->again.queued) {
-            break; /* about to be cancelled */
+            continue; /* about to be cancelled */
+        }
+        if (!client_identity_known(fs, c->as)) {
+            client_identity_want(fs, c->as);
+            continue;
         }
         if (!slot_take(s, &c->slot)) {
             break;
@@ -331,7 +384,7 @@ void client_slots_pump(struct opendfs *fs)
                                   .slot = c->slot,
                                   .sequence = s->slot[c->slot].sequence,
                                   .unanswered = s->slot[c->slot].sequence,
-                                  .cred = s->cred,
+                                  .cred = client_identity_cred(fs, c->as),
                                   .lease_epoch = s->lease_epoch};
         c->session_number = s->number;
         c->slotted = true;
@@ -351,7 +404,7 @@ void client_slots_reset(struct opendfs *fs)
 void client_calls_fini(struct opendfs *fs)
 {
     const struct peer_reply r = {.rc = -ERR_cancelled};
-    struct list *lists[] = {&fs->slot_queue, &fs->calls};
+    struct list *lists[] = {&fs->slot_queue, &fs->calls, &fs->identities.waiting};
     for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
         while (!list_empty(lists[i])) {
             struct client_call *c = LIST_ENTRY(lists[i]->next, struct client_call, node);

@@ -428,6 +428,7 @@ static bool io_commit(struct client_io *io)
             return true;
         }
         return commit_step(io, PHASE_END);
+    case IO_FLUSH:
     case IO_WRITE:
     case IO_SYNC:
     case IO_READ:
@@ -447,8 +448,9 @@ static int64_t io_outcome(struct client_io *io)
     if (f == NULL || (f->flags & OPENDFS_WRITE) == 0) {
         return io->rc;
     }
-    if (io->kind == IO_CLOSE) {
+    if (io->kind == IO_CLOSE || io->kind == IO_FLUSH) {
         rc = f->close_error < 0 ? f->close_error : rc;
+        f->close_error = 0;
     } else if (io->kind == IO_SYNC || io->kind == IO_WRITE || io->kind == IO_WRITE_LENT) {
         rc = f->sync_error < 0 ? f->sync_error : rc;
         f->sync_error = io->kind == IO_SYNC ? 0 : f->sync_error;

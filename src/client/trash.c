@@ -126,7 +126,7 @@ static void trash_restore_run(struct opendfs_op *op)
 {
     struct client_task *t = client_task_new(op);
     if (t != NULL) {
-        client_walk_parent(t, client_op_of(op)->path, trash_restore_walked);
+        client_walk_parent(t, client_op_of(op)->path, op->at, trash_restore_walked);
     }
 }
 

@@ -318,7 +318,7 @@ static int walk_begin(struct client_walk *w)
     if (w->path == NULL) {
         return -EINVAL;
     }
-    if (w->path[0] == '\0') {
+    if (w->path[0] == '\0' && w->at == 0) {
         return -ENOENT;
     }
     if (strlen(w->path) > CLIENT_PATH_MAX) {
@@ -388,13 +388,13 @@ bool client_walk_is_name(const char *path, struct proto_bytes *ret)
     return true;
 }
 
-void client_walk_parent(struct client_task *t, const char *path,
+void client_walk_parent(struct client_task *t, const char *path, uint64_t at,
                         void (*walked)(struct client_task *t, int rc))
 {
     struct client_walk *w = &t->walk;
     client_walk_fini(w);
     w->path = path;
-    w->at = t->op->at;
+    w->at = at;
     w->parent = true;
     if (client_walk_is_name(path, &w->last)) {
         w->dir = path[0] == '/' || w->at == 0 ? PROTO_ROOT_INO : w->at;

@@ -1,0 +1,224 @@
+#include "mount/call_priv.h"
+
+#include <sys/stat.h>
+
+/* Names and attributes: each call is one operation of the library. */
+
+static void plain_done(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    c->answers->done(c, op->result < 0 ? (int)op->result : 0);
+}
+
+static void entry_done(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    if (op->result < 0) {
+        c->answers->done(c, (int)op->result);
+    } else {
+        c->answers->entry(c, &op->stat);
+    }
+}
+
+static void attr_done(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    if (op->result < 0) {
+        c->answers->done(c, (int)op->result);
+    } else {
+        c->answers->attr(c, &op->stat);
+    }
+}
+
+/* --- looking ------------------------------------------------------------------------------------
+ */
+
+void mount_lookup(struct mount_call *c)
+{
+    if (mount_op(c, entry_done)) {
+        opendfs_async_lstat(c->mount->fs, &c->op, c->name);
+    }
+}
+
+void mount_getattr(struct mount_call *c)
+{
+    if (!mount_op(c, attr_done)) {
+        return;
+    }
+    if (c->handle != NULL && c->handle->file != NULL) {
+        opendfs_async_fstat(c->mount->fs, &c->op, c->handle->file);
+    } else {
+        opendfs_async_lstat(c->mount->fs, &c->op, "");
+    }
+}
+
+static void readlink_done(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    if (op->result < 0) {
+        c->answers->done(c, (int)op->result);
+    } else {
+        c->answers->text(c, c->text, (size_t)op->result);
+    }
+}
+
+void mount_readlink(struct mount_call *c)
+{
+    c->text = mem_zalloc(MOUNT_LINK_MAX + 1);
+    if (c->text == NULL) {
+        c->answers->done(c, -ENOMEM);
+    } else if (mount_op(c, readlink_done)) {
+        opendfs_async_readlink(c->mount->fs, &c->op, "", c->text, MOUNT_LINK_MAX + 1);
+    }
+}
+
+static void statfs_done(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    if (op->result < 0) {
+        c->answers->done(c, (int)op->result);
+    } else {
+        c->answers->space(c, &op->space);
+    }
+}
+
+void mount_statfs(struct mount_call *c)
+{
+    if (mount_op(c, statfs_done)) {
+        opendfs_async_statfs(c->mount->fs, &c->op);
+    }
+}
+
+/* --- changing -----------------------------------------------------------------------------------
+ */
+
+/* The size is a matter of the file: of an open one first, then the rest. */
+static void resized(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    unsigned mask = c->flags & ~(unsigned)OPENDFS_SET_SIZE;
+    if (op->result < 0) {
+        c->answers->done(c, (int)op->result);
+        return;
+    }
+    if (mask != 0) {
+        c->op.done = attr_done;
+        opendfs_async_setattr_ino(c->mount->fs, &c->op, c->ino, &c->values, mask);
+        return;
+    }
+    c->op.done = attr_done;
+    opendfs_async_fstat(c->mount->fs, &c->op, c->handle->file);
+}
+
+void mount_setattr(struct mount_call *c, unsigned mask)
+{
+    bool open = c->handle != NULL && c->handle->file != NULL;
+    c->flags = mask;
+    if (open && (mask & OPENDFS_SET_SIZE) != 0) {
+        if (mount_op(c, resized)) {
+            opendfs_async_ftruncate(c->mount->fs, &c->op, c->handle->file, c->values.size_bytes);
+        }
+    } else if (mount_op(c, attr_done)) {
+        opendfs_async_setattr_ino(c->mount->fs, &c->op, c->ino, &c->values, mask);
+    }
+}
+
+void mount_make(struct mount_call *c)
+{
+    if (!mount_op(c, entry_done)) {
+        return;
+    }
+    if (c->values.type == OPENDFS_TYPE_DIRECTORY) {
+        opendfs_async_mkdir(c->mount->fs, &c->op, c->name, c->values.mode);
+    } else if (c->values.type == OPENDFS_TYPE_SYMLINK) {
+        opendfs_async_symlink(c->mount->fs, &c->op, c->text, c->name, NULL, 0);
+    } else if (c->values.type == OPENDFS_TYPE_FILE) {
+        opendfs_async_create(c->mount->fs, &c->op, c->name, &c->values, OPENDFS_SET_MODE, "", 0);
+    } else {
+        opendfs_async_make_node(c->mount->fs, &c->op, c->name, &c->values, OPENDFS_SET_MODE);
+    }
+}
+
+void mount_remove(struct mount_call *c, bool directory)
+{
+    if (!mount_op(c, plain_done)) {
+        return;
+    }
+    if (directory) {
+        opendfs_async_rmdir(c->mount->fs, &c->op, c->name);
+    } else {
+        opendfs_async_unlink(c->mount->fs, &c->op, c->name);
+    }
+}
+
+void mount_rename(struct mount_call *c, uint64_t to_dir)
+{
+    if ((c->flags & ~(unsigned)(OPENDFS_RENAME_NOREPLACE | OPENDFS_RENAME_EXCHANGE)) != 0) {
+        c->answers->done(c, -EINVAL);
+    } else if (mount_op(c, plain_done)) {
+        c->op.at_to = to_dir;
+        opendfs_async_rename(c->mount->fs, &c->op, c->name, c->to, c->flags);
+    }
+}
+
+void mount_link(struct mount_call *c, uint64_t dir)
+{
+    if (mount_op(c, entry_done)) {
+        c->op.at_to = dir;
+        opendfs_async_link(c->mount->fs, &c->op, "", c->name);
+    }
+}
+
+/* --- extended attributes ------------------------------------------------------------------------
+ */
+
+static void value_done(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    if (op->result < 0) {
+        c->answers->done(c, (int)op->result);
+    } else if (c->size == 0) {
+        c->answers->count(c, (size_t)op->result);
+    } else {
+        struct iovec v = {c->text, (size_t)op->result};
+        c->answers->data(c, &v, 1);
+    }
+}
+
+static bool value_room(struct mount_call *c)
+{
+    c->text = c->size == 0 ? NULL : mem_zalloc(c->size);
+    if (c->size > 0 && c->text == NULL) {
+        c->answers->done(c, -ENOMEM);
+        return false;
+    }
+    return mount_op(c, value_done);
+}
+
+void mount_getxattr(struct mount_call *c)
+{
+    if (value_room(c)) {
+        opendfs_async_lgetxattr(c->mount->fs, &c->op, "", c->name, c->text, c->size);
+    }
+}
+
+void mount_listxattr(struct mount_call *c)
+{
+    if (value_room(c)) {
+        opendfs_async_llistxattr(c->mount->fs, &c->op, "", c->text, c->size);
+    }
+}
+
+void mount_setxattr(struct mount_call *c)
+{
+    if (mount_op(c, plain_done)) {
+        opendfs_async_lsetxattr(c->mount->fs, &c->op, "", &c->xattr);
+    }
+}
+
+void mount_removexattr(struct mount_call *c)
+{
+    if (mount_op(c, plain_done)) {
+        opendfs_async_lremovexattr(c->mount->fs, &c->op, "", c->name);
+    }
+}
