@@ -93,6 +93,10 @@ void opendfs_async_setattr(struct opendfs *fs, struct opendfs_op *op, const char
 /* The same for an inode by its number (`op->stat.ino` of before): no resolving. */
 void opendfs_async_setattr_ino(struct opendfs *fs, struct opendfs_op *op, uint64_t ino,
                                const struct opendfs_stat *values, unsigned mask);
+/* Whether who asks may do all of OPENDFS_READ, _WRITE, _EXECUTE with it (of a directory: list it,
+ * change it, look names up in it): 0, or -EACCES. Final links are followed. */
+void opendfs_async_access(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                          unsigned rights);
 /* Extended attributes: `result` is the length of what get and list found. */
 void opendfs_async_getxattr(struct opendfs *fs, struct opendfs_op *op, const char *path,
                             const char *name, void *value, size_t size);

@@ -156,6 +156,8 @@ void opendfs_closedir(struct opendfs_dir *dir);
 /* Each write goes to the end of the file, wherever that is then, and its offset is not looked at.
  * Writes of several clients never overlap, and none of them tears another one apart. */
 #define OPENDFS_APPEND 128
+/* With READ: to be executed. The right to do that is asked for in place of that to read. */
+#define OPENDFS_EXECUTE 256
 
 int opendfs_open(struct opendfs *fs, const char *path, unsigned flags, uint32_t mode,
                  struct opendfs_file **ret);

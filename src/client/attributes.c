@@ -29,7 +29,8 @@ static void readlink_done(struct client_task *t, const struct peer_reply *r)
 static void readlink_walked(struct client_task *t, int rc)
 {
     rc = client_walk_found(t, rc);
-    rc = rc == 0 && t->walk.attr.type != PROTO_INODE_SYMLINK ? -EINVAL : rc;
+    rc = rc == 0 && t->walk.attr.type != PROTO_INODE_SYMLINK && t->walk.attr.type != 0 ? -EINVAL
+                                                                                       : rc;
     if (rc < 0) {
         client_task_finish(t, rc);
         return;
@@ -40,7 +41,7 @@ static void readlink_walked(struct client_task *t, int rc)
 
 static void readlink_run(struct opendfs_op *op)
 {
-    client_op_walk(op, false, readlink_walked);
+    client_op_walk_ino(op, false, readlink_walked);
 }
 
 void opendfs_async_readlink(struct opendfs *fs, struct opendfs_op *op, const char *path, char *out,
@@ -50,6 +51,50 @@ void opendfs_async_readlink(struct opendfs *fs, struct opendfs_op *op, const cha
     client_op_of(op)->out = out;
     client_op_of(op)->len = size;
     client_op_start(fs, op, readlink_run);
+}
+
+/* --- access -------------------------------------------------------------------------------------
+ */
+
+static void access_walked(struct client_task *t, int rc);
+
+static void access_done(struct client_task *t, const struct peer_reply *r)
+{
+    if (client_task_again(t, r->rc, access_walked)) {
+        return;
+    }
+    if (r->rc < 0) {
+        client_task_fail(t, r);
+    } else {
+        client_task_finish(t, 0);
+    }
+}
+
+static void access_walked(struct client_task *t, int rc)
+{
+    rc = client_walk_found(t, rc);
+    if (rc < 0) {
+        client_task_finish(t, rc);
+        return;
+    }
+    t->request.access = (struct proto_access_request){.ino = t->walk.attr.ino,
+                                                      .rights = (uint8_t)client_op_of(t->op)->mode};
+    client_task_query(t, PROTO_OP_access, access_done);
+}
+
+static void access_run(struct opendfs_op *op)
+{
+    client_op_walk_ino(op, true, access_walked);
+}
+
+_Static_assert(OPENDFS_READ == PROTO_RIGHT_READ && OPENDFS_WRITE == PROTO_RIGHT_WRITE, "rights");
+void opendfs_async_access(struct opendfs *fs, struct opendfs_op *op, const char *path,
+                          unsigned rights)
+{
+    uint32_t both = rights & (OPENDFS_READ | OPENDFS_WRITE);
+    client_op_of(op)->path = path;
+    client_op_of(op)->mode = both | ((rights & OPENDFS_EXECUTE) != 0 ? PROTO_RIGHT_EXEC : 0);
+    client_op_start(fs, op, access_run);
 }
 
 /* --- setattr ------------------------------------------------------------------------------------

@@ -95,6 +95,7 @@ union client_request {
     struct proto_listxattr_request listxattr;
     struct proto_setxattr_request setxattr;
     struct proto_removexattr_request removexattr;
+    struct proto_access_request access;
     struct proto_open_request open;
     struct proto_wopen_request wopen;
     struct proto_read_inline_request read_inline;
@@ -141,10 +142,8 @@ struct client_task {
     char words[OPENDFS_ERROR_SIZE]; /* those */
     struct client_walk walk;        /* last: its names are not cleared for each operation */
 };
-/* NULL: no memory; the operation has ended then. */
-struct client_task *client_task_new(struct opendfs_op *op);
-/* Ends the operation and frees the task. */
-void client_task_finish(struct client_task *t, int64_t rc);
+struct client_task *client_task_new(struct opendfs_op *op); /* NULL: no memory, and it was said */
+void client_task_finish(struct client_task *t, int64_t rc); /* ends the operation, frees the task */
 void client_task_fail(struct client_task *t, const struct peer_reply *r); /* r->rc < 0 */
 /* `rc` says that the inode which the walk has found is gone. Others may have put something else in
  * place of it meanwhile, so that the name was there all the time: true: the path is walked again.
@@ -160,7 +159,6 @@ void client_op_free_held(struct opendfs *fs, void *held);
 /* walk.c. `t->walk` has path, at, follow, parent, want_data; `walked` follows, also at once. */
 void client_walk_start(struct client_task *t, void (*walked)(struct client_task *t, int rc));
 void client_walk_fini(struct client_walk *w);
-/* Taken from the modes of what is made. */
 static inline uint32_t client_op_umask(const struct client_op *o)
 {
     const struct opendfs_op *op = client_op_public((struct client_op *)(uintptr_t)o);
@@ -174,6 +172,9 @@ static inline uint64_t client_op_at_to(const struct opendfs_op *op)
 /* Runs an operation that begins with a walk along its path, from its `at`. */
 void client_op_walk(struct opendfs_op *op, bool follow,
                     void (*walked)(struct client_task *t, int rc));
+/* The same for those who need its number only: an empty path is not walked. */
+void client_op_walk_ino(struct opendfs_op *op, bool follow,
+                        void (*walked)(struct client_task *t, int rc));
 /* Of `walked`: 0 when an inode was found (which is a directory), else why not. */
 int client_walk_found(const struct client_task *t, int rc);
 int client_walk_found_dir(const struct client_task *t, int rc);
@@ -184,7 +185,6 @@ bool client_walk_is_name(const char *path, struct proto_bytes *ret);
 void client_walk_parent(struct client_task *t, const char *path, uint64_t at,
                         void (*walked)(struct client_task *t, int rc));
 
-/* attributes.c */
 void client_setattr_fill(struct proto_setattr_request *r, uint64_t ino,
                          const struct opendfs_stat *values, uint32_t mask);
 /* inode.c: what a file open for writing knows better than the server goes into `a`. */

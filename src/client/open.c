@@ -222,34 +222,6 @@ static void open_write(struct client_task *t)
     client_task_mutate(t, PROTO_OP_wopen, wopen_done);
 }
 
-static void open_done(struct client_task *t, const struct peer_reply *r)
-{
-    struct client_inode *i = t->inode;
-    if (r->rc == -EACCES && t->created_ino != 0) {
-        open_handle(t); /* who makes a file opens it, whatever its mode */
-        return;
-    }
-    if (r->rc < 0) {
-        open_refused(t, r->rc);
-        return;
-    }
-    const struct proto_open_reply *m = r->body;
-    client_inode_take(i, &m->attr, &m->layout);
-    client_cap_take(i->fs, &i->read_cap, &m->capability);
-    if (m->has_data && i->mode == PROTO_OPEN_NONE) {
-        int rc = client_inode_set_small(i, m->data.at, m->data.len);
-        if (rc < 0) {
-            open_failed(t, rc);
-            return;
-        }
-        if ((open_flags(t) & OPENDFS_WRITE) == 0) {
-            open_handle(t);
-            return;
-        }
-    }
-    open_write(t);
-}
-
 /* What the kind of file and its flags forbid. */
 static int open_check(const struct proto_attr *a, unsigned flags)
 {
@@ -266,6 +238,39 @@ static int open_check(const struct proto_attr *a, unsigned flags)
     return writes && (a->flags & PROTO_INODE_APPEND) != 0 && !only_behind ? -EPERM : 0;
 }
 
+static void open_done(struct client_task *t, const struct peer_reply *r)
+{
+    struct client_inode *i = t->inode;
+    if (r->rc == -EACCES && t->created_ino != 0) {
+        open_handle(t); /* who makes a file opens it, whatever its mode */
+        return;
+    }
+    if (r->rc < 0) {
+        open_refused(t, r->rc);
+        return;
+    }
+    const struct proto_open_reply *m = r->body;
+    int kind = open_check(&m->attr, open_flags(t) & ~(unsigned)OPENDFS_CREATE);
+    if (kind < 0) {
+        open_failed(t, kind);
+        return;
+    }
+    client_inode_take(i, &m->attr, &m->layout);
+    client_cap_take(i->fs, &i->read_cap, &m->capability);
+    if (m->has_data && i->mode == PROTO_OPEN_NONE) {
+        int rc = client_inode_set_small(i, m->data.at, m->data.len);
+        if (rc < 0) {
+            open_failed(t, rc);
+            return;
+        }
+        if ((open_flags(t) & OPENDFS_WRITE) == 0) {
+            open_handle(t);
+            return;
+        }
+    }
+    open_write(t);
+}
+
 /* `wopen` checks the rights of the first who writes here; of others, and of readers, `open` does.
  */
 static void open_ask(struct client_task *t)
@@ -273,6 +278,7 @@ static void open_ask(struct client_task *t)
     unsigned flags = open_flags(t);
     bool reads = (flags & OPENDFS_READ) != 0, writes = (flags & OPENDFS_WRITE) != 0;
     uint8_t access = (uint8_t)((reads ? PROTO_RIGHT_READ : 0) | (writes ? PROTO_RIGHT_WRITE : 0));
+    access |= reads && (flags & OPENDFS_EXECUTE) != 0 ? PROTO_RIGHT_EXEC : 0;
     t->inode->granted = t->inode->granted || reads;
     t->request.open = (struct proto_open_request){.ino = t->inode->ino,
                                                   .access = access,
@@ -405,8 +411,14 @@ static void open_walked(struct client_task *t, int rc)
 
 static void open_walk(struct client_task *t)
 {
+    const char *path = client_op_of(t->op)->path;
     client_walk_fini(&t->walk);
-    t->walk.path = client_op_of(t->op)->path;
+    if (path != NULL && path[0] == '\0' && t->op->at != 0 && t->rounds == 0) {
+        t->walk.attr = (struct proto_attr){.ino = t->op->at, .type = PROTO_INODE_FILE};
+        open_walked(t, 0); /* what it is comes with the answer */
+        return;
+    }
+    t->walk.path = path;
     t->walk.at = t->op->at;
     t->walk.parent = false;
     t->walk.follow = (open_flags(t) & OPENDFS_NOFOLLOW) == 0;

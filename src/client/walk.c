@@ -365,6 +365,21 @@ void client_op_walk(struct opendfs_op *op, bool follow,
     }
 }
 
+void client_op_walk_ino(struct opendfs_op *op, bool follow,
+                        void (*walked)(struct client_task *t, int rc))
+{
+    const struct client_op *o = client_op_of(op);
+    if (o->path == NULL || o->path[0] != '\0' || op->at == 0) {
+        client_op_walk(op, follow, walked);
+        return;
+    }
+    struct client_task *t = client_task_new(op);
+    if (t != NULL) {
+        t->walk.attr = (struct proto_attr){.ino = op->at};
+        walked(t, 0);
+    }
+}
+
 int client_walk_found(const struct client_task *t, int rc)
 {
     return rc == 0 && t->walk.attr.ino == 0 ? -ENOENT : rc;

@@ -32,7 +32,7 @@ static void xattr_start(struct opendfs_op *op, void (*walked)(struct client_task
         client_op_finish(op, rc, o->path, NULL);
         return;
     }
-    client_op_walk(op, o->follow, walked);
+    client_op_walk_ino(op, o->follow, walked);
 }
 
 /* True: the walk found an inode; else the operation has ended. */

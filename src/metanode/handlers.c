@@ -29,6 +29,7 @@ const struct peer_handler metanode_handlers[] = {
     METANODE_HANDLER(getattr, metanode_query),
     METANODE_HANDLER(readdir, metanode_query),
     METANODE_HANDLER(readlink, metanode_query),
+    METANODE_HANDLER(access, metanode_query),
     METANODE_HANDLER(open, metanode_query),
     METANODE_HANDLER(read_inline, metanode_query),
     METANODE_HANDLER(getxattr, metanode_query),

@@ -15,6 +15,7 @@ union query_reply {
     struct proto_getattr_reply getattr;
     struct proto_readdir_reply readdir;
     struct proto_readlink_reply readlink;
+    struct proto_access_reply access;
     struct proto_open_reply open;
     struct proto_read_inline_reply read_inline;
     struct proto_getxattr_reply getxattr;
@@ -153,6 +154,8 @@ static int query_names(struct query *q, const struct namespace_view *v)
         return namespace_readdir(v, body, &q->reply.readdir);
     case PROTO_OP_readlink:
         return namespace_readlink(v, body, &q->reply.readlink);
+    case PROTO_OP_access:
+        return namespace_access(v, body, &q->reply.access);
     case PROTO_OP_read_inline:
         return namespace_read_inline(v, body, &q->reply.read_inline);
     case PROTO_OP_getxattr:

@@ -102,7 +102,7 @@ void mount_getxattr(struct mount_call *c);
 void mount_listxattr(struct mount_call *c);
 void mount_setxattr(struct mount_call *c);
 void mount_removexattr(struct mount_call *c);
-void mount_access(struct mount_call *c);
+void mount_access(struct mount_call *c, unsigned rights); /* OPENDFS_READ, ... */
 /* files.c */
 void mount_open(struct mount_call *c);
 void mount_create(struct mount_call *c);

@@ -19,7 +19,8 @@ struct mount_listing {
     size_t at;                      /* next entry of the page */
     uint64_t place;                 /* where that is */
     char after[MOUNT_NAME_MAX + 1]; /* the page begins behind it */
-    bool loaded, busy;
+    bool loaded, busy, opening;
+    bool fresh;      /* nothing was listed since it was opened */
     uint64_t parent; /* for ".."; 0: not known */
     char *to;
     size_t room, used;
@@ -34,21 +35,6 @@ static uint64_t place_of(const char *name, size_t len)
 {
     uint64_t hash = dict_hash(&place_seed, name, len) >> 1;
     return hash > PLACE_DOTS ? hash : hash + PLACE_DOTS + 1;
-}
-
-void mount_opendir(struct mount_call *c)
-{
-    struct mount_handle *h = mem_zalloc(sizeof *h);
-    struct mount_listing *l = mem_zalloc(sizeof *l);
-    if (h == NULL || l == NULL) {
-        mem_free(h);
-        mem_free(l);
-        c->answers->done(c, -ENOMEM);
-        return;
-    }
-    h->ino = c->ino;
-    h->listing = l;
-    c->answers->opened(c, h);
 }
 
 static void listing_reset(struct mount *m, struct mount_listing *l)
@@ -98,19 +84,38 @@ static void readdir_answer(struct mount_call *c, int rc)
     }
 }
 
+/* The first page is there: it says whether it may be read, and is not asked for again. */
+static void opened(struct mount_call *c, int rc)
+{
+    struct mount_handle *h = c->handle;
+    c->handle = NULL;
+    h->listing->fresh = rc == 0;
+    h->listing->busy = false;
+    if (rc < 0) {
+        mem_free(h->listing);
+        mount_handle_free(h);
+        c->answers->done(c, rc);
+    } else {
+        c->answers->opened(c, h);
+    }
+}
+
 static void page_done(struct opendfs_op *op)
 {
     struct mount_listing *l = op->context;
     struct mount_call *c = l->call;
     client_identity_put(c->mount->fs, op->as);
     op->as = NULL;
-    if (op->result < 0) {
-        readdir_answer(c, (int)op->result);
-        return;
-    }
-    l->loaded = true;
+    l->loaded = op->result >= 0;
     l->at = 0;
-    readdir_step(c);
+    if (l->opening) {
+        l->opening = false;
+        opened(c, op->result < 0 ? (int)op->result : 0);
+    } else if (op->result < 0) {
+        readdir_answer(c, (int)op->result);
+    } else {
+        readdir_step(c);
+    }
 }
 
 static void page_load(struct mount_call *c)
@@ -202,7 +207,7 @@ static void listing_seek(struct mount_call *c, struct mount_listing *l)
 {
     l->sought = PLACE_BEGIN;
     if (c->offset == PLACE_BEGIN || c->offset == PLACE_DOT || c->offset == PLACE_DOTS) {
-        if (l->place != c->offset || c->offset == PLACE_BEGIN) {
+        if (l->place != c->offset || (c->offset == PLACE_BEGIN && !l->fresh)) {
             listing_reset(c->mount, l); /* rewinddir() sees what is there now */
             l->place = c->offset;
         }
@@ -220,6 +225,29 @@ static void never(struct opendfs_op *op)
 {
     (void)op;
     CHECK(false);
+}
+
+void mount_opendir(struct mount_call *c)
+{
+    struct mount_handle *h = mem_zalloc(sizeof *h);
+    struct mount_listing *l = mem_zalloc(sizeof *l);
+    if (h == NULL || l == NULL) {
+        mem_free(h);
+        mem_free(l);
+        c->answers->done(c, -ENOMEM);
+        return;
+    }
+    h->ino = c->ino;
+    h->listing = l;
+    l->call = c;
+    l->opening = true;
+    c->handle = h;
+    if (!mount_op(c, never)) {
+        mem_free(l);
+        mount_handle_free(h);
+        return;
+    }
+    page_load(c);
 }
 
 void mount_readdir(struct mount_call *c)
@@ -242,5 +270,6 @@ void mount_readdir(struct mount_call *c)
     l->room = c->size;
     l->used = 0;
     listing_seek(c, l);
+    l->fresh = false;
     readdir_step(c);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 /*
  * The transport by libfuse, low level. Requests are read on the loop, as many as there are, and
@@ -17,6 +18,8 @@
  */
 
 #define FUSE_CALLS_MAX 512u /* of the kernel's background requests */
+
+#define FLAG_EXEC 040 /* of open: the kernel's __FMODE_EXEC, told since there are flags to tell */
 
 struct mount_fuse {
     struct mount *mount;
@@ -406,6 +409,7 @@ static unsigned open_flags(int flags)
     unsigned r = (flags & O_ACCMODE) == O_RDONLY   ? OPENDFS_READ
                  : (flags & O_ACCMODE) == O_WRONLY ? OPENDFS_WRITE
                                                    : OPENDFS_READ | OPENDFS_WRITE;
+    r |= (flags & FLAG_EXEC) != 0 ? OPENDFS_EXECUTE : 0;
     r |= (flags & O_TRUNC) != 0 ? OPENDFS_TRUNCATE : 0;
     r |= (flags & O_EXCL) != 0 ? OPENDFS_EXCLUSIVE : 0;
     r |= (flags & O_APPEND) != 0 && r != OPENDFS_READ ? OPENDFS_APPEND : 0;
@@ -530,6 +534,16 @@ static void on_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info
     }
 }
 
+static void on_access(fuse_req_t req, fuse_ino_t node, int mask)
+{
+    struct mount_call *c = call_new(req, node, NULL);
+    if (c != NULL) {
+        mount_access(c, ((mask & R_OK) != 0 ? OPENDFS_READ : 0U) |
+                            ((mask & W_OK) != 0 ? OPENDFS_WRITE : 0U) |
+                            ((mask & X_OK) != 0 ? OPENDFS_EXECUTE : 0U));
+    }
+}
+
 static void on_statfs(fuse_req_t req, fuse_ino_t node)
 {
     struct mount_call *c = call_new(req, node, NULL);
@@ -626,6 +640,7 @@ static const struct fuse_lowlevel_ops fuse_ops = {.init = on_init,
                                                   .readdir = on_readdir,
                                                   .readdirplus = on_readdirplus,
                                                   .releasedir = on_releasedir,
+                                                  .access = on_access,
                                                   .statfs = on_statfs,
                                                   .setxattr = on_setxattr,
                                                   .getxattr = on_getxattr,

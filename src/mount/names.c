@@ -82,6 +82,13 @@ static void statfs_done(struct opendfs_op *op)
     }
 }
 
+void mount_access(struct mount_call *c, unsigned rights)
+{
+    if (mount_op(c, plain_done)) {
+        opendfs_async_access(c->mount->fs, &c->op, "", rights);
+    }
+}
+
 void mount_statfs(struct mount_call *c)
 {
     if (mount_op(c, statfs_done)) {

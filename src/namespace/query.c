@@ -191,6 +191,23 @@ int namespace_readlink(const struct namespace_view *v, const struct proto_readli
     return 0;
 }
 
+static uint32_t namespace_may_of(uint8_t rights)
+{
+    return ((rights & PROTO_RIGHT_READ) != 0 ? NAMESPACE_MAY_READ : 0) |
+           ((rights & PROTO_RIGHT_WRITE) != 0 ? NAMESPACE_MAY_WRITE : 0) |
+           ((rights & PROTO_RIGHT_EXEC) != 0 ? NAMESPACE_MAY_EXEC : 0);
+}
+
+int namespace_access(const struct namespace_view *v, const struct proto_access_request *q,
+                     struct proto_access_reply *ret)
+{
+    struct namespace_cred cred;
+    struct namespace_inode n;
+    *ret = (struct proto_access_reply){0};
+    int rc = namespace_query_inode(v, &q->caller, q->ino, &cred, &n);
+    return rc < 0 ? rc : namespace_cred_check(v, &cred, q->ino, &n, namespace_may_of(q->rights));
+}
+
 /* Who writes: the caller's own record wins, then anybody's. */
 static int namespace_open_mode(const struct namespace_view *v, uint64_t ino, uint64_t session,
                                uint8_t *ret)
@@ -214,8 +231,8 @@ static int namespace_check_open(const struct namespace_view *v, const struct nam
                                 const struct proto_open_request *q, const struct namespace_inode *n)
 {
     uint8_t access = q->access;
-    uint32_t may = (access & PROTO_RIGHT_READ) != 0 ? NAMESPACE_MAY_READ : 0;
-    may |= (access & PROTO_RIGHT_WRITE) != 0 ? NAMESPACE_MAY_WRITE : 0;
+    uint32_t may = namespace_may_of(access);
+    may &= (access & PROTO_RIGHT_EXEC) != 0 ? ~NAMESPACE_MAY_READ : UINT32_MAX;
     if ((access & PROTO_RIGHT_WRITE) != 0 && namespace_inode_is_dir(n)) {
         return -EISDIR;
     }

@@ -25,6 +25,8 @@ NODISCARD int namespace_readdir(const struct namespace_view *v,
 NODISCARD int namespace_readlink(const struct namespace_view *v,
                                  const struct proto_readlink_request *q,
                                  struct proto_readlink_reply *ret);
+NODISCARD int namespace_access(const struct namespace_view *v, const struct proto_access_request *q,
+                               struct proto_access_reply *ret);
 /* `mode` as the records of writers have it: W or S of the caller's own, S when others write, else
  * R. What others that write must do first is the leader's to see to. */
 NODISCARD int namespace_open(const struct namespace_view *v, const struct proto_open_request *q,

@@ -42,6 +42,8 @@ enum proto_inode_type {
 
 #define PROTO_RIGHT_READ 1u
 #define PROTO_RIGHT_WRITE 2u
+#define PROTO_RIGHT_EXEC \
+    4u /* of `open`, with READ: asked for in its place; never in capabilities */
 
 enum proto_object { PROTO_OBJECT_DIR = 1, PROTO_OBJECT_INO = 2 };
 #define PROTO_GRANT_NAMES 1u
