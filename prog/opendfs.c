@@ -4,6 +4,7 @@
 #include "servers.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define CONFIG                                                                     \
     {                                                                              \
@@ -21,7 +22,9 @@
 static const struct cli_option meta_options[] = {
     CONFIG, {"name", 'n', "NAME", "which [meta.N], if there are several"}, LOG, END};
 static const struct cli_option mount_options[] = {
-    {"options", 'o', "LIST", "options of mount(8), separated by commas"}, END};
+    {"options", 'o', "LIST", "options of mount(8), separated by commas"},
+    {"foreground", 'f', NULL, "stay in the foreground, until SIGINT, SIGTERM or unmounted"},
+    END};
 static const struct cli_option config_options[] = {CONFIG, END};
 static const struct cli_option data_options[] = {
     CONFIG,
@@ -215,7 +218,22 @@ static const struct cli_command servers[] = {
      .run = server_chunk_format},
     {.name = "mount",
      .arguments = "[CLUSTER:]/PATH DIRECTORY",
-     .summary = "mount the tree on a directory of this machine, in the foreground",
+     .summary = "mount a directory of the tree on one of this machine",
+     .details =
+         "Goes to the background when it is mounted; `umount DIRECTORY` ends it (fusermount3 -u "
+         "for "
+         "users). CLUSTER is a\ndirectory made by `opendfs init`, or HOST:PORT,... with "
+         "secret=FILE. Options are those of other file systems (ro,\nnosuid, nodev, noexec, sync, "
+         "noatime, allow_other, ...) and\n\n"
+         "  cluster=CLUSTER  as above\n  secret=FILE      client secret, with addresses\n"
+         "  soft             calls fail after timeout=SECONDS (60) without servers; else they "
+         "wait\n  cache=SIZE       memory for data in flight and read ahead (256M)\n"
+         "  log=FILE         where messages go after the start; default: nowhere, --foreground: "
+         "standard error\n\nRoot's mounts are open to all users, and set-id bits and devices "
+         "count, as elsewhere. In /etc/fstab:\n\n"
+         "  10.0.0.1:9400,10.0.0.2:9400:/  /data  opendfs  _netdev,secret=/etc/opendfs/client.key"
+         "  0 0\n\nneeds a link /sbin/mount.opendfs to this program. With systemd: "
+         "Type=notify and --foreground.",
      .options = mount_options,
      .min_arguments = 2,
      .max_arguments = 2,
@@ -247,9 +265,50 @@ const char *server_config(const struct cli *c)
     return config == NULL ? CLUSTER_LOCAL_FILE : config;
 }
 
+/* As mount(8) calls its helpers: mount.opendfs SOURCE DIRECTORY [-sfnvrw] [-o LIST] [-t TYPE]. */
+static int mount_helper(struct cli_options *o, int argc, char **argv)
+{
+    enum { WORDS = 8 };
+    char *words[WORDS] = {argv[0], "mount"}, list[8192] = "";
+    int count = 2;
+    for (int i = 1; i < argc; i++) {
+        bool flag = argv[i][0] == '-' && argv[i][1] != '\0';
+        const char *more = NULL;
+        if (flag && strchr(argv[i], 'f') != NULL) {
+            return 0; /* only as if */
+        }
+        if (strcmp(argv[i], "-o") == 0 && i + 1 < argc) {
+            more = argv[++i];
+        } else if ((strcmp(argv[i], "-t") == 0 || strcmp(argv[i], "-N") == 0) && i + 1 < argc) {
+            i++;
+        } else if (flag) {
+            more = strchr(argv[i], 'r') != NULL ? "ro" : NULL;
+        } else if (count < 4) {
+            words[count++] = argv[i];
+        }
+        size_t len = strlen(list);
+        if (more != NULL && strlen(more) + len + 2 > sizeof list) {
+            fprintf(stderr, "mount.opendfs: options of more than %zu bytes\n", sizeof list);
+            return 1;
+        }
+        if (more != NULL) {
+            snprintf(list + len, sizeof list - len, "%s%s", len > 0 ? "," : "", more);
+        }
+    }
+    words[count++] = "-o";
+    words[count++] = list;
+    return cli_main(o, count, words);
+}
+
+static bool is_helper(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    return strcmp(slash == NULL ? name : slash + 1, "mount.opendfs") == 0;
+}
+
 int main(int argc, char **argv)
 {
     setvbuf(stderr, NULL, _IOLBF, 8192); /* a message is one write */
     struct cli_options o = {.commands = servers, .command_count = sizeof servers / sizeof *servers};
-    return cli_main(&o, argc, argv);
+    return argc > 0 && is_helper(argv[0]) ? mount_helper(&o, argc, argv) : cli_main(&o, argc, argv);
 }

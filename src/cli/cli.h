@@ -50,8 +50,11 @@ const char *cli_value(const struct cli *c, const char *option); /* NULL: not giv
 const char *cli_argument(const struct cli *c, size_t i);        /* NULL: there are fewer */
 bool cli_flag(const struct cli *c, const char *option);
 bool cli_json(const struct cli *c); /* --json: each line of standard output is an object */
-/* The cluster that was chosen; 0 or an exit status, after having said why. Ended by cli_main(). */
-int cli_client(struct cli *c, struct opendfs **ret);
+/* A client of the cluster that was chosen, or of that in `wanted`, from which secret, timeout and
+ * cache are taken, too: 0 or an exit status, after having said why. Ended by cli_main(). */
+struct opendfs_options;
+int cli_client(struct cli *c, const struct opendfs_options *wanted, struct opendfs **ret);
+const char *cli_cluster(const struct cli *c); /* by -C or the environment; NULL: not said */
 struct loop *cli_loop(struct cli *c); /* of the main thread */
 /* "opendfs put: /x: No space left on device" to standard error, above a progress bar if there is
  * one. Returns CLI_EXIT_FAILED, or CLI_EXIT_USAGE for cli_usage() (which adds where help is). */

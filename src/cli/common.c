@@ -95,13 +95,17 @@ const char *cli_environment(const char *name)
 }
 
 /* A server that is starting is worth waiting for, but not in silence. */
-static int connect_patiently(struct cli *c)
+static int connect_patiently(struct cli *c, const struct opendfs_options *wanted)
 {
+    const char *secret = wanted->secret_file;
     struct opendfs_options o = {.api_version = OPENDFS_API_VERSION,
                                 .cluster = c->cluster,
-                                .secret_file = cli_environment("OPENDFS_SECRET"),
+                                .secret_file =
+                                    secret != NULL ? secret : cli_environment("OPENDFS_SECRET"),
                                 .uid = UINT32_MAX,
                                 .gid = UINT32_MAX,
+                                .timeout_ms = wanted->timeout_ms,
+                                .cache_bytes = wanted->cache_bytes,
                                 .connect_ms = CONNECT_QUIET_MS,
                                 .host = cli_environment("OPENDFS_HOST"),
                                 .rack = cli_environment("OPENDFS_RACK")};
@@ -115,15 +119,16 @@ static int connect_patiently(struct cli *c)
     return rc;
 }
 
-int cli_connect(struct cli *c)
+static int connect_as(struct cli *c, const struct opendfs_options *wanted)
 {
     if (c->fs != NULL) {
         return 0;
     }
+    c->cluster = wanted->cluster != NULL ? wanted->cluster : c->cluster;
     if (c->cluster == NULL) {
         c->cluster = ".";
     }
-    int rc = connect_patiently(c);
+    int rc = connect_patiently(c, wanted);
     if (rc == -ETIMEDOUT) {
         c->fs = NULL;
         return cli_fail(c, "no metadata server has answered for %u s: %s", CONNECT_LIMIT_MS / 1000,
@@ -141,11 +146,21 @@ int cli_connect(struct cli *c)
     return 0;
 }
 
-int cli_client(struct cli *c, struct opendfs **ret)
+int cli_connect(struct cli *c)
 {
-    int code = cli_connect(c);
+    return connect_as(c, &(struct opendfs_options){0});
+}
+
+int cli_client(struct cli *c, const struct opendfs_options *wanted, struct opendfs **ret)
+{
+    int code = connect_as(c, wanted);
     *ret = c->fs;
     return code;
+}
+
+const char *cli_cluster(const struct cli *c)
+{
+    return c->cluster;
 }
 
 struct loop *cli_loop(struct cli *c)
