@@ -157,7 +157,7 @@ static int process_run(struct mount_process *p)
     loop_complete(client_env(p->fs)->loop, &p->to_client);
     code = loop_run(p->main);
     if (p->rc < 0) {
-        cli_fail(p->cli, "%s", err_message(&p->error, p->rc));
+        cli_fail(p->cli, "%s: %s", p->source, err_message(&p->error, p->rc));
     }
     return code;
 }
@@ -216,6 +216,14 @@ int server_mount(struct cli *c)
     CLEANUP(mem_freep) char *fds = loop_self_take("OPENDFS_FDS");
     p.child = fds != NULL && strcmp(fds, "1") == 0;
     struct err e = {0};
+    if (cli_flag(c, "status")) {
+        return cli_argument(c, 1) == NULL
+                   ? cli_mounts_show(c, p.source)
+                   : cli_usage(c, "--status is asked of one directory, or of all");
+    }
+    if (p.at == NULL) {
+        return cli_usage(c, "what is to be mounted, and where?");
+    }
     int rc =
         mount_setup_parse(p.source, cli_value(c, "options"), loop_self_is_root(), &p.setup, &e);
     if (rc < 0) {

@@ -23,6 +23,8 @@ static const struct cli_option meta_options[] = {
     CONFIG, {"name", 'n', "NAME", "which [meta.N], if there are several"}, LOG, END};
 static const struct cli_option mount_options[] = {
     {"options", 'o', "LIST", "options of mount(8), separated by commas"},
+    {"status", 0, NULL,
+     "show what is mounted, and what those mounts do; DIRECTORY alone: that one"},
     {"foreground", 'f', NULL, "stay in the foreground, until SIGINT, SIGTERM or unmounted"},
     END};
 static const struct cli_option config_options[] = {CONFIG, END};
@@ -235,7 +237,7 @@ static const struct cli_command servers[] = {
          "  0 0\n\nneeds a link /sbin/mount.opendfs to this program. With systemd: "
          "Type=notify and --foreground.",
      .options = mount_options,
-     .min_arguments = 2,
+     .min_arguments = 0,
      .max_arguments = 2,
      .run = server_mount},
     {.name = "data",

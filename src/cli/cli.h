@@ -55,6 +55,9 @@ bool cli_json(const struct cli *c); /* --json: each line of standard output is a
 struct opendfs_options;
 int cli_client(struct cli *c, const struct opendfs_options *wanted, struct opendfs **ret);
 const char *cli_cluster(const struct cli *c); /* by -C or the environment; NULL: not said */
+/* What is mounted on this machine, or on `only` (NULL: all), and what it does: 0 or an exit status.
+ */
+int cli_mounts_show(struct cli *c, const char *only);
 struct loop *cli_loop(struct cli *c); /* of the main thread */
 /* "opendfs put: /x: No space left on device" to standard error, above a progress bar if there is
  * one. Returns CLI_EXIT_FAILED, or CLI_EXIT_USAGE for cli_usage() (which adds where help is). */

@@ -17,6 +17,8 @@
 #define MOUNT_PIECES 8u /* of one read */
 #define MOUNT_IO_BYTES (UINT32_C(1) << 20)
 
+#define MOUNT_OWN_FIRST (UINT64_MAX - 15) /* numbers behind those of all inodes: own.c */
+
 struct mount_call;
 struct mount_handle;
 
@@ -59,6 +61,7 @@ struct mount {
     uint64_t root;
     struct list calls; /* under way */
     size_t call_count;
+    uint64_t answered;
     struct mount_people *people;
     struct mount_fuse *fuse;
     void (*ended)(void *context, int rc);
@@ -74,6 +77,8 @@ struct mount_handle {
     uint64_t ino;
     unsigned flags; /* OPENDFS_... */
     struct mount_listing *listing;
+    char *own; /* owned: contents of a file of the mount itself */
+    size_t own_len;
 };
 
 /* mount.c: a call begins; it is answered by mount_call_... below, once. */
@@ -117,6 +122,17 @@ void mount_pieces_free(struct mount_call *c); /* what a read has lent */
 void mount_opendir(struct mount_call *c);
 void mount_readdir(struct mount_call *c);
 void mount_releasedir(struct mount_call *c);
+/* own.c: files of the mount itself. */
+bool mount_is_own(const struct mount_call *c);
+bool mount_is_own_name(const struct mount *m, uint64_t dir, const char *name);
+void mount_own_lookup(struct mount_call *c);
+void mount_own_getattr(struct mount_call *c);
+void mount_own_access(struct mount_call *c, unsigned rights);
+void mount_own_open(struct mount_call *c);
+void mount_own_read(struct mount_call *c);
+void mount_own_release(struct mount_call *c);
+void mount_own_opendir(struct mount_call *c);
+void mount_own_readdir(struct mount_call *c);
 /* people.c: supplementary groups of who asks, as the kernel knows them. */
 NODISCARD int mount_people_new(struct mount *m, struct mount_people **ret);
 struct mount_people *mount_people_free(struct mount_people *p);

@@ -50,7 +50,9 @@ static void listing_reset(struct mount *m, struct mount_listing *l)
 void mount_releasedir(struct mount_call *c)
 {
     struct mount_listing *l = c->handle->listing;
-    listing_reset(c->mount, l);
+    if (l != NULL) {
+        listing_reset(c->mount, l);
+    }
     mem_free(l);
     mount_handle_free(c->handle);
     c->answers->done(c, 0);
@@ -229,6 +231,10 @@ static void never(struct opendfs_op *op)
 
 void mount_opendir(struct mount_call *c)
 {
+    if (mount_is_own(c)) {
+        mount_own_opendir(c);
+        return;
+    }
     struct mount_handle *h = mem_zalloc(sizeof *h);
     struct mount_listing *l = mem_zalloc(sizeof *l);
     if (h == NULL || l == NULL) {
@@ -252,6 +258,10 @@ void mount_opendir(struct mount_call *c)
 
 void mount_readdir(struct mount_call *c)
 {
+    if (mount_is_own(c)) {
+        mount_own_readdir(c);
+        return;
+    }
     struct mount_listing *l = c->handle->listing;
     if (l->busy) { /* two threads with one handle: the kernel lets one in at a time */
         c->answers->done(c, -EBUSY);

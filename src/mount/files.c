@@ -56,6 +56,10 @@ static void opened(struct opendfs_op *op)
 
 void mount_open(struct mount_call *c)
 {
+    if (mount_is_own(c)) {
+        mount_own_open(c);
+        return;
+    }
     if (mount_op(c, opened)) {
         opendfs_async_open(c->mount->fs, &c->op, "", c->flags, 0);
     }
@@ -123,6 +127,10 @@ static void read_next(struct mount_call *c)
 /* A short answer is the end of the file: all that is asked for is read, up to there. */
 void mount_read(struct mount_call *c)
 {
+    if (mount_is_own(c)) {
+        mount_own_read(c);
+        return;
+    }
     if (c->handle->file == NULL) {
         c->answers->done(c, -EISDIR);
         return;
@@ -193,6 +201,10 @@ static void released(struct opendfs_op *op)
 
 void mount_release(struct mount_call *c)
 {
+    if (mount_is_own(c)) {
+        mount_own_release(c);
+        return;
+    }
     if (mount_op(c, released)) {
         opendfs_async_close(c->mount->fs, &c->op, c->handle->file, NULL, 0);
     }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +116,8 @@ static void answer_text(struct mount_call *c, const char *text, size_t len)
 
 static struct fuse_file_info info_of(const struct mount_handle *h)
 {
-    return (struct fuse_file_info){.fh = (uint64_t)(uintptr_t)h};
+    return (struct fuse_file_info){.fh = (uint64_t)(uintptr_t)h,
+                                   .direct_io = h->own != NULL}; /* nobody knows its size before */
 }
 
 static void answer_none(struct mount_call *c, int rc)
@@ -687,6 +689,16 @@ static void fuse_more(struct loop_task *t)
     fuse_read(container_of(t, struct mount_fuse, more));
 }
 
+/* What libfuse says is the reason why a mount fails; of the thread that mounts. */
+static _Thread_local char fuse_words[256];
+
+static void fuse_says(enum fuse_log_level level, const char *fmt, va_list args)
+{
+    (void)level;
+    vsnprintf(fuse_words, sizeof fuse_words, fmt, args);
+    fuse_words[strcspn(fuse_words, "\n")] = '\0';
+}
+
 static int fuse_begin(struct mount_fuse *f, const struct mount_options *opt, struct err *e)
 {
     char option[512];
@@ -701,13 +713,15 @@ static int fuse_begin(struct mount_fuse *f, const struct mount_options *opt, str
         return err_set(e, fits ? -ENOMEM : -E2BIG, "mount options: %s",
                        fits ? "no memory" : "too long");
     }
+    fuse_set_log_func(fuse_says);
+    fuse_words[0] = '\0';
     f->session = fuse_session_new(&args, &fuse_ops, sizeof fuse_ops, f);
     fuse_opt_free_args(&args);
     if (f->session == NULL) {
-        return err_set(e, -EINVAL, "mount options '%s': not understood", opt->options);
+        return err_set(e, -EINVAL, "mount options '%s': %s", opt->options, fuse_words);
     }
     if (fuse_session_mount(f->session, opt->at) != 0) {
-        return err_set(e, -EIO, "%s: cannot be mounted", opt->at);
+        return err_set(e, -EIO, "cannot be mounted on %s: %s", opt->at, fuse_words);
     }
     f->mounted = true;
     f->watch = (struct loop_fd){.ready = fuse_ready, .fd = fuse_session_fd(f->session)};

@@ -98,6 +98,7 @@ void mount_call_end(struct mount_call *c)
     mem_free(c->text);
     list_remove(&c->node);
     m->call_count--;
+    m->answered++;
     mount_check_stopped(m);
 }
 
@@ -107,6 +108,10 @@ bool mount_op(struct mount_call *c, void (*done)(struct opendfs_op *op))
     c->op.context = c;
     c->op.at = c->ino;
     c->op.umask = c->umask;
+    if (mount_is_own(c)) { /* what is allowed there has been done by now */
+        c->answers->done(c, -EPERM);
+        return false;
+    }
     if (c->op.as != NULL) {
         return true;
     }

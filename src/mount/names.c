@@ -35,6 +35,10 @@ static void attr_done(struct opendfs_op *op)
 
 void mount_lookup(struct mount_call *c)
 {
+    if (mount_is_own(c)) {
+        mount_own_lookup(c);
+        return;
+    }
     if (mount_op(c, entry_done)) {
         opendfs_async_lstat(c->mount->fs, &c->op, c->name);
     }
@@ -42,6 +46,10 @@ void mount_lookup(struct mount_call *c)
 
 void mount_getattr(struct mount_call *c)
 {
+    if (mount_is_own(c)) {
+        mount_own_getattr(c);
+        return;
+    }
     if (!mount_op(c, attr_done)) {
         return;
     }
@@ -84,6 +92,10 @@ static void statfs_done(struct opendfs_op *op)
 
 void mount_access(struct mount_call *c, unsigned rights)
 {
+    if (mount_is_own(c)) {
+        mount_own_access(c, rights);
+        return;
+    }
     if (mount_op(c, plain_done)) {
         opendfs_async_access(c->mount->fs, &c->op, "", rights);
     }
@@ -91,6 +103,7 @@ void mount_access(struct mount_call *c, unsigned rights)
 
 void mount_statfs(struct mount_call *c)
 {
+    c->ino = c->ino >= MOUNT_OWN_FIRST ? c->mount->root : c->ino;
     if (mount_op(c, statfs_done)) {
         opendfs_async_statfs(c->mount->fs, &c->op);
     }
@@ -162,6 +175,8 @@ void mount_rename(struct mount_call *c, uint64_t to_dir)
 {
     if ((c->flags & ~(unsigned)(OPENDFS_RENAME_NOREPLACE | OPENDFS_RENAME_EXCHANGE)) != 0) {
         c->answers->done(c, -EINVAL);
+    } else if (mount_is_own_name(c->mount, to_dir, c->to)) {
+        c->answers->done(c, -EPERM);
     } else if (mount_op(c, plain_done)) {
         c->op.at_to = to_dir;
         opendfs_async_rename(c->mount->fs, &c->op, c->name, c->to, c->flags);
@@ -170,7 +185,9 @@ void mount_rename(struct mount_call *c, uint64_t to_dir)
 
 void mount_link(struct mount_call *c, uint64_t dir)
 {
-    if (mount_op(c, entry_done)) {
+    if (mount_is_own_name(c->mount, dir, c->name)) {
+        c->answers->done(c, -EPERM);
+    } else if (mount_op(c, entry_done)) {
         c->op.at_to = dir;
         opendfs_async_link(c->mount->fs, &c->op, "", c->name);
     }
@@ -204,14 +221,21 @@ static bool value_room(struct mount_call *c)
 
 void mount_getxattr(struct mount_call *c)
 {
-    if (value_room(c)) {
+    if (c->ino >= MOUNT_OWN_FIRST) {
+        c->answers->done(c, -ENODATA);
+    } else if (value_room(c)) {
         opendfs_async_lgetxattr(c->mount->fs, &c->op, "", c->name, c->text, c->size);
     }
 }
 
 void mount_listxattr(struct mount_call *c)
 {
-    if (value_room(c)) {
+    bool own = c->ino >= MOUNT_OWN_FIRST;
+    if (own && c->size == 0) {
+        c->answers->count(c, 0);
+    } else if (own) {
+        c->answers->data(c, NULL, 0);
+    } else if (value_room(c)) {
         opendfs_async_llistxattr(c->mount->fs, &c->op, "", c->text, c->size);
     }
 }
