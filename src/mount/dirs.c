@@ -186,7 +186,7 @@ static void readdir_step(struct mount_call *c)
         l->sought = PLACE_BEGIN;
         readdir_answer(c, rc);
     } else if (l->used > 0) {
-        readdir_answer(c, 0); /* enough for now: the next page comes with the next call */
+        readdir_answer(c, 0); /* enough: the next page comes with the next call */
     } else {
         page_load(c);
     }

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -689,16 +688,6 @@ static void fuse_more(struct loop_task *t)
     fuse_read(container_of(t, struct mount_fuse, more));
 }
 
-/* What libfuse says is the reason why a mount fails; of the thread that mounts. */
-static _Thread_local char fuse_words[256];
-
-static void fuse_says(enum fuse_log_level level, const char *fmt, va_list args)
-{
-    (void)level;
-    vsnprintf(fuse_words, sizeof fuse_words, fmt, args);
-    fuse_words[strcspn(fuse_words, "\n")] = '\0';
-}
-
 static int fuse_begin(struct mount_fuse *f, const struct mount_options *opt, struct err *e)
 {
     char option[512];
@@ -713,15 +702,13 @@ static int fuse_begin(struct mount_fuse *f, const struct mount_options *opt, str
         return err_set(e, fits ? -ENOMEM : -E2BIG, "mount options: %s",
                        fits ? "no memory" : "too long");
     }
-    fuse_set_log_func(fuse_says);
-    fuse_words[0] = '\0';
     f->session = fuse_session_new(&args, &fuse_ops, sizeof fuse_ops, f);
     fuse_opt_free_args(&args);
     if (f->session == NULL) {
-        return err_set(e, -EINVAL, "mount options '%s': %s", opt->options, fuse_words);
+        return err_set(e, -EINVAL, "mount options '%s'", opt->options); /* libfuse has said why */
     }
     if (fuse_session_mount(f->session, opt->at) != 0) {
-        return err_set(e, -EIO, "cannot be mounted on %s: %s", opt->at, fuse_words);
+        return err_set(e, -EIO, "cannot be mounted on %s", opt->at);
     }
     f->mounted = true;
     f->watch = (struct loop_fd){.ready = fuse_ready, .fd = fuse_session_fd(f->session)};

@@ -86,5 +86,7 @@ TEST(what_is_not_understood_is_named)
     char *longer = mem_zalloc(8192);
     memset(longer, 'r', 5000);
     bad("/", longer, E2BIG, "4096");
+    struct mount_setup none;
+    CHECK_RC(mount_setup_parse("/", longer, true, &none, NULL), E2BIG);
     mem_free(longer);
 }
