@@ -123,6 +123,7 @@ int opendfs_readlink(struct opendfs *fs, const char *path, char *out, size_t siz
  * looked at. Who may write the file may do this, for given times one must own it. */
 #define OPENDFS_SET_ATIME_NOW 512
 #define OPENDFS_SET_MTIME_NOW 1024
+#define OPENDFS_SET_KILL_PRIV 2048 /* set-id bits go, as by a write of others than root */
 /* Changes what `mask` names, all or nothing; does not follow a final symlink (size: an error then).
  */
 int opendfs_setattr(struct opendfs *fs, const char *path, const struct opendfs_stat *values,

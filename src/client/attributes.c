@@ -102,7 +102,7 @@ void opendfs_async_access(struct opendfs *fs, struct opendfs_op *op, const char 
 
 #define SETTABLE                                                                                   \
     (OPENDFS_SET_MODE | OPENDFS_SET_UID | OPENDFS_SET_GID | OPENDFS_SET_SIZE | OPENDFS_SET_ATIME | \
-     OPENDFS_SET_MTIME | OPENDFS_SET_ATIME_NOW | OPENDFS_SET_MTIME_NOW)
+     OPENDFS_SET_MTIME | OPENDFS_SET_ATIME_NOW | OPENDFS_SET_MTIME_NOW | OPENDFS_SET_KILL_PRIV)
 
 static void setattr_walked(struct client_task *t, int rc);
 

@@ -1,4 +1,5 @@
-#include "client/core_priv.h"
+#include "client/inode_priv.h"
+#include "client/op_priv.h"
 
 #include <errno.h>
 #include <string.h>
@@ -136,6 +137,11 @@ void client_identity_put(struct opendfs *fs, struct opendfs_identity *as)
 bool client_identity_known(const struct opendfs *fs, const struct opendfs_identity *as)
 {
     return as == NULL || (as->cred != 0 && as->session_number == fs->session.number);
+}
+
+uint32_t client_op_uid(const struct opendfs_op *op)
+{
+    return op->as == NULL ? client_op_of((struct opendfs_op *)(uintptr_t)op)->fs->uid : op->as->uid;
 }
 
 uint32_t client_identity_cred(const struct opendfs *fs, const struct opendfs_identity *as)

@@ -227,3 +227,36 @@ TEST(inodes_are_named_by_number)
     CHECK_OK(DO(&w, close, w.op.file, NULL, 0));
     world_close(&w);
 }
+
+/* Set-id bits do not outlive what others than root write, whoever tells of it. */
+static void write_as(struct world *w, struct opendfs_identity *as, unsigned flags)
+{
+    opendfs_async_open(w->fs, world_op(w), "/f", OPENDFS_WRITE | flags, 0644);
+    w->op.as = as;
+    CHECK_OK(world_wait(w));
+    struct opendfs_file *f = w->op.file;
+    CHECK_EQ(DO(w, pwrite, f, "x", 1, 0), 1);
+    CHECK_OK(DO(w, fstat, f));
+    CHECK_OK(DO(w, close, f, NULL, 0));
+}
+
+TEST(who_is_not_root_takes_set_id_bits_away)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    w.opt.uid = 0;
+    world_start(&w);
+    struct opendfs_identity *anna = who_get(&w, 2001);
+    write_as(&w, NULL, OPENDFS_CREATE);
+    CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_KILL_PRIV) == 0);
+    const struct opendfs_stat all = {.mode = 06777};
+    CHECK_OK(DO(&w, setattr, "/f", &all, OPENDFS_SET_MODE));
+    write_as(&w, NULL, 0);
+    CHECK_EQ(w.op.stat.mode, 06777);
+    write_as(&w, anna, 0);
+    CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_KILL_PRIV) != 0);
+    write_as(&w, NULL, 0);
+    CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_KILL_PRIV) == 0);
+    who_put(&w, anna);
+    world_close(&w);
+}

@@ -66,6 +66,7 @@ struct client_inode {
     bool committing; /* a commit or the return of W is under way */
     struct client_call reread_call;
     struct proto_read_inline_request reread_request;
+    bool kill_priv;    /* who wrote is not root: the next commit says so */
     bool told;         /* times of all writes until now were handed over: those on record count */
     struct list asked; /* client_asked.node: questions that wait for the mutation under way */
     struct client_call release_call;
@@ -116,6 +117,7 @@ struct opendfs_file {
     struct client_inode *inode;
     struct list node;
     unsigned flags;              /* OPENDFS_... */
+    bool unprivileged;           /* opened by somebody who is not root */
     int sync_error, close_error; /* of delayed writes, not told yet */
     uint64_t next_offset;        /* of a reader in order */
     uint64_t run_end, run_bytes; /* of reads that were begun one behind the other, and how much */
@@ -124,6 +126,8 @@ struct opendfs_file {
     size_t block_count;
     char *path; /* for messages */
 };
+
+uint32_t client_op_uid(const struct opendfs_op *op); /* identity.c: on whose behalf it is */
 
 /* inode.c */
 void client_inodes_init(struct opendfs *fs);

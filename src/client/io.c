@@ -93,12 +93,14 @@ static int inode_spill(struct client_inode *i)
     return 1;
 }
 
-static void inode_written(struct client_inode *i, uint64_t end)
+static void inode_written(const struct client_io *io, uint64_t end)
 {
+    struct client_inode *i = io->inode;
     i->size = base_max(i->size, end);
     i->mtime_ns = (int64_t)loop_wall_ns(i->fs->loop);
     i->dirty = true;
     i->told = false;
+    i->kill_priv = i->kill_priv || (io->file != NULL && io->file->unprivileged);
 }
 
 /* Into the small contents, if they stay small. 1: done, 0: not possible. */
@@ -112,7 +114,7 @@ static bool write_small(struct client_io *io)
     memcpy(i->small + io->offset, io->from, io->len);
     i->small_len = base_max(i->small_len, io->offset + io->len);
     i->writes++;
-    inode_written(i, io->offset + io->len);
+    inode_written(io, io->offset + io->len);
     io->pos = io->len;
     return true;
 }
@@ -160,7 +162,7 @@ static int write_pieces(struct client_io *io)
         }
         io->pos += (size_t)n;
         if (io->turn == 0) { /* else the size moves after the data */
-            inode_written(i, io->offset + io->pos);
+            inode_written(io, io->offset + io->pos);
         }
     }
     return 1;
@@ -245,7 +247,7 @@ static bool truncate_here(struct client_io *io)
         return false;
     }
     i->size = i->set_size = io->offset;
-    inode_written(i, 0);
+    inode_written(io, 0);
     return true;
 }
 

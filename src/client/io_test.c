@@ -566,7 +566,7 @@ TEST(a_size_set_by_path_cuts_the_chunks)
     CHECK_EQ(w.op.stat.mtime_ns, FAKE_NOW_NS);
     CHECK_OK(DO(&w, setattr, "/f", &v, OPENDFS_SET_ATIME_NOW));
     CHECK_EQ(w.op.stat.atime_ns, FAKE_NOW_NS);
-    CHECK_EQ(DO(&w, setattr, "/f", &v, OPENDFS_SET_MTIME_NOW << 1), -EINVAL);
+    CHECK_EQ(DO(&w, setattr, "/f", &v, OPENDFS_SET_KILL_PRIV << 1), -EINVAL);
     CHECK_EQ(DO(&w, setattr, "/none", &v, OPENDFS_SET_SIZE), -ENOENT);
     CHECK_TEXT(w.op.error, "/none: No such file or directory");
     CHECK_EQ(DO(&w, setattr, "/", &v, OPENDFS_SET_SIZE), -EISDIR);

@@ -106,10 +106,10 @@ static void open_handle(struct client_task *t)
         open_failed(t, -ENOMEM);
         return;
     }
+    f->unprivileged = client_op_uid(t->op) != 0;
     t->op->file = f;
     open_settled(t);
-    if ((flags & OPENDFS_TRUNCATE) != 0 && (flags & OPENDFS_WRITE) != 0 && i->size > 0 &&
-        t->created_ino == 0) {
+    if ((flags & OPENDFS_TRUNCATE) != 0 && (flags & OPENDFS_WRITE) != 0 && t->created_ino == 0) {
         client_io_truncate(f, 0, open_undone, t);
         return;
     }

@@ -71,6 +71,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
         }
     } else {
         i->dirty = true;
+        i->kill_priv = (io->request.commit.flags & PROTO_COMMIT_KILL_PRIV) != 0;
         i->chunked = i->chunked || io->request.commit.allocated > 0;
         i->shared_end = base_max(i->shared_end, io->sent_end);
         if (r->rc == -ERR_session_expired || r->rc == -ESTALE) {
@@ -158,7 +159,8 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
                                        .flags = (last ? PROTO_COMMIT_RELEASE : 0) |
                                                 (i->told    ? PROTO_COMMIT_TOLD
                                                  : i->dirty ? PROTO_COMMIT_TIMES
-                                                            : 0),
+                                                            : 0) |
+                                                (i->kill_priv ? PROTO_COMMIT_KILL_PRIV : 0),
                                        .allocated = client_io_allocated(i)};
     if (i->in_line && i->dirty) {
         m->flags |= i->mode == PROTO_OPEN_W ? PROTO_COMMIT_HAS_DATA : 0;
@@ -176,6 +178,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     i->shared_end = 0;
     i->releasing = last;
     i->committing = true;
+    i->kill_priv = false;
     client_io_mutate(io, PROTO_OP_commit, after, commit_done);
     return false;
 }
@@ -271,6 +274,7 @@ static bool truncate_attr_step(struct client_io *io)
     io->size = base_max(i->size, i->stored_end);
     client_setattr_fill(&io->request.setattr, i->ino, &v, OPENDFS_SET_SIZE);
     io->request.setattr.cap_epoch = i->cap_epoch;
+    io->request.setattr.mask |= io->file->unprivileged ? PROTO_SET_KILL_PRIV : 0;
     io->cut_index = (uint32_t)(io->offset / i->layout.chunk_size);
     client_io_mutate(io, PROTO_OP_setattr, PHASE_CUT, attr_done);
     return false;

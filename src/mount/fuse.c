@@ -1,5 +1,6 @@
 #define FUSE_USE_VERSION 314
 #include "mount/call_priv.h"
+#include "mount/fuse_io_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +28,7 @@ struct mount_fuse {
     struct loop_fd watch;
     struct loop_task more;
     struct fuse_buf buf;
+    struct mount_fuse_greeting greeting;
     bool mounted, watched, quiet;
     char *at;
 };
@@ -300,7 +302,8 @@ static void on_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_
                                           {FUSE_SET_ATTR_ATIME, OPENDFS_SET_ATIME},
                                           {FUSE_SET_ATTR_MTIME, OPENDFS_SET_MTIME},
                                           {FUSE_SET_ATTR_ATIME_NOW, OPENDFS_SET_ATIME_NOW},
-                                          {FUSE_SET_ATTR_MTIME_NOW, OPENDFS_SET_MTIME_NOW}};
+                                          {FUSE_SET_ATTR_MTIME_NOW, OPENDFS_SET_MTIME_NOW},
+                                          {FUSE_SET_ATTR_KILL_SUID, OPENDFS_SET_KILL_PRIV}};
     struct mount_call *c = call_of_file(req, node, info);
     unsigned mask = 0;
     if (c == NULL) {
@@ -688,6 +691,18 @@ static void fuse_more(struct loop_task *t)
     fuse_read(container_of(t, struct mount_fuse, more));
 }
 
+static ssize_t io_read(int fd, void *buf, size_t size, void *user)
+{
+    struct mount_fuse *f = user;
+    return mount_fuse_read(&f->greeting, fd, buf, size);
+}
+
+static ssize_t io_writev(int fd, struct iovec *iov, int count, void *user)
+{
+    struct mount_fuse *f = user;
+    return mount_fuse_writev(&f->greeting, fd, iov, count);
+}
+
 static int fuse_begin(struct mount_fuse *f, const struct mount_options *opt, struct err *e)
 {
     char option[512];
@@ -711,6 +726,11 @@ static int fuse_begin(struct mount_fuse *f, const struct mount_options *opt, str
         return err_set(e, -EIO, "cannot be mounted on %s", opt->at);
     }
     f->mounted = true;
+    static const struct fuse_custom_io io = {.read = io_read, .writev = io_writev};
+    mount_fuse_greeting_init(&f->greeting);
+    if (fuse_session_custom_io(f->session, &io, fuse_session_fd(f->session)) != 0) {
+        return err_set(e, -ENOMEM, "no memory for a mount");
+    }
     f->watch = (struct loop_fd){.ready = fuse_ready, .fd = fuse_session_fd(f->session)};
     int flags = fcntl(f->watch.fd, F_GETFL);
     if (flags < 0 || fcntl(f->watch.fd, F_SETFL, flags | O_NONBLOCK) < 0) {

@@ -87,6 +87,9 @@ static inline void step_truncate(struct model *m, unsigned kind)
         touch(m, n);
         n->mtime_ns = only_bits ? n->mtime_ns : m->rig.time_ns;
         n->size = only_bits ? n->size : size;
+        if (only_bits) { /* also by root */
+            drop_set_ids(m, n);
+        }
         written(m, n);
     }
 }

@@ -205,7 +205,11 @@ static int namespace_setattr_do(struct namespace_plan *p, struct namespace_held 
     if ((r->mask & PROTO_SET_SIZE) != 0) {
         rc = namespace_truncate(p, h, r->size, r->cap_epoch != 0);
     }
-    if (rc == 0 && (r->mask & (PROTO_SET_KILL_PRIV | PROTO_SET_SIZE)) != 0) {
+    uint32_t both = PROTO_SET_KILL_PRIV | PROTO_SET_SIZE;
+    if (rc == 0 && (r->mask & PROTO_SET_KILL_PRIV) != 0) {
+        namespace_drop_set_ids(p, &h->inode);
+    }
+    if (rc == 0 && (r->mask & both) != 0) {
         rc = namespace_kill_priv(p, h);
     }
     uint32_t old_uid = h->inode.uid;

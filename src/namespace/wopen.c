@@ -284,7 +284,7 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
 {
     struct namespace_held *h;
     struct namespace_wopen w;
-    uint32_t known = (PROTO_COMMIT_TOLD << 1) - 1;
+    uint32_t known = (PROTO_COMMIT_KILL_PRIV << 1) - 1;
     if ((r->flags & ~known) != 0 || r->size > INT64_MAX) {
         return -EINVAL;
     }
@@ -313,9 +313,15 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
         namespace_commit_times(p, &h->inode, r, written);
         namespace_plan_touch(p, h);
     }
+    bool kill = (r->flags & PROTO_COMMIT_KILL_PRIV) != 0;
+    if (kill) {
+        namespace_drop_set_ids(p, &h->inode);
+    }
+    if (written || kill) {
+        rc = namespace_kill_priv(p, h);
+    }
     if (written) {
         h->inode.data_version = p->state.version;
-        rc = namespace_kill_priv(p, h);
     }
     if (rc < 0) {
         return rc;

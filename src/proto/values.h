@@ -71,7 +71,8 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_SET_CLASS 256u
 #define PROTO_SET_ATIME_NOW 512u /* the server's clock; wins over ATIME */
 #define PROTO_SET_MTIME_NOW 1024u
-#define PROTO_SET_KILL_PRIV 2048u /* drop set-id bits as write(2) does */
+#define PROTO_SET_KILL_PRIV \
+    2048u /* drop set-id bits as write(2) of others than root does */
 
 #define PROTO_QUOTA_BYTES 1u
 #define PROTO_QUOTA_FILES 2u
@@ -90,10 +91,11 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_TRASH_ANYBODY UINT32_MAX /* `owner` of `trash_list` */
 #define PROTO_COMMIT_RELEASE 1u
 #define PROTO_COMMIT_HAS_DATA 2u
-#define PROTO_COMMIT_APPEND 4u /* data goes to the end of the inline contents */
-#define PROTO_COMMIT_TIMES 8u  /* mtime and ctime count; else the server's clock */
-#define PROTO_COMMIT_TORN 16u  /* what is in chunks does not count: the contents stay inline */
-#define PROTO_COMMIT_TOLD 32u  /* times were handed over in an ack: those on record stay */
+#define PROTO_COMMIT_APPEND 4u     /* data goes to the end of the inline contents */
+#define PROTO_COMMIT_TIMES 8u      /* mtime and ctime count; else the server's clock */
+#define PROTO_COMMIT_TORN 16u      /* what is in chunks does not count: the contents stay inline */
+#define PROTO_COMMIT_TOLD 32u      /* times were handed over in an ack: those on record stay */
+#define PROTO_COMMIT_KILL_PRIV 64u /* who wrote is not root: set-id bits go, whoever tells it */
 
 #define PROTO_SESSION_STATEFUL 1u
 #define PROTO_SESSION_SUPERVISED 2u
