@@ -23,6 +23,7 @@ struct worker_process {
     struct datanode_supervised *supervised;
     struct net_address *meta;
     struct net_address address;
+    uint64_t move_rate;
     int failure;
     bool disk_failed;
 };
@@ -49,6 +50,25 @@ static void begin_stop(struct host *h)
     struct worker_process *p = container_of(h, struct worker_process, host);
     /* A little less than the master waits. */
     datanode_worker_stop(p->worker, SERVER_STOP_MS - SERVER_STOP_MS / 5);
+}
+
+/* The rest of the configuration is the master's: what needs another life gets it from there. */
+static void reload(struct host *h, const struct cluster_settings *fresh)
+{
+    struct worker_process *p = container_of(h, struct worker_process, host);
+    struct err e = {0};
+    size_t index = 0;
+    int rc = cluster_settings_find_target(fresh, h->name, &index, &e);
+    if (rc < 0) { /* its master ends it */
+        log_info(h->log, "no settings of this target", LOG_TEXT("error", err_message(&e, rc)));
+        return;
+    }
+    uint64_t rate = fresh->targets[index].move_rate;
+    if (rate != p->move_rate) {
+        p->move_rate = rate;
+        datanode_worker_move_rate(p->worker, rate);
+        log_info(h->log, "another rate for copies to other targets", LOG_U64("move_rate", rate));
+    }
 }
 
 static void stop_because(struct worker_process *p, const char *why)
@@ -151,6 +171,7 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
                                         .scrub_ms =
                                             t->scrub_ms == 0 ? DATANODE_SCRUB_NEVER : t->scrub_ms,
                                         .scrub_permille = t->scrub_percent * 10,
+                                        .move_rate = t->move_rate,
                                         .stream_bytes = t->stream_bytes,
                                         .max_reads = t->reads,
                                         .max_read_bytes = t->read_bytes,
@@ -164,6 +185,8 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
         rc = datanode_worker_start(&o, &p->worker, e);
     } while (rc == -ERR_in_use && host_wait(h, &wait));
     h->stop = rc == 0 ? begin_stop : NULL;
+    h->reload = rc == 0 ? reload : NULL;
+    p->move_rate = t->move_rate;
     return rc;
 }
 

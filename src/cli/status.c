@@ -65,6 +65,19 @@ int cli_status_ask(struct cli *c, struct cluster_health *ret)
     return 0;
 }
 
+/* As it counts, whatever the configuration of its node says. */
+static void print_placed_by(const struct cJSON *t)
+{
+    const char *labels = cli_json_text(t, "labels");
+    if (cJSON_GetObjectItemCaseSensitive(t, "weight") != NULL) { /* else of an earlier server */
+        printf(", weight %llu", (unsigned long long)cli_json_number(t, "weight"));
+    }
+    if (labels[0] != 0 && strcmp(labels, "?") != 0) {
+        printf(", labels ");
+        cli_print_name(labels);
+    }
+}
+
 static void print_target(const struct cJSON *t, bool colour)
 {
     char free_text[TEXT_UNIT_SIZE], total_text[TEXT_UNIT_SIZE];
@@ -84,6 +97,7 @@ static void print_target(const struct cJSON *t, bool colour)
     if (strcmp(engine, "?") != 0) { /* of a server that says it, and has heard it */
         printf(", engine %s", engine);
     }
+    print_placed_by(t);
     if (strcmp(plan, "stays") != 0 && strcmp(plan, "?") != 0) {
         printf(", %s", plan);
     }

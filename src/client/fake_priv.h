@@ -92,6 +92,7 @@ struct fake_cluster {
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
     uint64_t remote_size;              /* another client writes all files: only getattr says this */
     bool trimming;                     /* what was cut is not cut in all chunks */
+    bool late_tables;                  /* they do not come with the first page of the map */
     bool hide_symlinks;                /* walk ends before what is no directory */
     unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "client/fake_lease_priv.h"
+#include "client/fake_map_priv.h"
 
 static inline void fake_secrets(struct peer_secrets *s)
 {
@@ -78,31 +79,6 @@ static inline void fake_readdir(struct peer_user *u, struct peer_request *r)
                                                            .has_attr = true,
                                                            .attr = best->attr};
     }
-    peer_request_answer(r, &m, NULL);
-}
-static inline void fake_map(struct peer_user *u, struct peer_request *r)
-{
-    struct fake_cluster *c = fake_of(u);
-    struct proto_member members[FAKE_CHAINS][2];
-    struct proto_row rows[FAKE_CHAINS];
-    struct proto_target targets[FAKE_TARGETS] = {0};
-    uint32_t chains[FAKE_CHAINS];
-    const struct proto_storage_class class = {
-        .id = 1, .chunk_size = FAKE_CHUNK_BYTES, .inline_limit = 4096, .table_version = 1};
-    const struct proto_table table = {.class_id = 1, .version = 1, .chains = {chains, FAKE_CHAINS}};
-    for (uint32_t i = 0; i < FAKE_CHAINS; i++) {
-        chains[i] = i + 1;
-        fake_row(c, i + 1, members[i], &rows[i]);
-    }
-    for (uint32_t i = 0; i < FAKE_TARGETS; i++) {
-        targets[i].id = i + 1;
-        targets[i].address = targets[i].host = proto_bytes_text(c->target[i]->at.text);
-    }
-    const struct proto_cluster_map_reply m = {.epoch = c->map_epoch,
-                                              .classes = {(struct proto_storage_class *)&class, 1},
-                                              .tables = {(struct proto_table *)&table, 1},
-                                              .rows = {rows, FAKE_CHAINS},
-                                              .targets = {targets, FAKE_TARGETS}};
     peer_request_answer(r, &m, NULL);
 }
 static const struct peer_handler fake_meta_handlers[] = {

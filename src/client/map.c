@@ -7,9 +7,9 @@
 #include <string.h>
 
 /*
- * The map comes in pages by chain id; classes, tables and targets with the first. A fetch that is
- * asked for while one is under way is made after it, so that nobody is told of an older state than
- * that in which he asked.
+ * The map comes in pages by chain id; classes, tables and targets with the first, and tables that
+ * do not fit there in pages before the second. A fetch that is asked for while one is under way is
+ * made after it, so that nobody is told of an older state than that in which he asked.
  */
 
 #define MAP_RETRY_MS 100u
@@ -269,14 +269,14 @@ static void map_take(struct client_map *m, const struct proto_cluster_map_reply 
 /* --- fetching ------------------------------------------------------------------------------------
  */
 
-static void map_fetch(struct client_map *m, uint32_t first_chain);
+static void map_fetch(struct client_map *m, uint32_t first_chain, uint64_t first_table);
 
 static void map_begin(struct client_map *m)
 {
     m->fetching = true;
     m->wanted = false;
     list_splice_back(&m->waiting, &m->next);
-    map_fetch(m, 0);
+    map_fetch(m, 0, 0);
 }
 
 static void map_finish(struct client_map *m, int rc)
@@ -312,17 +312,21 @@ static void map_fetched(struct client_call *c, const struct peer_reply *r)
     const struct proto_cluster_map_reply *reply = r->body;
     map_take(m, reply);
     m->epoch = reply->epoch;
-    if (reply->more && reply->next_chain > m->request.first_chain) {
-        map_fetch(m, reply->next_chain);
-        return;
+    const struct proto_cluster_map_request asked = m->request;
+    if (reply->next_table > asked.first_table) {
+        map_fetch(m, reply->next_chain, reply->next_table);
+    } else if (reply->more && (asked.first_table > 0 || reply->next_chain > asked.first_chain)) {
+        map_fetch(m, reply->next_chain, 0);
+    } else {
+        map_finish(m, 0);
     }
-    map_finish(m, 0);
 }
 
 /* Its request has no caller: it is told who asks by the link. */
-static void map_fetch(struct client_map *m, uint32_t first_chain)
+static void map_fetch(struct client_map *m, uint32_t first_chain, uint64_t first_table)
 {
-    m->request = (struct proto_cluster_map_request){.first_chain = first_chain};
+    m->request =
+        (struct proto_cluster_map_request){.first_chain = first_chain, .first_table = first_table};
     m->call.done = map_fetched;
     stats_count(&m->fs->counters.map_fetches, 1);
     client_ask(m->fs, &m->call, PROTO_OP_cluster_map, &m->request);

@@ -28,6 +28,24 @@ static const struct opendfs_where *where(struct world *w, const struct opendfs_w
     return w->op.data;
 }
 
+/* Tables that do not come with the first page of the map are asked for, and then the other rows. */
+TEST(a_map_with_tables_in_pages_of_their_own_is_taken)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    w.cluster->late_tables = true;
+    world_start(&w);
+    world_fill(pattern, sizeof pattern, 3);
+    write_file(&w, "/f", 9 * CHUNK);
+    const struct opendfs_where_query q = {.path = "/f"};
+    const struct opendfs_where *p = where(&w, &q);
+    CHECK_EQ(p->count, 9);
+    for (uint32_t i = 0; i < p->count; i++) {
+        CHECK_EQ(p->chunks[i].member_count, 2);
+    }
+    world_close(&w);
+}
+
 TEST(each_chunk_has_its_chain_and_each_member_its_say)
 {
     struct world w;

@@ -10,7 +10,8 @@
  * a copy only if it has less even with it than the other one.
  *
  * Shares are counted per class and per version of its table (`born`): chains of one version hold
- * about equally much, those of an older one more.
+ * about equally much, those of an older one more. They are counted once, and kept up to date by
+ * what is planned; with whom a target shares chains is found by the chains of that target.
  */
 #include "cluster/moves.h"
 
@@ -43,6 +44,10 @@ struct plan {
     uint32_t *active; /* copies under way, by place */
     uint32_t *count;  /* members in the group of one chain, by place */
     uint32_t *pairs;  /* chains of its class in common with its members, by place */
+    const struct cluster_moves_class *count_class; /* of the group that is counted; NULL: none is */
+    uint32_t count_born;
+    size_t *seats_from; /* by place: where its chains begin in `seats`, one more than places */
+    uint32_t *seats;    /* chains as they are in the facts, by member */
     struct cluster_move *move;
     size_t max, moves;
     struct cluster_moves_sum sum;
@@ -207,35 +212,99 @@ static bool is_member(const struct view *v, uint32_t place)
     return found;
 }
 
-/* Counts a chain of the same class into `count` (of its group) and `pairs`. */
-static void tally_one(struct plan *p, const struct view *v, const struct view *other)
+/* Members as they will be; returns how many. */
+static size_t members_then(const struct view *v, uint32_t at[CLUSTER_MEMBERS_MAX + 1])
 {
-    uint32_t at[CLUSTER_MEMBERS_MAX + 1];
-    size_t n = 0, common = 0;
-    for (size_t i = 0; i < other->row->count; i++) {
-        if (kept(other, i) && i != other->goes) {
-            at[n++] = other->at[i];
+    size_t n = 0;
+    for (size_t i = 0; i < v->row->count; i++) {
+        if (kept(v, i) && i != v->goes) {
+            at[n++] = v->at[i];
         }
     }
-    if (other->joined != NOWHERE) {
-        at[n++] = other->joined;
+    if (v->joined != NOWHERE) {
+        at[n++] = v->joined;
     }
-    for (size_t i = 0; i < n; i++) {
-        common += is_member(v, at[i]) ? 1 : 0;
+    return n;
+}
+
+static bool is_counted(const struct plan *p, const struct view *v)
+{
+    return v->class == p->count_class && v->row->born == p->count_born;
+}
+
+/* The members of a group, unless they are counted already. */
+static void tally_group(struct plan *p, const struct view *v)
+{
+    uint32_t at[CLUSTER_MEMBERS_MAX + 1];
+    if (is_counted(p, v)) {
+        return;
     }
-    for (size_t i = 0; i < n; i++) {
-        p->count[at[i]] += other->row->born == v->row->born ? 1 : 0;
-        p->pairs[at[i]] += (uint32_t)common;
+    p->count_class = v->class;
+    p->count_born = v->row->born;
+    memset(p->count, 0, p->f->place_count * sizeof *p->count);
+    p->sum.looks += p->f->chain_count;
+    for (size_t i = 0; i < p->f->chain_count; i++) {
+        size_t n = is_counted(p, &p->view[i]) ? members_then(&p->view[i], at) : 0;
+        for (size_t k = 0; k < n; k++) {
+            p->count[at[k]]++;
+        }
+    }
+}
+
+/* Of a chain of the class with `place` in it: whom that meets there. */
+static void tally_pairs(struct plan *p, const struct view *v, uint32_t place,
+                        const struct view *other)
+{
+    uint32_t at[CLUSTER_MEMBERS_MAX + 1];
+    size_t n = other->class == v->class ? members_then(other, at) : 0, in = 0;
+    p->sum.looks++;
+    while (in < n && at[in] != place) {
+        in++;
+    }
+    for (size_t i = 0; i < n && in < n; i++) {
+        p->pairs[at[i]]++;
+    }
+}
+
+static void tally_place(struct plan *p, const struct view *v, uint32_t place)
+{
+    for (size_t i = p->seats_from[place]; i < p->seats_from[place + 1]; i++) {
+        tally_pairs(p, v, place, &p->view[p->seats[i]]);
+    }
+    for (size_t i = 0; i < p->moves; i++) { /* what it has come into just now */
+        const struct view *other = &p->view[p->move[i].chain];
+        if (other->joined == place) {
+            tally_pairs(p, v, place, other);
+        }
     }
 }
 
 static void tally(struct plan *p, const struct view *v)
 {
-    memset(p->count, 0, p->f->place_count * sizeof *p->count);
+    tally_group(p, v);
     memset(p->pairs, 0, p->f->place_count * sizeof *p->pairs);
-    for (size_t i = 0; i < p->f->chain_count; i++) {
-        if (p->view[i].class == v->class) {
-            tally_one(p, v, &p->view[i]);
+    for (size_t i = 0; i < v->row->count; i++) {
+        if (v->at[i] != NOWHERE) {
+            tally_place(p, v, v->at[i]);
+        }
+    }
+    if (v->joined != NOWHERE) {
+        tally_place(p, v, v->joined);
+    }
+}
+
+/* A member goes that was counted, or one comes: row->count and NOWHERE are none. */
+static void plan_change(struct plan *p, struct view *v, uint32_t joined, size_t goes)
+{
+    CHECK(v->joined == NOWHERE && v->goes == v->row->count);
+    v->joined = joined;
+    v->goes = goes;
+    if (is_counted(p, v)) {
+        if (joined != NOWHERE) {
+            p->count[joined]++;
+        }
+        if (goes < v->row->count && kept(v, goes)) {
+            p->count[v->at[goes]]--;
         }
     }
 }
@@ -278,8 +347,7 @@ static void move_join(struct plan *p, size_t chain, uint32_t place, size_t goes)
         return;
     }
     move_add(p, chain, CLUSTER_MOVE_JOIN, p->f->place[place].target.id);
-    v->joined = place;
-    v->goes = goes;
+    plan_change(p, v, place, goes);
     p->active[place]++;
     if (source != NOWHERE) {
         p->active[source]++;
@@ -632,15 +700,39 @@ static void even_all(struct plan *p)
 
 /* ---- The plan ---- */
 
+/* Which chains each target is in. */
+static void plan_seats(struct plan *p)
+{
+    for (size_t i = 0; i < p->f->chain_count; i++) {
+        const struct view *v = &p->view[i];
+        for (size_t k = 0; k < v->row->count && v->class != NULL; k++) {
+            p->seats_from[v->at[k] == NOWHERE ? p->f->place_count : v->at[k]]++;
+        }
+    }
+    size_t from = 0;
+    for (size_t i = 0; i <= p->f->place_count; i++) { /* ends, then beginnings */
+        from += p->seats_from[i];
+        p->seats_from[i] = from;
+    }
+    for (size_t i = 0; i < p->f->chain_count; i++) {
+        const struct view *v = &p->view[i];
+        for (size_t k = 0; k < v->row->count && v->class != NULL; k++) {
+            size_t place = v->at[k] == NOWHERE ? p->f->place_count : v->at[k];
+            p->seats[--p->seats_from[place]] = (uint32_t)i;
+        }
+    }
+}
+
 static void plan_run(struct plan *p)
 {
     for (size_t i = 0; i < p->f->chain_count; i++) {
         view_make(p, i);
     }
+    plan_seats(p);
     for (size_t i = 0; i < p->f->chain_count; i++) { /* moves under way, one after the other */
         struct view *v = &p->view[i];
         if (v->class != NULL && v->kept > v->class->copies) {
-            v->goes = surplus_choose(p, v);
+            plan_change(p, v, NOWHERE, surplus_choose(p, v));
             p->sum.uneven++;
         }
     }
@@ -661,17 +753,22 @@ static void plan_run(struct plan *p)
 int cluster_moves_plan(const struct cluster_moves_facts *facts, struct cluster_move *ret,
                        size_t max, size_t *ret_count, struct cluster_moves_sum *ret_sum)
 {
-    size_t places = facts->place_count + 1, chains = facts->chain_count + 1;
+    size_t places = facts->place_count + 1, chains = facts->chain_count + 1, seats = 1;
+    for (size_t i = 0; i < facts->chain_count; i++) {
+        seats += facts->chain[i].row->count;
+    }
     struct plan p = {.f = facts,
                      .view = mem_calloc(chains, sizeof *p.view),
                      .order = mem_calloc(chains, sizeof *p.order),
                      .active = mem_calloc(places, sizeof *p.active),
                      .count = mem_calloc(places, sizeof *p.count),
                      .pairs = mem_calloc(places, sizeof *p.pairs),
+                     .seats_from = mem_calloc(places, sizeof *p.seats_from),
+                     .seats = mem_calloc(seats, sizeof *p.seats),
                      .move = ret,
                      .max = max};
-    bool room =
-        p.view != NULL && p.order != NULL && p.active != NULL && p.count != NULL && p.pairs != NULL;
+    bool room = p.view != NULL && p.order != NULL && p.active != NULL && p.count != NULL &&
+                p.pairs != NULL && p.seats_from != NULL && p.seats != NULL;
     if (room) {
         plan_run(&p);
         *ret_count = p.moves;
@@ -682,6 +779,8 @@ int cluster_moves_plan(const struct cluster_moves_facts *facts, struct cluster_m
     mem_free(p.active);
     mem_free(p.count);
     mem_free(p.pairs);
+    mem_free(p.seats_from);
+    mem_free(p.seats);
     return room ? 0 : -ENOMEM;
 }
 

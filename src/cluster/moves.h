@@ -62,6 +62,7 @@ struct cluster_moves_sum {
     size_t endangered; /* chains with fewer serving members than copies */
     size_t stuck;      /* chains that lack a member, and no target can be it */
     size_t clashing;   /* chains with two members in one failure domain */
+    size_t looks;      /* at chains, to choose targets: statistics */
 };
 
 /* At most one move for each chain, the most urgent first; *ret_count of at most `max`. -ENOMEM. */

@@ -589,6 +589,49 @@ TEST(no_target_has_more_under_way_than_it_may)
     check_whole(w);
 }
 
+/* In a large cluster each further move costs looks at the chains of some targets, not at all. */
+TEST(a_plan_looks_at_chains_of_those_that_it_concerns)
+{
+    enum { LARGE_PLACES = 240, LARGE_CHAINS = 8192 };
+    static struct cluster_place place[LARGE_PLACES];
+    static struct cluster_row row[LARGE_CHAINS];
+    static struct cluster_moves_chain chain[LARGE_CHAINS];
+    static bool suits[LARGE_PLACES];
+    struct cluster_move move[MOVES];
+    struct cluster_moves_sum sum;
+    size_t count = 0;
+    for (uint32_t i = 0; i < LARGE_PLACES; i++) {
+        place[i] = (struct cluster_place){
+            .target = {.id = i + 1, .weight = 100, .host_key = i, .rack_key = i}, .usable = true};
+        suits[i] = true;
+    }
+    for (uint32_t i = 0; i < LARGE_CHAINS; i++) {
+        row[i] = (struct cluster_row){
+            .chain = i + 1, .epoch = 1, .class_id = 1, .born = 1 + i / 4096, .count = 3};
+        for (uint32_t k = 0; k < 3; k++) {
+            uint32_t at = (i + k * (1 + i / LARGE_PLACES)) % LARGE_PLACES;
+            row[i].member[k] =
+                (struct cluster_member){.target = at + 1, .state = PROTO_MEMBER_SERVING};
+        }
+        chain[i].row = &row[i];
+    }
+    place[7].leaves = true;
+    const struct cluster_moves_class class = {
+        .id = 1, .copies = 3, .domain = PROTO_DOMAIN_HOST, .suits = suits};
+    const struct cluster_moves_facts facts = {.place = place,
+                                              .place_count = LARGE_PLACES,
+                                              .class = &class,
+                                              .class_count = 1,
+                                              .chain = chain,
+                                              .chain_count = LARGE_CHAINS,
+                                              .per_target = 64,
+                                              .balance = true};
+    CHECK_OK(cluster_moves_plan(&facts, move, MOVES, &count, &sum));
+    CHECK_EQ(count, MOVES);
+    CHECK_TRUE(sum.leaving > MOVES);
+    CHECK_TRUE(sum.looks <= 6 * LARGE_CHAINS);
+}
+
 TEST_TORTURE(a_plan_survives_want_of_memory)
 {
     static const bool suits[2] = {true, true};

@@ -143,8 +143,13 @@ uint32_t cluster_chains_per_target(size_t copies, size_t targets)
         return CLUSTER_CHAINS_PER_TARGET;
     }
     uint64_t others = (targets - 1 + copies - 2) / (copies - 1);
-    uint64_t most = CLUSTER_ROWS_MAX * copies / targets;
+    uint64_t most = CLUSTER_TABLE_MAX / 2 * copies / targets;
     return (uint32_t)base_max(base_min(others * CLUSTER_PAIRS, most), CLUSTER_CHAINS_PER_TARGET);
+}
+
+size_t cluster_rows_at_once(size_t copies)
+{
+    return base_min(CLUSTER_ROWS_MAX, CLUSTER_ROWS_MEMBERS / base_max(copies, (size_t)1));
 }
 
 /* Does target i have fewer chains than its weight earns it? */
@@ -162,7 +167,7 @@ static size_t work_room(const struct work *w, size_t eligible)
     const struct cluster_placement *p = w->p;
     uint64_t need = (uint64_t)cluster_chains_per_target(p->copies, eligible) * eligible;
     uint64_t most = base_min(2 * need / p->copies + 1, CLUSTER_TABLE_MAX);
-    return (size_t)base_min(most - base_min(p->row_count, most), CLUSTER_ROWS_MAX);
+    return (size_t)base_min(most - base_min(p->row_count, most), cluster_rows_at_once(p->copies));
 }
 
 /* Makes one chain around the target that lacks most. False: nobody lacks any, or no chain is

@@ -13,7 +13,8 @@
 #include "cluster/chain.h"
 
 #define CLUSTER_TABLE_MAX 16384u      /* chains of a class, */
-#define CLUSTER_ROWS_MAX 4096u        /* that come at a time: what one command holds */
+#define CLUSTER_ROWS_MAX 4096u        /* that come at a time: what one command holds, */
+#define CLUSTER_ROWS_MEMBERS 16384u   /* also by the members of them all */
 #define CLUSTER_CHAINS_PER_TARGET 16u /* of a target of average weight, at least */
 #define CLUSTER_PAIRS 2u              /* chains that two targets share, on average, at least */
 #define CLUSTER_STRIPE_MAX 64u
@@ -35,14 +36,17 @@ struct cluster_placement {
 };
 
 /* How many chains a target of average weight is to be in: so many that each other target shares
- * some with it, or a lost one would be rebuilt by few. */
+ * some with it, or a lost one would be rebuilt by few; but at most half of what a table holds, for
+ * targets that come and go leave chains behind (doc/design/0069). */
 uint32_t cluster_chains_per_target(size_t copies, size_t targets);
+/* How many chains of so many copies come at a time: who gets so many asks again. */
+size_t cluster_rows_at_once(size_t copies);
 
 /*
  * Chains to add: *ret is an array (mem_free) of *ret_count rows with epoch 1, all members serving,
  * chain ids from first_chain on. None (count 0, *ret NULL) when every target has its share or when
- * there are fewer failure domains than copies: then *ret_enough is false. At most CLUSTER_ROWS_MAX,
- * and not beyond CLUSTER_TABLE_MAX. -ENOMEM, -ERR_bad_value (bad copies).
+ * there are fewer failure domains than copies: then *ret_enough is false. At most
+ * cluster_rows_at_once(), and not beyond CLUSTER_TABLE_MAX. -ENOMEM, -ERR_bad_value (bad copies).
  */
 NODISCARD int cluster_placement_grow(const struct cluster_placement *p, uint32_t first_chain,
                                      struct cluster_row **ret, size_t *ret_count, bool *ret_enough);

@@ -3,6 +3,9 @@
 #include "base/mem.h"
 #include "testing/testing.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #define TARGETS 12u
 
 static void count_chains(const struct cluster_row *rows, size_t count, uint32_t load[TARGETS],
@@ -107,6 +110,88 @@ TEST(placement_spreads_the_rebuild_of_a_lost_target)
         CHECK_TRUE(rebuild_of(48, copies, 4) <= 2000);
     }
     CHECK_EQ(rebuild_of(4, 1, 1), 0); /* there is nothing to rebuild from */
+}
+
+/* Of a target with the fewest, and of all on average: others that have chains in common with it. */
+struct partners {
+    size_t least;
+    double mean;
+};
+static struct partners partners_of(const struct cluster_row *rows, size_t count, size_t n)
+{
+    CLEANUP(mem_freep) uint8_t *pair = mem_zalloc(n * n);
+    struct partners ret = {.least = n};
+    CHECK_TRUE(pair != NULL);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < rows[i].count; j++) {
+            for (size_t k = 0; k < rows[i].count; k++) {
+                pair[(rows[i].member[j].target - 1) * n + rows[i].member[k].target - 1] |= j != k;
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t partners = 0;
+        for (size_t j = 0; j < n; j++) {
+            partners += pair[i * n + j];
+        }
+        ret.least = base_min(ret.least, partners);
+        ret.mean += (double)partners / (double)n;
+    }
+    return ret;
+}
+
+/* As the leader makes them: so many at a time, until nobody lacks any. Returns their number. */
+static size_t grow_all(struct cluster_placement *p, struct cluster_row *all)
+{
+    p->row = all;
+    for (p->row_count = 0;;) {
+        struct cluster_row *rows = NULL;
+        size_t count = 0;
+        bool enough = false;
+        CHECK_OK(cluster_placement_grow(p, 1 + (uint32_t)p->row_count, &rows, &count, &enough));
+        CHECK_TRUE(enough && count <= cluster_rows_at_once(p->copies));
+        CHECK_TRUE(p->row_count + count <= CLUSTER_TABLE_MAX);
+        if (count > 0) {
+            memcpy(all + p->row_count, rows, count * sizeof *rows);
+        }
+        mem_free(rows);
+        if (count == 0) {
+            return p->row_count;
+        }
+        p->row_count += count;
+    }
+}
+
+static struct partners partners_in(size_t n, size_t copies, struct cluster_spread *ret)
+{
+    CLEANUP(mem_freep) struct cluster_target *targets = mem_calloc(n, sizeof *targets);
+    CLEANUP(mem_freep) struct cluster_row *all = mem_calloc(CLUSTER_TABLE_MAX, sizeof *all);
+    CHECK_TRUE(targets != NULL && all != NULL);
+    for (uint32_t i = 0; i < n; i++) {
+        targets[i] = (struct cluster_target){.id = i + 1, .weight = 100, .host_key = i};
+    }
+    struct cluster_placement p = placement_of(targets, n, copies);
+    size_t count = grow_all(&p, all);
+    CHECK_OK(cluster_placement_spread(&p, ret));
+    struct partners x = partners_of(all, count, n);
+    printf("%zu targets, %zu copies: %zu chains, %u for each target; partners: %zu at least, %.1f "
+           "on average; most / mean: load %u, heads %u, rebuild %u permille\n",
+           n, copies, count, cluster_chains_per_target(copies, n), x.least, x.mean,
+           ret->load_permille, ret->heads_permille, ret->rebuild_permille);
+    return x;
+}
+
+/* A lost target of two hundred is rebuilt by all others. Of a thousand each has as many partners as
+ * half of a table's chains give it. */
+TEST(placement_gives_hundreds_of_targets_many_partners)
+{
+    struct cluster_spread s;
+    CHECK_TRUE(partners_in(200, 3, &s).least >= 190);
+    CHECK_TRUE(s.load_permille <= 1050 && s.heads_permille <= 1200 && s.rebuild_permille <= 2500);
+    CHECK_TRUE(partners_in(200, 2, &s).least >= 78);
+    CHECK_TRUE(s.load_permille <= 1050 && s.heads_permille <= 1200);
+    CHECK_TRUE(partners_in(1000, 3, &s).least >= 46);
+    CHECK_TRUE(s.load_permille <= 1100 && s.heads_permille <= 1300);
 }
 
 /* A table that was made badly is seen: target 1 shares all of its chains with target 2. */

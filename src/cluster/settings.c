@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define META_CACHE_BYTES (UINT64_C(256) << 20)
+#define MOVE_RATE_MIN (UINT64_C(64) << 10)
 
 static const char *const engines[] = {"auto", "extent", "file", "ram", NULL};
 static const char *const meta_engines[] = {"auto", "memory", "tree", NULL};
@@ -247,6 +248,14 @@ static const struct config_key keys[] = {
      .max = 100,
      .help =
          "of the time of the disk, at most, for that; an eighth of it while clients are served"},
+    {.section = "target",
+     .name = "move_rate",
+     .type = CONFIG_BYTES,
+     .many = true,
+     .default_text = "0",
+     .max = UINT64_C(1) << 40,
+     .help = "bytes per second that are copied from here to bring others up to date (moves, "
+             "rebuilds, targets that come back); 0: as much as clients leave"},
     {.section = "target",
      .name = "stream",
      .type = CONFIG_BYTES,
@@ -519,9 +528,14 @@ static int fill_target(struct cluster_settings *s, struct cluster_settings_targe
     t->labels = config_text(s->config, section, "labels");
     t->scrub_ms = config_u64(s->config, section, "scrub");
     t->scrub_percent = (uint32_t)config_u64(s->config, section, "scrub_share");
+    t->move_rate = config_u64(s->config, section, "move_rate");
     t->stream_bytes = config_u64(s->config, section, "stream");
     t->reads = config_u64(s->config, section, "reads");
     t->read_bytes = config_u64(s->config, section, "read_bytes");
+    if (t->move_rate > 0 && t->move_rate < MOVE_RATE_MIN) {
+        return config_error(s->config, section, "move_rate", e,
+                            "less than 64K per second: a copy would never be done");
+    }
     int rc = fill_space(s, t, section, e);
     rc = rc < 0 ? rc : fill_device(s, t, section, path, e);
     return rc < 0 ? rc : check_directory(s, t->directory, section, e);

@@ -58,6 +58,7 @@ struct cluster_settings_target {
     const char *labels;
     uint64_t scrub_ms; /* 0: never */
     uint32_t scrub_percent;
+    uint64_t move_rate;                /* bytes per second; 0: no limit */
     uint64_t stream_bytes;             /* buffers of reads past the page cache */
     uint64_t reads, read_bytes;        /* of clients under way */
     uint64_t send_limit_ms;            /* a connection that takes nothing for so long is closed */

@@ -47,6 +47,7 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->targets[0].io, CLUSTER_IO_THREADS);
     CHECK_EQ(s->targets[1].io, CLUSTER_IO_URING);
     CHECK_EQ(s->targets[1].stream_bytes, UINT64_C(64) << 20);
+    CHECK_EQ(s->targets[1].move_rate, 0);
     CHECK_EQ(s->targets[1].reads, 8192);
     CHECK_EQ(s->targets[1].read_bytes, UINT64_C(1) << 30);
     CHECK_EQ(s->targets[1].space_rest_ms, 60000);
@@ -112,6 +113,20 @@ TEST(space_rests_as_long_as_a_send_may_take)
             CHECK_EQ(s->targets[0].send_limit_ms, cases[i].limit_ms);
         }
     }
+}
+
+TEST(rate_of_moves_is_none_or_one_that_ends)
+{
+    CLEANUP(cluster_settings_freep) struct cluster_settings *s = NULL, *bad = NULL;
+    struct err e = {0};
+    const char *head = HEAD "[node.a]\n[target.0]\nnode = a\naddress = x:0\ndirectory = d\n";
+    char text[400];
+    snprintf(text, sizeof text, "%smove_rate = 100M\n", head);
+    CHECK_OK(parse(text, &s, &e));
+    CHECK_EQ(s->targets[0].move_rate, UINT64_C(100) << 20);
+    snprintf(text, sizeof text, "%smove_rate = 1K\n", head);
+    CHECK_RC(parse(text, &bad, &e), ERR_config);
+    CHECK_TRUE(strstr(e.text, "move_rate") != NULL);
 }
 
 TEST(memory_of_the_chunks_index_has_bounds)

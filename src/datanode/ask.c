@@ -1,6 +1,6 @@
 /*
  * datanode/ask.c -- one question, asked until it is answered. R10: each time with a new attempt; an
- * answer counts only for the newest.
+ * answer counts only for the newest, and one that is late takes its link with it.
  */
 #include "datanode/ask.h"
 
@@ -36,6 +36,7 @@ static void ask_answered(struct peer_call *c, const struct peer_reply *r)
     struct datanode_ask *a = container_of(c, struct datanode_ask, call);
     struct datanode_chain *chain = a->chain;
     a->calling = false;
+    datanode_neighbor_answered(a->neighbor, a->slot, r);
     if (a->stopped || chain->turn != a->turn) {
         ask_over(a, a->stopped ? -ERR_cancelled : -ERR_stale_epoch, NULL);
         return;

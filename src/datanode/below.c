@@ -3,9 +3,10 @@
  * on the same link, again and again with new attempts until the successor has it, refuses it, or a
  * new row comes.
  *
- * R10: a new attempt goes out after the old one was answered, or on a new link. As a delta when the
- * successor can take one, else whole: read back from the own store once it is there (syncing
- * successor, need_whole, an update found on disk after a restart).
+ * R10: a new attempt goes out after the old one was answered, or on a new link; so one whose answer
+ * is late takes its link with it. As a delta when the successor can take one, else whole: read back
+ * from the own store once it is there (syncing successor, need_whole, an update found on disk after
+ * a restart).
  */
 #include "datanode/worker_priv.h"
 
@@ -98,6 +99,7 @@ static void below_done(struct peer_call *c, const struct peer_reply *r)
     struct datanode_update *u = container_of(c, struct datanode_update, call);
     u->calling = false;
     u->link = NULL;
+    datanode_neighbor_answered(u->neighbor, u->slot, r);
     if (u->state == DATANODE_UPDATE_OVER) {
         datanode_update_release(u);
         return;

@@ -732,6 +732,63 @@ TEST(chain_counts_only_answers_of_its_attempt)
     rig_close(&r);
 }
 
+/* Of the newest link of a slot from one target to another one; 0: it is not up. */
+static uint64_t link_number(struct rig *r, unsigned from, uint32_t to, unsigned slot)
+{
+    const struct datanode_neighbor *n = datanode_neighbor_get(r->target[from].worker, to);
+    const struct peer_link *l = n == NULL || n->peer == NULL ? NULL : peer_link_of(n->peer, slot);
+    return l == NULL ? 0 : l->number;
+}
+
+/* R10: the answer to a FORWARD does not come in time. The next attempt goes out on a new link: what
+ * is left of the old one is not heard any more. */
+TEST(chain_sends_again_on_a_new_link_when_an_answer_is_late)
+{
+    struct rig r;
+    struct rig_call w;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    CHECK_OK(rig_write(&r, &first));
+    unsigned slot = datanode_slot_of((struct chunk_key){.data_id = first.data_id});
+    uint64_t number = link_number(&r, 1, 2, slot);
+    CHECK_TRUE(number > 0);
+    disk_sim_slow(r.disk[2], 25 * RIG_SECOND);
+    const struct rig_io io = with(2);
+    rig_write_begin(&r, &w, &io);
+    rig_for_ms(&r, DATANODE_CALL_MS - 1000);
+    CHECK_EQ(link_number(&r, 1, 2, slot), number);
+    rig_for_ms(&r, 2000);
+    CHECK_TRUE(link_number(&r, 1, 2, slot) > number);
+    CHECK_TRUE(!w.done);
+    disk_sim_slow(r.disk[2], 0);
+    RIG_UNTIL(&r, w.done);
+    CHECK_OK(w.rc);
+    CHECK_OK(read_at(&r, 2, 2));
+    CHECK_OK(read_at(&r, 1, 2));
+    rig_call_end(&w);
+    rig_close(&r);
+}
+
+/* The same for questions: SYNC and its like. */
+TEST(chain_asks_again_on_a_new_link_when_an_answer_is_late)
+{
+    struct rig r;
+    struct rig_call s;
+    rig_chain(&r, 2, DATANODE_ENGINE_FILE, testing_seed());
+    CHECK_OK(rig_write(&r, &first));
+    disk_sim_slow(r.disk[2], 25 * RIG_SECOND);
+    rig_sync_begin(&r, &s, &first);
+    rig_for_ms(&r, DATANODE_CALL_MS - 1000);
+    uint64_t number = link_number(&r, 1, 2, DATANODE_SLOT_ASK);
+    CHECK_TRUE(number > 0);
+    rig_for_ms(&r, 2000);
+    CHECK_TRUE(link_number(&r, 1, 2, DATANODE_SLOT_ASK) > number);
+    CHECK_TRUE(!s.done);
+    disk_sim_slow(r.disk[2], 0);
+    RIG_UNTIL(&r, s.done);
+    CHECK_OK(s.rc);
+    rig_close(&r);
+}
+
 /*
  * Case 7: messages of older attempts arrive late (rows come all the time, and the network holds
  * some of their bytes back), after the update was refused and its number was passed over.

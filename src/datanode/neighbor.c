@@ -216,6 +216,14 @@ void datanode_neighbor_drop(struct datanode_neighbor *n, unsigned slot, const ch
     }
 }
 
+void datanode_neighbor_answered(struct datanode_neighbor *n, unsigned slot,
+                                const struct peer_reply *r)
+{
+    if (!r->answered && r->rc == -ERR_deadline) {
+        datanode_neighbor_drop(n, slot, "an answer is late");
+    }
+}
+
 static void neighbors_watch(struct datanode_worker *w, uint64_t now_ns)
 {
     LIST_FOR_EACH(at, &w->chain_list)

@@ -44,6 +44,10 @@ NODISCARD bool datanode_neighbor_call(struct datanode_neighbor *n, struct peer_c
                                       const struct peer_call *model);
 void datanode_neighbor_unwait(struct datanode_send *s);
 void datanode_neighbor_drop(struct datanode_neighbor *n, unsigned slot, const char *reason);
+/* How a call of an attempt has ended: one without an answer in time may still be under way there,
+ * and its link ends before the next attempt (R10). */
+void datanode_neighbor_answered(struct datanode_neighbor *n, unsigned slot,
+                                const struct peer_reply *r);
 unsigned datanode_slot_of(struct chunk_key key);
 /* Asks those that a chain needs whether they are there; forgets the others. */
 void datanode_neighbors_tick(struct datanode_worker *w);

@@ -52,7 +52,7 @@ static bool reporter_differs(const struct proto_report_figures *a,
            a->resting != b->resting || a->scrub.permille != b->scrub.permille ||
            a->scrub.found != b->scrub.found || a->scrub.last_ms != b->scrub.last_ms ||
            a->scrub.begun_ms != b->scrub.begun_ms || a->scrub.repaired != b->scrub.repaired ||
-           reporter_reads_differ(&a->reads, &b->reads);
+           a->move_rate != b->move_rate || reporter_reads_differ(&a->reads, &b->reads);
 }
 
 static struct proto_report_figures reporter_figures(struct datanode_worker *w)
@@ -62,7 +62,8 @@ static struct proto_report_figures reporter_figures(struct datanode_worker *w)
     struct proto_report_figures f = {.chunks = info.chunk_count,
                                      .dirty = info.dirty_count,
                                      .reserved = info.reserved_bytes,
-                                     .resting = info.resting_bytes};
+                                     .resting = info.resting_bytes,
+                                     .move_rate = w->copying.rate};
     datanode_scrub_figures(w, &f.scrub);
     datanode_read_figures(w, &f.reads);
     return f;

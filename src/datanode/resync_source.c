@@ -2,7 +2,8 @@
  * datanode/resync_source.c -- the predecessor's side of a resync (section 9): SYNC_BEGIN with the
  * dead list, then both indexes side by side in key order, a COPY or DROP for each key that differs,
  * then SYNC_END. A key is compared and answered for under its chunk's lock, without a pending here;
- * a few keys at a time. Any new row ends the session (datanode_resync_stop).
+ * a few keys at a time, and not more bytes per second than `move_rate` says. Any new row ends the
+ * session (datanode_resync_stop).
  *
  * What is damaged here is repaired first. When nobody has a good copy, the COPY says so, with the
  * bytes as they are and the checksums as they should be, and the syncing member has it as damaged
@@ -113,8 +114,8 @@ static void job_count(struct resync_job *j, bool counted)
 {
     struct datanode_worker *w = j->session->worker;
     if (counted != j->counted) {
-        w->copying += counted ? 1u : UINT32_MAX;
-        w->copying_bytes += counted ? j->bytes : -(uint64_t)j->bytes;
+        w->copying.keys += counted ? 1u : UINT32_MAX;
+        w->copying.bytes += counted ? j->bytes : -(uint64_t)j->bytes;
         j->counted = counted;
     }
 }
@@ -447,14 +448,15 @@ static void job_go(struct resync_job *j)
 /* ---- Side by side ---- */
 
 /* Section 9.6: copies yield to clients. What those want is done at once, mostly: so that nothing of
- * them is under way now means little. */
+ * them is under way now means little. Who waits for its turn by `move_rate` holds no lock yet. */
 static struct resync_job *job_get(struct datanode_resync *s, uint32_t bytes)
 {
     const struct datanode_worker *w = s->worker;
     bool used = w->update_count + w->read_count > 0 ||
                 (w->used_ns != 0 && loop_tick_ns(w->loop) < w->used_ns + USED_NS);
-    bool much = used && w->copying > 0 && w->copying_bytes + bytes > BYTES_YIELDING;
-    if (much || w->copying >= JOBS_ALL) {
+    bool much = used && w->copying.keys > 0 && w->copying.bytes + bytes > BYTES_YIELDING;
+    bool early = bytes > 0 && datanode_rate_wait_ns(&w->copying, loop_tick_ns(w->loop)) > 0;
+    if (much || early || w->copying.keys >= JOBS_ALL) {
         return NULL;
     }
     for (unsigned i = 0; i < JOBS; i++) {
@@ -538,6 +540,7 @@ static bool walk_key(struct datanode_resync *s, const struct chunk_info *own,
         return false;
     }
     *j = (struct resync_job){.session = s, .item = it, .bytes = bytes};
+    datanode_rate_take(&s->worker->copying, bytes, loop_tick_ns(s->worker->loop));
     job_count(j, true);
     job_go(j);
     return true;
@@ -638,8 +641,12 @@ static bool walk_one(struct datanode_resync *s, unsigned *looks)
         order = theirs == NULL ? -1 : chunk_key_compare(info.key, datanode_key(theirs->chunk));
     }
     if (!walk_key(s, order <= 0 ? &info : NULL, order >= 0 ? theirs : NULL)) {
-        if (jobs_idle(s)) { /* memory is short, or others have all jobs */
-            loop_timer_in(s->worker->loop, &s->walk_again, PAUSE_MS * NS_PER_MS);
+        struct loop *l = s->worker->loop;
+        uint64_t wait_ns = datanode_rate_wait_ns(&s->worker->copying, loop_tick_ns(l));
+        if (wait_ns > 0) {
+            loop_timer_in(l, &s->walk_again, wait_ns);
+        } else if (jobs_idle(s)) { /* memory is short, or others have all jobs */
+            loop_timer_in(l, &s->walk_again, PAUSE_MS * NS_PER_MS);
         }
         return false; /* a job that ends goes on here */
     }
@@ -664,6 +671,21 @@ static void resync_walk(struct loop_task *t)
         }
     }
     resync_walk_soon(s);
+}
+
+/* Who waits for the old rate looks again. */
+void datanode_worker_move_rate(struct datanode_worker *w, uint64_t bytes)
+{
+    LOOP_OWNED(w->loop);
+    CHECK(bytes <= DATANODE_MOVE_RATE_MAX);
+    datanode_rate_set(&w->copying, bytes, loop_tick_ns(w->loop));
+    LIST_FOR_EACH(at, &w->chain_list)
+    {
+        struct datanode_resync *s = LIST_ENTRY(at, struct datanode_chain, all)->resync;
+        if (s != NULL) {
+            resync_walk_soon(s);
+        }
+    }
 }
 
 /* ---- The messages of the session itself ---- */

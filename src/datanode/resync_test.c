@@ -198,6 +198,72 @@ TEST(resync_new_member_gets_all)
     rig_close(&r);
 }
 
+/* Fifty chunks that target 3 does not have; it is about to get them from 2. */
+static void behind(struct rig *r, uint64_t rate)
+{
+    const struct rig_options opt = {
+        .seed = testing_seed(), .targets = 3, .engine = DATANODE_ENGINE_FILE, .move_rate = rate};
+    rig_chain_with(r, &opt);
+    row(r, "1s 2s 3o");
+    for (uint32_t i = 0; i < 50; i++) {
+        CHECK_OK(put(r, 1, i, (uint8_t)i));
+    }
+    row(r, "1s 2s 3w");
+}
+static uint64_t now_ms(const struct rig *r)
+{
+    return loop_sim_now_ns(r->world) / 1000000;
+}
+
+/* What is copied takes as long as `move_rate` says; who reads at the source, or writes, waits for
+ * nothing of that. */
+TEST(resync_keeps_to_its_rate)
+{
+    struct rig r;
+    behind(&r, 50 * 8192 / 4);
+    uint64_t begin = now_ms(&r), slowest = 0;
+    rig_row(&r, 1, "1s 2s 3y");
+    settle(&r);
+    for (uint32_t i = 0; !synced(&r, 3); i++) {
+        uint64_t asked = now_ms(&r);
+        CHECK_OK(get(&r, 2, i % 50, (uint8_t)(i % 50)));
+        CHECK_OK(put(&r, 1, 50, (uint8_t)i));
+        slowest = base_max(slowest, now_ms(&r) - asked);
+        rig_for_ms(&r, 20);
+    }
+    uint64_t took = now_ms(&r) - begin;
+    CHECK_TRUE(took >= 3700 && took <= 4800);
+    CHECK_TRUE(slowest <= 50);
+    row(&r, "1s 2s 3s");
+    for (uint32_t i = 0; i < 50; i++) {
+        CHECK_OK(get(&r, 3, i, (uint8_t)i));
+    }
+    rig_close(&r);
+}
+
+static void rate_inside(void *ctx)
+{
+    struct rig *r = ctx;
+    datanode_worker_move_rate(r->target[2].worker, r->opt.move_rate);
+}
+/* Another rate counts at once, also for who waits for the old one; and is told. */
+TEST(resync_takes_another_rate)
+{
+    struct rig r;
+    behind(&r, 100);
+    row(&r, "1s 2s 3y");
+    rig_for_ms(&r, 10000);
+    CHECK_TRUE(!synced(&r, 3));
+    RIG_UNTIL(&r, r.target[2].figures.move_rate == 100);
+    uint64_t begin = now_ms(&r);
+    r.opt.move_rate = 0;
+    rig_in(r.target[2].process.loop, rate_inside, &r);
+    RIG_UNTIL(&r, synced(&r, 3));
+    CHECK_TRUE(now_ms(&r) - begin <= 1000);
+    RIG_UNTIL(&r, r.target[2].figures.move_rate == 0);
+    rig_close(&r);
+}
+
 /* Writes go on: whole FORWARDs and COPYs of the same chunks, in any order (case 12, I3). */
 TEST(resync_runs_while_writes_go_on)
 {

@@ -13,8 +13,9 @@ struct rig_io {
     uint8_t kind; /* 0: PROTO_WRITE_AT */
     uint64_t seq; /* 0: the next */
     uint64_t client;
+    uint64_t session; /* of the capability; 0: the client's */
     uint32_t tgen;
-    bool retry, sync, bad_crc, check, stream, uncut;
+    bool retry, sync, bad_crc, check, stream, uncut, as_meta;
     uint32_t wait_ms, loss_gen, timeout_ms;
 };
 RIG struct proto_route rig_route(struct rig *r, const struct rig_io *io)
@@ -41,19 +42,22 @@ RIG void rig_payload(struct rig_call *c, const struct rig_io *io)
 }
 RIG void rig_write_begin(struct rig *r, struct rig_call *c, const struct rig_io *io)
 {
-    *c = (struct rig_call){.rig = r, .host = io->host};
-    c->m.write = (struct proto_write_request){.route = rig_route(r, io),
-                                              .capability = rig_capability(r, io->data_id),
-                                              .chunk = {.data_id = io->data_id, .index = io->index},
-                                              .client = io->client == 0 ? RIG_SESSION : io->client,
-                                              .seq = io->seq == 0 ? ++r->seq : io->seq,
-                                              .retry = io->retry,
-                                              .kind = io->kind == 0 ? PROTO_WRITE_AT : io->kind,
-                                              .offset = io->offset,
-                                              .length = io->length,
-                                              .tgen = io->tgen,
-                                              .sync = io->sync,
-                                              .uncut = io->uncut};
+    uint64_t client = io->client == 0 ? RIG_SESSION : io->client;
+    uint64_t session = io->session == 0 ? client : io->session;
+    *c = (struct rig_call){.rig = r, .host = io->host, .as_meta = io->as_meta};
+    c->m.write =
+        (struct proto_write_request){.route = rig_route(r, io),
+                                     .capability = rig_capability_of(r, session, io->data_id),
+                                     .chunk = {.data_id = io->data_id, .index = io->index},
+                                     .client = client,
+                                     .seq = io->seq == 0 ? ++r->seq : io->seq,
+                                     .retry = io->retry,
+                                     .kind = io->kind == 0 ? PROTO_WRITE_AT : io->kind,
+                                     .offset = io->offset,
+                                     .length = io->length,
+                                     .tgen = io->tgen,
+                                     .sync = io->sync,
+                                     .uncut = io->uncut};
     if (io->kind != PROTO_WRITE_SET_LENGTH) {
         rig_payload(c, io);
     }

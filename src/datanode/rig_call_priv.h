@@ -112,16 +112,20 @@ RIG void rig_call_inside(void *ctx)
     struct rig_target *t = &c->rig->target[c->host];
     peer_call(c->as_meta ? t->meta_client : t->client, &c->call);
 }
-RIG struct proto_capability rig_capability(struct rig *r, uint64_t data_id)
+RIG struct proto_capability rig_capability_of(struct rig *r, uint64_t session, uint64_t data_id)
 {
     struct cluster_secret secret;
     memset(secret.bytes, 5, sizeof secret.bytes);
     struct proto_capability c = {.data_id = data_id,
                                  .last_data_id = data_id,
-                                 .session = RIG_SESSION,
+                                 .session = session,
                                  .rights = PROTO_RIGHT_READ | PROTO_RIGHT_WRITE,
                                  .cap_epoch = 5,
                                  .expiry_wall_ms = UINT64_MAX / 2};
     CHECK((cluster_capability_sign(&secret, &c, r->mac)) == 0);
     return c;
+}
+RIG struct proto_capability rig_capability(struct rig *r, uint64_t data_id)
+{
+    return rig_capability_of(r, RIG_SESSION, data_id);
 }

@@ -82,6 +82,7 @@ RIG void storm_make_likely(struct storm *s, const struct proto_type *t,
     struct proto_chunk *chunk = storm_at(s, t, "chunk", sizeof *chunk);
     struct proto_capability *cap = storm_at(s, t, "capability", sizeof *cap);
     uint64_t *data_id = storm_at(s, t, "data_id", sizeof *data_id);
+    uint64_t *client = storm_at(s, t, "client", sizeof *client);
     uint64_t id = 100 + x->seed % 3 + s->turns / 2 * 3; /* what was removed never comes back */
     if (route != NULL && (x->bend & STORM_ROUTE) == 0) {
         unsigned chain = storm_chain(s, x, member);
@@ -96,6 +97,9 @@ RIG void storm_make_likely(struct storm *s, const struct proto_type *t,
     }
     if (cap != NULL && (x->bend & STORM_RIGHTS) == 0) {
         *cap = rig_capability(r, id);
+    }
+    if (cap != NULL && client != NULL && (x->bend & STORM_RIGHTS) == 0) {
+        *client = cap->session;
     }
     storm_below(s, t, "offset", STORM_DATA);
     storm_below(s, t, "length", STORM_DATA);

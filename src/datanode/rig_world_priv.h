@@ -50,6 +50,7 @@ RIG int rig_start_now(struct rig_target *t)
         .dead_keep_ms = r->opt.dead_keep_ms,
         .health = r->opt.health,
         .scrub_ms = r->opt.scrub_ms,
+        .move_rate = r->opt.move_rate,
         .ram_bytes = r->opt.small == host ? r->opt.small_bytes : 64u << 20,
         .low_bytes = r->opt.small == host && r->opt.low_bytes > 0 ? r->opt.low_bytes : 1};
     struct err e = {0};

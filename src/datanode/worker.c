@@ -379,6 +379,7 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
     w->stats = stats_new(w->env.stats, "target");
     datanode_metrics_init(w);
     w->member_bytes = w->opt.buffer_bytes / 2;
+    datanode_rate_set(&w->copying, w->opt.move_rate, 0);
     const struct buf_pool_options pool = {.limit_bytes = w->member_bytes,
                                           .max_size = base_align_up(FRAME_DATA_MAX, BUF_ALIGN),
                                           .budget = w->env.budget};

@@ -79,6 +79,7 @@ struct datanode_worker_options {
     struct datanode_health_limits health;
     uint64_t scrub_ms;       /* all chunks are checked once in that time. 0: three weeks */
     uint32_t scrub_permille; /* of the disk's time, at most. 0: 100 */
+    uint64_t move_rate;      /* see datanode_worker_move_rate() */
 };
 
 /* -ERR_in_use, -ERR_wrong_cluster, -ENOENT, -ERR_corrupt class (not a store), -EADDRINUSE, -errno;
@@ -93,6 +94,11 @@ void datanode_worker_stop(struct datanode_worker *w, uint64_t limit_ms);
  * exits: nothing acknowledged is lost. */
 struct datanode_worker *datanode_worker_free(struct datanode_worker *w);
 DEFINE_FREEP(datanode_worker)
+
+/* Bytes per second that are copied from here to members that are brought up to date, at most
+ * DATANODE_MOVE_RATE_MAX; 0: they yield to clients only. At any time. */
+#define DATANODE_MOVE_RATE_MAX (UINT64_C(1) << 40)
+void datanode_worker_move_rate(struct datanode_worker *w, uint64_t bytes);
 
 /* What is known of the disk from processes before; see health.h. */
 void datanode_worker_failures(struct datanode_worker *w, uint32_t count);

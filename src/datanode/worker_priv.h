@@ -34,6 +34,7 @@
 #include "datanode/item_priv.h"
 #include "datanode/metrics_priv.h"
 #include "datanode/neighbor_priv.h"
+#include "datanode/rate.h"
 #include "datanode/reporter.h"
 #include "datanode/scrub.h"
 #include "datanode/sick_priv.h"
@@ -50,7 +51,7 @@
 #define DATANODE_RETRY_MAX_MS 1000u
 #define DATANODE_WAIT_MS 50u /* readers wait for a commit */
 #define DATANODE_WAIT_MAX_MS 10000u
-#define DATANODE_CALL_MS 20000u /* between members; a lost one costs a new link */
+#define DATANODE_CALL_MS 20000u /* between members; a late answer costs the link: R10 */
 #define DATANODE_TEXT 256u
 #define DATANODE_NAME 65u
 
@@ -112,10 +113,9 @@ struct datanode_worker {
     struct list repairs, repairs_new;
     struct loop_task repair_task;
     struct datanode_discard discard;
-    uint64_t used_ns;      /* when a client last read or wrote here */
-    uint64_t neighbors_ns; /* when the neighbors were last looked at */
-    uint64_t copying_bytes;
-    unsigned copying; /* keys in the hands of sessions that bring other members up to date */
+    uint64_t used_ns;                /* when a client last read or wrote here */
+    uint64_t neighbors_ns;           /* when the neighbors were last looked at */
+    struct datanode_copying copying; /* to members that are brought up to date */
     struct datanode_holds holds;
     struct loop_timer repair_timer; /* damaged chunks that nobody could repair yet */
     struct chunk_damage repair_at;

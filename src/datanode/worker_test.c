@@ -253,6 +253,39 @@ static bool synced_survives(bool flag, unsigned survivor)
     return true;
 }
 
+/* Who has a capability writes in its own name only; a metadata server in any, and members forward
+ * what they were given. */
+TEST(worker_takes_no_write_in_the_name_of_another_client)
+{
+    struct rig r;
+    open_two(&r);
+    struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 8192, .fill = 1};
+    CHECK_OK(rig_write(&r, &io));
+    io.client = 5;
+    io.session = RIG_SESSION;
+    io.fill = 2;
+    CHECK_RC(rig_write(&r, &io), ERR_bad_capability);
+    io.kind = PROTO_WRITE_SET_LENGTH;
+    io.length = 0;
+    CHECK_RC(rig_write(&r, &io), ERR_bad_capability);
+    io = (struct rig_io){.host = 2, .chain = 1, .data_id = 100, .length = 8192, .fill = 1};
+    CHECK_OK(rig_read(&r, &io)); /* nothing was changed */
+    io.host = 1;
+    io.fill = 3;
+    io.client = 5;
+    CHECK_OK(rig_write(&r, &io));
+    io.host = 2;
+    CHECK_OK(rig_read(&r, &io));
+    io.host = 1;
+    io.fill = 4;
+    io.session = RIG_SESSION;
+    io.as_meta = true;
+    CHECK_OK(rig_write(&r, &io));
+    io.host = 2;
+    CHECK_OK(rig_read(&r, &io));
+    rig_close(&r);
+}
+
 /* The same chunk may be named more than once: those behind it are synced all the same. */
 TEST(worker_syncs_chunks_behind_one_that_is_named_twice)
 {

@@ -56,6 +56,8 @@ static int write_admit(struct datanode_worker *w, struct peer_request *r,
     }
     if (rc == 0 && r->link->role != PROTO_ROLE_META) {
         rc = datanode_capability(w, r, &m->capability, m->chunk.data_id, PROTO_RIGHT_WRITE);
+        /* `recent` and fences go by its name: it writes in no other one. */
+        rc = rc == 0 && m->client != m->capability.session ? -ERR_bad_capability : rc;
     }
     return rc;
 }

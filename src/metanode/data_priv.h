@@ -19,6 +19,7 @@ struct peer_request;
 #define METANODE_FORGET_MAX 1088u
 
 struct metanode_target {
+    struct dict_node node;
     struct list all;
     struct metanode *m;
     uint32_t id;
@@ -50,10 +51,13 @@ struct metanode_target {
     char disk_text[256];
     bool has_figures;
     struct proto_report_figures figures;
+    uint64_t to_copy; /* bytes that others get from here, about, as of the last look of moves.c */
 };
 struct metanode_targets {
-    struct list all;
+    struct dict by_id;
+    struct list all;    /* ascending by id */
     struct list writes; /* of records, under way: write_priv.h */
+    uint64_t visits;    /* to find one by its id: statistics */
     size_t count;
 };
 void metanode_targets_init(struct metanode *m);

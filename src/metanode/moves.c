@@ -134,13 +134,29 @@ static void look_bytes(struct moves_look *l)
     }
 }
 
+/* They come from its last serving member. Returns their bytes. */
+static uint64_t look_copies(struct metanode_chain *c, unsigned count)
+{
+    size_t serving = count == 0 ? 0 : cluster_row_serving_count(&c->row);
+    uint32_t id = serving == 0 ? 0 : c->row.member[serving - 1].target;
+    struct metanode_target *source = id == 0 ? NULL : metanode_target_find(c->m, id);
+    if (source != NULL) {
+        source->to_copy += count * c->bytes;
+    }
+    return count * c->bytes;
+}
+
 /* Of the copies that are to be made. */
 static uint64_t look_left(const struct moves_look *l, const struct cluster_moves_sum *sum)
 {
     uint64_t left = 0, all = 0;
+    LIST_FOR_EACH(node, &l->m->targets.all)
+    {
+        LIST_ENTRY(node, struct metanode_target, all)->to_copy = 0;
+    }
     for (size_t i = 0; i < l->chains; i++) {
         all += l->from[i]->bytes;
-        left += (uint64_t)__builtin_popcount(l->chain[i].lost) * l->from[i]->bytes;
+        left += look_copies(l->from[i], (unsigned)__builtin_popcount(l->chain[i].lost));
     }
     LIST_FOR_EACH(node, &l->m->targets.all)
     {
@@ -150,10 +166,30 @@ static uint64_t look_left(const struct moves_look *l, const struct cluster_moves
         }
         LIST_FOR_EACH(at, metanode_seats_of(l->m, t->id))
         {
-            left += LIST_ENTRY(at, struct metanode_seat, node)->chain->bytes;
+            left += look_copies(LIST_ENTRY(at, struct metanode_seat, node)->chain, 1);
         }
     }
     return left + (l->chains == 0 ? 0 : all / l->chains * sum->uneven);
+}
+
+/* The source that needs the longest for its part, by what it may send; of what only lies unevenly
+ * each has as much. */
+static uint64_t look_rate_ms(const struct moves_look *l)
+{
+    uint64_t most = 0, known = 0;
+    LIST_FOR_EACH(node, &l->m->targets.all)
+    {
+        known += LIST_ENTRY(node, struct metanode_target, all)->to_copy;
+    }
+    LIST_FOR_EACH(node, &l->m->targets.all)
+    {
+        const struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
+        uint64_t rate = t->alive && t->has_figures ? t->figures.move_rate : 0;
+        uint64_t uneven = (l->m->moves.left_bytes - known) / l->m->targets.count;
+        double ms = (double)(t->to_copy + uneven) * 1000 / (double)base_max(rate, UINT64_C(1));
+        most = rate == 0 ? most : base_max(most, (uint64_t)ms);
+    }
+    return most;
 }
 
 /* ---- What follows ---- */
@@ -250,7 +286,8 @@ size_t metanode_moves_left(const struct metanode *m, uint64_t *ret_ms)
     bool bytes = x->done_bytes > 0 && x->left_bytes > 0; /* else all count as much */
     double rest = bytes ? (double)x->left_bytes / (double)x->done_bytes
                         : (double)left / (double)base_max(x->done, (size_t)1);
-    *ret_ms = x->done == 0 || left == 0 ? 0 : (uint64_t)((double)took_ms * rest);
+    uint64_t ms = x->done == 0 ? 0 : (uint64_t)((double)took_ms * rest);
+    *ret_ms = left == 0 ? 0 : base_max(ms, x->rate_ms); /* the rate may be lower now than before */
     return left;
 }
 
@@ -294,6 +331,7 @@ static int look_plan(struct moves_look *l)
     moves_progress(m, &sum);
     look_bytes(l);
     m->moves.left_bytes = look_left(l, &sum);
+    m->moves.rate_ms = look_rate_ms(l);
     for (size_t i = 0; i < count; i++) {
         moves_make(l->from[move[i].chain], &move[i]);
     }

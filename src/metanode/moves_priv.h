@@ -28,6 +28,7 @@ struct metanode_moves {
     uint64_t begun_ns;            /* since when there has been something to do; 0: there is not */
     size_t done;                  /* members that have gone since */
     uint64_t done_bytes, left_bytes; /* about: what is used on a target is shared by its chains */
+    uint64_t rate_ms; /* what is left takes that at least, by the `move_rate` of the sources */
 };
 void metanode_moves_start(struct metanode *m);
 void metanode_moves_fini(struct metanode *m);

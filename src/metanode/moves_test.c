@@ -725,3 +725,28 @@ TEST(the_time_that_moves_take_is_reckoned_in_bytes)
     rest_after(&r, 2, 20 * RIG_SECOND);
     rig_over(&r);
 }
+
+/* Nothing is done yet, or it went faster before: it takes as long as the targets may take that have
+ * the copies. */
+TEST(the_time_that_moves_take_follows_from_the_rates_of_the_sources)
+{
+    struct rig r;
+    start_with(&r, 4, 600000);
+    for (unsigned i = 0; i < 4; i++) {
+        r.target[i].used = UINT64_C(64) << 20;
+        struct metanode_target *t = metanode_target_find(r.m, r.target[i].id);
+        t->has_figures = true;
+        t->figures.move_rate = 1u << 20;
+    }
+    rig_run(&r, 3 * RIG_SECOND);
+    CHECK_OK(plan(&r, 0, PROTO_PLAN_DRAIN, 0));
+    CHECK_TRUE(rig_until(&r, something_is_left, &r));
+    uint64_t ms, all_ms = r.m->moves.left_bytes * 1000 >> 20;
+    CHECK_EQ(r.m->moves.done, 0);
+    CHECK_TRUE(metanode_moves_left(r.m, &ms) > 1);
+    CHECK_TRUE(all_ms > 30000 && ms >= all_ms / 4 && ms <= all_ms);
+    rest_after(&r, 2, 20 * RIG_SECOND);
+    CHECK_EQ(metanode_moves_left(r.m, &ms), 0);
+    CHECK_EQ(ms, 0);
+    rig_over(&r);
+}

@@ -6,6 +6,7 @@
 
 #include "metanode/rig_chains_priv.h"
 #include "metanode/rig_target_priv.h"
+#include "metanode/write_priv.h"
 #include "testing/testing.h"
 
 #define MANY_TARGETS 240u
@@ -107,6 +108,95 @@ TEST(a_heartbeat_costs_what_its_own_chains_cost)
     CHECK_TRUE(large <= small + 1); /* the others cost nothing, */
     CHECK_TRUE(large <= 4 * own);   /* and own ones a look for each thing that is asked */
     CHECK_TRUE(all_leased(&r));
+    rig_over(&r);
+}
+
+static void recorded(struct metanode_target_write *w, int rc, const struct namespace_reply *reply)
+{
+    (void)w;
+    (void)reply;
+    CHECK_OK(rc);
+}
+/* Records of targets that nobody hears of. */
+static void others_are_recorded(void *ctx)
+{
+    static struct metanode_target_write write[MANY_TARGETS];
+    struct rig *r = ctx;
+    for (uint32_t i = 0; i < MANY_TARGETS; i++) {
+        struct proto_target t = {.uuid = {{1}}, .weight = 1, .incarnation = 1};
+        memcpy(t.uuid.bytes + 4, &i, sizeof i);
+        write[i] = (struct metanode_target_write){.done = recorded};
+        CHECK_OK(metanode_target_write(r->m, &write[i], &t));
+    }
+}
+static bool others_are_known(void *ctx)
+{
+    const struct rig *r = ctx;
+    return r->m->targets.count == MANY_TARGETS;
+}
+/* A target is found by its id at once, however many came before it. */
+TEST(a_heartbeat_costs_nothing_for_other_targets)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    loop_sim_enter(r.loop, others_are_recorded, &r);
+    CHECK_TRUE(rig_until(&r, others_are_known, &r));
+    for (unsigned i = 0; i < 3; i++) {
+        rig_target_start(&r, i, false);
+    }
+    CHECK_TRUE(rig_reach(&r, 2));
+    CHECK_TRUE(rig_until(&r, all_leased, &r));
+    CHECK_TRUE(r.target[0].id > MANY_TARGETS);
+    rig_run(&r, 5 * RIG_SECOND);
+    uint64_t beats = r.m->chains.heartbeats, looks = r.m->targets.visits;
+    rig_run(&r, 5 * RIG_SECOND);
+    beats = r.m->chains.heartbeats - beats;
+    looks = r.m->targets.visits - looks;
+    CHECK_TRUE(beats > 10 && looks >= beats && looks <= 8 * beats);
+    rig_over(&r);
+}
+
+/* As if they had registered, and nobody had been away for long. */
+static void targets_come(void *ctx)
+{
+    struct rig *r = ctx;
+    struct metanode *m = r->m;
+    for (uint32_t i = 0; i < MANY_TARGETS; i++) {
+        struct proto_target t = {.id = MANY_FIRST + i, .uuid = {{1}}, .weight = 100};
+        memcpy(t.uuid.bytes + 4, &t.id, sizeof t.id);
+        CHECK_OK(metanode_target_put(m, &t));
+        struct metanode_target *known = metanode_target_find(m, t.id);
+        CHECK_TRUE(known != NULL);
+        known->alive = known->registered = true;
+    }
+    metanode_tables_touch(m);
+}
+static bool table_is_large(void *ctx)
+{
+    const struct rig *r = ctx;
+    return r->m->chains.count >= CLUSTER_TABLE_MAX / 2 - MANY_TARGETS;
+}
+/* More chains than one command holds come by several, and none of them twice. */
+TEST(a_table_grows_in_steps)
+{
+    struct rig r;
+    rig_new(&r, testing_seed());
+    rig_serve(&r);
+    for (unsigned i = 0; i < 3; i++) {
+        rig_target_start(&r, i, false);
+    }
+    CHECK_TRUE(rig_reach(&r, 2));
+    CHECK_TRUE(rig_until(&r, all_leased, &r));
+    loop_sim_enter(r.loop, targets_come, &r);
+    CHECK_TRUE(rig_until(&r, table_is_large, &r));
+    rig_run(&r, 3 * RIG_SECOND);
+    CHECK_TRUE(r.m->chains.count <= CLUSTER_TABLE_MAX / 2 + 2 * MANY_TARGETS);
+    uint32_t share = cluster_chains_per_target(r.m->opt.copies, MANY_TARGETS + 3);
+    for (uint32_t i = 0; i < MANY_TARGETS; i++) {
+        size_t n = chains_by_rows(&r, MANY_FIRST + i);
+        CHECK_TRUE(n >= share && n <= share + 8);
+    }
     rig_over(&r);
 }
 

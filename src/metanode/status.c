@@ -129,6 +129,7 @@ static void status_json_told(const struct metanode_target *t, struct text *out)
                  (unsigned long long)f->scrub.found, (unsigned long long)f->scrub.last_ms,
                  (unsigned long long)f->scrub.last_took_ms, (unsigned long long)f->scrub.last_found,
                  (unsigned long long)f->scrub.found_ever, (unsigned long long)f->scrub.repaired);
+        text_add(out, ",\"move_rate\":%llu", (unsigned long long)f->move_rate);
         text_add(out,
                  ",\"reads\":{\"cached\":%llu,\"fetched\":%llu,\"streamed\":%llu,"
                  "\"copied\":%llu,\"stream_full\":%llu,\"busy\":%llu}",

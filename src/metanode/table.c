@@ -18,6 +18,7 @@ struct table_grow {
     struct peer_request *request; /* class_create, else NULL */
     uint32_t class_id;            /* 0: the first class, or that of the request */
     bool absent;                  /* class_id 0 and there is one already: the next of them */
+    bool cut;                     /* as many chains as come at a time: there may be more to add */
     struct namespace_state state;
     struct proto_storage_class class;
     struct proto_table table;
@@ -107,8 +108,9 @@ enum proto_failure_domain metanode_table_domain(const struct proto_storage_class
 static void table_end(struct table_grow *g, int rc)
 {
     struct metanode *m = g->m;
-    uint32_t after = g->class_id;
-    bool more = !g->absent && g->request == NULL && rc == 0 && after > 0;
+    uint32_t next = g->cut ? g->class.id : g->class_id + 1;
+    bool all = g->request == NULL && g->class_id > 0; /* one class after the other */
+    bool more = !g->absent && rc == 0 && (g->cut || all);
     if (g->request != NULL) {
         struct proto_class_create_reply answer = {.class_id = g->class.id,
                                                   .map_epoch = m->map_epoch};
@@ -122,7 +124,7 @@ static void table_end(struct table_grow *g, int rc)
     mem_free(g);
     m->tables.growing = false;
     if (more) {
-        m->tables.next = after + 1;
+        m->tables.next = next;
         loop_timer_in(m->env->loop, &m->tables.quiet, 0);
     }
 }
@@ -261,6 +263,7 @@ static int table_compute(struct table_grow *g)
     int rc = table_place(g, &p, targets, &rows, &count);
     rc = rc < 0 ? rc : table_keep(g, have, have_count);
     bool more = rc == 0 && (count > 0 || table_avoids(g));
+    g->cut = count >= cluster_rows_at_once(g->class.copies);
     rc = more ? table_propose(g, rows, count) : rc;
     mem_free(rows);
     return rc < 0 ? rc : more ? 1 : g->request != NULL ? -ENOSPC : 0;

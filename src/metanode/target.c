@@ -9,32 +9,40 @@
 
 static void target_expired(struct loop_timer *timer);
 
+static bool target_equal(const struct dict_node *node, const void *key)
+{
+    return container_of(node, const struct metanode_target, node)->id == *(const uint32_t *)key;
+}
+
+static void target_dropped(struct dict_node *node, void *owner)
+{
+    const struct metanode *m = owner;
+    struct metanode_target *t = container_of(node, struct metanode_target, node);
+    loop_timer_cancel(m->env->loop, &t->expiry);
+    mem_free(t);
+}
+
+static const struct dict_ops target_dict_ops = {.equal = target_equal, .dropped = target_dropped};
+
 void metanode_targets_init(struct metanode *m)
 {
+    dict_init(&m->targets.by_id, &target_dict_ops, m, 0);
     list_init(&m->targets.all);
     list_init(&m->targets.writes);
 }
 
 void metanode_targets_fini(struct metanode *m)
 {
-    struct list *node;
-    while ((node = list_pop_front(&m->targets.all)) != NULL) {
-        struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
-        loop_timer_cancel(m->env->loop, &t->expiry);
-        mem_free(t);
-    }
+    list_init(&m->targets.all);
+    dict_fini(&m->targets.by_id);
 }
 
 struct metanode_target *metanode_target_find(struct metanode *m, uint32_t id)
 {
-    LIST_FOR_EACH(node, &m->targets.all)
-    {
-        struct metanode_target *t = LIST_ENTRY(node, struct metanode_target, all);
-        if (t->id == id) {
-            return t;
-        }
-    }
-    return NULL;
+    struct dict *d = &m->targets.by_id;
+    struct dict_node *node = dict_find(d, dict_hash_u64(d, id), &id);
+    m->targets.visits++;
+    return node == NULL ? NULL : container_of(node, struct metanode_target, node);
 }
 
 struct metanode_target *metanode_target_of(struct metanode *m, const struct uuid *uuid)
@@ -78,6 +86,10 @@ int metanode_target_put(struct metanode *m, const struct proto_target *r)
         t->total = r->total;
         t->free = r->free;
         t->used = r->used;
+        if (dict_insert(&m->targets.by_id, dict_hash_u64(&m->targets.by_id, t->id), &t->node) < 0) {
+            mem_free(t);
+            return -ENOMEM;
+        }
         list_push_back(&m->targets.all, &t->all);
         m->targets.count++;
     }

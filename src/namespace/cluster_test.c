@@ -1,6 +1,7 @@
 #include "testing/testing.h"
 
 #include "namespace/rig_cluster_priv.h"
+#include "wire/frame.h"
 
 /* The cluster map: targets, rows, tables, classes, settings. */
 
@@ -143,6 +144,48 @@ TEST(the_map_comes_in_pages)
     CHECK_OK(RIG_VIEW(&r, namespace_statfs(&r.view, &fs)));
     CHECK_EQ(fs.total, 1000); /* two targets, two copies */
     CHECK_EQ(fs.files, 1);
+    rig_close(&r);
+}
+
+/* Versions of tables are kept for ever: so many that one message would not hold them come in pages
+ * of their own, before the further rows. */
+TEST(tables_of_the_map_come_in_pages)
+{
+    enum { VERSIONS = 100, CHAINS = 8192 };
+    struct rig r;
+    struct proto_cluster_map_reply map;
+    struct proto_cluster_map_request q = {0};
+    struct proto_storage_class c = {.name = rig_text("fast"), .copies = 1, .chunk_size = 65536};
+    static uint32_t chains[CHAINS];
+    size_t tables = 0, rows = 0, pages = 0;
+    rig_open(&r);
+    rig_make_class(&r, 5);
+    for (uint32_t i = 0; i < CHAINS; i++) {
+        chains[i] = 1 + i % 5;
+    }
+    for (unsigned i = 0; i < VERSIONS; i++) {
+        CHECK_OK(RIG_DO(&r, NAMESPACE_TABLE_PUT, namespace_table_put, .storage_class = c,
+                        .first_chain = 6, .chains = {chains, CHAINS}));
+        c.id = 2;
+    }
+    do {
+        size_t bytes = 0;
+        CHECK_OK(RIG_VIEW(&r, namespace_cluster_map(&r.view, &q, 2, &map)));
+        CHECK_OK(proto_encoded_bytes(&proto_cluster_map_reply_type, &map, &bytes));
+        CHECK_TRUE(bytes <= FRAME_BODY_MAX / 2);
+        for (size_t i = 0; i < map.tables.count; i++) {
+            const struct proto_table *t = &map.tables.at[i];
+            CHECK_TRUE(tables + i == 0 ? t->class_id == 1 : t->version == tables + i);
+        }
+        tables += map.tables.count;
+        rows += map.rows.count;
+        CHECK_EQ(map.classes.count, pages == 0 ? 2 : 0);
+        q.first_table = map.next_table;
+        q.first_chain = map.next_chain;
+        CHECK_TRUE(++pages < 50);
+    } while (map.more);
+    CHECK_EQ(tables, 1 + VERSIONS);
+    CHECK_EQ(rows, 5);
     rig_close(&r);
 }
 

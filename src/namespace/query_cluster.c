@@ -5,6 +5,9 @@
 /* What the leader looks up for itself, and what all processes know: lists, the cluster map. */
 
 #define NAMESPACE_STATFS_BLOCK 4096u
+/* Of a page of the map: tables, and chains that they name (256 KiB of a message of 1 MiB). */
+#define NAMESPACE_MAP_TABLES 64u
+#define NAMESPACE_MAP_CHAINS 65536u
 
 /* Appends to arrays that grow in the arena: numbers of the keys and decoded values. */
 struct namespace_list {
@@ -319,11 +322,30 @@ int namespace_classes(const struct namespace_view *v, uint32_t first, size_t max
     NAMESPACE_DEFINE_MAP(proto_storage_class, NAMESPACE_CLASS);
 }
 
-static int namespace_tables(const struct namespace_view *v, size_t max,
-                            struct proto_table_list *ret)
+/* From `first` on (class and version as one number), as many as a page of the map has room for;
+ * *ret_next: the first one behind them, 0: there is none. */
+static int namespace_tables(const struct namespace_view *v, uint64_t first,
+                            struct proto_table_list *ret, uint64_t *ret_next)
 {
-    uint32_t first = 0;
-    NAMESPACE_DEFINE_MAP(proto_table, NAMESPACE_TABLE);
+    struct namespace_key prefix = namespace_key(NAMESPACE_TABLE);
+    struct namespace_key from = namespace_table_key((uint32_t)(first >> 32), (uint32_t)first);
+    struct namespace_list l = {.type = &proto_table_type, .max = NAMESPACE_MAP_TABLES};
+    int rc = namespace_list_fill(v, &prefix, &from, &l);
+    const struct proto_table *table = (void *)l.values;
+    size_t count = 0, chains = 0;
+    while (count < l.count &&
+           (count == 0 || chains + table[count].chains.count <= NAMESPACE_MAP_CHAINS)) {
+        chains += table[count++].chains.count;
+    }
+    *ret = (struct proto_table_list){.at = (void *)l.values, .count = count};
+    *ret_next = 0;
+    if (count < l.count) {
+        *ret_next = (uint64_t)table[count].class_id << 32 | table[count].version;
+    } else if (l.more) {
+        const struct proto_table *last = &table[count - 1];
+        *ret_next = ((uint64_t)last->class_id << 32 | last->version) + 1;
+    }
+    return rc;
 }
 
 /* Ascending, each once; at most 64, so that inserting is quick. */
@@ -414,11 +436,11 @@ int namespace_statfs(const struct namespace_view *v, struct proto_statfs_reply *
     return 0;
 }
 
-/* Without limits of their own: all that the message holds. */
+/* Classes and targets are without limits of their own: all that the message holds. */
 static int namespace_map_head(const struct namespace_view *v, struct proto_cluster_map_reply *ret)
 {
     int a = namespace_classes(v, 0, 256, &ret->classes);
-    int b = namespace_tables(v, 1024, &ret->tables);
+    int b = namespace_tables(v, 0, &ret->tables, &ret->next_table);
     int c = namespace_targets(v, 0, 8192, &ret->targets);
     return namespace_view_both(namespace_view_both(a, b), c);
 }
@@ -437,6 +459,11 @@ int namespace_cluster_map(const struct namespace_view *v, const struct proto_clu
     if (q->known_epoch == s.map_epoch && q->first_chain == 0) {
         return 0;
     }
+    if (q->first_table > 0) {
+        ret->more = true;
+        ret->next_chain = q->first_chain;
+        return namespace_tables(v, q->first_table, &ret->tables, &ret->next_table);
+    }
     int head = q->first_chain == 0 ? namespace_map_head(v, ret) : 0;
     rc = namespace_rows(v, q->first_chain, base_min(max_rows, 16384) + 1, &ret->rows);
     rc = namespace_view_both(head, rc);
@@ -444,6 +471,9 @@ int namespace_cluster_map(const struct namespace_view *v, const struct proto_clu
         ret->rows.count--;
         ret->more = true;
         ret->next_chain = ret->rows.at[ret->rows.count].chain;
+    } else if (rc == 0 && ret->next_table > 0) { /* all chains are here, and not all tables */
+        ret->more = true;
+        ret->next_chain = UINT32_MAX;
     }
     return rc;
 }

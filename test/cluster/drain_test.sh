@@ -44,7 +44,9 @@ check 'target set' "$opendfs" target set target.1 --weight 101 --labels 'nvme fa
 same 'status shows it' "$(field "$values")" "[(101, 'nvme fast')]"
 fails 'a weight that is none' 2 'is not a number' "$opendfs" target set target.1 --weight many
 fails 'neither of them' 2 'say --weight' "$opendfs" target set target.1
+fails 'the text shows both' 0 'weight 101, labels nvme fast' sh -c "'$opendfs' status | grep target.1"
 check 'and back' "$opendfs" target set 1 --weight 100 --labels ''
+check 'and a weight alone' sh -c "'$opendfs' status | grep -q 'target.1 .*weight 100\$'"
 same 'as status shows' "$(field "$values")" "[(100, '')]"
 
 # --- drain ---

@@ -66,6 +66,11 @@ for key in 'scrub = 5d' 'scrub_share = 5%' 'stream = 32M' 'reads = 4096' 'read_b
     hup
     check "so it is with $key" within 20 is_other target.2 "$now"
 done
+now=$(pid_of target.2)
+sed -i "s/^\[target\.2\]/&\nmove_rate = 50M/" "$cluster/cluster.ini"
+hup
+check 'a rate for copies is taken' within 10 grep -q 'another rate for copies.*move_rate=52428800' "$log/node.0.log"
+same 'without another worker' "$(pid_of target.2)" "$now"
 check 'healthy with it' within 60 healthy
 sed -i '/^\[target\.3\]/,$d' "$cluster/cluster.ini"
 gone=$(pid_of target.3)
