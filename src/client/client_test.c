@@ -254,6 +254,52 @@ TEST(an_expired_session_is_replaced)
     world_close(&w);
 }
 
+static void targets_are(struct world *w, int rc, unsigned count)
+{
+    for (unsigned i = 1; i < NODES; i++) {
+        w->node[i].write_fault = (struct fake_fault){.rc = rc, .count = count};
+    }
+}
+
+/* Data nodes let a write pass in the name of its capability's session only. Who lost his session in
+ * the middle of one never sends it again, also when he has the file open anew; the new session's
+ * own writes are not refused, whoever wrote before. */
+TEST(writes_go_in_the_name_of_the_session_of_their_capability)
+{
+    static uint8_t old[2 * FAKE_CHUNK_BYTES], new[2 * FAKE_CHUNK_BYTES];
+    struct world w;
+    world_open(&w, testing_seed());
+    world_start(&w);
+    world_fill(old, sizeof old, 3);
+    world_fill(new, sizeof new, 4);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_WRITE | OPENDFS_CREATE);
+    struct opendfs_file *g = world_file(&w, "/g", OPENDFS_WRITE | OPENDFS_CREATE);
+    targets_are(&w, -ERR_busy, UINT32_MAX);
+    CHECK_EQ(DO(&w, pwrite, f, old, sizeof old, 0), sizeof old);
+    CHECK_EQ(DO(&w, pwrite, g, old, sizeof old, 0), sizeof old);
+    world_run(&w, SECOND); /* they are under way */
+    uint64_t before = w.fs->session.id;
+    memset(w.cluster->session, 0, sizeof w.cluster->session);
+    world_run(&w, 10 * SECOND);
+    CHECK_TRUE(w.fs->session.id > before);
+    CHECK_TRUE(DO(&w, close, f, NULL, 0) < 0);
+    f = world_file(&w, "/f", OPENDFS_WRITE);
+    CHECK_EQ(DO(&w, pwrite, f, new, sizeof new, 0), sizeof new);
+    world_run(&w, SECOND);
+    CHECK_EQ(w.cluster->writes, 0);
+    targets_are(&w, -ERR_bad_capability, 1); /* as if it were known of an older one: once more */
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_TRUE(w.cluster->writes >= 2);
+    CHECK_EQ(w.cluster->foreign_writes, 0);
+    for (uint32_t i = 0; i < FAKE_CHUNKS; i++) {
+        const struct fake_chunk *k = &w.cluster->chunk[i];
+        CHECK_TRUE(k->ver == 0 || k->client == w.fs->session.id);
+    }
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_TRUE(DO(&w, close, g, NULL, 0) < 0);
+    world_close(&w);
+}
+
 /* L4: answers that renew nothing do not keep a busy client from learning that it has lapsed. */
 TEST(a_busy_client_whose_lease_is_over_takes_it_up_again)
 {

@@ -83,6 +83,10 @@ static inline void fake_write(struct peer_user *u, struct peer_request *r)
         return;
     }
     int rc = c->chain[q->route.chain - 1].order[0] != n->target ? -ERR_not_head : 0;
+    if (rc == 0 && q->client != q->capability.session) {
+        c->foreign_writes++; /* in the name of another session */
+        rc = -ERR_bad_capability;
+    }
     rc = rc == 0 && q->kind == PROTO_WRITE_AT && !fake_sums_fit(q, &r->wire->data) ? -ERR_bad_data
                                                                                    : rc;
     rc = rc == 0 ? fake_write_once(n, q, &r->wire->data, &k) : rc;
