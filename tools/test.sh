@@ -206,6 +206,7 @@ if [ "$mode" = soak ]; then
     check first-light-on-memory env OPENDFS_TEST_ENGINE=memory \
         timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
 fi
+count posix timeout 600 test/posix/posix_test.sh build/release/test/posix/posix_suite
 if [ -x build/debug/test/sim ]; then
     if [ "$mode" = soak ]; then
         count simulation timeout 14400 build/debug/test/sim --seeds 20000
