@@ -256,8 +256,7 @@ TEST(rename_is_atomic)
         }
     }
     gate_wait(&go);
-    int status;
-    while (waitpid(pid, &status, WNOHANG | WNOWAIT) == 0) {
+    while (!has_ended(pid)) {
         char text[4] = "";
         int fd = FD(open("f", O_RDONLY));
         EQ(3, read(fd, text, 3));

@@ -79,6 +79,8 @@ pid_t as_begin(const char *file, int line, uid_t uid, gid_t gid);
 pid_t fork_child(void);
 /* Waits for its end; what it found wrong ends this process too. */
 void join(pid_t pid);
+/* It could be joined at once. */
+bool has_ended(pid_t pid);
 void give_up_root(uid_t uid, gid_t gid);
 /* Until the process sleeps in this system call. */
 void await_blocked(pid_t pid, long syscall_number);
