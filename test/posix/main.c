@@ -17,6 +17,8 @@ struct run {
     size_t only_count;
     int seconds; /* that a test may take */
     int passed, failed, skipped;
+    bool stuck; /* a process cannot be killed: the file system does not answer, and nothing more is
+                   asked */
 };
 
 static bool wanted(const struct run *r, const char *name)
@@ -30,7 +32,7 @@ static bool wanted(const struct run *r, const char *name)
 
 /* Runs the function in a process and group of its own; its exit status, or -1 if it did not end in
  * time, or by a signal. */
-static int bounded(const struct run *r, void (*run)(void *), void *arg, char *why, size_t size)
+static int bounded(struct run *r, void (*run)(void *), void *arg, char *why, size_t size)
 {
     fflush(stdout);
     pid_t pid = fork();
@@ -55,7 +57,8 @@ static int bounded(const struct run *r, void (*run)(void *), void *arg, char *wh
     close(p.fd);
     int status = 0;
     if (!gone) {
-        snprintf(why, size, "hangs, and cannot be killed");
+        snprintf(why, size, "hangs, and cannot be killed: no more tests");
+        r->stuck = true;
         return -1;
     }
     waitpid(pid, &status, 0);
@@ -87,6 +90,11 @@ static void run_test(void *arg)
 {
     struct one *o = arg;
     umask(022);
+    if (mkdir(o->dir[0], 0755) < 0) { /* here, where the time is bounded */
+        dprintf(o->report, "mkdir %s: expected success, saw %s\n", o->dir[0],
+                strerrorname_np(errno));
+        _exit(EXIT_FAIL);
+    }
     int second = open_dir(o->dir[1], o->report);
     int first = open_dir(o->dir[0], o->report);
     suite_begin_test(first, second, o->report);
@@ -134,9 +142,8 @@ static void one_test(struct run *r, const struct test *t)
     for (int i = 0; i < 2; i++) {
         snprintf(path[i], sizeof path[i], "%s/%s", r->root[i], t->name);
     }
-    if (mkdir(path[0], 0755) < 0 || chmod(path[0], 0755) < 0 ||
-        pipe2(said, O_CLOEXEC | O_NONBLOCK) < 0) {
-        printf("FAIL %s: main.c:%d: mkdir: %s\n", t->name, __LINE__, strerrorname_np(errno));
+    if (pipe2(said, O_CLOEXEC | O_NONBLOCK) < 0) {
+        printf("FAIL %s: main.c:%d: pipe: %s\n", t->name, __LINE__, strerrorname_np(errno));
         r->failed++;
         return;
     }
@@ -149,7 +156,7 @@ static void one_test(struct run *r, const struct test *t)
     close(said[0]);
     close(said[1]);
     char left[200] = "something is left that cannot be removed";
-    int gone = bounded(r, remove_tree, path[0], left, sizeof left);
+    int gone = r->stuck ? 0 : bounded(r, remove_tree, path[0], left, sizeof left);
     if (rc == EXIT_SKIP) {
         printf("skip %s: %s\n", t->name, why);
         r->skipped++;
@@ -191,12 +198,12 @@ static int run_all(struct run *r)
     }
     snprintf(r->root[1], sizeof r->root[1], "%s%s", r->dir[1] != NULL ? r->dir[1] : "",
              strrchr(r->root[0], '/'));
-    for (const struct test *t = tests; t != NULL; t = t->next) {
+    for (const struct test *t = tests; t != NULL && !r->stuck; t = t->next) {
         if (wanted(r, t->name)) {
             one_test(r, t);
         }
     }
-    if (rmdir(r->root[0]) < 0) {
+    if (!r->stuck && rmdir(r->root[0]) < 0) {
         printf("FAIL suite: main.c:%d: rmdir %s: expected success, saw %s\n", __LINE__, r->root[0],
                strerrorname_np(errno));
         r->failed++;
@@ -214,6 +221,7 @@ int main(int argc, char **argv)
                                             {NULL, 0, NULL, 0}};
     static struct run r = {.seconds = 60};
     bool list = false;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what hangs is seen to hang */
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'l') {
             list = true;

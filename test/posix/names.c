@@ -424,9 +424,11 @@ TEST(paths_at_their_limit)
     TRUE(exists(path));
     memset(path, '/', PATH_MAX);
     path[0] = '.';
-    memcpy(path + PATH_MAX - 2, "f", 2); /* PATH_MAX - 1 bytes, and a zero */
+    path[PATH_MAX - 2] = 'f';
+    path[PATH_MAX - 1] = '\0'; /* PATH_MAX - 1 bytes, and a zero */
     TRUE(exists(path));
-    memcpy(path + PATH_MAX - 2, "/f", 3);
+    path[PATH_MAX - 1] = 'f';
+    path[PATH_MAX] = '\0';
     struct stat st;
     ERR(ENAMETOOLONG, lstat(path, &st));
     ERR(ENAMETOOLONG, open(path, O_RDONLY));

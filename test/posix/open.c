@@ -111,10 +111,26 @@ TEST(open_excl)
     ERR(EEXIST, open("p", O_RDWR | O_CREAT | O_EXCL, 0644));
 }
 
+enum { NAMES = 40, PROCESSES = 4 };
+
+static void make_all(int won)
+{
+    for (int i = 0; i < NAMES; i++) {
+        char name[20];
+        snprintf(name, sizeof name, "n%d", i);
+        turn();
+        int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0644);
+        TRUE(fd >= 0 || errno == EEXIST);
+        if (fd >= 0) {
+            EQ(1, write(won, "x", 1));
+            OK(close(fd));
+        }
+    }
+}
+
 /* Of several that make the same name exactly one has made it. */
 TEST(open_excl_from_several_processes)
 {
-    enum { NAMES = 40, PROCESSES = 4 };
     int won[2];
     OK(pipe(won));
     struct gate go;
@@ -124,17 +140,7 @@ TEST(open_excl_from_several_processes)
         CHILD(pid[p])
         {
             gate_wait(&go);
-            for (int i = 0; i < NAMES; i++) {
-                char name[20];
-                snprintf(name, sizeof name, "n%d", i);
-                turn();
-                int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0644);
-                TRUE(fd >= 0 || errno == EEXIST);
-                if (fd >= 0) {
-                    EQ(1, write(won[1], "x", 1));
-                    close(fd);
-                }
-            }
+            make_all(won[1]);
         }
     }
     for (int p = 0; p < PROCESSES; p++) {

@@ -31,7 +31,7 @@ static void say(const char *head, const char *fmt, va_list ap)
 {
     char text[1000];
     int n = snprintf(text, sizeof text, "%s", head);
-    n += vsnprintf(text + n, sizeof text - (size_t)n - 1, fmt, ap);
+    vsnprintf(text + n, sizeof text - (size_t)n - 1, fmt, ap);
     size_t len = strnlen(text, sizeof text - 2);
     text[len++] = '\n';
     if (write(report_fd, text, len) < 0) {
