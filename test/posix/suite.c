@@ -86,12 +86,12 @@ void check_eq(const char *file, int line, const char *what, long long want, long
     }
 }
 
-long check_supported(const char *what, long r)
+long check_supported(const char *file, int line, const char *what, long r)
 {
     if (r < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
         skip_test("%s: %s", what, strerrorname_np(errno));
     }
-    return check_ok("support", 0, what, r);
+    return check_ok(file, line, what, r);
 }
 
 void turn(void)

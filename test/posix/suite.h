@@ -44,7 +44,7 @@ _Noreturn void skip_test(const char *fmt, ...) __attribute__((format(printf, 1, 
 long check_ok(const char *file, int line, const char *what, long r);
 void check_err(const char *file, int line, const char *what, int want, long r);
 void check_eq(const char *file, int line, const char *what, long long want, long long seen);
-long check_supported(const char *what, long r);
+long check_supported(const char *file, int line, const char *what, long r);
 
 /* Succeeds; the value of the call. */
 #define OK(call) check_ok(HERE, #call, (turn(), (long)(call)))
@@ -55,7 +55,7 @@ long check_supported(const char *what, long r);
 #define EQ(want, value) check_eq(HERE, #value, (long long)(want), (turn(), (long long)(value)))
 #define TRUE(cond) check_eq(HERE, #cond, 1, (turn(), !!(cond)))
 /* Succeeds, or the file system does not have it (EOPNOTSUPP, ENOSYS) and the test is skipped. */
-#define MAY(call) check_supported(#call, (turn(), (long)(call)))
+#define MAY(call) check_supported(HERE, #call, (turn(), (long)(call)))
 #define FAIL(...) fail_at(HERE, __VA_ARGS__)
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
