@@ -222,6 +222,7 @@ static int record_bytes(struct chunk_work *w, const struct chunk_state *st, size
                              .has_committed = st->committed != NULL,
                              .has_pending = st->pending != NULL};
     memcpy(r.target, s->super.target.bytes, sizeof r.target);
+    s->recorded_era = base_max(s->recorded_era, r.era);
     uint8_t table[2][CHUNK_TABLE_INLINE];
     struct chunk_version *v[2] = {st->committed, st->pending};
     struct chunk_meta *m[2] = {&r.committed, &r.pending};

@@ -306,10 +306,12 @@ bool chunk_file_settled(const struct chunk_store *s)
 }
 
 /* Records made from now on belong to a new era. Those of older ones are written, or their entries
- * are dirty already, so that the sync of all covers them. */
+ * are dirty already, so that the sync of all covers them. What was synced one by one leaves nothing
+ * to sync; but as long as its era is not over, a start takes it for what may be torn. */
 void chunk_file_round(struct chunk_store *s)
 {
-    if (s->round_active || s->failed != 0 || chunk_file_settled(s)) {
+    bool over = s->recorded_era < s->super.stable_era;
+    if (s->round_active || s->failed != 0 || (chunk_file_settled(s) && over)) {
         return;
     }
     s->round_active = true;

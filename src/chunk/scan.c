@@ -4,8 +4,10 @@
  *
  * Records of an era below the superblock's stable era were stable, and so was what they describe.
  * Later ones are believed only when all their cells and tables are good; then they are made stable
- * before anything is built upon them. A damaged record may have been the newest, so the chunk is
- * flagged; unless it is one that a dying process was writing, which nobody was told of.
+ * before anything is built upon them. What is bad, but not as a write that was cut short leaves it,
+ * has gone bad since, and may have been synced: such a chunk is kept as damaged. A damaged record
+ * may have been the newest, so the chunk is flagged; unless it is one that a dying process was
+ * writing, which nobody was told of.
  */
 #include "chunk/file_priv.h"
 
@@ -15,6 +17,7 @@
 #include <string.h>
 
 #define SCAN_BYTES ((size_t)64 * CHUNK_CELL)
+#define SECTOR 512u
 
 struct scan {
     struct chunk_store *s;
@@ -32,6 +35,15 @@ struct scan {
     bool rejected;
     bool dropped; /* it is read from the medium: may be torn as after a power cut */
     unsigned chosen;
+    struct chunk_version *known; /* the newest content that is known to have been stable */
+    bool asked;                  /* ... and whether there is one */
+};
+
+/* What a content is that may not have been stable. */
+enum scan_fit {
+    FIT_GOOD,
+    FIT_BAD,  /* bytes have gone bad that were there once */
+    FIT_TORN, /* not all of it was ever written, as far as can be seen */
 };
 
 /* Of a file that was dropped: from the medium, for others may have kept pages of it. */
@@ -50,6 +62,40 @@ static int64_t scan_read(struct scan *x, uint64_t offset, void *to, size_t len)
 
 /* ---- Versions ---- */
 
+static bool record_stable(const struct scan *x, const struct chunk_record *r)
+{
+    return r->era < x->s->super.stable_era || x->s->super.clean;
+}
+
+/* Tables and most cells are written to blocks that had nothing: what a power cut took of them are
+ * sectors of zeros. */
+static bool sectors_missing(const uint8_t *bytes, size_t len)
+{
+    for (size_t at = 0; at < len; at += SECTOR) {
+        size_t n = base_min(SECTOR, len - at);
+        uint8_t all = 0;
+        for (size_t i = 0; i < n; i++) {
+            all |= bytes[at + i];
+        }
+        if (all == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Appends go behind what a cell has: then the end of a sector is zeros, one byte at least. */
+static bool ends_missing(const uint8_t *bytes, size_t len)
+{
+    for (size_t at = 0; at < len; at += SECTOR) {
+        if (bytes[at + base_min(SECTOR, len - at) - 1] == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* -ERR_short_msg: as a write leaves it that was cut short; other classes EIO: it has gone bad. */
 static int version_fill(struct scan *x, struct chunk_version *v)
 {
     struct chunk_meta *m = &v->meta;
@@ -65,7 +111,7 @@ static int version_fill(struct scan *x, struct chunk_version *v)
             return got < 0 ? (int)got : -ERR_short_msg;
         }
         if (crc32c(0, big, m->table_bytes) != m->table_crc) {
-            return -ERR_bad_crc;
+            return sectors_missing(big, m->table_bytes) ? -ERR_short_msg : -ERR_bad_crc;
         }
         bytes = big;
     }
@@ -104,9 +150,42 @@ static int version_load(struct scan *x, const struct chunk_meta *m, struct chunk
     return rc;
 }
 
+/* The newest content that was stable, if one can be had. It may be read through x->buffer. */
+static int scan_known(struct scan *x)
+{
+    for (unsigned i = 0; i < x->count && !x->asked; i++) {
+        if (!record_stable(x, &x->record[i]) || !x->record[i].has_committed) {
+            continue;
+        }
+        int rc = version_load(x, &x->record[i].committed, &x->known);
+        if (rc < 0) {
+            chunk_version_unref(x->known);
+            x->known = NULL;
+        }
+        if (rc < 0 && !err_is(rc, EIO)) {
+            return rc;
+        }
+        break;
+    }
+    x->asked = true;
+    return 0;
+}
+
+/* A cell that does not fit, `at` which is what the medium has. Was it all there once? */
+static int cell_fit(const struct scan *x, const struct chunk_version *v, uint32_t cell,
+                    const uint8_t *at)
+{
+    const struct chunk_version *known = x->known;
+    uint32_t bytes = chunk_cell_bytes(v->meta.length, cell);
+    bool same = known != NULL && cell < chunk_cells(known->meta.length) &&
+                known->block[cell] == v->block[cell] && known->crc[cell] == v->crc[cell] &&
+                chunk_cell_bytes(known->meta.length, cell) == bytes;
+    return !same && ends_missing(at, bytes) ? FIT_TORN : FIT_BAD;
+}
+
 /* What is believed must be what the medium has: a sync that has failed leaves pages that look as if
- * they were written. */
-static bool run_good(struct scan *x, const struct chunk_version *v, uint32_t cell, uint32_t n)
+ * they were written. Returns an enum scan_fit. */
+static int run_fit(struct scan *x, const struct chunk_version *v, uint32_t cell, uint32_t n)
 {
     size_t len = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -115,20 +194,29 @@ static bool run_good(struct scan *x, const struct chunk_version *v, uint32_t cel
     int64_t got =
         chunk_medium_now(x->s, x->file, (uint64_t)v->block[cell] * CHUNK_BLOCK, x->buffer, len);
     if (got < (int64_t)len) {
-        return false;
+        return got == -EIO ? FIT_BAD : got < 0 ? (int)got : FIT_TORN;
     }
-    for (uint32_t i = 0; i < n; i++) {
+    int fit = FIT_GOOD;
+    for (uint32_t i = 0; i < n && fit >= 0 && fit < FIT_TORN; i++) {
         uint32_t bytes = chunk_cell_bytes(v->meta.length, cell + i);
-        if (crc32c(0, x->buffer + (size_t)i * CHUNK_CELL, bytes) != v->crc[cell + i]) {
-            return false;
+        const uint8_t *at = x->buffer + (size_t)i * CHUNK_CELL;
+        if (crc32c(0, at, bytes) == v->crc[cell + i]) {
+            continue;
         }
+        if (!x->asked) {
+            int rc = scan_known(x);
+            return rc < 0 ? rc : run_fit(x, v, cell, n);
+        }
+        fit = cell_fit(x, v, cell + i, at);
     }
-    return true;
+    return fit;
 }
 
-static bool version_good(struct scan *x, const struct chunk_version *v)
+/* Torn is what has one cell that is: all of it was never synced. */
+static int version_fit(struct scan *x, const struct chunk_version *v)
 {
     uint32_t cells = chunk_cells(v->meta.length);
+    int fit = FIT_GOOD;
     for (uint32_t cell = 0; cell < cells;) {
         uint32_t n = 1;
         bool hole = v->block[cell] == 0;
@@ -137,13 +225,15 @@ static bool version_good(struct scan *x, const struct chunk_version *v)
             n++;
         }
         uint32_t bytes = chunk_cell_bytes(v->meta.length, cell);
-        bool good = hole ? v->crc[cell] == crc32c_zeros(0, bytes) : run_good(x, v, cell, n);
-        if (!good) {
-            return false;
+        bool zeros = hole && v->crc[cell] == crc32c_zeros(0, bytes);
+        int part = zeros ? FIT_GOOD : hole ? FIT_BAD : run_fit(x, v, cell, n);
+        if (part < 0 || part == FIT_TORN) {
+            return part;
         }
+        fit = part > fit ? part : fit;
         cell += n;
     }
-    return true;
+    return fit;
 }
 
 /* Where its last byte lies in the file. */
@@ -252,6 +342,7 @@ static int scan_records(struct scan *x, struct chunk_key key)
         }
         x->max_seq = base_max(x->max_seq, r->seq);
         x->s->era = base_max(x->s->era, r->era);
+        x->s->recorded_era = x->s->era;
         x->slot[x->count++] = i;
     }
     scan_sort(x);
@@ -260,7 +351,8 @@ static int scan_records(struct scan *x, struct chunk_key key)
 
 struct found {
     struct chunk_version *committed, *pending;
-    bool damaged, dropped;
+    bool damaged;
+    bool changed; /* its next record will say something else */
 };
 
 static void found_fini(struct found *f)
@@ -270,43 +362,49 @@ static void found_fini(struct found *f)
     *f = (struct found){0};
 }
 
-static bool record_stable(const struct scan *x, const struct chunk_record *r)
+/* How a content fits, with what version_load() has said of it: an enum scan_fit. What was stable is
+ * only seen to be there; whether it is good, its readers and the check of all chunks find out. */
+static int content_fit(struct scan *x, const struct chunk_version *v, bool stable, int rc)
 {
-    return r->era < x->s->super.stable_era || x->s->super.clean;
+    if (rc < 0) {
+        return rc == -ERR_short_msg ? FIT_TORN : FIT_BAD;
+    }
+    if (stable) {
+        return version_end(v) > x->size_bytes ? FIT_BAD : FIT_GOOD;
+    }
+    return version_fit(x, v);
 }
 
 /* 0 and what it holds; 1: not to be believed. */
 static int scan_candidate(struct scan *x, const struct chunk_record *r, struct found *f)
 {
-    bool stable = record_stable(x, r), bad = false, bad_pending = false;
+    bool stable = record_stable(x, r);
+    int fit = FIT_GOOD, fit_pending = FIT_GOOD;
     if (r->has_committed) {
         int rc = version_load(x, &r->committed, &f->committed);
-        if (rc < 0 && f->committed == NULL) {
-            return rc;
-        }
-        bad = rc < 0 ||
-              (stable ? version_end(f->committed) > x->size_bytes : !version_good(x, f->committed));
+        fit = f->committed == NULL ? rc : content_fit(x, f->committed, stable, rc);
     }
-    if (r->has_pending) {
+    if (fit >= 0 && r->has_pending) {
         int rc = version_load(x, &r->pending, &f->pending);
-        if (rc < 0 && f->pending == NULL) {
-            return rc;
-        }
-        bad_pending = rc < 0 || (stable ? version_end(f->pending) > x->size_bytes
-                                        : !version_good(x, f->pending));
+        fit_pending = f->pending == NULL ? rc : content_fit(x, f->pending, stable, rc);
     }
+    if (fit < 0 || fit_pending < 0) {
+        return fit < 0 ? fit : fit_pending;
+    }
+    bool bad = fit != FIT_GOOD, bad_pending = fit_pending != FIT_GOOD;
     f->damaged = r->damaged || bad;
-    if (!stable && bad && !r->damaged) { /* else it was so when the record was written */
+    if (!stable && fit == FIT_TORN && !r->damaged) { /* else it was so when that was written */
         return 1;
     }
+    f->changed = bad && !r->damaged && !stable; /* the record will say so */
     if (bad_pending && (stable || !r->has_committed)) {
         f->damaged = true;
         return stable ? 0 : 1;
     }
-    if (bad_pending) {
+    if (bad_pending) { /* nobody was told of it as stable */
         chunk_version_unref(f->pending);
         f->pending = NULL;
-        f->dropped = true;
+        f->changed = true;
     }
     return 0;
 }
@@ -419,7 +517,7 @@ static int scan_entry(struct scan *x, struct chunk_key key, struct found *f)
         version_slim(e->committed, f->damaged);
         version_slim(e->pending, f->damaged);
     }
-    if (f->dropped || x->chosen > 0 || x->torn != 0) {
+    if (f->changed || x->chosen > 0 || x->torn != 0) {
         chunk_entry_changed(s, e); /* a record above those that are not believed */
     }
     *f = (struct found){0};
@@ -523,24 +621,26 @@ static int scan_believe(struct scan *x, struct chunk_key key)
 static int scan_opened(struct scan *x, struct chunk_key key)
 {
     struct found f = {0};
-    x->dropped = false;
+    x->dropped = x->asked = false;
     int rc = scan_stat(x);
     rc = rc < 0 ? rc : scan_records(x, key);
     rc = rc < 0 ? rc : scan_believe(x, key);
     x->chosen = 0;
     int choice = rc < 0 ? rc : scan_choose(x, &f);
-    if (choice == 1) {
-        return scan_remove(x, key);
-    }
-    if (choice == 0 && x->count > 0 && !record_stable(x, &x->record[x->chosen])) {
+    bool remove = choice == 1;
+    if (remove) {
+        choice = scan_remove(x, key);
+    } else if (choice == 0 && x->count > 0 && !record_stable(x, &x->record[x->chosen])) {
         struct disk_req req = {.op = DISK_SYNC_ALL, .file = x->file};
         choice = (int)disk_now(x->s->disk, &req);
     }
-    if (choice == 0) {
+    if (choice == 0 && !remove) {
         scan_older(x);
         choice = scan_entry(x, key, &f);
     }
     found_fini(&f);
+    chunk_version_unref(x->known);
+    x->known = NULL;
     return choice;
 }
 

@@ -500,6 +500,151 @@ TEST(whole_contents_heal)
     mem_free(m);
 }
 
+/* ---- Bytes that go bad, and then a power cut ---- */
+
+static void sync_one(struct bench *b)
+{
+    struct call c = {.sync = {.scope = CHUNK_SYNC_KEYS, .key = &the_key, .key_count = 1}};
+    CHECK_OK(run(b, &c, submit_sync));
+}
+
+static void wait_s(struct bench *b, uint64_t seconds)
+{
+    (void)loop_sim_run(b->sim, is_done, &(struct call){.done = false},
+                       loop_sim_now_ns(b->sim) + seconds * UINT64_C(1000000000));
+}
+
+static void cut_power(struct bench *b)
+{
+    loop_sim_kill(b->loop);
+    disk_sim_crash(b->machine);
+    loop_sim_reboot(b->sim, 1);
+    CHECK_OK(boot(b));
+}
+
+/* Of the cell that has this byte, as it lies on the medium: one bit. */
+static void goes_bad(struct bench *b, uint32_t byte)
+{
+    struct chunk_pin pin = {.key = the_key, .which = CHUNK_COMMITTED, .length = LENGTH_MAX};
+    struct chunk_piece piece;
+    unsigned count = 0;
+    CHECK_OK(chunk_store_pin(b->store, &pin));
+    chunk_pin_pieces(b->store, &pin, byte, &piece, 1, &count);
+    CHECK_TRUE(count == 1 && piece.file != NULL);
+    CHECK_OK(disk_sim_corrupt_file(piece.file, piece.offset, 0x10));
+    chunk_store_unpin(b->store, &pin);
+}
+
+struct goes_bad {
+    struct bench *b;
+    uint32_t byte;
+};
+static void goes_bad_in(void *ctx)
+{
+    const struct goes_bad *x = ctx;
+    goes_bad(x->b, x->byte);
+}
+
+/* The chunk is there, with its identity, and says that it is damaged; also when it is looked at
+ * once more. */
+static void check_told(struct bench *b, uint64_t ver)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        struct chunk_info info;
+        CHECK_ERR(check_which(b, CHUNK_COMMITTED, ver), EIO);
+        CHECK_OK(look_up(b, &info));
+        CHECK_EQ(info.committed.ver, ver);
+        CHECK_EQ(info.flags & CHUNK_DAMAGED, CHUNK_DAMAGED);
+        wait_s(b, i * 4);
+        cut_power(b);
+    }
+}
+
+/* `before`: versions that were stable long ago; then one more is synced, a byte of it goes bad, and
+ * after some time power is lost. */
+static void synced_and_bad(unsigned before, uint32_t byte, uint64_t seconds)
+{
+    struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed() + before + byte + seconds);
+    for (unsigned ver = 1; ver <= before; ver++) {
+        make_version(b, ver);
+    }
+    sync_one(b);
+    wait_s(b, before > 0 ? 20 : 0);
+    make_version(b, before + 1);
+    sync_one(b);
+    struct goes_bad x = {b, byte};
+    wait_s(b, seconds);
+    loop_sim_enter(b->loop, goes_bad_in, &x);
+    cut_power(b);
+    check_told(b, before + 1);
+    bench_end(b);
+}
+
+TEST(synced_chunks_that_go_bad_before_a_power_cut_are_kept_as_damaged)
+{
+    unsigned runs = 0;
+    for (uint64_t seconds = 0; seconds <= 20; seconds += 10) {
+        for (uint32_t byte = 100; byte < 10000; byte += 1500, runs++) {
+            synced_and_bad(0, byte, seconds);
+            synced_and_bad(1, byte, seconds); /* neither are they what they were before */
+        }
+        synced_and_bad(2, 10200, seconds);
+    }
+    CHECK_EQ(runs, 21);
+}
+
+/* Zeros at the end of sectors look like what was never written; but not for long. */
+TEST(synced_chunks_of_zeros_that_go_bad_before_a_power_cut_are_kept_as_damaged)
+{
+    struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed());
+    struct call c = {0};
+    version(b, 1, &c);
+    memset(b->bytes[1], 0, 4096);
+    b->bytes[1][7] = 1;
+    c.crc[0] = crc32c(0, b->bytes[1], 4096);
+    CHECK_OK(run(b, &c, submit_update));
+    CHECK_OK(run(b, &c, submit_commit));
+    sync_one(b);
+    wait_s(b, 20);
+    struct goes_bad x = {b, 7};
+    loop_sim_enter(b->loop, goes_bad_in, &x);
+    cut_power(b);
+    check_told(b, 1);
+    bench_end(b);
+}
+
+/* What was never stable, and is there in part: what was before it, else nothing. */
+TEST(what_a_power_cut_takes_of_unsynced_chunks_is_not_called_damage)
+{
+    unsigned gone = 0, older = 0, newer = 0;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct bench *b = bench_new(CHUNK_ENGINE_FILE, testing_seed() + seed);
+        unsigned before = (unsigned)(seed % 4);
+        for (unsigned ver = 1; ver <= before; ver++) {
+            make_version(b, ver);
+        }
+        sync_one(b);
+        make_version(b, before + 1);
+        cut_power(b);
+        struct chunk_info info = {0};
+        if (look_up(b, &info) == 0) {
+            uint64_t ver = info.has_pending ? info.pending.ver : info.committed.ver;
+            CHECK_EQ(info.flags & CHUNK_DAMAGED, 0);
+            CHECK_TRUE(ver == before || ver == before + 1);
+            CHECK_OK(check_which(b, info.has_pending ? CHUNK_PENDING : CHUNK_COMMITTED, ver));
+            newer += ver > before ? 1 : 0;
+            older += ver == before ? 1 : 0;
+        } else {
+            CHECK_EQ(before, 0);
+            gone++;
+        }
+        bench_end(b);
+    }
+    CHECK_TRUE(gone > 5);
+    CHECK_TRUE(older > 5);
+    CHECK_TRUE(newer > 5);
+}
+
 /* ---- Failing disks ---- */
 
 struct story {

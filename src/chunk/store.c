@@ -158,6 +158,7 @@ static int open_directory(struct chunk_store *s, struct err *e)
         return rc;
     }
     s->era = base_max(s->era, s->super.stable_era) + 1;
+    s->super.stable_era = s->super.clean ? s->era : s->super.stable_era;
     memcpy(s->super.boot_id, boot_id, sizeof boot_id);
     s->super.incarnation++;
     s->super.clean = false;

@@ -107,6 +107,7 @@ struct chunk_store {
     bool dirs_dirty;
     /* Rounds: all that was written in an older era becomes stable. */
     uint64_t era, round_era;
+    uint64_t recorded_era; /* the newest one of a record */
     bool round_active;
     uint64_t round_at_ns;
     bool stop_failed;
