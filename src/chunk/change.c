@@ -24,9 +24,10 @@ int chunk_store_commit(struct chunk_store *s, struct chunk_key key, struct chunk
     if (old != NULL) {
         chunk_rest_version(s, e, old, v);
     }
-    if (v->meta.whole && e->damaged) {
-        e->damaged = false;
-        s->damaged_count--;
+    if (v->meta.whole) {
+        s->damaged_count -= e->damaged ? 1 : 0;
+        e->damaged = chunk_version_told(v);
+        s->damaged_count += e->damaged ? 1 : 0;
     }
     chunk_entry_set(s, e, &e->pending, NULL);
     chunk_entry_set(s, e, &e->committed, v);

@@ -61,6 +61,13 @@ void chunk_version_unref(struct chunk_version *v)
     mem_free(v);
 }
 
+bool chunk_version_told(struct chunk_version *v)
+{
+    bool damaged = (v->meta.flags & CHUNK_DAMAGED) != 0;
+    v->meta.flags = (uint16_t)(v->meta.flags & ~CHUNK_DAMAGED);
+    return damaged;
+}
+
 void chunk_version_count(struct chunk_version *v)
 {
     uint32_t cells = chunk_cells(v->meta.length), stored = 0;

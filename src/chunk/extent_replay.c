@@ -180,7 +180,7 @@ static int replay_commit(struct chunk_loading *l, const struct chunk_listed *one
         chunk_entry_set(s, e, &e->committed, v);
         e->broken = false;
         if (v->meta.whole) {
-            replay_damaged(s, e, false);
+            replay_damaged(s, e, chunk_version_told(v));
         }
         return 0;
     }

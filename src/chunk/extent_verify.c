@@ -149,7 +149,8 @@ static void verify_content_over(struct chunk_lane *lane)
 /* Flagged by its record: nothing is lost when it is bad, and what was before is no better. */
 static bool verify_known_bad(const struct chunk_lane *lane)
 {
-    return !lane->pending && lane->l->touched[lane->at].e->damaged;
+    const struct chunk_entry *e = lane->l->touched[lane->at].e;
+    return lane->pending ? (e->pending->meta.flags & CHUNK_DAMAGED) != 0 : e->damaged;
 }
 
 static bool verify_good(const struct chunk_lane *lane)

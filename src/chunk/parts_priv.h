@@ -51,6 +51,8 @@ struct chunk_version *chunk_version_new(uint32_t cells, unsigned recent_count);
 struct chunk_version *chunk_version_ref(struct chunk_version *v); /* NULL is fine */
 void chunk_version_unref(struct chunk_version *v);
 void chunk_version_count(struct chunk_version *v);
+/* It is committed. Has it come damaged? That is said of its chunk from now on. */
+bool chunk_version_told(struct chunk_version *v);
 uint32_t chunk_version_own(const struct chunk_version *v, const struct chunk_version *base);
 /* Memory for cells, all zero; and without. */
 NODISCARD int chunk_version_room(struct chunk_version *v, uint32_t cells);

@@ -391,7 +391,8 @@ static int scan_candidate(struct scan *x, const struct chunk_record *r, struct f
     if (fit < 0 || fit_pending < 0) {
         return fit < 0 ? fit : fit_pending;
     }
-    bool bad = fit != FIT_GOOD, bad_pending = fit_pending != FIT_GOOD;
+    bool told = r->has_pending && (r->pending.flags & CHUNK_DAMAGED) != 0; /* it came damaged */
+    bool bad = fit != FIT_GOOD, bad_pending = fit_pending != FIT_GOOD && !told;
     f->damaged = r->damaged || bad;
     if (!stable && fit == FIT_TORN && !r->damaged) { /* else it was so when that was written */
         return 1;

@@ -122,7 +122,7 @@ bool chunk_store_sum(const struct chunk_store *s, uint32_t chain, struct chunk_s
  * record are with the kernel. CHUNK_WRITE: `crc` holds one per touched cell, over the bytes of this
  * update in it. Cells touched in part are merged: old bytes are read and verified first
  * (-ERR_corrupt), except by an append. Behind the old length lie zeros. The data is taken to match
- * `crc`; the caller has verified it. Need not with `install` and CHUNK_DAMAGED: never read as good.
+ * `crc`, verified by the caller; need not with CHUNK_WHOLE and CHUNK_DAMAGED: never read as good.
  */
 struct chunk_update {
     void (*done)(struct chunk_update *u, int rc);

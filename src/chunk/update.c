@@ -226,7 +226,7 @@ static void update_resume(struct chunk_work *w)
 /* What lies here is as bad as where it came from. */
 static bool update_spoilt(const struct chunk_update *u)
 {
-    return u->install && (u->flags & CHUNK_DAMAGED) != 0;
+    return u->kind == CHUNK_WHOLE && (u->flags & CHUNK_DAMAGED) != 0;
 }
 
 static void update_apply(struct chunk_work *w)
@@ -324,6 +324,9 @@ static void update_build(struct chunk_work *w)
     if (rc < 0) {
         update_failed(w, rc);
         return;
+    }
+    if (!w->of.update->install && update_spoilt(w->of.update)) {
+        w->version->meta.flags |= CHUNK_DAMAGED; /* until it is committed, it alone is */
     }
     w->s->engine->write(w, update_record);
 }

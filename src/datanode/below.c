@@ -225,9 +225,8 @@ static void below_link(struct datanode_update *u)
 
 /* ---- The whole content, read back ---- */
 
-static void below_read_done(struct chunk_read *read, int rc)
+static void below_got(struct datanode_update *u, int rc)
 {
-    struct datanode_update *u = container_of(read, struct datanode_update, read);
     u->reading = false;
     if (u->state == DATANODE_UPDATE_OVER) {
         datanode_update_release(u);
@@ -254,6 +253,16 @@ static void below_read_done(struct chunk_read *read, int rc)
     } else {
         below_link(u);
     }
+}
+
+static void below_read_done(struct chunk_read *read, int rc)
+{
+    below_got(container_of(read, struct datanode_update, read), rc);
+}
+
+static void below_read_spoilt(struct datanode_spoilt *s, int rc)
+{
+    below_got(container_of(s, struct datanode_update, spoilt), rc);
 }
 
 /* What a whole FORWARD says of the record comes from the record. False: later. */
@@ -290,6 +299,19 @@ static void below_read(struct datanode_update *u)
     }
     u->below = DATANODE_BELOW_READ;
     u->reading = true;
+    if ((u->flags & CHUNK_DAMAGED) != 0) { /* the successor gets it as it is */
+        u->spoilt = (struct datanode_spoilt){.done = below_read_spoilt,
+                                             .store = w->store,
+                                             .key = u->item->key,
+                                             .which = CHUNK_PENDING,
+                                             .identity = u->identity,
+                                             .length = u->new_length,
+                                             .digest = u->digest,
+                                             .to = u->whole_buf->at,
+                                             .crc = u->whole_crc};
+        datanode_spoilt_read(&u->spoilt);
+        return;
+    }
     u->read = (struct chunk_read){
         .done = below_read_done,
         .pin = {.key = u->item->key, .which = CHUNK_PENDING, .offset = 0, .length = u->new_length},

@@ -98,7 +98,7 @@ int datanode_recent_apply(const struct chunk_info *info,
         return -ERR_bad_value;
     }
     list[count++] = change->entry;
-    uint16_t flags = info->flags;
+    uint16_t flags = info->flags & (uint16_t)~CHUNK_DAMAGED; /* of old bytes, not of new ones */
     if (overflow) {
         flags |= CHUNK_DEDUPE_OVERFLOW;
     } else if (all_old) { /* the update that overflowed is at least as old as the newest entry */

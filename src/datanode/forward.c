@@ -7,7 +7,9 @@
 
 #include "datanode/remove.h"
 
-static int forward_shape(const struct proto_forward_request *m, const struct slice *data)
+/* `spoilt`: its checksums are those of this content, its bytes are not; the sender says so. */
+static int forward_shape(const struct proto_forward_request *m, const struct slice *data,
+                         bool *spoilt)
 {
     bool whole = m->form == PROTO_FORWARD_WHOLE;
     bool kind_known = m->kind == PROTO_WRITE_AT || m->kind == PROTO_WRITE_SET_LENGTH;
@@ -21,7 +23,10 @@ static int forward_shape(const struct proto_forward_request *m, const struct sli
     if (data->len != expected || (whole && m->offset != 0)) {
         return -ERR_bad_value;
     }
-    return datanode_crc_check(m->offset, data, &m->crcs);
+    int rc = datanode_crc_check(m->offset, data, &m->crcs);
+    *spoilt = rc < 0 && whole && (m->chunk_flags & CHUNK_DAMAGED) != 0 &&
+              m->crcs.count == chunk_cells(m->new_length);
+    return *spoilt ? 0 : rc;
 }
 
 /* Answers with an error, unlocks if it holds the lock. */
@@ -56,6 +61,7 @@ static int forward_recent(struct datanode_update *u, const struct chunk_info *in
         }
         u->recent_count = (unsigned)m->recent.count;
         u->flags = m->chunk_flags & (uint16_t)~CHUNK_DAMAGED;
+        u->flags |= u->comes_spoilt ? CHUNK_DAMAGED : 0;
         return 0;
     }
     int count = datanode_recent_apply(info, &u->change, u->recent, &u->flags);
@@ -181,7 +187,8 @@ static bool forward_join(struct datanode_worker *w, struct datanode_chain *c,
     return true;
 }
 
-static struct datanode_update *forward_make(struct datanode_chain *c, struct peer_request *r)
+static struct datanode_update *forward_make(struct datanode_chain *c, struct peer_request *r,
+                                            bool spoilt)
 {
     const struct proto_forward_request *m = r->body;
     struct datanode_update *u = datanode_update_new(c, DATANODE_FROM_PREDECESSOR);
@@ -192,6 +199,7 @@ static struct datanode_update *forward_make(struct datanode_chain *c, struct pee
     u->base = datanode_identity(m->base);
     u->kind = m->kind;
     u->whole = m->form == PROTO_FORWARD_WHOLE;
+    u->comes_spoilt = spoilt;
     u->sync = m->sync;
     u->offset = m->offset;
     u->length = m->length;
@@ -233,12 +241,13 @@ void datanode_on_forward(struct peer_user *user, struct peer_request *r)
     struct datanode_worker *w = datanode_worker_of(user);
     const struct proto_forward_request *m = r->body;
     struct datanode_chain *c = NULL;
+    bool spoilt = false;
     int rc = datanode_chain_route(w, &m->route, &c);
     if (rc == 0 && r->link->session != c->predecessor) {
         rc = -EPERM;
     }
     if (rc == 0) {
-        rc = forward_shape(m, &r->wire->data);
+        rc = forward_shape(m, &r->wire->data, &spoilt);
     }
     if (rc == 0 && forward_join(w, c, r)) {
         return;
@@ -246,7 +255,7 @@ void datanode_on_forward(struct peer_user *user, struct peer_request *r)
     if (rc == 0 && !forward_fits(w, c, &r->wire->data)) {
         rc = -ERR_busy;
     }
-    struct datanode_update *u = rc < 0 ? NULL : forward_make(c, r);
+    struct datanode_update *u = rc < 0 ? NULL : forward_make(c, r, spoilt);
     if (u == NULL) {
         datanode_refuse(r, rc < 0 ? rc : -ERR_busy, c);
         return;

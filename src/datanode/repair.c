@@ -32,7 +32,8 @@ struct repair {
     struct chunk_info info;
     size_t member; /* of the row, asked next */
     bool asks_serving, calling, storing, locked;
-    bool open; /* a serving member could not tell: it may have a good copy */
+    bool open;    /* a serving member could not tell: it may have a good copy */
+    bool unheard; /* the same of any member */
     struct peer_call call;
     struct proto_fetch_request fetch;
     struct slice data;
@@ -128,6 +129,7 @@ static void repair_fetched(struct peer_call *c, const struct peer_reply *r)
     if (!repair_fits(p, r)) {
         bool none = r->answered && (r->rc == 0 || r->rc == -ERR_different || err_is(r->rc, EIO));
         p->open = p->open || (p->asks_serving && !none);
+        p->unheard = p->unheard || !none;
         repair_next(p);
         return;
     }
@@ -160,6 +162,7 @@ static struct datanode_neighbor *repair_source(struct repair *p)
                 return n;
             }
             p->open = p->open || (asked && serving); /* no memory */
+            p->unheard = p->unheard || asked;
         }
         if (!p->asks_serving) {
             return NULL;
@@ -185,12 +188,16 @@ static void repair_next(struct repair *p)
             return;
         }
         p->open = p->open || p->asks_serving; /* where it is will be known soon */
+        p->unheard = true;
     }
     p->calling = false;
     log_error(p->worker->env.log, "no good copy of a damaged chunk",
               LOG_U64("data", p->item->key.data_id), LOG_U64("index", p->item->key.index));
     if (!p->open) {
         datanode_report_damage(p->worker, p->chain->id, p->item->key, PROTO_DAMAGE_NO_COPY);
+    }
+    if (p->holder != NULL) {
+        p->holder->nobody = !p->unheard;
     }
     repair_over(p, p->open ? -ERR_busy : -ERR_corrupt);
 }
@@ -281,6 +288,7 @@ bool datanode_repair_wait(struct datanode_chain *c, struct datanode_item *it,
         return false;
     }
     p->holder = wait;
+    wait->nobody = false;
     return true;
 }
 

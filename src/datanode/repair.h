@@ -25,6 +25,7 @@ void datanode_repairs_end(struct datanode_worker *w);
  * may be later. False: too many are under way. */
 struct datanode_repair_wait {
     void (*repaired)(struct datanode_repair_wait *w, int rc);
+    bool nobody; /* out, with -ERR_corrupt: each member of the row has said that it has none */
 };
 NODISCARD bool datanode_repair_wait(struct datanode_chain *c, struct datanode_item *it,
                                     struct datanode_repair_wait *wait);

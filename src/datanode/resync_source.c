@@ -14,6 +14,7 @@
 #include "datanode/ask.h"
 #include "datanode/repair.h"
 #include "datanode/resync.h"
+#include "datanode/spoilt.h"
 
 #include <string.h>
 
@@ -37,12 +38,12 @@ struct resync_job {
     struct datanode_item *item; /* NULL: idle */
     bool locked, queued, reading, asking, counted;
     bool mended;    /* it was damaged, and its repair has been tried */
-    uint32_t cell;  /* of a damaged one: read next */
     uint32_t bytes; /* that it is thought to move */
     struct datanode_repair_wait repair;
     struct loop_timer again;
     struct chunk_info info;
     struct chunk_read read;
+    struct datanode_spoilt spoilt;
     struct buf *buf;
     uint32_t *crc;
     struct proto_recent recent[CHUNK_RECENT_MAX];
@@ -156,6 +157,7 @@ void datanode_resync_stop(struct datanode_chain *c)
         if (j->item == NULL) {
             continue;
         }
+        j->spoilt.stopped = true;
         bool resting = loop_timer_active(&j->again);
         loop_timer_cancel(s->worker->loop, &j->again);
         (void)datanode_ask_stop(&j->ask);
@@ -299,59 +301,34 @@ static void job_repaired(struct datanode_repair_wait *wait, int rc)
     }
 }
 
-static void job_read_spoilt(struct resync_job *j, uint32_t from, uint32_t length, uint32_t *crc,
-                            void (*done)(struct chunk_read *read, int rc))
+static void job_spoilt(struct datanode_spoilt *spoilt, int rc)
 {
-    j->reading = true;
-    j->read = (struct chunk_read){
-        .done = done,
-        .pin = {.key = j->item->key, .which = CHUNK_COMMITTED, .offset = from, .length = length},
-        .damaged_too = true,
-        .lane = DISK_COPYING,
-        .to = j->buf->at + from,
-        .crc = crc};
-    chunk_store_read(j->session->worker->store, &j->read);
-}
-
-/* The disk does not give all of it: what it does give is not thrown away. */
-static void job_cell(struct chunk_read *read, int rc)
-{
-    struct resync_job *j = container_of(read, struct resync_job, read);
-    uint32_t length = chunk_cell_bytes(j->info.length, j->cell);
-    j->reading = false;
-    if (rc < 0) {
-        memset(j->buf->at + (size_t)j->cell * CHUNK_CELL, 0, length);
-    }
-    j->cell++;
-    if (j->session->stopped) {
-        job_idle(j);
-    } else if (j->cell >= chunk_cells(j->info.length)) {
-        job_copy(j);
-    } else {
-        job_read_spoilt(j, j->cell * CHUNK_CELL, chunk_cell_bytes(j->info.length, j->cell), NULL,
-                        job_cell);
-    }
-}
-
-static void job_spoilt(struct chunk_read *read, int rc)
-{
-    struct resync_job *j = container_of(read, struct resync_job, read);
-    const struct chunk_info *info = &j->info;
-    bool known = chunk_identity_equal(read->pin.identity, info->committed) &&
-                 chunk_digest(info->length, j->crc) == info->digest;
+    struct resync_job *j = container_of(spoilt, struct resync_job, spoilt);
     j->reading = false;
     if (j->session->stopped) {
         job_idle(j);
     } else if (rc < 0 && !err_is(rc, EIO)) {
         job_rest(j);
-    } else if (!known) {
-        job_leave(j); /* the list of its checksums is bad, too */
     } else if (rc < 0) {
-        j->cell = 0;
-        job_read_spoilt(j, 0, chunk_cell_bytes(info->length, 0), NULL, job_cell);
+        job_leave(j); /* the list of its checksums is bad, too */
     } else {
         job_copy(j);
     }
+}
+
+static void job_read_spoilt(struct resync_job *j)
+{
+    j->reading = true;
+    j->spoilt = (struct datanode_spoilt){.done = job_spoilt,
+                                         .store = j->session->worker->store,
+                                         .key = j->item->key,
+                                         .which = CHUNK_COMMITTED,
+                                         .identity = j->info.committed,
+                                         .length = j->info.length,
+                                         .digest = j->info.digest,
+                                         .to = j->buf->at,
+                                         .crc = j->crc};
+    datanode_spoilt_read(&j->spoilt);
 }
 
 static bool job_room(struct resync_job *j)
@@ -373,7 +350,7 @@ static void job_damaged(struct resync_job *j)
     } else if (j->info.length == 0) {
         job_copy(j);
     } else if (job_room(j)) {
-        job_read_spoilt(j, 0, j->info.length, j->crc, job_spoilt);
+        job_read_spoilt(j);
     } else {
         job_rest(j);
     }

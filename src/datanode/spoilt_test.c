@@ -2,8 +2,9 @@
  * datanode/spoilt_test.c -- a member is brought up to date by one that has chunks of which there is
  * no good copy: doc/design/0051.
  */
-#include "datanode/resync.h"
+#include "datanode/spoilt.h"
 
+#include "datanode/resync.h"
 #include "datanode/rig_spoil_priv.h"
 #include "datanode/worker_priv.h"
 #include "testing/testing.h"

@@ -318,6 +318,9 @@ static void update_commit(struct datanode_update *u)
         return;
     }
     u->state = DATANODE_UPDATE_FLUSH;
+    if ((u->flags & CHUNK_DAMAGED) != 0) {
+        datanode_repair_told(u->chain, u->item->key);
+    }
     update_let_go(u);
     if (!u->sync || u->flushed) {
         update_over(u, u->flush_rc);

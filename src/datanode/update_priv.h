@@ -11,6 +11,7 @@
 #include "datanode/item_priv.h"
 #include "datanode/neighbor_priv.h"
 #include "datanode/repair.h"
+#include "datanode/spoilt.h"
 #include "loop/loop.h"
 #include "peer/client.h"
 
@@ -49,6 +50,9 @@ struct datanode_update {
     struct datanode_repair_wait repair; /* WRITE: waits for it, before RESERVE */
     bool repair_asked;
     int repair_rc;
+    bool cut_asked; /* WRITE: what is left of a damaged chunk has been read, before RESERVE */
+    int cut_rc;
+    void (*cut_done)(struct datanode_update *u);
     enum datanode_origin origin;
     enum datanode_update_state state;
     struct peer_request *request; /* WRITE or FORWARD; NULL: nobody waits */
@@ -58,7 +62,8 @@ struct datanode_update {
     uint8_t kind;         /* enum proto_write_kind */
     uint32_t begun_epoch; /* of the row by which it was accepted */
     bool whole, install, sync, retried, doomed, trailer, leaving;
-    bool told;     /* of the newest row */
+    bool comes_spoilt; /* FORWARD: it says that it is damaged, and is */
+    bool told;         /* of the newest row */
     bool outlives; /* it is, or may be, stored: without an answer nobody knows what becomes of it */
     enum disk_lane lane;
     uint32_t offset, length, new_length, tgen, result, digest;
@@ -103,6 +108,7 @@ struct datanode_update {
     struct buf *whole_buf; /* the whole content, read back */
     uint32_t *whole_crc;
     struct chunk_read read;
+    struct datanode_spoilt spoilt;
     bool reading;
 };
 /* NULL: too many. Free with datanode_update_free() before datanode_update_begin(). */

@@ -6,6 +6,7 @@
 #include "datanode/worker_priv.h"
 
 #include "base/crc32c.h"
+#include "datanode/cut.h"
 #include "datanode/remove.h"
 #include "datanode/sync.h"
 
@@ -168,7 +169,7 @@ static int write_plan(struct datanode_update *u, const struct chunk_info *info)
     return m->kind == PROTO_WRITE_APPEND ? write_realign(u, m->offset) : 0;
 }
 
-/* A damaged chunk takes only what needs none of its bytes. */
+/* A damaged chunk takes only what needs none of its bytes; or is cut, when nobody has them. */
 static bool write_heals(const struct datanode_update *u, const struct chunk_info *info)
 {
     if (u->kind == PROTO_WRITE_SET_LENGTH) {
@@ -194,6 +195,12 @@ static int write_damaged(struct datanode_update *u, const struct chunk_info *inf
     if (write_heals(u, info)) {
         u->whole = true;
         return 0;
+    }
+    if (u->repair_asked && datanode_cut_may(u, info)) {
+        if (u->cut_asked) {
+            return datanode_cut_take(u, info);
+        }
+        return datanode_cut_begin(u, info, write_go) ? 1 : -ERR_busy;
     }
     if (u->repair_asked) {
         return u->repair_rc < 0 ? u->repair_rc : -ERR_busy;

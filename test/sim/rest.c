@@ -202,13 +202,10 @@ static void look(struct loop_sim_event *ev)
     loop_sim_at(x->w->sim, &x->look, world_now_ns(x->w) + LOOK_NS);
 }
 
-/* Bytes that have gone bad in the only copy of a chunk keep its file from being cut within it: the
- * leader tries again and again. */
 static bool is_quiet(void *context)
 {
     const struct rest *x = context;
-    bool cut = x->trims == 0 || x->w->rots > 0;
-    return x->looked && x->garbage == 0 && cut && x->fences == 0 && x->writers == 0 &&
+    return x->looked && x->garbage == 0 && x->trims == 0 && x->fences == 0 && x->writers == 0 &&
            x->orphans == 0 && world_is_healthy(x->w, WORLD_HOSTS);
 }
 
