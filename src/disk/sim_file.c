@@ -437,17 +437,19 @@ static int contents_change(struct sim_node *n, struct sim_change *c)
     return 0;
 }
 
-/* Pages are written back whole: with them what a failed writeback has left beside the new bytes,
- * unless they have left memory and come back meanwhile. */
+/* Sectors are written as they are in memory: each has what was put beside the new bytes before. And
+ * pages are written back whole: with them what a failed writeback has left there, unless they have
+ * left memory and come back meanwhile. */
 static void write_widen(const struct sim_node *n, const struct disk_req *req, uint64_t *from,
                         uint64_t *end)
 {
-    if (!n->file.diverged || disk_request_direct(req) || rand_chance(&n->machine->rand, 1, 2)) {
+    if (disk_request_direct(req)) {
         return;
     }
-    uint64_t size = base_max(*end, n->file.live_size);
-    *from = base_min(base_align_down(*from, SIM_PAGE), size);
-    *end = base_min(base_align_up(*end, SIM_PAGE), size);
+    bool page = n->file.diverged && !rand_chance(&n->machine->rand, 1, 2);
+    uint64_t size = base_max(*end, n->file.live_size), unit = page ? SIM_PAGE : SIM_SECTOR;
+    *from = base_min(base_align_down(*from, unit), size);
+    *end = base_min(base_align_up(*end, unit), size);
 }
 
 int64_t disk_sim_write(struct sim_node *n, const struct disk_req *req, uint64_t limit)

@@ -176,6 +176,36 @@ TEST(what_was_not_synced_is_lost_kept_or_torn)
     CHECK_TRUE(count[TORN] > SEEDS / 20);
 }
 
+/* Small writes behind each other in one sector: the medium has the first so many of them. */
+TEST(unsynced_sectors_have_no_gaps)
+{
+    unsigned some = 0;
+    for (unsigned i = 0; i < SEEDS; i++) {
+        struct world w = world_of(testing_seed() + i);
+        char out[512] = {0};
+        store(&w, "/f", '0', 1);
+        struct disk_file *f = created(&w, "/f");
+        for (uint64_t at = 1; at < sizeof out; at += 73) {
+            CHECK_EQ(put(&w, f, at,
+                         "0000000000000000000000000000000000000000000000000000000000000"
+                         "000000000000",
+                         73),
+                     73);
+        }
+        world_crash(&w);
+        int64_t len = content(&w, "/f", out, sizeof out);
+        CHECK_TRUE(len > 0 && len <= (int64_t)sizeof out);
+        size_t end = strnlen(out, sizeof out);
+        for (size_t k = end; k < sizeof out; k++) {
+            CHECK_EQ(out[k], 0);
+        }
+        CHECK_EQ(end % 73, 1);
+        some += end > 1 && end < sizeof out ? 1 : 0;
+        world_end(&w);
+    }
+    CHECK_TRUE(some > SEEDS / 20);
+}
+
 /* Two unsynced writes to one place: the second may be lost and the first be there. */
 TEST(unsynced_writes_are_reordered)
 {
