@@ -13,7 +13,8 @@
  * Written data may still be on its way when opendfs_pwrite() has returned; it is in the memory of
  * all serving copies when opendfs_close() has, and on stable storage of all of them when
  * opendfs_fsync() has, or opendfs_close() of a file opened with OPENDFS_SYNC. An error of a delayed
- * write is reported by fsync and by close, once each: look at both.
+ * write is reported by fsync and by close, once each: look at both. Each open file is told by
+ * itself; those that are only read by fsync, which makes stable what others have written, too.
  *
  * Every operation has two forms: a synchronous one that blocks its thread, and an asynchronous one
  * in opendfs/async.h.

@@ -157,10 +157,9 @@ void client_inode_fail(struct client_inode *i, int rc)
     LIST_FOR_EACH(at, &i->handles)
     {
         struct opendfs_file *f = LIST_ENTRY(at, struct opendfs_file, node);
-        if ((f->flags & OPENDFS_WRITE) != 0) {
-            f->sync_error = f->sync_error == 0 ? rc : f->sync_error;
-            f->close_error = f->close_error == 0 ? rc : f->close_error;
-        }
+        bool writes = (f->flags & OPENDFS_WRITE) != 0; /* a reader may sync what others wrote */
+        f->sync_error = f->sync_error == 0 ? rc : f->sync_error;
+        f->close_error = f->close_error == 0 && writes ? rc : f->close_error;
     }
 }
 

@@ -303,12 +303,12 @@ static bool sync_step(struct client_io *io)
     if (!recall_spills(io)) {
         return false;
     }
-    bool writes = io->kind == IO_RECALL || (io->file->flags & OPENDFS_WRITE) != 0;
+    bool reader = io->file != NULL && (io->file->flags & OPENDFS_WRITE) == 0;
     io->barrier = i->next_number;
     io->stable = io->kind == IO_SYNC || (io->file != NULL && (io->file->flags & OPENDFS_SYNC) != 0);
-    if (!writes) {
-        io->phase = io->kind == IO_CLOSE ? PHASE_ATTR : PHASE_END;
-    } else {
+    if (reader && io->kind == IO_CLOSE) {
+        io->phase = PHASE_ATTR;
+    } else { /* who only reads may sync what others have written */
         io->early = io->stable;
         client_update_flush(i, 0, UINT64_MAX);
         io->phase = PHASE_FLUSH;

@@ -443,13 +443,13 @@ static bool io_commit(struct client_io *io)
     return commit_step(io, PHASE_END);
 }
 
-/* Errors of delayed writes: once at fsync, once at close. A write that was waited for tells its
- * own. */
+/* Errors of delayed writes: once at fsync of each handle, also of those that only read, and once at
+ * close of those that write. A write that was waited for tells its own. */
 static int64_t io_outcome(struct client_io *io)
 {
     struct opendfs_file *f = io->file;
     int rc = io->rc;
-    if (f == NULL || (f->flags & OPENDFS_WRITE) == 0) {
+    if (f == NULL) {
         return io->rc;
     }
     if (io->kind == IO_CLOSE || io->kind == IO_FLUSH) {
