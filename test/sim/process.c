@@ -204,6 +204,7 @@ static void worker_failed(struct datanode_worker_user *u, int rc, const char *re
     }
     world_say(w, "store failed", n->name);
     w->store_failures++;
+    n->store_failed = true;
     world_may_lose(w, 1u << n->index);
     loop_sim_at(w->sim, &n->replace, world_now_ns(w) + world_between(w, 50, 3000) * WORLD_MS);
 }

@@ -172,7 +172,7 @@ static void take_chunk(struct watch_target *t, const struct chunk_info *info)
 {
     bool damaged = (info->flags & CHUNK_DAMAGED) != 0;
     CHECK(t->chunk_count < CHUNKS_MAX);
-    if (damaged && t->watch->w->rots == 0) {
+    if (damaged && t->watch->w->rots == 0 && !t->watch->w->node[t->node].store_failed) {
         world_fail(t->watch->w, "I9: chunk %llx.%u of %s is damaged, and no stored byte went bad",
                    (unsigned long long)info->key.data_id, info->key.index,
                    t->watch->w->node[t->node].name);

@@ -84,6 +84,7 @@ struct world_node {
     uint32_t rest_ms; /* superseded space is used again so soon; 0: after a minute, hardly ever */
     bool forgets;     /* and keeps nothing of them in memory: half of those */
     bool disk_full, disk_trouble; /* now; ever: starting may fail, and writing */
+    bool store_failed;            /* ever: what was never stable there may be found damaged */
     uint64_t starts;
     char damaged[64];       /* the checkpoint whose bits flipped last */
     unsigned sessions_lost; /* of a client: ended by the leader, with all that was not flushed */
