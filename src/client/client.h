@@ -55,6 +55,8 @@ NODISCARD int client_identity_get(struct opendfs *fs, uint32_t uid, uint32_t gid
                                   const uint32_t *groups, size_t group_count,
                                   struct opendfs_identity **ret);
 struct opendfs_identity *client_identity_again(struct opendfs_identity *as); /* one more to put */
+/* Whether what is written through it from now on goes to the end of the file. */
+void client_file_appends(struct opendfs_file *f, bool on);
 void client_identity_put(struct opendfs *fs, struct opendfs_identity *as);
 /* Waits for the operations under way, ends the session, then `stopped`, once, from the loop. Free
  * it then. New operations get -ESHUTDOWN. */

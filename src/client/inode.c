@@ -51,6 +51,7 @@ void client_inode_freshen(struct opendfs *fs, struct proto_attr *a)
             a->mode &= (a->mode & 010) != 0 ? 01777U : 03777U;
         }
         a->mtime_ns = i->dirty && !i->told ? i->mtime_ns : a->mtime_ns;
+        a->ctime_ns = i->dirty && a->ctime_ns < i->mtime_ns ? i->mtime_ns : a->ctime_ns;
     }
 }
 

@@ -30,6 +30,12 @@ struct opendfs_file *client_file_new(struct client_inode *i, unsigned flags, con
     return f;
 }
 
+void client_file_appends(struct opendfs_file *f, bool on)
+{
+    LOOP_OWNED(f->fs->loop);
+    f->flags = on ? f->flags | OPENDFS_APPEND : f->flags & ~(unsigned)OPENDFS_APPEND;
+}
+
 struct opendfs *client_file_fs(const struct opendfs_file *f)
 {
     return f->fs;

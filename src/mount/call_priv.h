@@ -9,6 +9,7 @@
 #include "mount/mount.h"
 #include "opendfs/async.h"
 
+#include <errno.h>
 #include <sys/uio.h>
 
 #define MOUNT_ROOT UINT64_C(1) /* the kernel's number, and that of the root of every cluster */
@@ -92,6 +93,13 @@ static inline struct mount_call *mount_call_of(struct opendfs_op *op)
 }
 uint64_t mount_ino(const struct mount *m, uint64_t node); /* of the kernel's: its root is ours */
 uint64_t mount_node(const struct mount *m, uint64_t ino);
+
+/* Of what the kernel has found before: is it gone, then it may look again, for something else may
+ * have its name now. */
+static inline int mount_gone(int64_t rc)
+{
+    return rc == -ENOENT ? -ESTALE : (int)rc;
+}
 
 /* names.c */
 void mount_lookup(struct mount_call *c);

@@ -37,11 +37,11 @@ static void open_undone(struct opendfs_op *op)
 static void opened(struct opendfs_op *op)
 {
     struct mount_call *c = mount_call_of(op);
+    bool created = c->name[0] != '\0';
     if (op->result < 0) {
-        c->answers->done(c, (int)op->result);
+        c->answers->done(c, created ? (int)op->result : mount_gone(op->result));
         return;
     }
-    bool created = c->name[0] != '\0';
     c->ino = op->stat.ino;
     struct mount_handle *h = handle_new(c, op->file);
     if (h == NULL) {
@@ -164,6 +164,7 @@ static void written(struct opendfs_op *op)
 void mount_write(struct mount_call *c, const void *from)
 {
     if (mount_op(c, written)) {
+        client_file_appends(c->handle->file, (c->flags & OPENDFS_APPEND) != 0);
         opendfs_async_pwrite(c->mount->fs, &c->op, c->handle->file, from, c->size, c->offset);
     }
 }

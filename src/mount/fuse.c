@@ -287,9 +287,13 @@ static void on_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *i
     }
 }
 
+/* As other file systems have it: what is beyond the range becomes its end. */
 static int64_t ns_of(const struct timespec *t)
 {
-    return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
+    int64_t ns;
+    bool beyond = __builtin_mul_overflow((int64_t)t->tv_sec, INT64_C(1000000000), &ns) ||
+                  __builtin_add_overflow(ns, (int64_t)t->tv_nsec, &ns);
+    return !beyond ? ns : t->tv_sec < 0 ? INT64_MIN : INT64_MAX;
 }
 
 static void on_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st, int to_set,
@@ -467,6 +471,7 @@ static void on_write_buf(fuse_req_t req, fuse_ino_t node, struct fuse_bufvec *in
         answer_done(c, -EIO); /* not asked for: splicing is off */
         return;
     }
+    c->flags = open_flags(info->flags);     /* of now: fcntl(2) changes them */
     fuse_call_of(c)->bytes = fuse->buf.mem; /* the next request gets another one */
     fuse->buf.mem = NULL;
     mount_write(c, from);
@@ -606,10 +611,11 @@ static void on_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
 static void on_init(void *user, struct fuse_conn_info *conn)
 {
     unsigned off = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                   FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_READDIRPLUS_AUTO;
+                   FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
+                   FUSE_CAP_READDIRPLUS_AUTO;
     unsigned on = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
                   FUSE_CAP_DONT_MASK | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
-                  FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_READDIRPLUS;
+                  FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS;
     (void)user;
     conn->want = (conn->want & ~off) | (on & conn->capable);
     conn->max_write = MOUNT_IO_BYTES;

@@ -1,5 +1,6 @@
 #include "mount/call_priv.h"
 
+#include <string.h>
 #include <sys/stat.h>
 
 /* Names and attributes: each call is one operation of the library. */
@@ -8,6 +9,13 @@ static void plain_done(struct opendfs_op *op)
 {
     struct mount_call *c = mount_call_of(op);
     c->answers->done(c, op->result < 0 ? (int)op->result : 0);
+}
+
+/* Of an inode, not of a name. */
+static void node_done(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    c->answers->done(c, op->result < 0 ? mount_gone(op->result) : 0);
 }
 
 static void entry_done(struct opendfs_op *op)
@@ -24,7 +32,7 @@ static void attr_done(struct opendfs_op *op)
 {
     struct mount_call *c = mount_call_of(op);
     if (op->result < 0) {
-        c->answers->done(c, (int)op->result);
+        c->answers->done(c, mount_gone(op->result));
     } else {
         c->answers->attr(c, &op->stat);
     }
@@ -64,7 +72,7 @@ static void readlink_done(struct opendfs_op *op)
 {
     struct mount_call *c = mount_call_of(op);
     if (op->result < 0) {
-        c->answers->done(c, (int)op->result);
+        c->answers->done(c, mount_gone(op->result));
     } else {
         c->answers->text(c, c->text, (size_t)op->result);
     }
@@ -96,7 +104,7 @@ void mount_access(struct mount_call *c, unsigned rights)
         mount_own_access(c, rights);
         return;
     }
-    if (mount_op(c, plain_done)) {
+    if (mount_op(c, node_done)) {
         opendfs_async_access(c->mount->fs, &c->op, "", rights);
     }
 }
@@ -200,7 +208,7 @@ static void value_done(struct opendfs_op *op)
 {
     struct mount_call *c = mount_call_of(op);
     if (op->result < 0) {
-        c->answers->done(c, (int)op->result);
+        c->answers->done(c, mount_gone(op->result));
     } else if (c->size == 0) {
         c->answers->count(c, (size_t)op->result);
     } else {
@@ -242,14 +250,28 @@ void mount_listxattr(struct mount_call *c)
 
 void mount_setxattr(struct mount_call *c)
 {
-    if (mount_op(c, plain_done)) {
+    if (mount_op(c, node_done)) {
         opendfs_async_lsetxattr(c->mount->fs, &c->op, "", &c->xattr);
     }
 }
 
+/* Only root may remove capabilities of a file by name: from others it is what the kernel does
+ * before they write. */
+static bool removes_capabilities(const struct mount_call *c)
+{
+    return c->uid != 0 && strcmp(c->name, "security.capability") == 0;
+}
+
 void mount_removexattr(struct mount_call *c)
 {
-    if (mount_op(c, plain_done)) {
+    if (removes_capabilities(c)) {
+        if (mount_op(c, node_done)) {
+            opendfs_async_setattr_ino(c->mount->fs, &c->op, c->ino, &c->values,
+                                      OPENDFS_SET_KILL_PRIV);
+        }
+        return;
+    }
+    if (mount_op(c, node_done)) {
         opendfs_async_lremovexattr(c->mount->fs, &c->op, "", c->name);
     }
 }

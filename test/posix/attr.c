@@ -314,15 +314,16 @@ static void set_times(const char *name, struct timespec a, struct timespec m)
 
 TEST(utimens_every_date)
 {
-    static const struct timespec times[] = {{0, 0},
-                                            {1, 999999999},
-                                            {-1, 500000000},
-                                            {-2147483647, 1},
-                                            {2147483647, 999999999},
-                                            {2147483648LL, 123456789},
-                                            {4294967296LL, 7},
-                                            {4300000000LL, 987654321}, /* 2106 */
-                                            {10000000000LL, 1}};
+    static const struct timespec times[] = {
+        {0, 0},
+        {1, 999999999},
+        {-1, 500000000},
+        {-2147483647, 1},
+        {2147483647, 999999999},
+        {2147483648LL, 123456789},
+        {4294967296LL, 7},
+        {4300000000LL, 987654321}, /* 2106 */
+        {9000000000LL, 1}};        /* 2255: 64 bits of nanoseconds end in 2262 */
     make_file("f", "");
     for (size_t i = 0; i < COUNT(times); i++) {
         struct timespec a = times[i];
