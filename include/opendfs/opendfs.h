@@ -148,6 +148,10 @@ void opendfs_closedir(struct opendfs_dir *dir);
  * ------------------------------------------------------------------------------------------------
  */
 
+/* No file is larger: -EFBIG. What is written must besides lie in one of the first 2^32 chunks (with
+ * chunks of 4 MiB: below 2^54). */
+#define OPENDFS_SIZE_MAX (UINT64_C(1) << 60)
+
 #define OPENDFS_READ 1
 #define OPENDFS_WRITE 2
 #define OPENDFS_CREATE 4

@@ -43,6 +43,7 @@ static inline int fake_write_once(struct fake_node *n, const struct proto_write_
     struct fake_cluster *c = n->cluster;
     struct fake_chunk *k = fake_chunk(c, q->chunk, true);
     *ret = k;
+    k->chain = q->route.chain;
     if (k->client == q->client && k->seq == q->seq) {
         c->write_repeats++;
         return 0;

@@ -65,7 +65,7 @@ struct fake_session {
 };
 struct fake_chunk {
     struct proto_chunk key; /* data_id 0: free */
-    uint32_t length, tgen;
+    uint32_t length, tgen, chain;
     uint64_t ver, client, seq;
     uint8_t bytes[FAKE_CHUNK_BYTES];
 };
@@ -86,7 +86,7 @@ struct fake_cluster {
     struct fake_people people;
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation; or it, or PROTO_OP_credential */
-    unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, syncs,
+    unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, stats, syncs,
         returns, closed, claims, executed[1024];
     uint32_t umask, commit_flags;      /* of the newest create; of the newest commit */
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
@@ -106,7 +106,7 @@ struct fake_node {
     uint32_t target;          /* 0: the metadata server */
     struct peer_link *newest; /* control link that is up */
     /* of targets */
-    struct fake_fault write_fault, read_fault, sync_fault;
+    struct fake_fault write_fault, read_fault, sync_fault, stat_fault;
     bool corrupt; /* answers with a flipped bit */
     bool repairs; /* until it is told so */
     bool lacks;   /* says that it has no chunk */

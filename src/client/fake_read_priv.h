@@ -137,6 +137,19 @@ static inline void fake_read(struct peer_user *u, struct peer_request *r)
     }
 }
 
+/* The first one of the chain in the range. */
+static inline const struct fake_chunk *fake_next(const struct fake_cluster *c, uint64_t data_id,
+                                                 uint32_t chain, uint64_t first, uint64_t end)
+{
+    const struct fake_chunk *best = NULL;
+    for (size_t i = 0; i < FAKE_CHUNKS; i++) {
+        const struct fake_chunk *k = &c->chunk[i];
+        bool in = k->key.data_id == data_id && k->chain == chain && k->key.index >= first &&
+                  k->key.index < end;
+        best = in && (best == NULL || k->key.index < best->key.index) ? k : best;
+    }
+    return best;
+}
 static inline void fake_stat(struct peer_user *u, struct peer_request *r)
 {
     struct fake_node *n = container_of(u, struct fake_node, user);
@@ -146,17 +159,27 @@ static inline void fake_stat(struct peer_user *u, struct peer_request *r)
     if (fake_refused(n, r, &q->route, &q->capability)) {
         return;
     }
-    for (uint32_t i = 0; i < base_min(q->count, ARRAY_COUNT(stat)) && !n->lacks; i++) {
-        const struct proto_chunk key = {q->data_id, q->first_index + i};
-        const struct fake_chunk *k = fake_chunk(n->cluster, key, false);
-        if (k != NULL && k->length > 0) {
-            stat[m.chunks.count++] =
-                (struct proto_chunk_stat){.index = key.index,
-                                          .identity = {1, k->ver},
-                                          .length = k->length,
-                                          .allocated = k->length,
-                                          .chunk_flags = n->corrupt ? PROTO_CHUNK_DAMAGED : 0};
+    if (fake_fault_hits(&n->stat_fault)) {
+        peer_request_fail(r, n->stat_fault.rc, NULL);
+        return;
+    }
+    n->cluster->stats++;
+    uint64_t next = q->first_index, end = next + q->count;
+    const struct fake_chunk *k = NULL;
+    while (!n->lacks &&
+           (k = fake_next(n->cluster, q->data_id, q->route.chain, next, end)) != NULL) {
+        m.more = m.chunks.count == ARRAY_COUNT(stat);
+        m.next_index = k->key.index;
+        if (m.more) {
+            break;
         }
+        stat[m.chunks.count++] =
+            (struct proto_chunk_stat){.index = k->key.index,
+                                      .identity = {1, k->ver},
+                                      .length = k->length,
+                                      .allocated = k->length,
+                                      .chunk_flags = n->corrupt ? PROTO_CHUNK_DAMAGED : 0};
+        next = k->key.index + UINT64_C(1);
     }
     peer_request_answer(r, &m, NULL);
 }

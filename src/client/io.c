@@ -174,6 +174,14 @@ static int write_pieces(struct client_io *io)
     return 1;
 }
 
+/* Bytes have a place where a chunk has a number. */
+int client_io_fits(const struct client_inode *i, uint64_t offset, uint64_t len)
+{
+    uint64_t places = (uint64_t)i->layout.chunk_size << 32;
+    uint64_t end = places == 0 ? OPENDFS_SIZE_MAX : base_min(places, OPENDFS_SIZE_MAX);
+    return len > end || offset > end - len ? -EFBIG : 0;
+}
+
 static int write_check(const struct client_io *io)
 {
     if ((io->file->flags & OPENDFS_WRITE) == 0) {
@@ -182,7 +190,7 @@ static int write_check(const struct client_io *io)
     if (io->inode->dead < 0) {
         return io->inode->dead;
     }
-    return io->len > INT64_MAX || io->offset > (uint64_t)INT64_MAX - io->len ? -EFBIG : 0;
+    return io->len > 0 ? client_io_fits(io->inode, io->offset, io->len) : 0;
 }
 
 /* 1: all was taken; 0: wait. */
@@ -261,7 +269,7 @@ static bool truncate_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     int rc = i->dead < 0 ? i->dead : (io->file->flags & OPENDFS_WRITE) == 0 ? -EBADF : 0;
-    if (rc == 0 && io->offset > INT64_MAX) {
+    if (rc == 0 && io->offset > OPENDFS_SIZE_MAX) {
         rc = -EFBIG;
     }
     rc = rc < 0 ? rc : io->rc < 0 ? io->rc : client_io_room(io, io->offset);
@@ -480,6 +488,7 @@ void client_io_end(struct client_io *io, int64_t rc)
     } else if (io->then != NULL) {
         io->then(io->context, (int)rc);
     }
+    client_io_chunks_over(io);
     mem_free(io->part);
     mem_free(io->why);
     mem_free(io->sent);

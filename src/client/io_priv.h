@@ -5,6 +5,7 @@
 #pragma once
 
 #include "client/op_priv.h"
+#include "client/scan_priv.h"
 #include "client/update_priv.h"
 
 #define CLIENT_PARTS 8u /* of one large read, under way */
@@ -64,7 +65,10 @@ struct client_io {
     const uint8_t *from;
     uint64_t offset, size; /* truncate: the new size, and what it was */
     size_t len, pos;
-    uint32_t cut_index, tgen; /* truncate: the next chunk, and the generation of it */
+    uint64_t cut_index;       /* truncate: the next chunk, */
+    uint32_t tgen;            /* and the generation of it */
+    struct client_scan *scan; /* owned: a page of the chunks that there are; NULL: none */
+    size_t scan_at;           /* the next of them */
     uint32_t stored_tgen;     /* write: the oldest generation with which a part was stored */
     size_t parts_active;
     bool streams;                                /* reading in order, of a large file */
@@ -89,6 +93,7 @@ struct client_io {
     } request;
     uint64_t keep;
 };
+int client_io_fits(const struct client_inode *i, uint64_t offset, uint64_t len); /* or -EFBIG */
 /* append.c. True: the write may go on, io->offset is where. */
 bool client_append_place(struct client_io *io);
 bool client_append_end_step(struct client_io *io); /* PHASE_TURN_END */
@@ -99,6 +104,11 @@ void client_io_mutate(struct client_io *io, uint16_t opcode, enum client_io_phas
                       void (*done)(struct client_call *c, const struct peer_reply *r));
 uint64_t client_io_allocated(const struct client_inode *i);
 bool client_io_finish_step(struct client_io *io);
+/* chunks.c: the next page of the chunks from `first` on that there are, into io->scan. 1: it is
+ * there; 0: wait; or an error. */
+int client_io_chunks(struct client_io *io, uint64_t first, uint64_t end);
+void client_io_chunks_over(struct client_io *io);
+bool client_io_cut_step(struct client_io *io); /* PHASE_CUT */
 /* rewrite.c. True: it is written once more. */
 bool client_io_rewrites(struct client_io *io);
 bool client_io_writes_before(const struct client_io *io); /* a write waits that began before it */

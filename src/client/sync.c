@@ -275,7 +275,7 @@ static bool truncate_attr_step(struct client_io *io)
     client_setattr_fill(&io->request.setattr, i->ino, &v, OPENDFS_SET_SIZE);
     io->request.setattr.cap_epoch = i->cap_epoch;
     io->request.setattr.mask |= io->file->unprivileged ? PROTO_SET_KILL_PRIV : 0;
-    io->cut_index = (uint32_t)(io->offset / i->layout.chunk_size);
+    io->cut_index = io->offset / i->layout.chunk_size;
     client_io_mutate(io, PROTO_OP_setattr, PHASE_CUT, attr_done);
     return false;
 }
@@ -294,38 +294,6 @@ static bool close_attr_step(struct client_io *io)
                         io->mask & ~(uint32_t)OPENDFS_SET_SIZE);
     client_io_mutate(io, PROTO_OP_setattr, PHASE_END, attr_done);
     return false;
-}
-
-/* The boundary chunk loses its end, later ones everything, before anything is written behind it:
- * old bytes must not show there again. The metadata server does the same; twice does no harm. */
-static bool cut_step(struct client_io *io)
-{
-    struct client_inode *i = io->inode;
-    uint64_t chunk = i->layout.chunk_size;
-    bool in_line = (i->attr.flags & PROTO_INODE_INLINE) != 0;
-    bool no_chunks = in_line && !i->chunked && i->stored_end == 0; /* cutting would make some */
-    if (io->rc < 0 || no_chunks) {
-        io->phase = PHASE_END;
-        return true;
-    }
-    while (io->cut_index * chunk < io->size) {
-        uint64_t first = io->cut_index * chunk;
-        uint32_t length = io->offset > first ? (uint32_t)(io->offset - first) : 0;
-        int64_t n = length == chunk ? 1 : client_update_cut(i, io->cut_index, length, io->tgen);
-        if (n <= 0) {
-            return false; /* some end first */
-        }
-        io->cut_index++;
-    }
-    i->stored_end = base_min(i->stored_end, io->offset);
-    if (!client_update_all_done(i, i->next_number)) {
-        return false;
-    }
-    if (io->tgen == i->cut_tgen + 1 && io->tgen != i->uncut_tgen) {
-        i->cut_tgen = io->tgen;
-    }
-    io->phase = PHASE_END;
-    return true;
 }
 
 /* --- phases -------------------------------------------------------------------------------------
@@ -480,7 +448,7 @@ static bool phase_step(struct client_io *io)
     case PHASE_ATTR:
         return io->kind == IO_TRUNCATE ? truncate_attr_step(io) : close_attr_step(io);
     case PHASE_CUT:
-        return cut_step(io);
+        return client_io_cut_step(io);
     case PHASE_RETURN:
         return return_step(io);
     case PHASE_BEGIN:

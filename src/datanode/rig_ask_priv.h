@@ -16,7 +16,7 @@ struct rig_io {
     uint64_t session; /* of the capability; 0: the client's */
     uint32_t tgen;
     bool retry, sync, bad_crc, check, stream, uncut, as_meta;
-    uint32_t wait_ms, loss_gen, timeout_ms;
+    uint32_t wait_ms, loss_gen, timeout_ms, count; /* count 0: 100 */
 };
 RIG struct proto_route rig_route(struct rig *r, const struct rig_io *io)
 {
@@ -98,8 +98,18 @@ RIG void rig_stat_begin(struct rig *r, struct rig_call *c, const struct rig_io *
                                             .capability = rig_capability(r, io->data_id),
                                             .data_id = io->data_id,
                                             .first_index = io->index,
-                                            .count = 100};
+                                            .count = io->count == 0 ? 100 : io->count};
     c->call.opcode = PROTO_OP_stat;
+    rig_in(r->client.loop, rig_call_inside, c);
+}
+RIG void rig_extents_begin(struct rig *r, struct rig_call *c, const struct rig_io *io)
+{
+    *c = (struct rig_call){.rig = r, .host = io->host};
+    c->m.extents =
+        (struct proto_extents_request){.route = rig_route(r, io),
+                                       .capability = rig_capability(r, io->data_id),
+                                       .chunk = {.data_id = io->data_id, .index = io->index}};
+    c->call.opcode = PROTO_OP_extents;
     rig_in(r->client.loop, rig_call_inside, c);
 }
 RIG void rig_call_end(struct rig_call *c)

@@ -46,6 +46,7 @@ struct rig_call {
         struct proto_read_request read;
         struct proto_sync_request sync;
         struct proto_stat_request stat;
+        struct proto_extents_request extents;
         struct proto_remove_request remove;
         struct proto_revoke_request revoke;
         struct proto_fence_request fence;
@@ -60,7 +61,9 @@ struct rig_call {
     uint8_t *data;
     size_t data_len;
     bool data_good;
-    size_t stat_count;
+    size_t stat_count, run_count;
+    bool stat_more;
+    uint32_t next_index, run[8];
 };
 RIG void rig_buf_released(struct buf *b)
 {
@@ -101,6 +104,15 @@ RIG void rig_called(struct peer_call *call, const struct peer_reply *r)
         const struct proto_stat_reply *m = r->body;
         c->stat_count = m->chunks.count;
         c->length = m->chunks.count == 0 ? 0 : m->chunks.at[0].length;
+        c->stat_more = m->more;
+        c->next_index = m->next_index;
+    } else if (r->rc == 0 && call->opcode == PROTO_OP_extents) {
+        const struct proto_extents_reply *m = r->body;
+        c->length = m->length;
+        c->run_count = m->runs.count;
+        for (size_t i = 0; i < base_min(m->runs.count, ARRAY_COUNT(c->run)); i++) {
+            c->run[i] = m->runs.at[i];
+        }
     }
 }
 RIG void rig_call_inside(void *ctx)

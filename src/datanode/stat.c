@@ -6,28 +6,31 @@
 #define STAT_BATCH 1024u
 #define STAT_LOOKS 4096u
 
-/* I1: what is pending may be shown elsewhere already; then the client asks there. */
+/* A page ends after so many chunks, not after so many numbers: what is not there costs nothing.
+ * I1: what is pending may be shown elsewhere already; then the client asks there. */
 static int stat_collect(struct datanode_chain *c, const struct proto_stat_request *m,
                         struct proto_chunk_stat *stat, struct proto_stat_reply *reply)
 {
     struct datanode_worker *w = c->worker;
     struct chunk_key at = {.data_id = m->data_id, .index = m->first_index};
-    uint64_t last = (uint64_t)m->first_index + base_min(m->count, STAT_BATCH);
+    uint64_t end = base_min((uint64_t)m->first_index + m->count, UINT64_C(1) << 32);
+    uint64_t next = m->first_index;
     struct chunk_info info;
     reply->chunks.at = stat;
-    for (unsigned looks = 0; looks < STAT_LOOKS; looks++) {
-        int rc = chunk_store_next(w->store, at, &info);
-        if (rc == -ERR_need && looks > 0) { /* the rest in another page */
-            reply->more = true;
-            reply->next_index = at.index;
-            return 0;
+    for (unsigned looks = 0; looks < STAT_LOOKS && reply->chunks.count < STAT_BATCH; looks++) {
+        at.index = (uint32_t)next;
+        int rc = next < end ? chunk_store_next(w->store, at, &info) : -ENOENT;
+        if (rc == -ERR_need && looks > 0) {
+            break; /* the rest in another page */
         }
         if (rc < 0 && rc != -ENOENT) {
             return rc;
         }
-        if (rc < 0 || info.key.data_id != m->data_id || info.key.index >= last) {
+        if (rc < 0 || info.key.data_id != m->data_id || info.key.index >= end) {
+            next = end;
             break;
         }
+        next = (uint64_t)info.key.index + 1;
         const struct datanode_item *it = datanode_item_find(w, info.key);
         if (info.chain == c->id && (info.has_pending || (it != NULL && it->marked))) {
             return -ERR_pending;
@@ -40,13 +43,9 @@ static int stat_collect(struct datanode_chain *c, const struct proto_stat_reques
                                           .allocated = info.allocated_bytes,
                                           .chunk_flags = info.flags};
         }
-        if (info.key.index == UINT32_MAX) {
-            break;
-        }
-        at.index = info.key.index + 1;
     }
-    reply->more = m->count > STAT_BATCH && last <= UINT32_MAX;
-    reply->next_index = (uint32_t)base_min(last, UINT32_MAX);
+    reply->more = next < end;
+    reply->next_index = (uint32_t)base_min(next, UINT32_MAX);
     return 0;
 }
 

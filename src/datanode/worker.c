@@ -195,6 +195,7 @@ static const struct peer_handler server_handlers[] = {
     {.opcode = PROTO_OP_read_batch, .request = datanode_on_read_batch},
     {.opcode = PROTO_OP_sync, .request = datanode_on_sync},
     {.opcode = PROTO_OP_stat, .request = datanode_on_stat},
+    {.opcode = PROTO_OP_extents, .request = datanode_on_extents},
     {.opcode = PROTO_OP_forward, .request = datanode_on_forward},
     {.opcode = PROTO_OP_forward_trailer, .push = datanode_on_trailer},
     {.opcode = PROTO_OP_remove, .request = datanode_on_remove_member},

@@ -63,13 +63,13 @@ struct datanode_fence {
 };
 
 void datanode_on_stats(struct peer_user *user, struct peer_request *r);
-
 void datanode_on_write(struct peer_user *user, struct peer_request *r);
 void datanode_on_forward(struct peer_user *user, struct peer_request *r);
 void datanode_on_trailer(struct peer_user *user, struct peer_link *l, const void *body);
 void datanode_on_read(struct peer_user *user, struct peer_request *r);
 void datanode_on_read_batch(struct peer_user *user, struct peer_request *r);
 void datanode_on_stat(struct peer_user *user, struct peer_request *r);
+void datanode_on_extents(struct peer_user *user, struct peer_request *r);
 void datanode_on_sync(struct peer_user *user, struct peer_request *r);
 void datanode_on_fence(struct datanode_worker *w, struct peer_request *r);
 void datanode_on_revoke(struct datanode_worker *w, struct peer_request *r);

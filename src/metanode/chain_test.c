@@ -569,6 +569,37 @@ TEST(truncation_cuts_the_boundary_chunk_and_empties_later_ones)
     rig_over(&r);
 }
 
+/* No chunk has a number as large as where it ends: none of them may be cut. */
+TEST(a_truncation_behind_the_last_chunk_cuts_nothing)
+{
+    struct rig r;
+    start_cluster(&r, 2);
+    rig_client_ready(&r, 0);
+    struct rig_client *c = &r.client[0];
+    (void)write_file(&r, "huge", 8u << 20);
+    r.target[0].chunk_length = r.target[1].chunk_length = 4u << 20;
+    struct proto_wopen_request w = {.op = rig_op(c, 0), .ino = rig_lookup(c, "huge").ino};
+    CHECK_OK(rig_call(c, PROTO_OP_wopen, &w));
+    uint64_t cap_epoch = ((struct proto_wopen_reply *)c->reply)->cap_epoch;
+    for (unsigned i = 0; i < 2; i++) {
+        struct proto_setattr_request q = {.op = rig_op(c, 0),
+                                          .ino = w.ino,
+                                          .mask = PROTO_SET_SIZE,
+                                          .size = UINT64_C(1) << (i == 0 ? 60 : 54),
+                                          .cap_epoch = cap_epoch};
+        CHECK_OK(rig_call(c, PROTO_OP_setattr, &q));
+    }
+    rig_run(&r, 5 * RIG_SECOND);
+    struct proto_setattr_request q = {.op = rig_op(c, 0),
+                                      .ino = w.ino,
+                                      .mask = PROTO_SET_SIZE,
+                                      .size = UINT64_C(1) << 60,
+                                      .cap_epoch = cap_epoch};
+    CHECK_OK(rig_call(c, PROTO_OP_setattr, &q)); /* done: else it would be busy */
+    CHECK_EQ(r.target[0].cuts + r.target[1].cuts, 0);
+    rig_over(&r);
+}
+
 /* L5, L6: a silent writer that somebody waits for is ended and shut out first. */
 TEST(a_lost_writer_is_fenced_before_the_next_writes)
 {

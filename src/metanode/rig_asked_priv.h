@@ -87,6 +87,7 @@ static inline void rig_on_stat(struct peer_user *u, struct peer_request *r)
     struct proto_chunk_stat at[2] = {{.index = 0, .length = t->chunk_length},
                                      {.index = 1, .length = t->chunk_length}};
     uint32_t skip = (uint32_t)base_min(q->first_index, 2);
+    CHECK(q->count == UINT32_MAX); /* what is behind the end may be anywhere */
     if (t->refuse_stats) {
         peer_request_fail(r, -ERR_busy, NULL);
         return;

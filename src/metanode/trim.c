@@ -7,7 +7,7 @@
 #include "metanode/metanode_priv.h"
 
 #define TRIM_PAGE 16u
-#define TRIM_CHUNKS 256u /* asked for at once */
+#define TRIM_CHUNKS 256u /* cut before the next question */
 
 struct trim {
     struct metanode_errand_item item; /* first */
@@ -87,16 +87,21 @@ static void trim_statted(struct peer_call *call, const struct peer_reply *r)
     const struct proto_stat_reply *reply = r->rc == 0 ? r->body : NULL;
     t->cut_count = 0;
     t->cut_at = 0;
-    for (size_t i = 0; reply != NULL && i < reply->chunks.count && i < TRIM_CHUNKS; i++) {
+    t->more = reply != NULL && reply->more && reply->next_index > t->next_index;
+    t->next_index = reply != NULL ? reply->next_index : 0;
+    for (size_t i = 0; reply != NULL && i < reply->chunks.count; i++) {
         const struct proto_chunk_stat *s = &reply->chunks.at[i];
+        if (t->cut_count == TRIM_CHUNKS) { /* these first */
+            t->more = true;
+            t->next_index = s->index;
+            break;
+        }
         /* Also one that is as short as it must be: its writer may have cut it, and a power cut
          * would take that back. The answer to ours comes when it is stable. */
         if (s->length >= trim_length(t, s->index)) {
             t->cut[t->cut_count++] = s->index;
         }
     }
-    t->more = reply != NULL && reply->more && reply->next_index > t->next_index;
-    t->next_index = reply != NULL ? reply->next_index : 0;
     trim_step(t);
 }
 
@@ -114,7 +119,7 @@ static void trim_ask(struct trim *t, struct peer_link *link, const struct proto_
                                           .capability = trim_capability(t),
                                           .data_id = t->layout.data_id,
                                           .first_index = t->next_index,
-                                          .count = TRIM_CHUNKS};
+                                          .count = UINT32_MAX};
     trim_call(t, link, PROTO_OP_stat, &t->stat, trim_statted);
 }
 
@@ -176,7 +181,8 @@ static int trim_add(struct metanode_errand *e, const struct namespace_view *v, u
     t->from = record->from;
     t->tgen = record->tgen;
     t->layout = record->layout;
-    t->chain_count = base_min(chains.count, CLUSTER_STRIPE_MAX);
+    bool beyond = t->from / t->layout.chunk_size > UINT32_MAX; /* no chunk is there */
+    t->chain_count = beyond ? 0 : base_min(chains.count, CLUSTER_STRIPE_MAX);
     for (size_t i = 0; i < t->chain_count; i++) {
         t->chains[i] = chains.at[i];
     }
