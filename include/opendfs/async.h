@@ -160,6 +160,12 @@ void opendfs_async_flush(struct opendfs *fs, struct opendfs_op *op, struct opend
 void opendfs_async_fsync(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 void opendfs_async_ftruncate(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
                              uint64_t size_bytes);
+/* Where, from `offset` on, bytes are (OPENDFS_SEEK_DATA), or a hole is, as which the end of the
+ * file counts (OPENDFS_SEEK_HOLE): `result`. -ENXIO: there are none, or `offset` is not within the
+ * file. What was written and is on its way counts as bytes. Holes are what nobody has written, was
+ * cut or punched, or was written as zeros in whole cells of 4,096 bytes. */
+void opendfs_async_seek(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                        uint64_t offset, int whence);
 void opendfs_async_fstat(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 /* Frees the handle in any case. `values` (may be NULL): mode, owner and times that `mask` names are
  * set as well, after everything was written. */

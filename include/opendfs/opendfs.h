@@ -148,6 +148,8 @@ void opendfs_closedir(struct opendfs_dir *dir);
  * ------------------------------------------------------------------------------------------------
  */
 
+#define OPENDFS_SEEK_DATA 3
+#define OPENDFS_SEEK_HOLE 4
 /* No file is larger: -EFBIG. What is written must besides lie in one of the first 2^32 chunks (with
  * chunks of 4 MiB: below 2^54). */
 #define OPENDFS_SIZE_MAX (UINT64_C(1) << 60)
@@ -175,6 +177,8 @@ int64_t opendfs_pread(struct opendfs_file *file, void *buffer, size_t len, uint6
 int64_t opendfs_pwrite(struct opendfs_file *file, const void *buffer, size_t len, uint64_t offset);
 int opendfs_fsync(struct opendfs_file *file);
 int opendfs_ftruncate(struct opendfs_file *file, uint64_t size_bytes);
+/* The next bytes or hole from there on: see opendfs/async.h. */
+int64_t opendfs_seek(struct opendfs_file *file, uint64_t offset, int whence);
 int opendfs_fstat(struct opendfs_file *file, struct opendfs_stat *ret);
 /* Sends what is left (OPENDFS_SYNC: and makes it stable), publishes size and times, frees the
  * handle in any case. */

@@ -371,6 +371,14 @@ int opendfs_ftruncate(struct opendfs_file *file, uint64_t size_bytes)
     return (int)call_wait(&c);
 }
 
+int64_t opendfs_seek(struct opendfs_file *file, uint64_t offset, int whence)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_seek(client_file_fs(file), &c.op, file, offset, whence);
+    return call_wait(&c);
+}
+
 int opendfs_fstat(struct opendfs_file *file, struct opendfs_stat *ret)
 {
     struct call c;

@@ -5,27 +5,15 @@
  * other of those that there could be.
  */
 
-static void chunks_found(struct client_scan *s, int rc)
-{
-    (void)s;
-    (void)rc; /* it wakes the inode */
-}
-
 void client_io_chunks_over(struct client_io *io)
 {
-    if (io->scan != NULL) {
-        client_scan_fini(io->scan);
-        mem_free(io->scan);
-        io->scan = NULL;
-    }
+    io->scan = client_scan_free(io->scan);
 }
 
 int client_io_chunks(struct client_io *io, uint64_t first, uint64_t end)
 {
     if (io->scan != NULL) {
-        return io->scan->waiting > 0 || !list_empty(&io->scan->node) ? 0
-               : io->scan->rc < 0                                    ? io->scan->rc
-                                                                     : 1;
+        return client_scan_state(io->scan);
     }
     io->scan = mem_zalloc(sizeof *io->scan);
     if (io->scan == NULL) {
@@ -35,9 +23,7 @@ int client_io_chunks(struct client_io *io, uint64_t first, uint64_t end)
     io->scan->inode = io->inode;
     io->scan->first = first;
     io->scan->end = end;
-    io->scan->done = chunks_found;
-    client_scan_start(io->scan);
-    return 0;
+    return client_scan_start(io->scan);
 }
 
 /* --- cutting ------------------------------------------------------------------------------------

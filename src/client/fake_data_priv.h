@@ -130,6 +130,7 @@ static const struct peer_handler fake_data_handlers[] = {
     {.opcode = PROTO_OP_read, .request = fake_read},
     {.opcode = PROTO_OP_read_batch, .request = fake_read_batch},
     {.opcode = PROTO_OP_stat, .request = fake_stat},
+    {.opcode = PROTO_OP_extents, .request = fake_extents},
     {.opcode = PROTO_OP_stats, .request = fake_data_stats},
     {.opcode = PROTO_OP_sync, .request = fake_sync},
 };

@@ -86,8 +86,8 @@ struct fake_cluster {
     struct fake_people people;
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation; or it, or PROTO_OP_credential */
-    unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, stats, syncs,
-        returns, closed, claims, executed[1024];
+    unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, stats, extents,
+        syncs, returns, closed, claims, executed[1024];
     uint32_t umask, commit_flags;      /* of the newest create; of the newest commit */
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
     uint64_t remote_size;              /* another client writes all files: only getattr says this */

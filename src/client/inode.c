@@ -81,7 +81,7 @@ int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret
         list_init(&i->handles);
         list_init(&i->updates);
         list_init(&i->fetches);
-        list_init(&i->scans);
+        list_init(&i->looks);
         list_init(&i->waiting);
         list_init(&i->held);
         list_init(&i->stale);
@@ -142,7 +142,7 @@ void client_inode_put(struct client_inode *i)
         }
         CHECK(list_empty(&i->updates) && list_empty(&i->fetches) && i->syncs == 0);
         CHECK(!i->renewing && !i->refreshing && !i->share_asking && list_empty(&i->waiting));
-        CHECK(list_empty(&i->asked) && list_empty(&i->scans));
+        CHECK(list_empty(&i->asked) && list_empty(&i->looks));
         dict_remove(&i->fs->inodes, &i->node);
         inode_free(i);
     }
@@ -483,7 +483,7 @@ void client_inodes_fini(struct opendfs *fs)
         }
         client_update_cancel_all(i, -ECANCELED);
         client_sync_cancel(i);
-        client_scan_cancel_all(i);
+        client_look_cancel_all(i);
         client_io_cancel_all(i);
         while (!list_empty(&i->fetches)) {
             client_fetch_cancel(LIST_ENTRY(i->fetches.next, struct client_fetch, node));

@@ -96,7 +96,7 @@ struct client_inode {
     int sync_rc;
     bool sync_unread;    /* who began the newest sync has not seen sync_rc yet */
     struct list fetches; /* under way */
-    struct list scans;   /* struct client_scan, under way */
+    struct list looks;   /* struct client_look, under way */
     struct list waiting; /* struct client_io */
     struct loop_task wake;
     uint64_t writes;            /* counts changes of contents: what was read ahead before is old */

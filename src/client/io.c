@@ -349,6 +349,12 @@ static bool writes(const struct client_io *io)
     return io->kind == IO_WRITE || io->kind == IO_WRITE_LENT || io->kind == IO_TRUNCATE;
 }
 
+static bool changes(const struct client_io *io)
+{
+    return io->kind != IO_READ && io->kind != IO_READ_LENT && io->kind != IO_STAT &&
+           io->kind != IO_SEEK;
+}
+
 static void io_fresh(struct client_held *h)
 {
     struct client_io *io = container_of(h, struct client_io, held);
@@ -386,7 +392,7 @@ static bool io_step(struct client_io *io)
     if (io->phase != PHASE_BEGIN) {
         return client_io_finish_step(io);
     }
-    bool looks = io->kind == IO_READ || io->kind == IO_READ_LENT || io->kind == IO_STAT;
+    bool looks = !changes(io);
     bool data = io->kind != IO_STAT && (looks || writes(io));
     if ((data && client_share_waits(io->inode)) || (looks && !io_is_fresh(io))) {
         return false;
@@ -402,6 +408,8 @@ static bool io_step(struct client_io *io)
         return truncate_step(io);
     case IO_STAT:
         return stat_step(io);
+    case IO_SEEK:
+        return client_seek_step(io);
     case IO_SYNC:
     case IO_FLUSH:
     case IO_CLOSE:
@@ -410,11 +418,6 @@ static bool io_step(struct client_io *io)
     }
     CHECK(false);
     return true;
-}
-
-static bool changes(const struct client_io *io)
-{
-    return io->kind != IO_READ && io->kind != IO_READ_LENT && io->kind != IO_STAT;
 }
 
 /* Has an earlier one of the same file not even begun? Then this one must not overtake it. */
@@ -489,6 +492,7 @@ void client_io_end(struct client_io *io, int64_t rc)
         io->then(io->context, (int)rc);
     }
     client_io_chunks_over(io);
+    client_seek_free(io);
     mem_free(io->part);
     mem_free(io->why);
     mem_free(io->sent);
@@ -539,7 +543,7 @@ static void io_run(struct opendfs_op *op)
     io->len = o->len;
     io->offset = o->offset;
     io->values = o->values;
-    io->mask = o->values == NULL ? 0 : o->mask;
+    io->mask = o->mask;
     io_begin(io);
 }
 
@@ -553,6 +557,7 @@ static struct client_op *start_io(struct opendfs_op *op, struct opendfs_file *fi
     o->in = NULL;
     o->out = NULL;
     o->len = 0;
+    o->mask = 0;
     o->offset = 0;
     o->values = NULL;
     return o;
@@ -616,6 +621,15 @@ void opendfs_async_ftruncate(struct opendfs *fs, struct opendfs_op *op, struct o
     client_op_start(fs, op, io_run);
 }
 
+void opendfs_async_seek(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                        uint64_t offset, int whence)
+{
+    struct client_op *o = start_io(op, file, IO_SEEK);
+    o->offset = offset;
+    o->mask = (unsigned)whence;
+    client_op_start(fs, op, io_run);
+}
+
 void opendfs_async_fstat(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file)
 {
     start_io(op, file, IO_STAT);
@@ -627,7 +641,7 @@ void opendfs_async_close(struct opendfs *fs, struct opendfs_op *op, struct opend
 {
     struct client_op *o = start_io(op, file, IO_CLOSE);
     o->values = values;
-    o->mask = mask;
+    o->mask = values == NULL ? 0 : mask;
     client_op_start(fs, op, io_run);
 }
 

@@ -18,6 +18,7 @@ enum client_io_kind {
     IO_SYNC,
     IO_TRUNCATE,
     IO_STAT,
+    IO_SEEK,
     IO_FLUSH, /* as close, but handle and authority stay */
     IO_CLOSE,
     IO_RECALL, /* nobody's: the leader wants the write authority shared */
@@ -67,6 +68,7 @@ struct client_io {
     size_t len, pos;
     uint64_t cut_index;       /* truncate: the next chunk, */
     uint32_t tgen;            /* and the generation of it */
+    struct client_seek *seek; /* owned: of seek.c */
     struct client_scan *scan; /* owned: a page of the chunks that there are; NULL: none */
     size_t scan_at;           /* the next of them */
     uint32_t stored_tgen;     /* write: the oldest generation with which a part was stored */
@@ -109,6 +111,9 @@ bool client_io_finish_step(struct client_io *io);
 int client_io_chunks(struct client_io *io, uint64_t first, uint64_t end);
 void client_io_chunks_over(struct client_io *io);
 bool client_io_cut_step(struct client_io *io); /* PHASE_CUT */
+/* seek.c */
+bool client_seek_step(struct client_io *io); /* true: it has ended */
+void client_seek_free(struct client_io *io);
 /* rewrite.c. True: it is written once more. */
 bool client_io_rewrites(struct client_io *io);
 bool client_io_writes_before(const struct client_io *io); /* a write waits that began before it */

@@ -11,74 +11,105 @@
 #define CAP_TRIES 10u
 #define INDEX_END (UINT64_C(1) << 32)
 
-static int chunk_order(const void *a, const void *b)
-{
-    const struct client_scan_chunk *x = a, *y = b;
-    return x->index == y->index ? 0 : x->index < y->index ? -1 : 1;
-}
+/* ---- One question ---- */
 
-void client_scan_fini(struct client_scan *s)
+static size_t look_pick(struct client_chain_call *c, const struct cluster_row *row)
 {
-    CHECK(s->waiting == 0);
-    mem_free(s->chunk);
-    mem_free(s->ask);
-    s->chunk = NULL;
-    s->ask = NULL;
-    s->count = s->capacity = 0;
-}
-
-static void scan_end(struct client_scan *s)
-{
-    struct client_inode *i = s->inode;
-    mem_free(s->ask);
-    s->ask = NULL;
-    list_remove(&s->node);
-    while (s->rc == 0 && s->count > 0 && s->chunk[s->count - 1].index >= s->upto) {
-        s->count--;
-    }
-    s->done(s, s->rc);
-    client_inode_wake(i);
-    client_inode_put(i);
-}
-
-/* ---- One chain ---- */
-
-static size_t scan_pick(struct client_chain_call *c, const struct cluster_row *row)
-{
-    const struct client_scan_ask *a = container_of(c, struct client_scan_ask, chain);
+    const struct client_look *l = container_of(c, struct client_look, chain);
     size_t serving = cluster_row_serving_count(row);
     if (serving == 0) {
         return row->count;
     }
-    return a->last_serving ? serving - 1 : (size_t)((c->spread + c->attempts) % serving);
+    return l->last_serving ? serving - 1 : (size_t)((c->spread + c->attempts) % serving);
 }
 
-static void scan_prepare(struct client_chain_call *c)
+static void look_prepare(struct client_chain_call *c)
 {
-    struct client_scan_ask *a = container_of(c, struct client_scan_ask, chain);
-    struct client_inode *i = a->scan->inode;
+    struct client_look *l = container_of(c, struct client_look, chain);
+    struct client_inode *i = l->inode;
     const struct client_cap *cap = i->read_cap.known ? &i->read_cap : &i->write_cap;
-    a->request.capability = cap->cap;
+    *l->capability = cap->cap;
     client_inode_check_cap(i, cap);
 }
 
-static void scan_renewed(struct client_held *h)
+static void look_renewed(struct client_held *h)
 {
-    client_chain_resume(&container_of(h, struct client_scan_ask, held)->chain, CHAIN_LATER);
+    client_chain_resume(&container_of(h, struct client_look, held)->chain, CHAIN_LATER);
 }
 
-static enum client_verdict scan_judge(struct client_chain_call *c, const struct peer_reply *r,
+static enum client_verdict look_judge(struct client_chain_call *c, const struct peer_reply *r,
                                       enum client_verdict common)
 {
-    struct client_scan_ask *a = container_of(c, struct client_scan_ask, chain);
-    if (r->answered && err_is(r->rc, ERR_bad_capability) && a->cap_tries++ < CAP_TRIES &&
+    struct client_look *l = container_of(c, struct client_look, chain);
+    if (r->answered && err_is(r->rc, ERR_bad_capability) && l->cap_tries++ < CAP_TRIES &&
         !c->fs->freeing) {
-        a->held.renewed = scan_renewed;
-        client_inode_renew(a->scan->inode, &a->held);
+        l->held.renewed = look_renewed;
+        client_inode_renew(l->inode, &l->held);
         return CHAIN_HELD;
     }
-    a->last_serving = r->rc == -ERR_pending; /* there it is committed soonest */
-    return a->last_serving ? CHAIN_LATER : common;
+    l->last_serving = r->rc == -ERR_pending; /* there it is committed soonest */
+    return l->last_serving ? CHAIN_LATER : common;
+}
+
+static void look_answered(struct client_chain_call *c, const struct peer_reply *r)
+{
+    struct client_look *l = container_of(c, struct client_look, chain);
+    struct client_inode *i = l->inode;
+    list_remove(&l->held.node);
+    list_remove(&l->node);
+    l->done(l, r);
+    client_inode_wake(i);
+    client_inode_put(i);
+}
+
+static const struct client_chain_ops look_ops = {
+    .pick = look_pick, .prepare = look_prepare, .judge = look_judge, .done = look_answered};
+
+static void look_start(struct client_look *l, uint16_t opcode, struct proto_route *route,
+                       uint32_t index)
+{
+    struct client_inode *i = l->inode;
+    list_init(&l->held.node);
+    list_push_back(&i->looks, &l->node);
+    i->refs++;
+    l->cap_tries = 0;
+    l->last_serving = false;
+    l->chain.ops = &look_ops;
+    l->chain.route = route;
+    l->chain.layout = &i->layout;
+    l->chain.index = index;
+    l->chain.spread = index;
+    l->chain.peer = (struct peer_call){.request = &l->request, .opcode = opcode};
+    client_chain_start(i->fs, &l->chain);
+}
+
+void client_look_stat(struct client_look *l, uint32_t index)
+{
+    l->capability = &l->request.stat.capability;
+    look_start(l, PROTO_OP_stat, &l->request.stat.route, index);
+}
+
+void client_look_extents(struct client_look *l)
+{
+    l->capability = &l->request.extents.capability;
+    look_start(l, PROTO_OP_extents, &l->request.extents.route, l->request.extents.chunk.index);
+}
+
+void client_look_cancel_all(struct client_inode *i)
+{
+    i->refs++;
+    while (!list_empty(&i->looks)) {
+        client_chain_cancel(&LIST_ENTRY(i->looks.next, struct client_look, node)->chain);
+    }
+    client_inode_put(i);
+}
+
+/* ---- All chains ---- */
+
+static int chunk_order(const void *a, const void *b)
+{
+    const struct client_scan_chunk *x = a, *y = b;
+    return x->index == y->index ? 0 : x->index < y->index ? -1 : 1;
 }
 
 static int scan_take(struct client_scan *s, const struct proto_stat_reply *m)
@@ -86,19 +117,29 @@ static int scan_take(struct client_scan *s, const struct proto_stat_reply *m)
     int rc = mem_grow(&s->chunk, &s->capacity, s->count + m->chunks.count, sizeof *s->chunk);
     for (size_t i = 0; rc == 0 && i < m->chunks.count; i++) {
         const struct proto_chunk_stat *x = &m->chunks.at[i];
-        s->chunk[s->count++] = (struct client_scan_chunk){.index = x->index, .length = x->length};
+        bool whole = x->length == s->inode->layout.chunk_size;
+        s->chunk[s->count++] = (struct client_scan_chunk){
+            .index = x->index, .length = x->length, .dense = whole && x->allocated == x->length};
     }
     return rc;
 }
 
-static void scan_answered(struct client_chain_call *c, const struct peer_reply *r)
+static void scan_end(struct client_scan *s)
 {
-    struct client_scan_ask *a = container_of(c, struct client_scan_ask, chain);
-    struct client_scan *s = a->scan;
+    if (s->count > 0) {
+        qsort(s->chunk, s->count, sizeof *s->chunk, chunk_order);
+    }
+    while (s->count > 0 && s->chunk[s->count - 1].index >= s->upto) {
+        s->count--;
+    }
+}
+
+static void scan_answered(struct client_look *l, const struct peer_reply *r)
+{
+    struct client_scan *s = container_of(l, struct client_scan_ask, look)->scan;
     const struct proto_stat_reply *m = r->body;
     int rc = r->rc == -ERR_cancelled ? -ECANCELED : r->rc;
-    list_remove(&a->held.node);
-    if (rc == 0 && m->more && m->next_index <= a->request.first_index) {
+    if (rc == 0 && m->more && m->next_index <= l->request.stat.first_index) {
         rc = -ERR_bad_value; /* it would never end */
     }
     if (rc == 0) {
@@ -107,85 +148,51 @@ static void scan_answered(struct client_chain_call *c, const struct peer_reply *
     }
     s->rc = s->rc == 0 ? rc : s->rc;
     if (--s->waiting == 0) {
-        if (s->count > 0) {
-            qsort(s->chunk, s->count, sizeof *s->chunk, chunk_order);
-        }
         scan_end(s);
     }
 }
 
-static const struct client_chain_ops scan_ops = {
-    .pick = scan_pick, .prepare = scan_prepare, .judge = scan_judge, .done = scan_answered};
-
-static void scan_ask(struct client_scan *s, size_t k, uint32_t count)
-{
-    struct client_inode *i = s->inode;
-    struct client_scan_ask *a = &s->ask[k];
-    uint32_t index = (uint32_t)(s->first + k); /* the next ones are on other chains */
-    a->scan = s;
-    list_init(&a->held.node);
-    a->request = (struct proto_stat_request){
-        .data_id = i->layout.data_id, .first_index = (uint32_t)s->first, .count = count};
-    a->chain.ops = &scan_ops;
-    a->chain.route = &a->request.route;
-    a->chain.layout = &i->layout;
-    a->chain.index = index;
-    a->chain.spread = index;
-    a->chain.peer = (struct peer_call){.request = &a->request, .opcode = PROTO_OP_stat};
-    client_chain_start(i->fs, &a->chain);
-}
-
-/* ---- All ---- */
-
-static void scan_nothing(struct loop_task *t)
-{
-    scan_end(container_of(t, struct client_scan, nothing));
-}
-
-void client_scan_start(struct client_scan *s)
+int client_scan_start(struct client_scan *s)
 {
     struct client_inode *i = s->inode;
     uint64_t end = base_min(s->end, INDEX_END);
-    s->count = 0;
-    s->rc = 0;
-    i->refs++;
-    list_push_back(&i->scans, &s->node);
     uint64_t width = base_max(i->layout.stripe_width, 1);
     uint64_t count = s->first < end ? base_min(end - s->first, UINT32_MAX) : 0;
     s->upto = s->first + count < end ? s->first + count : s->end;
     s->ask_count = (size_t)base_min(width, count);
-    s->ask = count == 0 ? NULL : mem_calloc(s->ask_count, sizeof *s->ask);
+    if (count == 0) {
+        return 1;
+    }
+    s->ask = mem_calloc(s->ask_count, sizeof *s->ask);
     if (s->ask == NULL) {
-        s->rc = count > 0 ? -ENOMEM : 0;
-        s->nothing.run = scan_nothing;
-        loop_defer(i->fs->loop, &s->nothing);
-        return;
+        return -ENOMEM;
     }
     s->waiting = s->ask_count;
-    for (size_t k = 0; k < s->ask_count; k++) {
-        scan_ask(s, k, (uint32_t)count);
+    for (size_t k = 0; k < s->ask_count; k++) { /* that many chunks in a row are on all chains */
+        struct client_scan_ask *a = &s->ask[k];
+        a->scan = s;
+        a->look.inode = i;
+        a->look.done = scan_answered;
+        a->look.request.stat = (struct proto_stat_request){.data_id = i->layout.data_id,
+                                                           .first_index = (uint32_t)s->first,
+                                                           .count = (uint32_t)count};
+        client_look_stat(&a->look, (uint32_t)(s->first + k));
     }
+    return 0;
 }
 
-void client_scan_cancel_all(struct client_inode *i)
+int client_scan_state(const struct client_scan *s)
 {
-    i->refs++;
-    LIST_FOR_EACH_SAFE(at, &i->scans)
-    {
-        struct client_scan *s = LIST_ENTRY(at, struct client_scan, node);
-        if (s->waiting == 0) {
-            loop_undefer(i->fs->loop, &s->nothing);
-            s->rc = -ECANCELED;
-            scan_end(s);
-            continue;
-        }
-        for (size_t k = s->ask_count; k > 0; k--) {
-            bool last = s->waiting == 1;
-            client_chain_cancel(&s->ask[k - 1].chain);
-            if (last) {
-                break; /* it may be gone */
-            }
-        }
+    return s->waiting > 0 ? 0 : s->rc < 0 ? s->rc : 1;
+}
+
+struct client_scan *client_scan_free(struct client_scan *s)
+{
+    if (s != NULL) {
+        CHECK(s->waiting == 0);
+        mem_free(s->chunk);
+        mem_free(s->ask);
+        mem_free(s);
     }
-    client_inode_put(i);
+    return NULL;
 }

@@ -406,6 +406,7 @@ static bool io_commit(struct client_io *io)
     case IO_READ:
     case IO_READ_LENT:
     case IO_STAT:
+    case IO_SEEK:
         break;
     }
     return commit_step(io, PHASE_END);
