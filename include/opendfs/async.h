@@ -160,6 +160,13 @@ void opendfs_async_flush(struct opendfs *fs, struct opendfs_op *op, struct opend
 void opendfs_async_fsync(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 void opendfs_async_ftruncate(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
                              uint64_t size_bytes);
+/* fallocate(2): `mode` 0: the file is at least as long as the range's end. No space is set aside:
+ * it is only asked whether as much is free (-ENOSPC), and whether quotas let it (-EDQUOT).
+ * KEEP_SIZE: no more than that question. PUNCH and ZERO: the range is zeros, stable when this is
+ * done, and takes no space where whole cells of 4,096 bytes are in it. Anything else: -EOPNOTSUPP.
+ */
+void opendfs_async_allocate(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                            unsigned mode, uint64_t offset, uint64_t len);
 /* Where, from `offset` on, bytes are (OPENDFS_SEEK_DATA), or a hole is, as which the end of the
  * file counts (OPENDFS_SEEK_HOLE): `result`. -ENXIO: there are none, or `offset` is not within the
  * file. What was written and is on its way counts as bytes. Holes are what nobody has written, was

@@ -371,6 +371,14 @@ int opendfs_ftruncate(struct opendfs_file *file, uint64_t size_bytes)
     return (int)call_wait(&c);
 }
 
+int opendfs_allocate(struct opendfs_file *file, unsigned mode, uint64_t offset, uint64_t len)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_allocate(client_file_fs(file), &c.op, file, mode, offset, len);
+    return (int)call_wait(&c);
+}
+
 int64_t opendfs_seek(struct opendfs_file *file, uint64_t offset, int whence)
 {
     struct call c;

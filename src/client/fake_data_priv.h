@@ -1,7 +1,7 @@
 /* client/fake_data_priv.h -- for tests only: the targets of fake_priv.h. */
 #pragma once
 
-#include "client/fake_batch_priv.h"
+#include "client/fake_look_priv.h"
 
 static inline bool fake_sums_fit(const struct proto_write_request *q, const struct slice *data)
 {
@@ -23,6 +23,12 @@ static inline int fake_apply(struct fake_chunk *k, const struct proto_write_requ
             memset(k->bytes + q->length, 0, k->length - q->length);
             k->length = q->length;
         }
+        return 0;
+    }
+    if (q->kind == PROTO_WRITE_CLEAR) {
+        memset(k->bytes, 0, sizeof k->bytes);
+        k->length = 0;
+        k->tgen = q->tgen;
         return 0;
     }
     uint32_t end = q->offset + q->length;
@@ -90,6 +96,7 @@ static inline void fake_write(struct peer_user *u, struct peer_request *r)
     }
     rc = rc == 0 && q->kind == PROTO_WRITE_AT && !fake_sums_fit(q, &r->wire->data) ? -ERR_bad_data
                                                                                    : rc;
+    rc = n->old && q->kind == PROTO_WRITE_CLEAR ? -ERR_bad_value : rc;
     rc = rc == 0 ? fake_write_once(n, q, &r->wire->data, &k) : rc;
     if (hit) {
         fake_break(r);

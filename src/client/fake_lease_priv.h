@@ -61,8 +61,8 @@ static inline void fake_readlink(struct peer_user *u, struct peer_request *r)
 }
 static inline void fake_statfs(struct peer_user *u, struct peer_request *r)
 {
-    const struct proto_statfs_reply m = {.total = 1000, .available = 400, .files = 3};
-    (void)u;
+    const uint64_t available = fake_of(u)->available;
+    const struct proto_statfs_reply m = {.total = 1000, .available = available, .files = 3};
     peer_request_answer(r, &m, NULL);
 }
 static inline void fake_status(struct peer_user *u, struct peer_request *r)

@@ -74,7 +74,8 @@ struct fake_cluster {
     struct fake_inode inode[FAKE_INODES];
     struct fake_session session[FAKE_SESSIONS];
     struct fake_chunk chunk[FAKE_CHUNKS];
-    uint64_t next_ino, next_session, next_data_id, version, map_epoch, cap_epoch, size_quota, asked;
+    uint64_t available, next_ino, next_session, next_data_id, version, map_epoch, cap_epoch,
+        size_quota, asked;
     struct {
         uint32_t epoch, loss_gen;
         uint32_t order[2]; /* targets; the head first */
@@ -125,6 +126,7 @@ struct fake_node {
 static inline void fake_cluster_init(struct fake_cluster *c)
 {
     memset(c, 0, sizeof *c);
+    c->available = 400;
     c->next_ino = 2;
     c->next_session = 100;
     c->next_data_id = 1000;

@@ -78,8 +78,7 @@ int client_inode_set_small(struct client_inode *i, const void *bytes, size_t len
 /* --- writing ------------------------------------------------------------------------------------
  */
 
-/* Small contents become an update like any other. 1: done, 0: wait. */
-static int inode_spill(struct client_inode *i)
+int client_io_spill(struct client_inode *i)
 {
     if (i->layout.data_id == 0 || i->layout.chunk_size == 0) {
         return -ERR_no_space; /* no storage class: nothing can be outside the metadata */
@@ -99,7 +98,7 @@ static int inode_spill(struct client_inode *i)
     return 1;
 }
 
-static void inode_written(const struct client_io *io, uint64_t end)
+void client_io_written(const struct client_io *io, uint64_t end)
 {
     struct client_inode *i = io->inode;
     i->size = base_max(i->size, end);
@@ -120,7 +119,7 @@ static bool write_small(struct client_io *io)
     memcpy(i->small + io->offset, io->from, io->len);
     i->small_len = base_max(i->small_len, io->offset + io->len);
     i->writes++;
-    inode_written(io, io->offset + io->len);
+    client_io_written(io, io->offset + io->len);
     io->pos = io->len;
     return true;
 }
@@ -168,7 +167,7 @@ static int write_pieces(struct client_io *io)
         }
         io->pos += (size_t)n;
         if (io->turn == 0) { /* else the size moves after the data */
-            inode_written(io, io->offset + io->pos);
+            client_io_written(io, io->offset + io->pos);
         }
     }
     return 1;
@@ -201,7 +200,7 @@ static int write_take(struct client_io *io)
     if (rc < 0 || io->len == 0 || write_small(io)) {
         return rc < 0 ? rc : 1;
     }
-    rc = i->in_line ? inode_spill(i) : 1;
+    rc = i->in_line ? client_io_spill(i) : 1;
     if (rc <= 0) {
         if (rc == 0) {
             client_inode_starve(i);
@@ -261,7 +260,7 @@ static bool truncate_here(struct client_io *io)
         return false;
     }
     i->size = i->set_size = io->offset;
-    inode_written(io, 0);
+    client_io_written(io, 0);
     return true;
 }
 
@@ -280,7 +279,7 @@ static bool truncate_step(struct client_io *io)
         client_io_end(io, rc < 0 ? rc : 0);
         return true;
     }
-    if (i->in_line && (rc = inode_spill(i)) <= 0) {
+    if (i->in_line && (rc = client_io_spill(i)) <= 0) {
         if (rc < 0) {
             client_io_end(io, rc);
             return true;
@@ -303,7 +302,7 @@ static bool recall_spills(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     bool small = io->kind == IO_RECALL && i->in_line && i->small_len > 0 && i->writers > 0;
-    int rc = small && i->mode == PROTO_OPEN_W && i->torn == 0 ? inode_spill(i) : 1;
+    int rc = small && i->mode == PROTO_OPEN_W && i->torn == 0 ? client_io_spill(i) : 1;
     i->dirty = i->dirty || (small && !i->in_line);
     if (rc == 0) {
         client_inode_starve(i);
@@ -346,7 +345,8 @@ static bool stat_step(struct client_io *io)
 
 static bool writes(const struct client_io *io)
 {
-    return io->kind == IO_WRITE || io->kind == IO_WRITE_LENT || io->kind == IO_TRUNCATE;
+    return io->kind == IO_WRITE || io->kind == IO_WRITE_LENT || io->kind == IO_TRUNCATE ||
+           io->kind == IO_ALLOCATE;
 }
 
 static bool changes(const struct client_io *io)
@@ -408,6 +408,8 @@ static bool io_step(struct client_io *io)
         return truncate_step(io);
     case IO_STAT:
         return stat_step(io);
+    case IO_ALLOCATE:
+        return client_allocate_step(io);
     case IO_SEEK:
         return client_seek_step(io);
     case IO_SYNC:
@@ -618,6 +620,16 @@ void opendfs_async_ftruncate(struct opendfs *fs, struct opendfs_op *op, struct o
                              uint64_t size_bytes)
 {
     start_io(op, file, IO_TRUNCATE)->offset = size_bytes;
+    client_op_start(fs, op, io_run);
+}
+
+void opendfs_async_allocate(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
+                            unsigned mode, uint64_t offset, uint64_t len)
+{
+    struct client_op *o = start_io(op, file, IO_ALLOCATE);
+    o->mask = mode;
+    o->offset = offset;
+    o->len = (size_t)len;
     client_op_start(fs, op, io_run);
 }
 

@@ -17,6 +17,7 @@ enum client_io_kind {
     IO_WRITE_LENT,
     IO_SYNC,
     IO_TRUNCATE,
+    IO_ALLOCATE, /* fallocate: allocate, punch, zero */
     IO_STAT,
     IO_SEEK,
     IO_FLUSH, /* as close, but handle and authority stay */
@@ -71,7 +72,10 @@ struct client_io {
     struct client_seek *seek; /* owned: of seek.c */
     struct client_scan *scan; /* owned: a page of the chunks that there are; NULL: none */
     size_t scan_at;           /* the next of them */
-    uint32_t stored_tgen;     /* write: the oldest generation with which a part was stored */
+    enum { SPACE_UNKNOWN, SPACE_ASKED, SPACE_KNOWN } space; /* allocate: is there as much? */
+    uint64_t wanted, available;
+    bool zeroed, punched; /* what has to become zeros is on its way; it was in chunks */
+    uint32_t stored_tgen; /* write: the oldest generation with which a part was stored */
     size_t parts_active;
     bool streams;                                /* reading in order, of a large file */
     enum { IO_STALE, IO_ASKED, IO_FRESH } fresh; /* the attributes that it looks at, in mode S */
@@ -92,10 +96,15 @@ struct client_io {
         struct proto_append_turn_request append_turn;
         struct proto_append_done_request append_done;
         struct proto_wopen_request wopen;
+        struct proto_statfs_request statfs;
     } request;
     uint64_t keep;
 };
 int client_io_fits(const struct client_inode *i, uint64_t offset, uint64_t len); /* or -EFBIG */
+/* Small contents become an update like any other. 1: done, 0: wait. */
+int client_io_spill(struct client_inode *i);
+void client_io_written(const struct client_io *io, uint64_t end);
+bool client_allocate_step(struct client_io *io); /* allocate.c; true: it has ended */
 /* append.c. True: the write may go on, io->offset is where. */
 bool client_append_place(struct client_io *io);
 bool client_append_end_step(struct client_io *io); /* PHASE_TURN_END */

@@ -118,8 +118,11 @@ static int scan_take(struct client_scan *s, const struct proto_stat_reply *m)
     for (size_t i = 0; rc == 0 && i < m->chunks.count; i++) {
         const struct proto_chunk_stat *x = &m->chunks.at[i];
         bool whole = x->length == s->inode->layout.chunk_size;
-        s->chunk[s->count++] = (struct client_scan_chunk){
-            .index = x->index, .length = x->length, .dense = whole && x->allocated == x->length};
+        s->chunk[s->count++] =
+            (struct client_scan_chunk){.index = x->index,
+                                       .length = x->length,
+                                       .allocated = x->allocated,
+                                       .dense = whole && x->allocated == x->length};
     }
     return rc;
 }

@@ -30,6 +30,7 @@ void client_look_cancel_all(struct client_inode *i);
 
 struct client_scan_chunk {
     uint32_t index, length;
+    uint64_t allocated;
     bool dense; /* bytes everywhere */
 };
 struct client_scan_ask { /* one chain */

@@ -313,8 +313,9 @@ static bool flush_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
     bool write = io->kind == IO_WRITE || io->kind == IO_WRITE_LENT;
-    bool done = write ? client_update_range_done(i, io->barrier, io->offset, io->offset + io->len)
-                      : client_update_all_done(i, io->barrier);
+    bool ranged = write || io->kind == IO_ALLOCATE;
+    bool done = ranged ? client_update_range_done(i, io->barrier, io->offset, io->offset + io->len)
+                       : client_update_all_done(i, io->barrier);
     if (!done && io->early && commit_tells_times(io) && !i->meta_busy) { /* both at once */
         io->early = false;
         return commit_step(io, PHASE_FLUSH);
@@ -330,7 +331,8 @@ static bool flush_step(struct client_io *io)
     }
     /* A commit takes the contents out of the metadata, where they were stable: first they must be
      * stable in chunks. A lent write alone commits nothing. */
-    bool drops = i->spilled && !(io->kind == IO_WRITE_LENT && i->mode == PROTO_OPEN_W);
+    bool alone = io->kind == IO_WRITE_LENT || io->kind == IO_ALLOCATE;
+    bool drops = i->spilled && !(alone && i->mode == PROTO_OPEN_W);
     bool unsynced = (io->stable || drops) && i->unsynced_count > 0;
     bool past = io->stable && (i->unknown_past || i->syncs > 0 || i->sync_unread);
     bool told = io->committed; /* what came since is not ours */
@@ -394,6 +396,12 @@ static bool io_commit(struct client_io *io)
         }
         io->phase = PHASE_RETURN;
         return true;
+    case IO_ALLOCATE:
+        if (i->mode == PROTO_OPEN_W) {
+            io->phase = PHASE_END;
+            return true;
+        }
+        return commit_step(io, PHASE_END);
     case IO_WRITE_LENT:
         if (i->mode == PROTO_OPEN_W && !io->stable) {
             io->phase = PHASE_END; /* sizes are published by sync and close */
@@ -424,7 +432,8 @@ static int64_t io_outcome(struct client_io *io)
     if (io->kind == IO_CLOSE || io->kind == IO_FLUSH) {
         rc = f->close_error < 0 ? f->close_error : rc;
         f->close_error = 0;
-    } else if (io->kind == IO_SYNC || io->kind == IO_WRITE || io->kind == IO_WRITE_LENT) {
+    } else if (io->kind == IO_SYNC || io->kind == IO_WRITE || io->kind == IO_WRITE_LENT ||
+               io->kind == IO_ALLOCATE) {
         rc = f->sync_error < 0 ? f->sync_error : rc;
         f->sync_error = io->kind == IO_SYNC ? 0 : f->sync_error;
     }

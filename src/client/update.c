@@ -320,9 +320,26 @@ int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t lengt
     return number;
 }
 
+int64_t client_update_clear(struct client_inode *i, uint32_t index, uint32_t length)
+{
+    struct client_update *before = newest_of_chunk(i, index);
+    struct client_update *u = update_new(i, index, PROTO_WRITE_CLEAR);
+    if (u == NULL) {
+        return 0;
+    }
+    if (before != NULL) {
+        update_close(before);
+    }
+    u->to = length;
+    u->state = UPDATE_CLOSED;
+    int64_t number = (int64_t)u->number;
+    update_pump(i);
+    return number;
+}
+
 static bool update_overlaps(const struct client_update *u, uint64_t from, uint64_t to)
 {
-    bool cut = u->kind == PROTO_WRITE_SET_LENGTH;
+    bool cut = u->kind != PROTO_WRITE_AT;
     uint64_t first = file_offset(u, cut ? 0 : u->start);
     uint64_t end = cut ? first + u->inode->layout.chunk_size
                        : base_align_up(file_offset(u, u->to), PROTO_CELL_BYTES);
@@ -524,6 +541,8 @@ static void update_awaits_no_cut(struct client_update *u)
 /* --- sending ------------------------------------------------------------------------------------
  */
 
+static void update_fill_request(struct client_update *u);
+
 static size_t update_pick(struct client_chain_call *c, const struct cluster_row *row)
 {
     (void)c;
@@ -539,7 +558,7 @@ static void update_prepare(struct client_chain_call *c)
      * truncation by somebody else waits where it is not cut yet: it would pass for cut, too. */
     bool cut = u->kind == PROTO_WRITE_SET_LENGTH;
     u->request.tgen = cut || u->filled ? u->tgen : i->attr.tgen;
-    u->request.uncut = !cut && u->request.tgen > i->cut_tgen;
+    u->request.uncut = u->kind == PROTO_WRITE_AT && u->request.tgen > i->cut_tgen;
     u->request.retry = c->doubtful || c->refused_late;
     u->oldest_tgen = (uint32_t)base_min(u->oldest_tgen, u->request.tgen);
     client_inode_check_cap(i, &i->write_cap);
@@ -585,6 +604,15 @@ static enum client_verdict update_judge(struct client_chain_call *c, const struc
         update_refused(u);
         client_inode_refresh(u->inode, &u->held);
         return CHAIN_HELD;
+    }
+    if (r->answered && r->rc == -ERR_bad_value && u->kind == PROTO_WRITE_CLEAR && !c->fs->freeing &&
+        update_make_cells(u, u->to) == 0) { /* an older version */
+        static const uint8_t zeros[FRAME_DATA_MAX];
+        u->kind = PROTO_WRITE_AT;
+        u->lent = zeros;
+        u->tail_filled = true;
+        update_fill_request(u);
+        return CHAIN_NOW;
     }
     if (r->answered && r->rc == -ERR_busy && u->request.uncut && !c->fs->freeing) {
         u->held.renewed = update_renewed;
@@ -661,8 +689,8 @@ static void update_sum(struct client_update *u)
 static void update_fill_request(struct client_update *u)
 {
     struct client_inode *i = u->inode;
-    bool cut = u->kind == PROTO_WRITE_SET_LENGTH;
-    uint32_t len = cut ? u->to : u->to - u->start;
+    bool cut = u->kind != PROTO_WRITE_AT;
+    uint32_t len = u->kind == PROTO_WRITE_CLEAR ? 0 : u->to - u->start;
     u->request =
         (struct proto_write_request){.chunk = {.data_id = i->layout.data_id, .index = u->index},
                                      .client = i->fs->session.id,
@@ -685,7 +713,7 @@ static void update_fill_request(struct client_update *u)
 static void update_send(struct client_update *u)
 {
     struct client_inode *i = u->inode;
-    bool cut = u->kind == PROTO_WRITE_SET_LENGTH;
+    bool cut = u->kind != PROTO_WRITE_AT;
     if (!cut && (needs_head(u) || needs_tail(u)) && !update_is_cut(u)) {
         update_await_cut(u);
         return;

@@ -95,6 +95,8 @@ NODISCARD int64_t client_update_lend(struct client_inode *i, uint64_t offset, co
 /* Cuts a chunk. Number, 0: wait. */
 NODISCARD int64_t client_update_cut(struct client_inode *i, uint32_t index, uint32_t length,
                                     uint32_t tgen);
+/* Nothing is left of a chunk, which has `length` bytes. Number, 0: wait. */
+NODISCARD int64_t client_update_clear(struct client_inode *i, uint32_t index, uint32_t length);
 /* Sends what overlaps the range of the file. True: there is none any more. */
 bool client_update_flush(struct client_inode *i, uint64_t from, uint64_t to);
 /* No update numbered below `number` is left. */

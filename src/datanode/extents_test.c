@@ -116,6 +116,41 @@ TEST(a_chunk_tells_where_it_has_bytes)
     check_extents(DATANODE_ENGINE_EXTENT);
 }
 
+/* In its turn: neither a truncation of before nor its generation keeps it back. */
+TEST(a_cleared_chunk_has_nothing_left_at_all_members)
+{
+    struct rig r;
+    struct rig_call c;
+    rig_chain(&r, 3, DATANODE_ENGINE_EXTENT, testing_seed());
+    struct rig_io io = base;
+    io.length = 1u << 20;
+    io.fill = 1;
+    io.tgen = 5;
+    CHECK_OK(rig_write(&r, &io));
+    struct rig_io clear = {
+        .host = 1, .chain = 1, .data_id = 100, .kind = PROTO_WRITE_CLEAR, .tgen = 4};
+    CHECK_RC(rig_write(&r, &clear), ERR_stale_trunc);
+    clear.tgen = 5;
+    clear.seq = ++r.seq;
+    CHECK_OK(rig_write(&r, &clear));
+    for (unsigned host = 1; host <= 3; host++) {
+        CHECK_OK(extents(&r, &c, host, 0));
+        CHECK_EQ(c.length, 0);
+        CHECK_EQ(c.run_count, 0);
+    }
+    io.length = 4096;
+    CHECK_OK(rig_write(&r, &io));
+    clear.retry = true; /* a late copy of it does no harm to what came after it */
+    CHECK_RC(rig_write(&r, &clear), ERR_stale_request);
+    CHECK_OK(extents(&r, &c, 3, 0));
+    CHECK_EQ(c.length, 4096);
+    clear.seq = 0;
+    clear.retry = false;
+    clear.length = 1;
+    CHECK_RC(rig_write(&r, &clear), ERR_bad_value);
+    rig_close(&r);
+}
+
 /* I1: neither the old extents nor those to come. */
 TEST(extents_of_a_chunk_with_a_pending_update_are_not_told)
 {

@@ -58,7 +58,7 @@ RIG void rig_write_begin(struct rig *r, struct rig_call *c, const struct rig_io 
                                      .tgen = io->tgen,
                                      .sync = io->sync,
                                      .uncut = io->uncut};
-    if (io->kind != PROTO_WRITE_SET_LENGTH) {
+    if (io->kind != PROTO_WRITE_SET_LENGTH && io->kind != PROTO_WRITE_CLEAR) {
         rig_payload(c, io);
     }
     c->call.opcode = PROTO_OP_write;

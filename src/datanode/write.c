@@ -39,6 +39,11 @@ static int write_shape(const struct proto_write_request *m, const struct slice *
         return m->length == 0 || data->len != m->length ? -ERR_bad_value : 0;
     case PROTO_WRITE_APPEND:
         return m->length == 0 || data->len != m->length ? -ERR_bad_value : 0;
+    case PROTO_WRITE_CLEAR:
+        if (m->offset != 0 || m->length != 0) {
+            return -ERR_bad_value;
+        }
+        return data->len != 0 || m->crcs.count != 0 ? -ERR_bad_value : 0;
     case PROTO_WRITE_SET_LENGTH:
         return data->len != 0 || m->crcs.count != 0 ? -ERR_bad_value : 0;
     default:
@@ -142,14 +147,13 @@ static int write_plan(struct datanode_update *u, const struct chunk_info *info)
     const struct proto_write_request *m = u->request->body;
     struct datanode_worker *w = u->worker;
     uint64_t offset = m->kind == PROTO_WRITE_APPEND ? info->length : m->offset;
-    if (m->kind != PROTO_WRITE_SET_LENGTH && offset + m->length > CHUNK_LENGTH_MAX) {
+    bool cuts = u->kind == PROTO_WRITE_SET_LENGTH; /* CLEAR, too: to no length */
+    if (!cuts && offset + m->length > CHUNK_LENGTH_MAX) {
         return -EFBIG;
     }
     u->offset = (uint32_t)offset;
-    u->length = m->kind == PROTO_WRITE_SET_LENGTH ? 0 : m->length;
-    u->new_length = m->kind == PROTO_WRITE_SET_LENGTH
-                        ? m->length
-                        : (uint32_t)base_max(info->length, offset + m->length);
+    u->length = cuts ? 0 : m->length;
+    u->new_length = cuts ? m->length : (uint32_t)base_max(info->length, offset + m->length);
     u->base = info->committed;
     u->identity = datanode_identity_next(info, u->chain->row.epoch);
     u->last_ver = u->identity.ver;
@@ -283,7 +287,9 @@ static struct datanode_update *write_make(struct datanode_chain *c, struct peer_
     if (u == NULL) {
         return NULL;
     }
-    u->kind = m->kind == PROTO_WRITE_APPEND ? PROTO_WRITE_AT : m->kind;
+    u->kind = m->kind == PROTO_WRITE_APPEND  ? PROTO_WRITE_AT
+              : m->kind == PROTO_WRITE_CLEAR ? PROTO_WRITE_SET_LENGTH
+                                             : m->kind;
     u->client = m->client;
     u->seq = m->seq;
     u->sync = m->sync;

@@ -148,6 +148,7 @@ enum proto_write_kind {
     PROTO_WRITE_AT = 1,
     PROTO_WRITE_APPEND = 2,
     PROTO_WRITE_SET_LENGTH = 3,
+    PROTO_WRITE_CLEAR = 4, /* nothing of it is left; in its turn, as any write: no truncation */
 };
 enum proto_forward_form { PROTO_FORWARD_DELTA = 1, PROTO_FORWARD_WHOLE = 2 };
 #define PROTO_READ_STREAM 1u /* large, cold, in order: bypass the page cache */
