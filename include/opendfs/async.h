@@ -15,6 +15,7 @@
 #define OPENDFS_ASYNC_H
 
 #include "opendfs/opendfs.h"
+#include "opendfs/sparse.h"
 #include "opendfs/xattr.h"
 
 #ifdef __cplusplus
@@ -173,6 +174,15 @@ void opendfs_async_allocate(struct opendfs *fs, struct opendfs_op *op, struct op
  * cut or punched, or was written as zeros in whole cells of 4,096 bytes. */
 void opendfs_async_seek(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
                         uint64_t offset, int whence);
+/* copy_file_range(2): `result` bytes of one file into another, or within one (-EINVAL: the ranges
+ * overlap). It may be less than `len`: at the end of the source, and where much was copied already.
+ * Holes stay holes. */
+struct opendfs_copy {
+    struct opendfs_file *from, *to;
+    uint64_t from_offset, to_offset, len;
+};
+void opendfs_async_copy_range(struct opendfs *fs, struct opendfs_op *op,
+                              const struct opendfs_copy *copy);
 void opendfs_async_fstat(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 /* Frees the handle in any case. `values` (may be NULL): mode, owner and times that `mask` names are
  * set as well, after everything was written. */

@@ -148,16 +148,6 @@ void opendfs_closedir(struct opendfs_dir *dir);
  * ------------------------------------------------------------------------------------------------
  */
 
-/* As of fallocate(2). */
-#define OPENDFS_ALLOCATE_KEEP_SIZE 1
-#define OPENDFS_ALLOCATE_PUNCH 2 /* with KEEP_SIZE */
-#define OPENDFS_ALLOCATE_ZERO 16
-#define OPENDFS_SEEK_DATA 3
-#define OPENDFS_SEEK_HOLE 4
-/* No file is larger: -EFBIG. What is written must besides lie in one of the first 2^32 chunks (with
- * chunks of 4 MiB: below 2^54). */
-#define OPENDFS_SIZE_MAX (UINT64_C(1) << 60)
-
 #define OPENDFS_READ 1
 #define OPENDFS_WRITE 2
 #define OPENDFS_CREATE 4
@@ -181,10 +171,6 @@ int64_t opendfs_pread(struct opendfs_file *file, void *buffer, size_t len, uint6
 int64_t opendfs_pwrite(struct opendfs_file *file, const void *buffer, size_t len, uint64_t offset);
 int opendfs_fsync(struct opendfs_file *file);
 int opendfs_ftruncate(struct opendfs_file *file, uint64_t size_bytes);
-/* Holes, zeros, and sizes: see opendfs/async.h. */
-int opendfs_allocate(struct opendfs_file *file, unsigned mode, uint64_t offset, uint64_t len);
-/* The next bytes or hole from there on: see opendfs/async.h. */
-int64_t opendfs_seek(struct opendfs_file *file, uint64_t offset, int whence);
 int opendfs_fstat(struct opendfs_file *file, struct opendfs_stat *ret);
 /* Sends what is left (OPENDFS_SYNC: and makes it stable), publishes size and times, frees the
  * handle in any case. */

@@ -205,6 +205,7 @@ TEST(older_members_are_sent_zeros)
     }
     put(&w, f, 0, FILE_BYTES - 100);
     allocate(&w, f, PUNCH, CHUNK, FILE_BYTES);
+    CHECK_EQ(chunk_of(&w, 2 * CHUNK)->length, CHUNK);
     compare(&w, f);
     finish(&w, f);
 }

@@ -108,9 +108,8 @@ struct fake_node {
     struct peer_link *newest; /* control link that is up */
     /* of targets */
     struct fake_fault write_fault, read_fault, sync_fault, stat_fault;
-    bool corrupt; /* answers with a flipped bit */
-    bool repairs; /* until it is told so */
-    bool lacks;   /* says that it has no chunk */
+    bool corrupt;        /* answers with a flipped bit */
+    bool repairs, lacks; /* until it is told so; says that it has no chunk */
     enum { FAKE_HONEST, FAKE_SHORT, FAKE_ELSEWHERE, FAKE_NO_SUMS } lie; /* answers to reads */
     uint64_t slow_ns; /* answers to reads after that */
     struct fake_slow {
@@ -119,7 +118,7 @@ struct fake_node {
         struct peer_request *request; /* NULL: free */
     } slow[FAKE_SLOW];
     uint32_t key_min; /* older capabilities are refused */
-    bool old;         /* knows no message with several reads */
+    bool old;         /* knows no message with several reads, none about extents, no clearing */
     unsigned reads, writes, checks, retries, cancelled, streams, batches;
 };
 

@@ -32,6 +32,8 @@ struct mount_answers {
     void (*opened)(struct mount_call *c, struct mount_handle *h);
     void (*created)(struct mount_call *c, const struct opendfs_stat *st, struct mount_handle *h);
     void (*count)(struct mount_call *c, size_t n); /* bytes written; length of an attribute */
+    void (*copied)(struct mount_call *c, size_t n);
+    void (*place)(struct mount_call *c, uint64_t offset);
     void (*data)(struct mount_call *c, const struct iovec *iov, int count);
     void (*space)(struct mount_call *c, const struct opendfs_space *s);
 };
@@ -53,6 +55,7 @@ struct mount_call {
     uint32_t flags;
     struct opendfs_stat values;
     struct opendfs_xattr xattr;
+    struct opendfs_copy copy;
     struct mount_pieces *pieces;
     bool plus; /* entries with attributes */
 };
@@ -126,6 +129,11 @@ void mount_fsync(struct mount_call *c);
 void mount_release(struct mount_call *c);
 void mount_handle_free(struct mount_handle *h);
 void mount_pieces_free(struct mount_call *c); /* what a read has lent */
+/* holes.c */
+void mount_lseek(struct mount_call *c, int whence); /* from c->offset on */
+void mount_fallocate(struct mount_call *c, int mode, uint64_t len);
+/* From the handle at c->offset; at most c->size bytes. */
+void mount_copy(struct mount_call *c, struct mount_handle *to, uint64_t to_offset);
 /* dirs.c */
 void mount_opendir(struct mount_call *c);
 void mount_readdir(struct mount_call *c);

@@ -170,6 +170,18 @@ static void answer_count(struct mount_call *c, size_t n)
     fuse_call_over(c);
 }
 
+static void answer_copied(struct mount_call *c, size_t n)
+{
+    fuse_reply_write(fuse_call_of(c)->req, n);
+    fuse_call_over(c);
+}
+
+static void answer_place(struct mount_call *c, uint64_t offset)
+{
+    fuse_reply_lseek(fuse_call_of(c)->req, (off_t)offset);
+    fuse_call_over(c);
+}
+
 static void answer_data(struct mount_call *c, const struct iovec *iov, int count)
 {
     fuse_reply_iov(fuse_call_of(c)->req, iov, count);
@@ -198,6 +210,8 @@ static const struct mount_answers fuse_answers = {.done = answer_done,
                                                   .opened = answer_opened,
                                                   .created = answer_created,
                                                   .count = answer_count,
+                                                  .copied = answer_copied,
+                                                  .place = answer_place,
                                                   .data = answer_data,
                                                   .space = answer_space};
 
@@ -477,6 +491,40 @@ static void on_write_buf(fuse_req_t req, fuse_ino_t node, struct fuse_bufvec *in
     mount_write(c, from);
 }
 
+static void on_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence,
+                     struct fuse_file_info *info)
+{
+    struct mount_call *c = call_of_file(req, node, info);
+    if (c != NULL) {
+        c->offset = (uint64_t)off;
+        mount_lseek(c, whence);
+    }
+}
+
+static void on_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len,
+                         struct fuse_file_info *info)
+{
+    struct mount_call *c = call_of_file(req, node, info);
+    if (c != NULL) {
+        c->offset = (uint64_t)off;
+        mount_fallocate(c, mode, (uint64_t)len);
+    }
+}
+
+static void on_copy(fuse_req_t req, fuse_ino_t node, off_t off, struct fuse_file_info *info,
+                    fuse_ino_t to_node, off_t to_off, struct fuse_file_info *to, size_t len,
+                    int flags)
+{
+    struct mount_call *c = call_of_file(req, node, info);
+    (void)to_node;
+    (void)flags;
+    if (c != NULL) {
+        c->offset = (uint64_t)off;
+        c->size = len;
+        mount_copy(c, (struct mount_handle *)(uintptr_t)to->fh, (uint64_t)to_off);
+    }
+}
+
 static void on_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info)
 {
     struct mount_call *c = call_of_file(req, node, info);
@@ -642,6 +690,9 @@ static const struct fuse_lowlevel_ops fuse_ops = {.init = on_init,
                                                   .create = on_create,
                                                   .read = on_read,
                                                   .write_buf = on_write_buf,
+                                                  .lseek = on_lseek,
+                                                  .fallocate = on_fallocate,
+                                                  .copy_file_range = on_copy,
                                                   .flush = on_flush,
                                                   .fsync = on_fsync,
                                                   .fsyncdir = on_fsync,
