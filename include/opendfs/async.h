@@ -15,7 +15,6 @@
 #define OPENDFS_ASYNC_H
 
 #include "opendfs/opendfs.h"
-#include "opendfs/sparse.h"
 #include "opendfs/xattr.h"
 
 #ifdef __cplusplus
@@ -161,28 +160,6 @@ void opendfs_async_flush(struct opendfs *fs, struct opendfs_op *op, struct opend
 void opendfs_async_fsync(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 void opendfs_async_ftruncate(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
                              uint64_t size_bytes);
-/* fallocate(2): `mode` 0: the file is at least as long as the range's end. No space is set aside:
- * it is only asked whether as much is free (-ENOSPC), and whether quotas let it (-EDQUOT).
- * KEEP_SIZE: no more than that question. PUNCH and ZERO: the range is zeros, stable when this is
- * done, and takes no space where whole cells of 4,096 bytes are in it. Anything else: -EOPNOTSUPP.
- */
-void opendfs_async_allocate(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
-                            unsigned mode, uint64_t offset, uint64_t len);
-/* Where, from `offset` on, bytes are (OPENDFS_SEEK_DATA), or a hole is, as which the end of the
- * file counts (OPENDFS_SEEK_HOLE): `result`. -ENXIO: there are none, or `offset` is not within the
- * file. What was written and is on its way counts as bytes. Holes are what nobody has written, was
- * cut or punched, or was written as zeros in whole cells of 4,096 bytes. */
-void opendfs_async_seek(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
-                        uint64_t offset, int whence);
-/* copy_file_range(2): `result` bytes of one file into another, or within one (-EINVAL: the ranges
- * overlap). It may be less than `len`: at the end of the source, and where much was copied already.
- * Holes stay holes. */
-struct opendfs_copy {
-    struct opendfs_file *from, *to;
-    uint64_t from_offset, to_offset, len;
-};
-void opendfs_async_copy_range(struct opendfs *fs, struct opendfs_op *op,
-                              const struct opendfs_copy *copy);
 void opendfs_async_fstat(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 /* Frees the handle in any case. `values` (may be NULL): mode, owner and times that `mask` names are
  * set as well, after everything was written. */

@@ -2,6 +2,7 @@
 #include "client/connect_priv.h"
 #include "client/op_priv.h"
 #include "opendfs/check.h"
+#include "opendfs/sparse.h"
 #include "opendfs/targets.h"
 #include "opendfs/trash.h"
 #include "opendfs/usage.h"
@@ -379,14 +380,11 @@ int opendfs_allocate(struct opendfs_file *file, unsigned mode, uint64_t offset, 
     return (int)call_wait(&c);
 }
 
-int64_t opendfs_copy_range(struct opendfs_file *from, uint64_t from_offset, struct opendfs_file *to,
-                           uint64_t to_offset, uint64_t len)
+int64_t opendfs_copy_range(const struct opendfs_copy *copy)
 {
-    const struct opendfs_copy copy = {
-        .from = from, .to = to, .from_offset = from_offset, .to_offset = to_offset, .len = len};
     struct call c;
     call_init(&c);
-    opendfs_async_copy_range(client_file_fs(from), &c.op, &copy);
+    opendfs_async_copy_range(client_file_fs(copy->from), &c.op, copy);
     return call_wait(&c);
 }
 

@@ -7,6 +7,7 @@
 #include "client/op_priv.h"
 #include "client/scan_priv.h"
 #include "client/update_priv.h"
+#include "opendfs/sparse.h"
 
 #define CLIENT_PARTS 8u /* of one large read, under way */
 

@@ -127,8 +127,15 @@ static bool read_ended(struct client_io *io)
     return true;
 }
 
+/* Chunks have numbers of 32 bits: behind the last one nothing can be. */
+static uint64_t read_end(const struct client_inode *i)
+{
+    return (uint64_t)i->layout.chunk_size << 32;
+}
+
 static bool read_parts(struct client_io *io)
 {
+    uint64_t end = read_end(io->inode);
     if (io->part == NULL) {
         io->part = mem_calloc(CLIENT_PARTS, sizeof *io->part);
         if (io->part == NULL) {
@@ -137,7 +144,10 @@ static bool read_parts(struct client_io *io)
         }
     }
     for (size_t k = 0; k < CLIENT_PARTS && io->pos < io->len && io->rc == 0; k++) {
-        if (!io->part[k].active) {
+        if (io->offset + io->pos >= end) {
+            memset(io->to + io->pos, 0, io->len - io->pos);
+            io->pos = io->len;
+        } else if (!io->part[k].active) {
             part_start(io, &io->part[k]);
         }
     }
@@ -197,6 +207,12 @@ static bool lend_ended(struct client_io *io)
 
 static bool read_lent(struct client_io *io)
 {
+    if (io->offset >= read_end(io->inode)) {
+        size_t len = (size_t)base_min(io->len, CLIENT_UNIT_BYTES);
+        int rc = lend_copy(io, NULL, len);
+        client_io_end(io, rc < 0 ? rc : (int64_t)len);
+        return true;
+    }
     if (io->part != NULL) {
         return io->parts_active == 0 && lend_ended(io);
     }
@@ -304,7 +320,8 @@ static void read_ahead(struct opendfs_file *f, uint64_t unit)
     uint64_t bytes = unit_bytes(i);
     uint64_t half = i->fs->cache_bytes / 4; /* of the pool for what comes in */
     for (unsigned k = 1; k <= f->window && f->block_count < BLOCKS_MAX; k++) {
-        if ((unit + k) * bytes >= i->size || buf_pool_used_bytes(i->fs->pool) >= half) {
+        if ((unit + k) * bytes >= base_min(i->size, read_end(i)) ||
+            buf_pool_used_bytes(i->fs->pool) >= half) {
             break;
         }
         if (block_find(f, unit + k) == NULL && block_start(f, unit + k) == NULL) {
@@ -434,7 +451,8 @@ bool client_read_step(struct client_io *io)
     if (io->kind == IO_READ_LENT) {
         return read_lent(io);
     }
-    bool ordered = i->mode != PROTO_OPEN_S && /* then nothing is read ahead: others write, too */
+    bool ordered = io->offset + io->len <= read_end(i) &&
+                   i->mode != PROTO_OPEN_S && /* then nothing is read ahead: others write, too */
                    (io->offset == io->file->next_offset ||
                     block_find(io->file, io->offset / unit_bytes(i)) != NULL);
     if (io->part != NULL || io->len >= CLIENT_UNIT_BYTES || !ordered) {

@@ -1,6 +1,7 @@
 #include "client/scan_priv.h"
 
 #include "client/fake_world_priv.h"
+#include "opendfs/sparse.h"
 #include "testing/testing.h"
 
 /* Files that are far larger than what is in them: nothing is asked, or done, for what is not there.
@@ -89,7 +90,12 @@ TEST(sizes_up_to_the_largest_cost_nothing)
     CHECK_OK(DO(&w, ftruncate, f, LARGEST));
     CHECK_OK(DO(&w, fsync, f));
     CHECK_EQ(fake_path(w.cluster, "f")->attr.size, LARGEST);
-    check_zeros(&w, f, LARGEST / 2);
+    check_zeros(&w, f, LARGEST / 2);       /* by a number of 32 bits it would be the first chunk */
+    check_zeros(&w, f, LARGEST / 2 + 100); /* read on in order */
+    check_zeros(&w, f, (CHUNK << 32) - 50);
+    CHECK_EQ(DO(&w, pread_lent, f, 100, LARGEST / 2), 100);
+    CHECK_EQ(((const uint8_t *)w.op.data)[0], 0);
+    opendfs_async_release(w.fs, &w.op);
     unsigned writes = w.cluster->writes, asked = w.cluster->stats;
     CHECK_OK(DO(&w, ftruncate, f, LARGEST / 2 + 1)); /* behind all that can be there */
     CHECK_OK(DO(&w, ftruncate, f, 100));

@@ -192,9 +192,10 @@ bool client_seek_step(struct client_io *io)
         client_io_end(io, rc);
         return true;
     }
-    if (io->seek->small) { /* bytes, all of it */
-        io->seek->at = data ? io->offset : io->seek->size;
-        return seek_end(io, 2);
+    if (io->seek->small) { /* bytes, as far as there are any */
+        const struct client_inode *i = io->inode;
+        seek_all(io->seek, i->in_line ? (uint32_t)i->small_len : 0);
+        return seek_end(io, seek_in_chunk(io->seek, 0, io->seek->size, data) ? 2 : 1);
     }
     if (!client_update_all_done(io->inode, io->barrier)) {
         return false;

@@ -50,6 +50,15 @@ TEST(small_files_are_bytes_all_over)
     CHECK_EQ(seek(&w, f, 50, HOLE), 110);
     CHECK_EQ(seek(&w, f, 110, HOLE), -ENXIO);
     CHECK_EQ(seek(&w, f, 0, 5), -EINVAL);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    f = world_file(&w, "/g", MAKE);
+    CHECK_OK(DO(&w, ftruncate, f, LARGEST)); /* nothing was ever in it */
+    CHECK_EQ(seek(&w, f, 0, HOLE), 0);
+    CHECK_EQ(seek(&w, f, 10, DATA), -ENXIO);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    f = world_file(&w, "/g", OPENDFS_READ); /* the fake server has a cell of zeros then */
+    CHECK_TRUE(seek(&w, f, 0, HOLE) <= CELL);
+    CHECK_EQ(seek(&w, f, CELL, DATA), -ENXIO);
     finish(&w, f);
 }
 

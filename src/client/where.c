@@ -280,6 +280,7 @@ static void where_begin(struct client_task *t, const struct proto_attr *attr,
     bool chunked = attr->type == PROTO_INODE_FILE && layout->data_id != 0 &&
                    layout->chunk_size != 0 && (attr->flags & PROTO_INODE_INLINE) == 0;
     uint64_t all = chunked ? (attr->size + layout->chunk_size - 1) / layout->chunk_size : 0;
+    all = base_min(all, UINT64_C(1) << 32); /* no chunk has a larger number */
     uint64_t max = q->max == 0 ? OPENDFS_WHERE_MAX : base_min(q->max, OPENDFS_WHERE_MAX);
     w->first = (size_t)base_min(q->first, all);
     w->count = (size_t)base_min(max, all - w->first);

@@ -7,7 +7,7 @@
 #include "base/env.h"
 #include "base/list.h"
 #include "mount/mount.h"
-#include "opendfs/async.h"
+#include "opendfs/sparse.h"
 
 #include <errno.h>
 #include <sys/uio.h>
