@@ -105,6 +105,17 @@ static int allocate_space(struct client_io *io)
 
 /* ---- Zeros ---- */
 
+/* What the store frees when these bytes become zeros: whole cells. They count as stored once more
+ * when they are acknowledged. */
+static int64_t zero_freed(const struct client_scan_chunk *c, uint64_t from, uint64_t to)
+{
+    uint64_t first = base_align_up(from, PROTO_CELL_BYTES);
+    uint64_t end = base_align_down(to, PROTO_CELL_BYTES);
+    uint64_t cells = end > first ? end - first : 0;
+    uint64_t stored = base_align_up(to, PROTO_CELL_BYTES) - base_align_down(from, PROTO_CELL_BYTES);
+    return (int64_t)(base_min(cells, c->allocated) + stored);
+}
+
 /* One chunk of the page. 1: on its way; 0: wait; or an error. */
 static int zero_chunk(struct client_io *io, const struct client_scan_chunk *c)
 {
@@ -117,14 +128,18 @@ static int zero_chunk(struct client_io *io, const struct client_scan_chunk *c)
         return 1;
     }
     io->punched = true;
+    i->chunked = true; /* the commit says what is left */
     if (from == first && (others ? end >= first + chunk : to == first + c->length)) {
-        return client_update_clear(i, c->index, c->length) > 0 ? 1 : 0;
+        bool sent = client_update_clear(i, c->index, c->length) > 0;
+        i->taken -= sent ? (int64_t)c->allocated : 0;
+        return sent ? 1 : 0;
     }
     for (uint64_t at = base_max(from, io->offset + io->pos); at < to;) {
         int64_t n = client_update_write(i, at, zeros, (size_t)base_min(to - at, ZERO_BYTES));
         if (n <= 0) {
             return (int)n;
         }
+        i->taken -= zero_freed(c, at - first, at - first + (uint64_t)n);
         at += (uint64_t)n;
         io->pos = (size_t)(at - io->offset);
     }

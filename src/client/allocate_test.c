@@ -180,6 +180,35 @@ TEST(what_was_punched_is_stable)
     finish(&w, f);
 }
 
+/* By this, too, programs know that a file has holes. */
+TEST(what_a_file_takes_is_what_was_written)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    put(&w, f, 3 * CHUNK, CHUNK);
+    put(&w, f, 0, CELL);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_OK(DO(&w, fstat, f));
+    CHECK_EQ(w.op.stat.allocated_bytes, CHUNK + CELL);
+    put(&w, f, 5 * CHUNK, 100);
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_OK(DO(&w, fstat, f));
+    CHECK_EQ(w.op.stat.allocated_bytes, CHUNK + 2 * CELL);
+    allocate(&w, f, PUNCH, 3 * CHUNK, CHUNK); /* a whole chunk, */
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_OK(DO(&w, fstat, f));
+    CHECK_EQ(w.op.stat.allocated_bytes, 2 * CELL);
+    put(&w, f, 4 * CHUNK, CHUNK);
+    allocate(&w, f, PUNCH, 4 * CHUNK + CELL, 3 * CELL); /* and a part of one */
+    CHECK_OK(DO(&w, fsync, f));
+    CHECK_OK(DO(&w, fstat, f));
+    CHECK_EQ(w.op.stat.allocated_bytes, CHUNK - 3 * CELL + 2 * CELL);
+    CHECK_OK(DO(&w, ftruncate, f, 10));
+    CHECK_OK(DO(&w, fstat, f));
+    CHECK_EQ(w.op.stat.allocated_bytes, CELL);
+    finish(&w, f);
+}
+
 TEST(punching_where_nothing_is_costs_nothing)
 {
     struct world w;

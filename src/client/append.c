@@ -55,6 +55,7 @@ static void turn_ended(struct client_call *c, const struct peer_reply *r)
         i->attr = m->attr;
         i->layout = m->layout.data_id != 0 ? m->layout : i->layout;
         i->data_version = m->data_version;
+        i->taken = io->request.append_done.allocated > 0 ? 0 : i->taken; /* it was told */
         client_inode_take_size(i, m->attr.size);
         i->mtime_ns = m->attr.mtime_ns;
         i->writes++;

@@ -87,6 +87,7 @@ struct client_inode {
     uint8_t *small;   /* contents while in_line; inline_limit bytes */
     size_t small_len, small_room;
     uint64_t stored_end; /* behind it chunks hold nothing */
+    int64_t taken;       /* bytes that chunks take more than attr.allocated says, or less */
     struct list updates; /* struct client_update, oldest first */
     size_t update_count;
     uint64_t next_number;

@@ -62,7 +62,8 @@ struct client_io {
     bool asked;        /* whether a quota lets the file become so large (room.c) */
     char *why;         /* owned: a server's words for rc, or NULL */
     uint64_t sent_end; /* of a shared file, as the commit has it */
-    uint8_t *sent;     /* owned: small contents as the commit has them, or NULL */
+    int64_t sent_taken;
+    uint8_t *sent; /* owned: small contents as the commit has them, or NULL */
     /* reading and writing */
     uint8_t *to;
     const uint8_t *from;

@@ -166,6 +166,7 @@ uint32_t client_inode_type(uint32_t public_type)
 
 void client_stat_from(const struct proto_attr *a, struct opendfs_stat *ret)
 {
+    uint64_t most = base_align_up(a->size, PROTO_CELL_BYTES); /* what was cut is on record yet */
     uint32_t type = 0;
     for (size_t i = 0; i < ARRAY_COUNT(op_types); i++) {
         type = op_types[i].type == a->type ? op_types[i].public_type : type;
@@ -178,7 +179,7 @@ void client_stat_from(const struct proto_attr *a, struct opendfs_stat *ret)
                                  .gid = a->gid,
                                  .rdev = a->rdev,
                                  .size_bytes = a->size,
-                                 .allocated_bytes = a->allocated,
+                                 .allocated_bytes = base_min(a->allocated, most),
                                  .atime_ns = a->atime_ns,
                                  .mtime_ns = a->mtime_ns,
                                  .ctime_ns = a->ctime_ns,

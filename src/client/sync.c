@@ -57,6 +57,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
     io->committed = r->rc == 0;
     if (r->rc == 0) {
         const struct proto_commit_reply *m = r->body;
+        i->taken -= io->sent_taken;
         attr_take(i, &m->attr);
         i->data_version = m->data_version;
         i->limited = m->limited;
@@ -81,10 +82,15 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
     client_io_called(io, r);
 }
 
+/* What is on record, and what was stored and freed since: bytes that are written over count twice,
+ * but no file takes more than its whole length. */
 uint64_t client_io_allocated(const struct client_inode *i)
 {
     bool chunks = i->chunked || (!i->in_line && i->attr.allocated > 0);
-    return chunks ? base_max(base_align_up(i->stored_end, PROTO_CELL_BYTES), PROTO_CELL_BYTES) : 0;
+    uint64_t most = base_max(base_align_up(i->stored_end, PROTO_CELL_BYTES), PROTO_CELL_BYTES);
+    int64_t taken = (int64_t)i->attr.allocated + i->taken;
+    uint64_t least = PROTO_CELL_BYTES; /* 0 would say nothing */
+    return !chunks ? 0 : taken < (int64_t)least ? least : base_min((uint64_t)taken, most);
 }
 
 /* Mtime that a close sets comes with the commit. */
@@ -175,6 +181,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     i->dirty = i->mode == PROTO_OPEN_W && i->torn == 0 && m->size < i->size;
     i->chunked = false;
     io->sent_end = i->shared_end;
+    io->sent_taken = m->allocated > 0 ? i->taken : 0;
     i->shared_end = 0;
     i->releasing = last;
     i->committing = true;

@@ -655,6 +655,7 @@ static void update_done(struct client_chain_call *c, const struct peer_reply *r)
     int rc = unsynced_note(i, c->chain, m->loss_gen);
     if (u->kind == PROTO_WRITE_AT) {
         i->stored_end = base_max(i->stored_end, file_offset(u, u->to));
+        i->taken += (int64_t)base_align_up(u->to - u->start, PROTO_CELL_BYTES);
         i->chunked = true;
         i->dirty = true;
         client_io_stored(i, file_offset(u, u->start), file_offset(u, u->to), u->oldest_tgen);

@@ -42,6 +42,8 @@ put h 9437184 8192
 put h 104857600 4096
 same 'runs' "$(runs h)" '0-20480 9437184-9445376 104857600-104861696'
 check 'the same bytes' cmp "$work/h" h
+sync h
+same 'and takes no more than those' "$(stat -c %b h)" 64
 truncate -s 0 e && truncate -s 5G e
 same 'a hole from end to end' "$(runs e)" ''
 same 'its size' "$(stat -c %s e)" 5368709120
