@@ -69,12 +69,12 @@ bool client_io_cut_step(struct client_io *io)
     struct client_inode *i = io->inode;
     bool in_line = (i->attr.flags & PROTO_INODE_INLINE) != 0;
     bool none = in_line && !i->chunked && i->stored_end == 0;
-    bool short_enough = i->mode == PROTO_OPEN_W && i->stored_end <= io->offset;
+    bool longer = io->size <= io->offset; /* than it was, and than what may be stored */
     if (io->rc < 0 || none) {
         io->phase = PHASE_END;
         return true;
     }
-    int rc = short_enough ? 1 : cut_all(io);
+    int rc = longer ? 1 : cut_all(io);
     if (rc == 0) {
         return false; /* some end first */
     }

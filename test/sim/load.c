@@ -4,6 +4,7 @@
 #include "watch.h"
 
 #include "base/rand.h"
+#include "opendfs/sparse.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #define WRITES_MAX 4u
 #define CALM_NS (3 * WORLD_S)
 #define XATTR "user.number"
+#define PUNCH (OPENDFS_ALLOCATE_PUNCH | OPENDFS_ALLOCATE_KEEP_SIZE)
 
 static const char *const kind_names[LOAD_KINDS] = {
     "mkdir", "create",   "symlink",  "link", "unlink",   "rmdir", "rename", "stat",
@@ -44,6 +46,8 @@ static void start_file_step(struct load *l, struct opendfs *fs)
     case LOAD_DATA:
         if (l->kind == LOAD_READ) {
             opendfs_async_pread(fs, &l->op, l->file, l->buffer, MODEL_FILE_MAX, 0);
+        } else if (l->punches) {
+            opendfs_async_allocate(fs, &l->op, l->file, PUNCH, l->offset, l->len);
         } else {
             opendfs_async_pwrite(fs, &l->op, l->file, l->buffer, l->len, l->offset);
         }
@@ -225,6 +229,19 @@ static void say(const struct load *l, const char *what)
     }
 }
 
+/* Zeros as far as the file goes. Where that is must be known. */
+static void next_punch(struct load *l)
+{
+    int rc = 0;
+    const struct model_node *n = model_find(&l->model, &l->a, &rc);
+    bool known = n != NULL && !n->vague && !n->wild && l->offset < n->now.len;
+    l->punches = known && rand_chance(l->w->rand, 1, 5);
+    if (l->punches) {
+        l->len = base_min(l->len, n->now.len - (size_t)l->offset);
+        memset(l->buffer, 0, l->len);
+    }
+}
+
 static void next_write(struct load *l)
 {
     struct world *w = l->w;
@@ -234,6 +251,7 @@ static void next_write(struct load *l)
     uint64_t room = MODEL_FILE_MAX - len;
     l->offset = rand_chance(w->rand, 1, 3) ? 0 : world_between(w, 0, room) / unit * unit;
     random_bytes(l, len);
+    next_punch(l);
     l->writes_left--;
     start(l, LOAD_DATA);
 }
@@ -704,7 +722,8 @@ static void check_read(struct load *l, struct model_node *n)
 static void check_written(struct load *l, struct model_node *n)
 {
     model_write(n, l->offset, l->buffer, l->len);
-    if (l->op.result != (int64_t)l->len && !error_explained(l, n)) {
+    int64_t expected = l->punches ? 0 : (int64_t)l->len;
+    if (l->op.result != expected && !error_explained(l, n)) {
         wrong(l, "success was to be expected");
     }
 }

@@ -53,6 +53,7 @@ struct load {
     char path_a[MODEL_PATH], path_b[MODEL_PATH], target[MODEL_PATH];
     unsigned writes_left;
     bool will_sync, created;
+    bool punches;           /* instead of a write: a hole */
     unsigned sessions_seen; /* of the node, when what is under way began */
     uint64_t offset, losses_before;
     size_t len;
