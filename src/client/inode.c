@@ -1,6 +1,4 @@
-#include "client/op_priv.h"
-#include "client/scan_priv.h"
-#include "client/update_priv.h"
+#include "client/io_priv.h"
 
 #include <string.h>
 
@@ -53,6 +51,7 @@ void client_inode_freshen(struct opendfs *fs, struct proto_attr *a)
         }
         a->mtime_ns = i->dirty && !i->told ? i->mtime_ns : a->mtime_ns;
         a->ctime_ns = i->dirty && a->ctime_ns < i->mtime_ns ? i->mtime_ns : a->ctime_ns;
+        a->allocated = client_io_allocated(i) + client_update_left(i);
     }
 }
 

@@ -569,6 +569,36 @@ TEST(truncation_cuts_the_boundary_chunk_and_empties_later_ones)
     rig_over(&r);
 }
 
+/* They go from number to number, there or not: not to the last one. */
+TEST(data_nodes_of_an_older_version_are_not_asked_for_ever)
+{
+    struct rig r;
+    start_cluster(&r, 2);
+    rig_client_ready(&r, 0);
+    struct rig_client *c = &r.client[0];
+    (void)write_file(&r, "long", 8u << 20);
+    for (unsigned i = 0; i < 2; i++) {
+        r.target[i].chunk_length = 4u << 20;
+        r.target[i].old = true;
+    }
+    struct proto_wopen_request w = {.op = rig_op(c, 0), .ino = rig_lookup(c, "long").ino};
+    CHECK_OK(rig_call(c, PROTO_OP_wopen, &w));
+    struct proto_setattr_request q = {.op = rig_op(c, 0),
+                                      .ino = w.ino,
+                                      .mask = PROTO_SET_SIZE,
+                                      .size = 5000,
+                                      .cap_epoch =
+                                          ((struct proto_wopen_reply *)c->reply)->cap_epoch};
+    CHECK_OK(rig_call(c, PROTO_OP_setattr, &q));
+    rig_run(&r, 10 * RIG_SECOND);
+    CHECK_TRUE(r.target[0].cuts + r.target[1].cuts >= 2);
+    CHECK_TRUE(r.target[0].stats + r.target[1].stats <= 66 * r.m->chains.count);
+    q.op = rig_op(c, 0);
+    q.size = 9000;
+    CHECK_OK(rig_call(c, PROTO_OP_setattr, &q)); /* it is through */
+    rig_over(&r);
+}
+
 /* No chunk has a number as large as where it ends: none of them may be cut. */
 TEST(a_truncation_behind_the_last_chunk_cuts_nothing)
 {

@@ -95,6 +95,10 @@ static inline void rig_on_stat(struct peer_user *u, struct peer_request *r)
     struct proto_stat_reply answer = {
         .route = q->route,
         .chunks = {.at = at + skip, .count = t->chunk_length == 0 ? 0 : 2 - skip}};
+    if (t->old) {
+        answer.more = q->first_index <= UINT32_MAX - 1024;
+        answer.next_index = q->first_index + 1024;
+    }
     t->stats++;
     peer_request_answer(r, &answer, NULL);
 }

@@ -98,6 +98,7 @@ struct rig_target {
     unsigned removes, remove_requests, refuse_removes, revokes, fences, stats, cuts;
     bool early; /* of a version that removes one data id at a time, and names what it has left */
     bool refuse_fences, refuse_stats;
+    bool old; /* STAT of an older version: so many numbers a page */
     uint64_t removed[64];
     uint64_t fenced_session;
     uint32_t chunk_length; /* what `stat` says of chunks 0 and 1; 0: there are none */

@@ -8,6 +8,10 @@
 
 #define TRIM_PAGE 16u
 #define TRIM_CHUNKS 256u /* cut before the next question */
+/* A data node of an older version answers for so many numbers, there or not: of one that has said
+ * so often that there is nothing, no more is asked. */
+#define TRIM_OLD_STEP 1024u
+#define TRIM_OLD_BLANK 64u
 
 struct trim {
     struct metanode_errand_item item; /* first */
@@ -23,6 +27,7 @@ struct trim {
     size_t chain_count, at;
     uint32_t next_index; /* of the next question */
     bool more, fenced;
+    unsigned blank;            /* such answers in a row */
     uint32_t cut[TRIM_CHUNKS]; /* chunks to cut, from the last answer */
     size_t cut_count, cut_at;
 };
@@ -87,7 +92,11 @@ static void trim_statted(struct peer_call *call, const struct peer_reply *r)
     const struct proto_stat_reply *reply = r->rc == 0 ? r->body : NULL;
     t->cut_count = 0;
     t->cut_at = 0;
-    t->more = reply != NULL && reply->more && reply->next_index > t->next_index;
+    bool blank = reply != NULL && reply->more && reply->chunks.count == 0 &&
+                 reply->next_index - t->next_index == TRIM_OLD_STEP;
+    t->blank = blank ? t->blank + 1 : 0;
+    t->more = reply != NULL && reply->more && reply->next_index > t->next_index &&
+              t->blank < TRIM_OLD_BLANK;
     t->next_index = reply != NULL ? reply->next_index : 0;
     for (size_t i = 0; reply != NULL && i < reply->chunks.count; i++) {
         const struct proto_chunk_stat *s = &reply->chunks.at[i];
@@ -145,6 +154,7 @@ static void trim_step(struct trim *t)
     bool cuts = t->cut_at < t->cut_count;
     if (!cuts && !t->more) {
         t->at++;
+        t->blank = 0;
         t->next_index = (uint32_t)(t->from / t->layout.chunk_size);
         t->more = true;
     }
