@@ -151,6 +151,24 @@ TEST(files_that_are_not_open_for_it_are_refused)
     finish(&t);
 }
 
+TEST(a_client_ends_while_it_copies)
+{
+    struct two t;
+    begin(&t);
+    put(&t, t.from, 0, FILE_BYTES);
+    CHECK_OK(DO(&t.w, fsync, t.from));
+    for (unsigned i = 1; i < NODES; i++) {
+        t.w.node[i].slow_ns = 10 * SECOND;
+    }
+    const struct opendfs_copy what = {t.from, t.to, 0, 0, FILE_BYTES};
+    opendfs_async_copy_range(t.w.fs, world_op(&t.w), &what);
+    world_run(&t.w, SECOND);
+    CHECK_EQ(t.w.done, false);
+    world_close(&t.w);
+    CHECK_EQ(t.w.done, true);
+    CHECK_EQ(t.w.op.result, -ECANCELED);
+}
+
 /* Nothing is counted that was not written. */
 TEST(a_failure_tells_what_was_copied)
 {

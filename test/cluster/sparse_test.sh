@@ -7,10 +7,15 @@ if ! [ -e /dev/fuse ] || ! command -v fusermount3 >/dev/null; then
     skip 'files with holes' 'needs /dev/fuse and fusermount3'
     finish
 fi
-a=$work/a
-mkdir "$a"
+a=$work/a b=$work/b
+mkdir "$a" "$b"
 is_mounted() { grep -qF " $1 " /proc/self/mountinfo; }
-disks_end() { if is_mounted "$a"; then umount -l "$a" 2>/dev/null || fusermount3 -uzq "$a"; fi; }
+disks_end() {
+    local at
+    for at in "$a" "$b"; do
+        if is_mounted "$at"; then umount -l "$at" 2>/dev/null || fusermount3 -uzq "$at"; fi
+    done
+}
 trap 'cd /; disks_end; cleanup' EXIT
 
 start_cluster --copies 2 --targets 3 || { bad 'up'; finish; }
@@ -121,8 +126,70 @@ os.ftruncate(f, 1 << 59)
 print(os.pread(f, 3, 1 << 53), os.pread(f, 2, 4999), os.fstat(f).st_size == 1 << 59)
 END
 same 'sizes' "$(tr '\n' ' ' <"$work/sizes")" "True b'far' b'\x00\x00\x00' True 12288 EFBIG EFBIG b'\x00\x00\x00' b'x\x00' True "
+
+# Anything, anywhere, beside a file of this machine; now and then by another mount.
+check 'another mount' "$opendfs" mount "$cluster:/" "$b" -o "log=$work/log.b"
+cat >"$work/random.py" <<'END'
+import ctypes, os, random, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+SIZE = 12 << 20
+ours, local, both = sys.argv[1], sys.argv[2], len(sys.argv) > 3
+rand = random.Random(os.path.basename(sys.argv[1]) + os.environ.get('SEED', ''))
+names = sys.argv[1:]
+f = [os.open(p, os.O_RDWR | os.O_CREAT) for p in names]
+def each(what):
+    # The local one, and one of the mounts; where two have it open all the time the kernel drops its pages at an open.
+    mount = rand.choice([0] + [2] * both)
+    fresh = os.open(names[mount], os.O_RDWR) if both else f[0]
+    seen = [what(fresh), what(f[1])]
+    if both:
+        os.close(fresh)
+    if seen[0] != seen[1]:
+        sys.exit('step %d: %.200r is not %.200r' % (step, seen[0], seen[1]))
+def fallocate(fd, mode, at, size):
+    return 'done' if libc.fallocate(fd, mode, at, size) == 0 else ctypes.get_errno()
+def copy(fd, at, to, size):
+    done = 0
+    while done < size:
+        n = os.copy_file_range(fd, fd, size - done, at + done, to + done)
+        if n == 0:
+            break
+        done += n
+    return done
+for step in range(250):
+    at = rand.randrange(SIZE) // rand.choice([1, 4096]) * 1
+    size = min(rand.choice([100, 5000, 300000, 6 << 20]), SIZE - at)
+    size = rand.randrange(1, size + 1)
+    data = rand.randbytes(min(size, 400000))
+    kind = rand.randrange(9)
+    if kind <= 1:
+        each(lambda d: os.pwrite(d, data, at))
+    elif kind == 2:
+        each(lambda d: os.ftruncate(d, at))
+    elif kind <= 4:
+        mode = rand.choice([0, 1, 3, 3, 16, 17])
+        each(lambda d: fallocate(d, mode, at, size))
+    elif kind == 5:
+        to = (at + size) % SIZE
+        n = min(size, abs(to - at))
+        if n > 0:
+            each(lambda d: copy(d, at, to, n))
+    else:
+        each(lambda d: os.pread(d, size, at))
+    each(lambda d: os.fstat(d).st_size)
+    if step % 50 == 49:
+        each(lambda d: os.fsync(d))
+each(lambda d: os.pread(d, SIZE * 2, 0))
+END
+check 'one mount' python3 "$work/random.py" "$a/r1" "$work/r1"
+check 'two mounts' python3 "$work/random.py" "$a/r2" "$work/r2" "$b/r2"
+for t in 0 1 2; do kill -9 "$(pid_of "target.$t")" 2>/dev/null; done
+check 'after all data nodes were killed' within 30 cmp "$work/r1" "$a/r1"
+check 'the same' cmp "$work/r2" "$b/r2"
+check 'unmount the other' umount "$b"
 took_from=$SECONDS
-check 'removed' rm s h h2 c p q g e
+check 'removed' rm s h h2 c p q g e r1 r2
 check 'at once' test $((SECONDS - took_from)) -lt 10
 cd / && check 'unmount' umount "$a"
 check 'all copies are the same' healthy
