@@ -74,8 +74,7 @@ struct fake_cluster {
     struct fake_inode inode[FAKE_INODES];
     struct fake_session session[FAKE_SESSIONS];
     struct fake_chunk chunk[FAKE_CHUNKS];
-    uint64_t available, next_ino, next_session, next_data_id, version, map_epoch, cap_epoch,
-        size_quota, asked;
+    uint64_t next_ino, next_session, next_data_id, version, map_epoch, cap_epoch, size_quota, asked;
     struct {
         uint32_t epoch, loss_gen;
         uint32_t order[2]; /* targets; the head first */
@@ -87,11 +86,11 @@ struct fake_cluster {
     struct fake_people people;
     uint32_t key_id;        /* of capabilities that the metadata server gives */
     uint16_t meta_fault_op; /* 0: any mutation; or it, or PROTO_OP_credential */
-    unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, stats, extents,
-        syncs, returns, closed, claims, executed[1024];
+    unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, stats;
+    unsigned extents, syncs, returns, closed, claims, executed[1024];
     uint32_t umask, commit_flags;      /* of the newest create; of the newest commit */
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
-    uint64_t remote_size;              /* another client writes all files: only getattr says this */
+    uint64_t remote_size, available;   /* another client writes all files: only getattr says this */
     bool trimming;                     /* what was cut is not cut in all chunks */
     bool late_tables;                  /* they do not come with the first page of the map */
     bool hide_symlinks;                /* walk ends before what is no directory */

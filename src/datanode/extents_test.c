@@ -21,12 +21,22 @@ static int stat_from(struct rig *r, struct rig_call *c, uint32_t index, uint32_t
     RIG_UNTIL(r, c->done);
     return c->rc;
 }
+static void extents_begin(struct rig *r, struct rig_call *c, const struct rig_io *io)
+{
+    *c = (struct rig_call){.rig = r, .host = io->host};
+    c->m.extents =
+        (struct proto_extents_request){.route = rig_route(r, io),
+                                       .capability = rig_capability(r, io->data_id),
+                                       .chunk = {.data_id = io->data_id, .index = io->index}};
+    c->call.opcode = PROTO_OP_extents;
+    rig_in(r->client.loop, rig_call_inside, c);
+}
 static int extents(struct rig *r, struct rig_call *c, unsigned host, uint32_t index)
 {
     struct rig_io io = base;
     io.host = host;
     io.index = index;
-    rig_extents_begin(r, c, &io);
+    extents_begin(r, c, &io);
     RIG_UNTIL(r, c->done);
     return c->rc;
 }

@@ -102,16 +102,6 @@ RIG void rig_stat_begin(struct rig *r, struct rig_call *c, const struct rig_io *
     c->call.opcode = PROTO_OP_stat;
     rig_in(r->client.loop, rig_call_inside, c);
 }
-RIG void rig_extents_begin(struct rig *r, struct rig_call *c, const struct rig_io *io)
-{
-    *c = (struct rig_call){.rig = r, .host = io->host};
-    c->m.extents =
-        (struct proto_extents_request){.route = rig_route(r, io),
-                                       .capability = rig_capability(r, io->data_id),
-                                       .chunk = {.data_id = io->data_id, .index = io->index}};
-    c->call.opcode = PROTO_OP_extents;
-    rig_in(r->client.loop, rig_call_inside, c);
-}
 RIG void rig_call_end(struct rig_call *c)
 {
     mem_free(c->data);
