@@ -50,6 +50,7 @@ struct tree_nodes {
     struct list spare; /* by `retired` */
     size_t spare_count;
     uint64_t oldest, limit; /* numbers of blocks are below the limit */
+    uint64_t newest;        /* version with which something was replaced */
     uint32_t mark;
     struct tree_nodes_info info;
     struct nodes_level level[NODES_LEVELS];
@@ -431,6 +432,7 @@ static void node_retire(struct tree_nodes *n, struct tree_node *node, uint64_t v
                         const struct tree_head *next)
 {
     CHECK(version > node->version && version > n->oldest);
+    n->newest = base_max(n->newest, version);
     size_count(n, node, -1);
     atomic_store_explicit(&node->replaced, version, memory_order_relaxed);
     list_push_back(&n->retired, &node->retired);
@@ -472,6 +474,11 @@ struct tree_node *tree_nodes_install(struct tree_nodes *n, uint64_t block, uint6
     slot_set(n, block, node);
     n->limit = base_max(n->limit, block + 1);
     return node;
+}
+
+uint64_t tree_nodes_unneeded(const struct tree_nodes *n, const struct tree_node *node)
+{
+    return node_replaced(node) == TREE_NO_VERSION ? 0 : n->newest;
 }
 
 uint64_t tree_nodes_replaced(const struct tree_nodes *n, uint64_t version, uint64_t seen)

@@ -81,6 +81,12 @@ struct tree_node *tree_nodes_install(struct tree_nodes *n, uint64_t block, uint6
  * it that is under way has ended (`frees_pending`: no checkpoint may be frozen before): by
  * tree_nodes_written() or, if it has failed, by the next tree_nodes_reclaim(). */
 void tree_nodes_drop(struct tree_nodes *n, uint64_t block, uint64_t version);
+/* Snapshots from this version on need nothing of what is written of this node; 0: the live tree has
+ * it. Versions that replaced it have parts in common with it, which are where it was written, until
+ * they are written themselves; that may never be, when the block was dropped. So it is not the
+ * version that replaced it, nor can the last one of the block always be told: its shell may be
+ * gone. */
+uint64_t tree_nodes_unneeded(const struct tree_nodes *n, const struct tree_node *node);
 /* Bytes that stay in memory, of what `version`, the newest one, has replaced or dropped, for
  * whoever has a snapshot of the version `seen`. */
 uint64_t tree_nodes_replaced(const struct tree_nodes *n, uint64_t version, uint64_t seen);

@@ -325,6 +325,17 @@ static void run(uint64_t seed)
     end(&s);
 }
 
+/* Some that have shown faults: readers without memory on a full disk; blocks that were dropped
+ * while an older version of them was still to be written, of which snapshots had parts. */
+TEST(schedules_that_have_failed)
+{
+    static const uint64_t seeds[] = {1795440720001178, 1795440720006343, 1795440720850553};
+    for (size_t i = 0; i < ARRAY_COUNT(seeds); i++) {
+        run(seeds[i]);
+    }
+    CHECK_TRUE(ARRAY_COUNT(seeds) > 0);
+}
+
 TEST(schedules)
 {
     const char *text = getenv("OPENDFS_SCHEDULES"); /* NOLINT(concurrency-mt-unsafe): one thread */

@@ -527,8 +527,6 @@ static void node_packed(struct writer_work *work)
 {
     struct node_job *j = container_of(work, struct node_job, work);
     const struct tree_node_header *n = &j->header;
-    const struct tree_node *node = j->req->node;
-    uint64_t replaced = atomic_load_explicit(&node->replaced, memory_order_relaxed);
     if (j->rc < 0 && err_is(j->rc, ERR_corrupt) && node_has_moved(j)) {
         node_again(j);
         return;
@@ -538,17 +536,18 @@ static void node_packed(struct writer_work *work)
         return;
     }
     uint32_t head_len = n->pivots.offset + n->pivots.packed_len + n->filter.len;
-    j->out = (struct tree_file_write){.done = node_written,
-                                      .block = n->block,
-                                      .birth = n->birth,
-                                      .version = n->version,
-                                      .gone = replaced == TREE_NO_VERSION ? 0 : replaced,
-                                      .buf = j->buf,
-                                      .len = n->total_len,
-                                      .header_len = (uint32_t)base_align_up(head_len, 512),
-                                      .checksum = j->header_sum,
-                                      .level = n->level,
-                                      .append = j->req->appended};
+    j->out = (struct tree_file_write){
+        .done = node_written,
+        .block = n->block,
+        .birth = n->birth,
+        .version = n->version,
+        .gone = tree_nodes_unneeded(j->writer->options.nodes, j->req->node),
+        .buf = j->buf,
+        .len = n->total_len,
+        .header_len = (uint32_t)base_align_up(head_len, 512),
+        .checksum = j->header_sum,
+        .level = n->level,
+        .append = j->req->appended};
     j->write_ns = tree_writer_now(j->writer);
     tree_file_write(j->writer->options.file, &j->out);
 }
