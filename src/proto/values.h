@@ -71,8 +71,7 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_SET_CLASS 256u
 #define PROTO_SET_ATIME_NOW 512u /* the server's clock; wins over ATIME */
 #define PROTO_SET_MTIME_NOW 1024u
-#define PROTO_SET_KILL_PRIV \
-    2048u /* drop set-id bits as write(2) of others than root does */
+#define PROTO_SET_KILL_PRIV 2048u /* drop set-id bits as write(2) of others than root does */
 
 #define PROTO_QUOTA_BYTES 1u
 #define PROTO_QUOTA_FILES 2u
