@@ -173,6 +173,7 @@ static int start_worker(struct worker_process *p, const struct cluster_settings_
                                         .scrub_permille = t->scrub_percent * 10,
                                         .move_rate = t->move_rate,
                                         .stream_bytes = t->stream_bytes,
+                                        .cache_bytes = t->cache_bytes,
                                         .max_reads = t->reads,
                                         .max_read_bytes = t->read_bytes,
                                         .rest_ms = (uint32_t)t->space_rest_ms,

@@ -8,6 +8,7 @@
 
 #define META_CACHE_BYTES (UINT64_C(256) << 20)
 #define MOVE_RATE_MIN (UINT64_C(64) << 10)
+#define TARGET_CACHE_MIN_BYTES (UINT64_C(17) << 20)
 
 static const char *const engines[] = {"auto", "extent", "file", "ram", NULL};
 static const char *const meta_engines[] = {"auto", "memory", "tree", NULL};
@@ -266,6 +267,13 @@ static const struct config_key keys[] = {
          "buffers of reads of large files in order, which pass the page cache by; when they are "
          "used up, it is read through"},
     {.section = "target",
+     .name = "cache",
+     .type = CONFIG_BYTES,
+     .many = true,
+     .default_text = "64M",
+     .help = "memory in which the newest and the most wanted of what those have read is kept; at "
+             "least 17M, 0: none"},
+    {.section = "target",
      .name = "reads",
      .type = CONFIG_U64,
      .many = true,
@@ -509,6 +517,18 @@ static int fill_space(struct cluster_settings *s, struct cluster_settings_target
     return 0;
 }
 
+/* Less does not hold enough blocks (datanode/blocks.h) for some to be kept longer than others. */
+static int fill_cache(struct cluster_settings *s, struct cluster_settings_target *t,
+                      const char *section, struct err *e)
+{
+    t->cache_bytes = config_u64(s->config, section, "cache");
+    if (t->cache_bytes > 0 && t->cache_bytes < TARGET_CACHE_MIN_BYTES) {
+        return config_error(s->config, section, "cache", e, "%llu bytes: at least 17M, or 0: none",
+                            (unsigned long long)t->cache_bytes);
+    }
+    return 0;
+}
+
 static int fill_target(struct cluster_settings *s, struct cluster_settings_target *t,
                        const char *section, const char *path, struct err *e)
 {
@@ -537,6 +557,7 @@ static int fill_target(struct cluster_settings *s, struct cluster_settings_targe
                             "less than 64K per second: a copy would never be done");
     }
     int rc = fill_space(s, t, section, e);
+    rc = rc < 0 ? rc : fill_cache(s, t, section, e);
     rc = rc < 0 ? rc : fill_device(s, t, section, path, e);
     return rc < 0 ? rc : check_directory(s, t->directory, section, e);
 }

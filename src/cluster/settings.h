@@ -60,6 +60,7 @@ struct cluster_settings_target {
     uint32_t scrub_percent;
     uint64_t move_rate;                /* bytes per second; 0: no limit */
     uint64_t stream_bytes;             /* buffers of reads past the page cache */
+    uint64_t cache_bytes;              /* what those have read is kept; 0: it is not */
     uint64_t reads, read_bytes;        /* of clients under way */
     uint64_t send_limit_ms;            /* a connection that takes nothing for so long is closed */
     uint64_t space_rest_ms;            /* at least that: space is used again after it */

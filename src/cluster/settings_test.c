@@ -48,6 +48,7 @@ TEST(settings_of_a_small_cluster)
     CHECK_EQ(s->targets[1].io, CLUSTER_IO_URING);
     CHECK_EQ(s->targets[1].stream_bytes, UINT64_C(64) << 20);
     CHECK_EQ(s->targets[1].move_rate, 0);
+    CHECK_EQ(s->targets[1].cache_bytes, UINT64_C(64) << 20);
     CHECK_EQ(s->targets[1].reads, 8192);
     CHECK_EQ(s->targets[1].read_bytes, UINT64_C(1) << 30);
     CHECK_EQ(s->targets[1].space_rest_ms, 60000);

@@ -3,6 +3,7 @@
 #include "datanode/worker_priv.h"
 
 #include "base/metrics.h"
+#include "datanode/blocks.h"
 #include "datanode/chain_priv.h"
 #include "peer/stats.h"
 
@@ -115,6 +116,17 @@ void datanode_read_figures(const struct datanode_worker *w, struct proto_read_fi
         .busy = stats_counter_value(&c->read_busy)};
 }
 
+static void set_blocks(struct datanode_worker *w)
+{
+    struct datanode_gauges *g = &w->gauges;
+    struct datanode_blocks_info info = {0};
+    if (w->blocks != NULL) {
+        datanode_blocks_info(w->blocks, &info);
+    }
+    set(&g->cache_bytes, info.bytes);
+    set(&g->cache_limit_bytes, info.limit_bytes);
+}
+
 static void set_all(struct datanode_worker *w)
 {
     struct datanode_gauges *g = &w->gauges;
@@ -124,6 +136,7 @@ static void set_all(struct datanode_worker *w)
     set(&g->reads_waiting, w->read_count);
     set(&g->reads_waiting_bytes, w->read_bytes);
     set(&g->stream_bytes, buf_pool_used_bytes(w->stream_pool));
+    set_blocks(w);
     set(&g->removes_waiting, w->remove_count);
     set(&g->repairs_waiting, w->repair_count);
     stats_gauge_set(&w->counters.lease, datanode_leased(w) ? 1 : 0);

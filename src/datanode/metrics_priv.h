@@ -40,6 +40,8 @@ struct datanode_counters {
     X(reads_waiting)        \
     X(reads_waiting_bytes)  \
     X(stream_bytes)         \
+    X(cache_bytes)          \
+    X(cache_limit_bytes)    \
     X(removes_waiting)      \
     X(repairs_waiting)
 struct datanode_gauges {

@@ -8,6 +8,7 @@
  */
 #include "datanode/worker_priv.h"
 
+#include "datanode/blocks.h"
 #include "datanode/remove.h"
 #include "datanode/repair.h"
 #include "datanode/stream.h"
@@ -193,6 +194,9 @@ static void read_copy(struct read_op *op)
 {
     const struct proto_read_request *m = op->request->body;
     op->way = DATANODE_WAY_COPIED;
+    if ((m->flags & PROTO_READ_CHECK) != 0) { /* its reader has seen bytes that do not fit */
+        datanode_blocks_forget(op->worker->blocks, op->pin.key);
+    }
     op->buf = op->buf != NULL ? op->buf : buf_get(op->worker->answer_pool, op->pin.length);
     if (op->buf == NULL) {
         read_fail(op, -ERR_busy);
@@ -314,15 +318,21 @@ static void read_stream(struct read_op *op, const struct read_places *p)
     struct datanode_worker *w = op->worker;
     const struct datanode_stream_options opt = {.disk = w->env.disk,
                                                 .pool = w->stream_pool,
+                                                .blocks = w->blocks,
+                                                .pin = &op->pin,
                                                 .piece = p->piece,
                                                 .count = p->count,
-                                                .length = op->pin.length,
                                                 .done = read_streamed,
                                                 .reader = op};
+    datanode_worker_lend(w);
     op->way = DATANODE_WAY_STREAMED;
-    if (datanode_stream_start(&opt, &op->stream) < 0) {
+    int rc = datanode_stream_start(&opt, &op->stream);
+    if (rc < 0) {
         stats_count(&w->counters.stream_full, 1);
         read_fetch(op);
+    } else if (rc > 0) {
+        op->way = DATANODE_WAY_CACHED;
+        read_streamed(op, 0);
     }
 }
 

@@ -77,7 +77,7 @@ struct rig_options {
     uint64_t small_bytes, low_bytes; /* low_bytes 0: no low-water mark */
     uint64_t buffer_bytes;           /* 0: plenty */
     size_t max_updates, max_reads;
-    uint64_t stream_bytes, max_read_bytes;
+    uint64_t stream_bytes, max_read_bytes, cache_bytes;
     uint64_t scrub_ms; /* 0: as if nobody had said anything */
     uint64_t move_rate;
     uint64_t dead_keep_ms; /* not 0: its leader lets everything go that is named */

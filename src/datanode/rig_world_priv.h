@@ -47,6 +47,7 @@ RIG int rig_start_now(struct rig_target *t)
         .max_reads = r->opt.max_reads,
         .max_read_bytes = r->opt.max_read_bytes,
         .stream_bytes = r->opt.stream_bytes,
+        .cache_bytes = r->opt.cache_bytes,
         .dead_keep_ms = r->opt.dead_keep_ms,
         .health = r->opt.health,
         .scrub_ms = r->opt.scrub_ms,

@@ -11,6 +11,8 @@
  */
 #include "datanode/worker_priv.h"
 
+#include "datanode/blocks.h"
+
 #define STORE_TRIES                                                              \
     12u /* without memory: about 6 s, then the chain goes on without this target \
          */
@@ -317,6 +319,7 @@ static void update_commit(struct datanode_update *u)
         update_fail(u, "an update cannot be committed");
         return;
     }
+    datanode_blocks_forget(w->blocks, u->item->key); /* of the content that it replaces */
     u->state = DATANODE_UPDATE_FLUSH;
     if ((u->flags & CHUNK_DAMAGED) != 0) {
         datanode_repair_told(u->chain, u->item->key);

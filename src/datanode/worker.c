@@ -5,10 +5,12 @@
 #include "datanode/worker.h"
 
 #include "chunk/look.h"
+#include "datanode/blocks.h"
 #include "datanode/inventory.h"
 #include "datanode/remove.h"
 #include "datanode/repair.h"
 #include "datanode/resync.h"
+#include "datanode/stream.h"
 #include "datanode/worker_priv.h"
 #include "wire/frame.h"
 
@@ -93,6 +95,7 @@ static void worker_store_damaged(struct chunk_user *u, struct chunk_key key)
     struct datanode_worker *w = container_of(u, struct datanode_worker, store_user);
     struct chunk_info info;
     stats_count(&w->counters.corrupt, 1);
+    datanode_blocks_forget(w->blocks, key);
     log_error(w->env.log, "chunk is damaged", LOG_U64("data", key.data_id),
               LOG_U64("index", key.index));
     if (w->closing || chunk_store_lookup(w->store, key, &info) < 0) {
@@ -375,10 +378,8 @@ static void worker_store_started(struct chunk_start *start, int rc)
     }
 }
 
-static int worker_begin(struct datanode_worker *w, struct err *e)
+static int worker_take_memory(struct datanode_worker *w)
 {
-    w->stats = stats_new(w->env.stats, "target");
-    datanode_metrics_init(w);
     w->member_bytes = w->opt.buffer_bytes / 2;
     datanode_rate_set(&w->copying, w->opt.move_rate, 0);
     const struct buf_pool_options pool = {.limit_bytes = w->member_bytes,
@@ -400,7 +401,17 @@ static int worker_begin(struct datanode_worker *w, struct err *e)
         w->stream_pool == NULL) {
         return -ENOMEM;
     }
-    int rc = worker_open_store(w, e);
+    bool cache = w->opt.cache_bytes > 0 && w->opt.engine != DATANODE_ENGINE_RAM;
+    return !cache ? 0
+                  : datanode_blocks_new(w->opt.cache_bytes, w->env.budget, w->stats, &w->blocks);
+}
+
+static int worker_begin(struct datanode_worker *w, struct err *e)
+{
+    w->stats = stats_new(w->env.stats, "target");
+    datanode_metrics_init(w);
+    int rc = worker_take_memory(w);
+    rc = rc < 0 ? rc : worker_open_store(w, e);
     rc = rc < 0 ? rc : datanode_holds_open(w, e);
     rc = rc < 0 ? rc : worker_serve(w, e);
     if (rc < 0) {
@@ -435,6 +446,42 @@ int datanode_worker_start(const struct datanode_worker_options *opt, struct data
     }
     *ret = w;
     return 0;
+}
+
+/* ---- Memory that the disk knows ---- */
+
+static void lend_piece(struct datanode_worker *w, const char *what, void *at, size_t len)
+{
+    int rc = at == NULL ? 0 : disk_lend(w->env.disk, at, len);
+    if (rc < 0 && rc != -EOPNOTSUPP) { /* no io_uring: nothing to be told */
+        log_info(w->env.log, "the kernel does not keep memory for reads at hand: they go without",
+                 LOG_RC(rc), LOG_TEXT("memory", what), LOG_U64("bytes", len));
+    }
+}
+
+/* Not before, since all of it is in use from then on. */
+void datanode_worker_lend(struct datanode_worker *w)
+{
+    size_t len = 0;
+    if (w->lent) {
+        return;
+    }
+    w->lent = true;
+    void *at = w->blocks == NULL ? NULL : datanode_blocks_memory(w->blocks, &len);
+    lend_piece(w, "cache", at, len);
+    at = buf_pool_memory(w->stream_pool, &len);
+    lend_piece(w, "stream", at, len);
+}
+
+static void worker_unlend(struct datanode_worker *w)
+{
+    size_t len;
+    if (w->lent) {
+        disk_unlend(w->env.disk, buf_pool_memory(w->stream_pool, &len));
+        if (w->blocks != NULL) {
+            disk_unlend(w->env.disk, datanode_blocks_memory(w->blocks, &len));
+        }
+    }
 }
 
 /* ---- End ---- */
@@ -542,7 +589,9 @@ struct datanode_worker *datanode_worker_free(struct datanode_worker *w)
     w->pool = buf_pool_free(w->pool);
     w->member_pool = buf_pool_free(w->member_pool);
     w->answer_pool = buf_pool_free(w->answer_pool);
+    worker_unlend(w);
     w->stream_pool = buf_pool_free(w->stream_pool);
+    w->blocks = datanode_blocks_free(w->blocks);
     w->stats = stats_free(w->stats);
     mem_free(w);
     return NULL;

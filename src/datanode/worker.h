@@ -71,6 +71,7 @@ struct datanode_worker_options {
     uint64_t buffer_bytes; /* data of requests in progress, half for those of members, and a quarter
                               as much again for answers. 0: 256 MiB */
     uint64_t stream_bytes; /* buffers of reads that go past the page cache; 0: 64 MiB */
+    uint64_t cache_bytes;  /* what such reads have read is kept; 0: it is not (datanode/blocks.h) */
     size_t max_reads; /* of clients in progress, being sent included; beyond: "busy". 0: 8,192 */
     uint64_t max_read_bytes; /* that they ask for; one link gets a quarter of both. 0: 1 GiB */
     uint64_t dead_keep_ms;   /* removed data ids are known that long at least; 0: 24 h */

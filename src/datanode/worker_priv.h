@@ -98,11 +98,12 @@ struct datanode_worker {
     /* What clients write waits for other members; so the members' own has memory of its own, and
      * those nearer to the end of a chain always find some (forward.c): no circle can wait. */
     struct buf_pool *pool, *member_pool;
-    struct buf_pool *answer_pool; /* whoever does not read keeps its answers long: others write */
-    struct buf_pool *stream_pool; /* what is read past the page cache */
+    struct buf_pool *answer_pool;   /* whoever does not read keeps its answers long: others write */
+    struct buf_pool *stream_pool;   /* what is read past the page cache */
+    struct datanode_blocks *blocks; /* and kept; or NULL */
     uint64_t member_bytes, read_bytes;
-    bool stream_unable;    /* the file system has no direct I/O */
-    struct peer_user user; /* of the server */
+    bool stream_unable, lent; /* no direct I/O here; the disk knows the memory of the two */
+    struct peer_user user;    /* of the server */
     struct peer_server *server;
     struct datanode_control control;
     struct datanode_sick sick;
@@ -113,8 +114,7 @@ struct datanode_worker {
     struct list repairs, repairs_new;
     struct loop_task repair_task;
     struct datanode_discard discard;
-    uint64_t used_ns;                /* when a client last read or wrote here */
-    uint64_t neighbors_ns;           /* when the neighbors were last looked at */
+    uint64_t used_ns, neighbors_ns;  /* a client last read or wrote; neighbors were looked at */
     struct datanode_copying copying; /* to members that are brought up to date */
     struct datanode_holds holds;
     struct loop_timer repair_timer; /* damaged chunks that nobody could repair yet */
