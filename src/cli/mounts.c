@@ -21,8 +21,12 @@ static void unescape(char *text)
     for (const char *at = text; *at != '\0'; at++) {
         bool octal = at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] >= '0' &&
                      at[2] <= '7' && at[3] >= '0' && at[3] <= '7';
-        *to++ = octal ? (char)((at[1] - '0') * 64 + (at[2] - '0') * 8 + (at[3] - '0')) : *at;
-        at += octal ? 3 : 0;
+        unsigned char byte = (unsigned char)*at;
+        if (octal) {
+            byte = (unsigned char)(((at[1] & 3) << 6) | ((at[2] & 7) << 3) | (at[3] & 7));
+            at += 3;
+        }
+        memcpy(to++, &byte, 1);
     }
     *to = '\0';
 }

@@ -139,9 +139,9 @@ bool client_identity_known(const struct opendfs *fs, const struct opendfs_identi
     return as == NULL || (as->cred != 0 && as->session_number == fs->session.number);
 }
 
-uint32_t client_op_uid(const struct opendfs_op *op)
+uint32_t client_op_uid(struct opendfs_op *op)
 {
-    return op->as == NULL ? client_op_of((struct opendfs_op *)(uintptr_t)op)->fs->uid : op->as->uid;
+    return op->as == NULL ? client_op_of(op)->fs->uid : op->as->uid;
 }
 
 uint32_t client_identity_cred(const struct opendfs *fs, const struct opendfs_identity *as)

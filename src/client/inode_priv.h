@@ -129,7 +129,7 @@ struct opendfs_file {
     char *path; /* for messages */
 };
 
-uint32_t client_op_uid(const struct opendfs_op *op); /* identity.c: on whose behalf it is */
+uint32_t client_op_uid(struct opendfs_op *op); /* identity.c: on whose behalf it is */
 
 /* inode.c */
 void client_inodes_init(struct opendfs *fs);

@@ -159,9 +159,9 @@ void client_op_free_held(struct opendfs *fs, void *held);
 /* walk.c. `t->walk` has path, at, follow, parent, want_data; `walked` follows, also at once. */
 void client_walk_start(struct client_task *t, void (*walked)(struct client_task *t, int rc));
 void client_walk_fini(struct client_walk *w);
-static inline uint32_t client_op_umask(const struct client_op *o)
+static inline uint32_t client_op_umask(struct client_op *o)
 {
-    const struct opendfs_op *op = client_op_public((struct client_op *)(uintptr_t)o);
+    const struct opendfs_op *op = client_op_public(o);
     return op->as == NULL ? o->fs->umask : op->umask & 0777;
 }
 /* Where the new name of a rename or link begins. */

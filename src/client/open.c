@@ -378,7 +378,7 @@ static void create_done(struct client_task *t, const struct peer_reply *r)
 
 static void open_create(struct client_task *t, uint64_t dir, struct proto_bytes name)
 {
-    const struct client_op *o = client_op_of(t->op);
+    struct client_op *o = client_op_of(t->op);
     uint32_t flags = (o->flags & OPENDFS_EXCLUSIVE) != 0 ? PROTO_CREATE_EXCLUSIVE : 0;
     flags |= (o->flags & OPENDFS_WRITE) != 0 ? PROTO_CREATE_WOPEN : 0;
     flags |= (o->flags & OPENDFS_APPEND) != 0 ? PROTO_CREATE_APPEND : 0;

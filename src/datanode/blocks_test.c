@@ -53,7 +53,7 @@ static int stream(struct rig *r, uint32_t index, uint32_t offset, uint32_t lengt
 TEST(blocks_are_found_again)
 {
     struct rig r;
-    open_with(&r, 32 * MIB);
+    open_with(&r, UINT64_C(32) << 20);
     make_stable(&r, &whole);
     CHECK_OK(stream(&r, 0, 0, 4 * MIB));
     CHECK_EQ(known(&r).hits, 0);
@@ -74,7 +74,7 @@ TEST(blocks_are_found_again)
 TEST(blocks_of_an_older_content_are_not_found)
 {
     struct rig r;
-    open_with(&r, 32 * MIB);
+    open_with(&r, UINT64_C(32) << 20);
     make_stable(&r, &whole);
     CHECK_OK(stream(&r, 0, 0, 4 * MIB));
     struct rig_io io = whole;
@@ -92,12 +92,12 @@ TEST(blocks_of_an_older_content_are_not_found)
 TEST(blocks_that_have_gone_bad_are_read_again)
 {
     struct rig r;
-    open_with(&r, 32 * MIB);
+    open_with(&r, UINT64_C(32) << 20);
     make_stable(&r, &whole);
     CHECK_OK(stream(&r, 0, 0, 4 * MIB));
     size_t len;
     uint8_t *at = datanode_blocks_memory(r.target[1].worker->blocks, &len);
-    CHECK_TRUE(len >= 4 * MIB);
+    CHECK_TRUE(len >= UINT64_C(4) << 20);
     for (size_t i = 12345; i < len; i += MIB) {
         at[i] ^= 1;
     }
@@ -113,7 +113,7 @@ TEST(blocks_that_have_gone_bad_are_read_again)
 TEST(blocks_resist_a_scan)
 {
     struct rig r;
-    open_with(&r, 20 * MIB);
+    open_with(&r, UINT64_C(20) << 20);
     struct rig_io io = whole;
     for (io.index = 0; io.index < 12; io.index++) {
         make_stable(&r, &io);
@@ -226,7 +226,7 @@ TEST(blocks_are_always_of_the_newest_content)
 {
     struct model *m = mem_zalloc(sizeof *m);
     rand_seed(&m->rand, testing_seed());
-    open_with(&m->rig, 18 * MIB);
+    open_with(&m->rig, UINT64_C(18) << 20);
     for (unsigned step = 0; step < 600; step++) {
         uint32_t chunk = (uint32_t)rand_below(&m->rand, CHUNKS);
         uint64_t dice = rand_below(&m->rand, 100);

@@ -178,14 +178,13 @@ static void readdir_step(struct mount_call *c)
         page_load(c);
         return;
     }
-    if (!page_put(c, l)) {
-        readdir_answer(c, 0);
-    } else if (l->op.at_end || l->op.entry_count == 0) {
+    bool full = !page_put(c, l);
+    if (!full && (l->op.at_end || l->op.entry_count == 0)) {
         int rc = l->sought != PLACE_BEGIN ? -ESTALE : 0; /* that name has gone, nobody knows where
                                                             it was */
         l->sought = PLACE_BEGIN;
         readdir_answer(c, rc);
-    } else if (l->used > 0) {
+    } else if (full || l->used > 0) {
         readdir_answer(c, 0); /* enough: the next page comes with the next call */
     } else {
         page_load(c);

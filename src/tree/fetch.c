@@ -846,7 +846,7 @@ void tree_fetcher_ahead(struct tree_fetcher *x, struct tree_node *node, uint32_t
     LOOP_OWNED(x->env.loop);
     int rc = x->loads.count < FETCH_AHEAD_MAX ? 0 : -ERR_busy;
     if (rc == 0 && !tree_node_pin(node)) {
-        rc = load_get(x, &like, &load);
+        (void)load_get(x, &like, &load); /* nobody waits for it */
     } else if (rc == 0) {
         struct tree_head *h = node->head;
         uint32_t end = (uint32_t)base_min((uint64_t)first + count, h->header.partition_count);
