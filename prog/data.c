@@ -95,17 +95,17 @@ static int targets_add(struct data_process *p, const struct cluster_settings *s,
     /* What the worker has read when it started. Weight and labels are what the metadata server took
      * at the first registration. */
     const struct cluster_settings_node *n = &s->nodes[t->node];
-    char *settings = mem_printf(
-        "directory=%s device=%s engine=%d io=%d host=%s rack=%s slow=%llu rest=%llu "
-        "send_limit=%llu space_rest=%llu index=%llu entries=%llu "
-        "scrub=%llu scrub_share=%u stream=%llu cache=%llu reads=%llu read_bytes=%llu",
-        t->directory, t->device == NULL ? "" : t->device, (int)t->engine, (int)t->io, n->host,
-        n->rack, (unsigned long long)n->slow_ms, (unsigned long long)n->rest_ms,
-        (unsigned long long)t->send_limit_ms, (unsigned long long)t->space_rest_ms,
-        (unsigned long long)t->index_bytes, (unsigned long long)t->entry_bytes,
-        (unsigned long long)t->scrub_ms, t->scrub_percent, (unsigned long long)t->stream_bytes,
-        (unsigned long long)t->cache_bytes, (unsigned long long)t->reads,
-        (unsigned long long)t->read_bytes);
+    char *settings =
+        mem_printf("directory=%s device=%s engine=%d io=%d host=%s rack=%s slow=%llu rest=%llu "
+                   "send_limit=%llu space_rest=%llu index=%llu entries=%llu "
+                   "scrub=%llu scrub_share=%u stream=%llu cache=%llu reads=%llu read_bytes=%llu",
+                   t->directory, t->device == NULL ? "" : t->device, (int)t->engine, (int)t->io,
+                   n->host, n->rack, (unsigned long long)n->slow_ms, (unsigned long long)n->rest_ms,
+                   (unsigned long long)t->send_limit_ms, (unsigned long long)t->space_rest_ms,
+                   (unsigned long long)t->index_bytes, (unsigned long long)t->entry_bytes,
+                   (unsigned long long)t->scrub_ms, t->scrub_percent,
+                   (unsigned long long)t->stream_bytes, (unsigned long long)t->cache_bytes,
+                   (unsigned long long)t->reads, (unsigned long long)t->read_bytes);
     if (settings == NULL) {
         return -ENOMEM;
     }

@@ -74,6 +74,9 @@ TEST(ahead_index_ends_with_its_link)
     open_forgetful(&r, 2);
     rig_row(&r, 1, "1s 2w");
     RIG_UNTIL(&r, rig_settled(&r, 1));
+    struct rig_io more = written;
+    more.data_id = 101;
+    CHECK_OK(rig_write(&r, &more)); /* else it has all, and is asked for nothing */
     rig_row(&r, 1, "1s 2y");
     RIG_UNTIL(&r, session_begun(&r));
     loop_sim_pause(r.target[2].process.loop, true);
