@@ -205,12 +205,16 @@ static int allocate_zero(struct client_io *io)
         io->zeroed = true;
         return 1;
     }
+    /* All of the chunks that it touches: one that ends within the range, as it is stored, is
+     * cleared, and what still gathers behind that end would go with it. */
+    uint64_t chunk = i->layout.chunk_size, first = io->offset / chunk * chunk;
+    uint64_t last = (end + chunk - 1) / chunk * chunk;
     if (io->barrier == 0) {
-        (void)client_update_flush(i, io->offset, end);
+        (void)client_update_flush(i, first, last);
         io->barrier = i->next_number;
-        io->cut_index = io->offset / i->layout.chunk_size;
+        io->cut_index = io->offset / chunk;
     }
-    rc = client_update_range_done(i, io->barrier, io->offset, end) ? zero_chunks(io) : 0;
+    rc = client_update_range_done(i, io->barrier, first, last) ? zero_chunks(io) : 0;
     if (rc == 1) {
         client_io_written(io, 0);
         io->zeroed = true;

@@ -168,6 +168,21 @@ TEST(a_truncated_file_is_punched)
     finish(&w, f);
 }
 
+/* The chunk as it is stored ends within the hole; behind it there is more, which still gathers. */
+TEST(what_gathers_behind_a_hole_stays)
+{
+    struct world w;
+    struct opendfs_file *f = begin(&w);
+    put(&w, f, CHUNK, 6000);
+    CHECK_OK(DO(&w, fsync, f));
+    put(&w, f, CHUNK + 39332, 7468);
+    allocate(&w, f, PUNCH, CHUNK, 6517);
+    compare(&w, f);
+    CHECK_OK(DO(&w, fsync, f));
+    compare(&w, f);
+    finish(&w, f);
+}
+
 TEST(what_was_punched_is_stable)
 {
     struct world w;
