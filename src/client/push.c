@@ -162,14 +162,6 @@ static void map_changed_pushed(struct peer_user *u, struct peer_link *l, const v
     client_map_changed(fs, m->epoch);
 }
 
-static void lock_granted_pushed(struct peer_user *u, struct peer_link *l, const void *body)
-{
-    struct opendfs *fs = container_of(u, struct opendfs, meta_user);
-    const struct proto_lock_granted_push *m = body;
-    (void)l;
-    push_seen(fs, m->push_seq);
-}
-
 static void shared_now_pushed(struct peer_user *u, struct peer_link *l, const void *body)
 {
     struct opendfs *fs = container_of(u, struct opendfs, meta_user);
@@ -185,7 +177,6 @@ static const struct peer_handler handlers[] = {
     {.opcode = PROTO_OP_query, .request = query_asked},
     {.opcode = PROTO_OP_drop_all, .push = drop_all_pushed},
     {.opcode = PROTO_OP_map_changed, .push = map_changed_pushed},
-    {.opcode = PROTO_OP_lock_granted, .push = lock_granted_pushed},
     {.opcode = PROTO_OP_shared_now, .push = shared_now_pushed},
 };
 

@@ -88,6 +88,7 @@ struct answer {
         struct proto_wopen_reply wopen;
         struct proto_commit_reply commit;
         struct proto_release_reply release;
+    struct proto_unlock_reply unlock;
         struct proto_set_quota_reply set_quota;
         struct proto_lease_return_reply lease_return;
         struct proto_append_turn_reply append_turn;
@@ -193,6 +194,9 @@ static void answer_other(struct metanode *m, struct metanode_session *s, uint16_
         break;
     case PROTO_OP_release:
         a->release = (struct proto_release_reply){.trailer = trailer};
+        break;
+    case PROTO_OP_unlock:
+        a->unlock = (struct proto_unlock_reply){.trailer = trailer};
         break;
     case PROTO_OP_append_turn:
         a->append_turn = (struct proto_append_turn_reply){.trailer = trailer,

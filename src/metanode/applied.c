@@ -65,6 +65,7 @@ static void applied_end_of_session(struct metanode *m, const struct namespace_co
     metanode_share_moved(m, 0, id);
     metanode_append_moved(m, 0, id);
     metanode_session_remove(m, id);
+    metanode_locks_moved(m, 0);
 }
 
 /* A writer has said its last word on a file, or has written all that it had. */
@@ -173,6 +174,9 @@ void metanode_applied(struct metanode *m, const struct namespace_command *c,
             break;
         case PROTO_OP_append_done:
             applied_append(m, c);
+            break;
+        case PROTO_OP_unlock:
+            metanode_locks_moved(m, reply->result.ino);
             break;
         case NAMESPACE_TRIM_DONE:
             applied_trim(m, c);

@@ -20,6 +20,7 @@
 #include "metanode/engine_priv.h"
 #include "metanode/grant_priv.h"
 #include "metanode/health_priv.h"
+#include "metanode/lock_priv.h"
 #include "metanode/metanode.h"
 #include "metanode/moves_priv.h"
 #include "metanode/parts_priv.h"
@@ -106,6 +107,7 @@ struct metanode {
     struct metanode_grants grants;
     struct metanode_shares shares;
     struct metanode_appends appends;
+    struct metanode_locks locks;
     struct metanode_writers writers;
     struct metanode_targets targets;
     struct metanode_reports reports;

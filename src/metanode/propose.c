@@ -50,9 +50,9 @@ static bool proposal_is_urgent(uint16_t kind)
 {
     static const uint16_t kinds[] = {
         PROTO_OP_session_open, PROTO_OP_session_close, PROTO_OP_credential,  PROTO_OP_slot_cancel,
-        PROTO_OP_lease_return, PROTO_OP_release,       PROTO_OP_append_done, NAMESPACE_FORMAT_ROOT,
-        NAMESPACE_EXPIRE,      NAMESPACE_TARGET_PUT,   NAMESPACE_ROWS_PUT,   NAMESPACE_FENCE_DONE,
-        NAMESPACE_BALANCE};
+        PROTO_OP_lease_return, PROTO_OP_release,       PROTO_OP_append_done, PROTO_OP_unlock,
+        NAMESPACE_FORMAT_ROOT, NAMESPACE_EXPIRE,       NAMESPACE_TARGET_PUT, NAMESPACE_ROWS_PUT,
+        NAMESPACE_FENCE_DONE,  NAMESPACE_BALANCE};
     return kind_is_among(kind, kinds, ARRAY_COUNT(kinds));
 }
 
@@ -98,7 +98,7 @@ int metanode_command(struct metanode *m, uint16_t kind, struct proto_bytes body,
                      const struct namespace_command *said, struct metanode_proposal **ret)
 {
     struct namespace_command c = said != NULL ? *said : (struct namespace_command){0};
-    c.version = (uint16_t)base_max(c.version, NAMESPACE_COMMAND_FIRST);
+    c.version = (uint16_t)base_max(c.version, namespace_command_version(kind, NULL));
     c.kind = kind;
     c.time_ns = (int64_t)loop_wall_ns(m->env->loop);
     c.random = loop_random(m->env->loop);

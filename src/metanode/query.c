@@ -26,6 +26,7 @@ union query_reply {
     struct proto_cluster_map_reply cluster_map;
     struct proto_trash_list_reply trash_list;
     struct proto_names_reply names;
+    struct proto_lock_test_reply lock_test;
 };
 
 struct query {
@@ -182,6 +183,8 @@ static int query_ask(struct query *q, const struct namespace_view *v)
         return query_map(q, v);
     case PROTO_OP_trash_list:
         return namespace_trash_list(v, q->request->body, &q->reply.trash_list);
+    case PROTO_OP_lock_test:
+        return namespace_lock_test(v, q->request->body, &q->reply.lock_test);
     case PROTO_OP_names:
         return namespace_names(v, q->request->body, &q->reply.names);
     default:

@@ -217,6 +217,7 @@ int metanode_start(const struct metanode_options *opt, struct metanode **ret, st
     metanode_grants_init(m);
     metanode_shares_init(m);
     metanode_appends_init(m);
+    metanode_locks_init(m);
     metanode_writers_init(m);
     metanode_targets_init(m);
     metanode_reports_init(m);
@@ -394,6 +395,7 @@ struct metanode *metanode_free(struct metanode *m)
     metanode_reports_fini(m);
     metanode_shares_fini(m);
     metanode_appends_fini(m);
+    metanode_locks_fini(m);
     metanode_writers_fini(m);
     metanode_turns_fini(m);
     metanode_sessions_fini(m);

@@ -109,6 +109,7 @@ void metanode_session_remove(struct metanode *m, uint64_t id)
         metanode_writers_heard(m, s);
         metanode_grants_drop(m, s);
         metanode_turn_drop(m, s);
+        metanode_locks_drop(m, s);
         session_dropped(&s->node, m);
     }
 }

@@ -1,4 +1,5 @@
 #include "namespace/audit_priv.h"
+#include "namespace/lock.h"
 #include "namespace/plan_priv.h"
 #include "namespace/trash_priv.h"
 
@@ -50,6 +51,7 @@ static int namespace_dispatch_mutation(struct namespace_plan *p)
         NAMESPACE_MUTATION(lease_return)
         NAMESPACE_MUTATION(append_turn)
         NAMESPACE_MUTATION(append_done)
+        NAMESPACE_MUTATION(unlock)
         NAMESPACE_MUTATION(set_quota)
         NAMESPACE_MUTATION(trash_restore)
         NAMESPACE_MUTATION(trash_purge)
@@ -90,6 +92,7 @@ static int namespace_dispatch_leader(struct namespace_plan *p)
         NAMESPACE_RUN(NAMESPACE_AUDIT_FOUND, namespace_audit_found, namespace_audit_judge)
         NAMESPACE_RUN(NAMESPACE_AUDIT_END, namespace_audit_end, namespace_audit_finish)
         NAMESPACE_RUN(NAMESPACE_AUDIT_RELEASE, namespace_audit_release, namespace_audit_let_go)
+        NAMESPACE_RUN(NAMESPACE_LOCK_GRANT, namespace_lock_grant, namespace_lock_take)
     default:
         return -EOPNOTSUPP;
     }
@@ -112,8 +115,8 @@ static int namespace_decode_op(struct namespace_plan *p)
 static bool namespace_is_own(const struct namespace_plan *p)
 {
     uint16_t kind = p->command->kind;
-    return p->op.cred == 0 &&
-           (kind == PROTO_OP_commit || kind == PROTO_OP_release || kind == PROTO_OP_lease_return);
+    return p->op.cred == 0 && (kind == PROTO_OP_commit || kind == PROTO_OP_release ||
+                               kind == PROTO_OP_lease_return || kind == PROTO_OP_unlock);
 }
 
 static int namespace_read_caller(struct namespace_plan *p)
@@ -186,7 +189,7 @@ static int namespace_plan_mutation(struct namespace_plan *p)
 static bool namespace_is_mutation(uint16_t kind)
 {
     return (kind >= PROTO_OP_create && kind <= PROTO_OP_append_done) ||
-           kind == PROTO_OP_lease_return;
+           kind == PROTO_OP_lease_return || kind == PROTO_OP_unlock;
 }
 
 int namespace_plan_dispatch(struct namespace_plan *p)

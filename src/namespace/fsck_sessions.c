@@ -1,4 +1,5 @@
 #include "namespace/fsck_priv.h"
+#include "namespace/lock.h"
 
 /* Sessions and what they hold: credentials, slots, write authority, files without a name. */
 
@@ -166,6 +167,69 @@ static int fsck_obligations(struct fsck_check *c)
     return rc < 0 ? rc : fsck_of_session(c, fsck_id(c, 1), "the count");
 }
 
+static int fsck_lock(struct fsck_check *c)
+{
+    struct namespace_lock l;
+    struct namespace_key index =
+        namespace_key_u64s(NAMESPACE_SESSION_LOCK, fsck_id(c, 9), fsck_id(c, 1));
+    int rc = namespace_fsck_key_fits(c, 34, false)
+                 ? namespace_fsck_value(c, &namespace_lock_type, &l)
+                 : 0;
+    if (rc <= 0) {
+        return rc;
+    }
+    bool such = l.type == PROTO_LOCK_READ || l.type == PROTO_LOCK_WRITE;
+    FSCK_WANT(c, such && l.last >= fsck_id(c, 26) && l.last <= PROTO_LOCK_LAST, "lock.range",
+              fsck_id(c, 1), "a lock of type %u from %llu to %llu", l.type, FSCK_U(fsck_id(c, 26)),
+              FSCK_U(l.last));
+    rc = namespace_fsck_has(c, &index);
+    FSCK_WANT(c, rc != 0, "lock.index", fsck_id(c, 1),
+              "session %llu has locks of it, and its index does not say so", FSCK_U(fsck_id(c, 9)));
+    return rc < 0 ? rc : fsck_of_session(c, fsck_id(c, 9), "a lock");
+}
+
+static int fsck_has_locks(struct fsck_check *c, uint64_t ino, uint64_t session, uint64_t *count)
+{
+    struct namespace_held_locks held;
+    int rc = namespace_locks(c->v, ino, session, &held);
+    *count += rc < 0 ? 0 : held.count;
+    return rc;
+}
+
+static int fsck_session_lock(struct fsck_check *c)
+{
+    uint64_t count = 0;
+    if (!namespace_fsck_key_fits(c, 17, false)) {
+        return 0;
+    }
+    int rc = fsck_has_locks(c, fsck_id(c, 9), fsck_id(c, 1), &count);
+    FSCK_WANT(c, rc < 0 || count > 0, "lock.index", fsck_id(c, 9),
+              "session %llu is said to have locks of it, and has none", FSCK_U(fsck_id(c, 1)));
+    return rc < 0 ? rc : 0;
+}
+
+static int fsck_locks(struct fsck_check *c)
+{
+    struct namespace_key prefix = namespace_key_u64(NAMESPACE_SESSION_LOCK, fsck_id(c, 1));
+    struct namespace_scan scan;
+    uint64_t count = 0;
+    if (!namespace_fsck_key_fits(c, 9, false)) {
+        return 0;
+    }
+    struct wire_reader r = wire_reader_over(c->value.at, c->value.len);
+    uint64_t said = wire_read_u64(&r);
+    int rc = namespace_scan_init(&scan, c->v, &prefix, NULL);
+    while (rc == 0 && (rc = namespace_scan_next(&scan)) == 1) {
+        uint64_t ino = namespace_key_read_u64(scan.it->key, 9);
+        rc = fsck_has_locks(c, ino, fsck_id(c, 1), &count);
+    }
+    namespace_scan_fini(&scan);
+    FSCK_WANT(c, rc < 0 || (!r.bad && said == count), "lock.count", 0,
+              "session %llu is said to have %llu locks, and has %llu", FSCK_U(fsck_id(c, 1)),
+              FSCK_U(said), FSCK_U(count));
+    return rc < 0 ? rc : fsck_of_session(c, fsck_id(c, 1), "the count of locks");
+}
+
 static int fsck_fence(struct fsck_check *c)
 {
     struct namespace_fence f;
@@ -195,6 +259,9 @@ int namespace_fsck_session_record(struct fsck_check *c, enum namespace_range ran
         {NAMESPACE_SESSION_WOPEN, fsck_session_wopen},
         {NAMESPACE_OBLIGATIONS, fsck_obligations},
         {NAMESPACE_FENCE, fsck_fence},
+        {NAMESPACE_LOCK, fsck_lock},
+        {NAMESPACE_SESSION_LOCK, fsck_session_lock},
+        {NAMESPACE_LOCKS, fsck_locks},
     };
     for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
         if (checks[i].range == range) {

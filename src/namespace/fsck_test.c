@@ -38,6 +38,9 @@ static void scene_open(struct scene *s)
     s->chunked = make(r, s->sub, "chunked", PROTO_INODE_FILE, PROTO_CREATE_WOPEN);
     CHECK_OK(RIG_OP(r, commit, .ino = s->chunked, .cap_epoch = r->reply.result.cap_epoch,
                     .size = 100000, .allocated = 4096));
+    CHECK_OK(RIG_DO(r, NAMESPACE_LOCK_GRANT, namespace_lock_grant, .ino = s->chunked,
+                    .session = s->session, .kind = PROTO_LOCK_POSIX, .type = PROTO_LOCK_WRITE,
+                    .owner = 7, .start = 10, .last = 20));
     s->orphan = make(r, 1, "orphan", PROTO_INODE_FILE, data);
     CHECK_OK(RIG_OP(r, unlink, .parent = 1, .name = rig_text("orphan"), .is_open = true));
     CHECK_OK(RIG_OP(r, setattr, .ino = 1, .mask = PROTO_SET_RETENTION, .retention_s = 60));
@@ -354,6 +357,29 @@ TEST(sessions_that_do_not_fit_are_found)
         struct namespace_fence f = {.cap_epoch = 4711};
         struct namespace_key key = namespace_key_u64(NAMESPACE_FENCE, 1);
         PLANT(r, &key, namespace_fence, &f);
+    });
+}
+
+TEST(locks_and_their_index_agree)
+{
+    CHECK_DAMAGE("lock.index", "/dir/sub/chunked", {
+        plant_delete(r, namespace_key_u64s(NAMESPACE_SESSION_LOCK, s.session, s.chunked));
+    });
+    CHECK_DAMAGE("lock.index", "/dir/file", {
+        struct namespace_key key = namespace_key_u64s(NAMESPACE_SESSION_LOCK, s.session, s.file);
+        plant(r, &key, "", 0);
+    });
+    CHECK_DAMAGE("lock.count", NULL, {
+        struct namespace_key key = namespace_key_u64(NAMESPACE_LOCKS, s.session);
+        plant(r, &key, "\7\0\0\0\0\0\0", 8);
+    });
+    CHECK_DAMAGE("lock.range", "/dir/sub/chunked", {
+        struct namespace_lock l = {.last = 5, .type = PROTO_LOCK_WRITE};
+        struct namespace_key key = namespace_key_u64s(NAMESPACE_LOCK, s.chunked, s.session);
+        namespace_key_add_bytes(&key, proto_bytes_of((const uint8_t[]){PROTO_LOCK_POSIX}, 1));
+        namespace_key_add_u64(&key, 7);
+        namespace_key_add_u64(&key, 10);
+        PLANT(r, &key, namespace_lock, &l);
     });
 }
 

@@ -8,6 +8,9 @@ NAMESPACE_COMMANDS(TABLE_DEFINE)
 uint16_t namespace_command_version(uint16_t kind, const void *body)
 {
     const struct namespace_garbage_done *done = kind == NAMESPACE_GARBAGE_DONE ? body : NULL;
+    if (kind == NAMESPACE_LOCK_GRANT || kind == PROTO_OP_unlock) {
+        return 3;
+    }
     return done != NULL && done->all ? 2 : NAMESPACE_COMMAND_FIRST;
 }
 
@@ -22,7 +25,7 @@ const struct proto_type *namespace_body_type(uint16_t kind)
         &namespace_default_class_type, &namespace_trash_expire_type,
         &namespace_balance_type,       &namespace_audit_begin_type,
         &namespace_audit_found_type,   &namespace_audit_end_type,
-        &namespace_audit_release_type};
+        &namespace_audit_release_type, &namespace_lock_grant_type};
     if (kind >= NAMESPACE_FORMAT_ROOT) {
         size_t i = (size_t)kind - NAMESPACE_FORMAT_ROOT;
         return i < ARRAY_COUNT(types) ? types[i] : NULL;

@@ -15,7 +15,7 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 
 #define NAMESPACE_FORMAT 1u
 #define NAMESPACE_COMMAND_FIRST 1u
-#define NAMESPACE_COMMAND_VERSION 2u   /* the newest that this program knows; see the function */
+#define NAMESPACE_COMMAND_VERSION 3u   /* the newest that this program knows; see the function */
 #define NAMESPACE_RESULT_MAX 512u      /* encoded slot record */
 #define NAMESPACE_INLINE_DEFAULT 4096u /* limit of classes that name none */
 #define NAMESPACE_INLINE_MAX 65536u
@@ -27,6 +27,7 @@ NAMESPACE_COMMANDS(TABLE_STRUCT)
 #define NAMESPACE_GRACE_MAX 315360000u  /* s: 3,650 days */
 #define NAMESPACE_SESSIONS_MAX 65536u
 #define NAMESPACE_OBLIGATIONS_MAX 2048u /* wopens and orphans of one session */
+#define NAMESPACE_LOCKS_MAX 16384u      /* of one session: ENOLCK */
 #define NAMESPACE_GROUPS_MAX 16384u
 #define NAMESPACE_CREDS_MAX 4096u         /* of one session, */
 #define NAMESPACE_CRED_GROUPS_MAX 262144u /* and the groups of all of them together */
@@ -61,11 +62,12 @@ enum namespace_kind {
     NAMESPACE_AUDIT_FOUND = 0x800e,
     NAMESPACE_AUDIT_END = 0x800f,
     NAMESPACE_AUDIT_RELEASE = 0x8010,
+    NAMESPACE_LOCK_GRANT = 0x8011,
 };
 
 /* A command has the lowest version whose programs do with it what it says: an earlier one stops
  * there, where it would pass over what it does not know, and come to other records than the rest.
- * 2: GARBAGE_DONE of all chains. */
+ * 2: GARBAGE_DONE of all chains; 3: locks. `body` NULL: whatever it says. */
 uint16_t namespace_command_version(uint16_t kind, const void *body);
 /* What the body of a command of this kind is; NULL: there is no such kind. */
 const struct proto_type *namespace_body_type(uint16_t kind);
@@ -97,7 +99,10 @@ enum namespace_range {
     NAMESPACE_GARBAGE = 'g',        /* data id -> namespace_garbage */
     NAMESPACE_LEAP = 'h',           /* first data id -> namespace_leap */
     NAMESPACE_SUSPECT = 'i',        /* data id -> namespace_suspect */
+    NAMESPACE_LOCK = 'k',           /* ino, session, kind u8, owner, start -> namespace_lock */
     NAMESPACE_SLOT = 'l',           /* session, slot u32 -> namespace_slot */
+    NAMESPACE_SESSION_LOCK = 'm',   /* session, ino -> - */
+    NAMESPACE_LOCKS = 'n',          /* session -> u64: how many it has; by upserts only */
     NAMESPACE_ORPHAN = 'o',         /* ino, session -> namespace_orphan */
     NAMESPACE_SESSION_ORPHAN = 'p', /* session, ino -> - */
     NAMESPACE_SESSION = 's',        /* session -> namespace_session */

@@ -174,7 +174,7 @@ TEST(commands_are_printed_with_their_bodies)
     CHECK_TRUE(strstr(out, "no command") != NULL);
     mem_arena_fini(&a);
     CHECK_TRUE(namespace_body_type(NAMESPACE_DEFAULT_CLASS) == &namespace_default_class_type);
-    CHECK_TRUE(namespace_body_type(NAMESPACE_AUDIT_RELEASE + 1) == NULL);
+    CHECK_TRUE(namespace_body_type(NAMESPACE_LOCK_GRANT + 1) == NULL);
     CHECK_TRUE(namespace_body_type(PROTO_OP_create) == &proto_create_request_type);
     CHECK_TRUE(namespace_body_type(7) == NULL);
 }

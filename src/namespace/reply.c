@@ -100,6 +100,7 @@ static int namespace_encode_mutation(const struct namespace_answer *a, struct wi
         NAMESPACE_ENCODE_PLAIN(trash_restore, .attr = r->attr, .changes = a->changes)
         NAMESPACE_ENCODE_PLAIN(trash_purge, )
         NAMESPACE_ENCODE_PLAIN(release, )
+        NAMESPACE_ENCODE_PLAIN(unlock, )
         NAMESPACE_ENCODE_PLAIN(append_turn, .turn = r->result.turn, .end = r->result.end,
                                .attr = r->attr, .layout = r->layout)
         NAMESPACE_ENCODE_PLAIN(append_done, .attr = r->attr, .layout = r->layout,

@@ -1,3 +1,4 @@
+#include "namespace/lock.h"
 #include "namespace/plan_priv.h"
 
 /*
@@ -98,16 +99,19 @@ static int namespace_end_orphans(struct namespace_plan *p, uint64_t session)
 static int namespace_session_end(struct namespace_plan *p, uint64_t session,
                                  const struct namespace_session *s)
 {
-    static const enum namespace_range single[] = {NAMESPACE_SESSION, NAMESPACE_OBLIGATIONS};
-    static const enum namespace_range all[] = {NAMESPACE_CRED, NAMESPACE_CRED_INDEX, NAMESPACE_SLOT,
-                                               NAMESPACE_SESSION_WOPEN, NAMESPACE_SESSION_ORPHAN};
+    static const enum namespace_range single[] = {NAMESPACE_SESSION, NAMESPACE_OBLIGATIONS,
+                                                  NAMESPACE_LOCKS};
+    static const enum namespace_range all[] = {NAMESPACE_CRED,           NAMESPACE_CRED_INDEX,
+                                               NAMESPACE_SLOT,           NAMESPACE_SESSION_WOPEN,
+                                               NAMESPACE_SESSION_ORPHAN, NAMESPACE_SESSION_LOCK};
     struct namespace_key client = namespace_key(NAMESPACE_CLIENT);
     struct namespace_id newest;
     namespace_key_add_bytes(&client, proto_bytes_of(s->client.bytes, sizeof s->client.bytes));
     int found = NAMESPACE_GET(&p->view, &client, namespace_id, &newest);
     int rc = namespace_end_wopens(p, session);
     int orphans = rc < 0 && rc != -ERR_need ? rc : namespace_end_orphans(p, session);
-    rc = namespace_view_both(namespace_view_both(rc, orphans), found);
+    int locks = namespace_end_locks(p, session);
+    rc = namespace_view_both(namespace_view_both(rc, orphans), namespace_view_both(locks, found));
     if (rc == 0 && found == 1 && newest.id == session) {
         rc = namespace_plan_delete(p, &client);
     }

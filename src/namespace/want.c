@@ -21,14 +21,19 @@ static void want_u64(struct namespace_plan *p, enum namespace_range range, uint6
 }
 
 /* The first records behind it: mostly there are few. */
-static void want_range(struct namespace_plan *p, enum namespace_range range, uint64_t id)
+static void want_prefix(struct namespace_plan *p, const struct namespace_key *prefix)
 {
-    struct namespace_key prefix = namespace_key_u64(range, id);
     struct namespace_scan scan;
-    int rc = namespace_scan_init(&scan, &p->view, &prefix, NULL);
+    int rc = namespace_scan_init(&scan, &p->view, prefix, NULL);
     rc = rc < 0 ? rc : namespace_scan_next(&scan);
     (void)rc;
     namespace_scan_fini(&scan);
+}
+
+static void want_range(struct namespace_plan *p, enum namespace_range range, uint64_t id)
+{
+    struct namespace_key prefix = namespace_key_u64(range, id);
+    want_prefix(p, &prefix);
 }
 
 static void want_caller(struct namespace_plan *p)
@@ -65,6 +70,13 @@ static void want_file(struct namespace_plan *p, uint64_t ino)
     want_u64(p, NAMESPACE_OBLIGATIONS, p->op.session);
     want_range(p, NAMESPACE_WOPEN, ino);
     want_range(p, NAMESPACE_ORPHAN, ino);
+}
+
+static void want_lock(struct namespace_plan *p, uint64_t ino)
+{
+    struct namespace_key own = namespace_key_u64s(NAMESPACE_LOCK, ino, p->op.session);
+    want_u64(p, NAMESPACE_LOCKS, p->op.session);
+    want_prefix(p, &own);
 }
 
 static void want_create(struct namespace_plan *p, const struct proto_create_request *r)
@@ -116,6 +128,7 @@ static void want_body(struct namespace_plan *p, const void *body)
         WANT(lease_return, want_file(p, r->ino))
         WANT(append_turn, want_file(p, r->ino))
         WANT(append_done, want_file(p, r->ino))
+        WANT(unlock, want_lock(p, r->ino))
         WANT(trash_restore, want_restore(p, r))
     default: /* quotas, and what finds all that it needs together by itself */
         break;

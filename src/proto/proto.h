@@ -17,6 +17,7 @@
 #include "proto/admin.def"
 #include "proto/common.def"
 #include "proto/data.def"
+#include "proto/lock.def"
 #include "proto/meta.def"
 #include "proto/node.def"
 #include "proto/session.def"
@@ -34,6 +35,7 @@
     PROTO_COMMON_MESSAGES(C, P)  \
     PROTO_META_MESSAGES(C, P)    \
     PROTO_SESSION_MESSAGES(C, P) \
+    PROTO_LOCK_MESSAGES(C, P)    \
     PROTO_DATA_MESSAGES(C, P)    \
     PROTO_NODE_MESSAGES(C, P)    \
     PROTO_ADMIN_MESSAGES(C, P)

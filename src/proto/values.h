@@ -110,6 +110,17 @@ enum proto_inval_kind { PROTO_INVAL_NAME = 1, PROTO_INVAL_ATTR = 2 };
 #define PROTO_ACK_DEFER 4u
 #define PROTO_ACK_HAS_TIMES 8u
 
+/* Who shares a file by them: POSIX and those of open files are of one kind, flock(2) is another. */
+enum proto_lock_kind { PROTO_LOCK_POSIX = 1, PROTO_LOCK_FLOCK = 2 };
+enum proto_lock_type { PROTO_LOCK_NONE, PROTO_LOCK_READ, PROTO_LOCK_WRITE };
+#define PROTO_LOCK_LAST UINT64_C(0x7fffffffffffffff)
+enum proto_lock_outcome {
+    PROTO_LOCK_GRANTED = 1,
+    PROTO_LOCK_CONFLICT = 2,    /* and it was not to wait */
+    PROTO_LOCK_DEADLOCK = 3,    /* those whom it would wait for wait for its owner */
+    PROTO_LOCK_INTERRUPTED = 4, /* `cancel`, and it had not been granted */
+};
+
 enum proto_member_state {
     PROTO_MEMBER_SERVING = 1,
     PROTO_MEMBER_SYNCING = 2,
