@@ -2,6 +2,7 @@
 #include "client/connect_priv.h"
 #include "client/op_priv.h"
 #include "opendfs/check.h"
+#include "opendfs/lock.h"
 #include "opendfs/sparse.h"
 #include "opendfs/targets.h"
 #include "opendfs/trash.h"
@@ -394,6 +395,22 @@ int64_t opendfs_seek(struct opendfs_file *file, uint64_t offset, int whence)
     call_init(&c);
     opendfs_async_seek(client_file_fs(file), &c.op, file, offset, whence);
     return call_wait(&c);
+}
+
+int opendfs_lock(struct opendfs_file *file, const struct opendfs_lock *lock, int wait)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_lock(client_file_fs(file), &c.op, file, lock, wait);
+    return (int)call_wait(&c);
+}
+
+int opendfs_lock_test(struct opendfs_file *file, struct opendfs_lock *lock)
+{
+    struct call c;
+    call_init(&c);
+    opendfs_async_lock_test(client_file_fs(file), &c.op, file, lock);
+    return (int)call_wait(&c);
 }
 
 int opendfs_fstat(struct opendfs_file *file, struct opendfs_stat *ret)

@@ -89,6 +89,7 @@ struct opendfs {
     struct list resting;    /* opens that wait for a close */
     size_t op_count;
     struct client_map *map;
+    uint64_t lock_cookies;
     struct list gathering; /* small reads until the end of the round: batch.c */
     struct loop_task gather_task;
     struct dict inodes; /* open files */

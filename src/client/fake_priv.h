@@ -94,6 +94,15 @@ struct fake_cluster {
     bool trimming;                     /* what was cut is not cut in all chunks */
     bool late_tables;                  /* they do not come with the first page of the map */
     bool hide_symlinks;                /* walk ends before what is no directory */
+    struct {
+        enum proto_lock_outcome outcome; /* of all questions */
+        bool hold, granted_late;         /* not answered until let; a cancelled one had it */
+        struct peer_request *held_back;
+        struct proto_lock_request newest;
+        struct proto_unlock_request let_go; /* the newest */
+        struct proto_lock_test_reply found;
+        unsigned asked, gone;
+    } locks;
     unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };
 struct fake_node {

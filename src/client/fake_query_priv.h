@@ -101,6 +101,9 @@ static inline int fake_execute(struct fake_cluster *c, const struct peer_request
         return fake_commit(c, r->body, &m->commit);
     case PROTO_OP_lease_return:
         return fake_lease_return(c, r->body);
+    case PROTO_OP_unlock:
+        c->locks.let_go = *(const struct proto_unlock_request *)r->body;
+        return 0;
     case PROTO_OP_release: {
         const struct proto_release_request *q = r->body;
         struct fake_inode *n = fake_find(c, q->ino);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "client/fake_lease_priv.h"
+#include "client/fake_lock_priv.h"
 #include "client/fake_map_priv.h"
 
 static inline void fake_secrets(struct peer_secrets *s)
@@ -99,6 +100,9 @@ static const struct peer_handler fake_meta_handlers[] = {
     {.opcode = PROTO_OP_commit, .request = fake_mutation},
     {.opcode = PROTO_OP_release, .request = fake_mutation},
     {.opcode = PROTO_OP_lease_return, .request = fake_mutation},
+    {.opcode = PROTO_OP_unlock, .request = fake_mutation},
+    {.opcode = PROTO_OP_lock, .request = fake_lock},
+    {.opcode = PROTO_OP_lock_test, .request = fake_lock_test},
     {.opcode = PROTO_OP_walk, .request = fake_walk},
     {.opcode = PROTO_OP_lookup, .request = fake_lookup_asked},
     {.opcode = PROTO_OP_getattr, .request = fake_getattr},

@@ -1,4 +1,5 @@
 #include "client/io_priv.h"
+#include "client/lock_priv.h"
 
 #include <string.h>
 
@@ -78,6 +79,7 @@ int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret
         i->next_number = 1;
         i->wake.run = wake_run;
         list_init(&i->handles);
+        list_init(&i->locks);
         list_init(&i->updates);
         list_init(&i->fetches);
         list_init(&i->looks);
@@ -103,6 +105,7 @@ static void inode_free(struct client_inode *i)
     loop_undefer(i->fs->loop, &i->wake);
     loop_timer_cancel(i->fs->loop, &i->share_timer);
     list_remove(&i->starving_node);
+    client_locks_fini(i);
     mem_free(i->small);
     mem_free(i->unsynced);
     mem_free(i);
@@ -188,8 +191,10 @@ void client_inodes_lost_session(struct opendfs *fs)
     struct dict_node *n;
     dict_iter_init(&it, &fs->inodes);
     while ((n = dict_iter_next(&it)) != NULL) {
-        container_of(n, struct client_inode, node)->kept = false;
-        inode_lost(container_of(n, struct client_inode, node));
+        struct client_inode *i = container_of(n, struct client_inode, node);
+        i->kept = false;
+        client_locks_lost(i);
+        inode_lost(i);
     }
 }
 

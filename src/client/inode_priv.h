@@ -32,6 +32,7 @@ struct client_inode {
     uint64_t ino;
     unsigned refs;       /* handles, opens and operations under way */
     struct list handles; /* struct opendfs_file */
+    struct list locks;   /* struct client_holder */
     unsigned writers;    /* handles that are open for writing */
     struct proto_attr attr;
     struct proto_layout layout;

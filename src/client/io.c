@@ -1,4 +1,5 @@
 #include "client/io_priv.h"
+#include "client/lock_priv.h"
 
 #include "wire/frame.h"
 
@@ -48,6 +49,7 @@ void client_file_free(struct opendfs_file *f)
     }
     struct client_inode *i = f->inode;
     client_blocks_drop(f);
+    client_locks_closed(f);
     list_remove(&f->node);
     i->writers -= (f->flags & OPENDFS_WRITE) != 0 ? 1 : 0;
     mem_free(f->path);
