@@ -41,7 +41,8 @@ int opendfs_lock(struct opendfs_file *file, const struct opendfs_lock *lock, int
 /* opendfs_async_cancel() of one that waits: -ECANCELED, unless it was granted meanwhile. */
 void opendfs_async_lock(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
                         const struct opendfs_lock *lock, int wait);
-/* What is in the way of `lock` goes there; type NONE: nothing. pid 0: of another client. */
+/* What is in the way of `lock` goes there; type NONE: nothing. `pid` is what its holder
+ * said, perhaps on another machine. */
 int opendfs_lock_test(struct opendfs_file *file, struct opendfs_lock *lock);
 void opendfs_async_lock_test(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file,
                              struct opendfs_lock *lock);

@@ -57,6 +57,10 @@ NODISCARD int client_identity_get(struct opendfs *fs, uint32_t uid, uint32_t gid
 struct opendfs_identity *client_identity_again(struct opendfs_identity *as); /* one more to put */
 /* Whether what is written through it from now on goes to the end of the file. */
 void client_file_appends(struct opendfs_file *f, bool on);
+/* As opendfs_async_cancel(), on the loop. */
+void client_op_cancel(struct opendfs_op *op);
+/* What was known of the file has become old by a lock: true, once. */
+bool client_lock_dropped(struct opendfs_file *f);
 /* May the owner have locks of that kind (opendfs/lock.h)? On the loop. */
 bool client_lock_held(const struct opendfs_file *f, unsigned kind, uint64_t owner);
 void client_identity_put(struct opendfs *fs, struct opendfs_identity *as);

@@ -7,7 +7,8 @@
 static inline void fake_lock_answer(struct fake_cluster *c, struct peer_request *r)
 {
     const struct proto_lock_reply m = {.trailer = fake_trailer,
-                                       .outcome = (uint8_t)c->locks.outcome};
+                                       .outcome = (uint8_t)c->locks.outcome,
+                                       .data_version = c->locks.data_version};
     peer_request_answer(r, &m, NULL);
 }
 static inline void fake_lock_gone(struct peer_request *r)
@@ -15,7 +16,7 @@ static inline void fake_lock_gone(struct peer_request *r)
     struct fake_cluster *c = r->context;
     c->locks.held_back = NULL;
     c->locks.gone++;
-    peer_request_fail(r, -ERR_closed, NULL);
+    peer_request_fail(r, -ERR_busy, NULL);
 }
 static inline void fake_lock(struct peer_user *u, struct peer_request *r)
 {
@@ -29,13 +30,18 @@ static inline void fake_lock(struct peer_user *u, struct peer_request *r)
         peer_request_answer(r, &m, NULL);
         return;
     }
+    if (c->locks.late > 0) {
+        c->locks.late--;
+        peer_request_fail(r, -ERR_deadline, NULL);
+        return;
+    }
     if (!c->locks.hold) {
         fake_lock_answer(c, r);
         return;
     }
     if (c->locks.held_back != NULL) {
         c->locks.held_back->cancelled = NULL;
-        peer_request_fail(c->locks.held_back, -ERR_closed, NULL);
+        peer_request_fail(c->locks.held_back, -ERR_busy, NULL);
     }
     c->locks.held_back = r;
     r->context = c;

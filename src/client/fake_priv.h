@@ -101,7 +101,8 @@ struct fake_cluster {
         struct proto_lock_request newest;
         struct proto_unlock_request let_go; /* the newest */
         struct proto_lock_test_reply found;
-        unsigned asked, gone;
+        uint64_t data_version;
+        unsigned asked, gone, late; /* late: so many questions are said to have come too late */
     } locks;
     unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };

@@ -30,10 +30,12 @@ struct client_inode {
     struct dict_node node; /* of opendfs.inodes */
     struct opendfs *fs;
     uint64_t ino;
-    unsigned refs;       /* handles, opens and operations under way */
-    struct list handles; /* struct opendfs_file */
-    struct list locks;   /* struct client_holder */
-    unsigned writers;    /* handles that are open for writing */
+    unsigned refs;         /* handles, opens and operations under way */
+    struct list handles;   /* struct opendfs_file */
+    struct list locks;     /* struct client_holder */
+    uint64_t lock_version; /* of its data, as the newest lock has seen them */
+    bool lock_dropped;     /* that was newer than what was known */
+    unsigned writers;      /* handles that are open for writing */
     struct proto_attr attr;
     struct proto_layout layout;
     struct client_cap read_cap, write_cap;

@@ -75,6 +75,13 @@ bool client_lock_held(const struct opendfs_file *f, unsigned kind, uint64_t owne
     return holder_find(f->inode, kind, owner) != NULL;
 }
 
+bool client_lock_dropped(struct opendfs_file *f)
+{
+    bool dropped = f->inode->lock_dropped;
+    f->inode->lock_dropped = false;
+    return dropped;
+}
+
 static void ask_end(struct lock_ask *a, int rc)
 {
     struct opendfs_op *op = a->op;
@@ -221,13 +228,15 @@ void client_locks_fini(struct client_inode *i)
 static void lock_send(struct lock_ask *a);
 
 /* What was known and read ahead may be older than what the last holder has written. */
-static void lock_granted(struct lock_ask *a)
+static void lock_granted(struct lock_ask *a, uint64_t data_version)
 {
     struct client_inode *i = a->inode;
     a->holder->has = true;
     a->holder->type = (uint8_t)a->lock.type;
     a->holder->file = a->op->file;
-    if (i->mode != PROTO_OPEN_W) {
+    if (i->mode != PROTO_OPEN_W && i->lock_version != data_version) {
+        i->lock_version = data_version;
+        i->lock_dropped = true;
         i->outdated = true;
         i->writes++;
     }
@@ -238,7 +247,7 @@ static void lock_answered(struct lock_ask *a, const struct proto_lock_reply *m)
 {
     switch (m->outcome) {
     case PROTO_LOCK_GRANTED:
-        lock_granted(a);
+        lock_granted(a, m->data_version);
         break;
     case PROTO_LOCK_CONFLICT:
         ask_end(a, -EAGAIN);
@@ -343,12 +352,11 @@ static void test_done(struct client_call *c, const struct peer_reply *r)
     struct lock_ask *a = container_of(c, struct lock_ask, call);
     if (r->rc == 0) {
         const struct proto_lock_test_reply *m = r->body;
-        bool own = m->session == a->inode->fs->session.id;
         a->found->type = m->type;
         if (m->type != PROTO_LOCK_NONE) {
             a->found->start = m->start;
             a->found->last = m->last;
-            a->found->pid = own ? m->pid : 0;
+            a->found->pid = m->pid;
         }
     }
     ask_end(a, r->rc);

@@ -118,15 +118,28 @@ void opendfs_async_release(struct opendfs *fs, struct opendfs_op *op)
 
 struct op_cancel {
     struct loop_message message;
+    struct opendfs *fs;
     struct opendfs_op *op;
 };
 
+void client_op_cancel(struct opendfs_op *op)
+{
+    struct client_op *o = client_op_of(op);
+    if (o->active && o->cancel != NULL) {
+        o->cancel(op);
+    }
+}
+
+/* It may be done, and its memory gone, by the time that this comes. */
 static void op_cancel_run(struct loop_message *m)
 {
     struct op_cancel *c = container_of(m, struct op_cancel, message);
-    struct client_op *o = client_op_of(c->op);
-    if (o->active && o->cancel != NULL) {
-        o->cancel(c->op);
+    LIST_FOR_EACH(node, &c->fs->ops)
+    {
+        if (client_op_public(LIST_ENTRY(node, struct client_op, node)) == c->op) {
+            client_op_cancel(c->op);
+            break;
+        }
     }
     mem_free(c);
 }
@@ -136,6 +149,7 @@ void opendfs_async_cancel(struct opendfs *fs, struct opendfs_op *op)
     struct op_cancel *c = mem_zalloc(sizeof *c);
     if (c != NULL) { /* else it is simply not cancelled */
         c->op = op;
+        c->fs = fs;
         c->message.run = op_cancel_run;
         loop_complete(fs->loop, &c->message);
     }

@@ -159,7 +159,8 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
 {
     struct client_call *c = container_of(call, struct client_call, peer);
     struct opendfs *fs = c->fs;
-    c->doubtful = c->doubtful || r->unknown || c->peer.maybe_done;
+    bool late = r->rc == -ERR_deadline; /* also as the server's word: it has heard, no more */
+    c->doubtful = c->doubtful || r->unknown || late || c->peer.maybe_done;
     bool nameless = c->nameless;
     c->nameless = false;
     if (nameless && r->rc == -ERR_cancelled && !c->cancelled && !fs->freeing) {
@@ -174,7 +175,7 @@ static void call_landed(struct peer_call *call, const struct peer_reply *r)
         call_sessionless(c); /* late or not: it may have happened */
         return;
     }
-    bool settled = r->answered && !err_is(r->rc, EAGAIN);
+    bool settled = r->answered && !late && !err_is(r->rc, EAGAIN);
     bool full = r->answered && r->rc == -ERR_log_full;
     int refused = full                                       ? -ERR_no_log_space
                   : !c->cancelled && r->rc == -ERR_cancelled ? c->no_session

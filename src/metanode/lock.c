@@ -15,6 +15,10 @@
 #define LOCK_WAITERS_FILE 1024u
 #define LOCK_WAITERS_MAX 16384u
 #define LOCK_TICK_NS (200 * METANODE_NS_PER_MS)
+/* flock(2) goes with the last close of an open file, and kernels do not wait until their file
+ * systems have heard of that: who tries for one right after it finds it held. So it is not told at
+ * once. */
+#define LOCK_PATIENCE_NS (50 * METANODE_NS_PER_MS)
 #define LOCK_LOOK_NS (1000 * METANODE_NS_PER_MS) /* looks again, told of something or not */
 
 static bool file_equal(const struct dict_node *node, const void *key)
@@ -108,6 +112,7 @@ static void waiter_refuse(struct lock_waiter *w, int rc, const char *text)
 static void waiter_answer(struct lock_waiter *w, enum proto_lock_outcome outcome)
 {
     struct metanode *m = w->file->m;
+    uint64_t data_version = w->file->data_version;
     struct metanode_session *s = metanode_session_find(m, w->wanted.session);
     if (s == NULL || !metanode_leads(m)) {
         waiter_refuse(w, -ERR_not_leader, NULL);
@@ -117,7 +122,8 @@ static void waiter_answer(struct lock_waiter *w, enum proto_lock_outcome outcome
     waiter_remove(w);
     if (r != NULL) {
         const struct proto_lock_reply reply = {.trailer = metanode_trailer(m, s),
-                                               .outcome = (uint8_t)outcome};
+                                               .outcome = (uint8_t)outcome,
+                                               .data_version = data_version};
         peer_request_answer(r, &reply, NULL);
     }
 }
@@ -134,6 +140,7 @@ static void waiter_applied(struct metanode_waiter *a, int rc, const struct names
     if (rc < 0) {
         waiter_refuse(w, rc, NULL); /* not taken, or nobody knows: the client asks again */
     } else if (reply->rc == 0) {
+        f->data_version = reply->data_version;
         waiter_answer(w, PROTO_LOCK_GRANTED); /* who is gone finds it when it asks again */
     } else if (!err_is(reply->rc, EAGAIN)) {
         waiter_refuse(w, reply->rc, NULL);
@@ -238,6 +245,17 @@ static void verdict_on(struct lock_verdict *v, const struct lock_waiter *w)
     }
 }
 
+static bool waiter_is_patient(struct lock_waiter *w)
+{
+    struct metanode *m = w->file->m;
+    bool patient =
+        w->wanted.kind == PROTO_LOCK_FLOCK && metanode_now(m) < w->came_ns + LOCK_PATIENCE_NS;
+    if (patient) {
+        loop_timer_in(m->env->loop, &m->locks.timer, LOCK_PATIENCE_NS);
+    }
+    return patient;
+}
+
 static void waiter_blocked_by(struct lock_waiter *w, const struct lock_verdict *v)
 {
     bool same = w->blocker_count == v->blocker_count &&
@@ -262,7 +280,7 @@ static void waiter_judge(struct lock_waiter *w)
         waiter_answer(w, PROTO_LOCK_INTERRUPTED);
     } else if (!v.in_way) {
         waiter_propose(w);
-    } else if (!w->wait && v.lives) {
+    } else if (!w->wait && v.lives && !waiter_is_patient(w)) {
         waiter_answer(w, PROTO_LOCK_CONFLICT);
     } else {
         waiter_blocked_by(w, &v);
@@ -289,7 +307,11 @@ static void file_check_cycles(struct lock_file *f)
 static int file_read(struct metanode_read *r, const struct namespace_view *v)
 {
     struct lock_file *f = container_of(r, struct lock_file, read);
-    return namespace_locks(v, f->ino, 0, &f->held);
+    struct namespace_inode n = {0};
+    int inode = namespace_view_inode(v, f->ino, &n);
+    int rc = namespace_locks(v, f->ino, 0, &f->held);
+    f->data_version = n.data_version;
+    return namespace_view_both(rc, inode == -ENOENT ? 0 : inode);
 }
 
 static void file_looked(struct metanode_read *r, int rc)
@@ -343,7 +365,7 @@ static void lock_gone(struct peer_request *r)
 {
     struct lock_waiter *w = r->context;
     (void)waiter_let_go(w);
-    peer_request_fail(r, -ERR_closed, NULL);
+    peer_request_fail(r, -ERR_busy, NULL); /* it asks again, if it still wants it */
 }
 
 static void waiter_attach(struct lock_waiter *w, struct peer_request *r)
@@ -351,7 +373,7 @@ static void waiter_attach(struct lock_waiter *w, struct peer_request *r)
     const struct proto_lock_request *q = r->body;
     struct peer_request *older = waiter_let_go(w);
     if (older != NULL) {
-        peer_request_fail(older, -ERR_closed, NULL); /* the same question has come again */
+        peer_request_fail(older, -ERR_busy, NULL); /* the same question has come again */
     }
     w->request = r;
     w->cancel = q->cancel;
@@ -383,6 +405,7 @@ static struct lock_waiter *waiter_new(struct lock_file *f, const struct proto_lo
     w->wanted = *wanted;
     w->cookie = q->cookie;
     w->wait = q->wait;
+    w->came_ns = metanode_now(f->m);
     if (metanode_lock_own(f->m, w) < 0) {
         mem_free(w);
         return NULL;
@@ -481,7 +504,7 @@ static void file_weed(struct lock_file *f, bool ends)
     {
         struct lock_waiter *w = LIST_ENTRY(node, struct lock_waiter, node);
         bool gone = w->request == NULL && now > w->gone_ns + keep;
-        look = look || w->unchecked || ends || gone;
+        look = look || w->unchecked || !w->wait || ends || gone;
         if (ends || gone) {
             waiter_refuse(w, -ERR_unavailable, NULL);
         }

@@ -4,8 +4,8 @@
 #include "base/dict.h"
 #include "base/list.h"
 #include "loop/loop.h"
-#include "namespace/lock.h"
 #include "metanode/read.h"
+#include "namespace/lock.h"
 
 struct metanode;
 struct metanode_session;
@@ -52,6 +52,7 @@ struct lock_file {
     bool reading, stale;       /* stale: something has changed since the look began */
     size_t proposing;
     struct metanode_read read;
+    uint64_t data_version;
     struct namespace_held_locks held; /* of the newest look, while it is gone through */
 };
 bool metanode_lock_settled(const struct lock_file *f); /* what its waiters wait for is known */

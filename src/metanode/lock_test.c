@@ -166,6 +166,39 @@ TEST(conflicting_locks_wait_and_others_do_not)
     locks_close(&x);
 }
 
+/* The kernel of A says that its file is closed, and tells us a moment later. */
+TEST(a_try_for_a_flock_is_not_refused_at_once)
+{
+    struct locks x;
+    struct ask a, b;
+    locks_open(&x);
+    ask_set(&x, &a, x.a, x.ino, PROTO_LOCK_WRITE, 0);
+    a.q.kind = PROTO_LOCK_FLOCK;
+    a.q.wait = false;
+    b = a;
+    ask_again(&a);
+    CHECK_EQ(outcome(&x, &a), PROTO_LOCK_GRANTED);
+    b.c = x.b;
+    b.q.caller = rig_caller(x.b);
+    ask_again(&b);
+    rig_run(&x.rig, RIG_SECOND / 100);
+    CHECK_TRUE(!b.done);
+    struct proto_unlock_request q = {.op = rig_op(x.a, 1),
+                                     .ino = x.ino,
+                                     .kind = PROTO_LOCK_FLOCK,
+                                     .owner = 1,
+                                     .last = PROTO_LOCK_LAST};
+    x.a->flags = PEER_CALL_AGAIN;
+    CHECK_OK(rig_call(x.a, PROTO_OP_unlock, &q));
+    CHECK_EQ(outcome(&x, &b), PROTO_LOCK_GRANTED);
+    a.q.cookie = ++x.cookies;
+    uint64_t began = loop_sim_now_ns(x.rig.sim);
+    ask_again(&a);
+    CHECK_EQ(outcome(&x, &a), PROTO_LOCK_CONFLICT);
+    CHECK_TRUE(loop_sim_now_ns(x.rig.sim) - began < RIG_SECOND / 5);
+    locks_close(&x);
+}
+
 /* First come, first served: a writer is not passed for ever by readers. */
 TEST(who_comes_later_does_not_overtake)
 {

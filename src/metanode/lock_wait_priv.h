@@ -11,6 +11,7 @@ struct lock_waiter {
     struct namespace_held_lock wanted;
     uint64_t cookie;
     uint64_t since;    /* lock_file.looks when it came: older looks do not count */
+    uint64_t came_ns;  /* when it was asked first */
     uint64_t gone_ns;  /* since when there is no request */
     bool wait, cancel; /* cancel: it only wants to know whether it was granted */
     bool proposing;    /* its command is on its way */

@@ -6,7 +6,9 @@
 
 #include "base/env.h"
 #include "base/list.h"
+#include "loop/executor.h"
 #include "mount/mount.h"
+#include "opendfs/lock.h"
 #include "opendfs/sparse.h"
 
 #include <errno.h>
@@ -36,6 +38,15 @@ struct mount_answers {
     void (*place)(struct mount_call *c, uint64_t offset);
     void (*data)(struct mount_call *c, const struct iovec *iov, int count);
     void (*space)(struct mount_call *c, const struct opendfs_space *s);
+    void (*lock)(struct mount_call *c, const struct opendfs_lock *l); /* NONE: nothing in the way */
+};
+/* The kernel's pages of a file are to go. */
+struct mount_forget {
+    void (*done)(struct mount_forget *f);
+    /* the transport's */
+    struct loop_executor_job job;
+    struct mount_fuse *fuse;
+    uint64_t ino;
 };
 struct mount_call {
     struct mount *mount;
@@ -57,7 +68,11 @@ struct mount_call {
     struct opendfs_xattr xattr;
     struct opendfs_copy copy;
     struct mount_pieces *pieces;
-    bool plus; /* entries with attributes */
+    struct opendfs_lock lock;
+    struct mount_forget forget;
+    int error;
+    bool waits; /* for a lock: may be interrupted */
+    bool plus;  /* entries with attributes */
 };
 struct mount {
     struct env env;
@@ -134,6 +149,10 @@ void mount_lseek(struct mount_call *c, int whence); /* from c->offset on */
 void mount_fallocate(struct mount_call *c, int mode, uint64_t len);
 /* From the handle at c->offset; at most c->size bytes. */
 void mount_copy(struct mount_call *c, struct mount_handle *to, uint64_t to_offset);
+/* locks.c: c->lock says which. */
+void mount_lock(struct mount_call *c, bool wait);
+void mount_lock_test(struct mount_call *c);
+void mount_lock_flush(struct mount_call *c, int rc); /* a process closes it: then `rc` */
 /* dirs.c */
 void mount_opendir(struct mount_call *c);
 void mount_readdir(struct mount_call *c);
@@ -157,6 +176,7 @@ NODISCARD int mount_people_find(struct mount_call *c, struct opendfs_identity **
 NODISCARD int mount_fuse_new(struct mount *m, const struct mount_options *opt,
                              struct mount_fuse **ret, struct err *e);
 struct mount_fuse *mount_fuse_free(struct mount_fuse *f);
+void mount_fuse_forget(struct mount_fuse *f, uint64_t ino, struct mount_forget *forget);
 void mount_fuse_quiet(struct mount_fuse *f); /* reads no more requests */
 /* Supplementary groups of who asks; none when they cannot be known (any more). */
 size_t mount_fuse_groups(struct mount_call *c, uint32_t *groups, size_t max);

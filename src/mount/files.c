@@ -175,11 +175,16 @@ static void plain_done(struct opendfs_op *op)
     c->answers->done(c, op->result < 0 ? (int)op->result : 0);
 }
 
+static void flushed(struct opendfs_op *op)
+{
+    mount_lock_flush(mount_call_of(op), op->result < 0 ? (int)op->result : 0);
+}
+
 void mount_flush(struct mount_call *c)
 {
     if ((c->handle->flags & OPENDFS_WRITE) == 0) {
-        c->answers->done(c, 0);
-    } else if (mount_op(c, plain_done)) {
+        mount_lock_flush(c, 0);
+    } else if (mount_op(c, flushed)) {
         opendfs_async_flush(c->mount->fs, &c->op, c->handle->file);
     }
 }

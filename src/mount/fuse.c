@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -20,11 +21,15 @@
 
 #define FUSE_CALLS_MAX 512u /* of the kernel's background requests */
 
+#define FUSE_NOTIFIERS 8u
+#define FUSE_NOTIFICATIONS 65536u /* more than there are requests */
+
 #define FLAG_EXEC 040 /* of open: the kernel's __FMODE_EXEC, told since there are flags to tell */
 
 struct mount_fuse {
     struct mount *mount;
     struct fuse_session *session;
+    struct loop_executor *notifier; /* tells the kernel what it would wait for us with */
     struct loop_fd watch;
     struct loop_task more;
     struct fuse_buf buf;
@@ -203,6 +208,19 @@ static void answer_space(struct mount_call *c, const struct opendfs_space *s)
     fuse_call_over(c);
 }
 
+static void answer_lock(struct mount_call *c, const struct opendfs_lock *l)
+{
+    struct flock f = {.l_type = l->type == OPENDFS_LOCK_NONE   ? F_UNLCK
+                                : l->type == OPENDFS_LOCK_READ ? F_RDLCK
+                                                               : F_WRLCK,
+                      .l_whence = SEEK_SET,
+                      .l_start = (off_t)l->start,
+                      .l_pid = (pid_t)l->pid};
+    f.l_len = l->last == OPENDFS_LOCK_LAST ? 0 : (off_t)(l->last - l->start + 1);
+    fuse_reply_lock(fuse_call_of(c)->req, &f);
+    fuse_call_over(c);
+}
+
 static const struct mount_answers fuse_answers = {.done = answer_done,
                                                   .entry = answer_entry,
                                                   .attr = answer_attr,
@@ -213,7 +231,8 @@ static const struct mount_answers fuse_answers = {.done = answer_done,
                                                   .copied = answer_copied,
                                                   .place = answer_place,
                                                   .data = answer_data,
-                                                  .space = answer_space};
+                                                  .space = answer_space,
+                                                  .lock = answer_lock};
 
 size_t mount_fuse_groups(struct mount_call *c, uint32_t *groups, size_t max)
 {
@@ -529,6 +548,7 @@ static void on_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *inf
 {
     struct mount_call *c = call_of_file(req, node, info);
     if (c != NULL) {
+        c->lock.owner = info->lock_owner;
         mount_flush(c);
     }
 }
@@ -548,6 +568,101 @@ static void on_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *i
     if (c != NULL) {
         mount_release(c);
     }
+}
+
+/* --- locks --------------------------------------------------------------------------------------
+ */
+
+static struct opendfs_lock lock_of(const struct flock *l, uint64_t owner)
+{
+    return (struct opendfs_lock){.kind = OPENDFS_LOCK_POSIX,
+                                 .type = l->l_type == F_RDLCK   ? OPENDFS_LOCK_READ
+                                         : l->l_type == F_WRLCK ? OPENDFS_LOCK_WRITE
+                                                                : OPENDFS_LOCK_NONE,
+                                 .start = (uint64_t)l->l_start,
+                                 .last = l->l_len == 0 ? (uint64_t)OPENDFS_LOCK_LAST
+                                                       : (uint64_t)(l->l_start + l->l_len - 1),
+                                 .owner = owner,
+                                 .pid = (uint32_t)l->l_pid};
+}
+
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    struct mount_call *c = data;
+    (void)req;
+    if (c->waits) {
+        client_op_cancel(&c->op);
+    }
+}
+
+static void lock_asked(struct mount_call *c, bool wait)
+{
+    if (wait) {
+        fuse_req_interrupt_func(fuse_call_of(c)->req, on_interrupt, c);
+    }
+    mount_lock(c, wait);
+}
+
+static void on_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info,
+                     struct flock *lock, int wait)
+{
+    struct mount_call *c = call_of_file(req, node, info);
+    if (c != NULL) {
+        c->lock = lock_of(lock, info->lock_owner);
+        lock_asked(c, wait != 0 && c->lock.type != OPENDFS_LOCK_NONE);
+    }
+}
+
+static void on_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info,
+                     struct flock *lock)
+{
+    struct mount_call *c = call_of_file(req, node, info);
+    if (c != NULL) {
+        c->lock = lock_of(lock, info->lock_owner);
+        mount_lock_test(c);
+    }
+}
+
+static void on_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info, int op)
+{
+    struct mount_call *c = call_of_file(req, node, info);
+    if (c != NULL) {
+        int type = op & ~LOCK_NB;
+        c->lock = (struct opendfs_lock){.kind = OPENDFS_LOCK_FLOCK,
+                                        .type = type == LOCK_SH   ? OPENDFS_LOCK_READ
+                                                : type == LOCK_EX ? OPENDFS_LOCK_WRITE
+                                                                  : OPENDFS_LOCK_NONE,
+                                        .last = OPENDFS_LOCK_LAST,
+                                        .owner = info->lock_owner,
+                                        .pid = (uint32_t)c->pid};
+        lock_asked(c, (op & LOCK_NB) == 0 && type != LOCK_UN);
+    }
+}
+
+static void forget_work(struct loop_executor_job *j)
+{
+    struct mount_forget *f = container_of(j, struct mount_forget, job);
+    (void)fuse_lowlevel_notify_inval_inode(f->fuse->session, mount_node(f->fuse->mount, f->ino), 0,
+                                           0); /* it may have none, or have forgotten the file */
+}
+
+static void forget_done(struct loop_executor_job *j)
+{
+    struct mount_forget *f = container_of(j, struct mount_forget, job);
+    if (j->refused < 0) { /* too many at once: as soon as there is room */
+        mount_fuse_forget(f->fuse, f->ino, f);
+        return;
+    }
+    f->done(f);
+}
+
+void mount_fuse_forget(struct mount_fuse *fuse, uint64_t ino, struct mount_forget *f)
+{
+    f->fuse = fuse;
+    f->ino = ino;
+    f->job.work = forget_work;
+    f->job.done = forget_done;
+    loop_executor_start(fuse->notifier, fuse->mount->env.loop, &f->job);
 }
 
 static void on_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info)
@@ -703,6 +818,9 @@ static const struct fuse_lowlevel_ops fuse_ops = {.init = on_init,
                                                   .releasedir = on_releasedir,
                                                   .access = on_access,
                                                   .statfs = on_statfs,
+                                                  .getlk = on_getlk,
+                                                  .setlk = on_setlk,
+                                                  .flock = on_flock,
                                                   .setxattr = on_setxattr,
                                                   .getxattr = on_getxattr,
                                                   .listxattr = on_listxattr,
@@ -810,7 +928,10 @@ int mount_fuse_new(struct mount *m, const struct mount_options *opt, struct moun
     }
     f->mount = m;
     f->more.run = fuse_more;
-    int rc = fuse_begin(f, opt, e);
+    const struct loop_executor_options notifier = {
+        .name = "notify", .max_threads = FUSE_NOTIFIERS, .max_queued = FUSE_NOTIFICATIONS};
+    int rc = loop_executor_new(&notifier, &f->notifier);
+    rc = rc < 0 ? err_set(e, rc, "threads of a mount") : fuse_begin(f, opt, e);
     if (rc < 0) {
         mount_fuse_free(f);
         return rc;
@@ -838,6 +959,7 @@ struct mount_fuse *mount_fuse_free(struct mount_fuse *f)
     if (f->mounted) {
         fuse_session_unmount(f->session);
     }
+    f->notifier = loop_executor_free(f->notifier);
     if (f->session != NULL) {
         fuse_session_destroy(f->session);
     }

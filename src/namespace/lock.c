@@ -268,7 +268,7 @@ static int lock_grant_check(struct namespace_plan *p, uint64_t ino,
                             const struct namespace_held_lock *l)
 {
     struct namespace_session s;
-    struct namespace_inode n;
+    struct namespace_inode n = {0};
     int rc = namespace_lock_check(l);
     if (rc < 0 || l->type == PROTO_LOCK_NONE) {
         return -EINVAL;
@@ -276,6 +276,7 @@ static int lock_grant_check(struct namespace_plan *p, uint64_t ino,
     int session = namespace_view_session(&p->view, l->session, &s);
     int inode = namespace_view_inode(&p->view, ino, &n);
     int count = lock_check_count(p, l->session);
+    p->reply->data_version = n.data_version;
     session = session == -ENOENT ? -ERR_session_expired : session;
     rc = namespace_view_both(session, inode == -ENOENT ? -ESTALE : inode);
     return namespace_view_both(rc, count);

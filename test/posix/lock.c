@@ -375,6 +375,16 @@ TEST(lock_makes_counting_safe)
     CONTENT("f", "0400");
 }
 
+/* Nobody in particular has it. */
+TEST(ofd_lock_has_no_pid)
+{
+    int a = open_it(O_RDWR);
+    int b = open_it(O_RDWR);
+    OK(lock_of(a, F_OFD_SETLK, F_WRLCK, 10, 10));
+    EQ(-1, ask(b, F_OFD_GETLK, F_WRLCK, 0, 20).l_pid);
+    EQ(-1, ask(b, F_GETLK, F_WRLCK, 0, 20).l_pid);
+}
+
 TEST(ofd_locks)
 {
     int a = open_it(O_RDWR);
@@ -387,8 +397,6 @@ TEST(ofd_locks)
     EQ(F_WRLCK, l.l_type);
     EQ(10, l.l_start);
     EQ(10, l.l_len);
-    EQ(-1, l.l_pid);
-    EQ(-1, ask(b, F_GETLK, F_WRLCK, 0, 20).l_pid);
     OK(close(open_it(O_RDWR))); /* another close takes nothing */
     EQ(EAGAIN, tried(F_WRLCK, 15, 1));
     pid_t pid;
@@ -456,9 +464,25 @@ TEST(flock_belongs_to_the_open)
     }
     join(pid);
     EQ(0, flock_tried(LOCK_EX));
-    OK(flock(twin, LOCK_EX));
+}
+
+TEST(flock_goes_with_the_last_close)
+{
+    int fd = open_it(O_RDWR);
+    OK(flock(fd, LOCK_EX));
+    int twin = FD(dup(fd));
+    OK(close(fd));
+    EQ(EWOULDBLOCK, flock_tried(LOCK_EX));
     OK(close(twin));
     EQ(0, flock_tried(LOCK_EX));
+}
+
+TEST(flock_of_a_directory)
+{
+    OK(mkdir("d", 0755));
+    int d = FD(open("d", O_RDONLY));
+    OK(flock(d, LOCK_EX));
+    ERR(EWOULDBLOCK, flock(FD(open("d", O_RDONLY)), LOCK_EX | LOCK_NB));
 }
 
 TEST(flock_and_fcntl_do_not_meet)
@@ -469,10 +493,6 @@ TEST(flock_and_fcntl_do_not_meet)
     OK(WRLOCK(fd, 0, 0));
     OK(flock(fd, LOCK_UN));
     EQ(EAGAIN, tried(F_WRLCK, 0, 0));
-    OK(mkdir("d", 0755));
-    int d = FD(open("d", O_RDONLY)); /* directories can be locked so */
-    OK(flock(d, LOCK_EX));
-    ERR(EWOULDBLOCK, flock(FD(open("d", O_RDONLY)), LOCK_EX | LOCK_NB));
 }
 
 TEST(lock_of_an_unlinked_file)
