@@ -8,6 +8,7 @@
 #include "base/crc32c.h"
 #include "base/env.h"
 #include "base/mem.h"
+#include "client/fake_lock_state_priv.h"
 #include "client/fake_people_priv.h"
 #include "peer/server.h"
 
@@ -94,16 +95,7 @@ struct fake_cluster {
     bool trimming;                     /* what was cut is not cut in all chunks */
     bool late_tables;                  /* they do not come with the first page of the map */
     bool hide_symlinks;                /* walk ends before what is no directory */
-    struct {
-        enum proto_lock_outcome outcome; /* of all questions */
-        bool hold, granted_late;         /* not answered until let; a cancelled one had it */
-        struct peer_request *held_back;
-        struct proto_lock_request newest;
-        struct proto_unlock_request let_go; /* the newest */
-        struct proto_lock_test_reply found;
-        uint64_t data_version;
-        unsigned asked, gone, late; /* late: so many questions are said to have come too late */
-    } locks;
+    struct fake_locks locks;
     unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };
 struct fake_node {

@@ -88,7 +88,7 @@ struct answer {
         struct proto_wopen_reply wopen;
         struct proto_commit_reply commit;
         struct proto_release_reply release;
-    struct proto_unlock_reply unlock;
+        struct proto_unlock_reply unlock;
         struct proto_set_quota_reply set_quota;
         struct proto_lease_return_reply lease_return;
         struct proto_append_turn_reply append_turn;
