@@ -171,7 +171,128 @@ class Ext4(Engine):
         pass
 
 
-ENGINES = {e.name: e for e in (Ours, Ext4)}
+class Bindfs(Engine):
+    """A directory of ext4 through a mount that only passes on: what FUSE costs by itself."""
+    name, needs = "bindfs", ("bindfs",)
+
+    def start(self):
+        os.makedirs(os.path.join(self.directory, "under"), exist_ok=True)
+        self.connect()
+
+    def connect(self):
+        self.run(["bindfs", os.path.join(self.directory, "under"), self.mount])
+
+
+def write(directory, name, *lines):
+    with open(os.path.join(directory, name), "w") as f:
+        f.write("".join(line + "\n" for line in lines))
+
+
+class MooseFS(Engine):
+    """A master and three chunk servers, each on an address of its own, as 127.x is refused; two copies. Everything else is
+    as shipped: a chunk server does not sync what it stores."""
+    name, needs = "moosefs", ("mfsmaster", "mfschunkserver", "mfsmount", "mfssetgoal", "mfsfileinfo")
+    net, sync = "10.173.1", 0
+
+    def configure(self):
+        d = self.directory
+        common = ("WORKING_USER = root", "WORKING_GROUP = root")
+        for name in ["master"] + ["chunk%d" % n for n in (1, 2, 3)] + ["data%d" % n for n in (1, 2, 3)]:
+            os.makedirs(os.path.join(d, name), 0o700, exist_ok=True)
+        with open(os.path.join(d, "master", "metadata.mfs"), "w") as f:
+            f.write("MFSM NEW")
+        write(d, "exports.cfg", "* / rw,alldirs,maproot=0")
+        write(d, "topology.cfg")
+        write(d, "master.cfg", *common, "DATA_PATH = %s/master" % d, "EXPORTS_FILENAME = %s/exports.cfg" % d,
+              "TOPOLOGY_FILENAME = %s/topology.cfg" % d, *("MATO%s_LISTEN_HOST = %s.10" % (k, self.net) for k in ("ML", "CS", "CL")))
+        for n in (1, 2, 3):
+            address = "%s.1%d" % (self.net, n)
+            write(d, "hdd%d.cfg" % n, "%s/data%d" % (d, n))
+            write(d, "chunk%d.cfg" % n, *common, "DATA_PATH = %s/chunk%d" % (d, n), "HDD_CONF_FILENAME = %s/hdd%d.cfg" % (d, n),
+                  "MASTER_HOST = %s.10" % self.net, "BIND_HOST = " + address, "CSSERV_LISTEN_HOST = " + address,
+                  *(("HDD_FSYNC_BEFORE_CLOSE = 1",) if self.sync else ()))
+
+    def start(self):
+        self.configure()
+        for n in range(4):
+            self.run(["ip", "address", "add", "%s.1%d/32" % (self.net, n), "dev", "lo"])
+        self.run([program("mfsmaster"), "-c", self.directory + "/master.cfg", "start"])
+        for n in (1, 2, 3):
+            self.run([program("mfschunkserver"), "-c", self.directory + "/chunk%d.cfg" % n, "start"])
+        wait_for("mfsmount", 30, self.try_connect)
+        self.run(["mfssetgoal", "-r", "2", self.mount])
+        # Chunk servers have to make themselves known before anything can be stored.
+        wait_for("two copies of a first file", 60, self.stores)
+
+    def connect(self):
+        self.run(["mfsmount", self.mount, "-H", self.net + ".10"])
+
+    def try_connect(self):
+        try:
+            self.connect()
+        except Failed:
+            return False
+        return True
+
+    def stores(self):
+        first = self.mount + "/first"
+        try:
+            self.run(["dd", "if=/dev/zero", "of=" + first, "bs=4096", "count=1", "conv=fsync", "status=none"], 20)
+            return "copy 2:" in self.run(["mfsfileinfo", first])
+        except Failed:
+            return False
+
+
+class MooseFSSync(MooseFS):
+    """The same, but chunk servers sync what they have stored."""
+    name, net, sync = "moosefs_sync", "10.173.2", 1
+
+
+class Gluster(Engine):
+    """Three servers with two bricks each, distributed over three pairs of bricks with their copies on neighbours: 1-2, 2-3,
+    3-1. One glusterd has all of them. Everything else is as shipped."""
+    name, needs, mark = "gluster", ("glusterd", "gluster", "glusterfs", "mount.glusterfs"), "gluster"
+    net = "10.173.3"
+
+    def start(self):
+        # What it has outside of its directory is its own: in this mount namespace only.
+        for name, place in (("lib", "/var/lib/glusterd"), ("log", "/var/log/glusterfs")):
+            os.makedirs(os.path.join(self.directory, name), exist_ok=True)
+            self.run(["mount", "--bind", os.path.join(self.directory, name), place])
+        self.run(["mount", "-t", "tmpfs", "tmpfs", "/run"])
+        os.makedirs("/run/gluster")
+        self.run(["ip", "address", "add", self.net + ".10/32", "dev", "lo"])
+        write(self.directory, "glusterd.vol", "volume management", "type mgmt/glusterd",
+              "option working-directory /var/lib/glusterd", "option transport-type socket",
+              "option transport.socket.bind-address %s.10" % self.net, "option ping-timeout 0", "option event-threads 1",
+              "option transport.socket.read-fail-log off", "end-volume")
+        self.run(["glusterd", "-f", self.directory + "/glusterd.vol"])
+        bricks = []
+        for pair, servers in enumerate(((1, 2), (2, 3), (3, 1))):
+            for server in servers:
+                brick = "%s/server%d/brick%d" % (self.directory, server, pair)
+                os.makedirs(brick)
+                bricks.append("%s.10:%s" % (self.net, brick))
+        self.gluster("volume", "create", "bench", "replica", "2", *bricks, "force")
+        self.gluster("volume", "start", "bench")
+        self.connect()
+
+    def gluster(self, *words):
+        """Asks until there is an answer: right after its start the server refuses."""
+        end = time.monotonic() + 30
+        while True:
+            try:
+                return self.run(["gluster", "--mode=script"] + list(words), 120)
+            except Failed as e:
+                if time.monotonic() > end or "Connection failed" not in str(e):
+                    raise
+                time.sleep(0.5)
+
+    def connect(self):
+        self.run(["mount", "-t", "glusterfs", "%s.10:/bench" % self.net, self.mount])
+
+
+ENGINES = {e.name: e for e in (Ours, MooseFS, Gluster, MooseFSSync, Ext4, Bindfs)}
 
 
 def make(name, options):

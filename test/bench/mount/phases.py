@@ -45,7 +45,7 @@ def tree(run, engine):
     a, b, c = (os.path.join(top, n) for n in ("untar", "cp", "clone"))
     run.measure(engine, "untar", lambda: ["tar", "-xf", run.source["tar"], "-C", fresh(run, engine, "untar")], ops=files)
     if run.round == 0:
-        run.do(engine, ["tar", "-df", run.source["tar"], "-C", a], 300)  # as it was packed
+        run.do(engine, ["diff", "-r", "--exclude=.git", run.source["git"], a], 300)
 
     def copy():
         remove(run, engine, b)

@@ -5,7 +5,7 @@ ended. Needs root; everything lives in namespaces of its own and ends with them.
 per figure on standard output.
 
 phases=small,create,tree,names,seq,rand,sqlite   only these
-engines=ours,ext4      only these, in this order; those that are not installed are left out, and said to be
+engines=ours,moosefs,gluster,moosefs_sync,ext4,bindfs   only these, in this order; those that are not installed are left out, and said to be
 rounds=3          a figure is the median of its rounds, a ratio that of two medians; who begins changes with each round
 seconds=5         after so many seconds files and random blocks end with what they have
 total=7200        seconds for everything: what has not begun by then is left out, and said to be; 0: no bound

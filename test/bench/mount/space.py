@@ -40,7 +40,6 @@ def settle_in(work):
     subprocess.run(["mount", "--bind", "/proc", host], check=True)
     subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(["ip", "address", "add", "10.173.0.0/24", "dev", "lo"], check=True)
     child = os.fork()
     if child == 0:
         return
