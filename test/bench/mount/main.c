@@ -104,9 +104,7 @@ static int write_all(int fd, const uint8_t *from, uint64_t count)
     return 0;
 }
 
-/* --- Files
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Files --------------------------------------------------------------------------- */
 
 static void file_path(const struct thread *t, uint64_t i, char *ret)
 {
@@ -167,8 +165,7 @@ static int64_t open_read_step(struct thread *t, uint64_t i)
     return rc;
 }
 
-/* --- One large file for each thread
- * -------------------------------------------------------------------------------- */
+/* --- One large file for each thread -------------------------------------------------- */
 
 static int large_open(struct thread *t, int flags)
 {
@@ -261,9 +258,7 @@ static const struct workload workloads[] = {
     {"randwrite", random_open, randwrite_step, large_sync_close},
 };
 
-/* --- Threads
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- Threads ------------------------------------------------------------------------- */
 
 static void failed(struct thread *t, int rc)
 {
