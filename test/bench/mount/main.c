@@ -2,12 +2,14 @@
  * Workloads on a directory of any file system, one for each call; run.py starts them on mounts.
  * Prints one line of JSON.
  *
- * files      create, write and close files of `bytes` (0: empty); `own=1`: each thread in a
- * directory of its own stat       lstat each of `files` files of one directory open_read  open,
- * read all of and close each of them; what was written there is looked at write      `mib` MiB in
- * order, shared by the threads, a file each; at the end each is synced read       the same files,
- * in order; what was written there is looked at randread   `files` blocks of 4 KiB at random places
- * of what `write` with one thread left randwrite  the same, written; at the end the file is synced
+ * - files: create, write and close files of `bytes` (0: empty); `own=1`: each thread in a directory
+ *   of its own
+ * - stat: lstat each of `files` files of one directory
+ * - open_read: open, read all of and close each of them; what was written there is looked at
+ * - write: `mib` MiB in order, shared by the threads, a file each; at the end each is synced
+ * - read: the same files, in order; what was written there is looked at
+ * - randread: `files` blocks of 4 KiB at random places of what `write` with one thread left
+ * - randwrite: the same, written; at the end the file is synced
  *
  * threads=1 files=1000 bytes=4096 mib=256 own=0 seconds=60: after so many seconds it ends with what
  * it has ("capped").

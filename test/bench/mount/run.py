@@ -8,6 +8,7 @@ phases=small,create,tree,names,seq,rand,sqlite   only these
 engines=ours,moosefs,gluster,moosefs_sync,ext4,bindfs   only these, in this order; those that are not installed are left out, and said to be
 rounds=3          a figure is the median of its rounds, a ratio that of two medians; who begins changes with each round
 seconds=5         after so many seconds files and random blocks end with what they have
+limit=300         a program that is not done after so many seconds is killed, and has failed
 total=7200        seconds for everything: what has not begun by then is left out, and said to be; 0: no bound
 noise=on          a workload during which others used more than 5 % of the processors is done again, up to twice, and as
                   long as all that was done again took less than `patience`=900 seconds; else the quietest time counts,
@@ -29,7 +30,7 @@ import space  # noqa: E402
 from engines import ENGINES, Failed, make  # noqa: E402
 from phases import PHASES, make_source  # noqa: E402
 
-DEFAULTS = {"phases": ",".join(PHASES), "engines": ",".join(ENGINES), "rounds": 3, "seconds": 5, "total": 7200,
+DEFAULTS = {"phases": ",".join(PHASES), "engines": ",".join(ENGINES), "rounds": 3, "seconds": 5, "limit": 300, "total": 7200,
             "noise": "on", "patience": 900, "tree": "", "tiny": 0, "raw": ""}
 # As measured, and with tiny=1.
 SIZES = {"small": (10000, 64), "create": (20000, 64), "names": (20000, 100), "seq": (512, 16), "rand": (20000, 64),
@@ -37,6 +38,7 @@ SIZES = {"small": (10000, 64), "create": (20000, 64), "names": (20000, 100), "se
 PEERS = ("moosefs", "gluster")  # ratios are to the better of them
 OTHERS = 0.05
 TRIES = 3
+SETTLE = 5  # seconds at most
 
 
 def rate(line):
@@ -73,7 +75,7 @@ COSTS = (("cpu_small4k", "small4k_1", cost, "us", 0.5), ("cpu_small4k_8", "small
 
 class Run:
     def __init__(self, options):
-        self.o, self.round, self.filled, self.lines = options, 0, set(), []
+        self.o, self.round, self.filled, self.lines, self.began = options, 0, set(), [], time.monotonic()
         self.log, self.spent, self.failures = os.path.join(options["work"], "said"), 0, 0
         self.source = make_source(options["work"], options["tree"], self.log) if "tree" in options["phases"] else None
 
@@ -105,11 +107,11 @@ class Run:
     def settle(self):
         """What was done before is done: no process works any more, in the background or on the disk."""
         subprocess.run(["sync", "-f", self.o["work"]], timeout=300, check=True)
-        end = time.monotonic() + 10
+        end = time.monotonic() + SETTLE
         while time.monotonic() < end:
             used = space.Processors(self.o["work"])
             time.sleep(0.3)
-            if used.since()["mine"] < 0.03:
+            if used.since()["mine"] < 0.05:
                 break
 
     def once(self, engine, command, cold, ops):
@@ -120,7 +122,7 @@ class Run:
         client, servers = engine.processes()
         used, own = space.Processors(self.o["work"]), resource.getrusage(resource.RUSAGE_CHILDREN)
         before, began = (space.cpu(client), space.cpu(servers)), time.monotonic()
-        out = self.do(engine, words, 300)
+        out = self.do(engine, words, self.o["limit"])
         seconds = time.monotonic() - began
         after, now = (space.cpu(client), space.cpu(servers)), resource.getrusage(resource.RUSAGE_CHILDREN)
         line = json.loads(out) if ops is None else {"ops": ops, "bytes": 0, "seconds": seconds}
@@ -156,9 +158,10 @@ class Run:
 
     def keep(self, line):
         self.lines.append(line)
-        print("%d %-10s %-14s %9d ops %8.1f MB/s %9.0f 1/s  CPU: client %.2f, servers %.2f, own %.2f, others %.0f %%" %
-              (line["round"] + 1, line["engine"], line["name"], line["ops"], megabytes(line), rate(line), line["client_cpu"],
-               line["server_cpu"], line["own_cpu"], line["others_share"] * 100), file=sys.stderr)
+        print("%5.0f s  %d %-12s %-12s %6d ops %8.1f MB/s %8.0f 1/s  CPU: client %.2f, servers %.2f, own %.2f, others %.0f %%" %
+              (time.monotonic() - self.began, line["round"] + 1, line["engine"], line["name"], line["ops"],
+               megabytes(line), rate(line), line["client_cpu"], line["server_cpu"], line["own_cpu"],
+               line["others_share"] * 100), file=sys.stderr)
         if self.o["raw"]:
             with open(self.o["raw"], "a") as f:
                 f.write(json.dumps(line) + "\n")
@@ -270,13 +273,8 @@ def main(argv):
     os.makedirs(options["work"], exist_ok=True)
     space.settle_in(options["work"])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    run, started = Run(options), []
-    try:
-        started = begin_all(run)
-        run_all(run, started)
-    finally:
-        for engine in started:
-            engine.stop()
+    run = Run(options)
+    run_all(run, begin_all(run))
     report(run.lines)
     print("%d measurements, %d failed" % (len(run.lines), run.failures), file=sys.stderr)
     sys.exit(1 if run.failures else 0)
