@@ -42,6 +42,17 @@ if [ "$name" = datanode ]; then
     test/bench/data/run.py "$build" "$work" "$@"
     exit
 fi
+# The mount beside other file systems, as far as they are installed (tools/deps.sh moosefs-master moosefs-chunkserver
+# moosefs-client glusterfs-server bindfs). Further arguments, here or in BENCH_ARGS: values as test/bench/mount/run.py
+# takes them. Raw lines are kept in the build directory.
+if [ "$name" = mount ]; then
+    shift 2
+    # shellcheck disable=SC2086 # words
+    set -- "$@" ${BENCH_ARGS:-}
+    [[ " $* " == *" raw="* ]] || set -- "$@" "raw=$build/bench-mount.$(date +%Y%m%d-%H%M%S).raw"
+    test/bench/mount/run.py "$build" "$work" "$@"
+    exit
+fi
 # More files than fit in memory: the metadata in a tree, with a budget (BENCH_MEMORY) of which half is cache
 # (BENCH_CACHE), one copy, one target; test/bench/meta_size.c has the other parameters. All lines are kept in BENCH_RAW
 # (default: in the build directory).

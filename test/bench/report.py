@@ -8,8 +8,6 @@ import json
 import re
 import sys
 
-COLUMNS = ("measured", "against", "ratio", "size")
-
 
 def read_lines(paths):
     figures = {}
@@ -37,7 +35,8 @@ def filled(figure):
     unit = figure.get("unit") or ""
     against = number(figure["peer_value"]) if figure.get("peer_value") else "-"
     note = figure.get("note", "").replace("(", "").replace(")", "")
-    return {"measured": (number(figure["value"]) + " " + unit).strip(),
+    return {**{engine: number(value) for engine, value in figure.get("all", {}).items()},
+            "measured": (number(figure["value"]) + " " + unit).strip(),
             "against": (against + " " + note).strip(),
             "ratio": number(figure["ratio"]) if figure.get("ratio") else "-",
             "size": figure.get("size") or "as named"}
@@ -57,7 +56,7 @@ def fill(document, figures):
             if name and name.group(1) in figures and len(mine) == len(head):
                 used.add(name.group(1))
                 values = filled(figures[name.group(1)])
-                mine = [values.get(h, c) if h in COLUMNS else c for h, c in zip(head, mine)]
+                mine = [values.get(h, c) for h, c in zip(head, mine)]
                 row = "| " + " | ".join(mine) + " |\n"
         out.append(row)
     return out, used
