@@ -143,6 +143,7 @@ run_unit() {
     fi
     if [ "$suite" = cluster ]; then
         echo "        $name: ${line:-no summary, exit status $rc} ($((SECONDS - begin)) s)"
+        grep -a '^FAILED' "$2/$name.log" | sed 's/^/            /' # at once: the end may never be seen
     fi
 }
 

@@ -4,7 +4,6 @@
  * coherence.md ask of a server, as far as a client can see it, and fails when it is told to.
  */
 #pragma once
-
 #include "base/crc32c.h"
 #include "base/env.h"
 #include "base/mem.h"
@@ -85,16 +84,15 @@ struct fake_cluster {
     bool log_full, lapsed; /* no session can be opened; its lease is over until it reclaims */
     struct fake_node *meta, *target[FAKE_TARGETS];
     struct fake_people people;
-    uint32_t key_id;        /* of capabilities that the metadata server gives */
-    uint16_t meta_fault_op; /* 0: any mutation; or it, or PROTO_OP_credential */
+    uint32_t key_id;        /* of its capabilities */
+    uint16_t meta_fault_op; /* 0: any mutation; or it, or `credential` */
     unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, stats;
     unsigned extents, syncs, returns, closed, claims, executed[1024];
     uint32_t umask, commit_flags;      /* of the newest create; of the newest commit */
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
     uint64_t remote_size, available;   /* another client writes all files: only getattr says this */
-    bool trimming;                     /* what was cut is not cut in all chunks */
-    bool late_tables;                  /* they do not come with the first page of the map */
-    bool hide_symlinks;                /* walk ends before what is no directory */
+    bool trimming, late_tables; /* not all is cut in all chunks; tables come late with the map */
+    bool hide_symlinks;         /* walk ends before what is no directory */
     struct fake_locks locks;
     unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };
