@@ -87,7 +87,7 @@ struct fake_cluster {
     uint32_t key_id;        /* of its capabilities */
     uint16_t meta_fault_op; /* 0: any mutation; or it, or `credential` */
     unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, stats;
-    unsigned extents, syncs, returns, closed, claims, executed[1024];
+    unsigned extents, syncs, returns, closed, claims, xattrs_asked, executed[1024];
     uint32_t umask, commit_flags;      /* of the newest create; of the newest commit */
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
     uint64_t remote_size, available;   /* another client writes all files: only getattr says this */

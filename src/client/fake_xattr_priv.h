@@ -57,6 +57,7 @@ static inline void fake_getxattr(struct peer_user *u, struct peer_request *r)
     struct fake_cluster *c = container_of(u, struct fake_node, user)->cluster;
     const struct proto_getxattr_request *q = r->body;
     struct fake_inode *n = fake_find(c, q->ino);
+    c->xattrs_asked++;
     const struct fake_xattr *x = n == NULL ? NULL : fake_xattr(n, q->name);
     if (x == NULL || x->name[0] == 0) {
         peer_request_fail(r, n == NULL ? -ENOENT : -ENODATA, NULL);

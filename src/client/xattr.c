@@ -1,3 +1,4 @@
+#include "client/inode_priv.h"
 #include "client/op_priv.h"
 
 #include <string.h>
@@ -72,9 +73,22 @@ static void get_done(struct client_task *t, const struct peer_reply *r)
     xattr_out(t, m->value);
 }
 
+/* The kernel asks for it before the first write to each file that somebody opens. Who has the file
+ * open knows that there is none, from when it was opened or of later: writes take it away in any
+ * case, at the server. */
+static bool get_known_absent(struct client_task *t)
+{
+    const struct client_inode *i = client_inode_find(t->fs, t->walk.attr.ino);
+    bool known = i != NULL && i->attr.ino != 0 && !i->outdated && i->dead == 0;
+    return known && (i->attr.flags & PROTO_INODE_HAS_XATTR) == 0 &&
+           strcmp(client_op_of(t->op)->to, "security.capability") == 0;
+}
+
 static void get_walked(struct client_task *t, int rc)
 {
-    if (xattr_found(t, rc)) {
+    if (rc == 0 && get_known_absent(t)) {
+        client_task_finish(t, -ENODATA);
+    } else if (xattr_found(t, rc)) {
         t->request.getxattr = (struct proto_getxattr_request){
             .ino = t->walk.attr.ino, .name = proto_bytes_text(client_op_of(t->op)->to)};
         client_task_query(t, PROTO_OP_getxattr, get_done);
@@ -108,8 +122,19 @@ static void get_run(struct opendfs_op *op)
 /* --- set, remove --------------------------------------------------------------------------------
  */
 
+/* Of a file that is open here, what is known says nothing about them any more. */
+static void set_outdates(struct client_task *t)
+{
+    struct client_inode *i = client_inode_find(t->fs, t->walk.attr.ino);
+    if (i != NULL) {
+        i->outdated = true;
+        i->attr.flags |= PROTO_INODE_HAS_XATTR; /* perhaps; the next look says it */
+    }
+}
+
 static void set_done(struct client_task *t, const struct peer_reply *r)
 {
+    set_outdates(t);
     client_task_finish(t, r->rc);
 }
 

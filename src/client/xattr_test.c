@@ -46,6 +46,26 @@ TEST(attributes_are_set_shown_and_removed)
     world_close(&w);
 }
 
+/* The kernel asks for it before the first write to a file that was opened. */
+TEST(an_open_file_is_known_to_have_no_capabilities)
+{
+    struct world w;
+    char out[8];
+    world_open(&w, testing_seed());
+    world_start(&w);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ | OPENDFS_WRITE | OPENDFS_CREATE);
+    unsigned before = w.cluster->xattrs_asked;
+    CHECK_EQ(DO(&w, getxattr, "/f", "security.capability", out, sizeof out), -ENODATA);
+    CHECK_EQ(w.cluster->xattrs_asked, before);
+    CHECK_EQ(DO(&w, getxattr, "/f", "user.a", out, sizeof out), -ENODATA);
+    CHECK_EQ(w.cluster->xattrs_asked, before + 1);
+    CHECK_OK(set(&w, "/f", "security.capability", "yes", 0));
+    CHECK_EQ(DO(&w, getxattr, "/f", "security.capability", out, sizeof out), 3);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(DO(&w, getxattr, "/f", "security.capability", out, sizeof out), 3);
+    world_close(&w);
+}
+
 /* What the system's calls refuse is refused before a server is asked. */
 TEST(names_and_values_have_limits)
 {

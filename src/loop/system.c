@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define ROUNDS_UNASKED 4u
 #define POLL_SHORT 4u /* times the limit: a sleep that polling might have spared */
 #define POLL_WANTED 16u
 #define POLL_WANTED_MAX 1024u
@@ -150,6 +151,18 @@ static bool poll_pays(struct loop *l, struct loop_polling *p, uint64_t limit_ns)
     return false;
 }
 
+/* What was deferred comes first for some rounds: a request often takes a chain of short ones, and
+ * the question what else there is costs more than most of them. */
+static bool asks_kernel(struct loop *l, struct loop_system *s)
+{
+    bool asks = l->task_count == 0 || s->foreign || l->stopping || s->unasked >= ROUNDS_UNASKED;
+    s->unasked = asks ? 0 : s->unasked + 1;
+    if (!asks) {
+        l->tick_ns = l->ops->now_ns(l);
+    }
+    return asks;
+}
+
 static void sleep_and_dispatch(struct loop *l, uint64_t limit_ns)
 {
     struct loop_system *s = container_of(l, struct loop_system, base);
@@ -163,9 +176,13 @@ static void sleep_and_dispatch(struct loop *l, uint64_t limit_ns)
     }
     if (wait_ns == 0) {
         loop_sources_flush(l);
+        if (!asks_kernel(l, s)) {
+            return;
+        }
         (void)l->ops->wait(l, 0);
         return;
     }
+    s->unasked = 0;
     (void)atomic_exchange_explicit(&l->sleep, LOOP_SLEEPING, memory_order_acq_rel);
     bool resting = !loop_sources_rest(l);
     /* Posted just before, when its sender saw us awake; and a source may have set a timer. */
