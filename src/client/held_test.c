@@ -142,3 +142,21 @@ TEST(a_reader_that_was_told_of_a_change_reads_the_new_contents)
     CHECK_EQ(releases(&w), 0); /* its name was never in question */
     world_close(&w);
 }
+
+/* Who opens to write has the contents of now, not those that a reader beside it has. */
+TEST(a_writer_does_not_take_the_old_contents_of_a_reader)
+{
+    struct world w;
+    begin(&w);
+    struct opendfs_file *r = world_file(&w, "/f", OPENDFS_READ);
+    struct fake_inode *n = fake_path(w.cluster, "f");
+    CHECK(n != NULL);
+    memcpy(n->data, "other", 5); /* another client has written */
+    n->attr.version++;
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_WRITE);
+    CHECK_EQ(DO(&w, pwrite, f, "X", 1, 0), 1);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_OK(DO(&w, close, r, NULL, 0));
+    CHECK_BYTES(n->data, "Xther contents", 14);
+    world_close(&w);
+}

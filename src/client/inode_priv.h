@@ -89,6 +89,9 @@ struct client_inode {
     int dead;         /* the authority is lost: why */
     uint8_t *small;   /* contents while in_line; inline_limit bytes */
     size_t small_len, small_room;
+    uint64_t
+        small_version;   /* of the inode, that they are of; while somebody writes here: of before */
+    bool taking;         /* those that a new writer begins with are on their way: others wait */
     uint64_t stored_end; /* behind it chunks hold nothing */
     int64_t taken;       /* bytes that chunks take more than attr.allocated says, or less */
     struct list updates; /* struct client_update, oldest first */
@@ -185,8 +188,9 @@ void client_io_truncate(struct opendfs_file *f, uint64_t size, void (*then)(void
                         void *context);
 struct opendfs_file *client_file_new(struct client_inode *i, unsigned flags, const char *path);
 void client_file_free(struct opendfs_file *f);
-/* Small contents into memory. */
-NODISCARD int client_inode_set_small(struct client_inode *i, const void *bytes, size_t len);
+/* Small contents, of that version of the inode, into memory. */
+NODISCARD int client_inode_set_small(struct client_inode *i, uint64_t version, const void *bytes,
+                                     size_t len);
 
 /* read.c */
 struct client_io;

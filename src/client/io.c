@@ -58,7 +58,7 @@ void client_file_free(struct opendfs_file *f)
     client_inode_put(i);
 }
 
-int client_inode_set_small(struct client_inode *i, const void *bytes, size_t len)
+int client_inode_set_small(struct client_inode *i, uint64_t version, const void *bytes, size_t len)
 {
     size_t room = base_max(i->fs->inline_limit, len);
     uint8_t *small = mem_zalloc(room + 1);
@@ -71,6 +71,7 @@ int client_inode_set_small(struct client_inode *i, const void *bytes, size_t len
     mem_free(i->small);
     i->small = small;
     i->small_len = len;
+    i->small_version = version;
     i->small_room = room;
     i->in_line = true;
     i->stored_end = 0;
@@ -396,7 +397,8 @@ static bool io_step(struct client_io *io)
     }
     bool looks = !changes(io);
     bool data = io->kind != IO_STAT && (looks || writes(io));
-    if ((data && client_share_waits(io->inode)) || (looks && !io_is_fresh(io))) {
+    if ((data && (io->inode->taking || client_share_waits(io->inode))) ||
+        (looks && !io_is_fresh(io))) {
         return false;
     }
     switch (io->kind) {

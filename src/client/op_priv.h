@@ -135,6 +135,7 @@ struct client_task {
     struct loop_timer again;
     struct list again_node; /* of opendfs.resting */
     bool opening;           /* counted in the inode */
+    bool old_small;         /* small contents that are here are of before */
     bool unanswered;        /* its last call: no server has said anything */
     uint64_t created_ino;
     unsigned rounds;

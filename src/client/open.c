@@ -122,6 +122,8 @@ static void open_handle(struct client_task *t)
 static void inline_done(struct client_task *t, const struct peer_reply *r)
 {
     struct client_inode *i = t->inode;
+    i->taking = false;
+    client_inode_wake(i);
     if (r->rc < 0) {
         open_refused(t, r->rc);
         return;
@@ -134,7 +136,7 @@ static void inline_done(struct client_task *t, const struct peer_reply *r)
         open_handle(t);
         return;
     }
-    int rc = client_inode_set_small(i, m->data.at, m->data.len);
+    int rc = client_inode_set_small(i, m->version, m->data.at, m->data.len);
     if (rc < 0) {
         open_failed(t, rc);
         return;
@@ -145,7 +147,7 @@ static void inline_done(struct client_task *t, const struct peer_reply *r)
 static void open_contents(struct client_task *t)
 {
     struct client_inode *i = t->inode;
-    bool fresh = i->mode == PROTO_OPEN_NONE || i->small == NULL;
+    bool fresh = i->mode == PROTO_OPEN_NONE || i->small == NULL || t->old_small;
     if ((i->attr.flags & PROTO_INODE_INLINE) == 0 || !fresh ||
         (i->small == NULL && !i->in_line && i->mode != PROTO_OPEN_NONE &&
          (i->update_count > 0 || i->chunked))) {
@@ -153,7 +155,7 @@ static void open_contents(struct client_task *t)
         return;
     }
     if (i->attr.size == 0) {
-        int rc = client_inode_set_small(i, NULL, 0);
+        int rc = client_inode_set_small(i, i->attr.version, NULL, 0);
         if (rc < 0) {
             open_failed(t, rc);
             return;
@@ -161,6 +163,7 @@ static void open_contents(struct client_task *t)
         open_handle(t);
         return;
     }
+    i->taking = i->mode != PROTO_OPEN_NONE;
     t->request.read_inline = (struct proto_read_inline_request){.ino = i->ino};
     client_task_query(t, PROTO_OP_read_inline, inline_done);
 }
@@ -196,6 +199,8 @@ static void wopen_done(struct client_task *t, const struct peer_reply *r)
     if (i->mode == PROTO_OPEN_NONE && !t->call.doubtful) {
         i->cut_tgen = m->attr.tgen; /* nobody new may write before all is cut */
     }
+    bool wrote = i->mode != PROTO_OPEN_NONE && i->dead == 0; /* then ours are the newest */
+    t->old_small = !wrote && i->in_line && i->small_version != m->attr.version;
     client_inode_take_mode(i, m);
     open_contents(t);
 }
@@ -207,7 +212,7 @@ static void open_write(struct client_task *t)
         open_contents(t);
         return;
     }
-    if (i->releasing) { /* the server must not see the two in the wrong order */
+    if (i->releasing || i->taking) { /* the server must not see the two in the wrong order */
         t->again.fire = open_again;
         list_push_back(&t->fs->resting, &t->again_node);
         loop_timer_in(t->fs->loop, &t->again, RELEASING_MS * CLIENT_NS_PER_MS);
@@ -258,7 +263,7 @@ static void open_done(struct client_task *t, const struct peer_reply *r)
     client_inode_take(i, &m->attr, &m->layout);
     client_cap_take(i->fs, &i->read_cap, &m->capability);
     if (m->has_data && i->mode == PROTO_OPEN_NONE) {
-        int rc = client_inode_set_small(i, m->data.at, m->data.len);
+        int rc = client_inode_set_small(i, m->attr.version, m->data.at, m->data.len);
         if (rc < 0) {
             open_failed(t, rc);
             return;
@@ -345,7 +350,7 @@ static void open_created(struct client_task *t, const struct proto_create_reply 
         i->mtime_ns = m->attr.mtime_ns;
         i->data_version = m->attr.version;
     }
-    rc = client_inode_set_small(i, NULL, 0);
+    rc = client_inode_set_small(i, m->attr.version, NULL, 0);
     if (rc < 0) {
         open_failed(t, rc);
         return;

@@ -114,7 +114,7 @@ static void share_contents_done(struct client_call *c, const struct peer_reply *
     const struct proto_read_inline_reply *m = r->body;
     int rc = r->rc;
     if (rc == 0 && m->has_data) {
-        rc = client_inode_set_small(i, m->data.at, m->data.len);
+        rc = client_inode_set_small(i, m->version, m->data.at, m->data.len);
     } else if (rc == 0) {
         i->layout = m->layout;
         i->attr.flags &= ~PROTO_INODE_INLINE;
@@ -132,7 +132,7 @@ static bool share_contents(struct client_inode *i)
     if ((i->attr.flags & PROTO_INODE_INLINE) == 0) {
         return false;
     }
-    if (i->attr.size == 0 && client_inode_set_small(i, NULL, 0) == 0) {
+    if (i->attr.size == 0 && client_inode_set_small(i, i->attr.version, NULL, 0) == 0) {
         return false;
     }
     share_wait(i);
@@ -149,7 +149,7 @@ static void reread_done(struct client_call *c, const struct peer_reply *r)
     int rc = r->rc;
     i->rereading = false;
     if (i->mode == PROTO_OPEN_NONE && rc == 0 && m->has_data) {
-        rc = client_inode_set_small(i, m->data.at, m->data.len);
+        rc = client_inode_set_small(i, m->version, m->data.at, m->data.len);
     } else if (i->mode == PROTO_OPEN_NONE && rc == 0) {
         i->layout = m->layout;
         i->attr.flags &= ~PROTO_INODE_INLINE;

@@ -60,6 +60,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
         i->taken -= io->sent_taken;
         attr_take(i, &m->attr);
         i->data_version = m->data_version;
+        i->small_version = m->attr.version;
         i->limited = m->limited;
         i->size_limit = m->size_limit;
         if (m->layout.data_id != 0) {
