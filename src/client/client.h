@@ -57,6 +57,8 @@ NODISCARD int client_identity_get(struct opendfs *fs, uint32_t uid, uint32_t gid
 struct opendfs_identity *client_identity_again(struct opendfs_identity *as); /* one more to put */
 /* Whether what is written through it from now on goes to the end of the file. */
 void client_file_appends(struct opendfs_file *f, bool on);
+/* As opendfs_async_flush(), and probably nobody writes through the handle any more. */
+void client_flush_last(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 /* As opendfs_async_cancel(), on the loop. */
 void client_op_cancel(struct opendfs_op *op);
 /* What was known of the file has become old by a lock: true, once. */

@@ -128,6 +128,11 @@ static inline void fake_mutation(struct peer_user *u, struct peer_request *r)
     bool mine = c->meta_fault_op == 0 || c->meta_fault_op == r->message->opcode;
     bool hit = mine && fake_fault_hits(&c->meta_fault);
     if (hit && !c->meta_fault.after) {
+        if (!err_is(c->meta_fault.rc, EAGAIN)) { /* an answer like any other */
+            s->slot[op->slot].sequence = op->sequence;
+            s->slot[op->slot].crc = op->crc;
+            s->slot[op->slot].rc = c->meta_fault.rc;
+        }
         peer_request_fail(r, c->meta_fault.rc, NULL);
         return;
     }

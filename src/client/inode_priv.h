@@ -60,7 +60,11 @@ struct client_inode {
     bool spilled; /* contents that are stable in the metadata have gone to chunks, not stable there
                    */
     bool meta_busy, releasing, recalled;
-    bool granted; /* the server was asked to open it for reading: it is told when it is closed */
+    bool untouched; /* mode W: made, and nothing else: that its contents are here can wait */
+    bool parked;    /* given back at what was probably the last close; who writes once more asks */
+    bool busy_end;  /* somebody did: not a second time; */
+    bool unparked;  /* and it has not got it back yet */
+    bool granted;   /* the server was asked to open it for reading: it is told when it is closed */
     bool kept; /* the server keeps it for us though it has no name, or may lose it: `release` at the
                   end */
     bool outdated;   /* what is known of it may be old: asked before the next look */
@@ -174,6 +178,7 @@ void client_inode_take_mode(struct client_inode *i, const struct proto_wopen_rep
 /* Must what reads or writes wait? Then it is woken. */
 bool client_share_waits(struct client_inode *i);
 void client_share_step(struct client_inode *i);
+void client_share_unpark(struct client_inode *i); /* who has parked it writes on */
 /* Small contents that another one has changed are fetched; reads wait. */
 void client_share_reread(struct client_inode *i);
 void client_share_returned(struct client_inode *i); /* W went back, the file stays open */

@@ -52,6 +52,7 @@ void client_file_free(struct opendfs_file *f)
     client_locks_closed(f);
     list_remove(&f->node);
     i->writers -= (f->flags & OPENDFS_WRITE) != 0 ? 1 : 0;
+    i->parked = i->parked && i->writers > 0;
     mem_free(f->path);
     mem_free(f);
     client_inode_wake(i);
@@ -107,6 +108,7 @@ void client_io_written(const struct client_io *io, uint64_t end)
     i->size = base_max(i->size, end);
     i->mtime_ns = (int64_t)loop_wall_ns(i->fs->loop);
     i->dirty = true;
+    i->untouched = false;
     i->told = false;
     i->kill_priv = i->kill_priv || (io->file != NULL && io->file->unprivileged);
 }
@@ -313,6 +315,23 @@ static bool recall_spills(struct client_io *io)
     return rc != 0;
 }
 
+/* A close that is probably the last one gives the authority back with the commit that it sends
+ * anyway. What was only made has nothing to tell: that comes with the end of the handle. True: it
+ * has ended. */
+static bool sync_last(struct client_io *io)
+{
+    struct client_inode *i = io->inode;
+    bool alone = i->mode == PROTO_OPEN_W && i->dead == 0;
+    if (alone && i->untouched && io->file->close_error == 0) {
+        client_io_end(io, 0);
+        return true;
+    }
+    io->kind = IO_FLUSH;
+    io->parks = alone && i->dirty && i->writers == 1 && i->opening == 0 && !i->busy_end &&
+                (io->file->flags & OPENDFS_WRITE) != 0;
+    return false;
+}
+
 static bool sync_step(struct client_io *io)
 {
     struct client_inode *i = io->inode;
@@ -320,6 +339,9 @@ static bool sync_step(struct client_io *io)
         return false;
     }
     bool reader = io->file != NULL && (io->file->flags & OPENDFS_WRITE) == 0;
+    if (io->kind == IO_LAST_FLUSH && sync_last(io)) {
+        return true;
+    }
     io->barrier = i->next_number;
     io->stable = io->kind == IO_SYNC || (io->file != NULL && (io->file->flags & OPENDFS_SYNC) != 0);
     if (reader && io->kind == IO_CLOSE) {
@@ -370,7 +392,7 @@ static void io_fresh(struct client_held *h)
 static bool io_is_fresh(struct client_io *io)
 {
     struct client_inode *i = io->inode;
-    bool changed = i->mode == PROTO_OPEN_NONE && (i->outdated || i->refreshing);
+    bool changed = i->mode == PROTO_OPEN_NONE && (i->outdated || i->refreshing || i->parked);
     if (i->rereading && i->mode == PROTO_OPEN_NONE) {
         return false; /* its end wakes us */
     }
@@ -397,6 +419,9 @@ static bool io_step(struct client_io *io)
     }
     bool looks = !changes(io);
     bool data = io->kind != IO_STAT && (looks || writes(io));
+    if (data && io->inode->parked && io->file != NULL && (io->file->flags & OPENDFS_WRITE) != 0) {
+        client_share_unpark(io->inode);
+    }
     if ((data && (io->inode->taking || client_share_waits(io->inode))) ||
         (looks && !io_is_fresh(io))) {
         return false;
@@ -418,6 +443,7 @@ static bool io_step(struct client_io *io)
         return client_seek_step(io);
     case IO_SYNC:
     case IO_FLUSH:
+    case IO_LAST_FLUSH:
     case IO_CLOSE:
     case IO_RECALL:
         return sync_step(io);
@@ -443,7 +469,7 @@ static bool must_queue(const struct client_io *io)
         if ((before->turn != 0 || before->phase == PHASE_CALL) && before->placed && changes(io)) {
             return true; /* an append of ours is between the question and the size */
         }
-        if (before->kind == IO_RECALL && changes(io)) {
+        if ((before->kind == IO_RECALL || before->parks) && changes(io)) {
             return true; /* W is going back: what is written now would stay behind */
         }
     }
@@ -611,6 +637,12 @@ void opendfs_async_pwrite_lent(struct opendfs *fs, struct opendfs_op *op, struct
 void opendfs_async_flush(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file)
 {
     start_io(op, file, IO_FLUSH);
+    client_op_start(fs, op, io_run);
+}
+
+void client_flush_last(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file)
+{
+    start_io(op, file, IO_LAST_FLUSH);
     client_op_start(fs, op, io_run);
 }
 

@@ -21,7 +21,8 @@ enum client_io_kind {
     IO_ALLOCATE, /* fallocate: allocate, punch, zero */
     IO_STAT,
     IO_SEEK,
-    IO_FLUSH, /* as close, but handle and authority stay */
+    IO_FLUSH,      /* as close, but handle and authority stay */
+    IO_LAST_FLUSH, /* the same, and they probably end now */
     IO_CLOSE,
     IO_RECALL, /* nobody's: the leader wants the write authority shared */
 };
@@ -55,6 +56,7 @@ struct client_io {
     uint64_t barrier;
     int rc;
     bool stable;       /* SYNC is wanted */
+    bool parks;        /* the authority goes back with its commit */
     bool early;        /* times may be told while its updates are under way */
     bool committed;    /* its newest commit has succeeded */
     bool placed;       /* an append: `offset` is the end of the file; */

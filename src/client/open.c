@@ -347,6 +347,7 @@ static void open_created(struct client_task *t, const struct proto_create_reply 
         i->size_limit = m->size_limit;
         i->session_number = t->fs->session.number;
         i->dirty = true; /* closing says that the contents stayed here */
+        i->untouched = m->created;
         i->mtime_ns = m->attr.mtime_ns;
         i->data_version = m->attr.version;
     }

@@ -68,7 +68,9 @@ static void share_take(struct client_inode *i, const struct proto_wopen_reply *m
 {
     if (i->mode != PROTO_OPEN_W || i->dead < 0) {
         i->torn = i->mode == PROTO_OPEN_S && i->dead == 0 ? i->torn : 0;
+        i->parked = false;
         i->mode = PROTO_OPEN_NONE;
+        i->set_size = 0;
         client_inode_take(i, &m->attr, &m->layout);
         i->mode = m->mode;
         i->cap_epoch = m->cap_epoch;
@@ -185,9 +187,13 @@ static void share_asked(struct client_call *c, const struct peer_reply *r)
         if (!i->wait_shared && share_contents(i)) {
             return;
         }
+    } else if (i->dead == 0 && i->unparked && r->answered && !err_is(r->rc, EAGAIN)) {
+        i->dead = r->rc; /* it may not be written any more */
+        share_go_on(i);
     } else if (i->dead == 0) {
         share_wait(i); /* asks again later */
     }
+    i->unparked = i->unparked && i->wait_shared;
     share_asked_all(i);
 }
 
@@ -201,9 +207,18 @@ void client_share_step(struct client_inode *i)
     i->share_asking = true;
     i->meta_busy = true; /* a release must not overtake it */
     i->refs++;
-    i->share_request.wopen = (struct proto_wopen_request){.ino = i->ino};
+    i->share_request.wopen = (struct proto_wopen_request){
+        .ino = i->ino, .append = (i->attr.flags & PROTO_INODE_APPEND) != 0};
     i->share_call.done = share_asked;
     client_mutate(i->fs, &i->share_call, PROTO_OP_wopen, &i->share_request.wopen);
+}
+
+void client_share_unpark(struct client_inode *i)
+{
+    i->parked = false;
+    i->busy_end = true;
+    i->unparked = true;
+    i->wait_shared = true; /* asks by itself, as who has waited for its turn */
 }
 
 bool client_share_waits(struct client_inode *i)

@@ -70,6 +70,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
         if ((io->request.commit.flags & PROTO_COMMIT_RELEASE) != 0) {
             i->mode = PROTO_OPEN_NONE;
             i->wait_shared = false;
+            i->parked = io->kind == IO_FLUSH;
         }
     } else {
         i->dirty = true;
@@ -138,7 +139,8 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
 {
     struct client_inode *i = io->inode;
     bool writer = io->file != NULL && (io->file->flags & OPENDFS_WRITE) != 0;
-    bool last = io->kind == IO_CLOSE && writer && i->writers == 1 && i->opening == 0;
+    bool ends = io->kind == IO_CLOSE || (io->parks && i->mode == PROTO_OPEN_W && i->torn == 0);
+    bool last = ends && writer && i->writers == 1 && i->opening == 0;
     bool alive = i->mode != PROTO_OPEN_NONE && i->dead == 0;
     if (alive && i->committing && !i->dirty) {
         return false; /* what it tells is not durable yet, and if it fails we tell it; its end wakes
@@ -417,6 +419,7 @@ static bool io_commit(struct client_io *io)
         }
         return commit_step(io, PHASE_END);
     case IO_FLUSH:
+    case IO_LAST_FLUSH:
     case IO_WRITE:
     case IO_SYNC:
     case IO_READ:

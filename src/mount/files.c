@@ -185,7 +185,7 @@ void mount_flush(struct mount_call *c)
     if ((c->handle->flags & OPENDFS_WRITE) == 0) {
         mount_lock_flush(c, 0);
     } else if (mount_op(c, flushed)) {
-        opendfs_async_flush(c->mount->fs, &c->op, c->handle->file);
+        client_flush_last(c->mount->fs, &c->op, c->handle->file);
     }
 }
 
