@@ -42,8 +42,11 @@ TEST(a_small_file_costs_two_mutations)
     CHECK_EQ(file(&w)->data_len, 5);
     CHECK_EQ(executed(&w, PROTO_OP_commit), 1);
     CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_RELEASE) != 0);
+    CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_OPEN) != 0);
+    CHECK_EQ(w.cluster->closed, 0);
     CHECK_OK(DO(&w, close, f, NULL, 0));
     world_run(&w, SECOND);
+    CHECK_EQ(w.cluster->closed, 1); /* which the leader is told of soon */
     CHECK_EQ(w.cluster->mutations, 2);
     world_close(&w);
 }

@@ -16,6 +16,7 @@
 #define CLIENT_GENERATION 1u
 #define RETRY_MS 200u
 #define FULL_MS 1000u
+#define CLOSED_MS 200u
 #define CALL_MS 10000u
 
 static void session_open(struct opendfs *fs);
@@ -330,6 +331,10 @@ void client_session_closed(struct opendfs *fs, uint64_t ino)
     struct client_session *s = &fs->session;
     if (s->closed_count < CLIENT_CLOSED_MAX && s->id != 0) {
         s->closed[s->closed_count++] = ino;
+    }
+    if (s->closed_count == 1 && s->state == SESSION_READY && !fs->stopping &&
+        !peer_call_active(&s->call)) { /* as long as they do not know, they ask about it */
+        loop_timer_in(fs->loop, &s->timer, CLOSED_MS * CLIENT_NS_PER_MS);
     }
     if (s->closed_count == CLIENT_CLOSED_MAX && s->state == SESSION_READY && !fs->stopping &&
         !peer_call_active(&s->call)) {

@@ -181,6 +181,10 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
         m->flags |= PROTO_COMMIT_TORN;
         io->rc = io->rc == 0 ? i->torn : io->rc;
     }
+    if (last && io->parks) {
+        m->flags |= PROTO_COMMIT_OPEN;
+        i->granted = true;
+    }
     i->dirty = i->mode == PROTO_OPEN_W && i->torn == 0 && m->size < i->size;
     i->chunked = false;
     io->sent_end = i->shared_end;

@@ -126,6 +126,30 @@ TEST(a_replaced_file_lives_while_another_client_reads_it)
     rig_over(&x.rig);
 }
 
+/* Its descriptor was closed, but it is still mapped, say. */
+TEST(who_has_written_and_keeps_it_open_is_asked)
+{
+    struct grants x;
+    grants_new(&x, testing_seed(), NULL);
+    struct proto_create_request q = rig_file(x.b, "g", NULL);
+    x.b->flags = PEER_CALL_AGAIN;
+    x.b->acks = PROTO_ACK_OPEN | PROTO_ACK_KEEP;
+    CHECK_OK(rig_call(x.b, PROTO_OP_create, &q));
+    const struct proto_create_reply made = *(const struct proto_create_reply *)x.b->reply;
+    struct proto_commit_request commit = {.op = rig_op(x.b, 0),
+                                          .ino = made.attr.ino,
+                                          .cap_epoch = made.cap_epoch,
+                                          .flags = PROTO_COMMIT_RELEASE | PROTO_COMMIT_HAS_DATA |
+                                                   PROTO_COMMIT_OPEN};
+    CHECK_OK(rig_call(x.b, PROTO_OP_commit, &commit));
+    CHECK_OK(grants_unlink(x.a, "g"));
+    CHECK_EQ(x.b->unlinks, 1);
+    CHECK_OK(grants_read(x.b, made.attr.ino));
+    CHECK_OK(grants_release(x.b, made.attr.ino));
+    CHECK_RC(grants_read(x.b, made.attr.ino), ENOENT);
+    rig_over(&x.rig);
+}
+
 /* Found out when it is asked, or told with a renewal: then nobody is asked at all. */
 TEST(who_has_closed_a_file_keeps_nothing)
 {

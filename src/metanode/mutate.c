@@ -188,6 +188,17 @@ static int mutation_start(struct metanode *m, struct metanode_session *s, struct
     return 0;
 }
 
+/* Who writes it is known as that; with the end of that it is one of those who have it open. Before,
+ * so that a removal that comes in between asks it in any case. */
+static void mutation_stays_open(struct metanode *m, struct metanode_session *s,
+                                const struct peer_request *r)
+{
+    const struct proto_commit_request *q = r->body;
+    if (r->message->opcode == PROTO_OP_commit && (q->flags & PROTO_COMMIT_OPEN) != 0) {
+        metanode_grant_claim(m, s, q->ino);
+    }
+}
+
 void metanode_mutate(struct peer_user *u, struct peer_request *r)
 {
     struct metanode *m = metanode_of(u);
@@ -220,6 +231,7 @@ void metanode_mutate(struct peer_user *u, struct peer_request *r)
     if (turn && !metanode_append_take(m, s, r)) {
         return;
     }
+    mutation_stays_open(m, s, r);
     int rc = mutation_start(m, s, r, op);
     if (rc < 0) {
         if (turn) {

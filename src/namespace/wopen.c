@@ -284,7 +284,7 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
 {
     struct namespace_held *h;
     struct namespace_wopen w;
-    uint32_t known = (PROTO_COMMIT_KILL_PRIV << 1) - 1;
+    uint32_t known = (PROTO_COMMIT_OPEN << 1) - 1;
     if ((r->flags & ~known) != 0 || r->size > INT64_MAX) {
         return -EINVAL;
     }
