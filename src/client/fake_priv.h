@@ -93,7 +93,7 @@ struct fake_cluster {
     uint64_t remote_size, available;   /* another client writes all files: only getattr says this */
     bool trimming;                     /* what was cut is not cut in all chunks */
     bool late_tables;                  /* they do not come with the first page of the map */
-    bool hide_symlinks;                /* walk ends before what is no directory */
+    bool hide_symlinks, refuse_setattr; /* walk ends before what is no directory; EPERM */
     unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };
 struct fake_node {

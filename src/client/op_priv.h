@@ -132,6 +132,8 @@ struct client_task {
     char *made; /* make_directories: the path so far */
     void *own;  /* of where.c */
     struct client_inode *inode;
+    struct list setter; /* of inode.setters */
+    bool sets;          /* counted in inode.setting */
     struct loop_timer again;
     struct list again_node; /* of opendfs.resting */
     bool opening;           /* counted in the inode */
