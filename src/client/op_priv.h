@@ -132,12 +132,10 @@ struct client_task {
     char *made; /* make_directories: the path so far */
     void *own;  /* of where.c */
     struct client_inode *inode;
-    struct list setter; /* of inode.setters */
-    bool sets;          /* counted in inode.setting */
     struct loop_timer again;
-    struct list again_node; /* of opendfs.resting */
-    bool opening;           /* counted in the inode */
-    bool unanswered;        /* its last call: no server has said anything */
+    struct list again_node, setter; /* of opendfs.resting; of inode.setters */
+    bool opening, sets;             /* counted in the inode; in inode.setting */
+    bool unanswered;                /* its last call: no server has said anything */
     uint64_t created_ino;
     unsigned rounds;
     int told;                       /* what a server has said in words of its own */
