@@ -138,7 +138,7 @@ check 'its process ends' within 20 gone "$server"
 (for i in $(seq 1 60); do head -c 100000 "$work/big" >"d/kill.$i" || echo "write $i" >>"$work/errors"; sleep 0.05; done) &
 writer=$!
 kill -9 "$(pid_of meta.0)"
-(cd / && "$opendfs" up -q "$cluster") || bad 'up again'
+"$opendfs" up -q "$cluster" || bad 'up again' # from within: what serves must not hold what it serves
 for t in 1 2; do
     kill -9 "$(pid_of "target.$t")" 2>/dev/null
     within 20 healthy || bad 'healthy again'
@@ -158,7 +158,8 @@ cd "$work" || finish
 check 'unmount at the end' umount "$a"
 check 'its process has ended' within 20 gone "$server"
 same 'what was written is there' "$("$opendfs" cat /d/open)" pending
-check 'read only' mount_at "$a" / ro
+check 'read only, all by relative paths' bash -c 'cd "$2" && "$0" mount "$1:/" a -o ro,log=log' "$opendfs" "${cluster##*/}" "$work"
+same 'not held by its process' "$(readlink "/proc/$(server_of "$a")/cwd")" /
 fails 'not written' 1 'Read-only' touch "$a/x"
 server=$(server_of "$a")
 kill -TERM "$server"
