@@ -103,6 +103,13 @@ if [ "$(id -u)" = 0 ]; then
     fails 'not to be written' 1 'Permission denied' as touch d/x
     check 'to be run, not read' as ./program
     fails 'indeed not read' 1 'Permission denied' as cat program
+    if command -v setfattr >/dev/null; then
+        setfattr -n trusted.of -v root d/g
+        listed() { echo $("$@" getfattr -m - d/g | grep -v '^#'); }
+        same 'trusted attributes are there for root' "$(listed env)" 'trusted.of user.color'
+        same 'and hidden from others' "$(listed as)" user.color
+        same 'from root without CAP_SYS_ADMIN, too' "$(listed setpriv --bounding-set=-sys_admin --inh-caps=-all)" user.color
+    fi
     chmod 744 program
     fails 'to be read, not run' 126 'Permission denied' as bash -c ./program
     check 'theirs' as touch all/theirs
