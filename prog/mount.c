@@ -47,6 +47,9 @@ static void process_ready(struct mount_process *p)
             cli_say(p->cli, "%s", err_message(&p->error, rc));
         }
     }
+    if (loop_self_leave() < 0) {
+        cli_say(p->cli, "the working directory stays in use");
+    }
     if (p->child) {
         loop_ready_say(READY_FD);
     }
@@ -229,6 +232,12 @@ int server_mount(struct cli *c)
     if (rc < 0) {
         return cli_usage(c, "%s", err_message(&e, rc));
     }
+    CLEANUP(mem_freep) char *at = loop_self_absolute(p.at); /* it is unmounted from elsewhere */
+    if (at == NULL) {
+        mount_setup_fini(&p.setup);
+        return cli_fail(c, "%s: no such path from here", p.at);
+    }
+    p.at = at;
     int code = cli_flag(c, "foreground") ? process_foreground(&p) : process_background(&p);
     mount_setup_fini(&p.setup);
     return code;

@@ -8,7 +8,7 @@ packages=(
     build-essential clang clang-format clang-tidy meson ninja-build pkg-config python3 git
     libraft-dev liburing-dev libfuse3-dev fuse3 libxxhash-dev liblz4-dev libzstd-dev libisal-dev
     libinih-dev libcjson-dev libssl-dev liburcu-dev libcmocka-dev
-    strace procps attr acl linux-libc-dev
+    strace procps attr acl linux-libc-dev rsync sqlite3
     "$@"
 )
 raft_version=0.22.1

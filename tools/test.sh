@@ -115,7 +115,7 @@ scripts() {
     local suffix=$1 but=$2 list='' name
     shift 2
     local long=(commands bad_input status extent_power rack extent_damage extent_device extent_full load promote sick drain process
-        upgrade eio kill_loop)
+        upgrade eio kill_loop programs)
     while read -r name; do
         [ "$name" = "$but" ] || list+=$(printf '%s\t' "$name$suffix" cluster "$@" bash "test/cluster/$name.sh")build/release/prog/opendfs$'\n'
     done < <({ printf '%s_test\n' "${long[@]}"; basename -s .sh test/cluster/*_test.sh; } | awk '!seen[$0]++')
@@ -203,6 +203,8 @@ scripts '' ''
 check first-light timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop
 if [ "$mode" = soak ]; then
     scripts -on-memory tree_test env OPENDFS_TEST_ENGINE=memory
+    check deps-postgresql tools/deps.sh postgresql
+    count programs env SOAK=1 timeout 14400 test/cluster/programs_test.sh build/release/prog/opendfs
     count upgrade-from-previous timeout 3600 tools/previous.sh
     check first-light-on-memory env OPENDFS_TEST_ENGINE=memory \
         timeout 600 test/cluster/first_light.sh build/release/prog/opendfs --stop

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "loop/self.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -58,9 +59,11 @@ static void show_log(struct local *l, const char *name)
 static int spawn(struct local *l, const char *command, const char *option, const char *name,
                  int64_t *ret_pid)
 {
-    CLEANUP(mem_freep) char *log = log_path(l, name);
+    CLEANUP(mem_freep) char *given = log_path(l, name);
+    CLEANUP(mem_freep) char *log = given == NULL ? NULL : loop_self_absolute(given);
+    CLEANUP(mem_freep) char *config = loop_self_absolute(l->config_path);
     CLEANUP(mem_freep) char *address = cli_local_run_path(l, name, "address");
-    int rc = log == NULL || address == NULL
+    int rc = log == NULL || config == NULL || address == NULL
                  ? -ENOMEM
                  : disk_make_directories(l->disk, l->settings->log_directory);
     if (rc < 0) {
@@ -69,8 +72,8 @@ static int spawn(struct local *l, const char *command, const char *option, const
     struct disk_req stale = {.op = DISK_REMOVE, .path = address};
     (void)disk_now(l->disk, &stale); /* of its former life; mostly not there */
     const char *argv[] = {
-        l->c->opt->program, command, "--config", l->config_path, option, name, "--log", log, NULL};
-    struct loop_spawn_options o = {.argv = argv, .log_path = log, .detach = true};
+        l->c->opt->program, command, "--config", config, option, name, "--log", log, NULL};
+    struct loop_spawn_options o = {.argv = argv, .log_path = log, .detach = true, .leave = true};
     struct loop_child child = {0};
     struct err e = {0};
     rc = loop_spawn(l->c->loop, &o, &child, &e);

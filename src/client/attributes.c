@@ -1,4 +1,4 @@
-#include "client/op_priv.h"
+#include "client/times_priv.h"
 
 #include <string.h>
 
@@ -108,6 +108,7 @@ static void setattr_walked(struct client_task *t, int rc);
 
 static void setattr_done(struct client_task *t, const struct peer_reply *r)
 {
+    client_times_end(t, r->rc);
     if (client_task_again(t, r->rc, setattr_walked)) {
         return;
     }
@@ -117,6 +118,7 @@ static void setattr_done(struct client_task *t, const struct peer_reply *r)
     }
     const struct proto_setattr_reply *m = r->body;
     struct proto_attr a = m->attr;
+    client_times_known(t->fs, &a);
     client_inode_freshen(t->fs, &a);
     client_stat_from(&a, &t->op->stat);
     client_task_finish(t, 0);
@@ -145,7 +147,7 @@ static void setattr_walked(struct client_task *t, int rc)
         return;
     }
     client_setattr_fill(&t->request.setattr, t->walk.attr.ino, o->values, o->mask);
-    client_task_mutate(t, PROTO_OP_setattr, setattr_done);
+    client_times_set(t, setattr_done);
 }
 
 /*
@@ -228,7 +230,7 @@ static void setattr_run(struct opendfs_op *op)
     struct client_task *t = client_task_new(op);
     if (t != NULL) {
         client_setattr_fill(&t->request.setattr, o->ino, o->values, o->mask);
-        client_task_mutate(t, PROTO_OP_setattr, setattr_done);
+        client_times_set(t, setattr_done);
     }
 }
 

@@ -143,6 +143,7 @@ struct opendfs *client_free(struct opendfs *fs)
     client_session_fini(fs);
     client_map_stop(fs);
     client_push_fini(fs);
+    client_times_fini(fs);
     fs->meta = peer_free(fs->meta);
     client_calls_fini(fs);
     client_open_fini(fs);

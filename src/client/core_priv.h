@@ -141,6 +141,7 @@ extern const struct peer_user_ops client_meta_user_ops;
 void client_session_init(struct opendfs *fs);
 void client_session_fini(struct opendfs *fs);
 /* The server says that there is no such session (any more). */
+void client_times_fini(struct opendfs *fs); /* times.c */
 void client_push_fini(struct opendfs *fs); /* what waits for an answer from here does not get one */
 void client_inodes_outdate(struct opendfs *fs);              /* attributes of all count as old */
 bool client_inode_is_open(struct opendfs *fs, uint64_t ino); /* or is about to be */

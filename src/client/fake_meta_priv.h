@@ -141,6 +141,9 @@ static inline int fake_setattr(struct fake_cluster *c, const struct proto_setatt
     if (n == NULL) {
         return -ENOENT;
     }
+    if (c->refuse_setattr) {
+        return -EPERM;
+    }
     n->attr.mode = (q->mask & PROTO_SET_MODE) ? q->mode : n->attr.mode;
     n->attr.uid = (q->mask & PROTO_SET_UID) ? q->uid : n->attr.uid;
     n->attr.mtime_ns = (q->mask & PROTO_SET_MTIME) ? q->mtime_ns : n->attr.mtime_ns;

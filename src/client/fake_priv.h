@@ -92,7 +92,7 @@ struct fake_cluster {
     bool appends, shared, share_waits; /* newest wopen; others write, they have not flushed */
     uint64_t remote_size, available;   /* another client writes all files: only getattr says this */
     bool trimming, late_tables; /* not all is cut in all chunks; tables come late with the map */
-    bool hide_symlinks;         /* walk ends before what is no directory */
+    bool hide_symlinks, refuse_setattr; /* walk ends before what is no directory; EPERM */
     struct fake_locks locks;
     unsigned replace_after_walk; /* so often: what was found is another inode a moment later */
 };

@@ -106,6 +106,79 @@ TEST(times_are_handed_over_once)
     world_close(&w);
 }
 
+/* As tar and cp -p do it: what is set of a file that is written here is newer than its writes. */
+TEST(a_time_that_is_set_here_is_not_overwritten_by_earlier_writes)
+{
+    struct world w;
+    begin(&w);
+    const struct opendfs_stat v = {.mtime_ns = 777};
+    struct opendfs_file *f = world_file(&w, "/f", RW);
+    CHECK_EQ(DO(&w, pwrite, f, "x", 1, 0), 1);
+    CHECK_OK(DO(&w, setattr_ino, fake_path(w.cluster, "f")->ino, &v, OPENDFS_SET_MTIME));
+    CHECK_EQ(w.op.stat.mtime_ns, 777);
+    CHECK_OK(DO(&w, fstat, f));
+    CHECK_EQ(w.op.stat.mtime_ns, 777);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(fake_path(w.cluster, "f")->attr.mtime_ns, 777);
+    f = world_file(&w, "/f", RW);
+    CHECK_EQ(DO(&w, pwrite, f, "y", 1, 0), 1);
+    CHECK_OK(DO(&w, setattr, "/f", &v, OPENDFS_SET_MTIME_NOW));
+    CHECK_EQ(DO(&w, pwrite, f, "z", 1, 0), 1);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    int64_t last = fake_path(w.cluster, "f")->attr.mtime_ns;
+    CHECK_TRUE(last != 777 && last != FAKE_NOW_NS); /* of the write that came after it */
+    world_close(&w);
+}
+
+/* One that is refused leaves them as they are. */
+TEST(a_time_that_was_not_set_leaves_those_of_writes)
+{
+    struct world w;
+    begin(&w);
+    const struct opendfs_stat v = {.mtime_ns = 777};
+    struct opendfs_file *f = world_file(&w, "/f", RW);
+    CHECK_EQ(DO(&w, pwrite, f, "x", 1, 0), 1);
+    w.cluster->refuse_setattr = true;
+    CHECK_EQ(DO(&w, setattr, "/f", &v, OPENDFS_SET_MTIME), -EPERM);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_EQ(w.cluster->commit_flags & PROTO_COMMIT_TIMES, PROTO_COMMIT_TIMES);
+    world_close(&w);
+}
+
+static void nothing(struct opendfs_op *op)
+{
+    CHECK_EQ(op->result, 0);
+}
+/* A commit that is on its way has the time of before, and none begins until it is set. */
+TEST(a_time_that_is_set_and_a_commit_do_not_pass_each_other)
+{
+    for (uint64_t after = 0; after < 40; after++) {
+        struct world w;
+        begin(&w);
+        const struct opendfs_stat v = {.mtime_ns = 777};
+        struct opendfs_op set = {.done = nothing};
+        struct opendfs_file *f = world_file(&w, "/f", RW);
+        uint64_t ino = fake_path(w.cluster, "f")->ino;
+        CHECK_EQ(DO(&w, pwrite, f, "x", 1, 0), 1);
+        bool sync_first = after % 2 != 0;
+        if (sync_first) {
+            opendfs_async_fsync(w.fs, world_op(&w), f);
+        }
+        world_run(&w, after * 25000);
+        opendfs_async_setattr_ino(w.fs, &set, ino, &v, OPENDFS_SET_MTIME);
+        world_run(&w, after * 25000);
+        if (!sync_first) {
+            opendfs_async_fsync(w.fs, world_op(&w), f);
+        }
+        world_run(&w, 5 * SECOND);
+        CHECK_TRUE(w.done);
+        CHECK_EQ(fake_path(w.cluster, "f")->attr.mtime_ns, 777);
+        CHECK_OK(DO(&w, close, f, NULL, 0));
+        CHECK_EQ(fake_path(w.cluster, "f")->attr.mtime_ns, 777);
+        world_close(&w);
+    }
+}
+
 /* Nobody wrote here: the time that is on record when the file is closed is not the one of before.
  */
 TEST(an_authority_without_a_write_brings_no_time_back)

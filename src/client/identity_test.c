@@ -240,6 +240,28 @@ static void write_as(struct world *w, struct opendfs_identity *as, unsigned flag
     CHECK_OK(DO(w, close, f, NULL, 0));
 }
 
+/* As install and tar do it: what is set after the writing stands. */
+TEST(a_mode_that_is_set_keeps_its_set_id_bits_though_what_was_written_before_is_told_later)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    w.opt.uid = 0;
+    world_start(&w);
+    struct opendfs_identity *anna = who_get(&w, 2001);
+    opendfs_async_open(w.fs, world_op(&w), "/f", OPENDFS_WRITE | OPENDFS_CREATE, 0644);
+    w.op.as = anna;
+    CHECK_OK(world_wait(&w));
+    struct opendfs_file *f = w.op.file;
+    CHECK_EQ(DO(&w, pwrite, f, "x", 1, 0), 1);
+    const struct opendfs_stat v = {.mode = 04755};
+    CHECK_OK(DO(&w, setattr, "/f", &v, OPENDFS_SET_MODE));
+    CHECK_EQ(w.op.stat.mode, 04755);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_KILL_PRIV) == 0);
+    who_put(&w, anna);
+    world_close(&w);
+}
+
 TEST(who_is_not_root_takes_set_id_bits_away)
 {
     struct world w;

@@ -61,6 +61,7 @@ static void wake_run(struct loop_task *t)
     struct client_inode *i = container_of(t, struct client_inode, wake);
     i->refs++;
     client_push_step(i);
+    client_times_step(i);
     client_share_step(i);
     client_io_step_all(i);
     client_inode_put(i);
@@ -90,6 +91,7 @@ int client_inode_get(struct opendfs *fs, uint64_t ino, struct client_inode **ret
         list_init(&i->syncing);
         list_init(&i->starving_node);
         list_init(&i->asked);
+        list_init(&i->setters);
         if (dict_insert(&fs->inodes, dict_hash_u64(&fs->inodes, ino), &i->node) < 0) {
             mem_free(i);
             return -ENOMEM;
@@ -145,6 +147,7 @@ void client_inode_put(struct client_inode *i)
         CHECK(list_empty(&i->updates) && list_empty(&i->fetches) && i->syncs == 0);
         CHECK(!i->renewing && !i->refreshing && !i->share_asking && list_empty(&i->waiting));
         CHECK(list_empty(&i->asked) && list_empty(&i->looks));
+        CHECK(list_empty(&i->setters) && i->setting == 0);
         dict_remove(&i->fs->inodes, &i->node);
         inode_free(i);
     }

@@ -73,9 +73,11 @@ struct client_inode {
     bool committing; /* a commit or the return of W is under way */
     struct client_call reread_call;
     struct proto_read_inline_request reread_request;
-    bool kill_priv;    /* who wrote is not root: the next commit says so */
-    bool told;         /* times of all writes until now were handed over: those on record count */
-    struct list asked; /* client_asked.node: questions that wait for the mutation under way */
+    bool kill_priv;      /* who wrote is not root: the next commit says so */
+    bool told;           /* times of all writes until now were handed over: those on record count */
+    struct list asked;   /* client_asked.node: questions that wait for the mutation under way */
+    struct list setters; /* client_task.setter: as they (times.c), */
+    unsigned setting;    /* and those under way: commits wait */
     struct client_call release_call;
     struct proto_release_request release_request;
     /* Reads and writes wait until the other writer has flushed, or it is our turn (share.c). */
@@ -159,8 +161,9 @@ void client_inode_refresh(struct client_inode *i, struct client_held *h);
 /* The write authority has to go back, and did not: the metadata server had no room for that, say.
  * Tried again until it has, or a writer has opened the file again and closes it. */
 void client_inode_owe(struct client_inode *i);
-/* What a question about it waits for is over: push.c. */
+/* What a question about it, or a setattr, waits for is over: push.c, times.c. */
 void client_push_step(struct client_inode *i);
+void client_times_step(struct client_inode *i);
 /* Soon to expire: gets new ones in the background. */
 void client_inode_check_cap(struct client_inode *i, const struct client_cap *c);
 /* Waits for memory of the write pool, then wakes. */

@@ -1,4 +1,4 @@
-#include "client/op_priv.h"
+#include "client/times_priv.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -274,6 +274,9 @@ struct client_task *client_task_new(struct opendfs_op *op)
 
 static void task_free(struct client_task *t)
 {
+    if (t->sets) { /* it was cancelled: nobody knows whether it was done */
+        client_times_end(t, -ECANCELED);
+    }
     client_walk_fini(&t->walk);
     mem_free(t->made);
     mem_free(t);

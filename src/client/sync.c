@@ -146,6 +146,9 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
         return false; /* what it tells is not durable yet, and if it fails we tell it; its end wakes
                        */
     }
+    if (alive && i->setting > 0 && (i->dirty || last)) {
+        return false; /* the times that are set are newer than ours; its end wakes */
+    }
     if (i->mode == PROTO_OPEN_NONE || i->dead < 0 || (!i->dirty && !last)) {
         io->phase = after;
         return true;
@@ -231,7 +234,7 @@ static bool return_step(struct client_io *io)
         io->phase = PHASE_END;
         return true;
     }
-    if (client_io_call_busy(io)) {
+    if (i->setting > 0 || client_io_call_busy(io)) {
         return false;
     }
     io->keep = i->ino;

@@ -165,6 +165,7 @@ struct loop_spawn_options {
     size_t fd_count;
     const char *log_path; /* standard error goes there (append); NULL: inherited */
     bool detach;          /* own session, survives the parent, `exited` not called (up/down) */
+    bool leave;           /* its working directory is / */
 };
 NODISCARD int loop_spawn(struct loop *l, const struct loop_spawn_options *opt, struct loop_child *c,
                          struct err *e);

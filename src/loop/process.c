@@ -46,7 +46,7 @@ struct spawn_plan {
     size_t fd_count;
     int log_fd, null_fd, error_fd; /* -1: none */
     pid_t parent;
-    bool detach;
+    bool detach, leave;
 };
 
 /* --- the child's side: async-signal-safe system calls only --- */
@@ -87,6 +87,7 @@ NORETURN static void run_child(const struct spawn_plan *plan)
     if (good && !plan->detach && getppid() != plan->parent) {
         _exit(STATUS_UNKNOWN); /* it died before prctl */
     }
+    good = good && (!plan->leave || chdir("/") == 0);
     if (good && place_descriptors(plan)) {
         default_signals();
         (void)execve(plan->path, (char *const *)plan->argv, plan->env);
@@ -356,8 +357,12 @@ int loop_system_spawn(struct loop *l, const struct loop_spawn_options *opt, stru
     p->system = s;
     p->watch.fd = -1;
     list_push_back(&s->children, &p->node);
-    struct spawn_plan plan = {
-        .log_fd = -1, .null_fd = -1, .error_fd = -1, .parent = getpid(), .detach = opt->detach};
+    struct spawn_plan plan = {.log_fd = -1,
+                              .null_fd = -1,
+                              .error_fd = -1,
+                              .parent = getpid(),
+                              .detach = opt->detach,
+                              .leave = opt->leave};
     int rc = plan_init(&plan, opt, e);
     if (rc == 0) {
         rc = spawn_planned(p, &plan, opt->fd_count, e);

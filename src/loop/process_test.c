@@ -187,6 +187,17 @@ TEST(child_forgotten_or_detached_leaves_no_zombie)
     loop_free(p.loop);
 }
 
+TEST(child_leaves_the_working_directory)
+{
+    struct parent p;
+    parent_init(&p);
+    struct loop_spawn_options opt = {.leave = true};
+    CHECK_OK(run_shell(&p, "test \"$(pwd)\" = /", opt));
+    (void)loop_run(p.loop);
+    CHECK_EQ(p.status, 0);
+    loop_free(p.loop);
+}
+
 /* A process in between starts the child and dies at once; the child's end of the pipe closes. */
 TEST(child_dies_with_its_parent)
 {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,23 @@
 #define STANDARD_ERROR 2
 #define KEPT "OPENDFS_KEPT" /* the numbers of the descriptors, a blank behind each */
 #define NUMBER_SIZE 12u
+
+char *loop_self_absolute(const char *path)
+{
+    CLEANUP(mem_freep) char *here = mem_alloc(PATH_MAX);
+    if (path[0] == '/') {
+        return mem_strdup(path);
+    }
+    if (here == NULL || getcwd(here, PATH_MAX) == NULL) {
+        return NULL;
+    }
+    return mem_printf("%s/%s", strcmp(here, "/") == 0 ? "" : here, path);
+}
+
+int loop_self_leave(void)
+{
+    return chdir("/") < 0 ? -errno : 0;
+}
 
 int loop_self_path(char *out, size_t size)
 {

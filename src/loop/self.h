@@ -11,6 +11,13 @@
 /* Where the executable lies that was started; there may be a newer one by now. -errno. */
 NODISCARD int loop_self_path(char *out, size_t size);
 
+/* A path that means the same in every working directory; mem_free(). NULL: no memory, or there is
+ * no such directory any more. */
+NODISCARD char *loop_self_absolute(const char *path);
+/* What serves for long is in no directory of anybody: the file system that this is on could not be
+ * unmounted. For good: paths are absolute from now on. */
+NODISCARD int loop_self_leave(void);
+
 /* Standard error goes to the end of this file from now on, which is made if it is not there: at the
  * start, and again when it was renamed. An error changes nothing. */
 NODISCARD int loop_self_log(const char *path, struct err *e);

@@ -35,6 +35,26 @@ TEST(self_knows_its_executable)
     CHECK_RC(loop_self_path(small, sizeof small), ENAMETOOLONG);
 }
 
+static int paths_are_absolute(void *ctx)
+{
+    (void)ctx;
+    char here[PATH_SIZE];
+    bool good = chdir("/usr/bin") == 0 && getcwd(here, sizeof here) != NULL;
+    CLEANUP(mem_freep) char *of_here = loop_self_absolute("a/b");
+    CLEANUP(mem_freep) char *absolute = loop_self_absolute("/a");
+    CLEANUP(mem_freep) char *expected = mem_printf("%s/a/b", here);
+    good = good && of_here != NULL && expected != NULL && strcmp(of_here, expected) == 0;
+    good = good && absolute != NULL && strcmp(absolute, "/a") == 0 && loop_self_leave() == 0;
+    good = good && getcwd(here, sizeof here) != NULL && strcmp(here, "/") == 0;
+    CLEANUP(mem_freep) char *of_root = loop_self_absolute("a");
+    return good && of_root != NULL && strcmp(of_root, "/a") == 0 ? 0 : 1;
+}
+
+TEST(self_names_paths_as_they_are_everywhere_and_leaves_its_directory)
+{
+    CHECK_EQ(in_child(paths_are_absolute, NULL), 0);
+}
+
 /* Prints its path when the executable is gone: the name that it had. */
 static int path_of_removed(void *ctx)
 {

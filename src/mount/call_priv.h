@@ -172,6 +172,8 @@ void mount_own_readdir(struct mount_call *c);
 NODISCARD int mount_people_new(struct mount *m, struct mount_people **ret);
 struct mount_people *mount_people_free(struct mount_people *p);
 NODISCARD int mount_people_find(struct mount_call *c, struct opendfs_identity **ret);
+/* Has who asks CAP_SYS_ADMIN? */
+bool mount_people_administrates(const struct mount_call *c);
 /* fuse.c */
 NODISCARD int mount_fuse_new(struct mount *m, const struct mount_options *opt,
                              struct mount_fuse **ret, struct err *e);

@@ -1,5 +1,7 @@
 #include "mount/call_priv.h"
 
+#include <errno.h>
+#include <linux/limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -236,6 +238,34 @@ void mount_getxattr(struct mount_call *c)
     }
 }
 
+/* Names of `trusted.` are there for administrators, and nobody else hears of them. The servers know
+ * of root only. */
+static size_t names_plain(char *names, size_t len)
+{
+    static const char hidden[] = "trusted.";
+    size_t to = 0;
+    for (size_t from = 0, n; from < len; from += n) {
+        n = strnlen(names + from, len - from - 1) + 1;
+        if (strncmp(names + from, hidden, sizeof hidden - 1) != 0) {
+            memmove(names + to, names + from, n);
+            to += n;
+        }
+    }
+    return to;
+}
+
+static void plain_names_done(struct opendfs_op *op)
+{
+    struct mount_call *c = mount_call_of(op);
+    if (op->result > 0) {
+        op->result = (int64_t)names_plain(c->text, (size_t)op->result);
+    }
+    if (op->result > 0 && c->size > 0 && (size_t)op->result > c->size) {
+        op->result = -ERANGE;
+    }
+    value_done(op);
+}
+
 void mount_listxattr(struct mount_call *c)
 {
     bool own = c->ino >= MOUNT_OWN_FIRST;
@@ -243,6 +273,13 @@ void mount_listxattr(struct mount_call *c)
         c->answers->count(c, 0);
     } else if (own) {
         c->answers->data(c, NULL, 0);
+    } else if (c->uid == 0 && !mount_people_administrates(c)) {
+        c->text = mem_zalloc(XATTR_LIST_MAX);
+        if (c->text == NULL) {
+            c->answers->done(c, -ENOMEM);
+        } else if (mount_op(c, plain_names_done)) {
+            opendfs_async_llistxattr(c->mount->fs, &c->op, "", c->text, XATTR_LIST_MAX);
+        }
     } else if (value_room(c)) {
         opendfs_async_llistxattr(c->mount->fs, &c->op, "", c->text, c->size);
     }

@@ -1,6 +1,9 @@
 #include "mount/call_priv.h"
 
+#include <linux/capability.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /*
  * Who asks: the kernel tells user, group and process; the other groups of that process have to be
@@ -65,4 +68,17 @@ int mount_people_find(struct mount_call *c, struct opendfs_identity **ret)
     }
     *ret = client_identity_again(who->as);
     return 0;
+}
+
+/* Root may lack it, as in most containers; of who is gone, and of the kernel itself, nobody asks.
+ */
+bool mount_people_administrates(const struct mount_call *c)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3,
+                                            .pid = (int)c->pid};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {0};
+    if (c->uid != 0 || c->pid == 0 || syscall(SYS_capget, &head, sets) < 0) {
+        return c->uid == 0;
+    }
+    return (sets[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN)) != 0;
 }

@@ -103,6 +103,13 @@ if [ "$(id -u)" = 0 ]; then
     fails 'not to be written' 1 'Permission denied' as touch d/x
     check 'to be run, not read' as ./program
     fails 'indeed not read' 1 'Permission denied' as cat program
+    if command -v setfattr >/dev/null; then
+        setfattr -n trusted.of -v root d/g
+        listed() { echo $("$@" getfattr -m - d/g | grep -v '^#'); }
+        same 'trusted attributes are there for root' "$(listed env)" 'trusted.of user.color'
+        same 'and hidden from others' "$(listed as)" user.color
+        same 'from root without CAP_SYS_ADMIN, too' "$(listed setpriv --bounding-set=-sys_admin --inh-caps=-all)" user.color
+    fi
     chmod 744 program
     fails 'to be read, not run' 126 'Permission denied' as bash -c ./program
     check 'theirs' as touch all/theirs
@@ -138,7 +145,7 @@ check 'its process ends' within 20 gone "$server"
 (for i in $(seq 1 60); do head -c 100000 "$work/big" >"d/kill.$i" || echo "write $i" >>"$work/errors"; sleep 0.05; done) &
 writer=$!
 kill -9 "$(pid_of meta.0)"
-(cd / && "$opendfs" up -q "$cluster") || bad 'up again'
+"$opendfs" up -q "$cluster" || bad 'up again' # from within: what serves must not hold what it serves
 for t in 1 2; do
     kill -9 "$(pid_of "target.$t")" 2>/dev/null
     within 20 healthy || bad 'healthy again'
@@ -158,7 +165,8 @@ cd "$work" || finish
 check 'unmount at the end' umount "$a"
 check 'its process has ended' within 20 gone "$server"
 same 'what was written is there' "$("$opendfs" cat /d/open)" pending
-check 'read only' mount_at "$a" / ro
+check 'read only, all by relative paths' bash -c 'cd "$2" && "$0" mount "$1:/" a -o ro,log=log' "$opendfs" "${cluster##*/}" "$work"
+same 'not held by its process' "$(readlink "/proc/$(server_of "$a")/cwd")" /
 fails 'not written' 1 'Read-only' touch "$a/x"
 server=$(server_of "$a")
 kill -TERM "$server"
