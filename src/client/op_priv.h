@@ -133,12 +133,9 @@ struct client_task {
     void *own;  /* of where.c */
     struct client_inode *inode;
     struct loop_timer again;
-    struct list again_node;         /* of opendfs.resting */
-    bool opening;                   /* counted in the inode */
-    bool old_small;                 /* small contents that are here are of before */
-    bool unanswered;                /* its last call: no server has said anything */
     struct list again_node, setter; /* of opendfs.resting; of inode.setters */
     bool opening, sets;             /* counted in the inode; in inode.setting */
+    bool old_small;                 /* small contents that are here are of before */
     bool unanswered;                /* its last call: no server has said anything */
     uint64_t created_ino;
     unsigned rounds;
