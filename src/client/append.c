@@ -1,4 +1,5 @@
 #include "client/io_priv.h"
+#include "client/share_priv.h"
 
 /*
  * O_APPEND (coherence.md section 6.1). Who writes alone knows where the file ends. Who shares it

@@ -1,5 +1,6 @@
 #include "client/io_priv.h"
 #include "client/lock_priv.h"
+#include "client/share_priv.h"
 
 #include "wire/frame.h"
 

@@ -1,4 +1,5 @@
 #include "client/op_priv.h"
+#include "client/share_priv.h"
 #include "client/update_priv.h"
 
 /*

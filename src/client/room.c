@@ -1,4 +1,5 @@
 #include "client/io_priv.h"
+#include "client/share_priv.h"
 
 /*
  * Quotas and writers: with the authority to write comes how large the file may become. Who wants to

@@ -1,4 +1,5 @@
 #include "client/io_priv.h"
+#include "client/share_priv.h"
 
 /*
  * The second half of operations that wait: updates stored, stable, sizes and times published, the

@@ -1,4 +1,5 @@
 #include "client/io_priv.h"
+#include "client/share_priv.h"
 
 /*
  * What a mutation that was given up has got all the same goes back: the authority over a file that
