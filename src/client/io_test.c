@@ -1,5 +1,4 @@
 #include "client/io_priv.h"
-#include "client/share_priv.h"
 
 #include "client/fake_beside_priv.h"
 #include "testing/testing.h"

@@ -134,9 +134,8 @@ struct client_task {
     struct client_inode *inode;
     struct loop_timer again;
     struct list again_node, setter; /* of opendfs.resting; of inode.setters */
-    bool opening, sets,
-        old_small;   /* counted in the inode; in inode.setting; contents are of before */
-    bool unanswered; /* its last call: no server has said anything */
+    bool opening, sets;             /* counted in the inode; in inode.setting */
+    bool old_small, unanswered;     /* contents are of before; no server has said anything */
     uint64_t created_ino;
     unsigned rounds;
     int told;                       /* what a server has said in words of its own */
