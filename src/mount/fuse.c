@@ -1,5 +1,8 @@
 #define FUSE_USE_VERSION 314
 #include "mount/call_priv.h"
+
+#include "base/log.h"
+#include "disk/local.h"
 #include "mount/fuse_io_priv.h"
 
 #include <errno.h>
@@ -20,6 +23,8 @@
 
 #define FUSE_CALLS_MAX 512u /* of the kernel's background requests */
 
+#define READ_AHEAD_BYTES (UINT64_C(1) << 20)
+
 #define FLAG_EXEC 040 /* of open: the kernel's __FMODE_EXEC, told since there are flags to tell */
 
 struct mount_fuse {
@@ -30,7 +35,8 @@ struct mount_fuse {
     struct fuse_buf buf;
     struct mount_fuse_greeting greeting;
     bool mounted, watched, quiet;
-    char *at;
+    char *at; /* owned */
+    uint64_t read_ahead_bytes;
 };
 struct fuse_call {
     struct mount_call c;
@@ -754,10 +760,26 @@ static ssize_t io_read(int fd, void *buf, size_t size, void *user)
     return mount_fuse_read(&f->greeting, fd, buf, size);
 }
 
+/* The 128 KiB that file systems of FUSE begin with are one request at a time, each with its way to
+ * a data node; when they meet, the two sides can only agree on less. Who is not root has to do with
+ * it. */
+static void fuse_widen(struct mount_fuse *f)
+{
+    int rc = disk_local_read_ahead(f->at, f->read_ahead_bytes);
+    if (rc < 0 && rc != -EACCES) {
+        log_warn(f->mount->env.log, "the kernel reads ahead as far as it likes", LOG_RC(rc));
+    }
+}
+
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *user)
 {
     struct mount_fuse *f = user;
-    return mount_fuse_writev(&f->greeting, fd, iov, count);
+    bool met = f->greeting.over;
+    ssize_t n = mount_fuse_writev(&f->greeting, fd, iov, count);
+    if (!met && f->greeting.over && n >= 0) {
+        fuse_widen(f);
+    }
+    return n;
 }
 
 static int fuse_begin(struct mount_fuse *f, const struct mount_options *opt, struct err *e)
@@ -810,6 +832,12 @@ int mount_fuse_new(struct mount *m, const struct mount_options *opt, struct moun
     }
     f->mount = m;
     f->more.run = fuse_more;
+    f->at = mem_strdup(opt->at);
+    f->read_ahead_bytes = opt->read_ahead_bytes == 0 ? READ_AHEAD_BYTES : opt->read_ahead_bytes;
+    if (f->at == NULL) {
+        mount_fuse_free(f);
+        return err_set(e, -ENOMEM, "no memory for a mount");
+    }
     int rc = fuse_begin(f, opt, e);
     if (rc < 0) {
         mount_fuse_free(f);
@@ -842,6 +870,7 @@ struct mount_fuse *mount_fuse_free(struct mount_fuse *f)
         fuse_session_destroy(f->session);
     }
     free(f->buf.mem);
+    mem_free(f->at);
     mem_free(f);
     return NULL;
 }
