@@ -20,10 +20,17 @@ mkdir "$at"
 export HOME=$work CCACHE_DISABLE=1 GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 is_mounted() { grep -qF " $at " /proc/self/mountinfo; }
 striker=
+# Not killed: the `up` under way would start servers that nobody ends.
+strike_end() {
+    [ -n "$striker" ] || return 0
+    : >"$work/peace"
+    wait "$striker"
+    striker=
+}
 mount_end() {
     local n
     cd /
-    [ -z "$striker" ] || kill "$striker" 2>/dev/null
+    strike_end
     for n in 1 2 3; do
         if is_mounted; then umount -l "$at" 2>/dev/null || fusermount3 -uzq "$at"; fi
     done
@@ -224,7 +231,8 @@ all() {
 strike() {
     local victims victim n=0
     cd /
-    while :; do
+    trap - EXIT
+    while [ ! -e "$work/peace" ]; do
         sleep "$((RANDOM % 2 + 1)).$((RANDOM % 10))"
         victims=("$cluster"/run/*.pid)
         victim=${victims[RANDOM % ${#victims[@]}]}
@@ -257,9 +265,7 @@ for round in $(seq $rounds); do
     when=', under kills'
     all "kills.$round"
 done
-kill $striker
-wait $striker 2>/dev/null
-striker=
+strike_end
 kills=$(tail -n 1 "$work/strikes" | cut -d' ' -f2)
 echo "$kills kills"
 [ "$kills" -gt 3 ] || bad "only $kills kills"
