@@ -20,6 +20,7 @@ mkdir "$at"
 export HOME=$work CCACHE_DISABLE=1 GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 is_mounted() { grep -qF " $at " /proc/self/mountinfo; }
 striker=
+server=
 # Not killed: the `up` under way would start servers that nobody ends.
 strike_end() {
     [ -n "$striker" ] || return 0
@@ -34,6 +35,8 @@ mount_end() {
     for n in 1 2 3; do
         if is_mounted; then umount -l "$at" 2>/dev/null || fusermount3 -uzq "$at"; fi
     done
+    # A program that still waits for servers would keep it for ever.
+    if [ -n "$server" ] && grep -qaF "$at" "/proc/$server/cmdline" 2>/dev/null; then kill -9 "$server"; fi
 }
 disks_end() { mount_end; }
 trap 'mount_end; cleanup' EXIT
@@ -256,6 +259,7 @@ if [ -n "$soak" ]; then
 fi
 start_cluster --copies 2 --targets 3 || { bad 'up'; finish; }
 check 'mount' "$opendfs" mount "$cluster:/" "$at" -o "log=$work/log" || finish
+server=$("$opendfs" mount --status "$at" --json | sed 's/.*"process":"\([0-9]*\)".*/\1/')
 when=
 all peace
 echo "SEED=$seed"
