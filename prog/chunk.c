@@ -155,6 +155,12 @@ static int walk_next(struct chunk_process *p, struct chunk_info *ret)
     return rc == -ERR_need ? rc : rc == 0 && (!p->only || ret->key.data_id == p->data_id) ? 1 : 0;
 }
 
+/* Only the name of a chunk: what was written to it was never committed, and is gone. */
+static bool is_empty(const struct chunk_info *i)
+{
+    return chunk_identity_none(i->committed) && !i->has_pending && (i->flags & CHUNK_DAMAGED) == 0;
+}
+
 static void verified(struct chunk_verify *v, int rc)
 {
     struct chunk_process *p = container_of(v, struct chunk_process, verify);
@@ -166,7 +172,7 @@ static void verified(struct chunk_verify *v, int rc)
     }
     p->seen++;
     p->bytes += p->walked.length;
-    if (rc < 0 || v->pending_bad) {
+    if ((rc < 0 && !(rc == -ENOENT && is_empty(&p->walked))) || v->pending_bad) {
         p->bad++;
         print_bad(p, &p->walked, rc);
     }

@@ -99,6 +99,7 @@ static void process_begin(struct loop_message *m)
                                       .at = p->at,
                                       .source = p->source,
                                       .options = p->setup.kernel,
+                                      .read_ahead_bytes = p->setup.read_ahead_bytes,
                                       .ended = process_ended,
                                       .context = p};
     p->rc = mount_new(&opt, &p->mount, &p->error);

@@ -230,6 +230,7 @@ static const struct cli_command servers[] = {
          "  cluster=CLUSTER  as above\n  secret=FILE      client secret, with addresses\n"
          "  soft             calls fail after timeout=SECONDS (60) without servers; else they "
          "wait\n  cache=SIZE       memory for data in flight and read ahead (256M)\n"
+         "  readahead=SIZE   how far the kernel reads ahead of who reads in order (1M), for root\n"
          "  log=FILE         where messages go after the start; default: nowhere, --foreground: "
          "standard error\n\nRoot's mounts are open to all users, and set-id bits and devices "
          "count, as elsewhere. In /etc/fstab:\n\n"

@@ -179,6 +179,37 @@ TEST(a_time_that_is_set_and_a_commit_do_not_pass_each_other)
     }
 }
 
+static void ended(struct opendfs_op *op)
+{
+    *(int64_t *)op->context = op->result;
+}
+TEST(a_time_that_waits_for_a_commit_can_be_given_up)
+{
+    struct world w;
+    begin(&w);
+    const struct opendfs_stat v = {.mtime_ns = 777};
+    int64_t rc[2] = {0};
+    struct opendfs_op sync = {.done = ended, .context = &rc[0]};
+    struct opendfs_op set = {.done = ended, .context = &rc[1]};
+    struct opendfs_file *f = world_file(&w, "/f", RW);
+    uint64_t ino = fake_path(w.cluster, "f")->ino;
+    CHECK_EQ(DO(&w, pwrite, f, "x", 1, 0), 1);
+    world_kill(&w, 0);
+    opendfs_async_fsync(w.fs, &sync, f);
+    world_run(&w, SECOND);
+    opendfs_async_setattr_ino(w.fs, world_op(&w), ino, &v, OPENDFS_SET_MTIME);
+    world_run(&w, SECOND);
+    CHECK_TRUE(!w.done && !list_empty(&client_inode_find(w.fs, ino)->setters));
+    opendfs_async_cancel(w.fs, &w.op);
+    CHECK_EQ(world_wait(&w), -ECANCELED);
+    CHECK_TRUE(list_empty(&client_inode_find(w.fs, ino)->setters));
+    opendfs_async_setattr_ino(w.fs, &set, ino, &v, OPENDFS_SET_MTIME);
+    world_run(&w, SECOND);
+    world_close(&w); /* the client ends while both wait */
+    CHECK_EQ(rc[0], -ECANCELED);
+    CHECK_EQ(rc[1], -ECANCELED);
+}
+
 /* Nobody wrote here: the time that is on record when the file is closed is not the one of before.
  */
 TEST(an_authority_without_a_write_brings_no_time_back)

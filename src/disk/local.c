@@ -103,6 +103,25 @@ int disk_local_link(const char *existing, const char *path)
     return result(linkat(AT_FDCWD, existing, AT_FDCWD, path, 0));
 }
 
+int disk_local_read_ahead(const char *at, uint64_t bytes)
+{
+    struct statx s;
+    char path[96], text[32];
+    if (statx(AT_FDCWD, at, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &s) < 0) {
+        return -errno;
+    }
+    (void)snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", s.stx_dev_major,
+                   s.stx_dev_minor);
+    int len = snprintf(text, sizeof text, "%llu", (unsigned long long)(bytes / 1024));
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = write(fd, text, (size_t)len) == len ? 0 : -EIO;
+    close(fd);
+    return rc;
+}
+
 int disk_local_mkdir(const char *path, uint32_t mode)
 {
     return result(mkdir(path, mode));

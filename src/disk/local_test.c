@@ -67,6 +67,12 @@ TEST(extended_attributes_of_local_files)
     place_clear(&p);
 }
 
+TEST(only_file_systems_that_read_ahead_are_told_how_far)
+{
+    CHECK_RC(disk_local_read_ahead("/no/such/place", 1 << 20), ENOENT);
+    CHECK_RC(disk_local_read_ahead("/proc/self", 1 << 20), ENOENT);
+}
+
 TEST(local_files_keep_bytes_and_attributes)
 {
     struct place p;

@@ -1,5 +1,8 @@
 #define FUSE_USE_VERSION 314
 #include "mount/call_priv.h"
+
+#include "base/log.h"
+#include "disk/local.h"
 #include "mount/fuse_io_priv.h"
 
 #include <errno.h>
@@ -23,6 +26,7 @@
 
 #define FUSE_NOTIFIERS 8u
 #define FUSE_NOTIFICATIONS 65536u /* more than there are requests */
+#define READ_AHEAD_BYTES (UINT64_C(1) << 20)
 
 #define FLAG_EXEC 040 /* of open: the kernel's __FMODE_EXEC, told since there are flags to tell */
 
@@ -35,7 +39,8 @@ struct mount_fuse {
     struct fuse_buf buf;
     struct mount_fuse_greeting greeting;
     bool mounted, watched, quiet;
-    char *at;
+    char *at; /* owned */
+    uint64_t read_ahead_bytes;
 };
 struct fuse_call {
     struct mount_call c;
@@ -872,10 +877,26 @@ static ssize_t io_read(int fd, void *buf, size_t size, void *user)
     return mount_fuse_read(&f->greeting, fd, buf, size);
 }
 
+/* The 128 KiB that file systems of FUSE begin with are one request at a time, each with its way to
+ * a data node; when they meet, the two sides can only agree on less. Who is not root has to do with
+ * it. */
+static void fuse_widen(struct mount_fuse *f)
+{
+    int rc = disk_local_read_ahead(f->at, f->read_ahead_bytes);
+    if (rc < 0 && rc != -EACCES) {
+        log_warn(f->mount->env.log, "the kernel reads ahead as far as it likes", LOG_RC(rc));
+    }
+}
+
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *user)
 {
     struct mount_fuse *f = user;
-    return mount_fuse_writev(&f->greeting, fd, iov, count);
+    bool met = f->greeting.over;
+    ssize_t n = mount_fuse_writev(&f->greeting, fd, iov, count);
+    if (!met && f->greeting.over && n >= 0) {
+        fuse_widen(f);
+    }
+    return n;
 }
 
 static int fuse_begin(struct mount_fuse *f, const struct mount_options *opt, struct err *e)
@@ -930,8 +951,10 @@ int mount_fuse_new(struct mount *m, const struct mount_options *opt, struct moun
     f->more.run = fuse_more;
     const struct loop_executor_options notifier = {
         .name = "notify", .max_threads = FUSE_NOTIFIERS, .max_queued = FUSE_NOTIFICATIONS};
-    int rc = loop_executor_new(&notifier, &f->notifier);
-    rc = rc < 0 ? err_set(e, rc, "threads of a mount") : fuse_begin(f, opt, e);
+    f->at = mem_strdup(opt->at);
+    f->read_ahead_bytes = opt->read_ahead_bytes == 0 ? READ_AHEAD_BYTES : opt->read_ahead_bytes;
+    int rc = f->at == NULL ? -ENOMEM : loop_executor_new(&notifier, &f->notifier);
+    rc = rc < 0 ? err_set(e, rc, "no memory for a mount") : fuse_begin(f, opt, e);
     if (rc < 0) {
         mount_fuse_free(f);
         return rc;
@@ -964,6 +987,7 @@ struct mount_fuse *mount_fuse_free(struct mount_fuse *f)
         fuse_session_destroy(f->session);
     }
     free(f->buf.mem);
+    mem_free(f->at);
     mem_free(f);
     return NULL;
 }

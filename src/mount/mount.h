@@ -18,11 +18,12 @@
 struct mount;
 struct mount_options {
     const struct env *env;
-    struct opendfs *fs;  /* a client on that loop */
-    uint64_t root;       /* inode that is mounted; 0: the root */
-    const char *at;      /* an existing directory */
-    const char *source;  /* as mount(8) shows it */
-    const char *options; /* for the kernel and fusermount3, as after -o; NULL or "": none */
+    struct opendfs *fs;        /* a client on that loop */
+    uint64_t root;             /* inode that is mounted; 0: the root */
+    const char *at;            /* an existing directory */
+    const char *source;        /* as mount(8) shows it */
+    const char *options;       /* for the kernel and fusermount3, as after -o; NULL or "": none */
+    uint64_t read_ahead_bytes; /* by the kernel, for who reads in order; 0: 1 MiB */
     void (*ended)(void *context, int rc); /* unmounted by others, or the kernel is not to be spoken
                                              with: rc; then free it */
     void *context;

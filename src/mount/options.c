@@ -54,6 +54,7 @@ static const struct option options[] = {
     {"secret", KIND_TEXT, FIELD(secret)},
     {"log", KIND_TEXT, FIELD(log)},
     {"cache", KIND_BYTES, FIELD(cache_bytes)},
+    {"readahead", KIND_BYTES, FIELD(read_ahead_bytes)},
     {"timeout", KIND_SECONDS, FIELD(timeout_ms)},
     {"soft", KIND_SOFT, 0},
     {"hard", KIND_HARD, 0},

@@ -14,6 +14,7 @@ struct mount_setup {
     char *kernel;         /* options for libfuse and the kernel */
     uint64_t timeout_ms;  /* of a soft mount: calls end with an error after so long; 0: never */
     uint64_t cache_bytes; /* 0: as the library has it */
+    uint64_t read_ahead_bytes; /* of the kernel; 0: as the mount has it */
 };
 /* `root`: it is root who mounts; then, as with other file systems, all users may use it, and set-id
  * bits and devices count unless the list says no. `e` names the word that was not understood. */

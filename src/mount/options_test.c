@@ -47,15 +47,16 @@ TEST(a_source_is_a_cluster_and_a_path)
 
 TEST(options_go_where_they_belong)
 {
-    struct mount_setup s = good(
-        "/",
-        "rw,_netdev,x-systemd.automount,comment=a b,ro,,noatime,log=/l,cache=1G,secret=k,cluster=c",
-        true);
+    struct mount_setup s = good("/",
+                                "rw,_netdev,x-systemd.automount,comment=a "
+                                "b,ro,,noatime,log=/l,cache=1G,readahead=4M,secret=k,cluster=c",
+                                true);
     CHECK_TEXT(s.kernel, "allow_other,suid,dev,ro,noatime");
     CHECK_TEXT(s.log, "/l");
     CHECK_TEXT(s.secret, "k");
     CHECK_TEXT(s.cluster, "c");
     CHECK_EQ(s.cache_bytes, UINT64_C(1) << 30);
+    CHECK_EQ(s.read_ahead_bytes, UINT64_C(4) << 20);
     CHECK_EQ(s.timeout_ms, 0);
     mount_setup_fini(&s);
     s = good("d:/", "cluster=c,soft", false); /* the source says it better */

@@ -46,6 +46,9 @@ check 'mounted' is_mounted "$a"
 same 'type' "$(stat -f -c %T "$a")" fuseblk
 check 'status says it' grep -qF "$a  $cluster:/" <("$opendfs" mount --status)
 check 'statistics' grep -q '^opendfs_mount_calls_total [1-9]' "$a/.opendfs/stats"
+if [ "$(id -u)" = 0 ]; then
+    same 'the kernel reads ahead' "$(cat "/sys/class/bdi/$(mountpoint -d "$a")/read_ahead_kb")" 1024
+fi
 same 'which no listing shows' "$(ls -A "$a")" ''
 fails 'nor is it written' 1 'not permitted' touch "$a/.opendfs/x"
 fails 'nor removed' 1 'not permitted' rm "$a/.opendfs/stats"

@@ -20,13 +20,23 @@ mkdir "$at"
 export HOME=$work CCACHE_DISABLE=1 GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 is_mounted() { grep -qF " $at " /proc/self/mountinfo; }
 striker=
+server=
+# Not killed: the `up` under way would start servers that nobody ends.
+strike_end() {
+    [ -n "$striker" ] || return 0
+    : >"$work/peace"
+    wait "$striker"
+    striker=
+}
 mount_end() {
     local n
     cd /
-    [ -z "$striker" ] || kill "$striker" 2>/dev/null
+    strike_end
     for n in 1 2 3; do
         if is_mounted; then umount -l "$at" 2>/dev/null || fusermount3 -uzq "$at"; fi
     done
+    # A program that still waits for servers would keep it for ever.
+    if [ -n "$server" ] && grep -qaF "$at" "/proc/$server/cmdline" 2>/dev/null; then kill -9 "$server"; fi
 }
 disks_end() { mount_end; }
 trap 'mount_end; cleanup' EXIT
@@ -224,7 +234,8 @@ all() {
 strike() {
     local victims victim n=0
     cd /
-    while :; do
+    trap - EXIT
+    while [ ! -e "$work/peace" ]; do
         sleep "$((RANDOM % 2 + 1)).$((RANDOM % 10))"
         victims=("$cluster"/run/*.pid)
         victim=${victims[RANDOM % ${#victims[@]}]}
@@ -248,6 +259,7 @@ if [ -n "$soak" ]; then
 fi
 start_cluster --copies 2 --targets 3 || { bad 'up'; finish; }
 check 'mount' "$opendfs" mount "$cluster:/" "$at" -o "log=$work/log" || finish
+server=$("$opendfs" mount --status "$at" --json | sed 's/.*"process":"\([0-9]*\)".*/\1/')
 when=
 all peace
 echo "SEED=$seed"
@@ -257,9 +269,7 @@ for round in $(seq $rounds); do
     when=', under kills'
     all "kills.$round"
 done
-kill $striker
-wait $striker 2>/dev/null
-striker=
+strike_end
 kills=$(tail -n 1 "$work/strikes" | cut -d' ' -f2)
 echo "$kills kills"
 [ "$kills" -gt 3 ] || bad "only $kills kills"
