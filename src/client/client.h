@@ -57,6 +57,9 @@ NODISCARD int client_identity_get(struct opendfs *fs, uint32_t uid, uint32_t gid
 struct opendfs_identity *client_identity_again(struct opendfs_identity *as); /* one more to put */
 /* Whether what is written through it from now on goes to the end of the file. */
 void client_file_appends(struct opendfs_file *f, bool on);
+/* Who looks names up and opens by number what he has found (a kernel): what a rename from here
+ * replaces stays open for a second. On the loop. */
+void client_keep_replaced(struct opendfs *fs);
 /* As opendfs_async_flush(), and probably nobody writes through the handle any more. */
 void client_flush_last(struct opendfs *fs, struct opendfs_op *op, struct opendfs_file *file);
 /* As opendfs_async_cancel(), on the loop. */

@@ -32,6 +32,7 @@ static struct opendfs *fs_alloc(const struct client_options *opt)
     list_init(&fs->resting);
     client_budget_init(&fs->hedges);
     client_inodes_init(fs);
+    client_lingers_init(fs);
     client_gather_init(fs);
     client_session_init(fs);
     client_identities_init(fs);
@@ -147,6 +148,7 @@ struct opendfs *client_free(struct opendfs *fs)
     fs->meta = peer_free(fs->meta);
     client_calls_fini(fs);
     client_open_fini(fs);
+    client_lingers_fini(fs);
     client_inodes_fini(fs);
     client_gather_fini(fs);
     client_identities_fini(fs);

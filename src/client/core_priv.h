@@ -11,6 +11,7 @@
 #include "client/choose_priv.h"
 #include "client/client.h"
 #include "client/identity_priv.h"
+#include "client/linger_priv.h"
 #include "peer/client.h"
 
 #define CLIENT_SLOTS 64u
@@ -87,6 +88,7 @@ struct opendfs {
     struct list slot_queue; /* mutations that wait for a slot */
     struct list ops;        /* under way */
     struct list resting;    /* opens that wait for a close */
+    struct client_lingers lingers;
     size_t op_count;
     struct client_map *map;
     uint64_t lock_cookies;

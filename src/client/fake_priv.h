@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-#define FAKE_INODES 64u
+#define FAKE_INODES 256u
 #define FAKE_SESSIONS 4u
 #define FAKE_SLOTS 64u
 #define FAKE_TARGETS 3u

@@ -397,12 +397,28 @@ void opendfs_async_unlink(struct opendfs *fs, struct opendfs_op *op, const char 
 /* --- rename, link -------------------------------------------------------------------------------
  */
 
+/* Of what was replaced, if it has lost its last name: directories are gone at once. */
+static void rename_lingers(struct client_task *t, const struct proto_rename_reply *m)
+{
+    bool goes = (client_op_of(t->op)->flags & OPENDFS_RENAME_EXCHANGE) == 0;
+    for (size_t i = 0; i < m->changes.count; i++) {
+        const struct proto_change *c = &m->changes.at[i];
+        bool stays = c->attr.type == PROTO_INODE_DIRECTORY || c->attr.nlink > 0;
+        goes = goes && !(c->ino == m->victim_ino && stays);
+    }
+    if (goes) {
+        client_linger(t->fs, m->victim_ino);
+    }
+}
+
 static void rename_done(struct client_task *t, const struct peer_reply *r)
 {
     const struct proto_rename_reply *m = r->body;
     if (r->rc == 0 && t->victim != 0 && m->victim_ino == t->victim &&
         (client_op_of(t->op)->flags & OPENDFS_RENAME_EXCHANGE) == 0) {
         client_inode_unlinked(t->fs, t->victim);
+    } else if (r->rc == 0 && t->request.rename.victim_open && m->victim_ino != 0) {
+        rename_lingers(t, m);
     }
     plain_done(t, r);
 }
@@ -424,7 +440,7 @@ static void rename_to_walked(struct client_task *t, int rc)
                                       .new_parent = t->walk.dir,
                                       .new_name = t->walk.last,
                                       .flags = client_op_of(t->op)->flags,
-                                      .victim_open = t->victim != 0};
+                                      .victim_open = t->victim != 0 || client_lingers_next(t->fs)};
     client_task_mutate(t, PROTO_OP_rename, rename_done);
 }
 

@@ -25,6 +25,7 @@ int mount_new(const struct mount_options *opt, struct mount **ret, struct err *e
     }
     m->env = *opt->env;
     m->fs = opt->fs;
+    client_keep_replaced(m->fs);
     m->root = opt->root == 0 ? MOUNT_ROOT : opt->root;
     m->ended = opt->ended;
     m->ended_context = opt->context;
