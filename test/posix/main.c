@@ -1,5 +1,5 @@
 /*
- * usage: posix_suite [--list] [--only NAME]... [--second DIR2] [--seconds N] DIR
+ * usage: posix_suite [--list] [--only NAME]... [--but NAME]... [--second DIR2] [--seconds N] DIR
  * See README.md of this folder.
  */
 #include "suite.h"
@@ -13,8 +13,8 @@
 struct run {
     const char *dir[2];     /* as given; the second may be NULL */
     char root[2][PATH_MAX]; /* this run's own directory, through each mount */
-    const char *only[64];
-    size_t only_count;
+    const char *only[64], *but[64];
+    size_t only_count, but_count;
     int seconds; /* that a test may take */
     int passed, failed, skipped;
     bool stuck; /* a process cannot be killed: the file system does not answer, and nothing more is
@@ -26,6 +26,9 @@ static bool wanted(const struct run *r, const char *name)
     bool yes = r->only_count == 0;
     for (size_t i = 0; i < r->only_count; i++) {
         yes = yes || fnmatch(r->only[i], name, 0) == 0;
+    }
+    for (size_t i = 0; i < r->but_count; i++) {
+        yes = yes && fnmatch(r->but[i], name, 0) != 0;
     }
     return yes;
 }
@@ -174,7 +177,9 @@ static void one_test(struct run *r, const struct test *t)
 
 static int usage(void)
 {
-    fputs("usage: posix_suite [--list] [--only NAME]... [--second DIR2] [--seconds N] DIR\n",
+    fputs("usage: posix_suite [--list] [--only NAME]... [--but NAME]... [--second DIR2] [--seconds "
+          "N] "
+          "DIR\n",
           stderr);
     return 2;
 }
@@ -214,11 +219,10 @@ static int run_all(struct run *r)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"list", no_argument, NULL, 'l'},
-                                            {"only", required_argument, NULL, 'o'},
-                                            {"second", required_argument, NULL, '2'},
-                                            {"seconds", required_argument, NULL, 's'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"list", no_argument, NULL, 'l'},          {"only", required_argument, NULL, 'o'},
+        {"but", required_argument, NULL, 'b'},     {"second", required_argument, NULL, '2'},
+        {"seconds", required_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
     static struct run r = {.seconds = 60};
     bool list = false;
     setvbuf(stdout, NULL, _IOLBF, 0); /* what hangs is seen to hang */
@@ -227,6 +231,8 @@ int main(int argc, char **argv)
             list = true;
         } else if (c == 'o' && r.only_count < COUNT(r.only)) {
             r.only[r.only_count++] = optarg;
+        } else if (c == 'b' && r.but_count < COUNT(r.but)) {
+            r.but[r.but_count++] = optarg;
         } else if (c == '2') {
             r.dir[1] = realpath(optarg, NULL);
         } else if (c == 's' && atoi(optarg) > 0) {
