@@ -140,7 +140,7 @@ struct loop_system {
     struct loop_fd signal_watch; /* fd -1: none yet */
     struct list children;        /* struct process_child, see process.c */
     bool foreign;                /* driven through loop_poll_fd() */
-    unsigned unasked; /* rounds in a row in which the kernel was not asked */
+    unsigned unasked;            /* rounds in a row in which the kernel was not asked */
     struct loop_polling polling;
     bool has_boot_id;
     uint8_t boot_id[16];
