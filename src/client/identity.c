@@ -144,6 +144,18 @@ uint32_t client_op_uid(struct opendfs_op *op)
     return op->as == NULL ? client_op_of(op)->fs->uid : op->as->uid;
 }
 
+bool client_op_in_group(struct opendfs_op *op, uint32_t gid)
+{
+    const struct opendfs *fs = client_op_of(op)->fs;
+    const uint32_t *groups = op->as == NULL ? fs->groups : op->as->groups;
+    size_t count = op->as == NULL ? fs->group_count : op->as->group_count;
+    bool in = (op->as == NULL ? fs->gid : op->as->gid) == gid;
+    for (size_t i = 0; i < count && !in; i++) {
+        in = groups[i] == gid;
+    }
+    return in;
+}
+
 uint32_t client_identity_cred(const struct opendfs *fs, const struct opendfs_identity *as)
 {
     return as == NULL ? fs->session.cred : as->cred;

@@ -277,6 +277,11 @@ TEST(who_is_not_root_takes_set_id_bits_away)
     CHECK_EQ(w.op.stat.mode, 06777);
     write_as(&w, anna, 0);
     CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_KILL_PRIV) != 0);
+    CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_OUTSIDER) != 0);
+    fake_path(w.cluster, "f")->attr.gid = anna->gid; /* of her group set-gid may stay */
+    write_as(&w, anna, 0);
+    CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_KILL_PRIV) != 0);
+    CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_OUTSIDER) == 0);
     write_as(&w, NULL, 0);
     CHECK_TRUE((w.cluster->commit_flags & PROTO_COMMIT_KILL_PRIV) == 0);
     who_put(&w, anna);

@@ -49,7 +49,7 @@ void client_inode_freshen(struct opendfs *fs, struct proto_attr *a)
     if (i != NULL && i->mode == PROTO_OPEN_W && i->dead == 0) {
         a->size = i->size;
         if (i->kill_priv) {
-            a->mode &= (a->mode & 010) != 0 ? 01777U : 03777U;
+            a->mode &= (a->mode & 010) != 0 || i->outsider ? 01777U : 03777U;
         }
         a->mtime_ns = i->dirty && !i->told ? i->mtime_ns : a->mtime_ns;
         a->ctime_ns = i->dirty && a->ctime_ns < i->mtime_ns ? i->mtime_ns : a->ctime_ns;

@@ -74,6 +74,7 @@ struct client_inode {
     struct client_call reread_call;
     struct proto_read_inline_request reread_request;
     bool kill_priv;      /* who wrote is not root: the next commit says so */
+    bool outsider;       /* nor in the group of the file, */
     bool told;           /* times of all writes until now were handed over: those on record count */
     struct list asked;   /* client_asked.node: questions that wait for the mutation under way */
     struct list setters; /* client_task.setter: as they (times.c), */
@@ -131,7 +132,7 @@ struct opendfs_file {
     struct client_inode *inode;
     struct list node;
     unsigned flags;              /* OPENDFS_... */
-    bool unprivileged;           /* opened by somebody who is not root */
+    bool unprivileged, outsider; /* opened by somebody who is not root; nor in its group */
     int sync_error, close_error; /* of delayed writes, not told yet */
     uint64_t next_offset;        /* of a reader in order */
     uint64_t run_end, run_bytes; /* of reads that were begun one behind the other, and how much */
@@ -141,6 +142,7 @@ struct opendfs_file {
     char *path; /* for messages */
 };
 
+bool client_op_in_group(struct opendfs_op *op, uint32_t gid);
 uint32_t client_op_uid(struct opendfs_op *op); /* identity.c: on whose behalf it is */
 
 /* inode.c */

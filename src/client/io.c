@@ -112,6 +112,7 @@ void client_io_written(const struct client_io *io, uint64_t end)
     i->untouched = false;
     i->told = false;
     i->kill_priv = i->kill_priv || (io->file != NULL && io->file->unprivileged);
+    i->outsider = i->outsider || (io->file != NULL && io->file->outsider);
 }
 
 /* Into the small contents, if they stay small. 1: done, 0: not possible. */

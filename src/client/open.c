@@ -108,6 +108,7 @@ static void open_handle(struct client_task *t)
         return;
     }
     f->unprivileged = client_op_uid(t->op) != 0;
+    f->outsider = f->unprivileged && !client_op_in_group(t->op, i->attr.gid);
     t->op->file = f;
     open_settled(t);
     if ((flags & OPENDFS_TRUNCATE) != 0 && (flags & OPENDFS_WRITE) != 0 && t->created_ino == 0) {

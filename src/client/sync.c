@@ -76,6 +76,7 @@ static void commit_done(struct client_call *c, const struct peer_reply *r)
     } else {
         i->dirty = true;
         i->kill_priv = (io->request.commit.flags & PROTO_COMMIT_KILL_PRIV) != 0;
+        i->outsider = (io->request.commit.flags & PROTO_COMMIT_OUTSIDER) != 0;
         i->chunked = i->chunked || io->request.commit.allocated > 0;
         i->shared_end = base_max(i->shared_end, io->sent_end);
         if (r->rc == -ERR_session_expired || r->rc == -ESTALE) {
@@ -173,7 +174,8 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
                                                 (i->told    ? PROTO_COMMIT_TOLD
                                                  : i->dirty ? PROTO_COMMIT_TIMES
                                                             : 0) |
-                                                (i->kill_priv ? PROTO_COMMIT_KILL_PRIV : 0),
+                                                (i->kill_priv ? PROTO_COMMIT_KILL_PRIV : 0) |
+                                                (i->outsider ? PROTO_COMMIT_OUTSIDER : 0),
                                        .allocated = client_io_allocated(i)};
     if (i->in_line && i->dirty) {
         m->flags |= i->mode == PROTO_OPEN_W ? PROTO_COMMIT_HAS_DATA : 0;
@@ -196,7 +198,7 @@ static bool commit_step(struct client_io *io, enum client_io_phase after)
     i->shared_end = 0;
     i->releasing = last;
     i->committing = true;
-    i->kill_priv = false;
+    i->kill_priv = i->outsider = false;
     client_io_mutate(io, PROTO_OP_commit, after, commit_done);
     return false;
 }

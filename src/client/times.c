@@ -67,6 +67,7 @@ void client_times_end(struct client_task *t, int rc)
     if (t->sets && rc == 0) {
         i->told = i->told || (q->mask & (OPENDFS_SET_MTIME | OPENDFS_SET_MTIME_NOW)) != 0;
         i->kill_priv = i->kill_priv && (q->mask & OPENDFS_SET_MODE) == 0;
+        i->outsider = i->outsider && i->kill_priv;
     }
     t->sets = false;
     t->inode = NULL;

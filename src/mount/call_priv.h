@@ -17,6 +17,7 @@
 #define MOUNT_ROOT UINT64_C(1) /* the kernel's number, and that of the root of every cluster */
 #define MOUNT_NAME_MAX 255u
 #define MOUNT_LINK_MAX 4095u
+#define MOUNT_LOOKED 32u
 #define MOUNT_PIECES 8u /* of one read */
 #define MOUNT_IO_BYTES (UINT32_C(1) << 20)
 
@@ -78,7 +79,10 @@ struct mount {
     struct env env;
     struct opendfs *fs;
     uint64_t root;
-    struct list calls; /* under way */
+    struct list calls;                        /* under way */
+    struct list dirs;                         /* open: mount_handle.node */
+    struct opendfs_stat looked[MOUNT_LOOKED]; /* directories that were looked up last; a ring */
+    unsigned looked_next;
     size_t call_count;
     uint64_t answered;
     struct mount_people *people;
@@ -92,6 +96,8 @@ struct mount {
 };
 /* An open file or directory. */
 struct mount_handle {
+    struct list node;          /* of mount.dirs */
+    struct opendfs_stat known; /* of a directory, when it was looked at last; ino 0: never */
     struct opendfs_file *file; /* NULL: a directory */
     uint64_t ino;
     unsigned flags; /* OPENDFS_... */
@@ -142,6 +148,7 @@ void mount_write(struct mount_call *c, const void *from); /* `from` stays until 
 void mount_flush(struct mount_call *c);
 void mount_fsync(struct mount_call *c);
 void mount_release(struct mount_call *c);
+struct mount_handle *mount_handle_new(void); /* NULL: no memory */
 void mount_handle_free(struct mount_handle *h);
 void mount_pieces_free(struct mount_call *c); /* what a read has lent */
 /* holes.c */
@@ -157,6 +164,10 @@ void mount_lock_flush(struct mount_call *c, int rc); /* a process closes it: the
 void mount_opendir(struct mount_call *c);
 void mount_readdir(struct mount_call *c);
 void mount_releasedir(struct mount_call *c);
+/* A directory was looked at; and one that is open, has been removed, and is looked at: true: `ret`
+ * is what it was. */
+void mount_dir_looked(struct mount *m, const struct opendfs_stat *st);
+bool mount_dir_removed(struct mount *m, uint64_t ino, struct opendfs_stat *ret);
 /* own.c: files of the mount itself. */
 bool mount_is_own(const struct mount_call *c);
 bool mount_is_own_name(const struct mount *m, uint64_t dir, const char *name);

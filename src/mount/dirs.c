@@ -228,22 +228,73 @@ static void never(struct opendfs_op *op)
     CHECK(false);
 }
 
+/* --- directories that are open and have been removed --------------------------------------------
+ *
+ * The servers have nothing of them any more, and the kernel asks for their attributes by number.
+ */
+
+static const struct opendfs_stat *dir_looked(const struct mount *m, uint64_t ino)
+{
+    for (unsigned i = 0; i < MOUNT_LOOKED; i++) {
+        if (m->looked[i].ino == ino) {
+            return &m->looked[i];
+        }
+    }
+    return NULL;
+}
+
+void mount_dir_looked(struct mount *m, const struct opendfs_stat *st)
+{
+    const struct opendfs_stat *was = dir_looked(m, st->ino);
+    unsigned at = was != NULL ? (unsigned)(was - m->looked) : m->looked_next++ % MOUNT_LOOKED;
+    m->looked[at] = *st;
+    LIST_FOR_EACH(node, &m->dirs)
+    {
+        struct mount_handle *h = LIST_ENTRY(node, struct mount_handle, node);
+        h->known = h->ino == st->ino ? *st : h->known;
+    }
+}
+
+static void dir_known(struct mount *m, struct mount_handle *h)
+{
+    const struct opendfs_stat *st = dir_looked(m, h->ino);
+    h->known = st == NULL ? (struct opendfs_stat){0} : *st;
+    list_push_back(&m->dirs, &h->node);
+}
+
+bool mount_dir_removed(struct mount *m, uint64_t ino, struct opendfs_stat *ret)
+{
+    LIST_FOR_EACH(node, &m->dirs)
+    {
+        const struct mount_handle *h = LIST_ENTRY(node, struct mount_handle, node);
+        if (h->ino == ino && h->known.ino == ino) {
+            *ret = h->known;
+            ret->nlink = 0;
+            return true;
+        }
+    }
+    return false;
+}
+
 void mount_opendir(struct mount_call *c)
 {
     if (mount_is_own(c)) {
         mount_own_opendir(c);
         return;
     }
-    struct mount_handle *h = mem_zalloc(sizeof *h);
+    struct mount_handle *h = mount_handle_new();
     struct mount_listing *l = mem_zalloc(sizeof *l);
     if (h == NULL || l == NULL) {
-        mem_free(h);
+        if (h != NULL) {
+            mount_handle_free(h);
+        }
         mem_free(l);
         c->answers->done(c, -ENOMEM);
         return;
     }
     h->ino = c->ino;
     h->listing = l;
+    dir_known(c->mount, h);
     l->call = c;
     l->opening = true;
     c->handle = h;

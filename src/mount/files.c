@@ -8,9 +8,18 @@ struct mount_pieces {
     size_t count;
 };
 
-static struct mount_handle *handle_new(struct mount_call *c, struct opendfs_file *file)
+struct mount_handle *mount_handle_new(void)
 {
     struct mount_handle *h = mem_zalloc(sizeof *h);
+    if (h != NULL) {
+        list_init(&h->node);
+    }
+    return h;
+}
+
+static struct mount_handle *handle_new(struct mount_call *c, struct opendfs_file *file)
+{
+    struct mount_handle *h = mount_handle_new();
     if (h != NULL) {
         h->file = file;
         h->ino = c->ino;
@@ -21,6 +30,7 @@ static struct mount_handle *handle_new(struct mount_call *c, struct opendfs_file
 
 void mount_handle_free(struct mount_handle *h)
 {
+    list_remove(&h->node); /* of open directories, if it is one */
     mem_free(h);
 }
 

@@ -31,6 +31,7 @@ int mount_new(const struct mount_options *opt, struct mount **ret, struct err *e
     m->ended_context = opt->context;
     m->stop_task.run = mount_stop_run;
     list_init(&m->calls);
+    list_init(&m->dirs);
     int rc = mount_people_new(m, &m->people);
     rc = rc == 0 ? mount_fuse_new(m, opt, &m->fuse, e) : err_set(e, rc, "no memory for a mount");
     if (rc < 0) {

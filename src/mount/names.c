@@ -26,6 +26,9 @@ static void entry_done(struct opendfs_op *op)
     if (op->result < 0) {
         c->answers->done(c, (int)op->result);
     } else {
+        if (op->stat.type == OPENDFS_TYPE_DIRECTORY) {
+            mount_dir_looked(c->mount, &op->stat);
+        }
         c->answers->entry(c, &op->stat);
     }
 }
@@ -33,9 +36,15 @@ static void entry_done(struct opendfs_op *op)
 static void attr_done(struct opendfs_op *op)
 {
     struct mount_call *c = mount_call_of(op);
-    if (op->result < 0) {
+    struct opendfs_stat removed;
+    if (op->result == -ENOENT && mount_dir_removed(c->mount, c->ino, &removed)) {
+        c->answers->attr(c, &removed);
+    } else if (op->result < 0) {
         c->answers->done(c, mount_gone(op->result));
     } else {
+        if (op->stat.type == OPENDFS_TYPE_DIRECTORY) {
+            mount_dir_looked(c->mount, &op->stat);
+        }
         c->answers->attr(c, &op->stat);
     }
 }

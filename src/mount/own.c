@@ -80,7 +80,7 @@ static void counted(struct opendfs_op *op)
     struct mount_call *c = mount_call_of(op);
     struct mount *m = c->mount;
     int rc = op->result < 0 ? (int)op->result : 0;
-    struct mount_handle *h = rc == 0 ? mem_zalloc(sizeof *h) : NULL;
+    struct mount_handle *h = rc == 0 ? mount_handle_new() : NULL;
     size_t room = rc == 0 ? op->data_len + OWN_MORE_BYTES : 0;
     char *at = h == NULL ? NULL : mem_alloc(room);
     rc = rc == 0 && at == NULL ? -ENOMEM : rc;
@@ -132,7 +132,7 @@ void mount_own_read(struct mount_call *c)
 
 void mount_own_opendir(struct mount_call *c)
 {
-    struct mount_handle *h = mem_zalloc(sizeof *h);
+    struct mount_handle *h = mount_handle_new();
     if (h == NULL) {
         c->answers->done(c, -ENOMEM);
         return;

@@ -284,7 +284,7 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
 {
     struct namespace_held *h;
     struct namespace_wopen w;
-    uint32_t known = (PROTO_COMMIT_OPEN << 1) - 1;
+    uint32_t known = (PROTO_COMMIT_OUTSIDER << 1) - 1;
     if ((r->flags & ~known) != 0 || r->size > INT64_MAX) {
         return -EINVAL;
     }
@@ -315,7 +315,9 @@ int namespace_commit(struct namespace_plan *p, const struct proto_commit_request
     }
     bool kill = (r->flags & PROTO_COMMIT_KILL_PRIV) != 0;
     if (kill) {
+        bool outsider = (r->flags & PROTO_COMMIT_OUTSIDER) != 0;
         namespace_drop_set_ids(p, &h->inode);
+        h->inode.mode &= outsider ? ~02000U : ~0U;
     }
     if (written || kill) {
         rc = namespace_kill_priv(p, h);

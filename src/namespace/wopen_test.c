@@ -45,6 +45,24 @@ static uint64_t two_open_file(struct rig *r, struct two *t)
     return new_file(r, "f", PROTO_CREATE_WOPEN);
 }
 
+TEST(who_writes_and_is_not_in_the_group_takes_set_gid_away)
+{
+    struct rig r;
+    rig_open(&r);
+    rig_make_class(&r, 4);
+    for (unsigned outsider = 0; outsider < 2; outsider++) {
+        CHECK_OK(RIG_OP(&r, create, .parent = 1, .name = rig_text(outsider == 0 ? "a" : "b"),
+                        .type = PROTO_INODE_FILE, .mode = 0644, .flags = PROTO_CREATE_WOPEN));
+        uint64_t ino = r.reply.result.ino, epoch = r.reply.result.cap_epoch;
+        CHECK_OK(RIG_OP(&r, setattr, .ino = ino, .mask = PROTO_SET_MODE, .mode = 06767));
+        CHECK_OK(
+            RIG_OP(&r, commit, .ino = ino, .cap_epoch = epoch, .size = 10, .allocated = 10,
+                   .flags = PROTO_COMMIT_KILL_PRIV | (outsider == 0 ? 0 : PROTO_COMMIT_OUTSIDER)));
+        CHECK_EQ(r.reply.attr.mode, outsider == 0 ? 02767 : 0767);
+    }
+    rig_close(&r);
+}
+
 TEST(a_small_file_takes_two_commands)
 {
     struct rig r;
