@@ -69,7 +69,7 @@ static void share_take(struct client_inode *i, const struct proto_wopen_reply *m
 {
     if (i->mode != PROTO_OPEN_W || i->dead < 0) {
         i->torn = i->mode == PROTO_OPEN_S && i->dead == 0 ? i->torn : 0;
-        i->parked = false;
+        i->parked = i->untouched = false;
         i->mode = PROTO_OPEN_NONE;
         i->set_size = 0;
         client_inode_take(i, &m->attr, &m->layout);
