@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #define THREADS_MAX 64u
-#define MIB (1024u * 1024u)
+#define MIB (UINT64_C(1) << 20)
 #define BLOCK 4096u
 #define BYTES_MAX MIB
 #define ERRORS_MAX 20u /* of one thread, then it ends */
