@@ -97,9 +97,11 @@ static void counted(struct opendfs_op *op)
                  "# TYPE opendfs_mount_process_id gauge\nopendfs_mount_process_id %lld\n",
                  (unsigned long long)m->answered, m->call_count - 1,
                  (long long)loop_process_id(m->env.loop));
-        *h = (struct mount_handle){.ino = OWN_FILE, .own = at, .own_len = t.len};
-    } else {
-        mem_free(h);
+        h->ino = OWN_FILE;
+        h->own = at;
+        h->own_len = t.len;
+    } else if (h != NULL) {
+        mount_handle_free(h);
     }
     if (op->result >= 0) {
         opendfs_async_release(m->fs, op);
