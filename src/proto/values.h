@@ -95,9 +95,8 @@ enum proto_open_mode { PROTO_OPEN_NONE, PROTO_OPEN_R, PROTO_OPEN_W, PROTO_OPEN_S
 #define PROTO_COMMIT_TORN 16u      /* what is in chunks does not count: the contents stay inline */
 #define PROTO_COMMIT_TOLD 32u      /* times were handed over in an ack: those on record stay */
 #define PROTO_COMMIT_KILL_PRIV 64u /* who wrote is not root: set-id bits go, whoever tells it */
-#define PROTO_COMMIT_OUTSIDER 256u /* with KILL_PRIV: nor in its group: set-gid goes in any case \
-                                    */
 #define PROTO_COMMIT_OPEN 128u     /* with RELEASE: and it stays open, as by `open` for reading */
+#define PROTO_COMMIT_OUTSIDER 256u /* with KILL_PRIV: nor in its group: set-gid goes, too */
 
 #define PROTO_SESSION_STATEFUL 1u
 #define PROTO_SESSION_SUPERVISED 2u
