@@ -44,7 +44,7 @@ int loop_run(struct loop *l);
  * longer than a small request. 0, and at first: never. Owner only; no effect in simulation and
  * under a foreign event loop.
  */
-#define LOOP_POLL_US 100u
+#define LOOP_POLL_US 50u
 void loop_set_polling(struct loop *l, uint32_t limit_us);
 void loop_stop(struct loop *l, int code); /* owner only; ends after the current callback */
 /* For foreign event loops and tests: handles what is ready, waiting at most `wait_ns` (0: not at

@@ -20,10 +20,11 @@
 #include <unistd.h>
 
 #define ROUNDS_UNASKED 4u
-#define POLL_SHORT 4u /* times the limit: a sleep that polling might have spared */
+#define POLL_SHORT 2u /* times the limit: a sleep that polling might have spared, with the waking \
+                       */
 #define POLL_WANTED 16u
 #define POLL_WANTED_MAX 1024u
-#define POLL_MISSES 8u
+#define POLL_MISSES 8u /* more than hits */
 #define POLL_JUMP_NS 1000000u
 #define POLL_REST_NS 10000000u
 
@@ -119,6 +120,12 @@ static void poll_learn_sleep(struct loop_polling *p, uint64_t slept_ns)
     }
 }
 
+static void poll_hit(struct loop_polling *p)
+{
+    p->misses -= p->misses > 0 ? 1 : 0;
+    p->wanted = p->misses == 0 ? POLL_WANTED : p->wanted;
+}
+
 static void poll_missed(struct loop_polling *p)
 {
     if (++p->misses >= POLL_MISSES) {
@@ -137,8 +144,7 @@ static bool poll_pays(struct loop *l, struct loop_polling *p, uint64_t limit_ns)
     do {
         bool posted = loop_has_work(l) || loop_sources_ready(l);
         if (l->ops->wait(l, 0) || posted) {
-            p->misses = 0;
-            p->wanted = POLL_WANTED;
+            poll_hit(p);
             return true;
         }
         if (l->tick_ns - last > POLL_JUMP_NS) {

@@ -26,6 +26,8 @@ int mount_new(const struct mount_options *opt, struct mount **ret, struct err *e
     m->env = *opt->env;
     m->fs = opt->fs;
     client_keep_replaced(m->fs);
+    /* Who waits for us and whom we wait for share the machine: looking would take their core. */
+    loop_set_polling(m->env.loop, 0);
     m->root = opt->root == 0 ? MOUNT_ROOT : opt->root;
     m->ended = opt->ended;
     m->ended_context = opt->context;
