@@ -3,6 +3,7 @@
 #include "cli/cli_priv.h"
 #include "cli/local_priv.h"
 #include "disk/disk.h"
+#include "disk/local.h"
 
 #include <cjson/cJSON.h>
 
@@ -98,12 +99,17 @@ int cli_mounts_show(struct cli *c, const char *only)
 {
     struct local l;
     CLEANUP(mem_freep) void *table = NULL;
+    CLEANUP(mem_freep) char *whole = NULL;
     size_t len = 0, count = 0;
+    int rc = only == NULL ? 0 : disk_local_whole(only, &whole);
+    if (rc < 0) {
+        return cli_fail_path(c, only, rc);
+    }
     int status = cli_local_begin(&l, c, ".");
     if (status != 0) {
         return status;
     }
-    int rc = disk_load(l.disk, TABLE, TABLE_MAX, &table, &len);
+    rc = disk_load(l.disk, TABLE, TABLE_MAX, &table, &len);
     if (rc < 0) {
         status = cli_fail_path(c, TABLE, rc);
     }
@@ -112,7 +118,7 @@ int cli_mounts_show(struct cli *c, const char *only)
         if (next != NULL) {
             *next++ = '\0';
         }
-        int shown = line_show(c, &l, line, only, &count);
+        int shown = line_show(c, &l, line, whole, &count);
         status = shown != 0 ? shown : status;
     }
     if (rc == 0 && only != NULL && count == 0) {

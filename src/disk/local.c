@@ -7,6 +7,8 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -101,6 +103,39 @@ int disk_local_symlink(const char *target, const char *path)
 int disk_local_link(const char *existing, const char *path)
 {
     return result(linkat(AT_FDCWD, existing, AT_FDCWD, path, 0));
+}
+
+static int whole_of(const char *path, const char *last, char **ret)
+{
+    char *real = realpath(path, NULL);
+    if (real == NULL) {
+        return -errno;
+    }
+    const char *between = strcmp(real, "/") == 0 || *last == '\0' ? "" : "/";
+    *ret = mem_printf("%s%s%s", real, between, last);
+    free(real); /* NOLINT(cppcoreguidelines-no-malloc,cppcoreguidelines-owning-memory): of libc */
+    return *ret == NULL ? -ENOMEM : 0;
+}
+
+int disk_local_whole(const char *path, char **ret)
+{
+    CLEANUP(mem_freep) char *copy = mem_strdup(path);
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t len = strlen(copy); len > 1 && copy[len - 1] == '/'; len--) {
+        copy[len - 1] = '\0';
+    }
+    char *slash = strrchr(copy, '/');
+    char *last = slash == NULL ? copy : slash + 1;
+    if (*last == '\0' || strcmp(last, ".") == 0 || strcmp(last, "..") == 0) {
+        return whole_of(copy, "", ret); /* its parent cannot be told from its name */
+    }
+    if (slash == NULL) {
+        return whole_of(".", last, ret);
+    }
+    *slash = '\0';
+    return whole_of(slash == copy ? "/" : copy, last, ret);
 }
 
 int disk_local_read_ahead(const char *at, uint64_t bytes)

@@ -33,6 +33,10 @@ NODISCARD int disk_local_mknod(const char *path, uint32_t mode, uint64_t rdev);
 NODISCARD int disk_local_rename(const char *from, const char *to); /* replaces */
 int disk_local_remove(const char *path);                           /* file or empty directory */
 
+/* The whole path, as the kernel's table of mounts has it, of what is at `path`, which itself is not
+ * asked anything: its servers may be gone. Freed by mem_free. */
+NODISCARD int disk_local_whole(const char *path, char **ret);
+
 /* How far the kernel reads ahead of who reads in order, in the file system that is mounted at `at`,
  * which is not asked anything. -EACCES: only root may say so. */
 NODISCARD int disk_local_read_ahead(const char *at, uint64_t bytes);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct place {
     char at[64], path[192], other[192];
@@ -39,6 +40,40 @@ static void place_clear(struct place *p)
         CHECK_OK(disk_local_remove(name(p, names->name[i])));
     }
     CHECK_OK(disk_local_remove(p->at));
+}
+
+static void check_whole(const char *path, int rc, const char *want)
+{
+    CLEANUP(mem_freep) char *whole = NULL;
+    CHECK_EQ(disk_local_whole(path, &whole), rc);
+    if (rc == 0) {
+        CHECK_STR(whole, want);
+    }
+}
+
+/* What is there is not asked: a link at the end stays one, and so may what is gone. */
+TEST(a_path_becomes_whole)
+{
+    struct place p;
+    place_make(&p);
+    char want[400];
+    CHECK_OK(disk_local_symlink("nowhere", name(&p, "link")));
+    check_whole(name(&p, "link"), 0, p.path);
+    snprintf(want, sizeof want, "%s/link", p.at);
+    check_whole(name(&p, "./link//"), 0, want);
+    CHECK_OK(disk_local_mkdir(name(&p, "d"), 0700));
+    check_whole(name(&p, "d/.."), 0, p.at);
+    check_whole(name(&p, "d/../link"), 0, want);
+    check_whole(name(&p, "d/."), 0, second(&p, "d"));
+    check_whole(name(&p, "no/link"), -ENOENT, NULL);
+    check_whole("/", 0, "/");
+    check_whole("/tmp", 0, "/tmp");
+    char here[200];
+    CHECK_TRUE(getcwd(here, sizeof here) != NULL);
+    check_whole(".", 0, here);
+    snprintf(want, sizeof want, "%s/what", strcmp(here, "/") == 0 ? "" : here);
+    check_whole("what", 0, want);
+    place_clear(&p);
 }
 
 /* A file system may have none: then that is what is told. */

@@ -45,6 +45,7 @@ check 'mount' mount_at "$a"
 check 'mounted' is_mounted "$a"
 same 'type' "$(stat -f -c %T "$a")" fuseblk
 check 'status says it' grep -qF "$a  $cluster:/" <("$opendfs" mount --status)
+check 'also of a short path' grep -qF "$a  $cluster:/" <(cd "$work" && "$opendfs" mount --status ./a/)
 check 'statistics' grep -q '^opendfs_mount_calls_total [1-9]' "$a/.opendfs/stats"
 if [ "$(id -u)" = 0 ]; then
     same 'the kernel reads ahead' "$(cat "/sys/class/bdi/$(mountpoint -d "$a")/read_ahead_kb")" 1024
