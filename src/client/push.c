@@ -36,6 +36,7 @@ static void ack_item(struct opendfs *fs, const struct proto_inval_item *item,
     i->kept = i->kept || (item->bits & PROTO_INVAL_UNLINK) != 0;
     i->outdated = true;
     bool writes = i->mode == PROTO_OPEN_W || i->mode == PROTO_OPEN_S;
+    i->writes += writes ? 0 : 1; /* somebody else has: what was read ahead is of before that */
     if ((item->bits & PROTO_INVAL_TIMES) != 0 && writes && !i->told) {
         ack->bits |= i->dirty ? PROTO_ACK_HAS_TIMES : 0;
         ack->mtime_ns = i->mtime_ns;

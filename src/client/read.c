@@ -6,9 +6,9 @@
 
 /*
  * Reading. Large reads and reads out of order fetch just their cells, several chunks at once. Small
- * reads in order are served from blocks of CLIENT_UNIT_BYTES, of which more and more are fetched
- * ahead. Blocks belong to a handle and are dropped when they were read through, or when the file is
- * written here.
+ * reads in order, and those in order that are lent, are served from blocks of CLIENT_UNIT_BYTES, of
+ * which more and more are fetched ahead. Blocks belong to a handle and are dropped when they were
+ * read through, or when the file is written here.
  *
  * A handle that reads a large file in order says so with each request, from the first
  * CLIENT_UNIT_BYTES on: who looks at the head of a file only, as many do, finds it in page caches.
@@ -16,6 +16,8 @@
 
 #define BLOCKS_MAX 24u
 #define WINDOW_MAX 16u
+#define LENT_LEAST (CLIENT_UNIT_BYTES / 16) /* less of a block is copied, not lent */
+#define LENT_BEHIND 2u /* blocks that stay: a kernel asks for some ranges at once */
 
 struct client_block {
     struct client_fetch fetch;
@@ -54,17 +56,23 @@ static size_t fetch_place(struct client_fetch *f, struct client_inode *i, uint64
     return (size_t)(end - in);
 }
 
-/* Several reads may be under way: what counts is how they begin. */
+/* Several reads may be under way: what counts is how they begin. Of what is lent, less comes than
+ * was asked for: then the next begins within what was counted. */
 static void read_follow(struct client_io *io)
 {
     struct opendfs_file *f = io->file;
+    uint64_t chunk = f->inode->layout.chunk_size, len = io->len, known = 0;
     bool goes_on = io->offset == f->run_end;
-    uint64_t chunk = f->inode->layout.chunk_size, len = io->len;
     if (io->kind == IO_READ_LENT && chunk > 0) {
         len = base_min(len, chunk - io->offset % chunk); /* it gets no more */
+        if (io->offset < f->run_end && f->run_end - io->offset <= FRAME_DATA_MAX) {
+            known = f->run_end - io->offset;
+            goes_on = true;
+        }
     }
-    f->run_bytes = io->offset == 0 ? len : goes_on ? f->run_bytes + len : 0;
-    f->run_end = io->offset + len;
+    uint64_t more = len - base_min(len, known);
+    f->run_bytes = goes_on ? f->run_bytes + more : io->offset == 0 ? len : 0;
+    f->run_end = goes_on ? f->run_end + more : io->offset + len;
 }
 
 static bool read_streams(const struct opendfs_file *f)
@@ -205,26 +213,6 @@ static bool lend_ended(struct client_io *io)
     return true;
 }
 
-static bool read_lent(struct client_io *io)
-{
-    if (io->offset >= read_end(io->inode)) {
-        size_t len = (size_t)base_min(io->len, CLIENT_UNIT_BYTES);
-        int rc = lend_copy(io, NULL, len);
-        client_io_end(io, rc < 0 ? rc : (int64_t)len);
-        return true;
-    }
-    if (io->part != NULL) {
-        return io->parts_active == 0 && lend_ended(io);
-    }
-    io->part = mem_calloc(1, sizeof *io->part);
-    if (io->part == NULL) {
-        client_io_end(io, -ENOMEM);
-        return true;
-    }
-    part_start(io, &io->part[0]);
-    return false;
-}
-
 /* --- blocks -------------------------------------------------------------------------------------
  */
 
@@ -353,6 +341,20 @@ static int blocks_ready(struct client_io *io, uint64_t first, uint64_t last)
     return ready;
 }
 
+/* The reader has come to `last`: more is wanted when it goes on in order. */
+static void blocks_follow(struct client_io *io, uint64_t last, uint64_t behind)
+{
+    struct opendfs_file *f = io->file;
+    uint64_t bytes = unit_bytes(io->inode), next = io->offset + io->len;
+    if (f->next_offset > 0 && io->offset == f->next_offset && f->window < WINDOW_MAX &&
+        last != (f->next_offset - 1) / bytes) {
+        f->window *= 2;
+    }
+    f->next_offset = next;
+    blocks_trim(f, next / bytes - base_min(next / bytes, behind));
+    read_ahead(f, last);
+}
+
 static void blocks_copy(struct client_io *io)
 {
     uint64_t bytes = unit_bytes(io->inode);
@@ -367,7 +369,6 @@ static void blocks_copy(struct client_io *io)
 
 static bool read_blocks(struct client_io *io)
 {
-    struct opendfs_file *f = io->file;
     uint64_t bytes = unit_bytes(io->inode);
     uint64_t first = io->offset / bytes, last = (io->offset + io->len - 1) / bytes;
     int rc = blocks_ready(io, first, last);
@@ -379,15 +380,70 @@ static bool read_blocks(struct client_io *io)
         return true;
     }
     blocks_copy(io);
-    if (f->next_offset > 0 && io->offset == f->next_offset && f->window < WINDOW_MAX &&
-        last != (f->next_offset - 1) / bytes) {
-        f->window *= 2;
-    }
-    f->next_offset = io->offset + io->len;
-    blocks_trim(f, f->next_offset / bytes);
-    read_ahead(f, last);
+    blocks_follow(io, last, 0);
     client_io_end(io, (int64_t)io->len);
     return true;
+}
+
+/* What of the range is in one block, or in a hole there. */
+static bool lend_block(struct client_io *io)
+{
+    uint64_t bytes = unit_bytes(io->inode), unit = io->offset / bytes;
+    size_t skip = (size_t)(io->offset % bytes);
+    io->len = (size_t)base_min(io->len, bytes - skip);
+    int rc = blocks_ready(io, unit, unit);
+    if (rc == 0) {
+        return false;
+    }
+    const struct client_block *b = rc < 0 ? NULL : block_find(io->file, unit);
+    size_t have = b != NULL && b->fetch.data.len > skip ? b->fetch.data.len - skip : 0;
+    io->len = have > 0 ? base_min(io->len, have) : io->len;
+    if (rc > 0 && have > 0 && io->len >= LENT_LEAST) {
+        io->op->data = b->fetch.data.at + skip;
+        io->op->data_len = io->len;
+        client_op_hold(io->op, buf_ref(b->fetch.data.buf), release_buf);
+    } else if (rc > 0) {
+        rc = lend_copy(io, have > 0 ? b->fetch.data.at + skip : NULL, io->len);
+    }
+    if (rc < 0) {
+        client_io_end(io, rc);
+        return true;
+    }
+    blocks_follow(io, unit, LENT_BEHIND);
+    client_io_end(io, (int64_t)io->len);
+    return true;
+}
+
+/* Who goes on where another request has ended will ask for what follows, too. */
+static bool lends_blocks(const struct client_io *io)
+{
+    const struct opendfs_file *f = io->file;
+    return io->inode->mode != PROTO_OPEN_S && io->part == NULL &&
+           (f->run_bytes >= CLIENT_UNIT_BYTES ||
+            block_find(io->file, io->offset / unit_bytes(io->inode)) != NULL);
+}
+
+static bool read_lent(struct client_io *io)
+{
+    if (io->offset >= read_end(io->inode)) {
+        size_t len = (size_t)base_min(io->len, CLIENT_UNIT_BYTES);
+        int rc = lend_copy(io, NULL, len);
+        client_io_end(io, rc < 0 ? rc : (int64_t)len);
+        return true;
+    }
+    if (io->part != NULL) {
+        return io->parts_active == 0 && lend_ended(io);
+    }
+    if (lends_blocks(io)) {
+        return lend_block(io);
+    }
+    io->part = mem_calloc(1, sizeof *io->part);
+    if (io->part == NULL) {
+        client_io_end(io, -ENOMEM);
+        return true;
+    }
+    part_start(io, &io->part[0]);
+    return false;
 }
 
 /* --- all ----------------------------------------------------------------------------------------

@@ -254,6 +254,54 @@ TEST(lent_reads_in_order_stream)
     world_close(&w);
 }
 
+/* Pieces that end with a block, of ranges that begin where the last one ended: each block is
+ * fetched once, some of them before they are asked for. */
+TEST(lent_reads_in_order_are_fetched_ahead)
+{
+    struct world w;
+    begin_large(&w, 1);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ);
+    unsigned began = 0;
+    for (uint64_t at = 0; at < LARGE;) {
+        int n = DO(&w, pread_lent, f, 3 * CHUNK / 4 + 5, at);
+        CHECK_TRUE(n > 0 && (size_t)n == w.op.data_len);
+        CHECK_BYTES(w.op.data, pattern + at % BYTES, base_min((size_t)n, BYTES - at % BYTES));
+        opendfs_async_release(w.fs, &w.op);
+        at += (uint64_t)n;
+        world_run(&w, MS);
+        began = at <= BYTES + CHUNK ? w.cluster->reads : began;
+        if (at > BYTES + 8 * CHUNK && at < LARGE - 8 * CHUNK) {
+            CHECK_TRUE((w.cluster->reads - began) * CHUNK >= at - BYTES + 4 * CHUNK);
+        }
+    }
+    CHECK_TRUE(w.cluster->reads - began <= (LARGE - BYTES) / CHUNK);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    check_quiet(&w);
+    world_close(&w);
+}
+
+/* What was fetched ahead is as old as the next write of this client. */
+TEST(lent_reads_see_what_was_written_since)
+{
+    struct world w;
+    begin_large(&w, 1);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ | OPENDFS_WRITE);
+    uint64_t at = 0;
+    for (; at < BYTES + 4 * CHUNK; at += CHUNK) {
+        CHECK_EQ(DO(&w, pread_lent, f, CHUNK, at), CHUNK);
+        opendfs_async_release(w.fs, &w.op);
+        world_run(&w, MS);
+    }
+    CHECK_EQ(DO(&w, pwrite, f, "new", 3, at + 7), 3);
+    CHECK_EQ(DO(&w, pread_lent, f, CHUNK, at), CHUNK);
+    CHECK_BYTES(w.op.data, pattern + at % BYTES, 7);
+    CHECK_BYTES((const uint8_t *)w.op.data + 7, "new", 3);
+    CHECK_BYTES((const uint8_t *)w.op.data + 10, pattern + at % BYTES + 10, CHUNK - 10);
+    opendfs_async_release(w.fs, &w.op);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
 /* --- failures -----------------------------------------------------------------------------------
  */
 

@@ -61,11 +61,15 @@ static bool ask_is_done(void *ctx)
 {
     return ((struct fake_ask *)ctx)->done > 0;
 }
-static void recall(struct world *w)
+static void ask(struct world *w, void (*what)(void *ctx))
 {
     struct fake_ask a = {.meta = &w->node[0], .ino = file_of(w)->ino};
-    loop_sim_enter(w->loop[0], fake_ask_recall, &a);
+    loop_sim_enter(w->loop[0], what, &a);
     CHECK_TRUE(loop_sim_run(w->sim, ask_is_done, &a, loop_sim_now_ns(w->sim) + SECOND));
+}
+static void recall(struct world *w)
+{
+    ask(w, fake_ask_recall);
 }
 
 /* Under way, not waited for. */
@@ -263,6 +267,33 @@ TEST(sharers_see_what_others_have_written)
     CHECK_EQ(w.op.stat.size_bytes, 2 * CHUNK);
     file_of(&w)->attr.size = 10; /* or shrunk */
     CHECK_EQ(DO(&w, pread, f, got, sizeof got, 0), 10);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
+/* Who only reads has read ahead what another one changes, and is told of the change. */
+TEST(readers_see_what_they_were_told_of)
+{
+    struct world w;
+    uint8_t got[100];
+    begin(&w);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ);
+    for (uint8_t i = 0; i < 20; i++) {
+        if (i > 0) {
+            other_writes(&w, 0, i, CHUNK);
+            other_writes(&w, 1, i, BLOCK);
+            ask(&w, fake_ask_inval); /* what it is asked for is logged later */
+        }
+        uint64_t at = (i * UINT64_C(4096) + 7 * sizeof got * i) % (CHUNK + 4096);
+        for (unsigned k = 0; k < 3; k++, at += sizeof got) { /* in order */
+            CHECK_EQ(DO(&w, pread, f, got, sizeof got, at), sizeof got);
+            CHECK_TRUE(i == 0 || (got[0] == i && got[sizeof got - 1] == i));
+        }
+        at = base_min(at, CHUNK - sizeof got);
+        CHECK_EQ(DO(&w, pread_lent, f, sizeof got, at), sizeof got);
+        CHECK_TRUE(i == 0 || *(const uint8_t *)w.op.data == i);
+        opendfs_async_release(w.fs, &w.op);
+    }
     CHECK_OK(DO(&w, close, f, NULL, 0));
     world_close(&w);
 }
