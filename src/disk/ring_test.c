@@ -14,12 +14,14 @@
 #include "loop/loop.h"
 #include "testing/testing.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 
 #define ROUNDS_MAX 100000
 #define UNIT INT64_C(4096)
 #define UNITS 16
+#define THREADS 3u
 
 struct bench {
     struct env env;
@@ -91,7 +93,7 @@ static void bench_init(struct bench *b)
     CHECK_OK(loop_new(&(struct loop_options){.name = "test"}, &b->env.loop, NULL));
     b->env.fault = fault_new();
     b->env.stats = stats_new(NULL, "test");
-    CHECK_OK(disk_pool_new(&b->env, &(struct disk_pool_options){.max_threads = 3}, &b->disk));
+    CHECK_OK(disk_pool_new(&b->env, &(struct disk_pool_options){.max_threads = THREADS}, &b->disk));
     snprintf(b->path, sizeof b->path, "%s/f", testing_directory());
     b->bytes = mem_aligned(UNIT, UNITS * UNIT);
     b->back = mem_aligned(UNIT, UNITS * UNIT);
@@ -608,6 +610,66 @@ TEST(threads_keep_nothing)
     bench_init(&b);
     CHECK_RC(disk_lend(b.disk, b.bytes, UNIT), EOPNOTSUPP);
     disk_unlend(b.disk, b.bytes);
+    bench_fini(&b);
+}
+
+/* ---- The threads of the kernel ---- */
+
+#define SYNCED 16u
+
+/* Those that work for rings of this process; idle ones stay for some seconds. */
+static unsigned kernel_workers(void)
+{
+    unsigned count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK_TRUE(tasks != NULL);
+    for (struct dirent *e = readdir(tasks); e != NULL; e = readdir(tasks)) {
+        char path[300], name[32] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
+        FILE *f = fopen(path, "re");
+        if (f != NULL) {
+            count += fgets(name, sizeof name, f) != NULL && strncmp(name, "iou-wrk", 7) == 0;
+            fclose(f);
+        }
+    }
+    closedir(tasks);
+    return count;
+}
+
+/* Syncs block: without a bound the kernel would start a thread for each, up to four per core. */
+TEST(threads_of_the_kernel_are_bounded)
+{
+    struct bench b;
+    with_uring(&b);
+    static struct waiting w[SYNCED];
+    struct disk_file *file[SYNCED];
+    for (unsigned i = 0; i < SYNCED; i++) {
+        char path[600];
+        snprintf(path, sizeof path, "%s%u", b.path, i);
+        struct disk_req req = {
+            .op = DISK_OPEN, .path = path, .flags = DISK_READ_WRITE | DISK_CREATE};
+        CHECK_EQ(disk_now(b.disk, &req), 0);
+        file[i] = req.file;
+    }
+    unsigned most = 0;
+    for (unsigned round = 0; round < 10; round++) {
+        for (unsigned i = 0; i < SYNCED; i++) {
+            struct disk_req req = write_all(&b, file[i], 0);
+            CHECK_EQ(run(&b, &req), UNITS * UNIT);
+        }
+        for (unsigned i = 0; i < SYNCED; i++) {
+            start(&b, &w[i], &(struct disk_req){.op = DISK_SYNC, .file = file[i]});
+        }
+        for (unsigned i = 0; i < SYNCED; i++) {
+            CHECK_EQ(finish(&b, &w[i]), 0);
+            most = (unsigned)base_max(most, kernel_workers());
+        }
+    }
+    CHECK_TRUE(most > 0);
+    CHECK_TRUE(most <= THREADS);
+    for (unsigned i = 0; i < SYNCED; i++) {
+        CHECK_EQ(run(&b, &(struct disk_req){.op = DISK_CLOSE, .file = file[i]}), 0);
+    }
     bench_fini(&b);
 }
 
