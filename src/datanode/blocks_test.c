@@ -4,7 +4,7 @@
  */
 #include "datanode/blocks.h"
 
-#include "datanode/rig_world_priv.h"
+#include "datanode/rig_spoil_priv.h"
 #include "datanode/worker_priv.h"
 #include "testing/testing.h"
 
@@ -153,20 +153,32 @@ TEST(blocks_are_not_kept_without_memory_for_them)
 
 /* ---- Against a model ---- */
 
+#define LAST_ID 250u /* spoil_data() knows no larger ones */
+
 struct model {
     struct rig rig;
     struct rand rand;
     uint8_t byte[CHUNKS][CELLS]; /* of all bytes of a cell; of chunks with `length` */
-    uint32_t length[CHUNKS];
+    uint32_t length[CHUNKS], tgen[CHUNKS];
+    uint64_t id[CHUNKS], next_id;
+    bool damaged[CHUNKS];
     uint64_t hits, misses; /* of earlier lives */
+    unsigned cuts, removals, damages;
 };
+
+static struct rig_io model_io(const struct model *m, uint32_t chunk)
+{
+    struct rig_io io = whole;
+    io.data_id = m->id[chunk];
+    io.tgen = m->tgen[chunk];
+    return io;
+}
 
 static void model_write(struct model *m, uint32_t chunk)
 {
-    struct rig_io io = whole;
+    struct rig_io io = model_io(m, chunk);
     uint32_t first = (uint32_t)rand_below(&m->rand, CELLS);
     uint32_t cells = (uint32_t)rand_range(&m->rand, 1, base_min(CELLS - first, 300));
-    io.index = chunk;
     io.offset = first * 4096;
     io.length = cells * 4096;
     io.fill = (uint8_t)rand_below(&m->rand, 256);
@@ -180,13 +192,69 @@ static void model_write(struct model *m, uint32_t chunk)
     }
 }
 
+/* Shorter, and now and then as long again: then there are zeros. */
+static void model_cut(struct model *m, uint32_t chunk)
+{
+    struct rig_io io = model_io(m, chunk);
+    uint32_t cells = m->length[chunk] / 4096;
+    uint32_t left = (uint32_t)rand_range(&m->rand, 1, cells);
+    io.kind = PROTO_WRITE_SET_LENGTH;
+    io.tgen = ++m->tgen[chunk];
+    io.length = left * 4096;
+    CHECK_OK(rig_write(&m->rig, &io));
+    memset(&m->byte[chunk][left], 0, CELLS - left);
+    m->length[chunk] = io.length;
+    m->cuts++;
+    if (rand_chance(&m->rand, 1, 2)) {
+        io.tgen = ++m->tgen[chunk];
+        io.length = cells * 4096;
+        CHECK_OK(rig_write(&m->rig, &io));
+        m->length[chunk] = io.length;
+    }
+}
+
+static void model_remove(struct model *m, uint32_t chunk)
+{
+    struct rig_io io = model_io(m, chunk);
+    CHECK_OK(rig_remove(&m->rig, &io));
+    memset(m->byte[chunk], 0, sizeof m->byte[chunk]);
+    m->length[chunk] = m->tgen[chunk] = 0;
+    m->damaged[chunk] = false;
+    m->id[chunk] = m->next_id++;
+    m->removals++;
+}
+
+/* On the disk, which is not the cache: somewhere in its file, perhaps where nothing is any more. */
+static void model_damage(struct model *m, uint32_t chunk)
+{
+    struct rig_io io = model_io(m, chunk);
+    uint64_t block = rand_range(&m->rand, 1, m->length[chunk] / 4096);
+    CHECK_OK(rig_sync(&m->rig, &io));
+    m->damaged[chunk] =
+        spoil_try(&m->rig, 1, (uint8_t)io.data_id, block * UINT64_C(4096) + 10) == 0;
+    m->damages += m->damaged[chunk];
+}
+
+static void model_compare(struct model *m, uint32_t chunk, const struct rig_call *c,
+                          const struct rig_io *io)
+{
+    if (m->damaged[chunk] && (c->rc < 0 || !c->data_good)) {
+        return; /* and it is seen */
+    }
+    CHECK_OK(c->rc);
+    CHECK_TRUE(c->data_good);
+    CHECK_TRUE(c->offset <= io->offset && c->offset + c->data_len >= io->offset + io->length);
+    for (uint32_t i = 0; i < io->length; i++) {
+        CHECK(c->data[io->offset + i - c->offset] == m->byte[chunk][(io->offset + i) / 4096]);
+    }
+}
+
 static void model_read(struct model *m, uint32_t chunk)
 {
     struct rig_call *c = mem_zalloc(sizeof *c);
-    struct rig_io io = whole;
+    struct rig_io io = model_io(m, chunk);
     uint32_t offset = (uint32_t)rand_below(&m->rand, m->length[chunk]);
     offset = rand_chance(&m->rand, 1, 2) ? offset / MIB * MIB : offset;
-    io.index = chunk;
     io.offset = offset;
     io.length = rand_chance(&m->rand, 1, 2)
                     ? m->length[chunk] - offset
@@ -194,21 +262,35 @@ static void model_read(struct model *m, uint32_t chunk)
     io.stream = true;
     rig_read_begin(&m->rig, c, &io);
     RIG_UNTIL(&m->rig, c->done);
-    CHECK_OK(c->rc);
-    CHECK_TRUE(c->data_good);
-    CHECK_TRUE(c->offset <= offset && c->offset + c->data_len >= offset + io.length);
-    for (uint32_t i = 0; i < io.length; i++) {
-        CHECK(c->data[offset + i - c->offset] == m->byte[chunk][(offset + i) / 4096]);
-    }
+    model_compare(m, chunk, c, &io);
     rig_call_end(c);
     mem_free(c);
 }
 
+/* What a read fills in when the chunk has changed under it is of the content that it began with. */
+static void model_race(struct model *m, uint32_t chunk)
+{
+    struct rig_call *c = mem_zalloc(sizeof *c);
+    struct rig_io io = model_io(m, chunk);
+    io.length = m->length[chunk];
+    io.stream = true;
+    disk_sim_cache_empty(m->rig.disk[1]);
+    rig_read_begin(&m->rig, c, &io);
+    model_write(m, chunk);
+    RIG_UNTIL(&m->rig, c->done);
+    CHECK_TRUE(c->rc < 0 || c->data_good);
+    rig_call_end(c);
+    mem_free(c);
+    model_read(m, chunk);
+}
+
 static void model_kill(struct model *m)
 {
-    struct rig_io io = whole;
-    for (io.index = 0; io.index < CHUNKS; io.index++) {
-        if (m->length[io.index] > 0) {
+    for (uint32_t chunk = 0; chunk < CHUNKS; chunk++) {
+        struct rig_io io = model_io(m, chunk);
+        if (m->damaged[chunk]) {
+            model_remove(m, chunk);
+        } else if (m->length[chunk] > 0) {
             CHECK_OK(rig_sync(&m->rig, &io));
         }
     }
@@ -222,28 +304,49 @@ static void model_kill(struct model *m)
     RIG_UNTIL(&m->rig, rig_settled(&m->rig, 1) && rig_info(&m->rig, 1).leased);
 }
 
+static void model_step(struct model *m)
+{
+    uint32_t chunk = (uint32_t)rand_below(&m->rand, CHUNKS);
+    uint64_t dice = rand_below(&m->rand, 100);
+    bool ids_left = m->next_id < LAST_ID;
+    if (m->damaged[chunk] && dice < 30) {
+        model_remove(m, chunk);
+    } else if (m->length[chunk] == 0 || (dice < 25 && !m->damaged[chunk])) {
+        model_write(m, chunk);
+    } else if (dice < 40) {
+        disk_sim_cache_empty(m->rig.disk[1]);
+    } else if (dice == 40) {
+        model_kill(m);
+    } else if (dice < 46 && !m->damaged[chunk]) {
+        model_cut(m, chunk);
+    } else if (dice >= 90 && !m->damaged[chunk]) {
+        model_race(m, chunk);
+    } else if (dice < 49 && ids_left) {
+        model_remove(m, chunk);
+    } else if (dice < 51 && ids_left && !m->damaged[chunk]) {
+        model_damage(m, chunk);
+    } else {
+        model_read(m, chunk);
+    }
+}
+
 TEST(blocks_are_always_of_the_newest_content)
 {
     struct model *m = mem_zalloc(sizeof *m);
     rand_seed(&m->rand, testing_seed());
+    for (m->next_id = 0; m->next_id < CHUNKS; m->next_id++) {
+        m->id[m->next_id] = 100 + m->next_id;
+    }
+    m->next_id += 100;
     open_with(&m->rig, UINT64_C(18) << 20);
-    for (unsigned step = 0; step < 600; step++) {
-        uint32_t chunk = (uint32_t)rand_below(&m->rand, CHUNKS);
-        uint64_t dice = rand_below(&m->rand, 100);
-        if (m->length[chunk] == 0 || dice < 25) {
-            model_write(m, chunk);
-        } else if (dice < 40) {
-            disk_sim_cache_empty(m->rig.disk[1]);
-        } else if (dice == 40) {
-            model_kill(m);
-        } else {
-            model_read(m, chunk);
-        }
+    for (unsigned step = 0; step < 800; step++) {
+        model_step(m);
     }
     struct datanode_blocks_info i = known(&m->rig);
     CHECK_EQ(i.held, 0);
     CHECK_EQ(i.bad, 0);
     CHECK_TRUE(m->hits + i.hits > 0 && m->misses + i.misses > 0);
+    CHECK_TRUE(m->cuts > 0 && m->removals > 0 && m->damages > 0);
     rig_close(&m->rig);
     mem_free(m);
 }

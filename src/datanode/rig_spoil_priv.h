@@ -16,7 +16,7 @@ RIG int read_at(struct rig *r, unsigned host, uint8_t fill)
 }
 
 /* doc/format/chunk.md: where a chunk's file is. Its first cell is in block 1. */
-RIG void spoil_data(struct rig *r, unsigned host, uint8_t data_id, uint64_t offset)
+RIG int spoil_try(struct rig *r, unsigned host, uint8_t data_id, uint64_t offset)
 {
     uint8_t key[12] = {data_id};
     char path[80];
@@ -24,7 +24,11 @@ RIG void spoil_data(struct rig *r, unsigned host, uint8_t data_id, uint64_t offs
     unsigned directory = crc32c(0, key, sizeof key) % 1024;
     text_init(&t, path, sizeof path);
     text_add(&t, "/store/%02x/%02x/%016x.%08x", directory / 32, directory % 32, data_id, 0);
-    CHECK(disk_sim_corrupt(r->disk[host], path, offset, 0x40) == 0);
+    return disk_sim_corrupt(r->disk[host], path, offset, 0x40);
+}
+RIG void spoil_data(struct rig *r, unsigned host, uint8_t data_id, uint64_t offset)
+{
+    CHECK(spoil_try(r, host, data_id, offset) == 0);
 }
 RIG void spoil_at(struct rig *r, unsigned host, uint64_t offset)
 {
