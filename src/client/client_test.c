@@ -545,6 +545,28 @@ TEST(a_refused_credential_is_told)
     world_close(&w);
 }
 
+/* No session can be had, for a reason that may pass: a change is not sent, and waits no longer than
+ * it was told to. */
+TEST(changes_without_a_session_give_up_when_their_time_is_over)
+{
+    struct world w;
+    world_open(&w, testing_seed());
+    w.opt.timeout_ms = 3000;
+    world_start(&w);
+    CHECK_OK(DO(&w, mkdir, "/d", 0755));
+    w.cluster->meta_fault_op = PROTO_OP_session_open;
+    w.cluster->meta_fault = (struct fake_fault){.rc = -ERR_busy, .count = 1000};
+    memset(w.cluster->session, 0, sizeof w.cluster->session);
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t before = loop_sim_now_ns(w.sim);
+        CHECK_EQ(DO(&w, mkdir, "/d/e", 0755), -ETIMEDOUT);
+        CHECK_TRUE(loop_sim_now_ns(w.sim) - before < 4 * SECOND);
+    }
+    w.cluster->meta_fault.count = 0;
+    CHECK_OK(DO(&w, mkdir, "/d/e", 0755));
+    world_close(&w);
+}
+
 TEST(a_client_that_stops_ends_its_session)
 {
     struct world w;

@@ -84,10 +84,11 @@ struct opendfs {
     struct loop_timer flush_timer; /* what gathers does not gather for ever */
     struct client_session session;
     struct client_identities identities;
-    struct list calls;      /* of the metadata service, sent */
-    struct list slot_queue; /* mutations that wait for a slot */
-    struct list ops;        /* under way */
-    struct list resting;    /* opens that wait for a close */
+    struct list calls;            /* of the metadata service, sent */
+    struct list slot_queue;       /* mutations that wait for a slot */
+    struct loop_timer slot_timer; /* the first of those whose time is over */
+    struct list ops;              /* under way */
+    struct list resting;          /* opens that wait for a close */
     struct client_lingers lingers;
     size_t op_count;
     struct client_map *map;

@@ -85,7 +85,7 @@ struct fake_cluster {
     struct fake_node *meta, *target[FAKE_TARGETS];
     struct fake_people people;
     uint32_t key_id;        /* of its capabilities */
-    uint16_t meta_fault_op; /* 0: any mutation; or it, or `credential` */
+    uint16_t meta_fault_op; /* 0: any mutation; or it, `credential`, `session_open` */
     unsigned opens, mutations, repeats, writes, write_repeats, foreign_writes, reads, stats;
     unsigned extents, syncs, returns, closed, claims, xattrs_asked, executed[1024];
     uint32_t umask, commit_flags;      /* of the newest create; of the newest commit */

@@ -28,6 +28,10 @@ static inline void fake_session_open(struct peer_user *u, struct peer_request *r
         peer_request_fail(r, -ERR_log_full, NULL);
         return;
     }
+    if (c->meta_fault.count > 0 && c->meta_fault_op == PROTO_OP_session_open) {
+        peer_request_fail(r, c->meta_fault.rc, NULL);
+        return;
+    }
     memset(s, 0, sizeof *s);
     s->id = c->next_session++;
     c->people.count = 0;

@@ -97,6 +97,8 @@ static void call_finish_refused(struct client_call *c, int rc)
     call_finish(c, &r);
 }
 
+static void slots_watch(struct opendfs *fs);
+
 static void call_again_run(struct loop_task *t)
 {
     struct client_call *c = container_of(t, struct client_call, again);
@@ -120,6 +122,7 @@ static void call_again_run(struct loop_task *t)
         list_remove(&c->node);
         list_push_back(&c->fs->slot_queue, &c->node);
         client_slots_pump(c->fs);
+        slots_watch(c->fs);
         return;
     }
     if (!c->mutation) {
@@ -132,6 +135,37 @@ static void call_again_run(struct loop_task *t)
 static bool call_late(const struct client_call *c)
 {
     return c->deadline_ns != 0 && loop_now_ns(c->fs->loop) >= c->deadline_ns;
+}
+
+/* Without a session, or a slot, nobody asks a mutation whether its time is over. */
+static void slots_late(struct loop_timer *t)
+{
+    struct opendfs *fs = container_of(t, struct opendfs, slot_timer);
+    LIST_FOR_EACH(node, &fs->slot_queue)
+    {
+        struct client_call *c = LIST_ENTRY(node, struct client_call, node);
+        if (!c->again.queued && call_late(c)) {
+            c->no_session = -ERR_deadline;
+            loop_defer(fs->loop, &c->again);
+        }
+    }
+    slots_watch(fs);
+}
+
+static void slots_watch(struct opendfs *fs)
+{
+    uint64_t first = UINT64_MAX, now = loop_now_ns(fs->loop);
+    LIST_FOR_EACH(node, &fs->slot_queue)
+    {
+        const struct client_call *c = LIST_ENTRY(node, struct client_call, node);
+        if (c->deadline_ns != 0 && !c->again.queued) {
+            first = base_min(first, c->deadline_ns);
+        }
+    }
+    if (first != UINT64_MAX) {
+        fs->slot_timer.fire = slots_late;
+        loop_timer_in(fs->loop, &fs->slot_timer, first > now ? first - now : 0);
+    }
 }
 
 /* Its session has gone. What may have happened there cannot be known any more. */
@@ -319,6 +353,9 @@ void client_mutate(struct opendfs *fs, struct client_call *c, uint16_t opcode, v
     c->bare = false;
     list_push_back(&fs->slot_queue, &c->node);
     client_slots_pump(fs);
+    if (!c->slotted && c->deadline_ns != 0) {
+        slots_watch(fs);
+    }
 }
 
 void client_call_cancel(struct client_call *c)
@@ -406,6 +443,7 @@ void client_calls_fini(struct opendfs *fs)
 {
     const struct peer_reply r = {.rc = -ERR_cancelled};
     struct list *lists[] = {&fs->slot_queue, &fs->calls, &fs->identities.waiting};
+    loop_timer_cancel(fs->loop, &fs->slot_timer);
     for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
         while (!list_empty(lists[i])) {
             struct client_call *c = LIST_ENTRY(lists[i]->next, struct client_call, node);

@@ -47,7 +47,7 @@ static void check_whole(const char *path, int rc, const char *want)
     CLEANUP(mem_freep) char *whole = NULL;
     CHECK_EQ(disk_local_whole(path, &whole), rc);
     if (rc == 0) {
-        CHECK_STR(whole, want);
+        CHECK_TEXT(whole, want);
     }
 }
 
