@@ -17,14 +17,20 @@ static void attr_out(struct client_task *t, const struct proto_attr *a)
 
 static void stat_walked(struct client_task *t, int rc);
 
-/* The name may have gone, or stand for another file, since it was looked up. */
+/* The name may have gone, or stand for another file, since it was looked up: what was set meanwhile
+ * may be of after that. */
+static bool stat_differs(const struct proto_attr *a, const struct proto_attr *b)
+{
+    return a->nlink != b->nlink || a->mode != b->mode || a->uid != b->uid || a->gid != b->gid;
+}
+
 static void stat_asked(struct client_task *t, const struct peer_reply *r)
 {
     bool gone = r->rc == -ENOENT || r->rc == -ESTALE;
     struct proto_attr a = {0};
     if (r->rc == 0) {
         a = ((const struct proto_getattr_reply *)r->body)->attr;
-        gone = a.nlink != t->walk.attr.nlink;
+        gone = stat_differs(&a, &t->walk.attr);
     }
     if (gone && ++t->rounds <= CLIENT_LINKS_MAX) {
         client_walk_fini(&t->walk);

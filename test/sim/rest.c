@@ -534,10 +534,19 @@ static void compare(const struct rest *x)
 
 /* ---- What is lost ---- */
 
+/* Its record has gone bad: whoever has it knows only that there was something. */
+static bool is_unknown(const struct rest_chunk *c)
+{
+    return c->damaged && c->chain == 0;
+}
+
 /* All who have it have it damaged. */
 static bool is_lost(const struct rest *x, const struct rest_chunk *c)
 {
     const struct rest_row *row = row_find(x, c->chain);
+    if (is_unknown(c)) {
+        return x->w->copies == 1 && x->w->other_copies <= 1;
+    }
     bool lost = c->damaged && row != NULL;
     for (size_t i = 0; lost && i < row->count; i++) {
         const struct rest_target *t = target_find(x, row->target[i]);
@@ -570,7 +579,8 @@ static void check_lost(struct rest *x)
             const struct rest_chunk *c = &t->chunk[k];
             const struct rest_file *f = file_find(x, c->key.data_id);
             check_rotten(t, c);
-            if (!is_left(t, c) && f != NULL && !f->in_line && is_lost(x, c) && count < LOST_MAX &&
+            bool counts = is_unknown(c) || !is_left(t, c);
+            if (counts && f != NULL && !f->in_line && is_lost(x, c) && count < LOST_MAX &&
                 (uint64_t)c->key.index * f->chunk_size < f->size) {
                 lost[count++] = (struct lost_chunk){.ino = f->ino, .key = c->key};
             }
