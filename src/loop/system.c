@@ -20,8 +20,7 @@
 #include <unistd.h>
 
 #define ROUNDS_UNASKED 4u
-#define POLL_SHORT 2u /* times the limit: a sleep that polling might have spared, with the waking \
-                       */
+#define POLL_SHORT 2u /* times the limit: a sleep that looking might have spared */
 #define POLL_WANTED 16u
 #define POLL_WANTED_MAX 1024u
 #define POLL_MISSES 8u /* more than hits */
