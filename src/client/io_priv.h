@@ -81,7 +81,8 @@ struct client_io {
     bool zeroed, punched; /* what has to become zeros is on its way; it was in chunks */
     uint32_t stored_tgen; /* write: the oldest generation with which a part was stored */
     size_t parts_active;
-    bool streams;                                /* reading in order, of a large file */
+    bool streams; /* reading in order, of a large file */
+    bool waited;  /* for a block: if that has become old meanwhile it does without */
     enum { IO_STALE, IO_ASKED, IO_FRESH } fresh; /* the attributes that it looks at, in mode S */
     struct client_held held;
     struct client_part *part; /* CLIENT_PARTS, allocated when they are needed */

@@ -341,6 +341,15 @@ static int blocks_ready(struct client_io *io, uint64_t first, uint64_t last)
     return ready;
 }
 
+/* It has waited for a block, and something of the file was written meanwhile: that may go on for
+ * ever, so it fetches what it needs by itself. */
+static bool blocks_lost(const struct client_io *io)
+{
+    uint64_t bytes = unit_bytes(io->inode);
+    return io->waited && (block_find(io->file, io->offset / bytes) == NULL ||
+                          block_find(io->file, (io->offset + io->len - 1) / bytes) == NULL);
+}
+
 /* The reader has come to `last`: more is wanted when it goes on in order. */
 static void blocks_follow(struct client_io *io, uint64_t last, uint64_t behind)
 {
@@ -373,6 +382,7 @@ static bool read_blocks(struct client_io *io)
     uint64_t first = io->offset / bytes, last = (io->offset + io->len - 1) / bytes;
     int rc = blocks_ready(io, first, last);
     if (rc == 0) {
+        io->waited = true;
         return false;
     }
     if (rc < 0) {
@@ -393,6 +403,7 @@ static bool lend_block(struct client_io *io)
     io->len = (size_t)base_min(io->len, bytes - skip);
     int rc = blocks_ready(io, unit, unit);
     if (rc == 0) {
+        io->waited = true;
         return false;
     }
     const struct client_block *b = rc < 0 ? NULL : block_find(io->file, unit);
@@ -418,7 +429,7 @@ static bool lend_block(struct client_io *io)
 static bool lends_blocks(const struct client_io *io)
 {
     const struct opendfs_file *f = io->file;
-    return io->inode->mode != PROTO_OPEN_S && io->part == NULL &&
+    return io->inode->mode != PROTO_OPEN_S && io->part == NULL && !blocks_lost(io) &&
            (f->run_bytes >= CLIENT_UNIT_BYTES ||
             block_find(io->file, io->offset / unit_bytes(io->inode)) != NULL);
 }
@@ -509,6 +520,7 @@ bool client_read_step(struct client_io *io)
     }
     bool ordered = io->offset + io->len <= read_end(i) &&
                    i->mode != PROTO_OPEN_S && /* then nothing is read ahead: others write, too */
+                   !blocks_lost(io) &&
                    (io->offset == io->file->next_offset ||
                     block_find(io->file, io->offset / unit_bytes(i)) != NULL);
     if (io->part != NULL || io->len >= CLIENT_UNIT_BYTES || !ordered) {

@@ -302,6 +302,59 @@ TEST(lent_reads_see_what_was_written_since)
     world_close(&w);
 }
 
+struct writer {
+    struct opendfs_op op;
+    bool done;
+};
+static void written(struct opendfs_op *op)
+{
+    CHECK_EQ(op->result, PROTO_CELL_BYTES);
+    container_of(op, struct writer, op)->done = true;
+}
+static void write_on(struct world *w, struct opendfs_file *f, struct writer *x, size_t count)
+{
+    static uint64_t turn;
+    for (size_t i = 0; i < count; i++) {
+        if (x[i].done) {
+            x[i].done = false;
+            opendfs_async_pwrite_lent(w->fs, &x[i].op, f, pattern, PROTO_CELL_BYTES,
+                                      LARGE - CHUNK - turn++ % 16 * CHUNK);
+        }
+    }
+}
+
+/* What is fetched is old when it comes, each time: it is not waited for again and again. */
+TEST(a_reader_in_order_gets_on_beside_a_writer)
+{
+    struct world w;
+    begin_large(&w, 1);
+    struct opendfs_file *f = world_file(&w, "/f", OPENDFS_READ | OPENDFS_WRITE);
+    struct writer writer[16];
+    for (size_t i = 0; i < ARRAY_COUNT(writer); i++) {
+        writer[i] = (struct writer){.op.done = written, .done = true};
+    }
+    uint64_t at = 0;
+    for (; at < BYTES + 4 * CHUNK; at += CHUNK) {
+        CHECK_EQ(DO(&w, pread_lent, f, CHUNK, at), CHUNK);
+        opendfs_async_release(w.fs, &w.op);
+    }
+    for (unsigned k = 0; k < 20; k++, at += CHUNK) {
+        write_on(&w, f, writer, ARRAY_COUNT(writer));
+        opendfs_async_pread_lent(w.fs, world_op(&w), f, CHUNK, at);
+        for (unsigned i = 0; i < 2000 && !w.done; i++) {
+            write_on(&w, f, writer, ARRAY_COUNT(writer));
+            world_run(&w, MS / 100);
+        }
+        CHECK_TRUE(w.done);
+        CHECK_EQ(w.op.result, CHUNK);
+        CHECK_BYTES(w.op.data, pattern + at % BYTES, CHUNK);
+        opendfs_async_release(w.fs, &w.op);
+    }
+    world_run(&w, 1000 * MS);
+    CHECK_OK(DO(&w, close, f, NULL, 0));
+    world_close(&w);
+}
+
 /* --- failures -----------------------------------------------------------------------------------
  */
 
