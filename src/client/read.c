@@ -65,7 +65,8 @@ static void read_follow(struct client_io *io)
     bool goes_on = io->offset == f->run_end;
     if (io->kind == IO_READ_LENT && chunk > 0) {
         len = base_min(len, chunk - io->offset % chunk); /* it gets no more */
-        if (io->offset < f->run_end && f->run_end - io->offset <= FRAME_DATA_MAX) {
+        bool small = io->len <= CLIENT_UNIT_BYTES;
+        if (small && io->offset < f->run_end && f->run_end - io->offset <= FRAME_DATA_MAX) {
             known = f->run_end - io->offset;
             goes_on = true;
         }
@@ -425,11 +426,13 @@ static bool lend_block(struct client_io *io)
     return true;
 }
 
-/* Who goes on where another request has ended will ask for what follows, too. */
+/* Who goes on where another request has ended will ask for what follows, too. Who asks for more at
+ * a time than a kernel does has as much under way as it likes. */
 static bool lends_blocks(const struct client_io *io)
 {
     const struct opendfs_file *f = io->file;
     return io->inode->mode != PROTO_OPEN_S && io->part == NULL && !blocks_lost(io) &&
+           io->len <= CLIENT_UNIT_BYTES &&
            (f->run_bytes >= CLIENT_UNIT_BYTES ||
             block_find(io->file, io->offset / unit_bytes(io->inode)) != NULL);
 }
