@@ -224,7 +224,9 @@ static struct datanode_chain *chain_new(struct datanode_worker *w, uint32_t id)
     c->worker = w;
     c->id = id;
     c->report = PROTO_REPORT_OK;
-    c->noted_lost = datanode_hold_was_lost(w, id);
+    const struct datanode_hold_record *noted = datanode_hold_find(w, id);
+    c->noted_lost = noted != NULL && noted->lost;
+    c->noted_epoch = noted == NULL ? 0 : noted->epoch;
     c->recover.run = recover_run;
     c->recover_again.fire = recover_again;
     list_init(&c->items);
@@ -251,16 +253,21 @@ static void chain_fence(struct datanode_chain *c, bool registration)
     }
 }
 
-/* Epochs rise by one for each change; a metadata server that was restored from a backup leaps over
- * many. Its rows are old ones: who has left by them may have the only copies of what moved since.
+/* The epoch of the last row by which it was a member, or had left, also in a life before; 0: none.
  */
-#define CHAIN_LEAP 32768u
+static uint32_t chain_knew(const struct datanode_chain *c)
+{
+    if (c->row.count == 0) {
+        return c->noted_epoch;
+    }
+    return datanode_chain_is_member(c) || c->released ? c->row.epoch : 0;
+}
 
 static void chain_release(struct datanode_chain *c, const struct cluster_row *next)
 {
-    bool knew = c->row.count > 0 && (datanode_chain_is_member(c) || c->released);
+    uint32_t knew = chain_knew(c);
     bool is = cluster_row_find(next, c->worker->control.target) < next->count;
-    c->released = !is && knew && next->epoch - c->row.epoch < CHAIN_LEAP;
+    c->released = !is && knew > 0 && next->epoch >= knew && next->epoch - knew < DATANODE_LEAP;
 }
 
 /* As long as it is said to serve it reports that it is gone: then it is offline, and comes back by
@@ -277,7 +284,7 @@ static void chain_hold(struct datanode_chain *c, const struct cluster_row *next,
         .met = c->met,
         .lost = c->noted_lost,
         .registration = registration,
-        .leaps = next->epoch - c->row.epoch >= CHAIN_LEAP,
+        .leaps = next->epoch - c->row.epoch >= DATANODE_LEAP,
         .synced = c->row.count > 0 && c->synced_epoch == c->row.epoch,
         .held = c->held,
         .stale = c->stale};

@@ -12,6 +12,11 @@ struct datanode_worker;
 struct datanode_resync; /* source's side of a session, resync_source.c */
 struct datanode_sink;   /* syncing member's side, resync_sink.c */
 
+/* Epochs rise by one for each change; those of a metadata server that was restored from a backup
+ * leap to the seconds of the clock. Its rows are old ones: who has left by them may have the only
+ * copies of what moved since. Whoever has missed as many changes only looks as if it had left. */
+#define DATANODE_LEAP 512u
+
 struct datanode_chain {
     struct dict_node node;
     struct list all;
@@ -25,9 +30,10 @@ struct datanode_chain {
     bool stale;                    /* datanode_stale_decide() */
     bool refused;                  /* it is said to serve, and does not: one of these two */
     bool noted_lost;               /* what the file says of that: hold.h */
+    uint32_t noted_epoch;          /* and up to which epoch it knows its place in the rows */
     bool met;                      /* chunks of it were found before a row was known */
-    bool released; /* this process was a member and saw it leave, step by step: what it has of it is
-                      not needed any more */
+    bool released; /* it was a member and has left, by rows that followed each other: what it has of
+                      it is not needed any more */
     uint32_t registered_epoch;
     uint32_t revoked_epoch; /* R5: stopped in this epoch */
     uint32_t successor;     /* target id, 0: none */

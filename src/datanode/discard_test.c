@@ -122,14 +122,15 @@ TEST(nothing_goes_while_the_chain_is_dark)
     rig_close(&r);
 }
 
-/* It left while it was down, as far as it can tell: the metadata may be those of a backup. It is
+/* It looks as if it had left while it was down, but the metadata may be those of a backup. It is
  * told the row all the same. */
-TEST(what_is_found_after_a_start_stays)
+TEST(what_is_found_behind_a_leap_stays)
 {
     struct rig r;
     rig_chain(&r, 3, DATANODE_ENGINE_FILE, testing_seed());
     put_all(&r, 1);
     rig_kill(&r, 3);
+    r.row[1].epoch += 600;
     row(&r, "1s 2s");
     rig_start(&r, 3);
     RIG_UNTIL(&r, rig_info(&r, 3).target != 0);

@@ -18,6 +18,9 @@
 #define HOLD_FILE_MAX (256u << 20)
 #define HOLD_SPARE 1024u /* records that the file may have more than it needs */
 #define HOLD_AGAIN_NS (1000 * NS_PER_MS)
+#define HOLD_LOST 1u
+#define HOLD_KNOWN \
+    2u /* without it the epoch says nothing: the first records were made for people */
 
 /* ---- Records ---- */
 
@@ -33,7 +36,7 @@ void datanode_hold_encode(const struct datanode_hold_record *x, uint64_t place,
 {
     wire_store_u32(to, x->chain);
     wire_store_u32(to + 4, x->epoch);
-    wire_store_u32(to + 8, x->lost ? 1 : 0);
+    wire_store_u32(to + 8, (x->lost ? HOLD_LOST : 0) | (x->epoch > 0 ? HOLD_KNOWN : 0));
     wire_store_u32(to + 12, hold_crc(to, place));
 }
 
@@ -43,9 +46,11 @@ int datanode_hold_decode(const uint8_t from[DATANODE_HOLD_BYTES], uint64_t place
     if (wire_load_u32(from + 12) != hold_crc(from, place)) {
         return -ERR_bad_crc;
     }
+    uint32_t what = wire_load_u32(from + 8);
     *ret = (struct datanode_hold_record){.chain = wire_load_u32(from),
-                                         .epoch = wire_load_u32(from + 4),
-                                         .lost = (wire_load_u32(from + 8) & 1) != 0};
+                                         .epoch =
+                                             (what & HOLD_KNOWN) != 0 ? wire_load_u32(from + 4) : 0,
+                                         .lost = (what & HOLD_LOST) != 0};
     return 0;
 }
 
@@ -65,35 +70,34 @@ static int hold_compare(const void *a, const void *b)
     return x->place < y->place ? -1 : x->place > y->place ? 1 : 0;
 }
 
-/* The last word on each chain; how many are lost. They come first in `all`. */
+/* The last word on each chain; how many chains there are. They come first in `all`. */
 static size_t hold_last(struct hold_read *all, size_t count)
 {
-    size_t lost = 0;
+    size_t last = 0;
     if (count > 0) {
         qsort(all, count, sizeof *all, hold_compare);
     }
     for (size_t i = 0; i < count; i++) {
-        bool last = i + 1 == count || all[i + 1].record.chain != all[i].record.chain;
-        if (last && all[i].record.lost) {
-            all[lost++] = all[i];
+        if (i + 1 == count || all[i + 1].record.chain != all[i].record.chain) {
+            all[last++] = all[i];
         }
     }
-    return lost;
+    return last;
 }
 
 /* Only what is needed. If it cannot be done, the old file goes on. */
-static void hold_rewrite(struct datanode_worker *w, const char *path, const struct hold_read *lost)
+static void hold_rewrite(struct datanode_worker *w, const char *path)
 {
     struct datanode_holds *h = &w->holds;
-    CLEANUP(mem_freep) uint8_t *bytes = mem_alloc(h->lost_count * DATANODE_HOLD_BYTES + 1);
-    for (size_t i = 0; i < h->lost_count && bytes != NULL; i++) {
-        datanode_hold_encode(&lost[i].record, i, bytes + i * DATANODE_HOLD_BYTES);
+    CLEANUP(mem_freep) uint8_t *bytes = mem_alloc(h->known_count * DATANODE_HOLD_BYTES + 1);
+    for (size_t i = 0; i < h->known_count && bytes != NULL; i++) {
+        datanode_hold_encode(&h->known[i], i, bytes + i * DATANODE_HOLD_BYTES);
     }
     int rc = bytes == NULL
                  ? -ENOMEM
-                 : disk_store(w->env.disk, path, bytes, h->lost_count * DATANODE_HOLD_BYTES);
+                 : disk_store(w->env.disk, path, bytes, h->known_count * DATANODE_HOLD_BYTES);
     if (rc == 0) {
-        h->records = h->lost_count;
+        h->records = h->known_count;
     } else {
         log_warn(w->env.log, "the list of chains is not written anew", LOG_TEXT("path", path),
                  LOG_RC(rc));
@@ -115,20 +119,20 @@ static int hold_read(struct datanode_worker *w, const char *path, const uint8_t 
         }
     }
     h->records = slots;
-    h->lost_count = hold_last(all, good);
-    h->lost = mem_calloc(h->lost_count + 1, sizeof *h->lost);
-    if (h->lost == NULL) {
+    h->known_count = hold_last(all, good);
+    h->known = mem_calloc(h->known_count + 1, sizeof *h->known);
+    if (h->known == NULL) {
         return -ENOMEM;
     }
-    for (size_t i = 0; i < h->lost_count; i++) {
-        h->lost[i] = all[i].record.chain;
+    for (size_t i = 0; i < h->known_count; i++) {
+        h->known[i] = all[i].record;
     }
     if (good < slots || len % DATANODE_HOLD_BYTES != 0) {
         log_warn(w->env.log, "records of the list of chains are damaged", LOG_TEXT("path", path),
                  LOG_U64("bad", slots - good));
     }
-    if (good < slots || len % DATANODE_HOLD_BYTES != 0 || slots > h->lost_count + HOLD_SPARE) {
-        hold_rewrite(w, path, all);
+    if (good < slots || len % DATANODE_HOLD_BYTES != 0 || slots > h->known_count + HOLD_SPARE) {
+        hold_rewrite(w, path);
     }
     return 0;
 }
@@ -196,8 +200,8 @@ void datanode_holds_close(struct datanode_worker *w)
         (void)disk_now(w->env.disk, &req); /* what was answered for is stable */
         h->file = NULL;
     }
-    mem_freep(&h->lost);
-    h->lost_count = 0;
+    mem_freep(&h->known);
+    h->known_count = 0;
 }
 
 /* ---- Writing ---- */
@@ -226,8 +230,9 @@ static void hold_over(struct datanode_worker *w, int rc)
     bool left = false;
     h->busy = false;
     for (size_t i = 0; i < h->count && rc == 0; i++) {
-        h->chain[i]->noted_lost = h->value[i];
-        left = left || (h->value[i] && h->chain[i]->released);
+        h->chain[i]->noted_lost = h->value[i].lost;
+        h->chain[i]->noted_epoch = h->value[i].epoch;
+        left = left || (h->value[i].lost && h->chain[i]->released);
     }
     h->records += rc == 0 ? h->count : 0;
     if (rc == -ENOSPC || rc == -EDQUOT || rc == -ENOMEM || rc == -ERR_busy) {
@@ -264,9 +269,28 @@ static void hold_put(struct disk_req *req, int64_t rc)
     disk_submit(w->env.disk, &h->req);
 }
 
-static bool hold_is_due(const struct datanode_chain *c)
+static bool hold_lost_is_due(const struct datanode_chain *c)
 {
     return c->row.count > 0 && c->noted_lost == c->held;
+}
+
+/* Not each epoch: only so often that a start recognizes the row after the last one it knew. */
+static bool hold_epoch_is_due(const struct datanode_chain *c)
+{
+    bool knows = c->row.count > 0 && (datanode_chain_is_member(c) || c->released);
+    return knows && (c->noted_epoch == 0 || c->row.epoch - c->noted_epoch >= DATANODE_LEAP / 2);
+}
+
+static bool hold_is_due(const struct datanode_chain *c)
+{
+    return hold_lost_is_due(c) || hold_epoch_is_due(c);
+}
+
+static struct datanode_hold_record hold_record(const struct datanode_chain *c)
+{
+    bool knows = datanode_chain_is_member(c) || c->released;
+    return (struct datanode_hold_record){
+        .chain = c->id, .epoch = knows ? c->row.epoch : c->noted_epoch, .lost = !c->held};
 }
 
 static void hold_write(struct datanode_worker *w)
@@ -282,11 +306,10 @@ static void hold_write(struct datanode_worker *w)
         if (h->count == DATANODE_HOLD_BATCH || !hold_is_due(c)) {
             continue;
         }
-        const struct datanode_hold_record x = {
-            .chain = c->id, .epoch = c->row.epoch, .lost = !c->held};
+        const struct datanode_hold_record x = hold_record(c);
         datanode_hold_encode(&x, h->records + h->count, h->bytes + h->count * DATANODE_HOLD_BYTES);
         h->chain[h->count] = c;
-        h->value[h->count++] = x.lost;
+        h->value[h->count++] = x;
     }
     if (h->count == 0) {
         return;
@@ -310,24 +333,25 @@ void datanode_hold_note(struct datanode_chain *c)
 
 /* ---- Questions ---- */
 
-bool datanode_hold_was_lost(const struct datanode_worker *w, uint32_t chain)
+const struct datanode_hold_record *datanode_hold_find(const struct datanode_worker *w,
+                                                      uint32_t chain)
 {
     const struct datanode_holds *h = &w->holds;
-    size_t low = 0, high = h->lost_count;
+    size_t low = 0, high = h->known_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (h->lost[middle] < chain) {
+        if (h->known[middle].chain < chain) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    return low < h->lost_count && h->lost[low] == chain;
+    return low < h->known_count && h->known[low].chain == chain ? &h->known[low] : NULL;
 }
 
 bool datanode_hold_stable(const struct datanode_chain *c)
 {
-    return c->worker->holds.file == NULL || !hold_is_due(c);
+    return c->worker->holds.file == NULL || !hold_lost_is_due(c);
 }
 
 void datanode_hold_await(struct datanode_chain *c, struct datanode_hold_wait *wait)

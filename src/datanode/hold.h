@@ -1,8 +1,9 @@
 /*
- * datanode/hold.h -- of which chains this target has no whole copy, kept over restarts: by that it
- * is judged what the rows after a start say (decide.h). A file `chains` of records of fixed size is
- * appended to; the last one of a chain counts, and nothing is recorded of chains that it has had
- * from their beginning. Private to the folder. Thread: the worker's loop.
+ * datanode/hold.h -- what this target knows of its chains, kept over restarts: of which it has no
+ * whole copy, by which it is judged what the rows after a start say (decide.h), and as of which
+ * epoch, by which it knows that it has left while its process was down. A file `chains` of records
+ * of fixed size is appended to; the last one of a chain counts. Private to the folder. Thread: the
+ * worker's loop.
  */
 #pragma once
 
@@ -18,8 +19,9 @@ struct datanode_chain;
 struct datanode_worker;
 
 struct datanode_hold_record {
-    uint32_t chain, epoch; /* epoch: for people */
-    bool lost;             /* it has no whole copy any more; else: it has one again */
+    uint32_t chain;
+    uint32_t epoch; /* of a row by which it was a member, or had left; 0: it knows of none */
+    bool lost;      /* it has no whole copy any more; else: it has one, or one again */
 };
 /* `place`: the record's number in the file. */
 void datanode_hold_encode(const struct datanode_hold_record *x, uint64_t place,
@@ -35,13 +37,13 @@ struct datanode_hold_wait { /* the caller's */
 struct datanode_holds {
     struct disk_file *file; /* NULL: nothing is kept */
     uint64_t records;
-    uint32_t *lost; /* as of the start, ascending */
-    size_t lost_count;
+    struct datanode_hold_record *known; /* as of the start, ascending by chain */
+    size_t known_count;
     struct disk_req req;
     bool busy;
     struct loop_timer again;
     struct datanode_chain *chain[DATANODE_HOLD_BATCH]; /* being written */
-    bool value[DATANODE_HOLD_BATCH];
+    struct datanode_hold_record value[DATANODE_HOLD_BATCH];
     size_t count;
     uint8_t bytes[DATANODE_HOLD_BATCH * DATANODE_HOLD_BYTES];
     struct list waits;
@@ -49,10 +51,12 @@ struct datanode_holds {
 /* Start-up: may block. */
 NODISCARD int datanode_holds_open(struct datanode_worker *w, struct err *e);
 void datanode_holds_close(struct datanode_worker *w); /* not while it writes */
-bool datanode_hold_was_lost(const struct datanode_worker *w, uint32_t chain);
-/* c->held may have changed: it is recorded, soon. */
+/* What the file said at the start; NULL: nothing. */
+const struct datanode_hold_record *datanode_hold_find(const struct datanode_worker *w,
+                                                      uint32_t chain);
+/* The row, c->held or c->released may have changed: it is recorded, soon. */
 void datanode_hold_note(struct datanode_chain *c);
-/* Is it as it is recorded, and that stable? */
+/* Is c->held as it is recorded, and that stable? */
 bool datanode_hold_stable(const struct datanode_chain *c);
 /* Once, when the next write has ended, whatever became of it; only while it is not stable. */
 void datanode_hold_await(struct datanode_chain *c, struct datanode_hold_wait *wait);

@@ -17,6 +17,12 @@ TEST(hold_records_are_checked)
     CHECK_EQ(y.chain, 7);
     CHECK_EQ(y.epoch, 9);
     CHECK_TRUE(y.lost);
+    const struct datanode_hold_record unknown = {.chain = 7, .lost = true};
+    datanode_hold_encode(&unknown, 3, bytes);
+    CHECK_OK(datanode_hold_decode(bytes, 3, &y));
+    CHECK_EQ(y.epoch, 0);
+    CHECK_TRUE(y.lost);
+    datanode_hold_encode(&x, 3, bytes);
     CHECK_RC(datanode_hold_decode(bytes, 4, &y), ERR_bad_crc); /* it was somewhere else */
     for (size_t bit = 0; bit < sizeof bytes * 8; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
@@ -173,7 +179,7 @@ TEST(a_damaged_list_is_read_as_far_as_it_goes)
     rig_row(&r, 2, "1s 2s");
     RIG_UNTIL(&r, rig_settled(&r, 2));
     rig_for_ms(&r, 1000);
-    CHECK_EQ(disk_sim_corrupt(r.disk[3], "/store/chains", 5, 0x10), 0); /* of chain 1 */
+    CHECK_EQ(disk_sim_corrupt(r.disk[3], "/store/chains", 21, 0x10), 0); /* of chain 1 */
     r.row[1].epoch += 400000000;
     r.row[2].epoch += 400000000;
     rig_kill(&r, 3);
@@ -186,5 +192,113 @@ TEST(a_damaged_list_is_read_as_far_as_it_goes)
     RIG_UNTIL(&r, rig_settled(&r, 2));
     CHECK_EQ(r.target[3].report[2], PROTO_REPORT_GONE);
     CHECK_EQ(r.target[3].report[1], PROTO_REPORT_OK); /* as if it had never been noted */
+    rig_close(&r);
+}
+
+/* ---- What was left while the process was down ---- */
+
+static void begin(struct rig *r)
+{
+    rig_chain(r, 3, DATANODE_ENGINE_FILE, testing_seed());
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        struct rig_io io = {.host = 1, .chain = 1, .data_id = 100, .length = 4096, .fill = 7};
+        io.index = i;
+        CHECK_OK(rig_write(r, &io));
+    }
+    rig_for_ms(r, 1000); /* it has noted that it is a member */
+}
+
+/* Target 3 begins again, with these rows behind it. */
+static void away(struct rig *r, bool power, const char *const *rows, size_t count)
+{
+    if (power) {
+        rig_crash(r, 3);
+    } else {
+        rig_kill(r, 3);
+    }
+    for (size_t i = 0; i < count; i++) {
+        rig_row(r, 1, rows[i]);
+    }
+    rig_start(r, 3);
+    RIG_UNTIL(r, rig_info(r, 3).target != 0);
+}
+
+static void check_left(bool power)
+{
+    static const char *const rows[] = {"1s 2s 3o", "1s 2s"};
+    struct rig r;
+    begin(&r);
+    away(&r, power, rows, 2);
+    RIG_UNTIL(&r, rig_info(&r, 3).chunk_count == 0);
+    CHECK_EQ(rig_info(&r, 1).chunk_count, CHUNKS);
+    CHECK_EQ(rig_info(&r, 2).chunk_count, CHUNKS);
+    rig_close(&r);
+}
+TEST(what_it_left_while_it_was_down_goes)
+{
+    check_left(false);
+}
+TEST(what_it_left_while_it_had_no_power_goes)
+{
+    check_left(true);
+}
+
+/* The rows are those of a backup: they may be older than what it has. */
+TEST(what_it_left_by_the_rows_of_a_backup_stays)
+{
+    static const char *const rows[] = {"1s 2s"};
+    struct rig r;
+    begin(&r);
+    r.row[1].epoch += 600; /* two restores that are ten minutes apart */
+    away(&r, false, rows, 1);
+    rig_for_ms(&r, 5000);
+    CHECK_EQ(rig_info(&r, 3).chunk_count, CHUNKS);
+    away(&r, true, rows, 1); /* nor by the rows after that */
+    rig_for_ms(&r, 5000);
+    CHECK_EQ(rig_info(&r, 3).chunk_count, CHUNKS);
+    rig_close(&r);
+}
+
+/* A target that lives through many changes notes them now and then. */
+TEST(what_it_knows_of_its_place_is_noted_again)
+{
+    static const char *const rows[] = {"1s 2s"};
+    struct rig r;
+    begin(&r);
+    r.row[1].epoch += 400;
+    row(&r, "1s 2s 3s");
+    rig_for_ms(&r, 1000);
+    r.row[1].epoch += 400;
+    away(&r, false, rows, 1);
+    RIG_UNTIL(&r, rig_info(&r, 3).chunk_count == 0);
+    CHECK_EQ(rig_info(&r, 2).chunk_count, CHUNKS);
+    rig_close(&r);
+}
+
+/* It has seen itself leave, but nobody served the chain; the end of that comes in its next life. */
+TEST(what_it_began_to_leave_goes_after_a_restart)
+{
+    static const char *const rows[] = {"1s 2s"};
+    struct rig r;
+    begin(&r);
+    row(&r, "1l 2l");
+    rig_for_ms(&r, 2000);
+    CHECK_EQ(rig_info(&r, 3).chunk_count, CHUNKS);
+    away(&r, true, rows, 1);
+    RIG_UNTIL(&r, rig_info(&r, 3).chunk_count == 0);
+    rig_close(&r);
+}
+
+/* What could not be noted is not known. */
+TEST(what_was_not_noted_stays)
+{
+    static const char *const rows[] = {"1s 2s"};
+    struct rig r;
+    begin(&r);
+    CHECK_EQ(disk_sim_corrupt(r.disk[3], "/store/chains", 5, 0x10), 0);
+    away(&r, false, rows, 1);
+    rig_for_ms(&r, 5000);
+    CHECK_EQ(rig_info(&r, 3).chunk_count, CHUNKS);
+    CHECK_EQ(r.target[3].fails, 0);
     rig_close(&r);
 }

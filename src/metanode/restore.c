@@ -209,8 +209,16 @@ static int restore_view(struct restore *x, struct kv_snapshot **ret, struct name
     return rc;
 }
 
+/* Since 2001: epochs have room for this until 2137. */
+static uint32_t restore_epoch(uint64_t seconds)
+{
+    const uint64_t begin = 1000000000;
+    return seconds <= begin ? 0 : (uint32_t)base_min(seconds - begin, UINT32_MAX);
+}
+
 /* Numbers given since the backup are below what the clock says now: fewer than a million a second
- * are given, and epochs change less often than every four seconds on the average. */
+ * are given, and epochs change less often than every second on the average. Two restores that are
+ * ten minutes apart differ by more than data nodes take for changes that they have missed. */
 static int restore_plan(struct restore *x, struct kv_batch *batch)
 {
     CLEANUP(kv_snapshot_freep) struct kv_snapshot *s = NULL;
@@ -227,7 +235,7 @@ static int restore_plan(struct restore *x, struct kv_batch *batch)
     x->term = base_max(x->image.term + RESTORE_TERM_LEAP, seconds);
     struct namespace_restoring r = {.index = x->index,
                                     .floor = seconds << 20,
-                                    .epoch_floor = (uint32_t)(seconds / 4),
+                                    .epoch_floor = restore_epoch(seconds),
                                     .time_ns = (int64_t)loop_wall_ns(x->opt->env->loop)};
     return namespace_restore(&v, &r, batch);
 }

@@ -22,7 +22,7 @@ static int restore_rows(struct namespace_plan *p, uint32_t epoch_floor)
             struct proto_row *row = &l.at[i];
             struct namespace_key key = namespace_key(NAMESPACE_ROW);
             namespace_key_add_u32(&key, row->chain);
-            if (row->epoch > UINT32_MAX - 2 * RESTORE_EPOCH_LEAP) {
+            if (base_max(row->epoch, epoch_floor) > UINT32_MAX - 2 * RESTORE_EPOCH_LEAP) {
                 return -EOVERFLOW;
             }
             row->epoch = (uint32_t)base_max(row->epoch + RESTORE_EPOCH_LEAP, epoch_floor);
